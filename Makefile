@@ -1,0 +1,44 @@
+# make demo: install and train the demo. make test: install and check everything. PYTHON=... picks an interpreter.
+SHELL := /bin/sh
+PYTHON ?=
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test install lock clean
+
+demo: $(INSTALLED)
+	$(BIN)/python -m aim.train +experiment=demo
+
+test: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest
+
+install: $(INSTALLED)
+
+# The virtual environment, as the lock file says, by the newest suitable Python.
+$(INSTALLED): requirements.lock pyproject.toml
+	@set -e; found=""; \
+	for python in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
+	    if "$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; \
+	    then found="$$python"; break; fi; \
+	done; \
+	if [ -z "$$found" ]; then \
+	    echo "aim: no Python 3.11, 3.12 or 3.13 with venv and ensurepip was found;" >&2; \
+	    echo "aim: install one (Debian, Ubuntu: apt install python3 python3-venv), or run make PYTHON=/path/to/python3.12" >&2; \
+	    exit 2; \
+	fi; \
+	echo "installing into $(VENV) with $$($$found --version); this downloads some GB once"; \
+	"$$found" -m venv --clear $(VENV); \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .; \
+	touch $@
+
+# Write the lock files anew; needs uv.
+lock:
+	scripts/lock.sh
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache

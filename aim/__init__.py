@@ -1,0 +1,1 @@
+"""aim-video: frozen image models, adapted into video action recognisers."""

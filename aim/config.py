@@ -1,0 +1,252 @@
+"""Where the configs live, how a verb starts, and the only place that builds objects from YAML.
+
+Every leaf of a config is a keyword argument of a Python signature: a node with `_target_` of that class, the top level
+of the verb's own dataclass. So a misspelt key or a value of the wrong type fails before anything is built.
+"""
+
+import hashlib
+import importlib
+import inspect
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from aim.errors import UserError, nearest
+
+T = TypeVar("T")
+
+# A built wheel carries the configs inside the package, a checkout beside it.
+CONFIGS = next(
+    path for path in (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs") if path.is_dir()
+)
+
+# Settings of the machine and of the watching, not of the experiment: they change neither the result nor the run's name.
+MACHINE = ("run_dir", "device", "gpus", "debug", "checkpoint", "data.root", "data.workers", "data.timeout", "tracker")
+
+
+def entrypoint(main: Callable[[DictConfig], None], config_name: str) -> None:
+    """Run `main` on the config composed from the command line.
+
+    A UserError and Hydra's own errors become one line on stderr and exit code 2; with debug=true, and for every other
+    error, the traceback is kept.
+    """
+    debug = "debug=true" in (argument.lower().lstrip("+") for argument in sys.argv[1:])
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through; they are reported here
+
+    def task(cfg: DictConfig) -> None:
+        with reported(debug):
+            main(cfg)
+
+    with reported(debug):
+        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
+
+
+class reported:  # noqa: N801 - reads as a statement: `with reported(debug):`
+    """Turn a user's error inside the block into one line and exit code 2, unless `debug`."""
+
+    def __init__(self, debug: bool) -> None:
+        self.debug = debug
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if self.debug or not isinstance(error, UserError | HydraException | OmegaConfBaseException):
+            return
+        text = str(error) if isinstance(error, UserError) else explain(error)
+        # The ranks that torchrun starts all find the same fault: one of them says it.
+        if os.environ.get("RANK", "0") == "0" or getattr(error, "of_rank", False):
+            print(f"aim: error: {text}", file=sys.stderr)
+        sys.exit(2)
+
+
+def explain(error: BaseException) -> str:
+    """One line for an error of Hydra or OmegaConf: the full key, and the nearest right one."""
+    text = " ".join(f"{error} {error.__cause__ or ''}".split())
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1].split("@")[0]
+        if group := re.search(r"No match in the defaults list", text):
+            return f"{key!r} is not a group of configs; to add an experiment write +{group and key}=NAME"
+        return f"no setting {key!r}{nearest(key, _all_keys())}"
+    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
+        group, name = match.groups()
+        choices = sorted(path.relative_to(CONFIGS / group).with_suffix("").as_posix() for path in _yamls(group))
+        return f"no {group} {name!r}{nearest(name, choices)}; there are: {', '.join(choices)}"
+    if match := re.search(r"Multiple values for ([^.]+)\.", text):
+        return f"{match[1]} is given twice; write {match[1]}=NAME, without a plus, or name it once"
+    if match := re.search(r"Missing mandatory value: (\S+)", text):
+        return f"{match[1]} must be given: add {match[1]}=VALUE"
+    if match := re.search(r"Environment variable '([^']+)' not found", text):
+        return f"the environment variable {match[1]} is not set"
+    return text.replace(" See https://hydra.cc", "").split(" full_key:")[0]
+
+
+def _yamls(group: str) -> Iterator[Path]:
+    return (CONFIGS / group).rglob("*.yaml")
+
+
+def _all_keys() -> list[str]:
+    """The dotted names of all settings that some config file has."""
+    keys = set()
+    for path in CONFIGS.rglob("*.yaml"):
+        folder = path.relative_to(CONFIGS).parts[:-1]
+        cfg = OmegaConf.load(path)
+        in_group = folder and folder[0] != "experiment"
+        keys |= {".".join((*folder, key)) if in_group else key for key, _ in leaves(OmegaConf.to_container(cfg))}
+    return sorted(key for key in keys if not re.search(r"(^|\.)(defaults|_target_|hydra)", key))
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The (dotted key, value) pairs of a nested mapping, lists being values."""
+    for key, value in node.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{name}.")
+        else:
+            yield name, value
+
+
+def build(cfg: DictConfig | Mapping[str, Any], target: Callable[..., T]) -> T:
+    """Check all of `cfg` against the signatures, then build `target` and every `_target_` inside it.
+
+    Raises UserError with every misspelt key, missing value and value of a wrong type.
+    """
+    node = resolve(cfg) if isinstance(cfg, DictConfig) else cfg
+    problems = list(_problems(node, target, ""))
+    if problems:
+        raise UserError("; ".join(problems))
+    return _build(node, target)
+
+
+def resolve(cfg: DictConfig) -> dict[str, Any]:
+    """The config as plain, interpolated containers."""
+    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _build(node: Mapping[str, Any], target: Callable[..., T]) -> T:
+    return target(**{key: _value(value) for key, value in node.items() if key != "_target_"})
+
+
+def _value(value: Any) -> Any:
+    if isinstance(value, Mapping) and "_target_" in value:
+        return _build(value, locate(value["_target_"]))
+    return value
+
+
+def locate(path: str) -> Callable[..., Any]:
+    """The class or function of a dotted path. Raises UserError where there is none."""
+    module, _, name = path.rpartition(".")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (ModuleNotFoundError, AttributeError, ValueError) as error:
+        raise UserError(f"_target_: {path} can't be imported: {error}") from error
+    return found
+
+
+def _problems(node: Mapping[str, Any], target: Callable[..., Any], prefix: str) -> Iterator[str]:
+    parameters = inspect.signature(target).parameters
+    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    for key in node.keys() - parameters.keys() - {"_target_"}:
+        yield f"no setting {prefix + key!r}{nearest(key, parameters)}"
+    for key, parameter in parameters.items():
+        if key not in node and parameter.default is inspect.Parameter.empty:
+            yield f"{prefix}{key} is missing"
+    for key in node.keys() & parameters.keys():
+        value = node[key]
+        if isinstance(value, Mapping) and "_target_" in value:
+            yield from _problems(value, locate(value["_target_"]), f"{prefix}{key}.")
+        elif not _fits(value, hints.get(key, Any)):
+            yield f"{prefix}{key}={value!r} is not {_words(hints[key])}"
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether a plain YAML value can be an argument of this type."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, arg) for arg in args)
+    if origin is Literal:
+        return value in args
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint in (int, str, bool, NoneType):
+        return type(value) is hint
+    if hint is Path:
+        return isinstance(value, str)
+    if origin is not None and issubclass(origin, tuple | Sequence):
+        return isinstance(value, list) and all(_fits(item, args[0]) for item in value)
+    if origin is not None and issubclass(origin, Mapping):
+        return isinstance(value, Mapping) and all(_fits(item, args[1]) for item in value.values())
+    # What is left are the parts that a node with `_target_` builds, and Any.
+    return hint is Any or not isinstance(value, int | float | str | list | NoneType)
+
+
+def _words(hint: Any) -> str:
+    """A type as a user says it."""
+    origin, args = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return " or ".join(_words(arg) for arg in args)
+    if origin is Literal:
+        return "one of " + ", ".join(str(arg) for arg in args)
+    if origin is not None and issubclass(origin, tuple | Sequence):
+        return f"a list of {_words(args[0])}"
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null", Path: "a path"}
+    return names.get(hint, "a group of settings")
+
+
+def compose(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
+    """The config that the command line `overrides` would give, for notebooks and tests."""
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose(config_name, overrides=list(overrides))
+
+
+def task_overrides() -> list[str]:
+    """What the user changed on the command line; nothing when composed in a notebook."""
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+
+
+def run_name(name: str, overrides: Sequence[str], *, own_data: bool = False) -> str:
+    """The experiment's name with the overrides that change results, such as `k400_vit_b16,adapter.ratio=0.125`.
+
+    Paths, machine settings and trackers are left out; of `data.root`, the folder's name is kept for `own_data` alone,
+    whose content no other setting pins. Past 100 characters the overrides become a hash.
+    """
+    parts = []
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key == "data.root" and own_data:
+            value = Path(value).name
+        elif key in ("experiment", "name") or _is_machine(key):
+            continue
+        parts.append(f"{key}={value}" if value else key)
+    text = re.sub(r"[^\w.,=+@-]+", "_", ",".join(sorted(parts)))
+    if len(text) > 100:
+        text = hashlib.sha256(text.encode()).hexdigest()[:10]
+    return f"{name},{text}" if text else name
+
+
+def _is_machine(key: str) -> bool:
+    return any(key == setting or key.startswith(f"{setting}.") for setting in MACHINE)
+
+
+def experiment_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The dotted settings that decide a result, without those of the machine."""
+    return {key: value for key, value in leaves(config) if not _is_machine(key)}
+
+
+def config_hash(config: Mapping[str, Any]) -> str:
+    """The sha256 of the resolved config without machine settings."""
+    text = json.dumps(experiment_settings(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()

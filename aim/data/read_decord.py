@@ -1,0 +1,118 @@
+"""Reads video files with decord, and with PyAV those that decord gets wrong."""
+
+import importlib.util
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch  # decord must be imported after torch, or workers freeze (its issue #251)
+from av.container import InputContainer
+from av.video.stream import VideoStream
+from einops import rearrange
+from torch import Tensor
+from torchvision.transforms.v2.functional import resize
+
+from aim.data.packets import Packets, family, from_file
+from aim.data.read_pyav import PyAV, opened
+from aim.data.video import BadVideo, Pick, in_span, picked, scaled
+from aim.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class _RefusedError(Exception):
+    """A file that decord gets wrong, and why."""
+
+
+@dataclass(frozen=True)
+class Decord:
+    """Reads what decord 0.6.0 is known to read rightly.
+
+    `fallback` reads the other files with PyAV, and says in the log how many there were; without it they are BadVideo.
+    decord numbers frames by packets, so it's trusted with H.264 whose packets leave no doubt, and with VP9 and MPEG-4
+    where there is one key frame and so no seeking. Raises UserError where decord isn't installed.
+    """
+
+    fallback: bool = True
+    fallen: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)  # path -> why
+
+    def __post_init__(self) -> None:
+        if importlib.util.find_spec("decord") is None:
+            raise UserError("reader=decord: decord isn't installed, it has wheels for x86-64 alone; use reader=pyav")
+
+    def __call__(
+        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+    ) -> Tensor:
+        """See `video.Reader`."""
+        known: dict[int, np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
+
+        def pick_once(num_frames: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+            if num_frames not in known:
+                known[num_frames] = picked(path, pick, num_frames)
+            return known[num_frames]
+
+        try:
+            with opened(path) as (container, stream):
+                packets = from_file(container, stream)
+                if why := _why_not(container, stream, packets, exact=self.fallback):
+                    raise _RefusedError(why)
+                seconds = packets.pts[packets.order] * np.float64(stream.time_base or 1)
+            exist = in_span(path, seconds, span)
+            return _read(path, exist[pick_once(exist.size)], seconds.size, short_side)
+        except _RefusedError as error:
+            if not self.fallback:
+                raise BadVideo(f"{path}: decord can't be trusted with it: {error}; reader=pyav may read it") from error
+            self._count(path, str(error))
+        return PyAV()(path, pick_once, short_side, span=span)
+
+    def _count(self, path: str | Path, why: str) -> None:
+        """Note a file that PyAV reads; a log line for the first, the tenth, ... of this process."""
+        if str(path) not in self.fallen:
+            self.fallen[str(path)] = why
+            if str(len(self.fallen)).strip("0") == "1":
+                log.warning("PyAV reads what decord gets wrong: %d files, last %s: %s", len(self.fallen), path, why)
+
+
+def _why_not(container: InputContainer, stream: VideoStream, packets: Packets, *, exact: bool) -> str:
+    """Why decord would get this file wrong, or nothing."""
+    codec = stream.codec_context
+    if len(container.streams.video) > 1:
+        return "several video streams"
+    if packets.fault or packets.pts[0] < 0:
+        return packets.fault or "negative time stamps"
+    if exact and codec.format and any(part.bits > 8 for part in codec.format.components):
+        # Right frames, but chroma up to 3.6 grey levels off on a test card: FFmpeg scales it otherwise since.
+        return "more than 8 bits"
+    if not packets.doubt:
+        return "" if (packets.key == packets.start).all() else "key frames that decoding can't start at"
+    if codec.name in ("vp9", "mpeg4") and packets.key.sum() == 1 and family(container) in ("mov", "matroska", "avi"):
+        return ""
+    return packets.doubt
+
+
+def _read(
+    path: str | Path, indices: np.ndarray[tuple[int], np.dtype[np.int64]], num_frames: int, short_side: int | None
+) -> Tensor:
+    decord = _decord()
+    try:
+        video = decord.VideoReader(str(path), num_threads=1)
+        if len(video) != num_frames:
+            raise _RefusedError(f"decord counts {len(video)} frames of {num_frames}")
+        unique, back = np.unique(indices, return_inverse=True)
+        frames = rearrange(torch.from_numpy(video.get_batch(unique).asnumpy()), "t h w c -> t c h w")
+    except (decord.DECORDError, RuntimeError) as error:
+        raise _RefusedError(str(error)) from error
+    if short_side is not None:
+        frames = resize(frames, list(scaled(frames.shape[-2], frames.shape[-1], short_side)), antialias=True)
+    return frames[torch.from_numpy(back)]
+
+
+def _decord() -> ModuleType:
+    try:
+        import decord
+    except (ImportError, OSError) as error:
+        raise UserError(f"reader=decord: decord can't be imported ({error}); use reader=pyav") from error
+    decord.logging.set_level(decord.logging.QUIET)
+    return decord  # type: ignore[no-any-return]

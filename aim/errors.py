@@ -1,0 +1,14 @@
+"""The one exception that is the user's to mend, and the hint at what was probably meant."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user can mend; a verb prints it as one line and exits with code 2."""
+
+
+def nearest(name: str, choices: Iterable[str]) -> str:
+    """Say which of `choices` were probably meant: "; nearest: a, b", or nothing."""
+    found = difflib.get_close_matches(name, list(choices), n=3, cutoff=0.5)
+    return f"; nearest: {', '.join(found)}" if found else ""

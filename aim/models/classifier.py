@@ -1,0 +1,139 @@
+"""VideoClassifier: backbone -> mean over time -> dropout -> linear; `build` makes one from a config's parts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from einops import rearrange
+from timm.models.eva import Eva
+from timm.models.swin_transformer import SwinTransformer
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from aim.errors import UserError
+from aim.models.adapter import AdapterConfig, Axis
+from aim.models.freeze import freeze_except
+from aim.models.swin import Swin, inflate
+from aim.models.vit import ViT
+from aim.models.weights import check_weights, load_trunk
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A trunk and what belongs to it; the values of a configs/backbone/*.yaml."""
+
+    name: str  # of the timm model
+    weights: str  # "pretrained" (timm's hub), a file, or "random"
+    mean: Sequence[float]  # of RGB, 0 to 1
+    std: Sequence[float]
+    trainable: Sequence[str]  # patterns of what an adapter with `train_norm` trains of the trunk
+    drop_path_axes: Sequence[Axis]  # the published ones: of the temporal and of the joint branch
+    tubelet: int = 1  # frames of a patch; 2 for Swin
+    options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of timm.create_model
+
+    def __post_init__(self) -> None:
+        if "_clip_" in self.name and self.name.endswith(".openai") and "_clip_quickgelu_" not in self.name:
+            right = self.name.replace("_clip_", "_clip_quickgelu_")
+            raise UserError(f"backbone.name={self.name!r} has another activation than OpenAI's CLIP; use {right}")
+
+    def check_weights(self) -> None:
+        """Raise UserError if the trunk's weights are a file that doesn't exist; nothing is loaded or downloaded."""
+        check_weights(self.weights)
+
+
+class VideoClassifier(nn.Module):
+    """A backbone under a linear head: float "b c t h w" -> logits "b k", k classes."""
+
+    fingerprint: str  # of the trunk's weights as loaded
+    trunk_name: str
+    trainable: list[str]  # names of the trained parameters
+    given: set[str]  # names of the tensors that the trunk's weights give
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: ViT | Swin,
+        *,
+        num_classes: int,
+        num_frames: int,
+        size: int,
+        dropout: float,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.backbone, self.num_frames, self.size = backbone, num_frames, size
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(backbone.dim, num_classes)
+        nn.init.normal_(self.head.weight, std=0.01)
+        nn.init.zeros_(self.head.bias)
+        self.register_buffer("mean", torch.tensor(mean).view(3, 1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(3, 1, 1, 1), persistent=False)
+
+    def preprocess(self, video: Tensor) -> Tensor:
+        """uint8 "b t c h w" on any device -> normalised float "b c t h w"."""
+        video = rearrange(video, "b t c h w -> b c t h w")
+        self._check(video)
+        return (video.float() / 255 - self.mean) / self.std
+
+    def forward(self, video: Tensor) -> Tensor:
+        self._check(video)
+        features: Tensor = self.backbone(video)
+        logits: Tensor = self.head(self.dropout(features.mean(1)))
+        return logits
+
+    def saved_names(self) -> list[str]:
+        """The tensors of `state_dict` that the trunk's weights don't give: what a checkpoint has to hold."""
+        trained = set(self.trainable)
+        return [name for name in self.state_dict() if name in trained or name not in self.given]
+
+    def _check(self, video: Tensor) -> None:
+        expected = (3, self.num_frames, self.size, self.size)
+        if video.ndim != 5 or tuple(video.shape[1:]) != expected:
+            raise UserError(
+                f"a batch of clips of shape b c t h w = {tuple(video.shape)}; the model was built for "
+                f"b {' '.join(map(str, expected))}: sample {self.num_frames} frames of {self.size}x{self.size} pixels "
+                f"(clip.num_frames, clip.size)"
+            )
+
+
+def build(
+    backbone: Backbone, adapter: AdapterConfig, *, num_classes: int, num_frames: int, size: int, dropout: float
+) -> VideoClassifier:
+    """Load the trunk, adapt its blocks, put a head on it and freeze the rest.
+
+    Works under `torch.device("meta")` with random weights. Raises UserError for a trunk of an unknown family, missing
+    or unfitting weights, and patterns that match nothing.
+    """
+    trunk = load_trunk(backbone.name, backbone.weights, size, backbone.options)
+    if isinstance(trunk.module, SwinTransformer):
+        inflate(trunk.module, backbone.tubelet)
+    elif backbone.tubelet != 1:
+        raise UserError(f"backbone.tubelet={backbone.tubelet} with {backbone.name}; only Swin has tubelets, use 1")
+    given = {id(tensor) for tensor in trunk.module.state_dict(keep_vars=True).values()}
+    model = VideoClassifier(
+        read_as_video(trunk.module, backbone, adapter, num_frames),
+        num_classes=num_classes,
+        num_frames=num_frames,
+        size=size,
+        dropout=dropout,
+        mean=backbone.mean,
+        std=backbone.std,
+    )
+    patterns = [*adapter.trainable, *(backbone.trainable if adapter.train_norm else ()), "head.*"]
+    model.trainable = freeze_except(model, patterns)
+    model.trunk_name, model.fingerprint = backbone.name, trunk.fingerprint
+    state = model.state_dict(keep_vars=True)
+    model.given = set() if backbone.weights == "random" else {name for name in state if id(state[name]) in given}
+    return model
+
+
+def read_as_video(trunk: nn.Module, backbone: Backbone, adapter: AdapterConfig, num_frames: int) -> ViT | Swin:
+    """The video model of the trunk's family."""
+    temporal, joint = backbone.drop_path_axes
+    if isinstance(trunk, SwinTransformer):
+        return Swin(trunk, adapter, num_frames, (temporal, joint))
+    assert isinstance(trunk, VisionTransformer | Eva)
+    return ViT(trunk, adapter, num_frames, (temporal, joint))

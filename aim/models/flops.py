@@ -1,0 +1,22 @@
+"""What a view costs."""
+
+from itertools import chain
+
+import torch
+from torch.func import functional_call
+from torch.utils.flop_counter import FlopCounterMode
+
+from aim.models.classifier import VideoClassifier
+
+
+def gmacs_per_view(model: VideoClassifier) -> float:
+    """Multiply-adds of one forward pass over one view, in 10^9: what papers of the field call GFLOPs.
+
+    Matrix products, convolutions and attention are counted, by shape alone: nothing is computed.
+    """
+    shapes = {name: tensor.to("meta") for name, tensor in chain(model.named_parameters(), model.named_buffers())}
+    video = torch.empty(1, 3, model.num_frames, model.size, model.size, device="meta")
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        functional_call(model, shapes, video)
+    flops: int = counter.get_total_flops()
+    return flops / 2 / 1e9

@@ -1,0 +1,113 @@
+"""A timm Swin read as a video model, and the view of its blocks.
+
+Shapes: b clips, t frames after tubelets, h w grid, d channels, i j frames of an attention matrix.
+"""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange, repeat
+from timm.models.swin_transformer import SwinTransformer
+from torch import Tensor, nn
+
+from aim.errors import UserError
+from aim.models.adapter import AdapterConfig, Axis, Place
+
+
+class SwinBlockView(nn.Module):
+    """A timm Swin block; along time it reuses qkv and proj, with a relative position bias of its own.
+
+    The public implementation never trains that bias: it stays at its random start.
+    """
+
+    offset: Tensor
+
+    def __init__(self, block: Any, num_frames: int, *, temporal: bool) -> None:
+        super().__init__()
+        self.block, self.num_frames, self.dim = block, num_frames, block.dim
+        if temporal:
+            self.temporal_bias = nn.Parameter(torch.empty(2 * num_frames - 1, block.attn.num_heads))
+            nn.init.trunc_normal_(self.temporal_bias, std=0.02)
+            frame = torch.arange(num_frames)
+            self.register_buffer("offset", frame[:, None] - frame[None, :] + num_frames - 1, persistent=False)
+
+    def norm1(self, x: Tensor) -> Tensor:
+        y: Tensor = self.block.norm1(x)
+        return y
+
+    def norm2(self, x: Tensor) -> Tensor:
+        y: Tensor = self.block.norm2(x)
+        return y
+
+    def mlp(self, x: Tensor) -> Tensor:
+        y: Tensor = self.block.mlp(x)
+        return y
+
+    def attend_space(self, x: Tensor, rope: Tensor | None = None) -> Tensor:
+        y: Tensor = self.block._attn(x)  # shifts, windows, attends, and undoes both
+        return y
+
+    def attend_time(self, x: Tensor) -> Tensor:
+        attn, (h, w) = self.block.attn, x.shape[1:3]
+        q, k, v = rearrange(
+            attn.qkv(x), "(b t) h w (qkv head d) -> qkv (b h w) head t d", t=self.num_frames, qkv=3, head=attn.num_heads
+        )
+        bias = rearrange(self.temporal_bias[self.offset], "i j head -> 1 head i j").to(q.dtype)
+        x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+        y: Tensor = attn.proj(rearrange(x, "(b h w) head t d -> (b t) h w (head d)", h=h, w=w))
+        return y
+
+
+class TubeletEmbed(nn.Module):
+    """A 2D patch embedding inflated over `tubelet` frames: "b c t*tubelet h w" -> "(b t) h w d"."""
+
+    def __init__(self, embed: Any, tubelet: int) -> None:
+        super().__init__()
+        conv = embed.proj
+        self.norm = embed.norm
+        kernel = (tubelet, *conv.kernel_size)
+        self.proj = nn.Conv3d(conv.in_channels, conv.out_channels, kernel, stride=kernel)
+        weight = repeat(conv.weight, "o i h w -> o i t h w", t=tubelet) / tubelet
+        self.proj.load_state_dict({"weight": weight, "bias": conv.bias})
+
+    def forward(self, video: Tensor) -> Tensor:
+        y: Tensor = self.norm(rearrange(self.proj(video), "b d t h w -> (b t) h w d"))
+        return y
+
+
+class Swin(nn.Module):
+    """A timm Swin whose patches are tubelets, read as a video model: "b c t*tubelet h w" -> "b t d", means in space."""
+
+    def __init__(self, trunk: Any, adapter: AdapterConfig, num_frames: int, drop_path_axes: tuple[Axis, Axis]) -> None:
+        super().__init__()
+        tubelet = trunk.patch_embed.proj.kernel_size[0]
+        if num_frames % tubelet:
+            near = num_frames // tubelet * tubelet
+            fits = f"{near} or {near + tubelet}" if near else tubelet
+            raise UserError(f"num_frames={num_frames} is not a multiple of tubelet={tubelet}; use {fits}")
+        t = num_frames // tubelet
+        blocks = [(stage.blocks, i) for stage in trunk.layers for i in range(len(stage.blocks))]
+        for index, (stage, i) in enumerate(blocks):
+            temporal = i % 2 == 0  # time only where windows are not shifted
+            view = SwinBlockView(stage[i], t, temporal=adapter.temporal and temporal)
+            stage[i] = adapter(view, Place(index, len(blocks), temporal, drop_path_axes))
+        readout = adapter.readout([info["num_chs"] for info in trunk.feature_info], t)
+        self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
+        self.trunk, self.num_frames = trunk, t
+        self.dim = trunk.num_features if readout is None else readout.dim
+
+    def forward(self, video: Tensor) -> Tensor:
+        t = self.num_frames
+        if "readout" in self.adapters:
+            last, stages = self.trunk.forward_intermediates(video)
+            tokens = [rearrange(y, "(b t) d h w -> b t (h w) d", t=t) for y in stages]
+            y: Tensor = self.adapters["readout"](tokens, rearrange(last, "(b t) h w d -> b t (h w) d", t=t))
+            return y
+        pooled: Tensor = self.trunk.forward_head(self.trunk.forward_features(video), pre_logits=True)
+        return rearrange(pooled, "(b t) d -> b t d", t=t)
+
+
+def inflate(trunk: SwinTransformer, tubelet: int) -> None:
+    """Make a timm Swin's patches tubelets: the mean of `tubelet` frames at the start (Conv3d, as the public code)."""
+    trunk.patch_embed = TubeletEmbed(trunk.patch_embed, tubelet)

@@ -1,0 +1,169 @@
+"""Name what a trained model sees in a video, or in every video of a folder.
+
+    python -m aim.predict checkpoint=runs/demo/best.safetensors input=VIDEO_OR_FOLDER
+
+A table on a terminal, JSON lines when piped or with json=true. In a notebook:
+
+    recogniser = aim.predict.load("runs/demo/best.safetensors")
+    recogniser.predict(video)      # uint8 "b t c h w" -> probabilities "b k", of recogniser.classes
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from einops import rearrange, reduce
+from omegaconf import DictConfig
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from aim import checkpoint, config, distributed
+from aim.data.dataset import VideoDataset
+from aim.data.lists import Video
+from aim.data.loader import Loader
+from aim.data.sampling import Clip
+from aim.data.transforms import Views
+from aim.data.video import Reader
+from aim.errors import UserError
+from aim.models.adapter import AdapterConfig
+from aim.models.classifier import Backbone, VideoClassifier, build
+from aim.run import Precision, autocast
+
+VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp")
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The part of a training run's settings that says what its model is and sees."""
+
+    backbone: Backbone
+    adapter: AdapterConfig
+    clip: Clip
+    views: Views
+
+
+@dataclass(frozen=True)
+class Recogniser:
+    """A trained model with its classes and its way of looking at a video."""
+
+    model: VideoClassifier
+    classes: list[str]
+    clip: Clip
+    views: Views
+
+    @torch.inference_mode()
+    def predict(self, video: Tensor, precision: Precision = "fp32") -> Tensor:
+        """Probabilities "b k" of clips, uint8 "b t c h w" with the model's number of frames and size."""
+        device = self.model.mean.device
+        with autocast(device, precision):
+            logits = self.model(self.model.preprocess(video.to(device)))
+        return logits.float().softmax(1).cpu()
+
+    def files(
+        self, paths: Sequence[Path], reader: Reader, *, workers: int, precision: Precision
+    ) -> Iterator[tuple[Path, Tensor | str]]:
+        """For each file its probabilities "k", the mean over the test's views, or why it could not be read."""
+        videos = [Video(str(path), 0, None, None) for path in paths]
+        dataset = VideoDataset(Path(), videos, reader, self.clip, self.views, seed=0)
+        loader = Loader(
+            dataset, 1, rank=0, world_size=1, seed=0, shuffle=False, workers=min(workers, len(paths)),
+            timeout=60.0, on_error="skip", max_bad=1.0,
+        )  # fmt: skip
+        with closing(loader):
+            for batch in loader.epoch(0):
+                path = paths[int(batch.index)]
+                if batch.weight:
+                    probability = self.predict(rearrange(batch.video, "1 v t c h w -> v t c h w"), precision)
+                    yield path, reduce(probability, "v k -> k", "mean")
+                else:
+                    yield path, loader.bad[str(path)]
+
+
+def load(path: str | Path, *, weights: str | None = None, device: str = "cpu") -> Recogniser:
+    """Rebuild a trained model from `best.safetensors` and its trunk; `weights` says where the trunk is, if elsewhere.
+
+    Raises UserError when a file is missing, or the trunk is another one.
+    """
+    saved = checkpoint.read_weights(path)
+    parts = {key: saved.config[key] for key in ("backbone", "adapter", "clip", "views")}
+    trained = config.build(parts, Trained)
+    backbone = trained.backbone if weights is None else replace(trained.backbone, weights=weights)
+    model = build(
+        backbone,
+        trained.adapter,
+        num_classes=len(saved.classes),
+        num_frames=trained.clip.num_frames,
+        size=trained.clip.size,
+        dropout=0.0,
+    )
+    checkpoint.load_weights(model, saved)
+    return Recogniser(model.eval().to(device), saved.classes, trained.clip, trained.views)
+
+
+def find_videos(path: Path) -> list[Path]:
+    """The file itself, or all video files under a folder. Raises UserError where there are none."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise UserError(f"input={path} doesn't exist; give a video file, or a folder of them")
+    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_EXTENSIONS and file.is_file())
+    if not found:
+        raise UserError(f"input={path} holds no video ({', '.join(VIDEO_EXTENSIONS)})")
+    return found
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keys of configs/predict.yaml."""
+
+    checkpoint: str
+    input: str
+    top: int
+    json: bool
+    device: Literal["cpu", "cuda"]
+    precision: Precision
+    workers: int
+    debug: bool
+    backbone: Mapping[str, str | None]
+    reader: Reader
+
+
+def main(cfg: DictConfig) -> None:
+    """Print the `top` labels of each video; exit code 2 if one could not be read."""
+    settings = config.build(cfg, Settings)
+    paths = find_videos(Path(settings.input))
+    distributed.num_ranks(settings.device, 1)
+    recogniser = load(settings.checkpoint, weights=settings.backbone["weights"], device=settings.device)
+    console = Console(highlight=False)
+    table = Table("video", *(f"top {i + 1}" for i in range(min(settings.top, len(recogniser.classes)))))
+    failed = 0
+    found = recogniser.files(paths, settings.reader, workers=settings.workers, precision=settings.precision)
+    for path, scores in found:
+        entry: dict[str, Any] = {"path": str(path)}
+        if isinstance(scores, str):
+            failed += 1
+            entry["error"] = scores
+            row = [f"could not be read: {scores}"]
+        else:
+            best = scores.argsort(descending=True)[: settings.top].tolist()
+            entry["labels"] = [{"label": recogniser.classes[i], "probability": round(float(scores[i]), 4)} for i in best]
+            row = [f"{recogniser.classes[i]} {100 * float(scores[i]):.1f} %" for i in best]
+        if settings.json or not console.is_terminal:
+            print(json.dumps(entry, ensure_ascii=False), flush=True)
+        else:
+            table.add_row(str(path), *row)
+    if table.row_count:
+        console.print(table)
+    if failed:
+        print(f"aim: error: {failed} of {len(paths)} videos could not be read", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    config.entrypoint(main, "predict")

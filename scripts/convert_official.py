@@ -1,0 +1,73 @@
+"""Convert checkpoints of the public AIM implementation (taoyang1122/adapt-image-models) to aim-video's, and back.
+
+    python scripts/convert_official.py vit_b_clip_32frame_k400.pth k400.safetensors
+    python scripts/convert_official.py k400.safetensors vit_b_clip_32frame_k400.pth
+
+The direction follows from the endings. All tensors come along, the trunk's too, so the model to load them into has a
+random trunk:
+
+    python -m aim.eval +experiment=k400_b16_32f backbone.weights=random checkpoint=k400.safetensors
+
+aim.eval compares the class names: give them with --classes=FILE, one a line in the order of the labels.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+
+from aim.errors import UserError
+from aim.models.official import NAMES, from_official, to_official
+from aim.models.weights import read_tensors
+
+
+def from_public(source: Path, target: Path, classes: list[str]) -> None:
+    """A `.pth` with `state_dict` -> safetensors that aim.eval reads."""
+    model, tensors = from_official(read_tensors(source))
+    metadata = {
+        "format": "aim-video 1",
+        "config": "{}",
+        "classes": json.dumps(classes),
+        "trunk": json.dumps({"name": model, "sha256": "random"}),
+    }
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, target, metadata)
+
+
+def to_public(source: Path, target: Path, size: int) -> None:
+    """What `from_public` wrote -> a `.pth` with `state_dict`."""
+    with safe_open(source, "pt") as file:
+        model = json.loads((file.metadata() or {}).get("trunk", "{}")).get("name")
+    if model not in NAMES:
+        raise UserError(f"{source} holds the trunk {model}, which no public model has; use a file of this script")
+    torch.save({"state_dict": to_official(model, read_tensors(source), size)}, target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path)
+    parser.add_argument("target", type=Path)
+    parser.add_argument("--size", type=int, default=224, help="pixels of a clip, for the buffers of a Swin's .pth")
+    parser.add_argument("--classes", type=Path, help="file of class names, one a line, for a .safetensors")
+    arguments = parser.parse_args()
+    try:
+        for path in (arguments.source, arguments.classes):
+            if path is not None and not path.is_file():
+                raise UserError(f"{path} doesn't exist")
+        if arguments.target.suffix == ".safetensors":
+            classes = arguments.classes.read_text("utf-8").splitlines() if arguments.classes else []
+            from_public(arguments.source, arguments.target, classes)
+        elif arguments.source.suffix == ".safetensors":
+            to_public(arguments.source, arguments.target, arguments.size)
+        else:
+            raise UserError("one of the two files must end in .safetensors, the other in .pth")
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,28 @@
+"""What every test may use: the shared reference data, and a failure instead of a silent skip in CI."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def missing(reason: str) -> None:
+    """Skip the test, or fail it under AIM_REQUIRE_ALL=1, which CI sets."""
+    if os.environ.get("AIM_REQUIRE_ALL") == "1":
+        pytest.fail(f"{reason} (AIM_REQUIRE_ALL=1)")
+    pytest.skip(reason)
+
+
+def shared_folder() -> Path:
+    """The folder of recorded reference data: AIM_SHARED, by default ../shared beside the project."""
+    return Path(os.environ.get("AIM_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    folder = shared_folder()
+    if not folder.is_dir():
+        missing(f"no reference data at {folder}: set AIM_SHARED")
+    return folder

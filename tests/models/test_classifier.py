@@ -1,0 +1,149 @@
+"""The classifier's contract: what goes in, what comes out, what is trained and what is saved."""
+
+import pytest
+import torch
+from torch import nn
+
+from aim.errors import UserError
+from aim.models.adapter import Plain, Readout, linears
+from aim.models.classifier import build
+from tests.models.toys import FRAMES, SIZE, adapter, names, randomise, toy
+
+
+def model(trunk="clip_vit_b16", adapter_config=None, frames=FRAMES, dropout=0.0):
+    return build(toy(trunk), adapter_config or adapter(), num_classes=5, num_frames=frames, size=SIZE, dropout=dropout)
+
+
+def clips(frames=FRAMES, size=SIZE):
+    return torch.randint(0, 256, (2, frames, 3, size, size), dtype=torch.uint8)
+
+
+def test_uint8_video_becomes_logits():
+    net = model().eval()
+    video = net.preprocess(clips())
+    assert (video.shape, video.dtype) == ((2, 3, FRAMES, SIZE, SIZE), torch.float32)
+    assert net(video).shape == (2, 5)
+
+
+def test_preprocessing_is_the_trunks_own():
+    net, video = model(), clips()
+    mean, std = (torch.tensor(x) for x in (toy("clip_vit_b16").mean, toy("clip_vit_b16").std))
+    expected = (video.double() / 255 - mean.view(3, 1, 1)) / std.view(3, 1, 1)
+    torch.testing.assert_close(net.preprocess(video).double(), expected.transpose(1, 2), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("trunk", ["clip_vit_b16", "swin_t"])
+@pytest.mark.parametrize(
+    "shape", [(2, 3, 2 * FRAMES, SIZE, SIZE), (2, 3, FRAMES, 2 * SIZE, SIZE), (3, FRAMES, SIZE, SIZE)]
+)
+def test_a_clip_of_another_length_or_size_is_an_error(trunk, shape):
+    with pytest.raises(UserError, match=rf"built for b 3 {FRAMES} {SIZE} {SIZE}.*clip\.num_frames"):
+        model(trunk)(torch.zeros(shape))
+    if len(shape) == 5:
+        with pytest.raises(UserError, match=r"clip\.num_frames"):
+            model(trunk).preprocess(torch.zeros(shape, dtype=torch.uint8).transpose(1, 2))
+
+
+def test_clips_do_not_mix():
+    net = model().eval()
+    randomise(net)
+    video = net.preprocess(clips())
+    with torch.no_grad():
+        torch.testing.assert_close(net(video)[:1], net(video[:1]))
+
+
+def test_the_head_has_dropout_in_training_alone():
+    net = model(dropout=0.5)
+    video = net.preprocess(clips())
+    assert not torch.equal(net.train()(video), net(video))
+    assert torch.equal(net.eval()(video), net(video))
+
+
+def test_normalisation_constants_are_in_no_checkpoint():
+    assert not [name for name in model().state_dict() if name in ("mean", "std")]
+
+
+@pytest.mark.parametrize("name", names("backbone"))
+@pytest.mark.parametrize("adapter_name", names("adapter"))
+def test_every_adapter_builds_on_every_trunk_without_memory(name, adapter_name):
+    with torch.device("meta"):
+        net = model(name, adapter(adapter_name))
+        assert net(torch.empty(2, 3, FRAMES, SIZE, SIZE)).shape == (2, 5)
+    assert {"head.weight", "head.bias"} <= set(net.trainable) <= set(net.saved_names())
+
+
+@pytest.mark.parametrize("name", names("adapter"))
+def test_a_step_changes_exactly_the_trainable_set(name):
+    net = model(adapter_config=adapter(name, **({} if name in ("none", "full") else {"drop_path": 0.0})))
+    randomise(net)
+    before = {key: tensor.clone() for key, tensor in net.state_dict().items()}
+    nn.functional.cross_entropy(net(net.preprocess(clips())), torch.tensor([0, 1])).backward()
+    torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1).step()
+    changed = {key for key, tensor in net.state_dict().items() if not torch.equal(tensor, before[key])}
+    assert changed == set(net.trainable)
+
+
+def test_frames_that_tubelets_do_not_divide_are_an_error():
+    with pytest.raises(UserError, match="num_frames=3 is not a multiple of tubelet=2; use 2 or 4"):
+        model("swin_t", frames=3)
+
+
+def test_the_linear_layers_of_a_block_are_in_reach():
+    class Doubled(Plain):
+        def __call__(self, view, place):
+            for name, layer in linears(view.block).items():
+                view.block.set_submodule(name, nn.Sequential(layer, nn.Identity()))
+            return view.block
+
+    for trunk, expected in (("clip_vit_b16", 4), ("dinov3_vit_s16", 4), ("eva02_vit_b14", 6), ("swin_t", 4)):
+        blocks = [m for m in model(trunk, Doubled()).modules() if hasattr(m, "norm1") and hasattr(m, "attn")]
+        assert all(sum(isinstance(m, nn.Sequential) for m in block.modules()) == expected for block in blocks)
+
+
+class Mean(Readout):
+    """Reads the mean token of all blocks, and remembers the shapes."""
+
+    def __init__(self, dims):
+        super().__init__()
+        self.dim, self.shapes = 3, []
+        self.project = nn.ModuleList(nn.Linear(dim, 3) for dim in dims)
+
+    def forward(self, blocks, last):
+        self.shapes = [tuple(tokens.shape) for tokens in (*blocks, last)]
+        return sum(project(tokens.mean(2)) for project, tokens in zip(self.project, blocks, strict=True))
+
+
+class Reading(Plain):
+    def readout(self, dims, num_frames):
+        return Mean(dims)
+
+
+@pytest.mark.parametrize("trunk", ["clip_vit_b16", "dinov2_reg_vit_s14", "dinov3_vit_s16", "siglip2_vit_b16", "swin_t"])
+def test_a_readout_sees_the_tokens_of_every_block(trunk):
+    net = model(trunk, Reading(trainable=["*.adapters.*"]))
+    net(net.preprocess(clips())).sum().backward()
+    shapes = net.backbone.adapters["readout"].shapes
+    prefix = net.backbone.trunk.num_prefix_tokens if trunk != "swin_t" else 0
+    if trunk == "swin_t":
+        assert shapes == [(2, 2, 64, 16), (2, 2, 16, 32), (2, 2, 16, 32)]
+    else:
+        assert shapes == [(2, FRAMES, 16 + prefix, 32)] * 4
+    assert all(name.startswith(("backbone.adapters.readout", "head")) for name in net.trainable)
+    assert all((p.grad is not None) == p.requires_grad for p in net.parameters())
+
+
+def test_a_readouts_last_tokens_are_what_the_trunk_pools():
+    class Last(Readout):
+        dim = 32
+
+        def forward(self, blocks, last):
+            return last[:, :, 0]
+
+    class ReadLast(Plain):
+        def readout(self, dims, num_frames):
+            return Last()
+
+    net, plain = model(adapter_config=ReadLast()).eval(), model(adapter_config=Plain()).eval()
+    plain.load_state_dict(net.state_dict())
+    video = net.preprocess(clips())
+    assert torch.equal(net(video), plain(video))

@@ -1,0 +1,51 @@
+"""The trunks and adapters of configs/, the trunks shrunk so that a test can run them."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from torch import nn
+
+from aim.models.adapter import AdapterConfig
+from aim.models.classifier import Backbone
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+SIZE, FRAMES = 32, 4
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def config(group: str, name: str, **overrides: Any) -> Any:
+    return instantiate(OmegaConf.merge(OmegaConf.load(CONFIGS / group / f"{name}.yaml"), overrides))
+
+
+def adapter(name: str = "aim", **overrides: Any) -> AdapterConfig:
+    return config("adapter", name, **overrides)
+
+
+def backbone(name: str, weights: str = "random") -> Backbone:
+    """The trunk of configs/backbone at full size."""
+    return replace(config("backbone", name), weights=weights)
+
+
+def toy(name: str, weights: str = "random") -> Backbone:
+    """The same architecture with three narrow blocks (Swin: two a stage) and small patches."""
+    full = backbone(name, weights)
+    options: dict[str, Any] = {"img_size": SIZE, "embed_dim": 32, "num_heads": 2, "depth": 3, "patch_size": 8}
+    if full.name.startswith("swin"):
+        shapes = {"depths": [2, 2], "num_heads": [1, 2], "window_size": 4}
+        options = {"img_size": SIZE, "embed_dim": 16, "patch_size": 4} | shapes
+    return replace(full, options=dict(full.options) | options)
+
+
+def randomise(module: nn.Module) -> None:
+    """Give every parameter a value that matters: layer scales and adapters don't start near zero."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)

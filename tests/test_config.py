@@ -1,0 +1,124 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from aim import config
+from aim.errors import UserError
+from aim.run import Run
+from tests.conftest import ROOT
+
+EXPERIMENTS = sorted(path.stem for path in (config.CONFIGS / "experiment").glob("*.yaml"))
+
+
+def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "aim.train", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["+experiment=demo", "train.batchsize=3"], "no setting 'train.batchsize'; nearest: train.batch_size"),
+        (["+experiment=demo", "+train.batchsize=3"], "no setting 'train.batchsize'; nearest: batch_size"),
+        (["+experiment=dmeo"], "no experiment 'dmeo'; nearest: demo"),
+        (["adapter=aimm"], "no adapter 'aimm'; nearest: aim"),
+        (["+experiment=demo", "train.epochs=many"], "train.epochs='many' is not a whole number"),
+        (["+experiment=demo", "device=tpu"], "device='tpu' is not one of cuda, cpu"),
+        (["experiment=demo"], "+experiment=NAME"),
+        (["+experiment=demo", "train.epochs"], "train.epochs"),
+    ],
+)
+def test_bad_command_lines_get_one_line_and_exit_code_2(arguments: list[str], expected: str) -> None:
+    done = shell(*arguments)
+    assert done.returncode == 2, done.stderr
+    assert done.stdout == ""
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert expected in done.stderr
+
+
+def test_debug_keeps_the_traceback() -> None:
+    done = shell("+experiment=demo", "+train.batchsize=3", "debug=true")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "no setting 'train.batchsize'" in done.stderr
+
+
+def test_composing_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "aim.train", "+experiment=demo", "--cfg", "job"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert OmegaConf.create(done.stdout).name == "demo"
+
+
+def test_the_primary_config_does_not_list_experiment() -> None:
+    primary = OmegaConf.load(config.CONFIGS / "config.yaml")
+    assert not any("experiment" in entry for entry in primary.defaults if not isinstance(entry, str))
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_an_experiment_says_what_it_is(name: str) -> None:
+    lines = (config.CONFIGS / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    assert lines[0] == "# @package _global_"
+    assert any(f"python -m aim.train +experiment={name}" in line for line in lines)
+    assert max(map(len, lines)) <= 140
+
+
+def test_a_group_on_the_shell_wins_over_the_experiment() -> None:
+    cfg = config.compose(["+experiment=k400_l14", "backbone=clip_vit_b16"])
+    assert "base" in cfg.backbone.name
+
+
+def test_an_experiment_inherits_from_another() -> None:
+    cfg = config.compose(["+experiment=k400_l14_32f"])
+    assert "large" in cfg.backbone.name
+    assert (cfg.clip.num_frames, cfg.clip.stride_frames) == (32, 4)
+    assert dict(cfg.optim.lr_mult) == {"backbone.*": 0.1}
+    assert cfg.name == "k400_l14_32f"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["+experiment=k400"], "k400"),
+        (["+experiment=k400", "gpus=2", "data.workers=8", "tracker=wandb", "data.root=/x/y", "device=cpu"], "k400"),
+        (["adapter=none", "+experiment=k400"], "k400,adapter=none"),
+        (["train.batch_size=128", "adapter.ratio=0.125"], "k400,adapter.ratio=0.125,train.batch_size=128"),
+        (["init=a/b c.safetensors"], "k400,init=a_b_c.safetensors"),
+    ],
+)
+def test_a_run_is_named_after_the_overrides_that_change_results(overrides: list[str], expected: str) -> None:
+    assert config.run_name("k400", overrides) == expected
+
+
+def test_long_names_become_a_hash_and_stay_distinct() -> None:
+    many = [f"optim.lr_mult.pattern{i}=0.{i}" for i in range(20)]
+    name, other = config.run_name("k400", many), config.run_name("k400", many[:-1])
+    assert len(name) < 30
+    assert name != other
+
+
+def test_the_folder_names_a_run_on_own_data() -> None:
+    assert config.run_name("finetune", ["data.root=/x/pets"], own_data=True) == "finetune,data.root=pets"
+
+
+def test_config_hash_ignores_the_machine_and_nothing_else() -> None:
+    base = config.resolve(config.compose(["+experiment=k400"]))
+    moved = config.resolve(config.compose(["+experiment=k400", "gpus=4", "data.root=/elsewhere", "tracker=tensorboard"]))
+    other = config.resolve(config.compose(["+experiment=k400", "optim.lr=1e-3"]))
+    assert config.config_hash(base) == config.config_hash(moved)
+    assert config.config_hash(base) != config.config_hash(other)
+
+
+def test_every_problem_is_named_at_once() -> None:
+    cfg = config.resolve(config.compose(["+experiment=k400"]))
+    cfg["clip"]["num_frame"] = 8
+    cfg["train"]["epochs"] = 1.5
+    del cfg["optim"]["lr"]
+    with pytest.raises(UserError) as caught:
+        config.build(cfg, Run)
+    for part in ("'clip.num_frame'; nearest: num_frames", "train.epochs=1.5", "optim.lr is missing"):
+        assert part in str(caught.value)
