@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from aim.data.moving_shapes import COLOURS, SHAPES, Poses, draw_scene, render
+from aim.data.moving_shapes import COLOURS, EYE, SHAPES, Poses, cover, draw_scene, render
 
 SIZE = 64
 
@@ -27,22 +27,11 @@ def draw_stills(rng, size, count=4):
     x, y = rng.uniform(0.1, 0.9, (2, count))
     radius = 0.1 * 3.5 ** rng.uniform(size=count)
     angle = rng.uniform(0, 2 * np.pi, count)
-    flat = replace(scene, background=np.zeros_like(scene.background), paint=np.ones(3, np.float32))
     poses = Poses(*(v.astype(np.float32) for v in (x, y, radius, angle)))
-    mask = render(flat, poses)[..., 0]
     images = render(scene, poses)
-    numbers = np.stack([4 * (x - 0.5), 4 * (y - 0.5), 2 * np.log(radius / 0.19), np.cos(angle), np.sin(angle)], 1)
-    m = mask / 255.0
-    g = (np.arange(size) + 0.5) / size
-    area = m.sum((1, 2)) + 1e-6
-    cx, cy = (m.sum(1) @ g) / area, (m.sum(2) @ g) / area
-    dx, dy = g - cx[:, None], g - cy[:, None]
-    z = (dx[:, None, :] + 1j * dy[:, :, None]) / np.sqrt(area / size**2)[:, None, None]
-    mean = lambda v: (v * m).sum((1, 2)) / area
-    z2, z3, z1 = mean(z * z), mean(z**3), mean(z * np.abs(z) ** 2)
-    moments = [6 * z2.real, 6 * z2.imag, 6 * z3.real, 6 * z3.imag, 20 * z1.real, 20 * z1.imag]
-    moments = np.clip(np.stack(moments, 1), -3, 3)
-    numbers = np.concatenate([numbers, moments], 1)
+    body = np.maximum.reduce([cover(polygon, poses, size) for polygon in SHAPES[scene.shape]])
+    mask = np.stack([body, cover(EYE, poses, size)], 1)
+    numbers = np.stack([4 * (x - 0.5), 4 * (y - 0.5), 2 * np.log(radius / 0.19), 8 * radius * np.cos(angle), 8 * radius * np.sin(angle)], 1)
     return images, [list(SHAPES).index(scene.shape)] * count, [list(COLOURS).index(scene.colour)] * count, numbers.astype(np.float32), mask
 
 
@@ -63,8 +52,8 @@ def pre(images):
 class Heads(nn.Module):
     def __init__(self, dim):
         super().__init__()
-        self.norm, self.mnorm, self.mask = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.Linear(dim, 16)
-        self.shape, self.colour, self.numbers = nn.Linear(dim, len(SHAPES)), nn.Linear(dim, len(COLOURS)), nn.Linear(dim, 11)
+        self.norm, self.mnorm, self.mask = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.Linear(dim, 32)
+        self.shape, self.colour, self.numbers = nn.Linear(dim, len(SHAPES)), nn.Linear(dim, len(COLOURS)), nn.Linear(dim, 5)
     def forward(self, x):
         x = self.norm(x)
         return self.shape(x), self.colour(x), self.numbers(x)
@@ -107,7 +96,7 @@ def main():
         xs = feats(pre(images))
         loss = 0
         q = a.patch // 4
-        mk = mask.float().div(255).reshape(len(mask), SIZE//a.patch, 4, q, SIZE//a.patch, 4, q).mean((3, 6)).permute(0, 1, 3, 2, 4).flatten(3).flatten(1, 2)
+        mk = mask.reshape(len(mask), 2, SIZE//a.patch, 4, q, SIZE//a.patch, 4, q).mean((4, 7)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         for i, ((x, tok), h) in enumerate(zip(xs, heads)):
             if i == len(xs) - 1: h.norm = trunk.norm
             s, c, n = h(x)

@@ -12,7 +12,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -45,16 +45,17 @@ def _box(x0: float, y0: float, x1: float, y1: float) -> list[tuple[float, float]
     return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
 
 
-# A shape is a union of convex polygons within the unit circle, x to the right and y down. None looks the same at two
-# angles, so turning is visible in all of them.
+# A shape is a union of convex polygons within the unit circle, x to the right and y down, with an eye of another colour
+# where it points to, so that turning is visible in all of them.
 SHAPES: dict[str, list[list[tuple[float, float]]]] = {
-    "arrow": [_box(-0.95, -0.25, 0.2, 0.25), [(0.1, -0.75), (1.0, 0.0), (0.1, 0.75)]],
-    "ell": [_box(-0.6, -0.75, -0.1, 0.75), _box(-0.6, 0.25, 0.75, 0.75)],
-    "tee": [_box(0.2, -0.8, 0.65, 0.8), _box(-0.9, -0.25, 0.25, 0.25)],
-    "wedge": [[(-0.75, -0.6), (1.0, 0.0), (-0.75, 0.6)]],
-    "half": [[(0.35 - math.cos(a), 0.95 * math.sin(a)) for a in np.linspace(-math.pi / 2, math.pi / 2, 9)]],
-    "flag": [_box(-0.9, -0.2, 0.9, 0.15), [(0.0, 0.0), (0.9, 0.0), (0.9, 0.85)]],
+    "arrow": [_box(-0.95, -0.25, 0.2, 0.25), [(0.0, -0.85), (1.0, 0.0), (0.0, 0.85)]],
+    "ell": [_box(-0.9, -0.35, 0.9, 0.35), _box(-0.9, 0.0, -0.3, 0.9)],
+    "tee": [_box(0.2, -0.85, 0.85, 0.85), _box(-0.9, -0.25, 0.25, 0.25)],
+    "wedge": [[(-0.8, 0.0), (0.7, 0.75), (0.7, -0.75)]],
+    "half": [[(math.cos(a), 0.9 * math.sin(a)) for a in np.linspace(-math.pi / 2, math.pi / 2, 9)]],
+    "flag": [_box(-0.95, -0.2, 0.9, 0.2), [(0.1, 0.0), (0.9, 0.0), (0.9, 0.9)]],
 }
+EYE = [(0.5 + 0.32 * math.cos(a), 0.32 * math.sin(a)) for a in np.linspace(0, 2 * math.pi, 8, endpoint=False)]
 COLOURS = {
     "red": (0.9, 0.15, 0.15),
     "green": (0.15, 0.75, 0.2),
@@ -62,18 +63,18 @@ COLOURS = {
     "yellow": (0.95, 0.9, 0.2),
     "magenta": (0.85, 0.2, 0.85),
     "cyan": (0.2, 0.85, 0.9),
-    "white": (0.95, 0.95, 0.95),
-    "black": (0.05, 0.05, 0.05),
+    "orange": (0.95, 0.55, 0.1),
 }
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What stays the same in a video: a shape, its colour, and the background "h w c" in [0, 1]."""
+    """What stays the same in a video: a shape, its colours "c", and the background "h w c", all in [0, 1]."""
 
     shape: str
     colour: str
     paint: Array
+    eye: Array
     background: Array
 
 
@@ -91,9 +92,10 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
     """Draw a shape, a colour and a texture that the colour stands out from."""
     shape = str(rng.choice(list(SHAPES)))
     base = rng.uniform(0.1, 0.9, 3)
-    far = [name for name, rgb in COLOURS.items() if np.abs(np.subtract(rgb, base)).max() > 0.45]
-    colour = str(rng.choice(far))
+    far = sorted(COLOURS, key=lambda name: float(np.abs(np.subtract(COLOURS[name], base)).max()))
+    colour = str(rng.choice(far[len(far) // 2 :]))
     paint = np.clip(COLOURS[colour] + rng.uniform(-0.05, 0.05, 3), 0, 1)
+    eye = np.full(3, 0.05 if min(paint.sum(), base.sum()) > 3 - max(paint.sum(), base.sum()) else 0.95)
 
     # A few plane waves of random direction, length and tint: k waves, sin(u + v) = sin u cos v + cos u sin v.
     direction, phase = rng.uniform(0, 2 * math.pi, (2, 4, 1))
@@ -104,14 +106,14 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
         rng.uniform(-0.07, 0.07, (4, 1, 3)), (2, 1, 1)
     )
     background = np.clip(base + np.tensordot(rows.T, columns, 1), 0, 1)
-    return Scene(shape, colour, paint.astype(np.float32), background.astype(np.float32))
+    return Scene(shape, colour, *(value.astype(np.float32) for value in (paint, eye, background)))
 
 
 def draw_poses(pair: int, num_frames: int, rng: np.random.Generator) -> Poses:
     """Draw a motion of the first class of PAIRS[pair]; its reversal is one of the second class."""
     time = np.linspace(-0.5, 0.5, num_frames)
     x, y = rng.uniform(0.3, 0.7, 2)
-    radius, angle = rng.uniform(0.14, 0.24), rng.uniform(0, 2 * math.pi)
+    radius, angle = rng.uniform(0.15, 0.25), rng.uniform(0, 2 * math.pi)
     still = np.zeros(num_frames)
     poses = {"x": x + still, "y": y + still, "radius": radius + still, "angle": angle + still}
     name = PAIRS[pair][0]
@@ -120,32 +122,35 @@ def draw_poses(pair: int, num_frames: int, rng: np.random.Generator) -> Poses:
         middle = rng.uniform(0.15 + length / 2, 0.85 - length / 2)
         poses["x" if name == "move_right" else "y"] = middle + length * time
     elif name == "grow":
-        poses["radius"] = rng.uniform(0.15, 0.2) * rng.uniform(1.7, 2.8) ** time
+        poses["radius"] = rng.uniform(0.16, 0.21) * rng.uniform(1.7, 2.6) ** time
     else:
         poses["angle"] = angle + rng.uniform(0.5, 1.4) * math.pi * time
     return Poses(**{key: value.astype(np.float32) for key, value in poses.items()})
 
 
+def cover(polygon: Sequence[tuple[float, float]], poses: Poses, size: int) -> Array:
+    """How much of each pixel a convex polygon of unit size covers, about: "t h w" in [0, 1]."""
+    corners = np.array(polygon, np.float32)
+    edges = np.roll(corners, -1, axis=0) - corners
+    normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
+    normals *= np.sign((normals * (corners - corners.mean(0))).sum(1, keepdims=True))  # outward
+    reach = (normals * corners).sum(1)
+    # A pixel is inside if it is on the inner side of each of e edges.
+    cos, sin = np.cos(poses.angle)[:, None], np.sin(poses.angle)[:, None]
+    normal_x, normal_y = cos * normals[:, 0] - sin * normals[:, 1], sin * normals[:, 0] + cos * normals[:, 1]  # "t e"
+    offset = size * (normal_x * poses.x[:, None] + normal_y * poses.y[:, None] + reach * poses.radius[:, None])
+    grid = np.arange(size, dtype=np.float32) + 0.5
+    rows = normal_y[:, :, None] * grid - offset[:, :, None]
+    distance = (normal_x[:, :, None, None] * grid + rows[:, :, :, None]).max(1)  # in pixels, negative inside
+    return np.clip(0.5 - distance, 0, 1)
+
+
 def render(scene: Scene, poses: Poses) -> NDArray[np.uint8]:
     """Draw the frames, uint8 "t h w c", with smooth edges."""
     size = len(scene.background)
-    grid = np.arange(size, dtype=np.float32) + 0.5
-    cover = np.zeros((len(poses.x), size, size), np.float32)
-    cos, sin = np.cos(poses.angle)[:, None], np.sin(poses.angle)[:, None]
-    for polygon in SHAPES[scene.shape]:
-        # A pixel is inside a convex polygon if it is on the inner side of every edge: e edges, normals outward.
-        corners = np.array(polygon, np.float32)
-        edges = np.roll(corners, -1, axis=0) - corners
-        normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
-        reach = (normals * corners).sum(1)
-        sign = np.sign((normals * (corners - corners.mean(0))).sum(1))
-        normals, reach = normals * sign[:, None], reach * sign
-        nx, ny = cos * normals[:, 0] - sin * normals[:, 1], sin * normals[:, 0] + cos * normals[:, 1]  # "t e"
-        offset = size * (nx * poses.x[:, None] + ny * poses.y[:, None] + poses.radius[:, None] * reach)
-        rows = ny[:, :, None] * grid - offset[:, :, None]  # "t e h"
-        distance = (nx[:, :, None, None] * grid + rows[:, :, :, None]).max(1)  # in pixels, negative inside
-        np.maximum(cover, np.clip(0.5 - distance, 0, 1), out=cover)
-    frames = scene.background + cover[..., None] * (scene.paint - scene.background)
+    body = np.maximum.reduce([cover(polygon, poses, size) for polygon in SHAPES[scene.shape]])[..., None]
+    frames = scene.background + body * (scene.paint - scene.background)
+    frames += cover(EYE, poses, size)[..., None] * (scene.eye - frames)
     return np.asarray(np.rint(frames * 255), np.uint8)
 
 

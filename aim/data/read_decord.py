@@ -11,12 +11,12 @@ import torch  # decord must be imported after torch, or workers freeze (its issu
 from av.container import InputContainer
 from av.video.stream import VideoStream
 from einops import rearrange
+from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize
 
 from aim.data.packets import Packets, family, from_file
 from aim.data.read_pyav import PyAV, opened
-from aim.data.video import BadVideo, Pick, in_span, picked, scaled
+from aim.data.video import BadVideo, Pick, in_span, picked, resized
 from aim.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -46,9 +46,9 @@ class Decord:
         self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
     ) -> Tensor:
         """See `video.Reader`."""
-        known: dict[int, np.ndarray[tuple[int], np.dtype[np.int64]]] = {}
+        known: dict[int, NDArray[np.int64]] = {}
 
-        def pick_once(num_frames: int) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        def pick_once(num_frames: int) -> NDArray[np.int64]:
             if num_frames not in known:
                 known[num_frames] = picked(path, pick, num_frames)
             return known[num_frames]
@@ -92,9 +92,7 @@ def _why_not(container: InputContainer, stream: VideoStream, packets: Packets, *
     return packets.doubt
 
 
-def _read(
-    path: str | Path, indices: np.ndarray[tuple[int], np.dtype[np.int64]], num_frames: int, short_side: int | None
-) -> Tensor:
+def _read(path: str | Path, indices: NDArray[np.int64], num_frames: int, short_side: int | None) -> Tensor:
     decord = _decord()
     try:
         video = decord.VideoReader(str(path), num_threads=1)
@@ -104,9 +102,7 @@ def _read(
         frames = rearrange(torch.from_numpy(video.get_batch(unique).asnumpy()), "t h w c -> t c h w")
     except (decord.DECORDError, RuntimeError) as error:
         raise _RefusedError(str(error)) from error
-    if short_side is not None:
-        frames = resize(frames, list(scaled(frames.shape[-2], frames.shape[-1], short_side)), antialias=True)
-    return frames[torch.from_numpy(back)]
+    return resized(frames, short_side)[torch.from_numpy(back)]
 
 
 def _decord() -> ModuleType:

@@ -2,11 +2,59 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from aim.data.video import BadVideo, Pick, in_span, picked, scaled
+from aim.data.packets import family, video_packets
+from aim.data.read_pyav import opened
+from aim.data.video import BadVideo, Pick, in_span, picked, resized
 from aim.errors import UserError
+
+
+@dataclass(frozen=True)
+class TorchCodec:
+    """Reads MP4, MOV, Matroska and WebM; all others are BadVideo.
+
+    torchcodec finds frames by their time stamps, which FFmpeg makes up for other containers: frames of an AVI file with
+    reordered frames come out wrong. Raises UserError where torchcodec or its FFmpeg can't be loaded.
+    """
+
+    def __call__(
+        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+    ) -> Tensor:
+        """See `video.Reader`."""
+        decoder_class = _decoder_class()
+        with opened(path) as (container, stream):
+            if family(container) not in ("mov", "matroska"):
+                raise BadVideo(f"{path}: torchcodec can't be trusted with {container.format.name}; use reader=pyav")
+            times = [packet.pts for packet in video_packets(container, stream) if not packet.is_discard]
+            base, stream_index = np.float64(stream.time_base or 1), stream.index
+        if None in times or len(set(times)) < len(times):
+            raise BadVideo(f"{path}: torchcodec can't be trusted with it: its time stamps are no order of frames")
+        try:
+            decoder = decoder_class(str(path), stream_index=stream_index, num_ffmpeg_threads=1, seek_mode="exact")
+            if len(decoder) != len(times):
+                raise BadVideo(f"{path}: torchcodec counts {len(decoder)} frames of {len(times)}; use reader=pyav")
+            exist = in_span(path, np.sort(np.array(times, np.float64)) * base, span)
+            indices = exist[picked(path, pick, exist.size)]
+            unique, back = np.unique(indices, return_inverse=True)
+            frames = decoder.get_frames_at(unique.tolist()).data
+        except (RuntimeError, ValueError, IndexError) as error:
+            if isinstance(error, BadVideo):
+                raise
+            raise BadVideo(f"{path}: torchcodec: {str(error).splitlines()[0]}") from error
+        return resized(frames, short_side)[torch.from_numpy(back)]
+
+
+def _decoder_class() -> Any:
+    try:
+        from torchcodec.decoders import VideoDecoder
+    except (ImportError, OSError, RuntimeError) as error:
+        raise UserError(
+            "reader=torchcodec: torchcodec or FFmpeg's shared libraries can't be loaded; install both "
+            '(pip install "aim-video[torchcodec]", apt-get install ffmpeg) or use reader=pyav'
+        ) from error
+    return VideoDecoder

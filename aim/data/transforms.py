@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from einops import rearrange
+from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -27,8 +28,8 @@ class Augment:
     color_jitter: strength for brightness, contrast and saturation. rand_augment: number of operations, of strength
     rand_augment_magnitude (0 to 30). erasing: probability that one box is erased from all frames.
 
-    The public pipeline resizes the short side to 256, crops and resizes; the box is relative to the frame, so one resize
-    from the source gives the same clip, sharper.
+    The public pipeline resizes the short side to 256, crops and resizes; the box is relative to the frame, so that one
+    resize from the source gives the same clip, sharper.
     """
 
     area: tuple[float, float]
@@ -74,7 +75,7 @@ class Augment:
         return _light(video, rng.normal(0, self.lighting, 3)) if self.lighting else video
 
 
-def _light(video: Tensor, alpha: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> Tensor:
+def _light(video: Tensor, alpha: NDArray[np.float64]) -> Tensor:
     """Add one colour to all pixels, drawn along the principal components (AlexNet section 4.1)."""
     shift = torch.from_numpy((np.array(PCA_VECTORS) * alpha * PCA_STD).sum(1)).float()
     return (video + rearrange(shift, "c -> c 1 1")).round_().clamp_(0, 255).to(torch.uint8)

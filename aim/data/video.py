@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.transforms.v2.functional import resize
 
 Pick = Callable[[int], "Sequence[int] | NDArray[np.int64]"]
 
@@ -18,10 +19,10 @@ class BadVideo(RuntimeError):
 class Reader(Protocol):
     """Reads the frames asked for, and never another: uint8 "t c h w", RGB, upright.
 
-    `pick` maps the number of frames to the indices wanted, in any order, repeated or not; negative ones are a
-    programmer's error. `short_side` scales the frames to that short side (see `scaled`). `span` (seconds since the first
-    frame) says that only frames with start <= time < end exist for `pick`. The file is opened and closed inside the
-    call. Raises BadVideo for a file that is missing or can't be read rightly.
+    `pick` maps the number of frames to the indices wanted, in any order, repeated or not. `short_side` scales the frames
+    to that short side (see `scaled`). `span`, in seconds from the first frame: only frames with start <= time < end
+    exist for `pick`. The file is opened and closed inside the call. Raises BadVideo for a file that is missing or can't
+    be read rightly.
     """
 
     def __call__(
@@ -37,13 +38,19 @@ def scaled(height: int, width: int, short_side: int | None) -> tuple[int, int]:
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
+def resized(frames: Tensor, short_side: int | None) -> Tensor:
+    """Frames "t c h w" scaled to `short_side`, with antialiasing, as FFmpeg scales."""
+    height, width = scaled(frames.shape[-2], frames.shape[-1], short_side)
+    return resize(frames, [height, width], antialias=True) if frames.shape[-2:] != (height, width) else frames
+
+
 def picked(path: str | Path, pick: Pick, num_frames: int) -> NDArray[np.int64]:
     """The indices that `pick` wants of `num_frames`, flat and checked. Raises BadVideo where there are no frames."""
     if num_frames < 1:
         raise BadVideo(f"{path}: no frame can be decoded")
     indices = np.asarray(pick(num_frames), dtype=np.int64).reshape(-1)
     assert indices.size, f"{path}: pick wants no frame"
-    assert 0 <= indices.min() and indices.max() < num_frames, f"{path}: {indices} of {num_frames} frames"
+    assert set(indices.tolist()) <= set(range(num_frames)), f"{path}: pick wants {indices} of {num_frames} frames"
     return indices
 
 

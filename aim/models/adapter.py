@@ -172,7 +172,11 @@ class AIM:
 
 
 def linears(block: nn.Module) -> dict[str, nn.Linear]:
-    """The linear layers inside a timm block by name: attn.qkv, attn.proj, mlp.fc1, mlp.fc2, ..."""
+    """The linear layers inside a timm block by name: attn.qkv, attn.proj, mlp.fc1, mlp.fc2, ...
+
+    Some of timm's attentions read `qkv.weight` without calling the layer, so change it by a parametrization of the
+    weight (torch.nn.utils.parametrize) where a replaced layer would be passed over.
+    """
     return {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear)}
 
 

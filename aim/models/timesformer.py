@@ -11,6 +11,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from aim.errors import UserError
 from aim.models.adapter import Axis, BlockView, DropPath, Place
 
 
@@ -25,6 +26,8 @@ class TimeSformer:
     temporal: bool = True
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
+        if not place.temporal:
+            raise UserError("adapter=timesformer attends over time in every block, which a Swin can't; use a ViT trunk")
         return DividedBlock(view, self, place)
 
     def readout(self, dims: Sequence[int], num_frames: int) -> None:
@@ -37,15 +40,14 @@ class DividedBlock(nn.Module):
     def __init__(self, view: BlockView, cfg: TimeSformer, place: Place) -> None:
         super().__init__()
         self.view = view
-        self.adapters = nn.ModuleDict({"time": DividedTime(view)} if place.temporal else {})
+        self.adapters = nn.ModuleDict({"time": DividedTime(view)})
         rate = cfg.drop_path * place.height
         axes = place.drop_path_axes if cfg.drop_path_axis == "published" else (cfg.drop_path_axis,) * 2
         self.drop_time, self.drop_space = (DropPath(rate, axis, view.num_frames) for axis in axes)
 
     def forward(self, x: Tensor, rope: Tensor | None = None, **unused: None) -> Tensor:
         view = self.view
-        if "time" in self.adapters:
-            x = x + self.drop_time(self.adapters["time"](x))
+        x = x + self.drop_time(self.adapters["time"](x))
         x = x + self.drop_space(view.attend_space(view.norm1(x), rope))
         y: Tensor = self.drop_space(view.mlp(view.norm2(x)))
         return x + y

@@ -1,0 +1,249 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from aim import checkpoint, config, distributed, train
+from aim.errors import UserError
+from tests.conftest import ROOT
+from tests.toy import TOY, cache, exits, journal, run
+
+__all__ = ["cache"]
+pytestmark = pytest.mark.usefixtures("cache")
+
+
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+    folder = tmp_path_factory.mktemp("unbroken")
+    run(folder)
+    return folder
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    return torch.load(run_dir / "last.pt", weights_only=True)["model"]
+
+
+def test_a_run_leaves_what_the_design_says(unbroken: Path) -> None:
+    names = {path.name for path in unbroken.iterdir() if not path.name.startswith(".")}
+    assert names == {"config.yaml", "log.jsonl", "last.pt", "best.safetensors", "results.json"}
+    found = json.loads((unbroken / "results.json").read_text(encoding="utf-8"))
+    keys = """seed versions weights num_missing name top1 top5 mean_class num_videos num_classes views params_total
+        params_tuned gmacs_per_view epochs seconds world_size device precision commit config_hash data_hash trunk"""
+    assert found.keys() >= set(keys.split())
+    assert found["views"] == "4x1x1"
+    assert found["num_videos"] == 16
+    assert found["trunk"].keys() == {"name", "sha256"}
+
+
+def test_only_what_is_trainable_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+    original = train.train
+
+    def spy(model: Any, *args: Any, **kwargs: Any) -> Any:
+        before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+        state = original(model, *args, **kwargs)
+        after = model.state_dict()
+        seen["changed"] = {name for name in before if not torch.equal(before[name], after[name])}
+        seen["trainable"] = {name for name, p in model.named_parameters() if p.requires_grad}
+        return state
+
+    monkeypatch.setattr(train, "train", spy)
+    run(tmp_path)
+    assert seen["changed"] == seen["trainable"]
+    assert any("adapters" in name for name in seen["changed"])
+
+
+@pytest.mark.parametrize("stop_at", [2, 3, 5])
+def test_killed_and_continued_equals_unbroken(
+    tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
+) -> None:
+    """Step 3 is the end of an epoch; log lines every two steps make the window cross the break."""
+    original, steps = train.train_step, 0
+
+    def dies(*args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        if steps == stop_at:
+            raise KeyboardInterrupt
+        steps += 1
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_step", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    assert not (tmp_path / "results.json").exists()
+    run(tmp_path)
+    assert journal(tmp_path) == journal(unbroken)
+    expected = weights(unbroken)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path).items())
+
+
+def test_the_comparison_above_can_fail(tmp_path: Path, unbroken: Path) -> None:
+    run(tmp_path, "seed=1")
+    assert journal(tmp_path) != journal(unbroken)
+
+
+def test_a_finished_run_prints_its_result_and_trains_no_more(
+    unbroken: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "train_and_test", lambda *_: pytest.fail("trained again"))
+    run(unbroken)
+    assert "already finished" in capsys.readouterr().out
+
+
+def test_a_run_directory_of_another_configuration_is_refused(unbroken: Path) -> None:
+    with pytest.raises(UserError, match=r"optim\.lr was .*, is 0\.5"):
+        run(unbroken, "optim.lr=0.5")
+
+
+def test_a_damaged_last_pt_is_refused_with_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
+    with pytest.raises(UserError, match=r"last\.pt can't be read .* delete it"):
+        run(tmp_path)
+
+
+def test_accumulated_parts_give_the_step_of_the_whole_batch(tmp_path: Path, unbroken: Path) -> None:
+    run(tmp_path, "train.accumulate=4")
+    expected = weights(unbroken)
+    for name, tensor in weights(tmp_path).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_two_ranks_give_the_step_of_one_and_count_each_video_once(tmp_path: Path, unbroken: Path) -> None:
+    overrides = [*TOY, f"run_dir={tmp_path}", "gpus=2", "debug=true"]
+    command = [sys.executable, "-m", "aim.train", *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=250)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    alone = json.loads((unbroken / "results.json").read_text(encoding="utf-8"))
+    assert found["world_size"] == 2
+    assert {key: found[key] for key in ("top1", "top5", "mean_class", "num_videos", "config_hash")} == {
+        key: alone[key] for key in ("top1", "top5", "mean_class", "num_videos", "config_hash")
+    }
+    expected = weights(unbroken)
+    for name, tensor in weights(tmp_path).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+    assert "Warning" not in done.stderr
+
+
+def test_sigterm_saves_and_the_same_command_continues(tmp_path: Path, unbroken: Path) -> None:
+    command = [sys.executable, "-m", "aim.train", *TOY, f"run_dir={tmp_path}"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    for _ in range(6000):
+        if (tmp_path / "last.pt").exists():
+            break
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, stderr = process.communicate(timeout=120)
+    if process.returncode != 0:  # else it was faster than the signal
+        assert process.returncode == train.INTERRUPTED, stderr
+        assert "the same command continues" in stderr
+        assert "Traceback" not in stderr
+        run(tmp_path)
+    assert journal(tmp_path) == journal(unbroken)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the loss became .* at step"):
+        run(tmp_path, "optim.lr=1e30", "optim.warmup_epochs=0")
+
+
+def test_test_best_records_the_selection(tmp_path: Path) -> None:
+    found = run(tmp_path, "test=best")
+    assert found["weights"] == "best"
+    assert found["selection"]["epoch"] in (1, 2)
+
+
+def test_the_checkpoint_holds_all_but_the_trunk(tmp_path: Path, unbroken: Path) -> None:
+    tensors = load_file(unbroken / "best.safetensors")
+    saved = checkpoint.read_weights(unbroken / "best.safetensors")
+    assert {"head.weight", "head.bias"} <= tensors.keys()
+    assert saved.config["clip"]["num_frames"] == 4
+    assert len(saved.classes) == 8
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["train.batch_size=9", "train.accumulate=2"], r"train\.batch_size=9 can't be divided"),
+        (["augment.flip=0.5"], "tell left from right"),
+        (["backbone.weights=nowhere.safetensors"], "no trunk weights at nowhere"),
+        (["init=nowhere.safetensors"], r"checkpoint nowhere\.safetensors doesn't exist"),
+        (["gpus=0"], "gpus=0"),
+        (["train.epochs=0"], r"train\.epochs=0"),
+    ],
+)
+def test_bad_settings_are_found_before_anything_is_written(
+    tmp_path: Path, overrides: list[str], expected: str
+) -> None:
+    with pytest.raises(UserError, match=expected):
+        run(tmp_path / "new", *overrides)
+    assert not (tmp_path / "new").exists()
+
+
+def test_cuda_that_is_not_there_is_an_error_and_never_a_silent_cpu_run(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has CUDA")
+    with pytest.raises(UserError, match="device=cuda, but CUDA doesn't work here"):
+        run(tmp_path, "device=cuda")
+
+
+def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, "augment.flip=0.5", "init=nowhere.safetensors")
+    assert "left from right" in str(caught.value)
+    assert "nowhere.safetensors" in str(caught.value)
+
+
+def test_a_second_job_is_refused_while_the_first_holds_the_directory(tmp_path: Path) -> None:
+    with checkpoint.locked(tmp_path), pytest.raises(UserError, match="another job is writing"):
+        run(tmp_path)
+
+
+def test_bare_slurm_tasks_are_refused_with_the_line_to_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "8")
+    monkeypatch.setenv("SLURM_STEP_ID", "0")
+    with pytest.raises(UserError, match=r"srun --ntasks-per-node=1 torchrun .* -m aim\.train"):
+        run(tmp_path)
+
+
+def test_learned_adapters_start_another_run(tmp_path: Path, unbroken: Path) -> None:
+    with pytest.raises(UserError, match="doesn't fit this model"):
+        run(tmp_path / "a", f"init={unbroken / 'best.safetensors'}", "adapter=none")
+    found = run(tmp_path / "b", f"init={unbroken / 'best.safetensors'}", "optim.lr=0")
+    assert found["top1"] == json.loads((unbroken / "results.json").read_text(encoding="utf-8"))["top1"]
+
+
+def test_a_rank_that_dies_takes_the_others_with_it(tmp_path: Path) -> None:
+    program = tmp_path / "dying.py"
+    program.write_text("import os, sys, time\nsys.exit(3) if os.environ['RANK'] == '1' else time.sleep(60)\n")
+    began = time.monotonic()
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    code = "from aim.distributed import launch; import sys; sys.exit(launch('dying', [], 2))"
+    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, timeout=120)
+    assert done.returncode == 3
+    assert time.monotonic() - began < 60
+
+
+def test_seeds_differ_by_step_and_rank() -> None:
+    seeds = {train.seed_of(seed, step, rank) for seed in range(3) for step in range(5) for rank in range(4)}
+    assert len(seeds) == 60
+
+
+def test_num_ranks_on_the_cpu() -> None:
+    assert distributed.num_ranks("cpu", None) == 1
+    assert distributed.num_ranks("cpu", 2) == 2
+
+
+def test_exits_helper_is_honest() -> None:
+    with exits(2):
+        sys.exit(2)
+    assert config.CONFIGS.is_dir()
