@@ -1,12 +1,14 @@
 """The trunks and adapters of configs/, the trunks shrunk so that a test can run them."""
 
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from aim.models.adapter import AdapterConfig
@@ -20,8 +22,14 @@ def names(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
 
 
+@cache
+def composed(group: str, name: str) -> DictConfig:
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return compose(f"{group}/{name}")[group]
+
+
 def config(group: str, name: str, **overrides: Any) -> Any:
-    return instantiate(OmegaConf.merge(OmegaConf.load(CONFIGS / group / f"{name}.yaml"), overrides))
+    return instantiate(OmegaConf.merge(composed(group, name), overrides))
 
 
 def adapter(name: str = "aim", **overrides: Any) -> AdapterConfig:
