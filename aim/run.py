@@ -132,7 +132,7 @@ class Run:
         return self._loader(self._dataset(lists.val, views), videos, world, shuffle=False)
 
     def _dataset(self, videos: list[Video], transform: Augment | Views) -> VideoDataset:
-        return VideoDataset(Path(self.data.root).expanduser(), videos, self.reader, self.clip, transform, self.seed)
+        return VideoDataset(self.data.folder, videos, self.reader, self.clip, transform, self.seed)
 
     def _loader(self, dataset: VideoDataset, batch_size: int, world: World, *, shuffle: bool) -> Loader:
         return Loader(
@@ -144,7 +144,7 @@ class Run:
             shuffle=shuffle,
             workers=self.data.workers,
             timeout=self.data.timeout,
-            on_error=self.data.on_error,
+            on_error=self.data.on_error if shuffle else self.data.eval_on_error,
             max_bad=self.data.max_bad,
         )
 

@@ -1,125 +1,187 @@
-import argparse, os
-import json, math
+"""Trains the demo's trunk: a small ViT that sees still images of moving shapes, one at a time, and never a motion.
+
+Run: python scripts/pretrain_demo_trunk.py aim/data/demo_trunk.safetensors
+
+What it predicts, from the class token after each block: the shape (6), its colour (7), its place, size, and where its
+eye is from its middle; from each patch token: which part of the patch the shape and its eye cover.
+How long: MINUTES on 2 threads of a Xeon at 2.8 GHz (no GPU), 64 images a step, 3600 steps.
+How well, on 2000 fresh images: RESULTS
+
+The embeddings are stored 20 times smaller than trained. The norm before the blocks undoes that, so the image model is
+the same, but a temporal embedding, which starts from zero, counts 20 times more: order is learnt in fewer steps.
+"""
+
+import argparse
+import math
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import timm
 import torch
 import torch.nn.functional as F
+from einops import rearrange, reduce
 from safetensors.torch import save_file
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
 from aim.data.moving_shapes import COLOURS, EYE, SHAPES, Poses, cover, draw_scene, render
 
-SIZE = 64
+SIZE, PATCH, WIDTH, DEPTH = 64, 16, 128, 4
+CELLS = 4  # the coverage of a patch is predicted in 4 x 4 parts
+SHRINK = 20
 
 
-def make(width, depth, heads, patch):
-    return timm.create_model(f"vit_tiny_patch16_224", patch_size=patch, img_size=SIZE, embed_dim=width, depth=depth, num_heads=heads, num_classes=0)
+class Stills(NamedTuple):
+    """Images with what is to be predicted of them."""
+
+    image: Tensor  # uint8 "b h w c"
+    shape: Tensor  # int64 "b"
+    colour: Tensor  # int64 "b"
+    pose: Tensor  # float32 "b 5": x, y, log radius, and the eye's x and y from the middle, all of about unit size
+    mask: Tensor  # float32 "b 2 h w": the body and the eye
 
 
-def draw_stills(rng, size, count=4):
-    scene = draw_scene(rng, size)
+def draw_stills(rng: np.random.Generator, count: int) -> Stills:
+    """Draw `count` poses of one scene."""
+    scene = draw_scene(rng, SIZE)
     x, y = rng.uniform(0.1, 0.9, (2, count))
     radius = 0.1 * 3.5 ** rng.uniform(size=count)
-    angle = rng.uniform(0, 2 * np.pi, count)
-    poses = Poses(*(v.astype(np.float32) for v in (x, y, radius, angle)))
-    images = render(scene, poses)
-    body = np.maximum.reduce([cover(polygon, poses, size) for polygon in SHAPES[scene.shape]])
-    mask = np.stack([body, cover(EYE, poses, size)], 1)
-    numbers = np.stack([4 * (x - 0.5), 4 * (y - 0.5), 2 * np.log(radius / 0.19), 8 * radius * np.cos(angle), 8 * radius * np.sin(angle)], 1)
-    return images, [list(SHAPES).index(scene.shape)] * count, [list(COLOURS).index(scene.colour)] * count, numbers.astype(np.float32), mask
+    angle = rng.uniform(0, 2 * math.pi, count)
+    poses = Poses(*(value.astype(np.float32) for value in (x, y, radius, angle)))
+    body = np.maximum.reduce([cover(polygon, poses, SIZE) for polygon in SHAPES[scene.shape]])
+    eye_x, eye_y = 0.5 * radius * np.cos(angle), 0.5 * radius * np.sin(angle)
+    pose = np.stack([4 * (x - 0.5), 4 * (y - 0.5), 2 * np.log(radius / 0.19), 16 * eye_x, 16 * eye_y], axis=1)
+    return Stills(
+        torch.from_numpy(render(scene, poses)),
+        torch.full((count,), list(SHAPES).index(scene.shape)),
+        torch.full((count,), list(COLOURS).index(scene.colour)),
+        torch.from_numpy(pose.astype(np.float32)),
+        torch.from_numpy(np.stack([body, cover(EYE, poses, SIZE)], axis=1)),
+    )
 
 
-class Stills(IterableDataset):
-    def __init__(self, seed, batch): self.seed, self.batch = seed, batch
-    def __iter__(self):
-        info = torch.utils.data.get_worker_info()
-        rng = np.random.default_rng([self.seed, info.id if info else 0])
+class StillBatches(IterableDataset[Stills]):
+    """Endless batches of 4 poses a scene."""
+
+    def __init__(self, seed: int, batch_size: int) -> None:
+        self.seed, self.batch_size = seed, batch_size
+
+    def __iter__(self) -> Iterator[Stills]:
+        rng = np.random.default_rng(self.seed)
         while True:
-            images, shape, colour, numbers, mask = (np.concatenate(v) for v in zip(*(draw_stills(rng, SIZE) for _ in range(self.batch // 4)), strict=True))
-            yield tuple(torch.from_numpy(v) for v in (images, shape, colour, numbers, mask))
+            parts = [draw_stills(rng, 4) for _ in range(self.batch_size // 4)]
+            yield Stills(*(torch.cat(tensors) for tensors in zip(*parts, strict=True)))
 
 
-def pre(images):
-    return images.permute(0, 3, 1, 2).float().div(127.5).sub(1)
+def build_trunk() -> VisionTransformer:
+    """The ViT of configs/backbone/demo.yaml; its position embedding starts as waves over the grid."""
+    trunk = timm.create_model(
+        "vit_tiny_patch16_224",
+        img_size=SIZE,
+        patch_size=PATCH,
+        embed_dim=WIDTH,
+        depth=DEPTH,
+        num_heads=4,
+        pre_norm=True,
+        num_classes=0,
+    )
+    side = SIZE // PATCH
+    at = (torch.arange(side) + 0.5) / side
+    waves = at[:, None] * torch.pi * 2 ** torch.linspace(-1, math.log2(side), WIDTH // 4)
+    waves = torch.cat([waves.sin(), waves.cos()], dim=1)
+    rows, columns = waves[:, None].expand(side, side, -1), waves[None].expand(side, side, -1)
+    with torch.no_grad():
+        trunk.pos_embed[0, 1:] = 0.3 * rearrange(torch.cat([rows, columns], dim=2), "h w d -> (h w) d")
+    return trunk
 
 
 class Heads(nn.Module):
-    def __init__(self, dim):
+    """What is read from the tokens after one block; the last block's class token passes the trunk's own norm."""
+
+    def __init__(self, norm: nn.Module) -> None:
         super().__init__()
-        self.norm, self.mnorm, self.mask = nn.LayerNorm(dim), nn.LayerNorm(dim), nn.Linear(dim, 32)
-        self.shape, self.colour, self.numbers = nn.Linear(dim, len(SHAPES)), nn.Linear(dim, len(COLOURS)), nn.Linear(dim, 5)
-    def forward(self, x):
-        x = self.norm(x)
-        return self.shape(x), self.colour(x), self.numbers(x)
+        self.norm, self.patch_norm = norm, nn.LayerNorm(WIDTH)
+        self.shape, self.colour = nn.Linear(WIDTH, len(SHAPES)), nn.Linear(WIDTH, len(COLOURS))
+        self.pose, self.mask = nn.Linear(WIDTH, 5), nn.Linear(WIDTH, 2 * CELLS**2)
 
 
-def main():
-    p = argparse.ArgumentParser()
-    p.add_argument("--out", default="/tmp/demo/trunk.safetensors")
-    p.add_argument("--seconds", type=float, default=300)
-    p.add_argument("--width", type=int, default=128)
-    p.add_argument("--depth", type=int, default=4)
-    p.add_argument("--heads", type=int, default=4)
-    p.add_argument("--patch", type=int, default=16)
-    p.add_argument("--batch", type=int, default=128)
-    p.add_argument("--lr", type=float, default=2e-3)
-    p.add_argument("--dense", type=float, default=5)
-    p.add_argument("--sincos", type=float, default=0.3)
-    p.add_argument("--b2", type=float, default=0.98)
-    p.add_argument("--name", default="vit_tiny_patch16_224")
-    a = p.parse_args()
-    torch.manual_seed(0)
-    trunk = make(a.width, a.depth, a.heads, a.patch)
-    if a.sincos:
-        with torch.no_grad():
-            n = SIZE // a.patch; k = a.width // 4
-            grid = (torch.arange(n) + 0.5) / n
-            freq = torch.pi * 2 ** torch.linspace(-1, math.log2(n) , k)
-            f = torch.cat([torch.sin(grid[:, None] * freq), torch.cos(grid[:, None] * freq)], 1)
-            pos = torch.cat([f[:, None].expand(n, n, -1), f[None].expand(n, n, -1)], 2).reshape(1, n * n, -1)
-            trunk.pos_embed[:, 1:] = a.sincos * pos
-    heads = nn.ModuleList(Heads(a.width) for _ in range(a.depth))
-    params = list(trunk.parameters()) + list(heads.parameters())
-    opt = torch.optim.AdamW(params, lr=a.lr, weight_decay=0.05, betas=(0.9, a.b2))
-    data = iter(DataLoader(Stills(0, a.batch), batch_size=None, num_workers=1, prefetch_factor=8))
-    start = time.time(); step = 0; seen = 0
-    def feats(x):
-        outs = trunk.forward_intermediates(x, return_prefix_tokens=True, norm=False, output_fmt="NLC", intermediates_only=True)
-        return [(o[1][:, 0], o[0]) for o in outs]
-    def losses(images, shape, colour, numbers, mask):
-        xs = feats(pre(images))
-        loss = 0
-        q = a.patch // 4
-        mk = mask.reshape(len(mask), 2, SIZE//a.patch, 4, q, SIZE//a.patch, 4, q).mean((4, 7)).permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
-        for i, ((x, tok), h) in enumerate(zip(xs, heads)):
-            if i == len(xs) - 1: h.norm = trunk.norm
-            s, c, n = h(x)
-            w = 1.0 if i == len(xs) - 1 else 0.5
-            loss = loss + a.dense * F.binary_cross_entropy_with_logits(h.mask(h.mnorm(tok)), mk)
-            loss = loss + w * (F.cross_entropy(s, shape) + 0.3 * F.cross_entropy(c, colour) + 4 * F.smooth_l1_loss(n, numbers, beta=0.1))
-        return loss, s, c, n
-    while (share := (time.time() - start) / a.seconds) < 1:
-        for g in opt.param_groups: g["lr"] = a.lr * min(1, (step + 1) / 100) * max(0.01, 0.5 * (1 + np.cos(np.pi * share)))
-        batch = next(data)
-        loss, s, c, n = losses(*batch)
-        opt.zero_grad(); loss.backward(); nn.utils.clip_grad_norm_(params, 1.0); opt.step()
-        step += 1; seen += a.batch
-        if step % 100 == 0:
-            err = (n - batch[3]).abs().mean(0).tolist()
-            print(f"{step} {time.time()-start:.0f}s loss {loss.item():.3f} shape {(s.argmax(1)==batch[1]).float().mean():.3f} colour {(c.argmax(1)==batch[2]).float().mean():.3f} err {[round(e,3) for e in err]} {seen/(time.time()-start):.0f}/s", flush=True)
-    save_file({k: v.contiguous() for k, v in trunk.state_dict().items()}, a.out)
-    trunk.eval()
+def tokens(trunk: VisionTransformer, image: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """uint8 "b h w c" -> per block, patch tokens "b n d" and class token "b 1 d"."""
+    pixels = rearrange(image, "b h w c -> b c h w").float() / 127.5 - 1
+    return trunk.forward_intermediates(
+        pixels, return_prefix_tokens=True, norm=False, output_fmt="NLC", intermediates_only=True
+    )
+
+
+def loss_of(trunk: VisionTransformer, heads: nn.ModuleList, stills: Stills) -> Tensor:
+    cell = PATCH // CELLS
+    parts = reduce(stills.mask, "b m (h i) (w j) -> b m h w", "mean", i=cell, j=cell)
+    parts = rearrange(parts, "b m (h i) (w j) -> b (h w) (m i j)", i=CELLS, j=CELLS)
+    total = torch.zeros(())
+    for (patches, prefix), head in zip(tokens(trunk, stills.image), heads, strict=True):
+        x = head.norm(prefix[:, 0])
+        of_class = (
+            F.cross_entropy(head.shape(x), stills.shape)
+            + 0.3 * F.cross_entropy(head.colour(x), stills.colour)
+            + 4 * F.smooth_l1_loss(head.pose(x), stills.pose, beta=0.1)
+        )
+        of_patches = F.binary_cross_entropy_with_logits(head.mask(head.patch_norm(patches)), parts)
+        total = total + (1.0 if head is heads[-1] else 0.5) * of_class + 5 * of_patches
+    return total
+
+
+@torch.no_grad()
+def measure(trunk: VisionTransformer, heads: nn.ModuleList, stills: Stills) -> str:
+    """How well the last block's heads do."""
+    head = heads[-1]
+    x = head.norm(tokens(trunk, stills.image)[-1][1][:, 0])
+    shape = (head.shape(x).argmax(1) == stills.shape).float().mean().item()
+    colour = (head.colour(x).argmax(1) == stills.colour).float().mean().item()
+    error = (head.pose(x) - stills.pose).abs().mean(0) * torch.tensor([16, 16, 50, 4, 4])
+    place, size, eye = error[:2].mean().item(), error[2].item(), error[3:].mean().item()
+    errors = f"mean errors: place {place:.2f} px, radius {size:.1f} %, eye {eye:.2f} px"
+    return f"shape {shape:.1%}, colour {colour:.1%}; {errors}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--steps", type=int, default=3600)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+
+    # The other thread draws; two that compute and one that draws would wait for each other.
+    torch.set_num_threads(1)
+    torch.manual_seed(args.seed)
+    trunk = build_trunk()
+    heads = nn.ModuleList(Heads(nn.LayerNorm(WIDTH) if i < DEPTH - 1 else trunk.norm) for i in range(DEPTH))
+    parameters = list({id(p): p for p in (*trunk.parameters(), *heads.parameters())}.values())
+    lr = 2e-3
+    optimizer = torch.optim.AdamW(parameters, lr=lr, weight_decay=0.05, betas=(0.9, 0.98))
+    batches = DataLoader(StillBatches(args.seed, 64), batch_size=None, num_workers=1, prefetch_factor=8)
+    start = time.perf_counter()
+    for step, stills in zip(range(args.steps), batches, strict=False):
+        for group in optimizer.param_groups:
+            group["lr"] = lr * min(1, (step + 1) / 100) * (1 + math.cos(math.pi * step / args.steps)) / 2
+        loss = loss_of(trunk, heads, stills)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        if step % 100 == 0 or step == args.steps - 1:
+            print(f"step {step}, {time.perf_counter() - start:.0f} s: loss {loss.item():.3f}", flush=True)
+    print(measure(trunk, heads, next(iter(StillBatches(args.seed + 1, 2000)))))
+
     with torch.no_grad():
-        for i, x in enumerate([0]):
-            b = next(iter(DataLoader(Stills(99, 1024), batch_size=None)))
-            xs = feats(pre(b[0]))
-            for (x, _), h in zip(xs, heads):
-                s, c, n = h(x); print(f"shape {(s.argmax(1)==b[1]).float().mean():.3f} colour {(c.argmax(1)==b[2]).float().mean():.3f} err {(n-b[3]).abs().mean(0)}")
+        for tensor in (trunk.patch_embed.proj.weight, trunk.patch_embed.proj.bias, trunk.pos_embed, trunk.cls_token):
+            if tensor is not None:  # timm leaves the bias out where a norm follows
+                tensor /= SHRINK
+    save_file({name: tensor.contiguous() for name, tensor in trunk.state_dict().items()}, args.out)
 
-main()
+
+if __name__ == "__main__":
+    main()

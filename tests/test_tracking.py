@@ -21,7 +21,7 @@ def test_wandb_without_a_key_is_an_error_and_never_a_prompt(tmp_path: Path, monk
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "nothing"))
     with (
-        pytest.raises(UserError, match=r"WANDB_API_KEY .* tracker\.mode=offline"),
+        pytest.raises(UserError, match=r"WANDB_API_KEY, .*tracker\.mode=offline"),
         Wandb(project="p", entity=None, mode="online").open(tmp_path, "toy", {}),
     ):
         pass

@@ -1,13 +1,25 @@
-"""List files: which videos there are, and their classes. (first version by the lead)"""
+"""List files: which videos there are, and what is in them (the contract: data/README.md).
+
+A line is `path label`, the path relative to the data set's root, the label a line of `classes.txt` counted from 0; a
+segment of a video is `path<TAB>start<TAB>end<TAB>label`, in seconds.
+"""
+
 import hashlib
+import os
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 from aim.errors import UserError
 
+VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp")
+README = "data/README.md says where each data set comes from and how its folder looks"
+
 
 class Video(NamedTuple):
+    """A labelled video, or its part from `start` to `end` seconds."""
+
     path: str
     label: int
     start: float | None = None
@@ -16,36 +28,172 @@ class Video(NamedTuple):
 
 @dataclass(frozen=True)
 class Lists:
+    """The videos of a data set and the names of its classes."""
+
     train: list[Video]
     val: list[Video]
     classes: list[str]
 
 
+def require_folder(root: Path) -> None:
+    """Raise UserError where the data set's root is not a folder."""
+    if not root.is_dir():
+        raise UserError(f"data.root={root} is not a folder; {README}")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 text file, with or without a byte order mark. Raises UserError where it is missing."""
+    try:
+        return path.read_text(encoding="utf-8-sig").splitlines()
+    except OSError as error:
+        raise UserError(f"{path} can't be read ({error.strerror}); {README}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+
+
+def read_classes(path: Path) -> list[str]:
+    """The class names, one a line. Raises UserError for a name that stands twice, and for an empty file."""
+    names = [line.strip() for line in read_lines(path)]
+    while names and not names[-1]:
+        names.pop()
+    seen = set[str]()
+    for number, name in enumerate(names, 1):
+        if not name or name in seen:
+            raise UserError(f"{path}:{number}: {'an empty line' if not name else f'{name!r} stands twice'}; one class a line")
+        seen.add(name)
+    if not names:
+        raise UserError(f"{path} is empty; it names the classes, one a line")
+    return names
+
+
 def read_list(path: Path, num_classes: int) -> list[Video]:
-    if not path.is_file():
-        raise UserError(f"list file {path} is missing")
-    videos = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        name, _, label = line.rpartition(" ")
-        videos.append(Video(name, int(label), None, None))
+    """The videos of a list file. Raises UserError naming the first lines that are wrong."""
+    videos, problems = [], []
+    for number, line in enumerate(read_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            videos.append(parse(line, num_classes))
+        except ValueError as error:
+            problems.append(f"{path}:{number}: {error}")
+    if problems:
+        raise UserError("; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else ""))
+    if not videos:
+        raise UserError(f"{path} names no video; {README}")
     return videos
 
 
-def write_list(path: Path, videos: list[Video]) -> None:
-    path.write_text("".join(f"{v.path} {v.label}\n" for v in videos), encoding="utf-8")
+def parse(line: str, num_classes: int) -> Video:
+    """One line of a list file. Raises ValueError saying what is wrong with it."""
+    fields = line.split("\t")
+    if len(fields) == 4:
+        name, label = fields[0], fields[3]
+        span = [float(field) for field in fields[1:3]]
+        if not 0 <= span[0] < span[1]:
+            raise ValueError(f"a segment from {span[0]} to {span[1]} seconds")
+    else:
+        name, _, label = line.rstrip().rpartition(" ")
+        span = []
+    if not name.strip() or not label.strip().isdecimal():
+        raise ValueError(f"{line.strip()!r} has no label; a line is a path, a space and a label from 0 on")
+    if int(label) >= num_classes:
+        raise ValueError(f"label {label.strip()} is not among the {num_classes} classes, 0 to {num_classes - 1}")
+    return Video(name.strip(), int(label), *span)
 
 
-def data_hash(videos: list[Video], classes: list[str]) -> str:
-    lines = sorted(f"{v.path} {v.label}" for v in videos)
+def format_line(video: Video) -> str:
+    """The line of a list file that `parse` reads as this video."""
+    if video.start is None or video.end is None:
+        return f"{video.path} {video.label}"
+    return f"{video.path}\t{video.start}\t{video.end}\t{video.label}"
+
+
+def write_list(path: Path, videos: Iterable[Video]) -> None:
+    """Write a list file, whole or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text("".join(f"{format_line(video)}\n" for video in videos), encoding="utf-8")
+    temporary.replace(path)
+
+
+def data_hash(videos: Sequence[Video], classes: Sequence[str]) -> str:
+    """The sha256 of the sorted lines and the class names: what was trained on or tested."""
+    lines = sorted(format_line(video) for video in videos)
     return hashlib.sha256("\n".join([*lines, *classes]).encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class ListFiles:
+    """Reads the list files that lie in the data set's root."""
+
     train: str
     val: str
     classes: str
 
     def __call__(self, root: Path) -> Lists:
-        classes = (root / self.classes).read_text().splitlines()
+        """Raises UserError with every file that is missing, and the first lines that are wrong."""
+        require_folder(root)
+        missing = [name for name in (self.classes, self.train, self.val) if not (root / name).is_file()]
+        if missing:
+            raise UserError(f"{root} lacks {', '.join(missing)}; {README}")
+        classes = read_classes(root / self.classes)
         return Lists(read_list(root / self.train, len(classes)), read_list(root / self.val, len(classes)), classes)
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Lists a folder of anybody's videos: train/CLASS/* and val/CLASS/*, or CLASS/* split by a hash of the path.
+
+    List files that lie there already (train.txt, val.txt, classes.txt) are used instead. Nothing is written.
+    """
+
+    val_share: float  # of each class, at least one video where it has two
+
+    def __call__(self, root: Path) -> Lists:
+        """Raises UserError where there are no classes, or a class has no training video."""
+        require_folder(root)
+        ready = ListFiles("train.txt", "val.txt", "classes.txt")
+        if all((root / name).is_file() for name in (ready.train, ready.val, ready.classes)):
+            return ready(root)
+        if (root / "train").is_dir() and (root / "val").is_dir():
+            train, val = find_by_class(root, "train"), find_by_class(root, "val")
+        else:
+            train, val = {}, {}
+            for name, paths in find_by_class(root, "").items():
+                ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode()).hexdigest())
+                count = max(1, round(self.val_share * len(paths))) if len(paths) > 1 else 0
+                val[name], train[name] = sorted(ranked[:count]), sorted(ranked[count:])
+        classes = sorted(train)
+        if len(classes) < 2:
+            raise UserError(f"{root} holds {len(classes)} folders with videos; put the videos of each class into one")
+        if unknown := sorted(set(val) - set(classes)):
+            raise UserError(f"{root}/val has classes that train lacks: {', '.join(unknown[:5])}")
+        lists = [[Video(path, classes.index(name)) for name in classes for path in part.get(name, [])] for part in (train, val)]
+        if not lists[1]:
+            raise UserError(f"{root}: no video is left for validation; give each class two or more, or fill {root}/val")
+        return Lists(lists[0], lists[1], classes)
+
+
+def find_by_class(root: Path, split: str) -> dict[str, list[str]]:
+    """Class name -> paths of the videos under root/split/CLASS, relative to `root`, sorted."""
+    folders = sorted(path for path in (root / split).iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = {
+        folder.name: sorted(
+            path.relative_to(root).as_posix()
+            for path in folder.rglob("*")
+            if path.suffix.lower() in VIDEO_EXTENSIONS and path.is_file()
+        )
+        for folder in folders
+    }
+    return {name: paths for name, paths in found.items() if paths}
+
+
+def check_present(root: Path, videos: Sequence[Video], sample: int = 64) -> None:
+    """Look for some of the videos, evenly spread over the list. Raises UserError when most of them are missing."""
+    step = max(1, len(videos) // sample)
+    looked_for = [video.path for video in videos[::step][:sample]]
+    missing = [path for path in looked_for if not (root / path).exists()]
+    if len(missing) > len(looked_for) / 2:
+        raise UserError(
+            f"{len(missing)} of {len(looked_for)} listed videos that were looked for are not under {root}, such as "
+            f"{missing[0]}; is data.root right? {README}"
+        )

@@ -124,6 +124,7 @@ def draw_poses(pair: int, num_frames: int, rng: np.random.Generator) -> Poses:
     elif name == "grow":
         poses["radius"] = rng.uniform(0.16, 0.21) * rng.uniform(1.7, 2.6) ** time
     else:
+        poses["radius"] = rng.uniform(0.2, 0.3) + still
         poses["angle"] = angle + rng.uniform(0.5, 1.4) * math.pi * time
     return Poses(**{key: value.astype(np.float32) for key, value in poses.items()})
 

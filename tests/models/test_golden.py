@@ -20,6 +20,7 @@ from aim.models.classifier import Backbone, VideoClassifier, build
 from aim.models.official import from_official, under_public_names
 from aim.models.timesformer import TimeSformer
 from aim.models.weights import load_tensors
+from tests.conftest import shared_folder
 
 TOLERANCE = 1e-4  # of the largest absolute difference, over the largest absolute value
 AXES = {
@@ -31,9 +32,8 @@ AXES = {
 
 
 def folders() -> list[Path]:
-    shared = Path(os.environ.get("AIM_SHARED", Path(__file__).resolve().parents[3] / "shared"))
     more = os.environ.get("AIM_GOLDEN")
-    return [shared / "golden", *([Path(more)] if more else [])]
+    return [shared_folder() / "golden", *([Path(more)] if more else [])]
 
 
 def recorded(path: Path) -> dict[str, Any]:
@@ -156,6 +156,10 @@ def worst(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
 
 def relative(a: Tensor, b: Tensor) -> float:
     return ((a - b).abs().max() / b.abs().max()).item()
+
+
+def test_the_recorded_files_are_there(shared: Path) -> None:
+    assert {path.parent for path in FILES} == set(folders())
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)

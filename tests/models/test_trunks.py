@@ -97,6 +97,28 @@ def test_the_order_of_frames_matters_with_temporal_adapters_alone(name):
         assert (difference > 2e-5) if temporal else (difference < 2e-6), difference
 
 
+@pytest.mark.parametrize("name", [name for name in FAMILIES if name != "swin_t"])
+def test_attention_over_time_has_no_positions(name):
+    """Rotary positions are of space alone: frames that change places change nothing but places."""
+    view = built(name).backbone.trunk.blocks[0].view
+    randomise(view)
+    x = torch.randn(2 * FRAMES, 5, 32, generator=torch.Generator().manual_seed(0))
+    order = torch.tensor([2, 0, 3, 1, 6, 4, 7, 5])  # within each of the two clips
+    with torch.no_grad():
+        torch.testing.assert_close(view.attend_time(x[order]), view.attend_time(x)[order], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_bfloat16_is_close_to_float32(name):
+    model = built(name).eval()
+    randomise(model)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        rounded = model.backbone(video()).float()
+    with torch.no_grad():
+        exact = model.backbone(video())
+    assert (rounded - exact).abs().max() < 0.1 * exact.abs().max()
+
+
 @pytest.mark.parametrize("name", FAMILIES)
 def test_what_is_saved_is_what_the_trunk_does_not_give(name, tmp_path):
     plain(name, tmp_path / "trunk.safetensors")

@@ -25,7 +25,7 @@ def names(group: str) -> list[str]:
 @cache
 def composed(group: str, name: str) -> DictConfig:
     with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return compose(f"{group}/{name}")[group]
+        return compose(overrides=[f"+{group}={name}"])[group]
 
 
 def config(group: str, name: str, **overrides: Any) -> Any:

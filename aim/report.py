@@ -1,0 +1,80 @@
+"""Make one Markdown table of finished runs.
+
+    python -m aim.report runs/demo runs/demo,adapter=none
+
+Runs that differ in their seed alone share a row: mean, and in brackets the smallest and the largest.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from aim import config
+from aim.errors import UserError
+
+HEAD = ("run", "views", "tuned / all parameters (M)", "GMACs per view", "seeds", "top-1 (%)", "top-5 (%)", "time (s)")
+
+
+def read(run_dir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The results and the settings of a finished run. Raises UserError where there are none."""
+    results = run_dir / "results.json"
+    if not results.is_file():
+        raise UserError(f"{run_dir} holds no results.json; give the directories of finished runs")
+    settings = config.resolve(OmegaConf.create((run_dir / "config.yaml").read_text(encoding="utf-8")))
+    return json.loads(results.read_text(encoding="utf-8")), config.experiment_settings(settings)
+
+
+def table(run_dirs: Sequence[Path]) -> str:
+    """A Markdown table of the runs, in the given order, seeds of one setting joined."""
+    groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    for run_dir in run_dirs:
+        results, settings = read(run_dir)
+        key = json.dumps({name: value for name, value in settings.items() if name != "seed"}, sort_keys=True)
+        groups.setdefault(key, []).append((label(run_dir), results))
+    lines = [" | ".join(HEAD), " | ".join(["---"] * len(HEAD)), *(row(runs) for runs in groups.values())]
+    return "\n".join(f"| {line} |" for line in lines)
+
+
+def label(run_dir: Path) -> str:
+    """The run directory's name without its seed."""
+    return ",".join(part for part in run_dir.resolve().name.split(",") if not part.startswith("seed="))
+
+
+def row(runs: Sequence[tuple[str, Mapping[str, Any]]]) -> str:
+    """One line of the table."""
+    name, first = runs[0]
+    results = [found for _, found in runs]
+    cells = [
+        name,
+        first["views"],
+        f"{first['params_tuned'] / 1e6:.2f} / {first['params_total'] / 1e6:.2f}",
+        f"{first['gmacs_per_view']:.2f}",
+        str(len(runs)),
+        spread([found["top1"] for found in results]),
+        spread([found["top5"] for found in results]),
+        f"{mean(found['seconds'] for found in results):.0f}",
+    ]
+    return " | ".join(cells)
+
+
+def spread(values: Sequence[float]) -> str:
+    """The mean, and the range where there are several."""
+    text = f"{mean(values):.1f}"
+    return f"{text} ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else text
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Print the table of the run directories named on the command line."""
+    with config.reported(debug=False):
+        if not arguments or arguments[0].startswith("-"):
+            raise UserError("name run directories: python -m aim.report runs/demo ...")
+        print(table([Path(argument) for argument in arguments]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,154 @@
+"""Times the making of training clips, on one core: the public AIM pipeline against ours.
+
+    python scripts/bench_loader.py ../shared/videos/k400_*.mp4 --out bench_loader.json
+
+In turn, on the same files and frame indices, 8 frames at stride 16, 224 pixels, Kinetics-400's augmentation:
+(a) public:   the whole file into memory, decord with one thread, OpenCV frame by frame, float32 normalisation.
+(b) same:     ours on the same file, with the fastest of our readers.
+(c) prepared: ours on the file that `aim.prepare` makes of it.
+A round is a clip of each file by each; ratios are medians over the rounds of times within a round, so that a busy
+machine slows all alike.
+
+What limits each: (a) and (b) decode 60 to 130 frames to get 8, as key frames are seconds apart; (b) saves the frames
+that nothing refers to, one of the two resizes and the floats. (c) decodes 8 key frames, which is half of its time; the
+rest is opening the file, colour conversion, and crop and resize.
+"""
+
+import argparse
+import io
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from aim.data.read_decord import Decord
+from aim.data.read_pyav import PyAV
+from aim.data.sampling import Clip, train_indices
+from aim.data.transforms import Augment
+from aim.data.video import Reader
+from aim.prepare import transcode
+
+CLIP = Clip(num_frames=8, stride_frames=16, size=224, sampling="dense")
+AUGMENT = Augment(
+    area=(0.08, 1.0),
+    ratio=(3 / 4, 4 / 3),
+    flip=0.5,
+    lighting=0.0,
+    color_jitter=0.0,
+    rand_augment=0,
+    rand_augment_magnitude=0,
+    erasing=0.0,
+)
+MEAN, STD = np.float32([122.769, 116.74, 104.04]), np.float32([68.493, 66.63, 70.321])  # CLIP's, 0 to 255
+
+
+def public(path: Path, rng: np.random.Generator) -> Tensor:
+    """A clip as the public implementation makes it: float32 "c t h w"."""
+    import decord
+
+    video = decord.VideoReader(io.BytesIO(path.read_bytes()), num_threads=1)
+    frames = video.get_batch(train_indices(len(video), CLIP, rng)[0]).asnumpy()
+    height, width = frames.shape[1:3]
+    scale = 256 / min(height, width)
+    height, width = int(height * scale + 0.5), int(width * scale + 0.5)
+    images = [cv2.resize(frame, (width, height)) for frame in frames]
+    area = height * width * rng.uniform(*AUGMENT.area)
+    ratio = np.exp(rng.uniform(*np.log(AUGMENT.ratio)))
+    h, w = min(height, round(np.sqrt(area / ratio))), min(width, round(np.sqrt(area * ratio)))
+    top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
+    images = [cv2.resize(image[top : top + h, left : left + w], (CLIP.size, CLIP.size)) for image in images]
+    if rng.random() < AUGMENT.flip:
+        images = [cv2.flip(image, 1) for image in images]
+    floats = [image.astype(np.float32) for image in images]
+    for image in floats:
+        cv2.subtract(image, (*MEAN.tolist(), 0), image)
+        cv2.multiply(image, (*(1 / STD).tolist(), 0), image)
+    return torch.from_numpy(np.ascontiguousarray(np.stack(floats).transpose(3, 0, 1, 2)))
+
+
+def ours(reader: Reader) -> Callable[[Path, np.random.Generator], Tensor]:
+    """A clip as we make it: uint8 "t c h w"; floats and normalisation are the device's."""
+
+    def clip(path: Path, rng: np.random.Generator) -> Tensor:
+        frames = reader(path, lambda num_frames: train_indices(num_frames, CLIP, rng)[0])
+        return AUGMENT(frames, CLIP.size, rng)
+
+    return clip
+
+
+def psnr(source: Path, prepared: Path) -> float:
+    """Peak signal to noise of all planes of prepared frames against the resized source, in decibels."""
+    errors = []
+    with av.open(str(source)) as x, av.open(str(prepared)) as y:
+        for frame, other in zip(x.decode(video=0), y.decode(video=0), strict=True):
+            resized = frame.reformat(other.width, other.height, "yuv420p").to_ndarray()
+            errors.append(np.square(resized.astype(np.float32) - other.to_ndarray()).mean())
+    return float(10 * np.log10(255**2 / np.mean(errors)))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Times the making of training clips on one core.")
+    shared = Path(os.environ.get("AIM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
+    parser.add_argument("files", nargs="*", type=Path, default=sorted(shared.glob("videos/k400_*.mp4")))
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--out", type=Path, help="write the numbers here as JSON")
+    args = parser.parse_args()
+    if not args.files:
+        parser.error(f"no files: name some, or set AIM_SHARED ({shared} has no videos/k400_*.mp4)")
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+    with tempfile.TemporaryDirectory() as folder:
+        prepared = {file: Path(folder, file.name) for file in args.files}
+        for file, to in prepared.items():
+            transcode(file, to)
+        ways = {
+            "public": (public, {file: file for file in args.files}),
+            "same_pyav": (ours(PyAV()), {file: file for file in args.files}),
+            "same_decord": (ours(Decord()), {file: file for file in args.files}),
+            "prepared": (ours(PyAV()), prepared),
+        }
+        seconds: dict[str, list[float]] = {name: [] for name in ways}
+        for i in range(-1, args.rounds):  # the first round warms up
+            for name, (clip, paths) in ways.items():
+                start = time.perf_counter()
+                for file in args.files:
+                    clip(paths[file], np.random.default_rng([0, i + 1]))
+                if i >= 0:
+                    seconds[name].append(time.perf_counter() - start)
+        report = {
+            "bytes_ratio": {f.name: round(to.stat().st_size / f.stat().st_size, 2) for f, to in prepared.items()},
+            "psnr_db": {f.name: round(psnr(f, to), 2) for f, to in prepared.items()},
+        }
+
+    def ratio(name: str) -> float:
+        return statistics.median(a / b for a, b in zip(seconds["public"], seconds[name], strict=True))
+
+    fastest = max("same_pyav", "same_decord", key=ratio)
+    report |= {
+        "clips_per_second": {n: round(len(args.files) / statistics.median(s), 2) for n, s in seconds.items()},
+        "fastest_reader": fastest.removeprefix("same_"),
+        "ratio_same_files": round(ratio(fastest), 2),
+        "ratio_prepared": round(ratio("prepared"), 2),
+        "rounds": args.rounds,
+        "files": [file.name for file in args.files],
+        "versions": {"av": av.__version__, "torch": torch.__version__, "opencv": cv2.__version__},
+    }
+    print(json.dumps(report, indent=2))
+    if args.out:
+        args.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,152 @@
+"""Moving shapes: real video files, balanced, in pairs that only the order of frames tells apart."""
+
+import json
+import threading
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from aim.data.moving_shapes import CLASSES, MANIFEST, PAIRS, MovingShapes, draw_video
+from aim.errors import UserError
+
+SHAPES = MovingShapes(num_train=16, num_val=24, size=32, num_frames=9, seed=0)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("cache")
+    SHAPES(root)
+    return root
+
+
+def decode(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        assert container.streams.video[0].codec_context.name == "h264"
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def partner(path: str) -> str:
+    split, name, file = Path(path).parts[-3:]
+    other = next(b if name == a else a for a, b in PAIRS if name in (a, b))
+    return f"{Path(path).parts[0]}/{split}/{other}/{file}"
+
+
+def test_the_files_are_h264_videos_in_the_kinetics_layout(root: Path) -> None:
+    lists = SHAPES(root)
+    assert lists.classes == CLASSES == (root / SHAPES.folder / "classes.txt").read_text().splitlines()
+    for split, videos, count in (("train", lists.train, 16), ("val", lists.val, 24)):
+        assert len(videos) == count
+        assert np.bincount([video.label for video in videos]).tolist() == [count // 8] * 8
+        assert len((root / SHAPES.folder / f"{split}.txt").read_text().splitlines()) == count
+        for video in videos:
+            assert decode(root / video.path).shape == (9, 32, 32, 3)
+            assert Path(video.path).parts[-3:-1] == (split, lists.classes[video.label])
+
+
+def test_a_file_shows_what_was_drawn(root: Path) -> None:
+    drawn = draw_video(0, "val", 0, 0, 9, 32).astype(float)
+    decoded = decode(root / SHAPES.folder / "val" / "move_right" / "00000.mp4").astype(float)
+    assert np.abs(drawn - decoded).mean() < 8  # colours are stored at half the resolution
+    assert np.abs(drawn - decoded[::-1]).mean() > 1.5 * np.abs(drawn - decoded).mean()
+
+
+def test_the_partner_is_the_same_video_backwards_to_the_last_bit(root: Path) -> None:
+    lists = SHAPES(root)
+    paths = {video.path for video in (*lists.train, *lists.val)}
+    for path in paths:
+        assert partner(path) in paths
+        frames, reverse = decode(root / path), decode(root / partner(path))
+        assert np.array_equal(frames, reverse[::-1])
+        assert not np.array_equal(frames, reverse)
+
+
+def test_uniform_sampling_of_17_frames_shows_the_same_frames_of_both_directions() -> None:
+    """The middles of the 8 segments of 17 frames, as uniform sampling takes them in a test."""
+    edges = np.round(np.arange(9) * (17 - 1) / 8).astype(int)
+    middles = (edges[:-1] + edges[1:]) // 2
+    assert sorted(16 - middles) == middles.tolist()
+
+
+def test_the_drawing_moves_as_its_class_says() -> None:
+    def eye(frames: np.ndarray) -> np.ndarray:
+        return np.abs(frames.astype(float) - np.median(frames, axis=0)).sum(-1)  # "t h w": what moved
+
+    for index in range(5):
+        weight = eye(draw_video(1, "train", 0, index, 17, 64))
+        at = (weight.sum(1) * np.arange(64)).sum(1) / weight.sum((1, 2))
+        assert at[-1] - at[0] > 5  # to the right
+        weight = eye(draw_video(1, "train", 1, index, 17, 64))
+        at = (weight.sum(2) * np.arange(64)).sum(1) / weight.sum((1, 2))
+        assert at[-1] - at[0] > 5  # down
+        frames = draw_video(1, "train", 2, index, 17, 64).astype(int)
+        background = draw_video(1, "train", 2, index, 17, 64)[0].astype(int)
+        assert np.abs(frames[-1] - background).sum() > np.abs(frames[1] - background).sum()  # grows over more of it
+
+
+def test_seeds_splits_and_indices_give_different_videos_and_a_seed_the_same() -> None:
+    first = draw_video(0, "train", 0, 0, 3, 32)
+    assert np.array_equal(first, draw_video(0, "train", 0, 0, 3, 32))
+    for other in ((1, "train", 0, 0), (0, "val", 0, 0), (0, "train", 1, 0), (0, "train", 0, 1)):
+        assert not np.array_equal(first, draw_video(*other, 3, 32))
+
+
+def test_complete_files_are_kept_and_incomplete_ones_written_again(tmp_path: Path) -> None:
+    shapes = MovingShapes(num_train=8, num_val=8, size=16, num_frames=3, seed=0)
+    lists = shapes(tmp_path)
+    file = tmp_path / lists.val[3].path
+    content, time = file.read_bytes(), file.stat().st_mtime_ns
+    assert shapes(tmp_path) == lists
+    assert file.stat().st_mtime_ns == time
+
+    for damage in (file.unlink, lambda: file.write_bytes(content[:-1]), (tmp_path / shapes.folder / MANIFEST).unlink):
+        damage()
+        assert shapes(tmp_path) == lists
+        assert file.read_bytes() == content
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", shapes.folder]
+
+
+def test_what_an_interrupted_run_left_is_removed_and_never_used(tmp_path: Path) -> None:
+    shapes = MovingShapes(num_train=8, num_val=8, size=16, num_frames=3, seed=0)
+    (tmp_path / f"{shapes.folder}.tmp123").mkdir()
+    (tmp_path / shapes.folder).mkdir()
+    (tmp_path / shapes.folder / MANIFEST).write_text(json.dumps({"settings": shapes.settings}))
+    assert len(shapes(tmp_path).train) == 8
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", shapes.folder]
+
+
+def test_other_settings_get_another_folder(tmp_path: Path) -> None:
+    one = MovingShapes(num_train=8, num_val=8, size=16, num_frames=3, seed=0)
+    two = MovingShapes(num_train=8, num_val=8, size=16, num_frames=3, seed=1)
+    assert one(tmp_path).train[0].path != two(tmp_path).train[0].path
+    assert (tmp_path / one(tmp_path).train[0].path).is_file()
+
+
+def test_two_that_start_at_once_get_the_same_complete_files(tmp_path: Path) -> None:
+    shapes = MovingShapes(num_train=8, num_val=8, size=16, num_frames=3, seed=0)
+    found = []
+    threads = [threading.Thread(target=lambda: found.append(shapes(tmp_path))) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 2
+    assert found[0] == found[1]
+    assert all((tmp_path / video.path).is_file() for video in (*found[0].train, *found[0].val))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"num_train": 12}, "num_train=12"), ({"num_val": 0}, "num_val=0"), ({"size": 31}, "size=31")],
+)
+def test_impossible_settings_are_refused(change: dict[str, int], message: str) -> None:
+    settings = {"num_train": 8, "num_val": 8, "size": 16, "num_frames": 3, "seed": 0}
+    with pytest.raises(UserError, match=message):
+        MovingShapes(**(settings | change))
+
+
+def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"data\.root=.*file"):
+        MovingShapes(num_train=8, num_val=8, size=16, num_frames=3, seed=0)(tmp_path / "file")

@@ -1,0 +1,35 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from aim import report
+from aim.errors import UserError
+
+
+def make(folder: Path, name: str, seed: int, ratio: float, top1: float) -> Path:
+    run_dir = folder / name
+    run_dir.mkdir()
+    (run_dir / "config.yaml").write_text(f"seed: {seed}\nadapter: {{ratio: {ratio}}}\n")
+    found = {"views": "8x3x1", "params_tuned": 11e6, "params_total": 97e6, "gmacs_per_view": 202.0}
+    found |= {"top1": top1, "top5": 90.0, "seconds": 60.0}
+    (run_dir / "results.json").write_text(json.dumps(found))
+    return run_dir
+
+
+def test_seeds_share_a_row_and_settings_do_not(tmp_path: Path) -> None:
+    runs = [
+        make(tmp_path, "a,seed=0", 0, 0.25, 80.0),
+        make(tmp_path, "b", 0, 0.5, 70.0),
+        make(tmp_path, "a,seed=1", 1, 0.25, 83.0),
+    ]
+    lines = report.table(runs).splitlines()
+    assert len(lines) == 4
+    assert "| a | 8x3x1 | 11.00 / 97.00 | 202.00 | 2 | 81.5 (80.0 to 83.0) |" in lines[2]
+    assert "| b | 8x3x1 | 11.00 / 97.00 | 202.00 | 1 | 70.0 |" in lines[3]
+    assert {line.count("|") for line in lines} == {9}
+
+
+def test_a_folder_without_results_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no results\.json"):
+        report.table([tmp_path])
