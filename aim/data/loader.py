@@ -230,6 +230,7 @@ class Loader:
             for worker in self._workers:
                 if worker.job is not None:
                     worker.restart()
+                    worker.job = None
 
 
 class _Feeder:

@@ -124,8 +124,9 @@ def draw_poses(pair: int, num_frames: int, rng: np.random.Generator) -> Poses:
     elif name == "grow":
         poses["radius"] = rng.uniform(0.16, 0.21) * rng.uniform(1.7, 2.6) ** time
     else:
+        # Half way it points up, more or less: an eye that goes from the left over the top to the right turns clockwise.
         poses["radius"] = rng.uniform(0.2, 0.3) + still
-        poses["angle"] = angle + rng.uniform(0.5, 1.4) * math.pi * time
+        poses["angle"] = -math.pi / 2 + rng.uniform(-1, 1) + rng.uniform(0.5, 1.4) * math.pi * time
     return Poses(**{key: value.astype(np.float32) for key, value in poses.items()})
 
 

@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
-IDR, SLICE = 5, 1  # types of NAL units that hold a picture, ITU-T H.264 table 7-1
+IDR = 5  # type of the units of a picture that decoding may start at, ITU-T H.264 table 7-1
 MAX_REORDER = 16  # frames that an H.264 decoder may hold back, ITU-T H.264 A.3.1
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder
 
@@ -60,11 +60,11 @@ def from_file(container: InputContainer, stream: VideoStream) -> Packets:
     """Packets as they stand in the file, which is read through once."""
     rows, odd = [], False
     for packet in video_packets(container, stream):
-        if packet.pts is None or packet.is_discard or packet.is_corrupt:
+        if packet.pts is None or packet.is_discard or not is_whole(packet, stream):
             odd = True
         else:
             decoded = packet.pts if packet.dts is None else packet.dts
-            rows.append((packet.pts, decoded, packet.is_keyframe, packet.is_keyframe and is_start(packet, stream)))
+            rows.append((packet.pts, decoded, packet.is_keyframe, is_start(packet, stream)))
     pts, dts, key, start = np.array(rows, np.int64).reshape(-1, 4).T
     return _judged(container, stream, pts, dts, key > 0, start > 0, odd=odd)
 
@@ -79,18 +79,24 @@ def is_start(packet: VideoPacket, stream: VideoStream) -> bool:
 
     Of H.264's key frames that's the IDR pictures alone, not those of open groups or gradual refresh.
     """
-    if stream.codec_context.name != "h264":
-        return packet.is_keyframe
+    return packet.is_keyframe and (stream.codec_context.name != "h264" or IDR in nal_units(packet, stream))
+
+
+def is_whole(packet: VideoPacket, stream: VideoStream) -> bool:
+    """Whether the packet isn't marked as broken and, if it's H.264 in MP4 or Matroska, is made up of whole units."""
+    return not packet.is_corrupt and (stream.codec_context.name != "h264" or bool(nal_units(packet, stream)))
+
+
+def nal_units(packet: VideoPacket, stream: VideoStream) -> list[int]:
+    """The types of the units of an H.264 packet; none where their lengths don't add up, or aren't written."""
     config = stream.codec_context.extradata
-    if not config or config[0] != 1:
-        return False
-    data, width, at = bytes(packet), (config[4] & 3) + 1, 0
+    if not config or config[0] != 1:  # ISO/IEC 14496-15, 5.3.3.1
+        return []
+    data, width, at, kinds = bytes(packet), (config[4] & 3) + 1, 0, []
     while at + width < len(data):
-        kind = data[at + width] & 31
-        if kind in (IDR, SLICE):
-            return kind == IDR
+        kinds.append(data[at + width] & 31)
         at += width + int.from_bytes(data[at : at + width], "big")
-    return False
+    return kinds if at == len(data) else []
 
 
 def family(container: InputContainer) -> str:

@@ -32,7 +32,7 @@ class Decord:
 
     `fallback` reads the other files with PyAV, and says in the log how many there were; without it they are BadVideo.
     decord numbers frames by packets, so it's trusted with H.264 whose packets leave no doubt, and with VP9 and MPEG-4
-    where there is one key frame and so no seeking. Raises UserError where decord isn't installed.
+    from the first frame on, where there is one key frame. Raises UserError where decord isn't installed.
     """
 
     fallback: bool = True
@@ -60,7 +60,7 @@ class Decord:
                     raise _RefusedError(why)
                 seconds = packets.pts[packets.order] * np.float64(stream.time_base or 1)
             exist = in_span(path, seconds, span)
-            return _read(path, exist[pick_once(exist.size)], seconds.size, short_side)
+            return _read(path, exist[pick_once(exist.size)], seconds.size, short_side, seek=not packets.doubt)
         except _RefusedError as error:
             if not self.fallback:
                 raise BadVideo(f"{path}: decord can't be trusted with it: {error}; reader=pyav may read it") from error
@@ -92,14 +92,23 @@ def _why_not(container: InputContainer, stream: VideoStream, packets: Packets, *
     return packets.doubt
 
 
-def _read(path: str | Path, indices: NDArray[np.int64], num_frames: int, short_side: int | None) -> Tensor:
+def _read(
+    path: str | Path, indices: NDArray[np.int64], num_frames: int, short_side: int | None, *, seek: bool
+) -> Tensor:
     decord = _decord()
     try:
         video = decord.VideoReader(str(path), num_threads=1)
         if len(video) != num_frames:
             raise _RefusedError(f"decord counts {len(video)} frames of {num_frames}")
         unique, back = np.unique(indices, return_inverse=True)
-        frames = rearrange(torch.from_numpy(video.get_batch(unique).asnumpy()), "t h w c -> t c h w")
+        if seek:
+            images = video.get_batch(unique).asnumpy()
+        else:  # get_batch sometimes gives the frame before the last instead of it (its issue #195)
+            wanted = set(unique.tolist())
+            images = np.stack(
+                [x.asnumpy() for i, x in enumerate(video.next() for _ in range(unique[-1] + 1)) if i in wanted]
+            )
+        frames = rearrange(torch.from_numpy(images), "t h w c -> t c h w")
     except (decord.DECORDError, RuntimeError) as error:
         raise _RefusedError(str(error)) from error
     return resized(frames, short_side)[torch.from_numpy(back)]
@@ -107,7 +116,7 @@ def _read(path: str | Path, indices: NDArray[np.int64], num_frames: int, short_s
 
 def _decord() -> ModuleType:
     try:
-        import decord
+        import decord  # type: ignore[import-untyped]
     except (ImportError, OSError) as error:
         raise UserError(f"reader=decord: decord can't be imported ({error}); use reader=pyav") from error
     decord.logging.set_level(decord.logging.QUIET)

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from einops import rearrange
+from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.io import ImageReadMode, decode_image
 
 from aim.data.video import BadVideo, Pick, in_span, picked, resized
 from aim.errors import UserError
@@ -48,6 +49,8 @@ def _number(file: Path) -> list[tuple[int, str]]:
 
 def _image(file: Path) -> Tensor:
     try:
-        return decode_image(str(file), ImageReadMode.RGB)
-    except (RuntimeError, OSError) as error:
-        raise BadVideo(f"{file}: {str(error).splitlines()[0]}") from error
+        with Image.open(file) as image:
+            pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise BadVideo(f"{file}: {error}") from error
+    return rearrange(torch.from_numpy(pixels), "h w c -> c h w")

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aim.data.packets import family, video_packets
+from aim.data.packets import family, is_start, is_whole, video_packets
 from aim.data.read_pyav import opened
 from aim.data.video import BadVideo, Pick, in_span, picked, resized
 from aim.errors import UserError
@@ -30,10 +30,16 @@ class TorchCodec:
         with opened(path) as (container, stream):
             if family(container) not in ("mov", "matroska"):
                 raise BadVideo(f"{path}: torchcodec can't be trusted with {container.format.name}; use reader=pyav")
-            times = [packet.pts for packet in video_packets(container, stream) if not packet.is_discard]
+            times, seen = [], set()
+            for packet in video_packets(container, stream):
+                if packet.pts is None or packet.pts in seen or not is_whole(packet, stream):
+                    raise BadVideo(f"{path}: a packet is broken or has no time stamp of its own; use reader=pyav")
+                if packet.is_keyframe and not is_start(packet, stream):
+                    raise BadVideo(f"{path}: torchcodec can't be trusted with H.264's open groups; use reader=pyav")
+                seen.add(packet.pts)
+                if not packet.is_discard:
+                    times.append(packet.pts)
             base, stream_index = np.float64(stream.time_base or 1), stream.index
-        if None in times or len(set(times)) < len(times):
-            raise BadVideo(f"{path}: torchcodec can't be trusted with it: its time stamps are no order of frames")
         try:
             decoder = decoder_class(str(path), stream_index=stream_index, num_ffmpeg_threads=1, seek_mode="exact")
             if len(decoder) != len(times):
@@ -51,7 +57,7 @@ class TorchCodec:
 
 def _decoder_class() -> Any:
     try:
-        from torchcodec.decoders import VideoDecoder
+        from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined]
     except (ImportError, OSError, RuntimeError) as error:
         raise UserError(
             "reader=torchcodec: torchcodec or FFmpeg's shared libraries can't be loaded; install both "

@@ -58,11 +58,14 @@ class Place:
 
 
 class AdapterConfig(Protocol):
-    """An adapter family: a frozen dataclass that maps a view to a block; `trainable` are patterns of names."""
+    """An adapter family: a frozen dataclass that maps a view to a block."""
 
-    trainable: Sequence[str]
-    train_norm: bool  # also train what the backbone's own `trainable` patterns name: the trunk's last norm
-    temporal: bool  # the model has a temporal embedding
+    @property
+    def trainable(self) -> Sequence[str]: ...  # glob patterns of names
+    @property
+    def train_norm(self) -> bool: ...  # also what the backbone's own `trainable` patterns name: the trunk's last norm
+    @property
+    def temporal(self) -> bool: ...  # the model has a temporal embedding
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         """The block that stands in the frozen one's place."""
@@ -128,7 +131,8 @@ class DropPath(nn.Module):
             *(n if "position" in self.axis else 1 for n in positions),
             1,
         )
-        return (y * mask.bernoulli_(1 - self.rate) / (1 - self.rate)).reshape(x.shape)
+        kept = mask.bernoulli_(1 - self.rate).div_(1 - self.rate)
+        return (y * kept).reshape(x.shape)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from timm.models import _builder
 from aim.errors import UserError
 from aim.models.classifier import build
 from aim.models.weights import fingerprint, load_trunk, read_tensors, stretch_time
+from tests.models.test_trunks import FAMILIES
 from tests.models.toys import FRAMES, SIZE, adapter, randomise, toy
 
 CLIP = "vit_base_patch16_clip_quickgelu_224.openai"
@@ -191,6 +192,20 @@ def test_dinov2_with_registers(tmp_path):
         assert_same(features(tmp_path / "dinov2.pth", name), model(images()))
 
 
+def test_dinov3(tmp_path):
+    name = "vit_small_patch16_dinov3.lvd1689m"
+    model = image_model(name, num_classes=0)
+    swaps = {"reg_token": "storage_tokens", "gamma_1": "ls1.gamma", "gamma_2": "ls2.gamma"}
+    public = {"mask_token": torch.zeros(1, 32), "rope_embed.periods": torch.ones(4)}
+    for key, tensor in model.state_dict().items():
+        for ours, theirs in swaps.items():
+            key = key.replace(ours, theirs)
+        public[key] = tensor
+    torch.save(public, tmp_path / "dinov3.pth")
+    with torch.no_grad():
+        assert_same(features(tmp_path / "dinov3.pth", name), model(images()))
+
+
 def test_official_swin(tmp_path):
     name = "swin_tiny_patch4_window7_224"
     options = {
@@ -259,6 +274,18 @@ def test_the_hub_is_read_strictly(monkeypatch):
     hub(monkeypatch, lambda: {k: v for k, v in model.state_dict().items() if k != "blocks.0.norm1.bias"})
     with pytest.raises(UserError, match=r"blocks\.0\.norm1\.bias"):
         load_trunk(name, "pretrained", SIZE, OPTIONS)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_hub_and_a_file_give_the_same_tensors(name, monkeypatch):
+    """So that the fingerprint doesn't depend on where the weights came from."""
+    cfg = toy(name)
+    untrained = timm.create_model(cfg.name, **cfg.options)  # with the head of its own classes
+    monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: untrained)
+    from_hub = load_trunk(cfg.name, "pretrained", SIZE, cfg.options).module.state_dict()
+    monkeypatch.undo()
+    headless = timm.create_model(cfg.name, num_classes=0, **cfg.options).state_dict()
+    assert {key: t.shape for key, t in from_hub.items()} == {key: t.shape for key, t in headless.items()}
 
 
 def test_a_hub_that_does_not_answer_is_one_clear_error(monkeypatch):

@@ -1,0 +1,205 @@
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from aim.data.dataset import VideoDataset
+from aim.data.lists import Video
+from aim.data.loader import Batch, Loader
+from aim.data.sampling import Clip
+from aim.data.transforms import Augment, Views
+from aim.errors import UserError
+from tests.data.fakes import Fake
+
+CLIP = Clip(num_frames=4, stride_frames=2, size=8, sampling="dense")
+STILL = Augment(
+    area=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, lighting=0.0, color_jitter=0.0,
+    rand_augment=0, rand_augment_magnitude=0, erasing=0.0,
+)  # fmt: skip
+SETTINGS = {"rank": 0, "world_size": 1, "seed": 7, "shuffle": True, "workers": 2, "timeout": 30.0, "on_error": "skip"}
+
+
+@contextmanager
+def loader(n: int = 13, batch_size: int = 4, *, views: int = 0, reader: Any = None, **settings: Any) -> Iterator[Loader]:
+    transform = Views(temporal=views, spatial=1, resize=8) if views else STILL
+    videos = [Video(f"{i}.mp4", i % 3) for i in range(n)]
+    dataset = VideoDataset(Path("videos"), videos, reader or Fake(), CLIP, transform, seed=7)
+    with closing(Loader(dataset, batch_size, **{"max_bad": 1.0, **SETTINGS, **settings})) as made:
+        yield made
+
+
+def copies(batches: Iterator[Batch]) -> list[Batch]:
+    return [Batch(*(tensor.clone() for tensor in batch)) for batch in batches]
+
+
+def same(a: list[Batch], b: list[Batch]) -> bool:
+    return len(a) == len(b) and all(
+        torch.equal(x, y) for left, right in zip(a, b, strict=True) for x, y in zip(left, right, strict=True)
+    )
+
+
+def epochs(**settings: Any) -> list[Batch]:
+    with loader(**settings) as made:
+        return copies(made.epoch(0)) + copies(made.epoch(1))
+
+
+def test_content_and_order_do_not_depend_on_the_workers() -> None:
+    alone = epochs(workers=0)
+    assert same(alone, epochs(workers=1))
+    assert same(alone, epochs(workers=3))
+    assert not same(alone, epochs(workers=0, seed=8))
+
+
+def test_an_epoch_holds_every_video_once_and_fills_up_with_weight_zero() -> None:
+    with loader(workers=0) as made:
+        batches = copies(made.epoch(0))
+    index, weight = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("index", "weight"))
+    assert made.steps_per_epoch == len(batches) == 4
+    assert sorted(index[weight > 0].tolist()) == list(range(13))
+    assert weight.sum() == 13
+    assert all(len(batch.video) == 4 for batch in batches)
+    for batch in batches:
+        real = batch.weight > 0
+        assert torch.equal(batch.video[real][:, 0, 0, 0, 0, 0].long(), batch.index[real])
+        assert torch.equal(batch.label, batch.index % 3)
+        assert not batch.video[~real].any()
+
+
+def test_epochs_differ() -> None:
+    with loader(workers=0) as made:
+        first, second = copies(made.epoch(0)), copies(made.epoch(1))
+    assert not torch.equal(first[0].index, second[0].index)
+
+
+def test_ranks_share_the_global_batches() -> None:
+    alone = epochs(batch_size=6, workers=0)
+    ranks = [epochs(batch_size=2, workers=0, rank=rank, world_size=3) for rank in range(3)]
+    for whole, *parts in zip(alone, *ranks, strict=True):
+        for name in Batch._fields:
+            assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts])), name
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+def test_a_test_counts_every_video_exactly_once_at_any_number_of_ranks(world_size: int) -> None:
+    seen = []
+    for rank in range(world_size):
+        with loader(views=2, shuffle=False, rank=rank, world_size=world_size, workers=0) as made:
+            batches = copies(made.epoch(0))
+        assert len(batches) == made.steps_per_epoch
+        seen += [i for batch in batches for i in batch.index.tolist()]
+        assert all(batch.video.shape[1:] == (2, 4, 3, 8, 8) for batch in batches)
+    assert sorted(seen) == list(range(13))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_starting_later_gives_the_rest_of_the_epoch(workers: int) -> None:
+    with loader(workers=workers) as made:
+        assert same(copies(made.epoch(3))[2:], copies(made.epoch(3, start=2)))
+
+
+def test_an_epoch_left_half_way_does_not_spoil_the_next() -> None:
+    with loader(n=40) as made:
+        expected = copies(made.epoch(1))
+        for _ in range(3):
+            batches = made.epoch(0)
+            next(batches)
+            batches.close()
+            assert same(expected, copies(made.epoch(1)))
+        assert made.bad == {}
+
+
+def test_a_batch_stays_as_it_is_until_the_next_one_is_asked_for() -> None:
+    with loader(n=60) as made:
+        for batch in made.epoch(0):
+            before = batch.video.clone()
+            torch.ones(400, 400) @ torch.ones(400, 400)  # the workers fill other blocks meanwhile
+            assert torch.equal(batch.video, before)
+
+
+def others_unchanged(broken: list[Batch], bad: set[int]) -> bool:
+    """Whether the bad videos have weight 0 and everything else is what a good reader gives."""
+    good = epochs(workers=0)
+    for ours, theirs in zip(broken, good, strict=True):
+        kept = torch.tensor([int(i) not in bad for i in ours.index])
+        real = kept & (theirs.weight > 0)
+        if not torch.equal(ours.index, theirs.index) or not torch.equal(ours.video[real], theirs.video[real]):
+            return False
+        if not torch.equal(ours.weight, theirs.weight * kept) or ours.video[~kept].any():
+            return False
+    return True
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_video_keeps_its_slot_with_weight_zero(workers: int) -> None:
+    with loader(reader=Fake(bad=(3, 5)), workers=workers) as made:
+        batches = copies(made.epoch(0)) + copies(made.epoch(1))
+    assert others_unchanged(batches, {3, 5})
+    assert made.bad == {f"videos/{i}.mp4": f"videos/{i}.mp4: it is bad" for i in (3, 5)}
+
+
+def test_a_reader_that_never_returns_costs_its_timeout_and_its_file() -> None:
+    with loader(reader=Fake(hang=(4,)), timeout=1.0) as made:
+        batches = copies(made.epoch(0)) + copies(made.epoch(1))
+        assert made.waited < 30
+    assert others_unchanged(batches, {4})
+    assert made.bad == {"videos/4.mp4": "videos/4.mp4: no frame after data.timeout=1 seconds"}
+
+
+def test_a_killed_worker_is_replaced_and_its_file_tried_again(tmp_path: Path) -> None:
+    with loader(reader=Fake(die_once=(2, 9), scratch=str(tmp_path))) as made:
+        batches = copies(made.epoch(0)) + copies(made.epoch(1))
+    assert len(list(tmp_path.iterdir())) == 2
+    assert others_unchanged(batches, set())
+    assert made.bad == {}
+
+
+def test_a_file_that_kills_every_worker_is_blamed(tmp_path: Path) -> None:
+    with loader(reader=Fake(die=(2,), scratch=str(tmp_path))) as made:
+        batches = copies(made.epoch(0)) + copies(made.epoch(1))
+    assert others_unchanged(batches, {2})
+    assert "signal 9" in made.bad["videos/2.mp4"]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_raise_names_the_file_and_the_way_out(workers: int) -> None:
+    with (
+        loader(reader=Fake(bad=(3,)), workers=workers, on_error="raise") as made,
+        pytest.raises(UserError, match=r"videos/3\.mp4: it is bad; .*data\.on_error=skip"),
+    ):
+        copies(made.epoch(0))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_too_many_bad_videos_stop_the_run(workers: int) -> None:
+    with (
+        loader(n=100, reader=Fake(bad=tuple(range(0, 100, 2))), workers=workers, max_bad=0.1) as made,
+        pytest.raises(UserError, match=r"11 of \d+ videos could not be read, more than data\.max_bad=0\.1"),
+    ):
+        copies(made.epoch(0))
+
+
+def test_a_broken_reader_is_found_out_at_once() -> None:
+    with (
+        loader(n=1000, reader=Fake(bad=tuple(range(1000))), workers=0, max_bad=0.5) as made,
+        pytest.raises(UserError, match="16 of 16 videos"),
+    ):
+        copies(made.epoch(0))
+
+
+def test_a_bug_in_a_worker_reaches_us_with_its_traceback() -> None:
+    with loader(reader=Fake(bug=(3,))) as made, pytest.raises(RuntimeError, match=r"3\.mp4:\n.*Traceback(.|\n)*a bug"):
+        copies(made.epoch(0))
+
+
+def test_nothing_is_left_after_closing() -> None:
+    with loader() as made:
+        next(made.epoch(0))
+        workers = {worker.process.pid for worker in made._workers}
+        assert len(workers) == 2
+        assert all(Path("/proc", str(pid)).exists() for pid in workers)
+        names = [memory.name for memory in made._memory]
+    assert not any(Path("/proc", str(pid)).exists() for pid in workers)
+    assert not any(Path("/dev/shm", name).exists() for name in names)
