@@ -1,0 +1,145 @@
+from pathlib import Path
+
+import pytest
+
+from aim.data.lists import (
+    ClassFolders,
+    ListFiles,
+    Video,
+    check_present,
+    data_hash,
+    read_classes,
+    read_list,
+    write_list,
+)
+from aim.errors import UserError
+
+FILES = ListFiles("train.txt", "val.txt", "classes.txt")
+
+
+def write(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(text.encode())
+    return path
+
+
+def test_a_list_is_read_as_the_contract_says(tmp_path: Path) -> None:
+    text = "a.mp4 0\nwith a space/日本 1.mp4 2\n\nseg ment.mkv\t1.5\t4\t1\n"
+    expected = [Video("a.mp4", 0), Video("with a space/日本 1.mp4", 2), Video("seg ment.mkv", 1, 1.5, 4.0)]
+    assert read_list(write(tmp_path / "unix.txt", text), 3) == expected
+    assert read_list(write(tmp_path / "windows.txt", "\ufeff" + text.replace("\n", "\r\n")), 3) == expected
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    videos = [Video("a b.mp4", 3), Video("c.mp4", 0, 0.25, 7.5)]
+    write_list(tmp_path / "list.txt", videos)
+    assert read_list(tmp_path / "list.txt", 4) == videos
+    assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a.mp4 0\nb.mp4\n", r"list\.txt:2: 'b\.mp4' has no label"),
+        ("a.mp4 0\nb.mp4 7\n", r"list\.txt:2: label 7 is not among the 3 classes, 0 to 2"),
+        ("a.mp4 -1\n", r"list\.txt:1: .* has no label"),
+        ("a.mp4\t5\t2\t1\n", r"a segment from 5\.0 to 2\.0 seconds"),
+        ("\n", "names no video"),
+        ("".join(f"{i}.mp4\n" for i in range(9)), "and 6 more"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        read_list(write(tmp_path / "list.txt", text), 3)
+
+
+def test_missing_files_are_all_named_with_where_to_read_on(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"is not a folder; data/README\.md"):
+        FILES(tmp_path / "nowhere")
+    write(tmp_path / "train.txt", "a.mp4 0\n")
+    with pytest.raises(UserError, match=r"lacks classes\.txt, val\.txt; data/README\.md"):
+        FILES(tmp_path)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("a\nb\na\n", ":3: 'a' stands twice"), ("", "is empty"), ("a\n\nb", ":2:")])
+def test_class_names_are_checked(tmp_path: Path, text: str, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        read_classes(write(tmp_path / "classes.txt", text))
+
+
+def test_a_list_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes(b"caf\xe9.mp4 0\n")
+    with pytest.raises(UserError, match="is not UTF-8"):
+        read_list(tmp_path / "list.txt", 1)
+
+
+def test_class_folders_are_split_reproducibly_and_nothing_is_written(tmp_path: Path) -> None:
+    for name, count in (("jump", 10), ("run fast", 5), ("rare", 1)):
+        for i in range(count):
+            write(tmp_path / name / f"{i}.MP4", "")
+    write(tmp_path / "jump" / "notes.txt", "")
+    write(tmp_path / ".hidden" / "x.mp4", "")
+    before = sorted(tmp_path.rglob("*"))
+    lists = ClassFolders(val_share=0.2)(tmp_path)
+    assert lists == ClassFolders(val_share=0.2)(tmp_path)
+    assert lists.classes == ["jump", "rare", "run fast"]
+    assert [sum(v.label == i for v in lists.val) for i in range(3)] == [2, 0, 1]
+    assert len(lists.train) + len(lists.val) == 16
+    assert not {v.path for v in lists.train} & {v.path for v in lists.val}
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_new_video_moves_no_other_between_the_halves(tmp_path: Path) -> None:
+    for name in "ab":
+        for i in range(40):
+            write(tmp_path / name / f"{i}.mp4", "")
+    before = {v.path for v in ClassFolders(0.25)(tmp_path).val}
+    write(tmp_path / "a" / "new.mp4", "")
+    after = {v.path for v in ClassFolders(0.25)(tmp_path).val}
+    assert len(before ^ after) <= 2
+
+
+def test_train_and_val_folders_and_list_files_are_taken_as_they_are(tmp_path: Path) -> None:
+    for split in ("train", "val"):
+        for name in "ab":
+            write(tmp_path / split / name / f"{split}.mp4", "")
+    lists = ClassFolders(0.5)(tmp_path)
+    assert lists.val == [Video("val/a/val.mp4", 0), Video("val/b/val.mp4", 1)]
+    write(tmp_path / "train.txt", "x.mp4 0\n")
+    write(tmp_path / "val.txt", "y.mp4 1\n")
+    write(tmp_path / "classes.txt", "p\nq\n")
+    assert ClassFolders(0.5)(tmp_path).classes == ["p", "q"]
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        (["a/1.mp4"], "holds 1 folders with videos"),
+        (["train/a/1.mp4", "train/b/1.mp4", "val/c/1.mp4"], "classes that train lacks: c"),
+        (["a/1.mp4", "b/1.mp4"], "no video is left for validation"),
+    ],
+)
+def test_folders_that_make_no_data_set_are_refused(tmp_path: Path, files: list[str], expected: str) -> None:
+    for name in files:
+        write(tmp_path / name, "")
+    with pytest.raises(UserError, match=expected):
+        ClassFolders(0.5)(tmp_path)
+
+
+def test_a_wrong_root_is_found_from_a_sample_of_paths(tmp_path: Path) -> None:
+    videos = [Video(f"{i}.mp4", 0) for i in range(1000)]
+    with pytest.raises(UserError, match=r"6\d of 6\d listed videos .* such as 0\.mp4; is data\.root right"):
+        check_present(tmp_path, videos)
+    for video in videos[:600]:
+        write(tmp_path / video.path, "")
+    check_present(tmp_path, videos)
+
+
+def test_the_hash_knows_order_of_classes_and_content_but_not_order_of_lines() -> None:
+    videos = [Video("a.mp4", 0), Video("b.mp4", 1)]
+    expected = data_hash(videos, ["x", "y"])
+    assert data_hash(videos[::-1], ["x", "y"]) == expected
+    assert data_hash(videos, ["y", "x"]) != expected
+    assert data_hash([Video("a.mp4", 1), videos[1]], ["x", "y"]) != expected
+    # By hand, with the shell's tool: printf 'a.mp4 0\nb.mp4 1\nx\ny' | sha256sum
+    assert expected == "f5fcb60dca1f9d019c509acf97fe4b3b02830d92b519c7c106f80555a47532ee"
