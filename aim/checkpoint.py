@@ -1,4 +1,4 @@
-"""What a run leaves on disk: `last.pt` to continue from, `best.safetensors` to use, each written whole or not at all."""
+"""What a run leaves on disk: `last.pt` to continue from, `best.safetensors` to use; written whole or not at all."""
 
 import fcntl
 import json

@@ -52,7 +52,7 @@ def entrypoint(main: Callable[[DictConfig], None], config_name: str) -> None:
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
 
 
-class reported:  # noqa: N801 - reads as a statement: `with reported(debug):`
+class reported:
     """Turn a user's error inside the block into one line and exit code 2, unless `debug`."""
 
     def __init__(self, debug: bool) -> None:
@@ -76,12 +76,14 @@ def explain(error: BaseException) -> str:
     text = " ".join(f"{error} {error.__cause__ or ''}".split())
     if match := re.search(r"Could not override '([^']+)'", text):
         key = match[1].split("@")[0]
-        if group := re.search(r"No match in the defaults list", text):
-            return f"{key!r} is not a group of configs; to add an experiment write +{group and key}=NAME"
+        if "No match in the defaults list" in text:
+            return f"{key!r} is not in the defaults; to add it write +{key}=NAME"
         return f"no setting {key!r}{nearest(key, _all_keys())}"
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, name = match.groups()
-        choices = sorted(path.relative_to(CONFIGS / group).with_suffix("").as_posix() for path in _yamls(group))
+        choices = sorted(
+            path.relative_to(CONFIGS / group).with_suffix("").as_posix() for path in (CONFIGS / group).rglob("*.yaml")
+        )
         return f"no {group} {name!r}{nearest(name, choices)}; there are: {', '.join(choices)}"
     if match := re.search(r"Multiple values for ([^.]+)\.", text):
         return f"{match[1]} is given twice; write {match[1]}=NAME, without a plus, or name it once"
@@ -90,10 +92,6 @@ def explain(error: BaseException) -> str:
     if match := re.search(r"Environment variable '([^']+)' not found", text):
         return f"the environment variable {match[1]} is not set"
     return text.replace(" See https://hydra.cc", "").split(" full_key:")[0]
-
-
-def _yamls(group: str) -> Iterator[Path]:
-    return (CONFIGS / group).rglob("*.yaml")
 
 
 def _all_keys() -> list[str]:
@@ -202,8 +200,22 @@ def _words(hint: Any) -> str:
         return "one of " + ", ".join(str(arg) for arg in args)
     if origin is not None and issubclass(origin, tuple | Sequence):
         return f"a list of {_words(args[0])}"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null", Path: "a path"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        NoneType: "null",
+        Path: "a path",
+    }
     return names.get(hint, "a group of settings")
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The settings that a run wrote to its config.yaml."""
+    cfg = OmegaConf.create(path.read_text(encoding="utf-8"))
+    assert isinstance(cfg, DictConfig)
+    return resolve(cfg)
 
 
 def compose(overrides: Sequence[str], config_name: str = "config") -> DictConfig:

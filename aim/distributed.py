@@ -52,16 +52,18 @@ class World:
 
 
 def num_ranks(device: str, gpus: int | None) -> int:
-    """How many ranks this machine runs: the visible GPUs, or `gpus` of them; on the CPU one, or `gpus`.
+    """How many ranks a run has: the visible GPUs, or `gpus` of them; on the CPU one, or `gpus`; or torchrun's number.
 
     Raises UserError for more GPUs than are visible, and for CUDA that is asked for and doesn't work.
     """
+    if is_rank():
+        return int(os.environ["WORLD_SIZE"])
     if gpus is not None and gpus < 1:
         raise UserError(f"gpus={gpus} is not a number of ranks; use 1 or more")
     if device == "cpu":
         return gpus or 1
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
         visible = torch.cuda.device_count()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -69,6 +71,11 @@ def num_ranks(device: str, gpus: int | None) -> int:
     if gpus is not None and gpus > visible:
         raise UserError(f"gpus={gpus}, but {visible} are visible; use gpus={visible}, or check CUDA_VISIBLE_DEVICES")
     return gpus or visible
+
+
+def num_cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def is_rank() -> bool:
@@ -113,7 +120,7 @@ def launch(module: str, overrides: Sequence[str], ranks: int) -> int:
     common: dict[str, Any] = {"WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
     common |= {"MASTER_ADDR": "127.0.0.1", "AIM_STARTED": time.time() - seconds_since_start()}
     if "OMP_NUM_THREADS" not in os.environ:
-        common["OMP_NUM_THREADS"] = max(1, (os.cpu_count() or 1) // ranks)
+        common["OMP_NUM_THREADS"] = max(1, num_cores() // ranks)
     children: list[subprocess.Popen[bytes]] = []
 
     def forward(number: int, _: FrameType | None) -> None:
@@ -142,8 +149,14 @@ def launch(module: str, overrides: Sequence[str], ranks: int) -> int:
 
 
 @contextmanager
-def start(device: str) -> Iterator[World]:
-    """Join the ranks that the environment names, or be the only one; leave them at the end."""
+def start(device: str, workers: int) -> Iterator[World]:
+    """Join the ranks that the environment names, or be the only one; leave them at the end.
+
+    On a CPU torch leaves one core to each of the `workers` that decode: its threads wait for each other by spinning,
+    and one that shares its core slows all the others down.
+    """
+    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, num_cores() - workers))
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device("cpu")
     if local.type == "cuda":
@@ -196,7 +209,8 @@ def sum_(tensors: Sequence[Tensor]) -> None:
         return
     flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
     dist.all_reduce(flat)
-    for tensor, total in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+    parts = torch.split(flat, [tensor.numel() for tensor in tensors])
+    for tensor, total in zip(tensors, parts, strict=True):
         tensor.copy_(total.view_as(tensor))
 
 

@@ -10,6 +10,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -76,7 +77,7 @@ def evaluate(
     ranks = distributed.gather((*(column.numpy() for column in mine), num_missing))
     index, label, probability = (torch.from_numpy(np.concatenate([rank[i] for rank in ranks])) for i in range(3))
     order = index.argsort()
-    assert len(index) == len(index.unique()), "a video was counted twice"
+    assert len(index) == len(set(index.tolist())), "a video was counted twice"
     return Evaluation(
         Counts.of(probability, label), index[order], label[order], probability[order], sum(rank[3] for rank in ranks)
     )
@@ -101,7 +102,7 @@ def main(cfg: DictConfig) -> None:
                 stack.enter_context(checkpoint.locked(run_dir))
             if ranks > 1 and not distributed.is_rank():
                 sys.exit(distributed.launch("aim.eval", config.task_overrides(), ranks))
-        world = stack.enter_context(distributed.start(run.device))
+        world = stack.enter_context(distributed.start(run.device, run.data.workers))
         with world.first_on_node():
             model = run.model(len(lists.classes)).to(world.device)
         checkpoint.load_weights(model, saved)
@@ -128,7 +129,7 @@ def check_classes(saved: checkpoint.Checkpoint, lists: Lists) -> None:
 
 def save_predictions(path: Path, test: Evaluation, lists: Lists) -> None:
     """Write every video's probabilities, "n k", with its label and path."""
-    columns = {
+    columns: dict[str, Any] = {
         "index": test.index.numpy(),
         "label": test.label.numpy(),
         "probability": test.probability.numpy(),

@@ -8,7 +8,7 @@ from torch import Tensor
 
 @dataclass
 class Counts:
-    """What a test saw: `confusion` int64 "k k" (true class, predicted class), and how often the five best held the truth."""
+    """What a test saw: `confusion` int64 "k k" (true class, predicted), and how often the five best held the truth."""
 
     confusion: Tensor
     top5_hits: int = 0

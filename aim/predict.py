@@ -25,7 +25,7 @@ from torch import Tensor
 
 from aim import checkpoint, config, distributed
 from aim.data.dataset import VideoDataset
-from aim.data.lists import Video
+from aim.data.lists import VIDEO_EXTENSIONS, Video
 from aim.data.loader import Loader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
@@ -34,8 +34,6 @@ from aim.errors import UserError
 from aim.models.adapter import AdapterConfig
 from aim.models.classifier import Backbone, VideoClassifier, build
 from aim.run import Precision, autocast
-
-VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp")
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,8 @@ class Recogniser:
         device = self.model.mean.device
         with autocast(device, precision):
             logits = self.model(self.model.preprocess(video.to(device)))
-        return logits.float().softmax(1).cpu()
+        probability: Tensor = logits.float().softmax(1).cpu()
+        return probability
 
     def files(
         self, paths: Sequence[Path], reader: Reader, *, workers: int, precision: Precision
@@ -152,7 +151,9 @@ def main(cfg: DictConfig) -> None:
             row = [f"could not be read: {scores}"]
         else:
             best = scores.argsort(descending=True)[: settings.top].tolist()
-            entry["labels"] = [{"label": recogniser.classes[i], "probability": round(float(scores[i]), 4)} for i in best]
+            entry["labels"] = [
+                {"label": recogniser.classes[i], "probability": round(float(scores[i]), 4)} for i in best
+            ]
             row = [f"{recogniser.classes[i]} {100 * float(scores[i]):.1f} %" for i in best]
         if settings.json or not console.is_terminal:
             print(json.dumps(entry, ensure_ascii=False), flush=True)

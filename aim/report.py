@@ -12,8 +12,6 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from omegaconf import OmegaConf
-
 from aim import config
 from aim.errors import UserError
 
@@ -25,8 +23,8 @@ def read(run_dir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     results = run_dir / "results.json"
     if not results.is_file():
         raise UserError(f"{run_dir} holds no results.json; give the directories of finished runs")
-    settings = config.resolve(OmegaConf.create((run_dir / "config.yaml").read_text(encoding="utf-8")))
-    return json.loads(results.read_text(encoding="utf-8")), config.experiment_settings(settings)
+    settings = config.experiment_settings(config.load(run_dir / "config.yaml"))
+    return json.loads(results.read_text(encoding="utf-8")), settings
 
 
 def table(run_dirs: Sequence[Path]) -> str:

@@ -86,7 +86,7 @@ class Run:
         """Refuse to mirror clips whose labels say left or right."""
         if self.data.directional and self.augment.flip:
             raise UserError(
-                f"augment.flip={self.augment.flip}, but the labels of this data tell left from right; use augment.flip=0"
+                f"augment.flip={self.augment.flip}, but this data's labels tell left from right; use augment.flip=0"
             )
 
     def model(self, num_classes: int) -> VideoClassifier:

@@ -69,7 +69,9 @@ class Wandb:
         import wandb
 
         if self.mode == "online" and not _has_wandb_key():
-            raise UserError("tracker=wandb has no key: set WANDB_API_KEY, run `wandb login`, or use tracker.mode=offline")
+            raise UserError(
+                "tracker=wandb has no key: set WANDB_API_KEY, run `wandb login`, or use tracker.mode=offline"
+            )
         identity = hashlib.sha256(str(run_dir.resolve()).encode()).hexdigest()[:12]
         run = wandb.init(
             project=self.project, entity=self.entity, mode=self.mode, dir=run_dir, name=name, id=identity,
@@ -140,7 +142,9 @@ class Report:
     def validated(self, step: int, epoch: int, top1: float, best_epoch: int) -> None:
         """Tell of a validation; it takes no part in the speed of the next line."""
         self._write(step, {"epoch": epoch, "val_top1": top1})
-        self.display.say(f"epoch {epoch}: validation top-1 {top1:.2f} %{' (best so far)' if best_epoch == epoch else ''}")
+        self.display.say(
+            f"epoch {epoch}: validation top-1 {top1:.2f} %{' (best so far)' if best_epoch == epoch else ''}"
+        )
 
     def resume_clock(self, waited: float) -> None:
         """Leave what happened since the last line out of the speed."""
@@ -185,7 +189,12 @@ class Display:
         self.began = self.last_line = time.monotonic()
         self.bar: Progress | None = None
         if self.console.is_terminal:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[text]}"))
+            columns = (
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[text]}"),
+            )
             self.bar = Progress(*columns, console=self.console)
             self.task = self.bar.add_task(title, total=total, completed=start, text="")
 

@@ -57,7 +57,7 @@ def main(cfg: DictConfig) -> None:
                 stack.enter_context(checkpoint.locked(run_dir))
             if ranks > 1 and not distributed.is_rank():
                 sys.exit(distributed.launch("aim.train", config.task_overrides(), ranks))
-        world = stack.enter_context(distributed.start(run.device))
+        world = stack.enter_context(distributed.start(run.device, run.data.workers))
         try:
             train_and_test(run, settings, run_dir, world)
         except Interrupted as error:
@@ -70,7 +70,7 @@ def was_finished(run_dir: Path, settings: Mapping[str, Any]) -> bool:
     """Show the result of a run that is already done. Raises UserError if the folder holds another run."""
     saved = run_dir / "config.yaml"
     if saved.exists() and any((run_dir / name).exists() for name in ("last.pt", "results.json")):
-        before = config.experiment_settings(config.resolve(OmegaConf.create(saved.read_text(encoding="utf-8"))))
+        before = config.experiment_settings(config.load(saved))
         now = config.experiment_settings(settings)
         changes = [
             f"{key} was {before.get(key, 'absent')}, is {now.get(key, 'absent')}"
@@ -105,7 +105,7 @@ def preflight(run: Run, run_dir: Path, settings: Mapping[str, Any], ranks: int) 
             checkpoint.read_weights(run.init)
 
     checks = (
-        lambda: run.local_batch_size(distributed.world_size() if distributed.is_rank() else ranks),
+        lambda: run.local_batch_size(ranks),
         run.check_augmentation,
         run.backbone.check_weights,
         check_init,
@@ -321,9 +321,7 @@ def snapshot(
     return {**asdict(now), "model": tensors, "optimizer": optimizer.state_dict(), "identity": dict(identity)}
 
 
-def restore(
-    path: Path, model: VideoClassifier, optimizer: torch.optim.Optimizer, identity: Mapping[str, str]
-) -> State:
+def restore(path: Path, model: VideoClassifier, optimizer: torch.optim.Optimizer, identity: Mapping[str, str]) -> State:
     """Continue from `last.pt`, or begin. Raises UserError if it was trained on other data or another trunk."""
     if not path.exists():
         return State()

@@ -28,6 +28,7 @@ import av
 import cv2
 import numpy as np
 import torch
+from aim.prepare import transcode
 from torch import Tensor
 
 from aim.data.read_decord import Decord
@@ -35,7 +36,6 @@ from aim.data.read_pyav import PyAV
 from aim.data.sampling import Clip, train_indices
 from aim.data.transforms import Augment
 from aim.data.video import Reader
-from aim.prepare import transcode
 
 CLIP = Clip(num_frames=8, stride_frames=16, size=224, sampling="dense")
 AUGMENT = Augment(

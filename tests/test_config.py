@@ -107,7 +107,9 @@ def test_the_folder_names_a_run_on_own_data() -> None:
 
 def test_config_hash_ignores_the_machine_and_nothing_else() -> None:
     base = config.resolve(config.compose(["+experiment=k400"]))
-    moved = config.resolve(config.compose(["+experiment=k400", "gpus=4", "data.root=/elsewhere", "tracker=tensorboard"]))
+    moved = config.resolve(
+        config.compose(["+experiment=k400", "gpus=4", "data.root=/elsewhere", "tracker=tensorboard"])
+    )
     other = config.resolve(config.compose(["+experiment=k400", "optim.lr=1e-3"]))
     assert config.config_hash(base) == config.config_hash(moved)
     assert config.config_hash(base) != config.config_hash(other)

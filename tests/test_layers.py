@@ -26,7 +26,7 @@ def imports(path: Path) -> set[str]:
 
 def layer(module: str) -> int:
     """0 for errors, 1 for models and data, 2 for services, 3 for verbs."""
-    part = (module.split(".") + [""])[1]
+    part = [*module.split("."), ""][1]
     return 3 if part in VERBS else 1 if part in ("models", "data") else 0 if part == "errors" else 2
 
 
@@ -44,7 +44,9 @@ def test_imports_point_down(path: Path) -> None:
     for other in own_modules(path):
         assert layer(other) <= layer(me), f"{me} imports {other}, which is above it"
         if layer(me) == 1 and layer(other) == 1:
-            assert other.split(".")[1] == me.split(".")[1], f"{me} imports {other}: models and data don't know each other"
+            assert other.split(".")[1] == me.split(".")[1], (
+                f"{me} imports {other}: models and data don't know each other"
+            )
 
 
 @pytest.mark.parametrize("path", FILES, ids=[module_name(path) for path in FILES])

@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -42,7 +43,7 @@ def test_warm_up_rises_linearly_from_a_tenth_over_two_and_a_half_epochs(schedule
 
 def test_cosine_by_step_falls_at_every_step_to_zero() -> None:
     rates = [at(step, "step") for step in range(250, 3000)]
-    assert all(a > b for a, b in zip(rates, rates[1:], strict=False))
+    assert all(a > b for a, b in itertools.pairwise(rates))
     assert rates[-1] < 1e-9
 
 

@@ -103,7 +103,8 @@ def test_predict_reads_a_folder_and_reports_what_it_cannot_read(
     with exits(2):
         predict.main(
             config.compose(
-                ["reader=pyav", "workers=0", f"checkpoint={trained / 'best.safetensors'}", f"input='{tmp_path}'"], "predict"
+                ["reader=pyav", "workers=0", f"checkpoint={trained / 'best.safetensors'}", f"input='{tmp_path}'"],
+                "predict",
             )
         )
     out, err = capsys.readouterr()
@@ -162,6 +163,6 @@ def test_eval_refuses_a_checkpoint_of_other_classes(trained: Path, tmp_path: Pat
 
     saved = replace(checkpoint.read_weights(trained / "best.safetensors"))
     lists = Lists([], [], ["other", *saved.classes[1:]])
-    with pytest.raises(UserError, match="class 0 is .* there and 'other' here"):
+    with pytest.raises(UserError, match=r"class 0 is .* there and 'other' here"):
         eval.check_classes(saved, lists)
     assert run is not None

@@ -152,7 +152,7 @@ def test_sigterm_saves_and_the_same_command_continues(tmp_path: Path, unbroken: 
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the loss became .* at step"):
+    with pytest.raises(UserError, match=r"the loss became .* at step"):
         run(tmp_path, "optim.lr=1e30", "optim.warmup_epochs=0")
 
 
@@ -181,9 +181,7 @@ def test_the_checkpoint_holds_all_but_the_trunk(tmp_path: Path, unbroken: Path) 
         (["train.epochs=0"], r"train\.epochs=0"),
     ],
 )
-def test_bad_settings_are_found_before_anything_is_written(
-    tmp_path: Path, overrides: list[str], expected: str
-) -> None:
+def test_bad_settings_are_found_before_anything_is_written(tmp_path: Path, overrides: list[str], expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         run(tmp_path / "new", *overrides)
     assert not (tmp_path / "new").exists()

@@ -59,7 +59,9 @@ def read_classes(path: Path) -> list[str]:
     seen = set[str]()
     for number, name in enumerate(names, 1):
         if not name or name in seen:
-            raise UserError(f"{path}:{number}: {'an empty line' if not name else f'{name!r} stands twice'}; one class a line")
+            raise UserError(
+                f"{path}:{number}: {'an empty line' if not name else f'{name!r} stands twice'}; one class a line"
+            )
         seen.add(name)
     if not names:
         raise UserError(f"{path} is empty; it names the classes, one a line")
@@ -167,7 +169,10 @@ class ClassFolders:
             raise UserError(f"{root} holds {len(classes)} folders with videos; put the videos of each class into one")
         if unknown := sorted(set(val) - set(classes)):
             raise UserError(f"{root}/val has classes that train lacks: {', '.join(unknown[:5])}")
-        lists = [[Video(path, classes.index(name)) for name in classes for path in part.get(name, [])] for part in (train, val)]
+        lists = [
+            [Video(path, classes.index(name)) for name in classes for path in part.get(name, [])]
+            for part in (train, val)
+        ]
         if not lists[1]:
             raise UserError(f"{root}: no video is left for validation; give each class two or more, or fill {root}/val")
         return Lists(lists[0], lists[1], classes)

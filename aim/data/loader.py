@@ -1,8 +1,8 @@
 """Batches of clips from a pool of decoding processes that outlives bad, hanging and killed ones.
 
-torch's DataLoader can't replace a single worker, so the pool is our own. A batch is a block of shared memory, "b v t c h w":
-each worker reads one video at a time, straight into its row, so nothing is copied or collated. A thread hands out the
-rows and looks after the workers while the consumer trains.
+torch's DataLoader can't replace a single worker, so the pool is our own. A batch is a block of shared memory,
+"b v t c h w": each worker reads one video at a time, straight into its row, so nothing is copied or collated. A thread
+hands out the rows and looks after the workers while the consumer trains.
 """
 
 import contextlib
@@ -12,11 +12,10 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from multiprocessing.shared_memory import SharedMemory
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,7 +34,8 @@ SEEN_BEFORE_JUDGING = 1000  # videos after which the share of bad ones counts; a
 ONLY_BAD = 16
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """What a training step works on; valid until the next batch is asked for. A weight of 0 marks an empty slot."""
 
     video: Tensor  # uint8 "b v t c h w"
@@ -70,10 +70,10 @@ class Filling:
 class Loader:
     """Iterates a data set in batches of one rank, in an order that depends on (seed, epoch) alone.
 
-    Training (`shuffle`): global batch i is the i-th run of batch_size * world_size videos of the epoch's permutation, of
-    which each rank takes its part; slots past the end have weight 0. Otherwise every video comes exactly once over all
-    ranks, and the last batch of a rank is shorter. Raises UserError for a bad video where `on_error` is "raise", and
-    where more than the share `max_bad` of the videos is bad.
+    Training (`shuffle`): global batch i is the i-th run of batch_size * world_size videos of the epoch's permutation,
+    of which each rank takes its part; slots past the end have weight 0. Otherwise every video comes exactly once over
+    all ranks, and the last batch of a rank is shorter. Raises UserError for a bad video where `on_error` is "raise",
+    and where more than the share `max_bad` of the videos is bad.
     """
 
     def __init__(
@@ -105,8 +105,8 @@ class Loader:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from the `start`-th on; those before cost nothing."""
-        batches = self._in_process(epoch, start) if self._num_workers == 0 else self._from_pool(epoch, start)
-        with contextlib.closing(batches):
+        read = self._from_pool if self._num_workers else self._in_process
+        with contextlib.closing(read(epoch, start)) as batches:
             while True:
                 began = time.monotonic()
                 batch = next(batches, None)
@@ -140,7 +140,7 @@ class Loader:
         label = np.array([self.dataset.videos[i].label for i in index], dtype=np.int64)
         return Batch(video[: len(index)], torch.from_numpy(label), torch.from_numpy(index), torch.from_numpy(weight))
 
-    def _in_process(self, epoch: int, start: int) -> Iterator[Batch]:
+    def _in_process(self, epoch: int, start: int) -> Generator[Batch, None, None]:
         """Read in this process: no second opinion on a reader that hangs."""
         for index, weight in self._plan(epoch, start):
             video = torch.zeros(len(index), *self.dataset.shape, dtype=torch.uint8)
@@ -166,13 +166,13 @@ class Loader:
         only_bad = self.seen + 1 == len(self.bad) >= ONLY_BAD
         if len(self.bad) > self.max_bad * judged or (only_bad and self.max_bad < 1):
             raise UserError(
-                f"{len(self.bad)} of {self.seen + 1} videos could not be read, more than data.max_bad={self.max_bad}; the "
-                f"newest: {reason}; is the data set complete, and does reader=pyav read it? python -m aim.prepare "
+                f"{len(self.bad)} of {self.seen + 1} videos could not be read, more than data.max_bad={self.max_bad}; "
+                f"the newest: {reason}; is the data set complete, and does reader=pyav read it? python -m aim.prepare "
                 "with verify=true checks it all"
             )
 
     # ------------------------------------------------------------------------------------------------ with workers
-    def _from_pool(self, epoch: int, start: int) -> Iterator[Batch]:
+    def _from_pool(self, epoch: int, start: int) -> Generator[Batch, None, None]:
         self._start_workers()
         shape = (self.batch_size, *self.dataset.shape)
         blocks = [torch.from_numpy(np.ndarray(shape, np.uint8, memory.buf)) for memory in self._memory]
@@ -201,7 +201,7 @@ class Loader:
         try:
             self._memory = [SharedMemory(create=True, size=size) for _ in range(BLOCKS)]
             for memory in self._memory:
-                memory.buf[::4096] = bytes(len(range(0, len(memory.buf), 4096)))  # claim the pages now
+                np.ndarray(size, np.uint8, memory.buf).fill(0)  # claim the pages now, not in the middle of an epoch
         except OSError as error:
             raise UserError(f"no shared memory for {BLOCKS} batches of {size / 2**20:.0f} MiB ({error}); "
                             "in docker, use --shm-size=8g") from error  # fmt: skip
@@ -261,8 +261,9 @@ class _Feeder:
             if self.planned_all and not self.filling:
                 return
             busy = {worker.pipe: worker for worker in self.loader._workers if worker.job is not None}
-            seconds = min((worker.began + self.loader.timeout - time.monotonic() for worker in busy.values()), default=None)
-            answered = wait([*busy, self.consumer], None if seconds is None else max(0.0, seconds))
+            first = min((worker.began for worker in busy.values()), default=math.inf)
+            seconds = max(0.0, first + self.loader.timeout - time.monotonic())
+            answered = wait([*busy, self.consumer], seconds if math.isfinite(seconds) else None)
             if self.consumer in answered:
                 try:
                     self.consumer.recv_bytes()
@@ -274,7 +275,7 @@ class _Feeder:
                 elif time.monotonic() - worker.began >= self.loader.timeout:
                     worker.restart()
                     why = f"no frame after data.timeout={self.loader.timeout:g} seconds"
-                    self._take(worker, Outcome("bad", why, killed=True))
+                    self._take(worker, Outcome("bad", why))
 
     def _hand_out(self) -> None:
         idle = [worker for worker in self.loader._workers if worker.job is None]
@@ -304,6 +305,8 @@ class _Feeder:
 
     def _take(self, worker: Worker, outcome: Outcome) -> None:
         """Account for what a worker made of its job."""
+        if outcome.kind == "started":
+            return
         job = worker.job
         assert isinstance(job, Job)
         worker.job = None

@@ -116,7 +116,7 @@ def _read(
 
 def _decord() -> ModuleType:
     try:
-        import decord  # type: ignore[import-untyped]
+        import decord
     except (ImportError, OSError) as error:
         raise UserError(f"reader=decord: decord can't be imported ({error}); use reader=pyav") from error
     decord.logging.set_level(decord.logging.QUIET)

@@ -83,6 +83,7 @@ def _read_plain(
     order, starts = packets.order, np.flatnonzero(packets.start)
     indices = choose(packets.pts[order] * np.float64(stream.time_base))
     times = packets.pts[order[indices]].tolist()
+    last = order[indices].max()
     images: dict[int, NDArray[np.uint8]] = {}
     draw = Drawing(short_side)
     source: Iterator[VideoPacket] = iter(())
@@ -102,7 +103,10 @@ def _read_plain(
             at += 1
             # Frames that nothing refers to are decoded only where wanted.
             stream.codec_context.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
-            for frame in packet.decode():
+            frames = packet.decode()
+            if at > last:
+                frames += stream.codec_context.decode(None)  # what it holds back comes without decoding on
+            for frame in frames:
                 if frame.pts is None or frame.pts <= shown or frame.is_corrupt:
                     raise _NotPlainError
                 shown = frame.pts
@@ -119,13 +123,13 @@ def _from(pts: int, source: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
 def _read_sequentially(path: str | Path, choose: Choose, short_side: int | None) -> Tensor:
     """Decodes everything, and again up to the last frame wanted if all didn't fit into KEPT_BYTES."""
     seconds, kept, room = [], [], KEPT_BYTES
-    for time, frame in _decoded(path):
+    for time, frame in decoded(path):
         seconds.append(time)
         room -= sum(plane.buffer_size for plane in frame.planes)
         if room >= 0:
             kept.append(frame)
     indices = choose(np.array(seconds))
-    frames = kept if room >= 0 else (frame for _, frame in _decoded(path))
+    frames = kept if room >= 0 else (frame for _, frame in decoded(path))
     del kept
     draw = Drawing(short_side)
     wanted = set(indices.tolist())
@@ -133,7 +137,7 @@ def _read_sequentially(path: str | Path, choose: Choose, short_side: int | None)
     return stacked([images[i] for i in indices.tolist()])
 
 
-def _decoded(path: str | Path) -> Iterator[tuple[float, VideoFrame]]:
+def decoded(path: str | Path) -> Iterator[tuple[float, VideoFrame]]:
     """All frames with their times in seconds, without damaged ones at the end.
 
     Raises BadVideo for a packet that can't be decoded, unless it's the last one.

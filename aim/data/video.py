@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize  # type: ignore[import-untyped]
+from torchvision.transforms.v2.functional import resize
 
 Pick = Callable[[int], "Sequence[int] | NDArray[np.int64]"]
 
@@ -20,9 +20,9 @@ class Reader(Protocol):
     """Reads the frames asked for, and never another: uint8 "t c h w", RGB, upright.
 
     `pick` maps the number of frames to the indices wanted, in any order, repeated or not. `short_side` scales the
-    frames to that short side (see `scaled`). `span`, in seconds from the first frame: only frames with start <= time < end
-    exist for `pick`. The file is opened and closed inside the call. Raises BadVideo for a file that is missing or can't
-    be read rightly.
+    frames to that short side (see `scaled`). `span`, in seconds from the first frame: only frames with start <= time <
+    end exist for `pick`. The file is opened and closed inside the call. Raises BadVideo for a file that is missing or
+    can't be read rightly.
     """
 
     def __call__(

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import math
 import multiprocessing
 import os
 import signal
@@ -11,6 +12,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext, SpawnContext
 from multiprocessing.shared_memory import SharedMemory
 from types import ModuleType
 from typing import Literal
@@ -27,14 +29,16 @@ Task = tuple[int, int, int, int]  # block, row, epoch, index
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: a row, a video that is bad, a worker that died, a user's error, or a bug of ours."""
+    """What a worker says: it has started, or what became of a task: done, a bad video, a user's error, a bug of ours.
 
-    kind: Literal["ok", "bad", "died", "user", "bug"]
+    `died` is said for one that can't speak any more.
+    """
+
+    kind: Literal["started", "ok", "bad", "died", "user", "bug"]
     text: str = ""
-    killed: bool = False
 
 
-def _context() -> multiprocessing.context.BaseContext:
+def _context() -> ForkServerContext | SpawnContext:
     """Processes forked from a clean server that has imported what they need, or started anew where there is none."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
@@ -49,12 +53,13 @@ class Worker:
     def __init__(self, dataset: VideoDataset, blocks: list[str], batch_size: int) -> None:
         self.arguments = (dataset, blocks, batch_size)
         self.job: object | None = None
-        self.began = 0.0  # the present job, or the process
+        self.began = math.inf  # when it began with the job; not before it has started
         self._start()
 
     def _start(self) -> None:
         context = _context()
         self.pipe, theirs = context.Pipe()
+        self.started, self.began = False, math.inf
         with _bare_main():
             self.process = context.Process(target=_work, args=(theirs, *self.arguments), daemon=True)
             self.process.start()
@@ -62,7 +67,9 @@ class Worker:
 
     def give(self, job: object, task: Task) -> None:
         """Set the idle worker to a task; `job` is the caller's own note of it."""
-        self.job, self.began = job, time.monotonic()
+        self.job = job
+        if self.started:
+            self.began = time.monotonic()
         with contextlib.suppress(BrokenPipeError):  # it died while idle: `answer` will say so
             self.pipe.send(task)
 
@@ -76,6 +83,8 @@ class Worker:
             self.restart()
             why = f"signal {-code}, which the kernel sends when memory runs out" if code == -9 else f"exit code {code}"
             return Outcome("died", f"its reader was killed twice ({why})")
+        if outcome.kind == "started":
+            self.started, self.began = True, time.monotonic()
         return outcome
 
     def restart(self) -> None:
@@ -110,6 +119,7 @@ def _work(pipe: Connection, dataset: VideoDataset, names: list[str], batch_size:
     torch.set_num_threads(1)
     memory = [SharedMemory(name=name) for name in names]
     blocks = [np.ndarray((batch_size, *dataset.shape), np.uint8, block.buf) for block in memory]
+    pipe.send(Outcome("started"))
     while True:
         try:
             block, row, epoch, index = pipe.recv()

@@ -65,7 +65,7 @@ def load_trunk(name: str, weights: str, size: int, options: Mapping[str, Any]) -
         families = ", ".join(family.__name__ for family in FAMILIES)
         raise UserError(f"backbone.name={name!r} is of the unknown family {type(module).__name__}; use a {families}")
     if weights not in ("pretrained", "random"):
-        load_trunk_file(module, Path(weights))
+        load_trunk_file(module, weights_file(weights))
     sha256 = "random" if weights == "random" else fingerprint(module.state_dict())
     patch = module.patch_embed.patch_size[0]
     if size % patch:
@@ -89,8 +89,15 @@ def from_hub(name: str, options: Mapping[str, Any]) -> Any:
 
 def check_weights(weights: str) -> None:
     """Raise UserError if `weights` is a file that doesn't exist."""
-    if weights not in ("pretrained", "random") and not Path(weights).is_file():
+    if weights not in ("pretrained", "random") and not weights_file(weights).is_file():
         raise UserError(f"no trunk weights at {weights or 'an empty path'}; {WAY_OUT}")
+
+
+def weights_file(weights: str) -> Path:
+    """The file that `weights` names; one that begins with `aim:` lies in this package."""
+    if weights.startswith("aim:"):
+        return Path(__file__).parents[1] / weights.removeprefix("aim:")
+    return Path(weights).expanduser()
 
 
 def load_trunk_file(module: Any, path: Path) -> None:

@@ -61,7 +61,9 @@ def test_missing_files_are_all_named_with_where_to_read_on(tmp_path: Path) -> No
         FILES(tmp_path)
 
 
-@pytest.mark.parametrize(("text", "expected"), [("a\nb\na\n", ":3: 'a' stands twice"), ("", "is empty"), ("a\n\nb", ":2:")])
+@pytest.mark.parametrize(
+    ("text", "expected"), [("a\nb\na\n", ":3: 'a' stands twice"), ("", "is empty"), ("a\n\nb", ":2:")]
+)
 def test_class_names_are_checked(tmp_path: Path, text: str, expected: str) -> None:
     with pytest.raises(UserError, match=expected):
         read_classes(write(tmp_path / "classes.txt", text))

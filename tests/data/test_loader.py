@@ -23,7 +23,9 @@ SETTINGS = {"rank": 0, "world_size": 1, "seed": 7, "shuffle": True, "workers": 2
 
 
 @contextmanager
-def loader(n: int = 13, batch_size: int = 4, *, views: int = 0, reader: Any = None, **settings: Any) -> Iterator[Loader]:
+def loader(
+    n: int = 13, batch_size: int = 4, *, views: int = 0, reader: Any = None, **settings: Any
+) -> Iterator[Loader]:
     transform = Views(temporal=views, spatial=1, resize=8) if views else STILL
     videos = [Video(f"{i}.mp4", i % 3) for i in range(n)]
     dataset = VideoDataset(Path("videos"), videos, reader or Fake(), CLIP, transform, seed=7)
@@ -32,12 +34,12 @@ def loader(n: int = 13, batch_size: int = 4, *, views: int = 0, reader: Any = No
 
 
 def copies(batches: Iterator[Batch]) -> list[Batch]:
-    return [Batch(*(tensor.clone() for tensor in batch)) for batch in batches]
+    return [Batch(**{name: tensor.clone() for name, tensor in vars(batch).items()}) for batch in batches]
 
 
 def same(a: list[Batch], b: list[Batch]) -> bool:
     return len(a) == len(b) and all(
-        torch.equal(x, y) for left, right in zip(a, b, strict=True) for x, y in zip(left, right, strict=True)
+        torch.equal(x, vars(right)[name]) for left, right in zip(a, b, strict=True) for name, x in vars(left).items()
     )
 
 
@@ -78,7 +80,7 @@ def test_ranks_share_the_global_batches() -> None:
     alone = epochs(batch_size=6, workers=0)
     ranks = [epochs(batch_size=2, workers=0, rank=rank, world_size=3) for rank in range(3)]
     for whole, *parts in zip(alone, *ranks, strict=True):
-        for name in Batch._fields:
+        for name in vars(whole):
             assert torch.equal(getattr(whole, name), torch.cat([getattr(part, name) for part in parts])), name
 
 

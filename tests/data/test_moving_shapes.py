@@ -1,15 +1,23 @@
 """Moving shapes: real video files, balanced, in pairs that only the order of frames tells apart."""
 
 import json
+import math
 import threading
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+import timm
+import torch
+import yaml
+from safetensors.torch import load_file
 
-from aim.data.moving_shapes import CLASSES, MANIFEST, PAIRS, MovingShapes, draw_video
+from aim.data import moving_shapes
+from aim.data.moving_shapes import CLASSES, MANIFEST, PAIRS, MovingShapes, Poses, draw_scene, draw_video, render
 from aim.errors import UserError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
 
 SHAPES = MovingShapes(num_train=16, num_val=24, size=32, num_frames=9, seed=0)
 
@@ -150,3 +158,45 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"data\.root=.*file"):
         MovingShapes(num_train=8, num_val=8, size=16, num_frames=3, seed=0)(tmp_path / "file")
+
+
+def stills(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Fresh images "b h w c", each of its own scene, and their poses "b 4": place, and which way the shape points."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.uniform(0.2, 0.8, (2, count))
+    angle, radius = rng.uniform(0, 2 * math.pi, count), np.full(count, 0.25)
+    images = [
+        render(draw_scene(rng, 64), Poses(*(np.float32([value[i]]) for value in (x, y, radius, angle))))[0]
+        for i in range(count)
+    ]
+    poses = np.stack([x, y, np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    return torch.from_numpy(np.stack(images)), torch.from_numpy(poses)
+
+
+@torch.no_grad()
+def explained(trunk: torch.nn.Module) -> torch.Tensor:
+    """The share of each pose's variance that a ridge regression on the trunk's class token explains, on fresh images."""
+    features, poses = [], []
+    for seed, count in ((0, 600), (1, 200)):
+        images, pose = stills(count, seed)
+        pixels = images.permute(0, 3, 1, 2).float() / 127.5 - 1
+        x = trunk.forward_features(pixels)[:, 0]
+        features.append(torch.cat([x, torch.ones(count, 1)], dim=1).double())
+        poses.append(pose.double())
+    (a, b), (y, z) = features, poses
+    weight = torch.linalg.solve(a.T @ a + 0.1 * torch.eye(a.shape[1]), a.T @ y)
+    return 1 - (b @ weight - z).square().mean(0) / z.var(0)
+
+
+def test_the_demo_trunk_sees_where_a_shape_is_and_points_and_an_untrained_one_does_not() -> None:
+    settings = yaml.safe_load((CONFIGS / "backbone" / "demo.yaml").read_text())
+    path = Path(moving_shapes.__file__).parent / "demo_trunk.safetensors"
+    assert path.stat().st_size < 8e6
+    torch.manual_seed(0)
+    untrained = timm.create_model(settings["name"], num_classes=0, **settings["options"]).eval()
+    before = explained(untrained)
+    untrained.load_state_dict(load_file(path))
+    after = explained(untrained)
+    assert (after[:2] > 0.9).all()
+    assert (after[2:] > 0.6).all()
+    assert (before < 0.5).all()

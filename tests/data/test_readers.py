@@ -242,7 +242,7 @@ reader = READERS[{name!r}]()
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 for i in range(500):
-    reader({str(odd("b_frames.mp4"))!r}, lambda n: [n - 1, 0])
+    reader({str(odd("b_frames.mp4"))!r}, lambda _: [0])
     if i == 50:
         before = resident()
 print((resident() - before) / 1e6)
