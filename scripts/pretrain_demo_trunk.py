@@ -4,8 +4,9 @@ Run: python scripts/pretrain_demo_trunk.py aim/data/demo_trunk.safetensors
 
 What it predicts, from the class token after each block: the shape (6), its colour (7), its place, size, and where its
 eye is from its middle; from each patch token: which part of the patch the shape and its eye cover.
-How long: MINUTES on 2 threads of a Xeon at 2.8 GHz (no GPU), 64 images a step, 3600 steps.
-How well, on 2000 fresh images: RESULTS
+How long: 11 minutes on 2 busy threads of a Xeon at 2.8 GHz (no GPU): 3600 steps of 64 images.
+How well, on 2000 fresh images: shape 76.2 %, colour 98.8 %; mean errors: place 1.31 px, radius 5.5 %, eye
+1.16 px, of 64 (untrained: shape 16.4 %, colour 10.2 %, 15.78 px, 34.0 %, 4.7 px).
 
 The embeddings are stored 20 times smaller than trained. The norm before the blocks undoes that, so the image model is
 the same, but a temporal embedding, which starts from zero, counts 20 times more: order is learnt in fewer steps.
@@ -181,6 +182,7 @@ def main() -> None:
             if tensor is not None:  # timm leaves the bias out where a norm follows
                 tensor /= SHRINK
     save_file({name: tensor.contiguous() for name, tensor in trunk.state_dict().items()}, args.out)
+    args.out.chmod(0o644)  # safetensors leaves it to the owner alone
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
@@ -50,7 +51,7 @@ class Data:
 
 @dataclass(frozen=True)
 class VideoDataset:
-    """Reads entries of a list: with Augment one random clip, with Views all views of the test."""
+    """Reads entries of a list: with Augment random clips of a video, with Views all views of the test."""
 
     root: Path
     videos: list[Video]
@@ -58,6 +59,7 @@ class VideoDataset:
     clip: Clip
     transform: Augment | Views
     seed: int
+    clips: int = 1  # random clips from one decoding of a video (repeated augmentation)
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -65,7 +67,7 @@ class VideoDataset:
     @property
     def shape(self) -> tuple[int, int, int, int, int]:
         """What `read` returns: "v t c h w"."""
-        views = self.transform.temporal * self.transform.spatial if isinstance(self.transform, Views) else 1
+        views = self.transform.temporal * self.transform.spatial if isinstance(self.transform, Views) else self.clips
         return views, self.clip.num_frames, 3, self.clip.size, self.clip.size
 
     def path(self, index: int) -> Path:
@@ -74,23 +76,27 @@ class VideoDataset:
 
     def read(self, epoch: int, index: int) -> Tensor:
         """Uint8 "v t c h w", a function of (seed, epoch, index). Raises BadVideo if no reader can read the file."""
-        rng = np.random.default_rng([self.seed, epoch, index])
+        return self.read_video(self.videos[index], epoch, index)
+
+    def read_video(self, video: Video, epoch: int, index: int) -> Tensor:
+        """What `read` returns where `video` stands at `index`, for a worker that doesn't hold the list."""
         if isinstance(self.transform, Views):
             views = self.transform.temporal
-            frames = self._frames(index, lambda n: test_indices(n, self.clip, views).ravel())
+            frames = self._frames(video, lambda n: test_indices(n, self.clip, views).ravel())
             return rearrange(self.transform(frames, self.clip.size), "s (v t) c h w -> (v s) t c h w", v=views)
-        indices_rng, transform_rng = rng.spawn(2)
+        indices_rng, transform_rng = np.random.default_rng([self.seed, epoch, index]).spawn(2)
         state = indices_rng.bit_generator.state
 
         def pick(num_frames: int) -> NDArray[np.int64]:
             indices_rng.bit_generator.state = state  # a second reader is asked for the same frames
-            return train_indices(num_frames, self.clip, indices_rng).ravel()
+            return train_indices(num_frames, self.clip, indices_rng, self.clips).ravel()
 
-        return self.transform(self._frames(index, pick), self.clip.size, transform_rng)[None]
+        clips = rearrange(self._frames(video, pick), "(v t) c h w -> v t c h w", v=self.clips)
+        return torch.stack([self.transform(clip, self.clip.size, transform_rng) for clip in clips])
 
-    def _frames(self, index: int, pick: Pick) -> Tensor:
+    def _frames(self, video: Video, pick: Pick) -> Tensor:
         """The picked frames by the reader, or where that fails by PyAV."""
-        video, path = self.videos[index], self.path(index)
+        path = self.root / video.path
         span = None if video.start is None or video.end is None else (video.start, video.end)
         try:
             return self.reader(path, pick, span=span)

@@ -13,9 +13,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass, field
-from multiprocessing.connection import Connection, Pipe, wait
-from multiprocessing.shared_memory import SharedMemory
+from dataclasses import dataclass, field, replace
+from multiprocessing.connection import Connection, Pipe
 
 import numpy as np
 import torch
@@ -23,8 +22,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.dataset import OnError, VideoDataset
+from aim.data.lists import Video
+from aim.data.pool import Outcome, Pool
 from aim.data.video import BadVideo
-from aim.data.worker import Outcome, Worker
 from aim.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -45,16 +45,6 @@ class Batch:
 
 
 @dataclass
-class Job:
-    """One row of a batch that is being filled."""
-
-    batch: "Filling"
-    row: int
-    index: int
-    retried: bool = False
-
-
-@dataclass
 class Filling:
     """A batch on its way: the block it lies in, the videos of its rows, and how many rows are missing."""
 
@@ -65,6 +55,22 @@ class Filling:
 
     def __post_init__(self) -> None:
         self.missing = int(self.weight.sum())
+
+
+Row = tuple[Filling, int]  # a row of a batch
+Task = tuple[int, int, int, int, Video]  # block, row, epoch, index, video
+
+
+@dataclass(frozen=True)
+class ReadRow:
+    """What a process of the pool does: it reads a video into a row of a block of shared memory."""
+
+    dataset: VideoDataset
+    blocks: list[Tensor]
+
+    def __call__(self, task: Task) -> None:
+        block, row, epoch, index, video = task
+        self.blocks[block][row] = self.dataset.read_video(video, epoch, index)
 
 
 class Loader:
@@ -95,9 +101,10 @@ class Loader:
         self.bad: dict[str, str] = {}  # path -> why it could not be read
         self.waited = 0.0  # seconds that the consumer has waited for batches
         self.seen = 0
+        self._lost = set[int]()  # videos on the bad list; they aren't tried again
         self._num_workers = workers
-        self._workers: list[Worker] = []
-        self._memory: list[SharedMemory] = []
+        self._pool: Pool[Row] | None = None
+        self._blocks: list[Tensor] = []
         if shuffle:
             self.steps_per_epoch = math.ceil(len(dataset) / (batch_size * world_size))
         else:
@@ -116,14 +123,10 @@ class Loader:
                 yield batch
 
     def close(self) -> None:
-        """Stop the workers and free the shared memory."""
-        for worker in self._workers:
-            worker.kill()
-        for memory in self._memory:
-            with contextlib.suppress(BufferError):  # the consumer still holds a batch; its memory goes with it
-                memory.close()
-            memory.unlink()
-        self._workers, self._memory = [], []
+        """Stop the workers and free the shared memory, as far as no batch is held any more."""
+        if self._pool:
+            self._pool.close()
+        self._pool, self._blocks = None, []
 
     def _plan(self, epoch: int, start: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """The indices and weights of each of this rank's batches."""
@@ -145,6 +148,9 @@ class Loader:
         for index, weight in self._plan(epoch, start):
             video = torch.zeros(len(index), *self.dataset.shape, dtype=torch.uint8)
             for row in np.flatnonzero(weight):
+                if index[row] in self._lost:
+                    weight[row] = 0
+                    continue
                 try:
                     video[row] = self.dataset.read(epoch, int(index[row]))
                 except BadVideo as error:
@@ -158,138 +164,112 @@ class Loader:
         if self.on_error == "raise":
             raise UserError(f"{reason}; mend or remove it, or go on without such videos: data.on_error=skip, "
                             "or data.eval_on_error=skip in a test")  # fmt: skip
-        path = str(self.dataset.path(index))
-        if path not in self.bad:
-            log.warning("skipped, it could not be read: %s", reason)
-        self.bad[path] = reason
-        judged = max(self.seen + 1, min(SEEN_BEFORE_JUDGING, len(self.dataset)))
-        only_bad = self.seen + 1 == len(self.bad) >= ONLY_BAD
-        if len(self.bad) > self.max_bad * judged or (only_bad and self.max_bad < 1):
+        log.warning("skipped, it could not be read: %s", reason)
+        self.bad[str(self.dataset.path(index))] = reason
+        self._lost.add(index)
+        lost, seen = len(self._lost), min(self.seen + 1, len(self.dataset))
+        enough = max(seen, min(SEEN_BEFORE_JUDGING, len(self.dataset)))
+        only_bad = seen == lost >= ONLY_BAD
+        if lost > self.max_bad * enough or (only_bad and self.max_bad < 1):
             raise UserError(
-                f"{len(self.bad)} of {self.seen + 1} videos could not be read, more than data.max_bad={self.max_bad}; "
-                f"the newest: {reason}; is the data set complete, and does reader=pyav read it? python -m aim.prepare "
-                "with verify=true checks it all"
+                f"{lost} of {seen} videos could not be read, more than data.max_bad={self.max_bad}; the newest: "
+                f"{reason}; is the data set complete, and does reader=pyav read it? python -m aim.prepare with "
+                "verify=true checks it all"
             )
 
     # ------------------------------------------------------------------------------------------------ with workers
     def _from_pool(self, epoch: int, start: int) -> Generator[Batch, None, None]:
-        self._start_workers()
-        shape = (self.batch_size, *self.dataset.shape)
-        blocks = [torch.from_numpy(np.ndarray(shape, np.uint8, memory.buf)) for memory in self._memory]
+        pool = self._pool or self._start_pool()
         ready: queue.SimpleQueue[Filling | BaseException | None] = queue.SimpleQueue()
-        free: deque[int] = deque(range(BLOCKS))
-        # The consumer's end says "a block is free" with a byte, and by closing that it wants no more.
+        # The consumer's end names a block that is free, and by closing says that it wants no more.
         mine, feeders = Pipe()
-        thread = threading.Thread(target=self._feed, args=(epoch, start, blocks, ready, free, feeders), daemon=True)
+        feeder = _Feeder(self, pool, epoch, start, ready, feeders)
+        thread = threading.Thread(target=feeder, daemon=True)
         thread.start()
         try:
             while (filled := ready.get()) is not None:
                 if isinstance(filled, BaseException):
                     raise filled
-                yield self._batch(blocks[filled.block], filled.index, filled.weight)
-                free.append(filled.block)
-                with contextlib.suppress(BrokenPipeError):  # the feeder has nothing left to fill
-                    mine.send_bytes(b" ")
+                yield self._batch(feeder.blocks[filled.block], filled.index, filled.weight)
+                with contextlib.suppress(OSError):  # the feeder has nothing left to fill
+                    mine.send(filled.block)
         finally:
             mine.close()
             thread.join()
 
-    def _start_workers(self) -> None:
-        if self._workers:
-            return
-        size = self.batch_size * math.prod(self.dataset.shape)
+    def _start_pool(self) -> Pool[Row]:
+        shape = (self.batch_size, *self.dataset.shape)
         try:
-            self._memory = [SharedMemory(create=True, size=size) for _ in range(BLOCKS)]
-            for memory in self._memory:
-                np.ndarray(size, np.uint8, memory.buf).fill(0)  # claim the pages now, not in the middle of an epoch
-        except OSError as error:
-            raise UserError(f"no shared memory for {BLOCKS} batches of {size / 2**20:.0f} MiB ({error}); "
-                            "in docker, use --shm-size=8g") from error  # fmt: skip
-        names = [memory.name for memory in self._memory]
-        self._workers = [Worker(self.dataset, names, self.batch_size) for _ in range(self._num_workers)]
-
-    def _feed(
-        self,
-        epoch: int,
-        start: int,
-        blocks: list[Tensor],
-        ready: "queue.SimpleQueue[Filling | BaseException | None]",
-        free: deque[int],
-        consumer: Connection,
-    ) -> None:
-        """Hand rows to workers until the epoch is over, fails, or the consumer leaves; then leave no worker busy."""
-        try:
-            _Feeder(self, epoch, start, blocks, ready, free, consumer).run()
-        except BaseException as error:
-            ready.put(error)
-        else:
-            ready.put(None)
-        finally:
-            consumer.close()
-            # A worker that still writes would spoil the next epoch's rows.
-            for worker in self._workers:
-                if worker.job is not None:
-                    worker.restart()
-                    worker.job = None
+            self._blocks = [torch.empty(shape, dtype=torch.uint8) for _ in range(BLOCKS)]
+            for block in self._blocks:
+                block.share_memory_()  # type: ignore[no-untyped-call]
+        except RuntimeError as error:
+            raise UserError(
+                f"no shared memory for {BLOCKS} batches of {math.prod(shape) / 2**20:.0f} MiB "
+                f"({str(error).splitlines()[0]}); in docker, use --shm-size=8g"
+            ) from error
+        work = ReadRow(replace(self.dataset, videos=[]), self._blocks)
+        self._pool = Pool(work, self._num_workers, self.timeout)
+        return self._pool
 
 
 class _Feeder:
-    """The state of one epoch's feeding, all in one thread."""
+    """The feeding of one epoch, all in one thread: it hands rows to the pool and batches to the consumer."""
 
     def __init__(
         self,
         loader: Loader,
+        pool: Pool[Row],
         epoch: int,
         start: int,
-        blocks: list[Tensor],
         ready: "queue.SimpleQueue[Filling | BaseException | None]",
-        free: deque[int],
         consumer: Connection,
     ) -> None:
-        self.loader, self.number, self.blocks = loader, epoch, blocks
-        self.ready, self.free, self.consumer = ready, free, consumer
+        self.loader, self.pool, self.epoch, self.ready, self.consumer = loader, pool, epoch, ready, consumer
+        self.blocks = loader._blocks
+        self.free = deque(range(len(self.blocks)))
         self.plan = loader._plan(epoch, start)
-        self.rows: deque[Job] = deque()  # to be handed out
+        self.rows: deque[Row] = deque()  # to be handed out
         self.filling: deque[Filling] = deque()  # in the order of the epoch
         self.planned_all = False
 
-    def run(self) -> None:
+    def __call__(self) -> None:
+        """Work until the epoch is over, fails, or the consumer leaves; then leave no process busy."""
+        try:
+            self._run()
+        except BaseException as error:
+            self.ready.put(error)
+        else:
+            self.ready.put(None)
+        finally:
+            self.consumer.close()
+            self.pool.abandon()  # who still writes would spoil the next epoch's rows
+
+    def _run(self) -> None:
         while True:
             self._hand_out()
             while self.filling and self.filling[0].missing == 0:
                 self.ready.put(self.filling.popleft())
             if self.planned_all and not self.filling:
                 return
-            busy = {worker.pipe: worker for worker in self.loader._workers if worker.job is not None}
-            first = min((worker.began for worker in busy.values()), default=math.inf)
-            seconds = max(0.0, first + self.loader.timeout - time.monotonic())
-            answered = wait([*busy, self.consumer], seconds if math.isfinite(seconds) else None)
-            if self.consumer in answered:
-                try:
-                    self.consumer.recv_bytes()
-                except EOFError:
-                    return
-            for pipe, worker in busy.items():
-                if pipe in answered:
-                    self._take(worker, worker.answer())
-                elif time.monotonic() - worker.began >= self.loader.timeout:
-                    worker.restart()
-                    why = f"no frame after data.timeout={self.loader.timeout:g} seconds"
-                    self._take(worker, Outcome("bad", why))
+            for row, outcome in self.pool.wait(self.consumer):
+                self._take(row, outcome)
+            try:
+                while self.consumer.poll():
+                    self.free.append(self.consumer.recv())
+            except EOFError:
+                return
 
     def _hand_out(self) -> None:
-        idle = [worker for worker in self.loader._workers if worker.job is None]
-        while idle:
-            if not self.rows and not self._open_batch():
-                return
-            job = self.rows.popleft()
-            idle.pop().give(job, (job.batch.block, job.row, self.number, job.index))
+        videos = self.loader.dataset.videos
+        while self.pool.idle and (self.rows or self._open_batch()):
+            batch, row = self.rows.popleft()
+            index = int(batch.index[row])
+            self.pool.give((batch, row), (batch.block, row, self.epoch, index, videos[index]))
 
     def _open_batch(self) -> bool:
-        """Put the rows of the next batch into the queue, if there is one and a block is free."""
-        while not self.rows:
-            if self.planned_all or not self.free:
-                return False
+        """Queue the rows of the next batch that has any, if a block is free for it."""
+        while self.free and not self.rows:
             planned = next(self.plan, None)
             if planned is None:
                 self.planned_all = True
@@ -297,32 +277,34 @@ class _Feeder:
             batch = Filling(self.free.popleft(), *planned)
             self.filling.append(batch)
             for row, index in enumerate(batch.index.tolist()):
-                if batch.weight[row]:
-                    self.rows.append(Job(batch, row, index))
-                else:
+                if not batch.weight[row]:
                     self.blocks[batch.block][row].zero_()
-        return True
+                elif index in self.loader._lost:
+                    self._lose(batch, row)
+                else:
+                    self.rows.append((batch, row))
+        return bool(self.rows)
 
-    def _take(self, worker: Worker, outcome: Outcome) -> None:
-        """Account for what a worker made of its job."""
-        if outcome.kind == "started":
-            return
-        job = worker.job
-        assert isinstance(job, Job)
-        worker.job = None
-        path = self.loader.dataset.path(job.index)
-        if outcome.kind == "died" and not job.retried:
-            job.retried = True  # the kernel kills whom it likes when memory runs out; the file may be innocent
-            self.rows.appendleft(job)
-            return
+    def _take(self, place: Row, outcome: Outcome) -> None:
+        """Account for what became of a row."""
+        batch, row = place
+        index = int(batch.index[row])
+        path = str(self.loader.dataset.path(index))
         if outcome.kind == "user":
             raise UserError(outcome.text)
         if outcome.kind == "bug":
             raise RuntimeError(f"a worker failed on {path}:\n{outcome.text}")
-        if outcome.kind != "ok":
-            reason = outcome.text if outcome.text.startswith(str(path)) else f"{path}: {outcome.text}"
-            self.loader._blame(job.index, reason)
-            job.batch.weight[job.row] = 0
-            self.blocks[job.batch.block][job.row].zero_()
+        if outcome.kind == "done":
+            batch.missing -= 1
+        else:
+            hung = f"no frame after data.timeout={self.loader.timeout:g} seconds"
+            why = hung if outcome.kind == "hung" else outcome.text
+            self.loader._blame(index, why if why.startswith(path) else f"{path}: {why}")
+            self._lose(batch, row)
         self.loader.seen += 1
-        job.batch.missing -= 1
+
+    def _lose(self, batch: Filling, row: int) -> None:
+        """Empty a row whose video can't be read."""
+        self.blocks[batch.block][row].zero_()
+        batch.weight[row] = 0
+        batch.missing -= 1

@@ -40,7 +40,6 @@ FPS = 16
 MANIFEST = "manifest.json"
 
 
-# ------------------------------------------------------------------------------------------------ shapes and scenes
 def _box(x0: float, y0: float, x1: float, y1: float) -> list[tuple[float, float]]:
     return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
 
@@ -95,7 +94,8 @@ def draw_scene(rng: np.random.Generator, size: int) -> Scene:
     far = sorted(COLOURS, key=lambda name: float(np.abs(np.subtract(COLOURS[name], base)).max()))
     colour = str(rng.choice(far[len(far) // 2 :]))
     paint = np.clip(COLOURS[colour] + rng.uniform(-0.05, 0.05, 3), 0, 1)
-    eye = np.full(3, 0.05 if min(paint.sum(), base.sum()) > 3 - max(paint.sum(), base.sum()) else 0.95)
+    brightness = paint.mean(), base.mean()
+    eye = np.full(3, 0.05 if min(brightness) > 1 - max(brightness) else 0.95)  # whichever stands out from both
 
     # A few plane waves of random direction, length and tint: k waves, sin(u + v) = sin u cos v + cos u sin v.
     direction, phase = rng.uniform(0, 2 * math.pi, (2, 4, 1))
@@ -144,7 +144,7 @@ def cover(polygon: Sequence[tuple[float, float]], poses: Poses, size: int) -> Ar
     grid = np.arange(size, dtype=np.float32) + 0.5
     rows = normal_y[:, :, None] * grid - offset[:, :, None]
     distance = (normal_x[:, :, None, None] * grid + rows[:, :, :, None]).max(1)  # in pixels, negative inside
-    return np.clip(0.5 - distance, 0, 1)
+    return np.asarray(np.clip(0.5 - distance, 0, 1), np.float32)
 
 
 def render(scene: Scene, poses: Poses) -> NDArray[np.uint8]:
@@ -162,7 +162,6 @@ def draw_video(seed: int, split: str, pair: int, index: int, num_frames: int, si
     return render(draw_scene(rng, size), draw_poses(pair, num_frames, rng))
 
 
-# --------------------------------------------------------------------------------------------------------- the files
 @dataclass(frozen=True)
 class MovingShapes:
     """Writes the data set under a root on first use, in the Kinetics layout, and lists it.

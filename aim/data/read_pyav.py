@@ -82,27 +82,29 @@ def _read_plain(
     assert stream.time_base is not None
     order, starts = packets.order, np.flatnonzero(packets.start)
     indices = choose(packets.pts[order] * np.float64(stream.time_base))
-    times = packets.pts[order[indices]].tolist()
+    pts, times = packets.pts.tolist(), packets.pts[order[indices]].tolist()
     last = order[indices].max()
     images: dict[int, NDArray[np.uint8]] = {}
     draw = Drawing(short_side)
     source: Iterator[VideoPacket] = iter(())
-    at, shown = -1, -math.inf
+    at, shown, skip = -1, -math.inf, False
     for i in np.unique(indices):
         start = starts[np.searchsorted(starts, order[i], "right") - 1]
         if start > at:  # cheaper than decoding on
             container.seek(int(packets.dts[start]), stream=stream)
-            source = _from(int(packets.pts[start]), container.demux(stream))
-            at = start
-        while packets.pts[order[i]] not in images:
+            source = _from(pts[start], container.demux(stream))
+            at = int(start)
+        while pts[order[i]] not in images:
             packet = next(source, None)
-            if packet is None or (packet.size and packet.pts != packets.pts[at]):
+            if packet is None or (packet.size and packet.pts != pts[at]):
                 raise _NotPlainError
             if at == start and not is_start(packet, stream):
                 raise _NotPlainError
             at += 1
             # Frames that nothing refers to are decoded only where wanted.
-            stream.codec_context.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
+            if skip != (packet.pts not in times):
+                skip = not skip
+                stream.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
             frames = packet.decode()
             if at > last:
                 frames += stream.codec_context.decode(None)  # what it holds back comes without decoding on

@@ -53,7 +53,8 @@ class Transcode:
                     codec = stream.codec_context
                     codec.width, codec.height, codec.pix_fmt, codec.thread_count = yuv.width, yuv.height, "yuv420p", 1
                     codec.color_range, codec.colorspace = yuv.color_range, yuv.colorspace
-                    codec.time_base = frame.time_base
+                    if frame.time_base is not None:
+                        codec.time_base = frame.time_base
                     first = frame.pts
                 # Times that don't rise would confuse every reader of the new file.
                 last = last + 1 if frame.pts is None or first is None else max(last + 1, frame.pts - first)

@@ -1,5 +1,6 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,6 +66,22 @@ def test_views_are_temporal_times_spatial_in_this_order() -> None:
     both = dataset(Views(temporal=2, spatial=3, resize=12), clip=replace(CLIP, size=12)).read(0, 0)
     assert len(frames.read(0, 0)) == 1
     assert torch.equal(both[[2, 5]], whole)  # the middle crop is the third
+
+
+def test_several_clips_of_a_video_differ_and_cost_one_reading() -> None:
+    class Counting(Noise):
+        calls = 0
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+            Counting.calls += 1
+            return super().__call__(*args, **kwargs)
+
+    clips = dataset(AUGMENT, clips=3, reader=Counting())
+    three = clips.read(0, 0)
+    assert three.shape == clips.shape == (3, 4, 3, 8, 8)
+    assert Counting.calls == 1
+    assert not torch.equal(three[0], three[1])
+    assert torch.equal(three, clips.read(0, 0))
 
 
 def test_a_segment_is_read_by_its_seconds() -> None:

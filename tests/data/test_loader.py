@@ -1,5 +1,11 @@
+import gc
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +18,7 @@ from aim.data.loader import Batch, Loader
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
 from aim.errors import UserError
+from tests.conftest import ROOT
 from tests.data.fakes import Fake
 
 CLIP = Clip(num_frames=4, stride_frames=2, size=8, sampling="dense")
@@ -143,11 +150,13 @@ def test_a_bad_video_keeps_its_slot_with_weight_zero(workers: int) -> None:
 
 
 def test_a_reader_that_never_returns_costs_its_timeout_and_its_file() -> None:
-    with loader(reader=Fake(hang=(4,)), timeout=1.0) as made:
-        batches = copies(made.epoch(0)) + copies(made.epoch(1))
-        assert made.waited < 30
+    with loader(reader=Fake(hang=(4,)), timeout=2.0) as made:
+        batches = copies(made.epoch(0))
+        again = time.monotonic()
+        batches += copies(made.epoch(1))
+        assert time.monotonic() - again < 2.0  # it isn't tried again
     assert others_unchanged(batches, {4})
-    assert made.bad == {"videos/4.mp4": "videos/4.mp4: no frame after data.timeout=1 seconds"}
+    assert made.bad == {"videos/4.mp4": "videos/4.mp4: no frame after data.timeout=2 seconds"}
 
 
 def test_a_killed_worker_is_replaced_and_its_file_tried_again(tmp_path: Path) -> None:
@@ -196,12 +205,80 @@ def test_a_bug_in_a_worker_reaches_us_with_its_traceback() -> None:
         copies(made.epoch(0))
 
 
+def test_videos_that_fail_once_in_many_epochs_stay_below_the_limit_and_more_do_not() -> None:
+    with loader(n=50, reader=Fake(bad=(7,)), workers=0, max_bad=0.02) as made:
+        assert sum(1 for epoch in range(3) for _ in made.epoch(epoch)) == 39
+    with (
+        loader(n=50, reader=Fake(bad=(7, 8)), workers=0, max_bad=0.02) as made,
+        pytest.raises(UserError, match=r"2 of \d+ videos"),
+    ):
+        copies(made.epoch(0))
+
+
+def test_batches_that_do_not_fit_into_shared_memory_are_an_error_at_once() -> None:
+    with loader(batch_size=2**36) as made, pytest.raises(UserError, match=r"no shared memory .* --shm-size"):
+        next(made.epoch(0))
+
+
+def test_a_reader_that_no_worker_can_import_is_the_users_to_mend() -> None:
+    @dataclass(frozen=True)
+    class Local(Fake):
+        pass
+
+    with loader(reader=Local()) as made, pytest.raises(UserError, match="can't be sent to a worker"):
+        next(made.epoch(0))
+    assert len(epochs(reader=Local(), workers=0)) == 8
+
+
+def alive(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if Path("/proc", str(pid)).exists()]
+
+
 def test_nothing_is_left_after_closing() -> None:
     with loader() as made:
-        next(made.epoch(0))
-        workers = {worker.process.pid for worker in made._workers}
-        assert len(workers) == 2
-        assert all(Path("/proc", str(pid)).exists() for pid in workers)
-        names = [memory.name for memory in made._memory]
-    assert not any(Path("/proc", str(pid)).exists() for pid in workers)
-    assert not any(Path("/dev/shm", name).exists() for name in names)
+        batches = made.epoch(0)
+        batch = next(batches)
+        pids = made._pool.pids
+        assert len(alive(pids)) == 2
+    assert not alive(pids)
+    assert batch.video.sum() >= 0  # what the consumer still holds stays readable
+
+
+def test_a_forgotten_loader_leaves_nothing() -> None:
+    with loader() as made:
+        copies(made.epoch(0))
+        made.close = lambda: None
+        pids = made._pool.pids
+    del made
+    gc.collect()
+    assert not alive(pids)
+
+
+PROGRAM = """
+import os, signal, sys
+from tests.data.test_loader import *
+
+if __name__ == "__main__":
+    with loader(reader=Fake(hang=(4,)), on_error="raise") as made:
+        made.close = lambda: None
+        batches = made.epoch(0)
+        next(batches)
+        print(*made._pool.pids, flush=True)
+        {end}
+"""
+
+
+@pytest.mark.parametrize("end", ["raise KeyboardInterrupt", "os.kill(os.getpid(), signal.SIGKILL)"])
+def test_a_program_that_ends_in_the_middle_leaves_nothing(tmp_path: Path, end: str) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM.format(end=end))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, env=environment, timeout=60)
+    pids = [int(pid) for pid in done.stdout.split()]
+    assert len(pids) == 2, done.stderr
+    deadline = time.monotonic() + 10
+    while alive(pids) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive(pids)
+    assert ("KeyboardInterrupt" in done.stderr) == ("Interrupt" in end)
+    assert "Exception ignored" not in done.stderr

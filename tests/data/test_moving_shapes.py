@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from aim.data import moving_shapes
 from aim.data.moving_shapes import CLASSES, MANIFEST, PAIRS, MovingShapes, Poses, draw_scene, draw_video, render
+from aim.data.sampling import Clip, test_indices
 from aim.errors import UserError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -70,11 +71,13 @@ def test_the_partner_is_the_same_video_backwards_to_the_last_bit(root: Path) -> 
         assert not np.array_equal(frames, reverse)
 
 
-def test_uniform_sampling_of_17_frames_shows_the_same_frames_of_both_directions() -> None:
-    """The middles of the 8 segments of 17 frames, as uniform sampling takes them in a test."""
-    edges = np.round(np.arange(9) * (17 - 1) / 8).astype(int)
-    middles = (edges[:-1] + edges[1:]) // 2
-    assert sorted(16 - middles) == middles.tolist()
+def test_the_demo_samples_the_same_frames_of_both_directions() -> None:
+    settings = yaml.safe_load((CONFIGS / "data" / "demo.yaml").read_text())
+    num_frames = settings["lists"]["num_frames"]
+    indices = test_indices(num_frames, Clip(num_frames=8, stride_frames=1, size=64, sampling="uniform"), 1)[0]
+    assert sorted(num_frames - 1 - indices) == indices.tolist()
+    one_more = test_indices(num_frames + 1, Clip(num_frames=8, stride_frames=1, size=64, sampling="uniform"), 1)[0]
+    assert sorted(num_frames - one_more) != one_more.tolist()
 
 
 def test_the_drawing_moves_as_its_class_says() -> None:
@@ -175,7 +178,7 @@ def stills(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.no_grad()
 def explained(trunk: torch.nn.Module) -> torch.Tensor:
-    """The share of each pose's variance that a ridge regression on the trunk's class token explains, on fresh images."""
+    """The share of each pose's variance that a ridge regression on class tokens explains, on fresh images."""
     features, poses = [], []
     for seed, count in ((0, 600), (1, 200)):
         images, pose = stills(count, seed)

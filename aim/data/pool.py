@@ -1,0 +1,242 @@
+"""A pool of processes for work on files that nobody has checked: one that hangs or is killed is replaced.
+
+torch's DataLoader and the pools of the standard library can't do that: there a hanging file stops all, and a killed
+process ends all.
+"""
+
+import contextlib
+import math
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from multiprocessing import util
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerContext, SpawnContext
+from types import ModuleType
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+
+from aim.data.video import BadVideo
+from aim.errors import UserError
+
+J = TypeVar("J")
+Work = Callable[[Any], Any]  # picklable; done in the process with each task
+
+# Imported once, by the server that the processes are forked from.
+PRELOAD = ["aim.data.loader", "aim.data.transcode"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a task: done, a bad video, a process that hung or died, a user's error, a bug of ours."""
+
+    kind: Literal["started", "done", "bad", "hung", "died", "user", "bug"]
+    text: str = ""
+    value: Any = None
+
+
+class Pool(Generic[J]):
+    """`size` processes that do `work`. Each task comes with a job, the caller's own note of it.
+
+    A task that takes longer than `timeout` seconds costs its process and is "hung". One whose process is killed is
+    tried once more, as the kernel kills whom it likes when memory runs out, and is "died" after that.
+    """
+
+    def __init__(self, work: Work, size: int, timeout: float) -> None:
+        self._workers: list[_Worker[J]] = [_Worker(work) for _ in range(size)]
+        self._timeout = timeout
+        # Also when the pool is forgotten, and before multiprocessing waits for its children at exit.
+        self._stop = util.Finalize(self, _close, args=[self._workers], exitpriority=10)
+        try:
+            for worker in self._workers:
+                worker.start()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def idle(self) -> int:
+        """How many processes have nothing to do."""
+        return sum(worker.job is None for worker in self._workers)
+
+    def give(self, job: J, task: object) -> None:
+        """Set an idle process to a task."""
+        next(worker for worker in self._workers if worker.job is None).give(job, task)
+
+    def wait(self, other: Connection | None = None) -> list[tuple[J, Outcome]]:
+        """Wait for outcomes, or for `other` to have something to read; then there may be none."""
+        busy = {worker.pipe: worker for worker in self._workers if worker.job is not None}
+        seconds = min((worker.began for worker in busy.values()), default=math.inf) + self._timeout - time.monotonic()
+        pipes = [*busy] if other is None else [*busy, other]
+        answered = wait(pipes, max(0.0, seconds) if math.isfinite(seconds) else None)
+        found = []
+        for pipe, worker in busy.items():
+            job = worker.job
+            assert job is not None
+            if pipe in answered:
+                if outcome := worker.answer():
+                    found.append((job, outcome))
+            elif time.monotonic() - worker.began >= self._timeout:
+                worker.kill()
+                worker.job = None
+                found.append((job, Outcome("hung", f"not done after {self._timeout:g} seconds")))
+        return found
+
+    def abandon(self) -> None:
+        """Kill the processes that are busy: what they work on is not wanted any more."""
+        for worker in self._workers:
+            if worker.job is not None:
+                worker.kill()
+                worker.job = None
+
+    def close(self) -> None:
+        """Kill all processes."""
+        self._stop()
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes that there are now."""
+        return [worker.process.pid for worker in self._workers if worker.process and worker.process.pid]
+
+
+class _Worker(Generic[J]):
+    """The handle of a process, which it starts when there is none."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+        self.process: Any = None
+        self.job: J | None = None
+        self.task: object = None
+        self.tried = 0
+        self.began = math.inf  # with the task; not before the process has started
+        self.closed = False
+
+    def start(self) -> None:
+        assert not self.closed, "the pool is closed"
+        context = _context()
+        self.pipe, theirs = context.Pipe()
+        self.started, self.began = False, math.inf
+        self.process = context.Process(target=_run, args=(theirs, self.work), daemon=True)
+        try:
+            with _bare_main():
+                self.process.start()
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
+            self.process = None
+            raise UserError(f"{self.work} can't be sent to a worker ({error}); define it in a module") from error
+        finally:
+            theirs.close()
+
+    def give(self, job: J, task: object) -> None:
+        self.job, self.task, self.tried = job, task, 0
+        self.send()
+
+    def send(self) -> None:
+        if self.process is None:
+            self.start()
+        self.tried += 1
+        if self.started:
+            self.began = time.monotonic()
+        with contextlib.suppress(OSError):  # it died while idle: `answer` will notice
+            self.pipe.send(self.task)
+
+    def answer(self) -> Outcome | None:
+        """What came of the task, if it's settled."""
+        try:
+            outcome: Outcome = self.pipe.recv()
+        except (EOFError, OSError):
+            return self._died()
+        if outcome.kind == "started":
+            self.started, self.began = True, time.monotonic()
+            return None
+        self.job = None
+        return outcome
+
+    def _died(self) -> Outcome | None:
+        self.process.join(1.0)
+        code = self.process.exitcode
+        why = f"signal {-code}, which the kernel sends when memory runs out" if code == -9 else f"exit code {code}"
+        self.kill()
+        if self.tried < 2:
+            self.send()
+            return None
+        self.job = None
+        return (
+            Outcome("died", f"its process was killed twice ({why})")
+            if self.started
+            else Outcome("bug", f"a process of the pool can't start ({why})")
+        )
+
+    def kill(self) -> None:
+        """End the process, whatever it does."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.join()
+            self.process.close()
+            self.process = None
+            self.pipe.close()
+
+
+def _close(workers: list[_Worker[Any]]) -> None:
+    for worker in workers:
+        worker.closed = True
+        worker.kill()
+
+
+def _context() -> ForkServerContext | SpawnContext:
+    """Processes forked from a clean server that has imported what they need, or started anew where there is none."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, *PRELOAD])
+    return context
+
+
+@contextlib.contextmanager
+def _bare_main() -> Iterator[None]:
+    """Hide the user's program, which a new process would import again: seconds of imports that no worker needs."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _run(pipe: Connection, work: Work) -> None:
+    """Do tasks until the parent ends."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # sent to the whole job; the parent decides when to stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    torch.set_num_threads(1)
+    pipe.send(Outcome("started"))
+    while True:
+        try:
+            task = pipe.recv()
+        except (EOFError, OSError):
+            os._exit(0)
+        try:
+            outcome = Outcome("done", value=work(task))
+        except BadVideo as error:
+            outcome = Outcome("bad", str(error))
+        except UserError as error:
+            outcome = Outcome("user", str(error))
+        except Exception:
+            outcome = Outcome("bug", traceback.format_exc())
+        with contextlib.suppress(OSError):
+            pipe.send(outcome)
+
+
+def _end_with_parent() -> None:
+    """End this process when its parent is gone, whatever it does: a reader that hangs can't stay behind."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(0)
