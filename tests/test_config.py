@@ -1,21 +1,31 @@
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from omegaconf import OmegaConf
 
-from aim import config
+from aim import config, train
 from aim.errors import UserError
 from aim.run import Run
-from tests.conftest import ROOT
+from tests.toy import exits
 
 EXPERIMENTS = sorted(path.stem for path in (config.CONFIGS / "experiment").glob("*.yaml"))
 
 
-def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "aim.train", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=120)
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
+    """Runs aim.train's entry point on a command line that must fail; gives what it printed to stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["aim/train.py", *arguments])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+        with exits(2):
+            config.entrypoint(train.main, "config")
+        return capsys.readouterr()
+
+    return run
 
 
 @pytest.mark.parametrize(
@@ -31,27 +41,30 @@ def shell(*arguments: str) -> subprocess.CompletedProcess[str]:
         (["+experiment=demo", "train.epochs"], "train.epochs"),
     ],
 )
-def test_bad_command_lines_get_one_line_and_exit_code_2(arguments: list[str], expected: str) -> None:
-    done = shell(*arguments)
-    assert done.returncode == 2, done.stderr
-    assert done.stdout == ""
-    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
-    assert expected in done.stderr
+def test_bad_command_lines_get_one_line_and_exit_code_2(
+    shell: Callable[..., tuple[str, str]], arguments: list[str], expected: str
+) -> None:
+    out, err = shell(*arguments)
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1, err
+    assert expected in err
 
 
-def test_debug_keeps_the_traceback() -> None:
-    done = shell("+experiment=demo", "+train.batchsize=3", "debug=true")
-    assert done.returncode == 1
-    assert "Traceback" in done.stderr
-    assert "no setting 'train.batchsize'" in done.stderr
+def test_debug_keeps_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["aim/train.py", "+experiment=demo", "+train.batchsize=3", "debug=true"])
+    with pytest.raises(UserError, match=r"no setting 'train\.batchsize'"):
+        config.entrypoint(train.main, "config")
 
 
-def test_composing_leaves_nothing_behind(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "aim.train", "+experiment=demo", "--cfg", "job"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
-    assert done.returncode == 0, done.stderr
+def test_the_shell_sees_the_exit_code_and_composing_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "aim.train", "+experiment=demo"]
+    shown = subprocess.run([*command, "--cfg", "job"], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert shown.returncode == 0, shown.stderr
+    assert OmegaConf.create(shown.stdout).name == "demo"
+    failed = subprocess.run([*command, "tests=1"], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert (failed.returncode, failed.stdout) == (2, "")
+    assert failed.stderr.startswith("aim: error: no setting 'tests'; nearest: test")
     assert list(tmp_path.iterdir()) == []
-    assert OmegaConf.create(done.stdout).name == "demo"
 
 
 def test_the_primary_config_does_not_list_experiment() -> None:

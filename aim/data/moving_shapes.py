@@ -35,7 +35,7 @@ PAIRS = (
     ("turn_clockwise", "turn_counterclockwise"),
 )
 CLASSES = [name for pair in PAIRS for name in pair]
-VERSION = 1  # of the drawing: raise it when the same settings give other videos, so that old files are left alone
+VERSION = 2  # of the drawing: raise it when the same settings give other videos, so that old files are left alone
 FPS = 16
 MANIFEST = "manifest.json"
 
@@ -121,6 +121,8 @@ def draw_poses(pair: int, num_frames: int, rng: np.random.Generator) -> Poses:
         length = rng.uniform(0.25, 0.6)
         middle = rng.uniform(0.15 + length / 2, 0.85 - length / 2)
         poses["x" if name == "move_right" else "y"] = middle + length * time
+        # It points about forwards or backwards: like the size of what turns, something that a single frame tells.
+        poses["angle"] = rng.uniform(-0.4, 0.4) + math.pi * (rng.integers(2) + (name == "move_down") / 2) + still
     elif name == "grow":
         poses["radius"] = rng.uniform(0.16, 0.21) * rng.uniform(1.7, 2.6) ** time
     else:

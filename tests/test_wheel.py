@@ -1,0 +1,51 @@
+"""A wheel carries the configs and the demo's trunk, and works far from the checkout."""
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from aim import config
+from tests.conftest import ROOT
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, files.split("\0")):  # as a clone has it: no build leftovers
+        if (ROOT / name).is_file():
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            (source / name).write_bytes((ROOT / name).read_bytes())
+    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*command, "-w", str(folder), str(source)], check=True, timeout=200)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(folder / "site")
+    return folder / "site"
+
+
+def test_the_wheel_holds_every_config_and_the_demos_weights(installed: Path) -> None:
+    def names(folder: Path) -> set[str]:
+        return {path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")}
+
+    assert names(installed / "aim" / "configs") == names(config.CONFIGS)
+    assert (installed / "aim" / "data" / "demo_trunk.safetensors").stat().st_size < 8 * 2**20
+    assert not (installed / "tests").exists()
+
+
+def test_the_demo_starts_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(installed), "AIM_CACHE": str(tmp_path / "cache")}
+    small = ["data.lists.num_train=16", "data.lists.num_val=8", "data.workers=0", "train.epochs=1", "reader=pyav"]
+    code = (
+        "import aim, sys; print(aim.__file__); from aim import config, train; config.entrypoint(train.main, 'config')"
+    )
+    command = [sys.executable, "-P", "-c", code, "+experiment=demo", *small]
+    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(installed)), done.stdout
+    assert len(list((tmp_path / "runs").glob("*/results.json"))) == 1
