@@ -35,7 +35,7 @@ def published(name: str) -> tuple[float, int, int, int, str] | None:
 
 
 def build(name: str) -> tuple[Run, torch.nn.Module]:
-    run = config.build(config.compose([f"+experiment={name}", "backbone.weights=random"]), Run)
+    run = config.build(config.compose([f"+experiment={name}", "backbone.weights=random", "data.root=x"]), Run)
     with torch.device("meta"):
         return run, run.model(run.data.num_classes or 10)
 

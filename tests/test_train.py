@@ -245,3 +245,23 @@ def test_exits_helper_is_honest() -> None:
     with exits(2):
         sys.exit(2)
     assert config.CONFIGS.is_dir()
+
+
+def test_more_gpus_than_visible_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert distributed.num_ranks("cuda", None) == 2
+    with pytest.raises(UserError, match=r"gpus=4, but 2 are visible; use gpus=2"):
+        distributed.num_ranks("cuda", 4)
+
+
+def test_torchrun_starts_the_same_run(tmp_path: Path, unbroken: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "aim.train", *TOY, f"run_dir={tmp_path}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=250)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert found["world_size"] == 2
+    expected = weights(unbroken)
+    for name, tensor in weights(tmp_path).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)

@@ -178,7 +178,7 @@ class Diving48:
         return bool(near(root, "Diving48_*train.json"))
 
     def __call__(self, root: Path) -> Lists:
-        """Raises UserError for a JSON that is missing; those of the first version have wrong labels, and don't count."""
+        """Raises UserError for a JSON that is missing; the labels of the first version are wrong."""
         paths = [only(root, f"Diving48_V2_{split}.json") for split in ("train", "test")]
         classes = [" ".join(parts) for parts in read_json(only(root, "Diving48_vocab.json"))]
         files = Files(root)

@@ -1,7 +1,8 @@
-"""Writes a video again so that single frames of it are cheap to read: small, many key frames, quick to decode."""
+"""Decodes a video to the end, and writes it again so that single frames are cheap to read."""
 
-import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -12,68 +13,102 @@ from av.video.reformatter import VideoReformatter
 from aim.data.drawing import Drawing
 from aim.data.read_pyav import decoded, opened
 from aim.data.video import BadVideo, scaled
+from aim.errors import UserError
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How many frames of a video can be decoded, and how many its header promises, where it does."""
+
+    count: int
+    promised: int
+
+
+def count_frames(path: str | Path) -> Frames:
+    """Decode everything. Raises BadVideo where that fails, or most frames are missing."""
+    with opened(path) as (_, stream):
+        promised = stream.frames
+    return _plausible(path, Frames(sum(1 for _ in decoded(path)), promised))
 
 
 @dataclass(frozen=True)
 class Transcode:
-    """Turns a video into H.264 without sound, each frame one of the source's, upright, at the source's times.
+    """Turns a video into H.264 without sound: each frame of the source, upright, at its time.
 
-    A smaller `crf` is a better picture in a larger file; 18 is hard to tell from the source.
+    The more key frames, the fewer frames are decoded for one that's wanted, and the larger the file. There are no
+    B-frames and neither deblocking nor CABAC, which cost a decoder time.
     """
 
     short_side: int = 256  # pixels; a smaller video keeps its size
-    key_every: int = 4  # frames
-    crf: int = 23
-    preset: str = "medium"  # of x264
+    key_every: int = 2  # frames
+    crf: int = 23  # x264's quality: 0 is lossless, 18 is hard to tell from the source, 51 is the worst
+    preset: str = "veryfast"  # x264's effort: ultrafast, superfast, veryfast, faster, fast, medium, slow, ...
 
-    def __call__(self, source: str | Path, target: str | Path) -> int:
-        """Write `target`, whole or not at all; the number of frames. Raises BadVideo where the source can't be read."""
-        target = Path(target)
-        part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    def __post_init__(self) -> None:
+        if self.short_side < 16 or self.key_every < 1 or not 0 <= self.crf <= 51:
+            raise UserError(f"{self}: short_side must be 16 or more, key_every 1 or more, crf 0 to 51")
+
+    def __call__(self, source: str | Path, target: Path) -> Frames:
+        """Write `target`, whole or not at all. Raises BadVideo where the source can't be decoded to its end."""
+        with opened(source) as (_, stream):
+            rate, promised = stream.average_rate or Fraction(25), stream.frames
+        part = part_of(target)
         try:
-            count = self._write(source, part)
+            count = self._write(decoded(source), rate, part)
             with opened(part) as (_, stream):
                 if stream.frames != count:
-                    raise BadVideo(f"{source}: {count} frames were read, {stream.frames} written")
+                    raise BadVideo(f"{source}: {count} frames were read, but {stream.frames} written")
+            frames = _plausible(source, Frames(count, promised))
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
-        return count
+        return frames
 
-    def _write(self, source: str | Path, part: Path) -> int:
-        last, count, first = -1, 0, None
+    def _write(self, frames: Iterator[tuple[float, VideoFrame]], rate: Fraction, path: Path) -> int:
         to_yuv = VideoReformatter()
-        with opened(source) as (_, stream):
-            rate = stream.average_rate
-        with av.open(str(part), "w", format="mp4", options={"movflags": "faststart"}) as container:
-            for _, frame in decoded(source):
-                yuv = self._small(frame, to_yuv)
-                if count == 0:
-                    stream = container.add_stream("libx264", rate=rate or 25, options=self._options)
-                    codec = stream.codec_context
-                    codec.width, codec.height, codec.pix_fmt, codec.thread_count = yuv.width, yuv.height, "yuv420p", 1
-                    codec.color_range, codec.colorspace = yuv.color_range, yuv.colorspace
+        count, first, last = 0, None, -1
+        with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+            keys = f"keyint={self.key_every}:min-keyint={self.key_every}:scenecut=0:bframes=0:ref=1"
+            options = {"crf": str(self.crf), "preset": self.preset, "tune": "fastdecode", "x264-params": keys}
+            stream = container.add_stream("libx264", rate=rate, options=options)
+            codec = stream.codec_context
+            for _, frame in frames:
+                small = self._small(frame, to_yuv)
+                if not count:
+                    first = frame.pts
+                    codec.width, codec.height, codec.pix_fmt, codec.thread_count = (
+                        small.width,
+                        small.height,
+                        "yuv420p",
+                        1,
+                    )
+                    codec.color_range, codec.colorspace = small.color_range, small.colorspace
                     if frame.time_base is not None:
                         codec.time_base = frame.time_base
-                    first = frame.pts
                 # Times that don't rise would confuse every reader of the new file.
                 last = last + 1 if frame.pts is None or first is None else max(last + 1, frame.pts - first)
-                yuv.pts, yuv.time_base, yuv.pict_type = last, frame.time_base, 0
-                container.mux(stream.encode(yuv))
+                small.pts, small.time_base, small.pict_type = last, frame.time_base, 0
+                container.mux(stream.encode(small))
                 count += 1
-            if not count:
-                raise BadVideo(f"{source}: no frame can be decoded")
-            container.mux(stream.encode())
+            if count:
+                container.mux(stream.encode())
         return count
 
-    @property
-    def _options(self) -> dict[str, str]:
-        keys = f"keyint={self.key_every}:min-keyint={self.key_every}:scenecut=0:bframes=0:ref=1"
-        return {"preset": self.preset, "crf": str(self.crf), "tune": "fastdecode", "x264-params": keys}
-
     def _small(self, frame: VideoFrame, to_yuv: VideoReformatter) -> VideoFrame:
-        """The frame upright, in 8 bits and at the new size."""
+        """The frame upright, in 8 bits, at the new size."""
         if Type.DISPLAYMATRIX in frame.side_data:
             frame = VideoFrame.from_ndarray(Drawing(None)(frame).copy(), format="rgb24")
         height, width = scaled(frame.height, frame.width, min(self.short_side, frame.height, frame.width))
+        # 4:2:0 takes even sizes.
         return to_yuv.reformat(frame, width // 2 * 2, height // 2 * 2, "yuv420p", interpolation="AREA", threads=1)
+
+
+def part_of(target: Path) -> Path:
+    """Where `target` is written before it's whole."""
+    return target.with_name(f".{target.name}.part")
+
+
+def _plausible(path: str | Path, frames: Frames) -> Frames:
+    if frames.count < max(1, frames.promised / 2):
+        raise BadVideo(f"{path}: only {frames.count} of {frames.promised} frames can be decoded")
+    return frames

@@ -22,6 +22,7 @@ class SwinBlockView(nn.Module):
     """
 
     offset: Tensor
+    num_prefix_tokens = 0
 
     def __init__(self, block: Any, num_frames: int, *, temporal: bool) -> None:
         super().__init__()

@@ -15,9 +15,10 @@ from aim.models.adapter import AdapterConfig, Axis, Place
 class ViTBlockView(nn.Module):
     """A timm ViT block, its attention also run along time: every token attends to itself in other frames."""
 
-    def __init__(self, block: Any, dim: int, num_frames: int) -> None:
+    def __init__(self, block: Any, dim: int, num_frames: int, num_prefix_tokens: int) -> None:
         super().__init__()
-        self.block, self.dim, self.num_frames = block, dim, num_frames
+        self.block, self.dim = block, dim
+        self.num_frames, self.num_prefix_tokens = num_frames, num_prefix_tokens
 
     def norm1(self, x: Tensor) -> Tensor:
         y: Tensor = self.block.norm1(x)
@@ -91,7 +92,7 @@ class ViT(nn.Module):
             if type(block) not in (Block, EvaBlock):
                 raise UserError(f"a block of the unknown family {type(block).__name__}; use a trunk of pre-norm blocks")
             place = Place(i, depth, temporal=True, drop_path_axes=drop_path_axes)
-            trunk.blocks[i] = adapter(ViTBlockView(block, dim, num_frames), place)
+            trunk.blocks[i] = adapter(ViTBlockView(block, dim, num_frames, trunk.num_prefix_tokens), place)
         readout = adapter.readout([dim] * depth, num_frames)
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
         self.trunk, self.num_frames = trunk, num_frames

@@ -1,0 +1,46 @@
+"""Every command in the documentation composes, and every file it names is there."""
+
+import re
+import shlex
+
+import pytest
+
+from aim import config
+from aim.run import Run
+from tests.conftest import ROOT
+
+EXPERIMENTS = sorted((config.CONFIGS / "experiment").rglob("*.yaml"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "CONTRIBUTING.md", *EXPERIMENTS]
+VALUES = {"DIR": "some/folder", "FILE": "some/file", "VIDEO_OR_FOLDER": "some/video.mp4", "NAME": "demo", "DIR2": "b"}
+
+
+def commands() -> list[tuple[str, str, tuple[str, ...]]]:
+    found = []
+    for document in DOCUMENTS:
+        for line in document.read_text(encoding="utf-8").splitlines():
+            if match := re.search(r"python -m aim\.(train|eval)\s+([^`#]*)", line):
+                words = shlex.split(match[2].replace("[KEY=VALUE ...]", "").strip(), comments=True)
+                found.append((document.name, match[1], tuple(word for word in words if "=" in word)))
+    return found
+
+
+@pytest.mark.parametrize(("document", "verb", "words"), commands())
+def test_a_documented_command_composes(document: str, verb: str, words: tuple[str, ...]) -> None:
+    overrides = [re.sub(r"\b(DIR2|DIR|FILE|VIDEO_OR_FOLDER|NAME)\b", lambda m: VALUES[m[0]], word) for word in words]
+    overrides = [word.replace(",", r"\,") if word.startswith("checkpoint=") else word for word in overrides]
+    if any(word.startswith("adapter=") and "," in word for word in overrides):
+        overrides = [word.split(",")[0] for word in overrides]  # a sweep: its first
+    cfg = config.compose(overrides)
+    if "data.root" in "".join(overrides) or cfg.data.get("root", None):
+        config.build(cfg, Run)
+
+
+def test_the_readme_shows_commands_at_all() -> None:
+    assert len([document for document, *_ in commands() if document == "README.md"]) >= 8
+
+
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "data/README.md"])
+def test_files_that_a_document_names_exist(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for name in re.findall(r"`((?:aim|configs|scripts|tests|data)/[\w./-]+?)`", text):
+        assert (ROOT / name).exists(), name
