@@ -40,9 +40,9 @@ class Transcode:
     """
 
     short_side: int = 256  # pixels; a smaller video keeps its size
-    key_every: int = 2  # frames
-    crf: int = 23  # x264's quality: 0 is lossless, 18 is hard to tell from the source, 51 is the worst
-    preset: str = "veryfast"  # x264's effort: ultrafast, superfast, veryfast, faster, fast, medium, slow, ...
+    key_every: int = 1  # frames
+    crf: int = 21  # x264's quality: 0 is lossless, 18 is hard to tell from the source, 51 is the worst
+    preset: str = "medium"  # x264's effort: ultrafast, superfast, veryfast, faster, fast, medium, slow, ...
 
     def __post_init__(self) -> None:
         if self.short_side < 16 or self.key_every < 1 or not 0 <= self.crf <= 51:
