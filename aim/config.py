@@ -26,6 +26,9 @@ from aim.errors import UserError, nearest
 
 T = TypeVar("T")
 
+# Settings that are paths: runs/demo,seed=1/best.safetensors is one, without quotes.
+PATHS = ("run_dir", "init", "checkpoint", "input", "out", "data.root", "backbone.weights")
+
 # A built wheel carries the configs inside the package, a checkout beside it.
 CONFIGS = next(
     path for path in (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs") if path.is_dir()
@@ -48,8 +51,18 @@ def entrypoint(main: Callable[[DictConfig], None], config_name: str) -> None:
         with reported(debug):
             main(cfg)
 
+    sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
     with reported(debug):
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
+
+
+def quoted(argument: str) -> str:
+    """A path setting as Hydra's grammar wants it, which gives `=`, commas and spaces in it a meaning of their own."""
+    key, _, value = argument.partition("=")
+    if key.lstrip("+") not in PATHS or value[:1] in ("'", '"', "$", "") or value == "null":
+        return argument
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
 
 
 class reported:
@@ -91,7 +104,10 @@ def explain(error: BaseException) -> str:
         return f"{match[1]} must be given: add {match[1]}=VALUE"
     if match := re.search(r"Environment variable '([^']+)' not found", text):
         return f"the environment variable {match[1]} is not set"
-    return text.replace(" See https://hydra.cc", "").split(" full_key:")[0]
+    if "mismatched input" in text or "token recognition" in text:
+        reason = re.sub(r"\s*See \S+ for details", "", text)
+        return f"{reason}; an override is KEY=VALUE, and a VALUE with , = or spaces wants quotes of its own: \"KEY='VALUE'\""
+    return text.split(" full_key:")[0]
 
 
 def _all_keys() -> list[str]:
@@ -238,6 +254,7 @@ def run_name(name: str, overrides: Sequence[str], *, own_data: bool = False) -> 
     parts = []
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
+        value = value.strip("'\"")
         if key == "data.root" and own_data:
             value = Path(value).name
         elif key in ("experiment", "name") or _is_machine(key):

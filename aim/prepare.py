@@ -27,7 +27,7 @@ from aim import checkpoint, config, distributed
 from aim.data.dataset import Data
 from aim.data.lists import Lists, Video, data_hash, format_line
 from aim.data.pool import Pool
-from aim.data.transcode import Frames, Transcode, count_frames, part_of
+from aim.data.transcode import Transcode, Work, part_of
 from aim.distributed import Interrupted
 from aim.errors import UserError
 from aim.tracking import Display
@@ -74,20 +74,6 @@ class Report:
                 "kept": len(getattr(self.kept, split)),
             }
         return found
-
-
-@dataclass(frozen=True)
-class Work:
-    """What a process does with a video: it writes it again, or without `transcode` only decodes it."""
-
-    transcode: Transcode | None
-
-    def __call__(self, paths: tuple[Path, Path]) -> Frames:
-        source, target = paths
-        if self.transcode is None:
-            return count_frames(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return self.transcode(source, target)
 
 
 @dataclass

@@ -206,7 +206,7 @@ def train(
     steps_per_epoch = math.ceil(loader.steps_per_epoch / training.accumulate)
     total = steps_per_epoch * training.epochs
     unread: Tensor | None = None  # the newest step's sums, read one step later so that a GPU never waits for us
-    saved_at = time.monotonic()
+    saved_at, stopping = time.monotonic(), False
 
     with ExitStack() as stack:
         stop = stack.enter_context(distributed.stop_signals())
@@ -224,7 +224,7 @@ def train(
 
         def settle() -> None:
             """Read the newest step's sums."""
-            nonlocal unread
+            nonlocal unread, stopping
             if unread is None:
                 return
             (*sums, stops), unread = unread.tolist(), None
@@ -234,9 +234,7 @@ def train(
                     f"(that is another run), or repeat the command to continue from the last save in {run_dir}"
                 )
             state.window = [old + new for old, new in zip(state.window, sums, strict=True)]
-            if stops:
-                save()
-                raise Interrupted(f"stopped by a signal; saved at step {state.step} of {total} in {run_dir}")
+            stopping = stops > 0
 
         for epoch in range(state.step // steps_per_epoch, training.epochs + 1):
             if epoch > state.validated and state.step == epoch * steps_per_epoch:
@@ -268,9 +266,11 @@ def train(
                     report.line(state.step, lr, loader.waited, state.window)
                     state.window = [0.0, 0.0, 0.0]
                 report.tick(state.step)
-                if time.monotonic() - saved_at > 60 * training.save_minutes:
+                if stopping or time.monotonic() - saved_at > 60 * training.save_minutes:
                     settle()
                     save()
+                if stopping:
+                    raise Interrupted(f"stopped by a signal; saved at step {state.step} of {total} in {run_dir}")
     return state
 
 

@@ -39,6 +39,11 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         (["+experiment=demo", "device=tpu"], "device='tpu' is not one of cuda, cpu"),
         (["experiment=demo"], "+experiment=NAME"),
         (["+experiment=demo", "train.epochs"], "train.epochs"),
+        (["+experiment=demo", "name=a=b"], "wants quotes of its own"),
+        (
+            ["+experiment=demo", "init=runs/a b,seed=1/it's.safetensors"],
+            "checkpoint runs/a b,seed=1/it's.safetensors doesn't",
+        ),
     ],
 )
 def test_bad_command_lines_get_one_line_and_exit_code_2(
@@ -100,7 +105,7 @@ def test_an_experiment_inherits_from_another() -> None:
         (["+experiment=k400", "gpus=2", "data.workers=8", "tracker=wandb", "data.root=/x/y", "device=cpu"], "k400"),
         (["adapter=none", "+experiment=k400"], "k400,adapter=none"),
         (["train.batch_size=128", "adapter.ratio=0.125"], "k400,adapter.ratio=0.125,train.batch_size=128"),
-        (["init=a/b c.safetensors"], "k400,init=a_b_c.safetensors"),
+        (["init='a/b c.safetensors'"], "k400,init=a_b_c.safetensors"),
     ],
 )
 def test_a_run_is_named_after_the_overrides_that_change_results(overrides: list[str], expected: str) -> None:

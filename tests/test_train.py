@@ -65,7 +65,7 @@ def test_only_what_is_trainable_changes(tmp_path: Path, monkeypatch: pytest.Monk
 def test_killed_and_continued_equals_unbroken(
     tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
-    """Step 3 is the end of an epoch; log lines every two steps make the window cross the break."""
+    """Step 3 is the end of an epoch."""
     original, steps = train.train_step, 0
 
     def dies(*args: Any, **kwargs: Any) -> Any:
@@ -84,6 +84,32 @@ def test_killed_and_continued_equals_unbroken(
     assert journal(tmp_path) == journal(unbroken)
     expected = weights(unbroken)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path).items())
+
+
+@pytest.mark.parametrize("log_every", [1, 2, 4])
+@pytest.mark.parametrize("stop_at", [1, 2, 3, 4])
+def test_stopped_by_a_signal_and_continued_equals_unbroken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, log_every: int
+) -> None:
+    original, steps = train.train_step, 0
+
+    def signals(*args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == stop_at:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return original(*args, **kwargs)
+
+    settings = [f"train.log_every={log_every}", "train.save_minutes=100"]
+    run(tmp_path / "unbroken", *settings)
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "train_step", signals)
+        with exits(train.INTERRUPTED):
+            run(tmp_path / "stopped", *settings)
+    run(tmp_path / "stopped", *settings)
+    assert journal(tmp_path / "stopped") == journal(tmp_path / "unbroken")
+    expected = weights(tmp_path / "unbroken")
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path / "stopped").items())
 
 
 def test_the_comparison_above_can_fail(tmp_path: Path, unbroken: Path) -> None:

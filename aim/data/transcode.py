@@ -103,6 +103,20 @@ class Transcode:
         return to_yuv.reformat(frame, width // 2 * 2, height // 2 * 2, "yuv420p", interpolation="AREA", threads=1)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a process of `aim.prepare` does with a video: it writes it again, or without `transcode` only decodes it."""
+
+    transcode: Transcode | None
+
+    def __call__(self, paths: tuple[Path, Path]) -> Frames:
+        source, target = paths
+        if self.transcode is None:
+            return count_frames(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        return self.transcode(source, target)
+
+
 def part_of(target: Path) -> Path:
     """Where `target` is written before it's whole."""
     return target.with_name(f".{target.name}.part")

@@ -1,9 +1,9 @@
 """Attentive probe: a learned query attends to the frozen features of all frames.
 
-Bardes et al., "Revisiting Feature Prediction for Learning Visual Representations from Video" (V-JEPA), 2024, section 4.2,
-has the pooler alone; Assran et al., "V-JEPA 2", 2025, section 5, puts three self-attention blocks before it. Their
-trunks read clips, so that features know their time; an image trunk's don't, and get a learned embedding of it here.
-The trunk keeps no gradients and no activations.
+Bardes et al., "Revisiting Feature Prediction for Learning Visual Representations from Video" (V-JEPA), 2024, has the
+pooler alone; Assran et al., "V-JEPA 2", 2025, puts three self-attention blocks before it (both: attentive probing of the
+frozen encoder). Their trunks read clips, so that features know their time; an image trunk's don't, and get a learned
+embedding of it here. The trunk keeps no gradients and no activations.
 Shapes: b clips, t frames, n tokens, d channels.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from einops import rearrange
-from timm.layers import AttentionPoolLatent
+from timm.layers.attention_pool import AttentionPoolLatent
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
@@ -60,7 +60,8 @@ class AttentivePooler(Readout):
     def forward(self, blocks: Sequence[Tensor], last: Tensor) -> Tensor:
         x = last + rearrange(self.time, "t d -> t 1 d")
         x = self.norm(self.blocks(rearrange(x, "b t n d -> b (t n) d")))
-        return rearrange(self.pool(x), "b d -> b 1 d")
+        y: Tensor = self.pool(x)
+        return rearrange(y, "b d -> b 1 d")
 
 
 def num_heads(dim: int) -> int:

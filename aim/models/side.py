@@ -81,7 +81,8 @@ class SideLayer(nn.Module):
         b, t, _, _ = x.shape
         y = self.temporal(rearrange(x, "b t n d -> (b n) d t"))
         x = rearrange(x + rearrange(y, "(b n) d t -> b t n d", b=b), "b t n d -> (b t) n d")
-        return rearrange(self.spatial(x), "(b t) n d -> b t n d", t=t)
+        x = self.spatial(x)
+        return rearrange(x, "(b t) n d -> b t n d", t=t)
 
 
 def shrink(x: Tensor, n: int) -> Tensor:

@@ -87,5 +87,5 @@ class SpaceTime(nn.Module):
     def neighbours(self, x: Tensor) -> Tensor:
         """What is added to a grid: "(b t) h w d" -> the same."""
         y = self.conv(rearrange(self.down(x), "(b t) h w d -> b d t h w", t=self.num_frames))
-        y = self.up(rearrange(y, "b d t h w -> (b t) h w d"))
-        return y
+        z: Tensor = self.up(rearrange(y, "b d t h w -> (b t) h w d"))
+        return z

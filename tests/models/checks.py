@@ -62,7 +62,7 @@ def order_matters(name, trunk, **overrides) -> bool:
     return difference > 2e-5
 
 
-def saved_bytes(model, video) -> int:
+def saved_bytes(model) -> int:
     """What a forward pass keeps for the backward pass beside the weights, in bytes."""
     weights = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict(keep_vars=True).values()}
     kept = {}
@@ -74,6 +74,6 @@ def saved_bytes(model, video) -> int:
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        logits = model(video)
+        logits = model(video())
     assert logits.requires_grad
     return sum(kept.values())

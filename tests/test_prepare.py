@@ -1,0 +1,220 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from aim import config, prepare
+from aim.data.lists import ListFiles, Lists, Video, data_hash
+from aim.data.read_pyav import PyAV
+from aim.data.transcode import Transcode
+from aim.errors import UserError
+from tests.conftest import ROOT
+from tests.data import oddities
+from tests.toy import exits
+
+FILES = ListFiles("train.txt", "val.txt", "classes.txt")
+QUICK = ["transcode.short_side=32", "transcode.preset=ultrafast", "processes=2"]
+
+
+@pytest.fixture(scope="session")
+def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return oddities.write(tmp_path_factory.mktemp("video") / "a.mkv")
+
+
+@pytest.fixture
+def root(video: Path, tmp_path: Path) -> Path:
+    """UCF-101 in small: two classes of three videos, a name that is not ASCII, one missing, one broken."""
+    root = tmp_path / "raw data"
+    for name in ("Élan/1 a.avi", "Élan/2.mkv", "Élan/3.mkv", "Run/1.mkv", "Run/2.mkv"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, root / name)
+    (root / "Run" / "2.mkv").write_bytes(b"not a video")
+    (root / "train.txt").write_text("Élan/1 a.avi 0\nÉlan/2.mkv 0\nRun/1.mkv 1\nRun/2.mkv 1\n", encoding="utf-8")
+    (root / "val.txt").write_text("Élan/3.mkv 0\nRun/3.mkv 1\n", encoding="utf-8")
+    (root / "classes.txt").write_text("Élan\nRun\n", encoding="utf-8")
+    return root
+
+
+def run(root: Path, *overrides: str) -> None:
+    prepare.main(config.compose(["data=folder", f"data.root='{root}'", *QUICK, *overrides], "prepare"))
+
+
+def summary(folder: Path) -> dict:
+    return json.loads((folder / "prepare.json").read_text())
+
+
+EXPECTED = {
+    "train": {"listed": 4, "present": 4, "missing": 0, "unreadable": 1, "kept": 3},
+    "val": {"listed": 2, "present": 1, "missing": 1, "unreadable": 0, "kept": 1},
+}
+
+
+def test_out_holds_small_videos_lists_of_them_and_a_report(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    before = sorted(root.rglob("*"))
+    run(root, f"out={out}")
+    assert sorted(root.rglob("*")) == before
+    lists = FILES(out)
+    assert lists.train == [Video("Élan/1 a.mp4", 0), Video("Élan/2.mp4", 0), Video("Run/1.mp4", 1)]
+    assert (lists.val, lists.classes) == ([Video("Élan/3.mp4", 0)], ["Élan", "Run"])
+    for entry in (*lists.train, *lists.val):
+        assert PyAV()(out / entry.path, lambda n: range(n)).shape == (40, 3, 32, 42)
+    found = summary(out)
+    assert {split: found[split] for split in EXPECTED} == EXPECTED
+    assert found["data_hash"] == data_hash(lists.val, lists.classes)
+    bad = dict(line.split("\t") for line in (out / "bad_videos.txt").read_text(encoding="utf-8").splitlines())
+    assert bad["Run/3.mkv"] == "missing"
+    assert "Invalid data" in bad["Run/2.mkv"]
+    shown = capsys.readouterr().out
+    assert "Run/2.mkv" in shown
+    assert found["data_hash"] in shown
+    assert not list(out.rglob("*.part"))
+
+
+def test_without_out_only_lists_are_written_and_verify_reads_every_video(root: Path) -> None:
+    run(root)
+    assert len(FILES(root).train) == 4
+    assert (root / "train.txt.bak").exists() is False  # nothing of it changed
+    run(root, "verify=true")
+    assert FILES(root).train == [Video("Élan/1 a.avi", 0), Video("Élan/2.mkv", 0), Video("Run/1.mkv", 1)]
+    assert "Run/2.mkv 1" in (root / "train.txt.bak").read_text(encoding="utf-8")
+    assert not list(root.rglob("*.mp4"))
+
+
+def test_the_same_command_again_writes_only_what_is_new(root: Path, tmp_path: Path, video: Path) -> None:
+    out = tmp_path / "out"
+    run(root, f"out={out}")
+    times = {path: path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
+    assert len(times) == 4
+    shutil.copy(video, root / "Run" / "3.mkv")
+    shutil.copy(video, root / "Run" / "2.mkv")
+    later = time.time() + 10
+    os.utime(root / "Run" / "1.mkv", (later, later))
+    run(root, f"out={out}")
+    changed = {path.name for path in out.rglob("*.mp4") if times.get(path) != path.stat().st_mtime_ns}
+    assert changed == {"1.mp4", "2.mp4", "3.mp4"}
+    assert summary(out)["train"]["kept"] == 4
+    assert (out / "bad_videos.txt").read_text() == ""
+
+
+def test_a_run_that_was_stopped_leaves_no_list_and_is_continued(shared: Path, tmp_path: Path) -> None:
+    root, out = tmp_path / "raw", tmp_path / "out"
+    for i in range(10):
+        path = root / "ab"[i % 2] / f"{i}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(shared / "videos" / "k400_test.mp4", path)
+    command = [sys.executable, "-m", "aim.prepare", "data=folder", f"data.root={root}", f"out={out}", "processes=1"]
+    process = subprocess.Popen([*command, "transcode.preset=ultrafast"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not list(out.rglob("[0-9]*.mp4")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 75, err
+    assert "the same command continues" in err
+    done = {path: path.stat().st_mtime_ns for path in out.rglob("[0-9]*.mp4")}
+    assert 0 < len(done) < 10
+    assert not (out / "train.txt").exists()
+    for path in root.rglob("*.mp4"):  # shorter ones, to save time
+        if not (out / path.relative_to(root)).exists():
+            shutil.copy(shared / "videos" / "short_32_frames.mp4", path)
+            os.utime(path, (0, 0))
+    settings = ["data=folder", f"data.root={root}", f"out={out}", "transcode.preset=ultrafast", "processes=2"]
+    prepare.main(config.compose(settings, "prepare"))
+    assert all(path.stat().st_mtime_ns == when for path, when in done.items())
+    assert len(FILES(out).train) + len(FILES(out).val) == 10
+
+
+@dataclass(frozen=True)
+class Moody(Transcode):
+    """Hangs on one file, dies of another."""
+
+    def __call__(self, source: str | Path, target: Path) -> object:
+        if Path(source).stem == "1 a":
+            time.sleep(3600)
+        if Path(source).stem == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().__call__(source, target)
+
+
+def test_a_file_that_hangs_or_kills_is_bad_and_the_others_are_done(root: Path, tmp_path: Path) -> None:
+    listed = FILES(root)
+    moody = Moody(short_side=32, preset="ultrafast")
+    report = prepare.prepare(
+        root, listed, out=tmp_path / "out", verify=False, transcode=moody, processes=2, timeout=3.0
+    )
+    assert report.unreadable["Élan/1 a.avi"] == "not done after 3 seconds"
+    assert "signal 9" in report.unreadable["Run/1.mkv"]
+    assert report.kept.train == [Video("Élan/2.mp4", 0)]
+
+
+def test_names_that_differ_in_their_extension_alone_stay_apart() -> None:
+    names = prepare.new_names(["a/1.avi", "a/1.mkv", "a/2.webm", "a.b/no_extension"])
+    assert names == {
+        "a/1.avi": "a/1.mp4",
+        "a/1.mkv": "a/1.mkv.mp4",
+        "a/2.webm": "a/2.mp4",
+        "a.b/no_extension": "a.b/no_extension.mp4",
+    }
+    for path in ("/abs/1.mp4", "../1.mp4"):
+        with pytest.raises(UserError, match="is not a path below"):
+            prepare.new_names([path])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["out={root}/new"], "lies in data.root"),
+        (["out={root}/../new", "verify=true"], "verify=true writes no videos"),
+        (["data.num_classes=3"], "has 2 classes, data.num_classes=3"),
+        (["format=kinetics"], "no CSV for train"),
+        (["transcode.crf=99"], "crf 0 to 51"),
+        (["timeout=soon"], "timeout='soon' is not a number"),
+    ],
+)
+def test_what_cannot_be_done_is_refused_before_anything_is_written(
+    root: Path, overrides: list[str], expected: str
+) -> None:
+    before = sorted(root.parent.rglob("*"))
+    with pytest.raises(UserError, match=expected):
+        run(root, *(text.format(root=root) for text in overrides))
+    assert sorted(root.parent.rglob("*")) == before
+
+
+def test_an_out_of_other_settings_and_a_wrong_root_are_refused(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(root, f"out={out}")
+    with pytest.raises(UserError, match="holds videos of other settings"):
+        run(root, f"out={out}", "transcode.crf=30")
+    listed = Lists([Video("x.mp4", 0)], [], ["a"])
+    with pytest.raises(UserError, match=r"none of the 1 listed videos is under .* is data\.root right"):
+        prepare.prepare(tmp_path, listed, out=None, verify=False, transcode=Transcode())
+
+
+def test_the_shell_gets_one_line_and_exit_code_2(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["prepare", "+experiment=k400", f"data.root={tmp_path}/none"])
+    with exits(2):
+        config.entrypoint(prepare.main, "prepare")
+    err = capsys.readouterr().err
+    assert err.startswith("aim: error: data.root=")
+    assert "data/README.md" in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("path", sorted((config.CONFIGS / "format").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_format_builds_and_every_data_set_has_its_settings(path: Path) -> None:
+    for data in ("k400", "k700", "ssv2", "diving48", "folder"):
+        cfg = config.resolve(config.compose([f"data={data}", "data.root=x", f"format={path.stem}"], "prepare"))
+        config.build({key: cfg[key] for key in prepare.Settings.__dataclass_fields__}, prepare.Settings)
+    assert config.build(cfg["transcode"], Transcode) == Transcode()  # the YAML and the class agree
