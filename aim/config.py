@@ -106,7 +106,8 @@ def explain(error: BaseException) -> str:
         return f"the environment variable {match[1]} is not set"
     if "mismatched input" in text or "token recognition" in text:
         reason = re.sub(r"\s*See \S+ for details", "", text)
-        return f"{reason}; an override is KEY=VALUE, and a VALUE with , = or spaces wants quotes of its own: \"KEY='VALUE'\""
+        hint = "an override is KEY=VALUE, and a VALUE with , = or spaces wants quotes of its own"
+        return f"{reason}; {hint}: \"KEY='VALUE'\""
     return text.split(" full_key:")[0]
 
 

@@ -191,6 +191,8 @@ def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str
 
     A list file of other content that was there before is kept as NAME.bak.
     """
+    listed = {video.path for split in SPLITS for video in getattr(report.listed, split)}
+    earlier = {path: why for path, why in last_report(folder).get("shorter", {}).items() if path in listed}
     for split in SPLITS:
         put(folder / f"{split}.txt", [format_line(video) for video in getattr(report.kept, split)])
     put(folder / "classes.txt", report.kept.classes)
@@ -200,11 +202,22 @@ def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str
         **report.counts(),
         "num_classes": len(report.kept.classes),
         "data_hash": data_hash(report.kept.val, report.kept.classes),
-        "shorter": report.shorter,
+        "shorter": earlier | report.shorter,
         "settings": dict(settings),
     }
     checkpoint.write_json(folder / "prepare.json", summary)
     return summary
+
+
+def last_report(folder: Path) -> dict[str, Any]:
+    """What `prepare.json` of an earlier run holds, or nothing."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{folder / 'prepare.json'} is not what aim.prepare wrote ({error}); delete it") from error
+    return found
 
 
 def put(path: Path, lines: Iterable[str], *, keep_old: bool = True) -> None:
@@ -280,11 +293,8 @@ def check_folders(root: Path, out: Path | None, settings: Settings) -> None:
         raise UserError("verify=true writes no videos; leave out=DIR away, or verify=true")
     if out.resolve().is_relative_to(root.resolve()):
         raise UserError(f"out={out} lies in data.root={root}, where it would be taken for more videos; name another")
-    try:
-        before = json.loads((out / "prepare.json").read_text(encoding="utf-8"))["settings"]["transcode"]
-    except (OSError, ValueError, KeyError):
-        return
-    if before != asdict(settings.transcode):
+    before = last_report(out).get("settings", {}).get("transcode")
+    if before not in (None, asdict(settings.transcode)):
         raise UserError(f"out={out} holds videos of other settings ({before}); name another folder")
 
 

@@ -39,7 +39,7 @@ def test_the_readme_shows_commands_at_all() -> None:
     assert len([document for document, *_ in commands() if document == "README.md"]) >= 8
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "data/README.md"])
+@pytest.mark.parametrize("document", ["README.md", "data/README.md"])
 def test_files_that_a_document_names_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     for name in re.findall(r"`((?:aim|configs|scripts|tests|data)/[\w./-]+?)`", text):

@@ -1,8 +1,8 @@
 """Attentive probe: a learned query attends to the frozen features of all frames.
 
 Bardes et al., "Revisiting Feature Prediction for Learning Visual Representations from Video" (V-JEPA), 2024, has the
-pooler alone; Assran et al., "V-JEPA 2", 2025, puts three self-attention blocks before it (both: attentive probing of the
-frozen encoder). Their trunks read clips, so that features know their time; an image trunk's don't, and get a learned
+pooler alone; Assran et al., "V-JEPA 2", 2025, puts three self-attention blocks before it (both in their sections on
+attentive probing). Their trunks read clips, so that features know their time; an image trunk's don't, and get a learned
 embedding of it here. The trunk keeps no gradients and no activations.
 Shapes: b clips, t frames, n tokens, d channels.
 """
