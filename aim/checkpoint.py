@@ -139,6 +139,7 @@ def put_tensors(model: VideoClassifier, tensors: Mapping[str, Tensor], source: s
             raise UserError(
                 f"{source} doesn't fit this model: {name} has shape {tuple(tensors[name].shape)} there, "
                 f"{tuple(state[name].shape)} here; use the settings that it was trained with"
+                + ("; for a test on other numbers of frames: stretch_time=true" if "temporal_embedding" in name else "")
             )
     model.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
 

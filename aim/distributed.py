@@ -21,6 +21,7 @@ from torch import Tensor
 from aim.errors import UserError
 from aim.tracking import seconds_since_start
 
+INTERRUPTED = 75  # exit code: EX_TEMPFAIL of sysexits.h, try again later
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # what batch systems send before they kill
 
 

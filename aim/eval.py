@@ -7,7 +7,7 @@ Leaves `results.json` and `predictions.npz` (index, label, probability "n k", pa
 
 import sys
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from aim.distributed import Interrupted, Stop
 from aim.errors import UserError
 from aim.metrics import Counts
 from aim.models.classifier import VideoClassifier
+from aim.models.weights import stretch_time
 from aim.run import Precision, Run, autocast
 from aim.tracking import Display
 
@@ -105,6 +106,8 @@ def main(cfg: DictConfig) -> None:
         world = stack.enter_context(distributed.start(run.device, run.data.workers))
         with world.first_on_node():
             model = run.model(len(lists.classes)).to(world.device)
+        if run.stretch_time:
+            saved = replace(saved, tensors=stretch_time(saved.tensors, model))
         checkpoint.load_weights(model, saved)
         with closing(run.test_loader(lists, world)) as loader:
             test = evaluate(model, loader, device=world.device, precision=run.precision)

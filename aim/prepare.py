@@ -28,11 +28,10 @@ from aim.data.dataset import Data
 from aim.data.lists import Lists, Video, data_hash, format_line
 from aim.data.pool import Pool
 from aim.data.transcode import Transcode, Work, part_of
-from aim.distributed import Interrupted
+from aim.distributed import INTERRUPTED, Interrupted
 from aim.errors import UserError
 from aim.tracking import Display
 
-INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 SHOWN = 20  # rows of the table of bad videos
 SPLITS = ("train", "val")
 

@@ -57,6 +57,7 @@ class Run:
     debug: bool
     init: str | None
     checkpoint: str | None
+    stretch_time: bool
     clip: Clip
     augment: Augment
     views: Views

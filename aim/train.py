@@ -29,7 +29,7 @@ from torch import Tensor
 from aim import checkpoint, config, distributed, results
 from aim.data.lists import data_hash
 from aim.data.loader import Batch, Loader
-from aim.distributed import Interrupted, World
+from aim.distributed import INTERRUPTED, Interrupted, World
 from aim.errors import UserError
 from aim.eval import evaluate
 from aim.mixing import mix
@@ -37,8 +37,6 @@ from aim.models.classifier import VideoClassifier
 from aim.optim import Optim, adamw, learning_rate, set_learning_rate
 from aim.run import Precision, Run, Training, autocast
 from aim.tracking import Log, Report, seconds_since_start
-
-INTERRUPTED = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 def main(cfg: DictConfig) -> None:

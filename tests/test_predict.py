@@ -166,3 +166,10 @@ def test_eval_refuses_a_checkpoint_of_other_classes(trained: Path, tmp_path: Pat
     with pytest.raises(UserError, match=r"class 0 is .* there and 'other' here"):
         eval.check_classes(saved, lists)
     assert run is not None
+
+
+def test_another_number_of_frames_is_an_error_unless_stretching_is_asked_for(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"temporal_embedding.* stretch_time=true"):
+        evaluate(trained, tmp_path / "a", "clip.num_frames=8")
+    found = evaluate(trained, tmp_path / "b", "clip.num_frames=8", "stretch_time=true")
+    assert found["views"] == "8x1x1"

@@ -104,7 +104,7 @@ def test_stopped_by_a_signal_and_continued_equals_unbroken(
     run(tmp_path / "unbroken", *settings)
     with monkeypatch.context() as patch:
         patch.setattr(train, "train_step", signals)
-        with exits(train.INTERRUPTED):
+        with exits(distributed.INTERRUPTED):
             run(tmp_path / "stopped", *settings)
     run(tmp_path / "stopped", *settings)
     assert journal(tmp_path / "stopped") == journal(tmp_path / "unbroken")
@@ -170,7 +170,7 @@ def test_sigterm_saves_and_the_same_command_continues(tmp_path: Path, unbroken: 
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=120)
     if process.returncode != 0:  # else it was faster than the signal
-        assert process.returncode == train.INTERRUPTED, stderr
+        assert process.returncode == distributed.INTERRUPTED, stderr
         assert "the same command continues" in stderr
         assert "Traceback" not in stderr
         run(tmp_path)

@@ -43,9 +43,16 @@ class Data:
     def load(self) -> Lists:
         """The lists, checked against each other and the disk. Raises UserError for what is missing or disagrees."""
         lists = self.lists(self.folder)
+        problems = []
         if self.num_classes is not None and len(lists.classes) != self.num_classes:
-            raise UserError(f"{self.root} names {len(lists.classes)} classes, data.num_classes={self.num_classes}")
-        check_present(self.folder, [*lists.train, *lists.val])
+            problems.append(f"{self.root} names {len(lists.classes)} classes, data.num_classes={self.num_classes}")
+        for videos in (lists.train, lists.val):  # one may be there and not the other
+            try:
+                check_present(self.folder, videos)
+            except UserError as error:
+                problems.append(str(error))
+        if problems:
+            raise UserError("; ".join(problems))
         return lists
 
 

@@ -138,7 +138,15 @@ class ListFiles:
         if missing:
             raise UserError(f"{root} lacks {', '.join(missing)}; {README}")
         classes = read_classes(root / self.classes)
-        return Lists(read_list(root / self.train, len(classes)), read_list(root / self.val, len(classes)), classes)
+        lists, problems = [], []
+        for name in (self.train, self.val):
+            try:
+                lists.append(read_list(root / name, len(classes)))
+            except UserError as error:
+                problems.append(str(error))
+        if problems:
+            raise UserError("; ".join(problems))
+        return Lists(lists[0], lists[1], classes)
 
 
 @dataclass(frozen=True)

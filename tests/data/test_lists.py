@@ -53,6 +53,13 @@ def test_a_wrong_line_is_named(tmp_path: Path, text: str, expected: str) -> None
         read_list(write(tmp_path / "list.txt", text), 3)
 
 
+def test_both_lists_are_read_before_what_is_wrong_is_said(tmp_path: Path) -> None:
+    for name, text in (("classes", "a\n"), ("train", "1.mp4\n"), ("val", "2.mp4 5\n")):
+        write(tmp_path / f"{name}.txt", text)
+    with pytest.raises(UserError, match=r"train\.txt:1: .* no label; .*val\.txt:1: label 5 is not among"):
+        FILES(tmp_path)
+
+
 def test_missing_files_are_all_named_with_where_to_read_on(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"is not a folder; data/README\.md"):
         FILES(tmp_path / "nowhere")
