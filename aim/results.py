@@ -56,6 +56,8 @@ def collect(
 def show(found: Mapping[str, Any], run_dir: Path) -> None:
     """Print a result as a small table."""
     table = Table(title=f"{found['name']}: {found['num_videos']} videos, {found['views']} views", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     missing = f" ({found['num_missing']} could not be read)" if found["num_missing"] else ""
     rows = {
         "top-1": f"{found['top1']:.2f} %{missing}",

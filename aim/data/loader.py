@@ -78,8 +78,10 @@ class Loader:
 
     Training (`shuffle`): global batch i is the i-th run of batch_size * world_size videos of the epoch's permutation,
     of which each rank takes its part; slots past the end have weight 0. Otherwise every video comes exactly once over
-    all ranks, and the last batch of a rank is shorter. Raises UserError for a bad video where `on_error` is "raise",
-    and where more than the share `max_bad` of the videos is bad.
+    all ranks, and the last batch of a rank is shorter.
+
+    A video that can't be read, or takes longer than `timeout` seconds, has weight 0, stands in `bad`, and isn't tried
+    again. Raises UserError where `on_error` is "raise", and where more than the share `max_bad` of the videos is bad.
     """
 
     def __init__(
