@@ -152,7 +152,7 @@ def work_through(
     found = Findings()
     if not tasks:
         return found
-    size = min(len(tasks), processes or num_cores())
+    size = min(len(tasks), processes or distributed.num_cores())
     todo, busy, done = iter(tasks.items()), 0, 0
     with (
         distributed.stop_signals() as stop,
@@ -178,11 +178,6 @@ def work_through(
                 raise Interrupted(f"stopped by a signal after {done} of {len(tasks)} videos")
             display.update(done, f"{len(found.unreadable)} bad")
     return found
-
-
-def num_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str, Any]:

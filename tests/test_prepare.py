@@ -2,8 +2,8 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,6 @@ from aim.data.lists import ListFiles, Lists, Video, data_hash
 from aim.data.read_pyav import PyAV
 from aim.data.transcode import Transcode
 from aim.errors import UserError
-from tests.conftest import ROOT
 from tests.data import oddities
 from tests.toy import exits
 
@@ -106,21 +105,25 @@ def test_the_same_command_again_writes_only_what_is_new(root: Path, tmp_path: Pa
     assert (out / "bad_videos.txt").read_text() == ""
 
 
-def test_a_run_that_was_stopped_leaves_no_list_and_is_continued(shared: Path, tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_leaves_no_list_and_is_continued(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     root, out = tmp_path / "raw", tmp_path / "out"
     for i in range(10):
         path = root / "ab"[i % 2] / f"{i}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(shared / "videos" / "k400_test.mp4", path)
-    command = [sys.executable, "-m", "aim.prepare", "data=folder", f"data.root={root}", f"out={out}", "processes=1"]
-    process = subprocess.Popen([*command, "transcode.preset=ultrafast"], cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 120
-    while not list(out.rglob("[0-9]*.mp4")) and time.monotonic() < deadline and process.poll() is None:
-        time.sleep(0.02)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 75, err
-    assert "the same command continues" in err
+    settings = ["data=folder", f"data.root={root}", f"out={out}", "transcode.preset=ultrafast"]
+
+    def stop() -> None:
+        while not list(out.rglob("[0-9]*.mp4")):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=stop, daemon=True).start()
+    with exits(75):
+        prepare.main(config.compose([*settings, "processes=1"], "prepare"))
+    assert "the same command continues" in capsys.readouterr().err
     done = {path: path.stat().st_mtime_ns for path in out.rglob("[0-9]*.mp4")}
     assert 0 < len(done) < 10
     assert not (out / "train.txt").exists()
@@ -128,8 +131,7 @@ def test_a_run_that_was_stopped_leaves_no_list_and_is_continued(shared: Path, tm
         if not (out / path.relative_to(root)).exists():
             shutil.copy(shared / "videos" / "short_32_frames.mp4", path)
             os.utime(path, (0, 0))
-    settings = ["data=folder", f"data.root={root}", f"out={out}", "transcode.preset=ultrafast", "processes=2"]
-    prepare.main(config.compose(settings, "prepare"))
+    prepare.main(config.compose([*settings, "processes=2"], "prepare"))
     assert all(path.stat().st_mtime_ns == when for path, when in done.items())
     assert len(FILES(out).train) + len(FILES(out).val) == 10
 

@@ -111,9 +111,8 @@ class Kinetics:
                 f"{root}: the validation CSV has classes that the training CSV lacks: {', '.join(unknown[:5])}"
             )
         files = Files(root)
-        corrected = sorted(
-            {path.split("/")[-2] for paths in files.by_stem.values() for path in paths if "replac" in path}
-        )
+        folders = {name for paths in files.by_stem.values() for path in paths for name in path.split("/")[:-1]}
+        corrected = sorted(name for name in folders if name.startswith("replacement"))
         lists: dict[str, list[Video]] = {}
         for split, listed in rows.items():
             lists[split] = []

@@ -105,6 +105,7 @@ class Loader:
         self.seen = 0
         self._lost = set[int]()  # videos on the bad list; they aren't tried again
         self._num_workers = workers
+        self._open: Generator[Batch, None, None] | None = None  # the newest epoch
         self._pool: Pool[Row] | None = None
         self._blocks: list[Tensor] = []
         if shuffle:
@@ -116,6 +117,7 @@ class Loader:
         """The batches of an epoch from the `start`-th on; those before cost nothing."""
         read = self._from_pool if self._num_workers else self._in_process
         with contextlib.closing(read(epoch, start)) as batches:
+            self._open = batches
             while True:
                 began = time.monotonic()
                 batch = next(batches, None)
@@ -126,6 +128,8 @@ class Loader:
 
     def close(self) -> None:
         """Stop the workers and free the shared memory, as far as no batch is held any more."""
+        if self._open:
+            self._open.close()
         if self._pool:
             self._pool.close()
         self._pool, self._blocks = None, []

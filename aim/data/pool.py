@@ -118,6 +118,7 @@ class _Worker(Generic[J]):
         self.tried = 0
         self.began = math.inf  # with the task; not before the process has started
         self.closed = False
+        self.lock = threading.Lock()
 
     def start(self) -> None:
         assert not self.closed, "the pool is closed"
@@ -160,27 +161,28 @@ class _Worker(Generic[J]):
         return outcome
 
     def _died(self) -> Outcome | None:
-        self.process.join(1.0)
-        code = self.process.exitcode
-        why = f"signal {-code}, which the kernel sends when memory runs out" if code == -9 else f"exit code {code}"
+        why = "the pool was closed"
+        if process := self.process:
+            process.join(1.0)
+            code = process.exitcode
+            why = f"signal {-code}, which the kernel sends when memory runs out" if code == -9 else f"exit code {code}"
         self.kill()
         if self.tried < 2:
             self.send()
             return None
         self.job = None
-        return (
-            Outcome("died", f"its process was killed twice ({why})")
-            if self.started
-            else Outcome("bug", f"a process of the pool can't start ({why})")
-        )
+        if not self.started:
+            return Outcome("bug", f"a process of the pool can't start ({why})")
+        return Outcome("died", f"its process was killed twice ({why})")
 
     def kill(self) -> None:
         """End the process, whatever it does."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.join()
-            self.process.close()
-            self.process = None
+        with self.lock:  # at exit, while a thread of the caller's still waits
+            process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.join()
+            process.close()
             self.pipe.close()
 
 

@@ -14,7 +14,9 @@ def gmacs_per_view(model: VideoClassifier) -> float:
 
     Matrix products, convolutions and attention are counted, by shape alone: nothing is computed.
     """
-    shapes = {name: tensor.to("meta") for name, tensor in chain(model.named_parameters(), model.named_buffers())}
+    shapes = {
+        name: tensor.detach().to("meta") for name, tensor in chain(model.named_parameters(), model.named_buffers())
+    }
     video = torch.empty(1, 3, model.num_frames, model.size, model.size, device="meta")
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         functional_call(model, shapes, video)

@@ -7,6 +7,7 @@ from torch import nn
 from aim.errors import UserError
 from aim.models.adapter import Plain, Readout, linears
 from aim.models.classifier import build
+from aim.models.flops import gmacs_per_view
 from tests.models.test_trunks import FAMILIES
 from tests.models.toys import FRAMES, SIZE, adapter, composed, names, randomise, toy
 
@@ -72,6 +73,7 @@ def test_every_adapter_builds_on_every_family_without_memory(name, adapter_name)
     with torch.device("meta"):
         net = model(name, adapter(adapter_name))
         assert net(torch.empty(2, 3, FRAMES, SIZE, SIZE)).shape == (2, 5)
+    assert gmacs_per_view(net) > 0
     assert {"head.weight", "head.bias"} <= set(net.trainable) <= set(net.saved_names())
 
 

@@ -5,7 +5,7 @@ import torch
 
 from aim.errors import UserError
 from aim.models.side import shrink
-from tests.models.checks import order_matters, saved_bytes, toy_model, tuned, video
+from tests.models.checks import order_matters, saved_bytes, toy_model, tuned
 from tests.models.test_trunks import FAMILIES
 
 
@@ -43,15 +43,6 @@ def test_no_gradient_enters_the_trunk_and_little_is_kept(trunk):
     assert saved_bytes(model) < saved_bytes(toy_model("aim", trunk)) / 3
     assert len(seen) > 1
     assert not any(tokens.requires_grad for tokens in seen)
-
-
-def test_it_begins_frame_by_frame():
-    model = toy_model("side").eval()
-    with torch.no_grad():
-        features = model.backbone(video())
-        torch.testing.assert_close(model.backbone(video().flip(2)).flip(1), features, rtol=1e-5, atol=1e-6)
-        alone = model.backbone(video()[:, :, :1].expand(-1, -1, 4, -1, -1))
-    torch.testing.assert_close(alone, features[:, :1].expand(-1, 4, -1), rtol=1e-5, atol=1e-6)
 
 
 def test_a_grid_shrinks_by_the_mean_of_cells():
