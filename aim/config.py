@@ -35,7 +35,9 @@ CONFIGS = next(
 )
 
 # Settings of the machine and of the watching, not of the experiment: they change neither the result nor the run's name.
-MACHINE = ("run_dir", "device", "gpus", "debug", "checkpoint", "data.root", "data.workers", "data.timeout", "tracker")
+MACHINE = (
+    "run_dir", "device", "gpus", "debug", "checkpoint", "what", "data.root", "data.workers", "data.timeout", "tracker"
+)  # fmt: skip
 
 
 def entrypoint(main: Callable[[DictConfig], None], config_name: str) -> None:

@@ -1,7 +1,7 @@
 """The settings of a run, as configs/config.yaml lists them, and what training and testing build from them alike."""
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ class Training:
 
     epochs: int
     batch_size: int
+    clips_per_video: int  # of a step's batch, from one decoding (repeated augmentation)
     accumulate: int  # parts that a step's batch is worked through in, to save memory
     label_smoothing: float
     mixup: float  # alpha of the beta distribution; 0 is off
@@ -39,7 +40,7 @@ class Training:
     save_minutes: float
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "log_every"):
+        for name in ("epochs", "batch_size", "clips_per_video", "accumulate", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name}={getattr(self, name)} must be 1 or more")
 
@@ -58,6 +59,7 @@ class Run:
     init: str | None
     checkpoint: str | None
     stretch_time: bool
+    what: Literal["model", "loader", "all"]
     clip: Clip
     augment: Augment
     views: Views
@@ -112,12 +114,18 @@ class Run:
                 f"parts; use train.batch_size={batch // parts * parts or parts} or {(batch // parts + 1) * parts}"
                 + (f", or gpus={max(n for n in divisors if n <= ranks)}" if divisors else "")
             )
+        if batch // parts % self.train.clips_per_video:
+            raise UserError(
+                f"train.clips_per_video={self.train.clips_per_video} doesn't divide the {batch // parts} clips that a "
+                "rank works through at once; use another train.batch_size, or fewer train.accumulate parts"
+            )
         return batch // parts
 
     def train_loader(self, lists: Lists, world: World) -> Loader:
         """Shuffled, augmented clips: train.batch_size / train.accumulate of them over all ranks at a time."""
-        dataset = self._dataset(lists.train, self.augment)
-        return self._loader(dataset, self.local_batch_size(world.size), world, shuffle=True)
+        dataset = replace(self._dataset(lists.train, self.augment), clips=self.train.clips_per_video)
+        videos = self.local_batch_size(world.size) // self.train.clips_per_video
+        return self._loader(dataset, videos, world, shuffle=True)
 
     def val_loader(self, lists: Lists, world: World) -> Loader:
         """One view a video, for choosing the best epoch."""

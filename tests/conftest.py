@@ -1,6 +1,7 @@
 """What every test may use: the shared reference data, and a failure instead of a silent skip in CI."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,12 @@ def shared() -> Path:
     if not folder.is_dir():
         missing(f"no reference data at {folder}: set AIM_SHARED")
     return folder
+
+
+@pytest.fixture(scope="session")
+def toy_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """One folder for the toy data, written once."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIM_CACHE", str(folder))
+        yield folder

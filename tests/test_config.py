@@ -41,7 +41,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         (["+experiment=demo", "train.epochs"], "train.epochs"),
         (["+experiment=demo", "name=a=b"], "wants quotes of its own"),
         (
-            ["+experiment=demo", "init=runs/a b,seed=1/it's.safetensors"],
+            ["+experiment=k400", "device=cpu", "data.root=/nowhere", "init=runs/a b,seed=1/it's.safetensors"],
             "checkpoint runs/a b,seed=1/it's.safetensors doesn't",
         ),
     ],
@@ -66,9 +66,9 @@ def test_the_shell_sees_the_exit_code_and_composing_leaves_nothing_behind(tmp_pa
     shown = subprocess.run([*command, "--cfg", "job"], capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert shown.returncode == 0, shown.stderr
     assert OmegaConf.create(shown.stdout).name == "demo"
-    failed = subprocess.run([*command, "tests=1"], capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    failed = subprocess.run([*command, "train.epochs=0"], capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert (failed.returncode, failed.stdout) == (2, "")
-    assert failed.stderr.startswith("aim: error: no setting 'tests'; nearest: test")
+    assert failed.stderr == "aim: error: train.epochs=0 must be 1 or more\n"
     assert list(tmp_path.iterdir()) == []
 
 

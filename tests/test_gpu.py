@@ -12,10 +12,9 @@ from torch.nn.functional import cross_entropy
 from aim import config
 from aim.run import Run, autocast
 from tests.conftest import ROOT
-from tests.toy import TOY, cache, run
+from tests.toy import TOY, run
 
-__all__ = ["cache"]
-pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("cache")]
+pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("toy_cache")]
 CUDA = torch.device("cuda")
 
 

@@ -9,20 +9,18 @@ import torch
 from aim import config, eval, predict
 from aim.errors import UserError
 from tests.conftest import missing
-from tests.toy import TOY, cache, exits, run
-
-__all__ = ["cache"]
+from tests.toy import TOY, exits, run
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+def trained(tmp_path_factory: pytest.TempPathFactory, toy_cache: Path) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     run(folder)
     return folder
 
 
-def videos(cache: Path) -> list[Path]:
-    return sorted(path for path in cache.rglob("*.mp4") if "val" in path.parts)
+def videos(toy_cache: Path) -> list[Path]:
+    return sorted(path for path in toy_cache.rglob("*.mp4") if "val" in path.parts)
 
 
 def evaluate(trained: Path, run_dir: Path, *overrides: str) -> dict[str, object]:
@@ -56,7 +54,7 @@ def test_predictions_hold_every_video_once_and_are_the_result(trained: Path, tmp
     assert found["top1"] == pytest.approx(top1, abs=1e-3)
 
 
-def test_views_are_averaged_as_probabilities(trained: Path, tmp_path: Path, cache: Path) -> None:
+def test_views_are_averaged_as_probabilities(trained: Path, tmp_path: Path, toy_cache: Path) -> None:
     evaluate(trained, tmp_path, "views.temporal=2", "views.spatial=3", "views.resize=40")
     with np.load(tmp_path / "predictions.npz") as file:
         averaged = file["probability"][0]
@@ -74,14 +72,14 @@ def test_views_are_averaged_as_probabilities(trained: Path, tmp_path: Path, cach
 
 
 def test_predict_gives_the_labels_of_eval(
-    trained: Path, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     evaluate(trained, tmp_path)
     with np.load(tmp_path / "predictions.npz") as file:
         expected = {Path(p).name: (q.argmax(), q.max()) for p, q in zip(file["path"], file["probability"], strict=True)}
         classes = file["classes"].tolist()
         first = file["path"][0]
-    path = next(video for video in videos(cache) if str(video).endswith(str(first)))
+    path = next(video for video in videos(toy_cache) if str(video).endswith(str(first)))
     (line,) = predicted(capsys, f"checkpoint={trained / 'best.safetensors'}", f"input={path}", "top=3")
     best = line["labels"][0]
     with np.load(tmp_path / "predictions.npz") as file:
@@ -93,9 +91,9 @@ def test_predict_gives_the_labels_of_eval(
 
 
 def test_predict_reads_a_folder_and_reports_what_it_cannot_read(
-    trained: Path, tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for i, video in enumerate(videos(cache)[:2]):
+    for i, video in enumerate(videos(toy_cache)[:2]):
         shutil.copy(video, tmp_path / f"a video {i}.mp4")
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     (tmp_path / "notes.txt").write_text("not looked at")

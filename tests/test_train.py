@@ -14,14 +14,13 @@ from safetensors.torch import load_file
 from aim import checkpoint, config, distributed, train
 from aim.errors import UserError
 from tests.conftest import ROOT
-from tests.toy import TOY, cache, exits, journal, run
+from tests.toy import TOY, exits, journal, run
 
-__all__ = ["cache"]
-pytestmark = pytest.mark.usefixtures("cache")
+pytestmark = pytest.mark.usefixtures("toy_cache")
 
 
 @pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+def unbroken(tmp_path_factory: pytest.TempPathFactory, toy_cache: Path) -> Path:
     folder = tmp_path_factory.mktemp("unbroken")
     run(folder)
     return folder
@@ -86,8 +85,7 @@ def test_killed_and_continued_equals_unbroken(
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path).items())
 
 
-@pytest.mark.parametrize("log_every", [1, 2, 4])
-@pytest.mark.parametrize("stop_at", [1, 2, 3, 4])
+@pytest.mark.parametrize(("stop_at", "log_every"), [(1, 4), (2, 1), (2, 2), (3, 2), (4, 4)])
 def test_stopped_by_a_signal_and_continued_equals_unbroken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, log_every: int
 ) -> None:
@@ -141,6 +139,13 @@ def test_accumulated_parts_give_the_step_of_the_whole_batch(tmp_path: Path, unbr
     expected = weights(unbroken)
     for name, tensor in weights(tmp_path).items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_repeated_augmentation_takes_half_the_videos_a_step(tmp_path: Path) -> None:
+    run(tmp_path, "train.clips_per_video=2")
+    lines = [line for line in journal(tmp_path) if "loss" in line]
+    assert len(lines) == 2 * 24 // 4  # epochs, videos, videos a step
+    assert {line["weight"] for line in lines} == {8.0}
 
 
 def test_two_ranks_give_the_step_of_one_and_count_each_video_once(tmp_path: Path, unbroken: Path) -> None:
@@ -204,6 +209,7 @@ def test_the_checkpoint_holds_all_but_the_trunk(tmp_path: Path, unbroken: Path) 
         (["backbone.weights=nowhere.safetensors"], "no trunk weights at nowhere"),
         (["init=nowhere.safetensors"], r"checkpoint nowhere\.safetensors doesn't exist"),
         (["gpus=0"], "gpus=0"),
+        (["train.clips_per_video=3"], r"clips_per_video=3 doesn't divide the 8 clips"),
         (["train.epochs=0"], r"train\.epochs=0"),
     ],
 )

@@ -33,15 +33,6 @@ TOY = [
 ]
 
 
-@pytest.fixture(scope="session")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One folder for the toy data, written once."""
-    folder = tmp_path_factory.mktemp("cache")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIM_CACHE", str(folder))
-        yield folder
-
-
 def run(run_dir: Path, *overrides: str) -> dict[str, Any]:
     """Train the toy in this process; what it leaves in results.json."""
     train.main(config.compose([*TOY, f"run_dir={run_dir}", *overrides]))

@@ -1,0 +1,142 @@
+"""aim.benchmark measures what it says."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from aim import benchmark, config
+from aim.data.read_pyav import PyAV
+from aim.data.video import BadVideo, Pick, Reader
+from aim.errors import UserError
+from tests.toy import TOY
+
+pytestmark = pytest.mark.usefixtures("toy_cache")
+OPEN, DECODE = 0.03, 0.06  # seconds, far more than the toy's own
+
+
+@dataclass(frozen=True)
+class Slow:
+    """Takes its time before and after it knows the number of frames."""
+
+    def __call__(
+        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+    ) -> Tensor:
+        time.sleep(OPEN)
+
+        def slow(num_frames: int) -> Any:
+            indices = pick(num_frames)
+            time.sleep(DECODE)
+            return indices
+
+        return PyAV()(path, slow, short_side, span=span)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Reads nothing."""
+
+    def __call__(
+        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+    ) -> Tensor:
+        raise BadVideo(f"{path}: broken")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark, "LOADER_SECONDS", 0.5)
+    monkeypatch.setattr(benchmark, "STAGE_VIDEOS", 4)
+    monkeypatch.setattr(benchmark, "LOADER_BATCH", 2)
+
+
+def measure(run_dir: Path, *overrides: str) -> dict[str, Any]:
+    toy = [item for item in TOY if "data=folder" not in overrides or not item.startswith("data.lists")]
+    benchmark.main(config.compose([*toy, f"run_dir={run_dir}", *overrides]))
+    found: dict[str, Any] = json.loads((run_dir / "benchmark.json").read_text(encoding="utf-8"))
+    return found
+
+
+def test_the_stages_of_a_reader_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    slow_and_broken: dict[str, Reader] = {"slow": Slow(), "broken": Broken()}
+    monkeypatch.setattr(benchmark, "readers", lambda configured: slow_and_broken)
+    found = measure(tmp_path, "what=loader")["loader"]
+    slow = found["readers"]["slow"]
+    assert tuple(slow["stages_ms"]) == benchmark.STAGES
+    assert slow["stages_ms"]["open"] >= 1000 * OPEN
+    assert slow["stages_ms"]["decode"] >= 1000 * DECODE
+    assert max(slow["stages_ms"][stage] for stage in benchmark.STAGES[2:5]) < 1000 * OPEN
+    assert 0 < slow["clips_per_second_per_core"] <= 1 / (OPEN + DECODE)
+    assert 0 < slow["clips_per_second"] <= 1 / (OPEN + DECODE)  # data.workers=0
+    assert "only PyAV reads it" in found["readers"]["broken"]["error"]
+    assert found["fastest"] == "slow"
+    assert found["cores_needed"]["800"] >= 800 * (OPEN + DECODE)
+    assert "broken: none of 4 videos could be read" in capsys.readouterr().out
+
+
+def test_clips_of_one_decoding_share_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow: dict[str, Reader] = {"slow": Slow()}
+    monkeypatch.setattr(benchmark, "readers", lambda configured: slow)
+    found = measure(tmp_path, "what=loader", "train.clips_per_video=4")["loader"]
+    stages = found["readers"]["slow"]["stages_ms"]
+    assert 1000 * OPEN / 4 <= stages["open"] < 1000 * OPEN
+
+
+def test_nothing_readable_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken: dict[str, Reader] = {"broken": Broken()}
+    monkeypatch.setattr(benchmark, "readers", lambda configured: broken)
+    with pytest.raises(UserError, match="none of 4 videos could be read"):
+        measure(tmp_path, "what=loader")
+
+
+def test_every_reader_that_is_there_is_measured(tmp_path: Path) -> None:
+    found = measure(tmp_path, "what=loader", "data.workers=1")["loader"]["readers"]
+    assert {"decord", "pyav", "torchcodec"} >= set(found) >= {"pyav"}
+    assert found["pyav"]["clips_per_second"] > 0
+
+
+def test_the_model_needs_no_data_and_a_frozen_trunk_keeps_nothing(tmp_path: Path) -> None:
+    no_data = ["what=model", "data=folder", f"data.root={tmp_path / 'nowhere'}", "data.num_classes=5"]
+    aim = measure(tmp_path, *no_data)["model"]
+    frozen = measure(tmp_path, *no_data, "adapter=none")["model"]
+    assert aim["train"]["clips_per_second"] > 0
+    assert aim["test"]["clips_per_second"] > 0
+    # The head alone: its input, mean over time and dropout off, and the probabilities.
+    assert frozen["saved_mib_per_clip"] < 0.01 < aim["saved_mib_per_clip"]
+    with pytest.raises(UserError, match="what=model needs no data"):
+        measure(tmp_path, *no_data, "what=loader")
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_what_is_kept_for_the_backward_pass_is_counted_once(precision: str) -> None:
+    """Two layers, a known answer: of the frozen one nothing, of the trained one its input."""
+    settings = config.resolve(config.compose([*TOY, f"precision={precision}"]))
+    run = config.build(settings, benchmark.Run)
+    model = Two()
+    found = benchmark.saved_mib_per_clip(run, model, torch.device("cpu"))  # type: ignore[arg-type]
+    size = 4 if precision == "fp32" else 2
+    assert found * 2**20 == 1000 * size
+
+
+class Two(torch.nn.Module):
+    """A frozen layer under a trained one."""
+
+    num_frames, size = 2, 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frozen = torch.nn.Linear(3 * 2 * 4 * 4, 1000).requires_grad_(False)
+        self.trained = torch.nn.Linear(1000, 1)
+
+    def preprocess(self, video: Tensor) -> Tensor:
+        return video.float().flatten(1)
+
+    def forward(self, video: Tensor) -> Tensor:
+        trained: Tensor = self.trained(self.frozen(video))
+        return trained
