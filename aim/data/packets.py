@@ -18,6 +18,7 @@ VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 IDR = 5  # type of the units of a picture that decoding may start at, ITU-T H.264 table 7-1
 MAX_REORDER = 16  # frames that an H.264 decoder may hold back, ITU-T H.264 A.3.1
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder
+KEPT_BYTES = 2**26  # size of a file whose packets are kept in memory, so that it is read only once
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Packets:
     """The packets of a video stream in decoding order, its key frames, and those that decoding may start at.
 
     `fault` says why their number or times can't be those of the frames, `doubt` why one can't be sure that they are and
-    in which order, which one can be of H.264 alone. Both are empty where nothing speaks against it.
+    in which order, which one can be of H.264 alone. Both are empty where nothing speaks against it. `kept` are the
+    packets themselves, where they were read and aren't too large.
     """
 
     pts: NDArray[np.int64]
@@ -34,6 +36,7 @@ class Packets:
     start: NDArray[np.bool_]
     fault: str
     doubt: str
+    kept: "list[VideoPacket]"
 
     @property
     def order(self) -> NDArray[np.int64]:
@@ -53,20 +56,22 @@ def from_index(container: InputContainer, stream: VideoStream) -> Packets | None
     times, start, dropped, ends = rows.reshape(-1, 4).T
     if ends.max(initial=0) > container.size:
         return None
-    return _judged(container, stream, times, times, start > 0, start > 0, odd=bool(dropped.any()))
+    return _judged(container, stream, times, times, start > 0, start > 0, odd=bool(dropped.any()), kept=[])
 
 
 def from_file(container: InputContainer, stream: VideoStream) -> Packets:
     """Packets as they stand in the file, which is read through once."""
-    rows, odd = [], False
+    rows, kept, odd, keep = [], [], False, container.size <= KEPT_BYTES
     for packet in video_packets(container, stream):
+        if keep:
+            kept.append(packet)
         if packet.pts is None or packet.is_discard or not is_whole(packet, stream):
             odd = True
         else:
             decoded = packet.pts if packet.dts is None else packet.dts
             rows.append((packet.pts, decoded, packet.is_keyframe, is_start(packet, stream)))
     pts, dts, key, start = np.array(rows, np.int64).reshape(-1, 4).T
-    return _judged(container, stream, pts, dts, key > 0, start > 0, odd=odd)
+    return _judged(container, stream, pts, dts, key > 0, start > 0, odd=odd, kept=kept)
 
 
 def video_packets(container: InputContainer, stream: VideoStream) -> Iterator[VideoPacket]:
@@ -113,6 +118,7 @@ def _judged(
     start: NDArray[np.bool_],
     *,
     odd: bool,
+    kept: "list[VideoPacket]",
 ) -> Packets:
     fault = ""
     if odd:
@@ -123,7 +129,7 @@ def _judged(
         fault = f"{pts.size} packets where the header says {stream.frames}"
     elif np.unique(pts).size != pts.size:
         fault = "equal time stamps"
-    return Packets(pts, dts, key, start, fault, fault or _doubt(container, stream, pts, start))
+    return Packets(pts, dts, key, start, fault, fault or _doubt(container, stream, pts, start), kept)
 
 
 def _doubt(container: InputContainer, stream: VideoStream, pts: NDArray[np.int64], start: NDArray[np.bool_]) -> str:
@@ -138,6 +144,8 @@ def _doubt(container: InputContainer, stream: VideoStream, pts: NDArray[np.int64
         return "decoding can't start at the first packet"
     # A decoder orders frames by their picture order count, not by time stamps. These must tell the same story, and not
     # need more frames held back than the decoder will hold.
+    if not codec.reorder_depth and (pts[1:] > pts[:-1]).all():
+        return ""
     rank = np.argsort(np.argsort(pts))
     if np.abs(rank - np.arange(rank.size)).max() > MAX_REORDER:
         return "time stamps far out of order"

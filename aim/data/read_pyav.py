@@ -89,11 +89,9 @@ def _read_plain(
     source: Iterator[VideoPacket] = iter(())
     at, shown, skip = -1, -math.inf, False
     for i in np.unique(indices):
-        start = starts[np.searchsorted(starts, order[i], "right") - 1]
+        start = int(starts[np.searchsorted(starts, order[i], "right") - 1])
         if start > at:  # cheaper than decoding on
-            container.seek(int(packets.dts[start]), stream=stream)
-            source = _from(pts[start], container.demux(stream))
-            at = int(start)
+            source, at = _from(container, stream, packets, start), start
         while pts[order[i]] not in images:
             packet = next(source, None)
             if packet is None or (packet.size and packet.pts != pts[at]):
@@ -117,9 +115,14 @@ def _read_plain(
     return stacked([images[time] for time in times])
 
 
-def _from(pts: int, source: Iterator[VideoPacket]) -> Iterator[VideoPacket]:
-    """The packets from the one with this time stamp on; a seek may end before it."""
-    return itertools.dropwhile(lambda packet: packet.pts != pts and packet.size > 0, source)
+def _from(container: InputContainer, stream: VideoStream, packets: Packets, start: int) -> Iterator[VideoPacket]:
+    """The packets from one that decoding may start at, for a decoder that remembers none."""
+    if packets.kept:
+        stream.codec_context.flush_buffers()
+        return iter(packets.kept[start:])
+    pts = packets.pts[start]
+    container.seek(int(packets.dts[start]), stream=stream)  # which may end before it
+    return itertools.dropwhile(lambda packet: packet.pts != pts and packet.size > 0, container.demux(stream))
 
 
 def _read_sequentially(path: str | Path, choose: Choose, short_side: int | None) -> Tensor:

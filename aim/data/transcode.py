@@ -36,12 +36,13 @@ class Transcode:
     """Turns a video into H.264 without sound: each frame of the source, upright, at its time.
 
     The more key frames, the fewer frames are decoded for one that's wanted, and the larger the file. There are no
-    B-frames and neither deblocking nor CABAC, which cost a decoder time.
+    B-frames and neither deblocking nor CABAC, which cost a decoder time; nothing is done to please the eye at the
+    expense of the error.
     """
 
     short_side: int = 256  # pixels; a smaller video keeps its size
     key_every: int = 1  # frames
-    crf: int = 21  # x264's quality: 0 is lossless, 18 is hard to tell from the source, 51 is the worst
+    crf: int = 22  # x264's quality: 0 is lossless, 18 is hard to tell from the source, 51 is the worst
     preset: str = "medium"  # x264's effort: ultrafast, superfast, veryfast, faster, fast, medium, slow, ...
 
     def __post_init__(self) -> None:
@@ -68,7 +69,7 @@ class Transcode:
         to_yuv = VideoReformatter()
         count, first, last = 0, None, -1
         with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
-            keys = f"keyint={self.key_every}:min-keyint={self.key_every}:scenecut=0:bframes=0:ref=1"
+            keys = f"keyint={self.key_every}:min-keyint={self.key_every}:scenecut=0:bframes=0:ref=1:psy=0:aq-mode=0"
             options = {"crf": str(self.crf), "preset": self.preset, "tune": "fastdecode", "x264-params": keys}
             stream = container.add_stream("libx264", rate=rate, options=options)
             codec = stream.codec_context

@@ -67,9 +67,9 @@ class Augment:
             steps.append(v2.RandAugment(self.rand_augment, self.rand_augment_magnitude))
         if self.erasing:
             steps.append(v2.RandomErasing(self.erasing, value=list(ERASED)))
-        # torchvision draws from torch's global generator.
+        # torchvision draws from torch's global generator; torch.manual_seed would seed those of all devices, too.
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(rng.integers(2**62)))
+            torch.default_generator.manual_seed(int(rng.integers(2**62)))
             for step in steps:
                 video = step(video)
         return _light(video, rng.normal(0, self.lighting, 3)) if self.lighting else video

@@ -16,7 +16,7 @@ import pytest
 import torch
 from einops import rearrange, reduce
 
-from aim.data import read_pyav
+from aim.data import packets, read_pyav
 from aim.data.read_decord import Decord
 from aim.data.read_frames import Frames
 from aim.data.read_pyav import PyAV
@@ -178,6 +178,15 @@ def test_plain_files_are_not_decoded_whole(
     monkeypatch.setattr(read_pyav, "_read_sequentially", None)
     for path in (shared / "videos/k400_test.mp4", odd("no_b_frames.mp4"), odd("open_groups.mp4"), odd("b_frames.mkv")):
         PyAV()(path, lambda n: [n - 1, n // 2])
+
+
+def test_a_file_too_large_to_keep_in_memory_is_read_twice(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = shared / "videos" / "k400_arm_wrestling.mp4"
+    indices = [250, 3, 190, 231, 3]  # behind each of its key frames
+    expected = PyAV()(path, lambda _: indices)
+    monkeypatch.setattr(packets, "KEPT_BYTES", 0)
+    monkeypatch.setattr(read_pyav, "_read_sequentially", None)
+    assert torch.equal(PyAV()(path, lambda _: indices), expected)
 
 
 def test_a_sequential_decode_that_is_too_large_to_keep_is_repeated(
