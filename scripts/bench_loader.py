@@ -9,11 +9,11 @@ In turn, on the same files and frame indices, 8 frames at stride 16, 224 pixels,
 A round is a clip of each file by each; ratios are medians over the rounds of times within a round, so that a busy
 machine slows all alike.
 
-What limits each: (a) and (b) go through up to 280 packets to get 8 frames, as key frames are seconds apart. (b) is within
-a tenth of what FFmpeg takes to decode the frames that others refer to, and nothing else: it saves the others, one of the
-two resizes, and the floats. (c) decodes 8 key frames, a third of its time; the rest is opening the file, colour
-conversion, crop and resize. Tried without a gain: other probing options for opening, skipping all B-frames (few refer to
-none here, and P-frames may refer to them).
+What limits each: (a) and (b) go through up to 280 packets to get 8 frames, as key frames are seconds apart. (b) is
+within a tenth of what FFmpeg takes to decode the frames that others refer to, and nothing else: it saves the others,
+one of the two resizes, and the floats. (c) decodes 8 key frames, a third of its time; the rest is opening the file,
+colour conversion, crop and resize. Tried without a gain: other probing options for opening; skipping all B-frames (few
+refer to none here, and P-frames may refer to them).
 """
 
 import argparse
