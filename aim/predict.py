@@ -90,6 +90,8 @@ def load(path: str | Path, *, weights: str | None = None, device: str = "cpu") -
     Raises UserError when a file is missing, or the trunk is another one.
     """
     saved = checkpoint.read_weights(path)
+    if not saved.config:
+        raise UserError(f"{path} doesn't say what model it is for: convert it again, with its +experiment=NAME")
     parts = {key: saved.config[key] for key in ("backbone", "adapter", "clip", "views")}
     trained = config.build(parts, Trained)
     backbone = trained.backbone if weights is None else replace(trained.backbone, weights=weights)

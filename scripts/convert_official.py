@@ -1,14 +1,15 @@
 """Convert checkpoints of the public AIM implementation (taoyang1122/adapt-image-models) to aim-video's, and back.
 
-    python scripts/convert_official.py vit_b_clip_32frame_k400.pth k400.safetensors
+    python scripts/convert_official.py vit_b_clip_32frame_k400.pth k400.safetensors --classes=classes.txt \\
+        +experiment=k400_b16_32f
     python scripts/convert_official.py k400.safetensors vit_b_clip_32frame_k400.pth
 
 The direction follows from the endings. All tensors come along, the trunk's too, so the model to load them into has a
-random trunk:
+random trunk. The class names are one a line, in the order of the labels; aim.eval compares them with the data's. With
+the experiment, and overrides as for aim.train, aim.predict knows the model without being told:
 
     python -m aim.eval +experiment=k400_b16_32f backbone.weights=random checkpoint=k400.safetensors
-
-aim.eval compares the class names: give them with --classes=FILE, one a line in the order of the labels.
+    python -m aim.predict checkpoint=k400.safetensors input=VIDEO_OR_FOLDER
 """
 
 import argparse
@@ -17,20 +18,28 @@ import sys
 from pathlib import Path
 
 import torch
+from hydra.errors import HydraException
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from aim import config
 from aim.errors import UserError
 from aim.models.official import NAMES, from_official, to_official
 from aim.models.weights import read_tensors
 
 
-def from_public(source: Path, target: Path, classes: list[str]) -> None:
-    """A `.pth` with `state_dict` -> safetensors that aim.eval reads."""
+def from_public(source: Path, target: Path, classes: list[str] | None, overrides: list[str]) -> None:
+    """A `.pth` with `state_dict` -> safetensors that aim.eval and, with overrides, aim.predict read."""
+    settings = config.resolve(config.compose([*overrides, "backbone.weights=random"])) if overrides else {}
     model, tensors = from_official(read_tensors(source))
+    num_classes = len(tensors["head.bias"])
+    if classes is None:
+        classes = [f"class {i}" for i in range(num_classes)]
+    if len(classes) != num_classes:
+        raise UserError(f"{source} tells {num_classes} classes apart, --classes names {len(classes)}")
     metadata = {
         "format": "aim-video 1",
-        "config": "{}",
+        "config": json.dumps(settings),
         "classes": json.dumps(classes),
         "trunk": json.dumps({"name": model, "sha256": "random"}),
     }
@@ -52,20 +61,23 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--size", type=int, default=224, help="pixels of a clip, for the buffers of a Swin's .pth")
     parser.add_argument("--classes", type=Path, help="file of class names, one a line, for a .safetensors")
-    arguments = parser.parse_args()
+    parser.add_argument(
+        "overrides", nargs="*", help="the experiment it was trained with: +experiment=NAME KEY=VALUE ..."
+    )
+    arguments = parser.parse_intermixed_args()
     try:
         for path in (arguments.source, arguments.classes):
             if path is not None and not path.is_file():
                 raise UserError(f"{path} doesn't exist")
         if arguments.target.suffix == ".safetensors":
-            classes = arguments.classes.read_text("utf-8").splitlines() if arguments.classes else []
-            from_public(arguments.source, arguments.target, classes)
+            classes = arguments.classes.read_text("utf-8").splitlines() if arguments.classes else None
+            from_public(arguments.source, arguments.target, classes, arguments.overrides)
         elif arguments.source.suffix == ".safetensors":
             to_public(arguments.source, arguments.target, arguments.size)
         else:
             raise UserError("one of the two files must end in .safetensors, the other in .pth")
-    except UserError as error:
-        print(error, file=sys.stderr)
+    except (UserError, HydraException) as error:
+        print(error if isinstance(error, UserError) else config.explain(error), file=sys.stderr)
         sys.exit(2)
 
 

@@ -6,19 +6,27 @@ import shlex
 import pytest
 
 from aim import config
+from aim.prepare import Settings
 from aim.run import Run
 from tests.conftest import ROOT
 
 EXPERIMENTS = sorted((config.CONFIGS / "experiment").rglob("*.yaml"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "CONTRIBUTING.md", *EXPERIMENTS]
-VALUES = {"DIR": "some/folder", "FILE": "some/file", "VIDEO_OR_FOLDER": "some/video.mp4", "NAME": "demo", "DIR2": "b"}
+VALUES = {
+    "DIR": "some/folder",
+    "FILE": "some/file",
+    "VIDEO_OR_FOLDER": "some/video.mp4",
+    "NAME": "demo",
+    "DIR2": "b",
+    "NEW": "c",
+}
 
 
 def commands() -> list[tuple[str, str, tuple[str, ...]]]:
     found = []
     for document in DOCUMENTS:
         for line in document.read_text(encoding="utf-8").splitlines():
-            if match := re.search(r"python -m aim\.(train|eval)\s+([^`#]*)", line):
+            if match := re.search(r"python -m aim\.(train|eval|benchmark|prepare)\s+([^`#]*)", line):
                 words = shlex.split(match[2].replace("[KEY=VALUE ...]", "").strip(), comments=True)
                 found.append((document.name, match[1], tuple(word for word in words if "=" in word)))
     return found
@@ -26,12 +34,16 @@ def commands() -> list[tuple[str, str, tuple[str, ...]]]:
 
 @pytest.mark.parametrize(("document", "verb", "words"), commands())
 def test_a_documented_command_composes(document: str, verb: str, words: tuple[str, ...]) -> None:
-    overrides = [re.sub(r"\b(DIR2|DIR|FILE|VIDEO_OR_FOLDER|NAME)\b", lambda m: VALUES[m[0]], word) for word in words]
+    overrides = [
+        re.sub(r"\b(DIR2|DIR|FILE|VIDEO_OR_FOLDER|NAME|NEW)\b", lambda m: VALUES[m[0]], word) for word in words
+    ]
     overrides = [word.replace(",", r"\,") if word.startswith("checkpoint=") else word for word in overrides]
     if any(word.startswith("adapter=") and "," in word for word in overrides):
         overrides = [word.split(",")[0] for word in overrides]  # a sweep: its first
-    cfg = config.compose(overrides)
-    if "data.root" in "".join(overrides) or cfg.data.get("root", None):
+    cfg = config.compose(overrides, "prepare" if verb == "prepare" else "config")
+    if verb == "prepare":
+        config.build({key: config.resolve(cfg)[key] for key in Settings.__dataclass_fields__}, Settings)
+    elif "data.root" in "".join(overrides) or cfg.data.get("root", None):
         config.build(cfg, Run)
 
 

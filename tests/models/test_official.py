@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from aim import predict
 from aim.errors import UserError
 from aim.models.official import from_official, to_official
 from tests.conftest import ROOT
@@ -37,7 +38,8 @@ def test_the_script_converts_both_ways(tmp_path, convert):
     path = next(path for path in FILES if recorded(path)["model"] == "swin2d_adapter")
     state, _, _ = load(path)
     torch.save({"meta": {"epoch": 30}, "state_dict": state, "optimizer": {"state": {}}}, tmp_path / "in.pth")
-    (tmp_path / "classes.txt").write_text("arm wrestling\nbowling\n", encoding="utf-8")
+    names = [f"action {i}" for i in range(recorded(path)["num_classes"])]
+    (tmp_path / "classes.txt").write_text("\n".join(names), encoding="utf-8")
     convert(tmp_path / "in.pth", tmp_path / "ours.safetensors", f"--classes={tmp_path / 'classes.txt'}")
     convert(tmp_path / "ours.safetensors", tmp_path / "out.pth")
     back = torch.load(tmp_path / "out.pth", weights_only=True)["state_dict"]
@@ -45,7 +47,39 @@ def test_the_script_converts_both_ways(tmp_path, convert):
     assert all(torch.equal(back[name], state[name]) for name in state)
     with safe_open(tmp_path / "ours.safetensors", "pt") as file:
         assert set(file.keys()) == from_official(state)[1].keys()
-        assert json.loads(file.metadata()["classes"]) == ["arm wrestling", "bowling"]
+        assert json.loads(file.metadata()["classes"]) == names
+
+
+def test_a_converted_checkpoint_with_its_settings_is_a_recogniser(tmp_path, convert):
+    path = next(path for path in FILES if recorded(path)["model"] == "vit_clip")
+    state, _, rest = load(path)
+    cfg = recorded(path)
+    torch.save({"state_dict": state}, tmp_path / "in.pth")
+    sizes = f"patch_size: {cfg['patch_size']}, embed_dim: {cfg['width']}, depth: {cfg['layers']}"
+    overrides = [
+        "+experiment=k400",
+        f"+backbone.options={{img_size: {cfg['resolution']}, {sizes}, num_heads: {cfg['heads']}}}",
+        f"adapter.temporal_in={str(cfg['num_tadapter'] == 2).lower()}",
+        f"clip.num_frames={cfg['input_frames']}",
+        f"clip.size={cfg['resolution']}",
+    ]
+    convert(tmp_path / "in.pth", tmp_path / "ours.safetensors", *overrides)
+    recogniser = predict.load(tmp_path / "ours.safetensors")
+    assert recogniser.classes == [f"class {i}" for i in range(cfg["num_classes"])]
+    with torch.inference_mode():
+        torch.testing.assert_close(recogniser.model(rest["input"]), rest["logits"], rtol=1e-4, atol=1e-5)
+    convert(tmp_path / "in.pth", tmp_path / "bare.safetensors")
+    with pytest.raises(UserError, match=r"convert it again, with its \+experiment=NAME"):
+        predict.load(tmp_path / "bare.safetensors")
+
+
+def test_the_number_of_class_names_is_checked(tmp_path, convert, capsys):
+    path = next(path for path in FILES if recorded(path)["model"] == "vit_clip")
+    torch.save({"state_dict": load(path)[0]}, tmp_path / "in.pth")
+    (tmp_path / "classes.txt").write_text("one\n", encoding="utf-8")
+    with pytest.raises(SystemExit):
+        convert(tmp_path / "in.pth", tmp_path / "ours.safetensors", f"--classes={tmp_path / 'classes.txt'}")
+    assert "--classes names 1" in capsys.readouterr().err
 
 
 def test_the_script_says_in_one_line_what_is_wrong(tmp_path, convert, capsys):

@@ -1,0 +1,98 @@
+"""Writes the README's tables of results from scripts/results, which holds what runs of aim.train left.
+
+python scripts/readme_tables.py
+"""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import torch
+
+from aim import config, report
+from aim.run import Run
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / "scripts" / "results"
+LADDER = {  # row: (runs, the paper's top-1 on Something-Something v2, table 1)
+    "frozen trunk, linear head": ("demo,adapter=none,seed=*", "15.1"),
+    "+ spatial": ("demo,adapter.joint=false,adapter.temporal=false,seed=*", "36.7"),
+    "+ spatial + temporal": ("demo,adapter.joint=false,seed=*", "61.2"),
+    "+ joint (AIM)": ("demo,seed=*", "62.0"),
+}
+ADAPTERS = {  # row: (run, configs/adapter)
+    "AIM": ("demo,seed=0", "aim"),
+    "ST-Adapter": ("demo,adapter=st_adapter", "st_adapter"),
+    "side network": ("demo,adapter=side", "side"),
+    "attentive probe": ("demo,adapter=attentive_probe", "attentive_probe"),
+    "TimeSformer, all trained": ("demo,adapter=timesformer,*", "timesformer"),
+    "full fine-tuning, frame by frame": ("demo,adapter=full,*", "full"),
+    "AdaptFormer, frame by frame": ("demo,adapter=adaptformer", "adaptformer"),
+    "LoRA, frame by frame": ("demo,adapter=lora", "lora"),
+    "linear probe": ("demo,adapter=none,seed=0", "none"),
+}
+HEADS = {
+    "ladder": "adapters | tuned / all parameters (M) | top-1 here (%), mean (range) | seeds | seconds, data and test "
+    "included | the paper's top-1 on Something-Something v2 (%)",
+    "adapters": "adapter | tuned / all parameters here (M) | top-1 here (%) | seconds | tuned in a ViT-B/16 (M)",
+}
+
+
+def found(glob: str) -> list[dict[str, Any]]:
+    """The results of the runs that match."""
+    runs = sorted(RESULTS.glob(glob))
+    assert runs, f"no runs {glob} in {RESULTS}; scripts/demo_results.sh makes them"
+    return [report.read(run)[0] for run in runs]
+
+
+def ladder(name: str) -> str:
+    """A row of the ladder."""
+    glob, paper = LADDER[name]
+    runs = found(glob)
+    spread = report.spread([run["top1"] for run in runs])
+    return f"{name} | {parameters(runs[0])} | {spread} | {len(runs)} | {mean(r['seconds'] for r in runs):.0f} | {paper}"
+
+
+def adapter(name: str) -> str:
+    """A row of the adapters."""
+    glob, chosen = ADAPTERS[name]
+    (run,) = found(glob)
+    return f"{name} | {parameters(run)} | {run['top1']:.1f} | {run['seconds']:.0f} | {tuned(chosen) / 1e6:.2f}"
+
+
+def tuned(chosen: str) -> int:
+    """The trained parameters of a ViT-B/16 at Kinetics-400's settings, without its head."""
+    run = config.build(config.compose(["+experiment=k400", f"adapter={chosen}", "backbone.weights=random"]), Run)
+    with torch.device("meta"):
+        model = run.model(run.data.num_classes or 0)
+    return sum(p.numel() for name, p in model.named_parameters() if p.requires_grad and not name.startswith("head."))
+
+
+def parameters(run: dict[str, Any]) -> str:
+    """Tuned and all, in millions."""
+    return f"{run['params_tuned'] / 1e6:.2f} / {run['params_total'] / 1e6:.2f}"
+
+
+def written(readme: str) -> str:
+    """The README with its tables made anew."""
+    makers: dict[str, tuple[Callable[[str], str], list[str]]] = {
+        "ladder": (ladder, [*LADDER]),
+        "adapters": (adapter, [*ADAPTERS]),
+    }
+    for title, (row, names) in makers.items():
+        head = HEADS[title]
+        lines = [head, " | ".join("---" for _ in head.split(" | ")), *(row(name) for name in names)]
+        table = "".join(f"| {line} |\n" for line in lines)
+        begin, end = f"<!-- {title}: scripts/readme_tables.py -->\n", "<!-- end -->"
+        readme, count = re.subn(
+            f"(?<={re.escape(begin)}).*?(?={re.escape(end)})", lambda _, t=table: t, readme, flags=re.S
+        )
+        assert count == 1, begin
+    return readme
+
+
+if __name__ == "__main__":
+    path = ROOT / "README.md"
+    path.write_text(written(path.read_text(encoding="utf-8")), encoding="utf-8")
