@@ -23,6 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aim.errors import UserError, nearest
+from aim.tracking import end_of_run
 
 T = TypeVar("T")
 
@@ -52,6 +53,7 @@ def entrypoint(main: Callable[[DictConfig], None], config_name: str) -> None:
     def task(cfg: DictConfig) -> None:
         with reported(debug):
             main(cfg)
+        end_of_run()
 
     sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
     with reported(debug):

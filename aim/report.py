@@ -2,7 +2,8 @@
 
     python -m aim.report runs/demo runs/demo,adapter=none
 
-Runs that differ in their seed alone share a row: mean, and in brackets the smallest and the largest.
+Runs that differ in their seed alone share a row: mean, and in brackets the smallest and the largest. Of several
+arguments, such as runs/*, those without results are left out, and named on stderr.
 """
 
 import json
@@ -19,12 +20,23 @@ HEAD = ("run", "views", "tuned / all parameters (M)", "GMACs per view", "seeds",
 
 
 def read(run_dir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The results and the settings of a finished run. Raises UserError where there are none."""
-    results = run_dir / "results.json"
-    if not results.is_file():
-        raise UserError(f"{run_dir} holds no results.json; give the directories of finished runs")
+    """The results and the settings of a finished run."""
     settings = config.experiment_settings(config.load(run_dir / "config.yaml"))
-    return json.loads(results.read_text(encoding="utf-8")), settings
+    return json.loads((run_dir / "results.json").read_text(encoding="utf-8")), settings
+
+
+def finished(paths: Sequence[Path]) -> list[Path]:
+    """Those that hold results; raises UserError for one that doesn't exist, or if there are none."""
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path} doesn't exist; give the directories of finished runs")
+    found = [path for path in paths if (path / "results.json").is_file()]
+    without = [str(path) for path in paths if path.is_dir() and path not in found]
+    if not found:
+        raise UserError(f"{', '.join(map(str, paths))}: no results.json; give the directories of finished runs")
+    if without:
+        print(f"aim: no results in {', '.join(without)}", file=sys.stderr)
+    return found
 
 
 def table(run_dirs: Sequence[Path]) -> str:
@@ -71,7 +83,7 @@ def main(arguments: Sequence[str]) -> None:
     with config.reported(debug=False):
         if not arguments or arguments[0].startswith("-"):
             raise UserError("name run directories: python -m aim.report runs/demo ...")
-        print(table([Path(argument) for argument in arguments]))
+        print(table(finished([Path(argument) for argument in arguments])))
 
 
 if __name__ == "__main__":

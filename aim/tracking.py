@@ -237,9 +237,17 @@ def clock(seconds: float) -> str:
 
 
 def seconds_since_start() -> float:
-    """Seconds since the user's command started: of this process, or of the one that launched it as a rank."""
+    """Seconds since the user's command started: of this process, or of the one that launched it as a rank.
+
+    In a sweep, since the run before it ended.
+    """
     began = os.environ.get("AIM_STARTED")
-    return time.time() - (float(began) if began else _process_start())
+    return time.time() - (float(began) if began else _ended[-1] if _ended else _process_start())
+
+
+def end_of_run() -> None:
+    """What follows in this process is another run."""
+    _ended.append(time.time())
 
 
 def _process_start() -> float:
@@ -253,3 +261,4 @@ def _process_start() -> float:
 
 
 _IMPORTED = time.time()
+_ended: list[float] = []  # when each run of a sweep did

@@ -30,6 +30,17 @@ def test_seeds_share_a_row_and_settings_do_not(tmp_path: Path) -> None:
     assert {line.count("|") for line in lines} == {9}
 
 
-def test_a_folder_without_results_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no results\.json"):
-        report.table([tmp_path])
+def test_what_holds_no_results_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    done = make(tmp_path, "done", 0, 0.25, 80.0)
+    (tmp_path / "begun").mkdir()
+    (tmp_path / "multirun.yaml").touch()
+    report.main([str(path) for path in sorted(tmp_path.iterdir())])
+    out, err = capsys.readouterr()
+    assert out.splitlines() == report.table([done]).splitlines()
+    assert err == f"aim: no results in {tmp_path / 'begun'}\n"
+
+
+@pytest.mark.parametrize(("name", "expected"), [(".", "no results.json"), ("nowhere", "doesn't exist")])
+def test_no_results_at_all_are_an_error(tmp_path: Path, name: str, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        report.finished([tmp_path / name])

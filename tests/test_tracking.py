@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from aim.errors import UserError
-from aim.tracking import Display, Journal, TensorBoard, Wandb, clock, seconds_since_start
+from aim.tracking import Display, Journal, TensorBoard, Wandb, clock, end_of_run, seconds_since_start
 
 
 def test_wandb_writes_offline_without_a_key_or_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,10 @@ def test_clock(seconds: float, text: str) -> None:
 
 
 def test_seconds_count_from_the_start_of_the_users_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aim.tracking._ended", [])
     own = seconds_since_start()
     assert own > 0
+    end_of_run()  # of a sweep
+    assert 0 <= seconds_since_start() < own
     monkeypatch.setenv("AIM_STARTED", "0")
     assert seconds_since_start() > 1e9
