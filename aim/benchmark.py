@@ -240,11 +240,10 @@ def readers(configured: Reader) -> dict[str, Reader]:
     if isinstance(configured, Frames):
         return {"frames": configured}
     found: dict[str, Reader] = {}
-    for name, reader in (("decord", Decord), ("pyav", PyAV), ("torchcodec", TorchCodec)):
-        try:
-            found[name] = configured if isinstance(configured, reader) else reader()
-        except UserError:  # decord isn't installed
-            continue
+    for name, kind in (("decord", Decord), ("pyav", PyAV), ("torchcodec", TorchCodec)):
+        reader = configured if isinstance(configured, kind) else kind()
+        if not isinstance(reader, Decord) or reader.installed:
+            found[name] = reader
     return found
 
 

@@ -32,20 +32,29 @@ class Decord:
 
     `fallback` reads the other files with PyAV, and says in the log how many there were; without it they are BadVideo.
     decord numbers frames by packets, so it's trusted with H.264 whose packets leave no doubt, and with VP9 and MPEG-4
-    from the first frame on, where there is one key frame. Raises UserError where decord isn't installed.
+    from the first frame on, where there is one key frame. Where decord isn't installed, PyAV reads everything, and the
+    log says so; without `fallback` that is a UserError.
     """
 
     fallback: bool = True
+    installed: bool = field(default=True, init=False, repr=False)
     fallen: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)  # path -> why
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("decord") is None:
-            raise UserError("reader=decord: decord isn't installed, it has wheels for x86-64 alone; use reader=pyav")
+            if not self.fallback:
+                raise UserError(
+                    "reader=decord: decord isn't installed, it has wheels for x86-64 alone; use reader=pyav"
+                )
+            log.warning("decord isn't installed, it has wheels for x86-64 alone: PyAV reads everything")
+            object.__setattr__(self, "installed", False)
 
     def __call__(
         self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
     ) -> Tensor:
         """See `video.Reader`."""
+        if not self.installed:
+            return PyAV()(path, pick, short_side, span=span)
         known: dict[int, NDArray[np.int64]] = {}
 
         def pick_once(num_frames: int) -> NDArray[np.int64]:

@@ -4,6 +4,7 @@ import importlib.util
 import itertools
 import logging
 import os
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import pytest
 import torch
 from einops import rearrange, reduce
 
-from aim.data import packets, read_pyav
+from aim.data import packets, read_decord, read_pyav
 from aim.data.read_decord import Decord
 from aim.data.read_frames import Frames
 from aim.data.read_pyav import PyAV
@@ -276,10 +277,18 @@ def test_decord_says_how_many_files_pyav_read(
     ]
 
 
-def test_decord_that_is_missing_is_a_user_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pyav_reads_everything_where_decord_is_missing(
+    shared: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(read_decord, "_decord", None)
+    with caplog.at_level(logging.WARNING):
+        reader = pickle.loads(pickle.dumps(Decord()))
+    path = shared / "videos/k400_test.mp4"
+    assert torch.equal(reader(path, lambda _: [3, 200]), PyAV()(path, lambda _: [3, 200]))
+    assert len(caplog.records) == 1
     with pytest.raises(UserError, match="use reader=pyav"):
-        Decord()
+        Decord(fallback=False)
 
 
 def test_a_torchcodec_that_is_missing_is_a_user_error(shared: Path, monkeypatch: pytest.MonkeyPatch) -> None:
