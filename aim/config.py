@@ -95,7 +95,10 @@ def explain(error: BaseException) -> str:
         key = match[1].split("@")[0]
         if "No match in the defaults list" in text:
             return f"{key!r} is not in the defaults; to add it write +{key}=NAME"
-        return f"no setting {key!r}{nearest(key, _all_keys())}"
+        known = _all_keys()
+        if key in known:
+            return f"{key} is a mapping; to add to it write +{key}={{KEY: VALUE}}"
+        return f"no setting {key!r}{nearest(key, known)}"
     if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
         group, name = match.groups()
         choices = sorted(

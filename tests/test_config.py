@@ -38,6 +38,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         (["+experiment=demo", "train.epochs=many"], "train.epochs='many' is not a whole number"),
         (["+experiment=demo", "device=tpu"], "device='tpu' is not one of cuda, cpu"),
         (["experiment=demo"], "+experiment=NAME"),
+        (["+experiment=demo", "optim.lr_mult={head.*: 2.0}"], "to add to it write +optim.lr_mult={KEY: VALUE}"),
         (["+experiment=demo", "train.epochs"], "train.epochs"),
         (["+experiment=demo", "name=a=b"], "wants quotes of its own"),
         (
