@@ -12,7 +12,8 @@ for seed in 0 1 2; do
     done
 done
 $python -m aim.train -m +experiment=demo adapter=st_adapter,side,attentive_probe,lora,adaptformer
-$python -m aim.train -m +experiment=demo adapter=timesformer,full optim.lr=3e-4
+$python -m aim.train +experiment=demo adapter=timesformer "+optim.lr_mult={backbone.*: 0.1}"
+$python -m aim.train +experiment=demo adapter=full "+optim.lr_mult={backbone.*: 0.03}"
 for run in runs/demo,*; do
     mkdir -p "scripts/results/${run#runs/}"
     cp "$run/results.json" "$run/config.yaml" "scripts/results/${run#runs/}"
