@@ -6,9 +6,12 @@ import pytest
 import torch
 
 from aim import config
+from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
+from aim.models.vit import ViT
 from aim.optim import adamw
 from aim.run import Run
+from tests.models.test_adapter import aim_count
 from tests.test_config import EXPERIMENTS
 
 CLASSES = {"k400": 400, "k700": 700, "ssv2": 174, "diving48": 48, "demo": 8, "folder": 10}
@@ -34,7 +37,7 @@ def published(name: str) -> tuple[float, int, int, int, str] | None:
     return float(gmacs), int(total), int(tuned), int(temporal) * int(spatial), f"{frames}x{temporal}x{spatial}"
 
 
-def build(name: str) -> tuple[Run, torch.nn.Module]:
+def build(name: str) -> tuple[Run, VideoClassifier]:
     run = config.build(config.compose([f"+experiment={name}", "backbone.weights=random", "data.root=x"]), Run)
     with torch.device("meta"):
         return run, run.model(run.data.num_classes or 10)
@@ -58,6 +61,10 @@ def test_an_experiment_builds_and_has_the_published_size(name: str) -> None:
         assert abs(total / 1e6 - total_m) < 1
         assert abs(tuned / 1e6 - tuned_m) < 1
         assert gmacs_per_view(model) * views == pytest.approx(gmacs, rel=0.01)
+        assert isinstance(model.backbone, ViT)
+        dim, depth = model.backbone.dim, len(model.backbone.trunk.blocks)
+        adapters = 4 if run.name.startswith("ssv2") else 3
+        assert tuned == aim_count(dim, depth, model.head.out_features, run.clip.num_frames, adapters)
 
 
 def test_every_published_row_of_the_papers_tables_has_its_file() -> None:
