@@ -242,7 +242,8 @@ def show(report: Report, summary: Mapping[str, Any], folder: Path) -> None:
     if len(notes) > SHOWN or report.missing:
         console.print(f"All bad videos: {folder / 'bad_videos.txt'}", markup=False)
     console.print(f"{len(report.kept.classes)} classes; hash of the validation list: {summary['data_hash']}")
-    console.print(f"Lists are in {folder}; train with data.root={folder}", markup=False)
+    tip = " reader=pyav (the fastest of such files)" if summary["settings"]["transcode"] else ""
+    console.print(f"Lists are in {folder}; train with data.root={folder}{tip}", markup=False)
 
 
 def main(cfg: DictConfig) -> None:
