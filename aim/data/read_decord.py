@@ -9,6 +9,7 @@ from types import ModuleType
 import numpy as np
 import torch  # decord must be imported after torch, or workers freeze (its issue #251)
 from av.container import InputContainer
+from av.video.format import VideoFormat
 from av.video.stream import VideoStream
 from einops import rearrange
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from aim.data.video import BadVideo, Pick, in_span, picked, resized
 from aim.errors import UserError
 
 log = logging.getLogger(__name__)
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 class _RefusedError(Exception):
@@ -68,8 +70,11 @@ class Decord:
                 if why := _why_not(container, stream, packets, exact=self.fallback):
                     raise _RefusedError(why)
                 seconds = packets.pts[packets.order] * np.float64(stream.time_base or 1)
+                pixels = stream.codec_context.format
+                misplaced = pixels is not None and _is_deep(pixels) and pixels.chroma_height(2) == 1
             exist = in_span(path, seconds, span)
-            return _read(path, exist[pick_once(exist.size)], seconds.size, short_side, seek=not packets.doubt)
+            frames = _read(path, exist[pick_once(exist.size)], seconds.size, seek=not packets.doubt)
+            return resized(_chroma_moved(frames) if misplaced else frames, short_side)
         except _RefusedError as error:
             if not self.fallback:
                 raise BadVideo(f"{path}: decord can't be trusted with it: {error}; reader=pyav may read it") from error
@@ -91,9 +96,8 @@ def _why_not(container: InputContainer, stream: VideoStream, packets: Packets, *
         return "several video streams"
     if packets.fault or packets.pts[0] < 0:
         return packets.fault or "negative time stamps"
-    if exact and codec.format and any(part.bits > 8 for part in codec.format.components):
-        # Right frames, but chroma up to 3.6 grey levels off on a test card: FFmpeg scales it otherwise since.
-        return "more than 8 bits"
+    if exact and codec.format and _is_deep(codec.format):
+        return "more than 8 bits"  # the right frames, but less exact than PyAV's
     if not packets.doubt:
         return "" if (packets.key == packets.start).all() else "key frames that decoding can't start at"
     if codec.name in ("vp9", "mpeg4") and packets.key.sum() == 1 and family(container) in ("mov", "matroska", "avi"):
@@ -101,9 +105,12 @@ def _why_not(container: InputContainer, stream: VideoStream, packets: Packets, *
     return packets.doubt
 
 
-def _read(
-    path: str | Path, indices: NDArray[np.int64], num_frames: int, short_side: int | None, *, seek: bool
-) -> Tensor:
+def _is_deep(pixels: VideoFormat) -> bool:
+    """Whether samples have more than 8 bits."""
+    return any(part.bits > 8 for part in pixels.components)
+
+
+def _read(path: str | Path, indices: NDArray[np.int64], num_frames: int, *, seek: bool) -> Tensor:
     decord = _decord()
     try:
         video = decord.VideoReader(str(path), num_threads=1)
@@ -120,7 +127,16 @@ def _read(
         frames = rearrange(torch.from_numpy(images), "t h w c -> t c h w")
     except (decord.DECORDError, RuntimeError) as error:
         raise _RefusedError(str(error)) from error
-    return resized(frames, short_side)[torch.from_numpy(back)]
+    return frames[torch.from_numpy(back)]
+
+
+def _chroma_moved(frames: Tensor) -> Tensor:
+    """Move the colour of "t c h w" by half a row: in 4:2:0 of more than 8 bits decord's FFmpeg misplaces it so."""
+    images = frames.float()
+    luma = (images * torch.tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+    colour = images - luma
+    below = torch.cat([colour[:, :, 1:], colour[:, :, -1:]], 2)
+    return (luma + (colour + below) / 2).round().clamp(0, 255).byte()
 
 
 def _decord() -> ModuleType:

@@ -73,7 +73,7 @@ def thumbnail(frame: np.ndarray) -> np.ndarray:
     return reduce(frame[:height, :width].astype(np.float32), "(h y) (w x) c -> (h w c)", "mean", h=16, w=16)
 
 
-def check(path: Path, got: torch.Tensor, indices: np.ndarray, limit: float = 3) -> None:
+def check(path: Path, got: torch.Tensor, indices: np.ndarray) -> None:
     """Each frame is near the one asked for, and nearer than to any other."""
     frames, thumbnails = decoded(path)
     assert got.dtype == torch.uint8
@@ -81,7 +81,7 @@ def check(path: Path, got: torch.Tensor, indices: np.ndarray, limit: float = 3) 
     for ours, i in zip(rearrange(got, "t c h w -> t h w c").numpy(), indices, strict=True):
         assert ours.shape == frames[i].shape
         difference = np.abs(ours.astype(np.int16) - frames[i]).mean()
-        assert difference < limit, f"frame {i} of {path.name} is {difference:.1f} grey levels off"
+        assert difference < 3, f"frame {i} of {path.name} is {difference:.1f} grey levels off"
         distances = np.abs(thumbnails - thumbnail(ours)).mean(1)
         # Frames of a still scene may be equal.
         assert distances[i] <= distances.min() + 1e-3, f"frame {i} of {path.name} is frame {distances.argmin()}"
@@ -95,7 +95,7 @@ def orders(num_frames: int, seed: int) -> list[np.ndarray]:
     return [some, some[::-1], some.repeat(2), scattered, np.array([num_frames - 1]), np.array([0, num_frames - 1, 0])]
 
 
-def read_all_orders(reader: Reader, path: Path, limit: float = 3) -> None:
+def read_all_orders(reader: Reader, path: Path) -> None:
     frames, _ = decoded(path)
     for indices in orders(len(frames), seed=len(frames)):
         told = []
@@ -106,7 +106,7 @@ def read_all_orders(reader: Reader, path: Path, limit: float = 3) -> None:
 
         got = reader(path, pick)
         assert told == [len(frames)]
-        check(path, got, indices, limit)
+        check(path, got, indices)
 
 
 @pytest.mark.parametrize("name", READERS)
@@ -119,10 +119,8 @@ def test_frames_are_those_of_a_sequential_decode(path: Path, name: str) -> None:
             reader(path, lambda _: [0])
         assert not ours or path.name == BROKEN
         return
-    # decord's FFmpeg samples the chroma of 10 bits otherwise: 3.6 grey levels on this test card.
-    limit = 4 if name == "decord_alone" and path.name == "h264_10bit.mp4" else 3
     try:
-        read_all_orders(reader, path, limit)
+        read_all_orders(reader, path)
     except BadVideo:
         if name not in REFUSED or (ours and path.name not in REFUSED[name]):
             raise

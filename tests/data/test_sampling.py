@@ -13,12 +13,12 @@ def golden(shared: Path) -> list[tuple[Clip, int, int, list[int]]]:
     """Clip, number of frames, views and indices of every recorded case, AIM_GOLDEN's too."""
     folders = [shared / "golden", *([Path(os.environ["AIM_GOLDEN"])] if os.environ.get("AIM_GOLDEN") else [])]
     cases = []
-    for file in sorted(file for folder in folders for file in folder.glob("frame_sampling*.json")):
+    for file in sorted(file for folder in folders for file in folder.glob("*.json")):
         recorded = json.loads(file.read_text())
-        for case in recorded["dense"]:
+        for case in recorded.get("dense", []):
             clip = Clip(case["clip_len"], case["frame_interval"], 224, "dense")
             cases.append((clip, case["num_frames"], case["num_clips"], case["indices"]))
-        for case in recorded["uniform"]:
+        for case in recorded.get("uniform", []):
             cases.append((Clip(case["clip_len"], 1, 224, "uniform"), case["num_frames"], 1, case["indices"]))
     return cases
 
