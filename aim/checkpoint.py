@@ -18,6 +18,7 @@ from torch import Tensor
 
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
+from aim.models.weights import PER_FRAME
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -104,7 +105,10 @@ def read_weights(path: str | Path) -> Checkpoint:
         raise UserError(f"checkpoint {path} is not a safetensors file ({_first_line(error)})") from error
     if not metadata.get("format", "").startswith("aim-video"):
         raise UserError(f"checkpoint {path} was not written by aim.train: it has no aim-video metadata")
-    config, classes, trunk = (json.loads(metadata[key]) for key in ("config", "classes", "trunk"))
+    try:
+        config, classes, trunk = (json.loads(metadata[key]) for key in ("config", "classes", "trunk"))
+    except (KeyError, ValueError) as error:
+        raise UserError(f"checkpoint {path} has damaged metadata ({type(error).__name__}: {error})") from error
     return Checkpoint(path, tensors, config, classes, trunk)
 
 
@@ -134,13 +138,14 @@ def put_tensors(model: VideoClassifier, tensors: Mapping[str, Tensor], source: s
             f"{source} doesn't fit this model: it lacks {_shortened(missing)} and has {_shortened(foreign)} besides; "
             "use the backbone, adapter and clip settings that it was trained with"
         )
-    for name in wanted:
-        if tensors[name].shape != state[name].shape:
-            raise UserError(
-                f"{source} doesn't fit this model: {name} has shape {tuple(tensors[name].shape)} there, "
-                f"{tuple(state[name].shape)} here; use the settings that it was trained with"
-                + ("; for a test on other numbers of frames: stretch_time=true" if "temporal_embedding" in name else "")
-            )
+    differ = [name for name in wanted if tensors[name].shape != state[name].shape]
+    if differ:
+        first, more = differ[0], f" and {len(differ) - 1} more" if differ[1:] else ""
+        raise UserError(
+            f"{source} doesn't fit this model: {first} has shape {tuple(tensors[first].shape)} there, "
+            f"{tuple(state[first].shape)} here{more}; use the settings that it was trained with"
+            + ("; for a test on other numbers of frames: stretch_time=true" if first.endswith(PER_FRAME) else "")
+        )
     model.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
 
 

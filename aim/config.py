@@ -12,6 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -139,12 +140,16 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
-def build(cfg: DictConfig | Mapping[str, Any], target: Callable[..., T]) -> T:
+def build(cfg: DictConfig | Mapping[str, Any], target: Callable[..., T], *, received: bool = False) -> T:
     """Check all of `cfg` against the signatures, then build `target` and every `_target_` inside it.
 
-    Raises UserError with every misspelt key, missing value and value of a wrong type.
+    Raises UserError with every misspelt key, missing value and value of a wrong type. A config that was `received` with
+    a file may name only our own groups of settings, for anything else could run whatever its author likes.
     """
     node = resolve(cfg) if isinstance(cfg, DictConfig) else cfg
+    for path in _targets(node) if received else ():
+        if not (re.fullmatch(r"aim\.(data|models)\.\w+\.[A-Z]\w*", path) and is_dataclass(locate(path))):
+            raise UserError(f"_target_: {path} is none of aim-video's own settings, and isn't run for a received file")
     problems = list(_problems(node, target, ""))
     if problems:
         raise UserError("; ".join(problems))
@@ -156,6 +161,15 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """Every `_target_` inside."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        for value in node.values():
+            yield from _targets(value)
 
 
 def _build(node: Mapping[str, Any], target: Callable[..., T]) -> T:

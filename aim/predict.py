@@ -92,8 +92,11 @@ def load(path: str | Path, *, weights: str | None = None, device: str = "cpu") -
     saved = checkpoint.read_weights(path)
     if not saved.config:
         raise UserError(f"{path} doesn't say what model it is for: convert it again, with its +experiment=NAME")
-    parts = {key: saved.config[key] for key in ("backbone", "adapter", "clip", "views")}
-    trained = config.build(parts, Trained)
+    parts = {key: value for key, value in saved.config.items() if key in Trained.__dataclass_fields__}
+    try:
+        trained = config.build(parts, Trained, received=True)
+    except UserError as error:
+        raise UserError(f"the config in {path}: {error}") from error
     backbone = trained.backbone if weights is None else replace(trained.backbone, weights=weights)
     model = build(
         backbone,

@@ -16,13 +16,20 @@ from typing import Any
 from aim import config
 from aim.errors import UserError
 
+KEYS = ("views", "params_tuned", "params_total", "gmacs_per_view", "top1", "top5", "seconds")  # of results.json
 HEAD = ("run", "views", "tuned / all parameters (M)", "GMACs per view", "seeds", "top-1 (%)", "top-5 (%)", "time (s)")
 
 
 def read(run_dir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The results and the settings of a finished run."""
-    settings = config.experiment_settings(config.load(run_dir / "config.yaml"))
-    return json.loads((run_dir / "results.json").read_text(encoding="utf-8")), settings
+    try:
+        settings = config.experiment_settings(config.load(run_dir / "config.yaml"))
+        results = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run_dir} is not a finished run as aim.train leaves it: {error}") from error
+    if lacking := [key for key in KEYS if key not in results]:
+        raise UserError(f"{run_dir / 'results.json'} lacks {', '.join(lacking)}; aim.train or aim.eval writes it")
+    return results, settings
 
 
 def finished(paths: Sequence[Path]) -> list[Path]:

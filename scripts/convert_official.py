@@ -19,20 +19,27 @@ from pathlib import Path
 
 import torch
 from hydra.errors import HydraException
-from safetensors import safe_open
 from safetensors.torch import save_file
 
-from aim import config
+from aim import checkpoint, config
 from aim.errors import UserError
 from aim.models.official import NAMES, from_official, to_official
-from aim.models.weights import read_tensors
+from aim.models.weights import check_fit, read_tensors
+from aim.run import Run
 
 
 def from_public(source: Path, target: Path, classes: list[str] | None, overrides: list[str]) -> None:
     """A `.pth` with `state_dict` -> safetensors that aim.eval and, with overrides, aim.predict read."""
-    settings = config.resolve(config.compose([*overrides, "backbone.weights=random"])) if overrides else {}
     model, tensors = from_official(read_tensors(source))
+    if "head.bias" not in tensors:
+        raise UserError(f"{source} has no cls_head.fc_cls.bias, so it is no classifier")
     num_classes = len(tensors["head.bias"])
+    settings = {}
+    if overrides:
+        cfg = config.compose([*overrides, "backbone.weights=random"])
+        settings = config.resolve(cfg)
+        with torch.device("meta"):
+            check_fit(config.build(cfg, Run).model(num_classes), tensors, str(source))
     if classes is None:
         classes = [f"class {i}" for i in range(num_classes)]
     if len(classes) != num_classes:
@@ -48,11 +55,11 @@ def from_public(source: Path, target: Path, classes: list[str] | None, overrides
 
 def to_public(source: Path, target: Path, size: int) -> None:
     """What `from_public` wrote -> a `.pth` with `state_dict`."""
-    with safe_open(source, "pt") as file:
-        model = json.loads((file.metadata() or {}).get("trunk", "{}")).get("name")
+    saved = checkpoint.read_weights(source)
+    model = saved.trunk["name"]
     if model not in NAMES:
         raise UserError(f"{source} holds the trunk {model}, which no public model has; use a file of this script")
-    torch.save({"state_dict": to_official(model, read_tensors(source), size)}, target)
+    torch.save({"state_dict": to_official(model, saved.tensors, size)}, target)
 
 
 def main() -> None:
@@ -69,6 +76,8 @@ def main() -> None:
         for path in (arguments.source, arguments.classes):
             if path is not None and not path.is_file():
                 raise UserError(f"{path} doesn't exist")
+        if not arguments.target.parent.is_dir():
+            raise UserError(f"the folder {arguments.target.parent} doesn't exist")
         if arguments.target.suffix == ".safetensors":
             classes = arguments.classes.read_text("utf-8").splitlines() if arguments.classes else None
             from_public(arguments.source, arguments.target, classes, arguments.overrides)

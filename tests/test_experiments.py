@@ -67,6 +67,15 @@ def test_an_experiment_builds_and_has_the_published_size(name: str) -> None:
         assert tuned == aim_count(dim, depth, model.head.out_features, run.clip.num_frames, adapters)
 
 
+@pytest.mark.parametrize("trunk", ["eva02_vit_b14", "siglip2_vit_b16", "swin_t"])
+def test_another_trunk_in_an_experiment_has_its_own_last_norm(trunk: str) -> None:
+    """Its name differs: norm, fc_norm; a Swin's stays frozen."""
+    overrides = ["+experiment=finetune", f"backbone={trunk}", "backbone.weights=random", "data.root=x"]
+    run = config.build(config.compose(overrides), Run)
+    with torch.device("meta"):
+        assert adamw(run.model(10), run.optim).param_groups
+
+
 def test_every_published_row_of_the_papers_tables_has_its_file() -> None:
     rows = {name: published(name) for name in EXPERIMENTS}
     assert sum(row is not None for row in rows.values()) >= 16

@@ -5,6 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from aim import config, eval, predict
 from aim.errors import UserError
@@ -141,9 +143,27 @@ def test_bad_input_gets_one_clear_message(trained: Path, tmp_path: Path, overrid
         predict.main(config.compose(["reader=pyav", "workers=0", *overrides], "predict"))
 
 
-def test_another_trunk_is_refused_with_both_fingerprints(trained: Path, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
+@pytest.mark.parametrize("target", ["os.system", "aim.config.sys", "aim.models.weights.read_tensors"])
+def test_a_received_checkpoint_runs_nothing_of_its_author(trained: Path, tmp_path: Path, target: str) -> None:
+    with safe_open(trained / "best.safetensors", "pt") as file:
+        metadata = file.metadata()
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    settings = json.loads(metadata["config"])
+    settings["adapter"] = {"_target_": target, "command": f"touch {tmp_path / 'trace'}"}
+    save_file(tensors, tmp_path / "evil.safetensors", metadata | {"config": json.dumps(settings)})
+    with pytest.raises(UserError, match=rf"evil\.safetensors: _target_: {target} is none of aim-video's own"):
+        predict.load(tmp_path / "evil.safetensors")
+    assert not (tmp_path / "trace").exists()
+    del settings["adapter"]
+    save_file(tensors, tmp_path / "less.safetensors", metadata | {"config": json.dumps(settings)})
+    with pytest.raises(UserError, match=r"less\.safetensors: adapter is missing"):
+        predict.load(tmp_path / "less.safetensors")
+    save_file(tensors, tmp_path / "damaged.safetensors", metadata | {"classes": "["})
+    with pytest.raises(UserError, match="damaged metadata"):
+        predict.load(tmp_path / "damaged.safetensors")
 
+
+def test_another_trunk_is_refused_with_both_fingerprints(trained: Path, tmp_path: Path) -> None:
     saved = config.compose(TOY).backbone
     import timm
 

@@ -40,6 +40,16 @@ def test_what_holds_no_results_is_left_out_and_named(tmp_path: Path, capsys: pyt
     assert err == f"aim: no results in {tmp_path / 'begun'}\n"
 
 
+def test_a_damaged_run_is_named(tmp_path: Path) -> None:
+    run_dir = make(tmp_path, "run", 0, 0.25, 80.0)
+    (run_dir / "results.json").write_text("{}")
+    with pytest.raises(UserError, match=r"run/results\.json lacks views, "):
+        report.table([run_dir])
+    (run_dir / "results.json").write_text("{")
+    with pytest.raises(UserError, match="run is not a finished run"):
+        report.table([run_dir])
+
+
 @pytest.mark.parametrize(("name", "expected"), [(".", "no results.json"), ("nowhere", "doesn't exist")])
 def test_no_results_at_all_are_an_error(tmp_path: Path, name: str, expected: str) -> None:
     with pytest.raises(UserError, match=expected):

@@ -46,17 +46,22 @@ class BlockView(Protocol):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a block stands: the `index`-th of `depth`, and whether its family adapts time there."""
+    """Where a block stands: the `index`-th of `depth`, and in which blocks its family adapts time."""
 
     index: int
     depth: int
-    temporal: bool
+    temporal_blocks: Sequence[int]
     drop_path_axes: tuple[Axis, Axis]  # the published ones of the temporal and the joint branch
 
     @property
     def height(self) -> float:
         """0 for the first block, 1 for the last."""
         return self.index / max(1, self.depth - 1)
+
+    @property
+    def temporal(self) -> bool:
+        """Whether time is adapted here."""
+        return self.index in self.temporal_blocks
 
 
 class AdapterConfig(Protocol):
@@ -94,8 +99,9 @@ class Adapter(nn.Module):
     def __init__(self, dim: int, ratio: float, *, skip: bool) -> None:
         super().__init__()
         self.skip = skip
-        self.down = nn.Linear(dim, int(dim * ratio))
-        self.up = nn.Linear(int(dim * ratio), dim)
+        width = at_least_one(int(dim * ratio), ratio)
+        self.down = nn.Linear(dim, width)
+        self.up = nn.Linear(width, dim)
         # The public code's values: truncated normal 0.02 as the rest of a ViT, zero for the way up.
         nn.init.trunc_normal_(self.down.weight, std=0.02)
         nn.init.zeros_(self.down.bias)
@@ -105,6 +111,13 @@ class Adapter(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.up(F.gelu(self.down(x)))
         return x + y if self.skip else y
+
+
+def at_least_one(width: int, ratio: float) -> int:
+    """The width of a bottleneck. Raises UserError where `adapter.ratio` leaves nothing of it."""
+    if width < 1:
+        raise UserError(f"adapter.ratio={ratio:g} leaves a bottleneck no channel; use more, as 0.25")
+    return width
 
 
 class DropPath(nn.Module):
@@ -117,6 +130,8 @@ class DropPath(nn.Module):
         super().__init__()
         if axis not in ("clip", "frame", "position", "clip_position"):
             raise UserError(f"drop_path_axis={axis!r}; use published, clip, frame, position or clip_position")
+        if not 0 <= rate < 1:
+            raise UserError(f"adapter.drop_path gives a block the rate {rate:g}; use 0 or more, and less than 1")
         self.rate, self.axis, self.num_frames = rate, axis, num_frames
 
     def extra_repr(self) -> str:
@@ -169,9 +184,13 @@ class AIM:
     train_norm: bool
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
-        if place.index not in chosen(self.blocks, place.depth):
-            return view.block
-        return AIMBlock(view, self, place)
+        blocks = chosen(self.blocks, place.depth)
+        if self.temporal and not set(blocks).intersection(place.temporal_blocks):
+            raise UserError(
+                f"adapter.blocks={self.blocks!r} names none of the blocks where this trunk adapts time (of a Swin, the "
+                "unshifted ones); use all, or adapter.temporal=false"
+            )
+        return AIMBlock(view, self, place) if place.index in blocks else view.block
 
     def readout(self, dims: Sequence[int], num_frames: int) -> None:
         return None

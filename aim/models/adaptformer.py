@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aim.models.adapter import BlockView, Place
+from aim.models.adapter import BlockView, Place, at_least_one
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,9 @@ class AdaptMLPBlock(nn.Module):
     def __init__(self, view: BlockView, cfg: AdaptFormer) -> None:
         super().__init__()
         self.view, self.scale = view, cfg.scale
-        self.adapters = nn.ModuleDict({"mlp": Bottleneck(view.dim, round(view.dim * cfg.ratio))})
+        self.adapters = nn.ModuleDict(
+            {"mlp": Bottleneck(view.dim, at_least_one(round(view.dim * cfg.ratio), cfg.ratio))}
+        )
 
     def forward(self, x: Tensor, rope: Tensor | None = None, **unused: None) -> Tensor:
         view = self.view

@@ -37,6 +37,15 @@ class Backbone:
             right = self.name.replace("_clip_", "_clip_quickgelu_")
             raise UserError(f"backbone.name={self.name!r} has another activation than OpenAI's CLIP; use {right}")
 
+        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
+            raise UserError(
+                f"backbone.mean={list(self.mean)}, std={list(self.std)}; use three numbers each, std above 0"
+            )
+        if len(self.drop_path_axes) != 2:
+            raise UserError(f"backbone.drop_path_axes={list(self.drop_path_axes)}; use two: temporal and joint branch")
+        if self.tubelet < 1:
+            raise UserError(f"backbone.tubelet={self.tubelet}; use 1 or more frames")
+
     def check_weights(self) -> None:
         """Raise UserError if the trunk's weights are a file that doesn't exist; nothing is loaded or downloaded."""
         check_weights(self.weights)
@@ -74,7 +83,8 @@ class VideoClassifier(nn.Module):
 
     def preprocess(self, video: Tensor) -> Tensor:
         """uint8 "b t c h w" on any device -> normalised float "b c t h w"."""
-        video = rearrange(video, "b t c h w -> b c t h w")
+        if video.ndim == 5:
+            video = rearrange(video, "b t c h w -> b c t h w")
         self._check(video)
         return (video.float() / 255 - self.mean) / self.std
 
@@ -107,6 +117,8 @@ def build(
     Works under `torch.device("meta")` with random weights. Raises UserError for a trunk of an unknown family, missing
     or unfitting weights, and patterns that match nothing.
     """
+    if not 0 <= dropout < 1:
+        raise UserError(f"dropout={dropout:g}; use 0 or more, and less than 1")
     trunk = load_trunk(backbone.name, backbone.weights, size, backbone.options)
     if isinstance(trunk.module, SwinTransformer):
         inflate(trunk.module, backbone.tubelet)

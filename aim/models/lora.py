@@ -29,6 +29,8 @@ class LoRA:
     temporal: bool = False
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
+        if self.rank < 1:
+            raise UserError(f"adapter.rank={self.rank}; use 1 or more")
         found = matrices(view.block)
         chosen = set[str]()
         for pattern in self.layers:

@@ -142,7 +142,7 @@ def which(state: Mapping[str, Tensor]) -> str:
     for sign, model in signs.items():
         if any(sign in name for name in state):
             return model
-    raise UserError(f"no checkpoint of the public implementation: it has {', '.join(list(state)[:3])}, ...")
+    raise UserError(f"no checkpoint of the public implementation: it has {', '.join(list(state)[:3]) or 'no tensors'}")
 
 
 def renamed(name: str, names: Mapping[str, str], side: str) -> str:

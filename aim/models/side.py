@@ -17,7 +17,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from aim.errors import UserError
-from aim.models.adapter import BlockView, Place, Readout
+from aim.models.adapter import BlockView, Place, Readout, at_least_one
 from aim.models.attentive_probe import num_heads
 
 
@@ -36,7 +36,7 @@ class Side:
         return view.block
 
     def readout(self, dims: Sequence[int], num_frames: int) -> Readout:
-        if self.kernel % 2 == 0:
+        if self.kernel % 2 == 0 or self.kernel < 1:
             raise UserError(f"adapter.kernel={self.kernel} has no middle; use an odd number of frames, as 3")
         return SideNetwork(dims, self)
 
@@ -46,7 +46,7 @@ class SideNetwork(Readout):
 
     def __init__(self, dims: Sequence[int], cfg: Side) -> None:
         super().__init__()
-        self.dim = round(dims[-1] * cfg.ratio)
+        self.dim = at_least_one(round(dims[-1] * cfg.ratio), cfg.ratio)
         self.layers = nn.ModuleList(SideLayer(dim, self.dim, cfg) for dim in dims)
         self.norm = nn.LayerNorm(self.dim)
 

@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from aim.errors import UserError
-from aim.models.adapter import BlockView, Place
+from aim.models.adapter import BlockView, Place, at_least_one
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class STAdapter:
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         if not self.before or set(self.before) - {"attention", "mlp"}:
             raise UserError(f"adapter.before={list(self.before)}; use [attention], [mlp] or [attention, mlp]")
-        if len(self.kernel) != 3 or any(size % 2 == 0 for size in self.kernel):
+        if len(self.kernel) != 3 or any(size % 2 == 0 or size < 1 for size in self.kernel):
             raise UserError(f"adapter.kernel={list(self.kernel)}; use three odd sizes, as [3, 1, 1]")
         return STBlock(view, self)
 
@@ -66,7 +66,7 @@ class SpaceTime(nn.Module):
     def __init__(self, view: BlockView, ratio: float, kernel: Sequence[int]) -> None:
         super().__init__()
         self.num_frames, self.num_prefix_tokens = view.num_frames, view.num_prefix_tokens
-        width = round(view.dim * ratio)
+        width = at_least_one(round(view.dim * ratio), ratio)
         self.down = nn.Linear(view.dim, width)
         time, rows, columns = kernel
         padding = (time // 2, rows // 2, columns // 2)

@@ -89,10 +89,11 @@ class Swin(nn.Module):
             raise UserError(f"num_frames={num_frames} is not a multiple of tubelet={tubelet}; use {fits}")
         t = num_frames // tubelet
         blocks = [(stage.blocks, i) for stage in trunk.layers for i in range(len(stage.blocks))]
+        even = [index for index, (_, i) in enumerate(blocks) if i % 2 == 0]  # time only where windows are not shifted
         for index, (stage, i) in enumerate(blocks):
-            temporal = i % 2 == 0  # time only where windows are not shifted
-            view = SwinBlockView(stage[i], t, temporal=adapter.temporal and temporal)
-            stage[i] = adapter(view, Place(index, len(blocks), temporal, drop_path_axes))
+            place = Place(index, len(blocks), even, drop_path_axes)
+            view = SwinBlockView(stage[i], t, temporal=adapter.temporal and place.temporal)
+            stage[i] = adapter(view, place)
         readout = adapter.readout([info["num_chs"] for info in trunk.feature_info], t)
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
         self.trunk, self.num_frames = trunk, t

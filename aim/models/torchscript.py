@@ -39,7 +39,8 @@ class Reader(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Tensor:
         _, kind, key, _, size = pid
-        dtype = getattr(torch, kind.removesuffix("Storage").lower())
+        name = kind.removesuffix("Storage").lower()
+        dtype = getattr(torch, {"byte": "uint8", "char": "int8"}.get(name, name))
         data = bytearray(self.archive.read(f"{self.root}/data/{key}"))
         return torch.frombuffer(data, dtype=dtype, count=size) if size else torch.empty(0, dtype=dtype)
 

@@ -91,7 +91,7 @@ class ViT(nn.Module):
         for i, block in enumerate(trunk.blocks):
             if type(block) not in (Block, EvaBlock):
                 raise UserError(f"a block of the unknown family {type(block).__name__}; use a trunk of pre-norm blocks")
-            place = Place(i, depth, temporal=True, drop_path_axes=drop_path_axes)
+            place = Place(i, depth, range(depth), drop_path_axes)
             trunk.blocks[i] = adapter(ViTBlockView(block, dim, num_frames, trunk.num_prefix_tokens), place)
         readout = adapter.readout([dim] * depth, num_frames)
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})

@@ -1,5 +1,7 @@
 """The classifier's contract: what goes in, what comes out, what is trained and what is saved."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
@@ -87,6 +89,46 @@ def test_a_step_changes_exactly_the_trainable_set(trunk, name):
     torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=0.1).step()
     changed = {key for key, tensor in net.state_dict().items() if not torch.equal(tensor, before[key])}
     assert changed == set(net.trainable)
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "expected"),
+    [
+        ("aim", {"ratio": 0.0}, "adapter.ratio=0 leaves"),
+        ("aim", {"ratio": -1.0}, "adapter.ratio=-1 leaves"),
+        ("aim", {"drop_path": 1.0}, "rate 1; use 0 or more, and less than 1"),
+        ("aim", {"drop_path": -0.5}, "rate -"),
+        ("adaptformer", {"ratio": 0.001}, "adapter.ratio=0.001 leaves"),
+        ("st_adapter", {"ratio": 0.0}, "adapter.ratio=0 leaves"),
+        ("st_adapter", {"kernel": [-1, 1, 1]}, "three odd sizes"),
+        ("side", {"ratio": -0.5}, "adapter.ratio=-0.5 leaves"),
+        ("side", {"kernel": -1}, "adapter.kernel=-1"),
+        ("lora", {"rank": 0}, "adapter.rank=0"),
+        ("attentive_probe", {"depth": 0}, "adapter.depth=0"),
+    ],
+)
+def test_a_setting_that_makes_no_adapter_is_an_error(name, setting, expected):
+    with pytest.raises(UserError, match=expected):
+        model(adapter_config=adapter(name, **setting))
+
+
+@pytest.mark.parametrize(
+    "setting", [{"std": [0.0] * 3}, {"mean": [0.5]}, {"drop_path_axes": ["clip"]}, {"tubelet": 0}], ids=str
+)
+def test_a_setting_that_makes_no_trunk_is_an_error(setting):
+    with pytest.raises(UserError, match=f"backbone.*{next(iter(setting))}"):
+        replace(toy("clip_vit_b16"), **setting)
+
+
+def test_a_dropout_of_everything_is_an_error():
+    with pytest.raises(UserError, match="dropout=1"):
+        model(dropout=1.0)
+
+
+def test_blocks_without_time_are_not_chosen_in_silence():
+    with pytest.raises(UserError, match="names none of the blocks where this trunk adapts time"):
+        model("swin_t", adapter(blocks="every 2"))
+    model("swin_t", adapter(blocks="every 2", temporal=False))
 
 
 def test_divided_attention_needs_a_vit():

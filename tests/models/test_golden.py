@@ -32,8 +32,9 @@ AXES = {
 
 
 def folders() -> list[Path]:
+    """The shared one, and AIM_GOLDEN where that is another."""
     more = os.environ.get("AIM_GOLDEN")
-    return [shared_folder() / "golden", *([Path(more)] if more else [])]
+    return list(dict.fromkeys(path.resolve() for path in (shared_folder() / "golden", *([Path(more)] if more else []))))
 
 
 def recorded(path: Path) -> dict[str, Any]:
@@ -42,6 +43,12 @@ def recorded(path: Path) -> dict[str, Any]:
 
 
 FILES = [path for folder in folders() for path in sorted(folder.glob("*.safetensors")) if "model" in recorded(path)]
+
+
+def unique_stem(path: Path) -> str:
+    """The test's id: the stem, and for a shared file the folder before it where AIM_GOLDEN has one of that name."""
+    again = path.parent == folders()[0] and [other.stem for other in FILES].count(path.stem) > 1
+    return f"shared-{path.stem}" if again else path.stem
 
 
 def rebuilt(cfg: dict[str, Any]) -> VideoClassifier:
@@ -163,14 +170,14 @@ def test_the_recorded_files_are_there(shared: Path) -> None:
     assert folders()[0] in {path.parent for path in FILES}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=unique_stem)
 def test_outputs_and_gradients_are_the_public_ones(path: Path) -> None:
     ours, theirs = both(path)
     assert ours.keys() == theirs.keys()  # what learns is what the public script trains
     assert worst(ours, theirs) < TOLERANCE
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=unique_stem)
 def test_one_perturbed_weight_is_noticed(path: Path) -> None:
     ours, theirs = both(path, perturb=True)
     assert worst(ours, theirs) > TOLERANCE

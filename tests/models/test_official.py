@@ -73,6 +73,31 @@ def test_a_converted_checkpoint_with_its_settings_is_a_recogniser(tmp_path, conv
         predict.load(tmp_path / "bare.safetensors")
 
 
+def test_a_checkpoint_of_another_experiment_is_refused(tmp_path, convert, capsys):
+    torch.save({"state_dict": load(FILES[0])[0]}, tmp_path / "in.pth")
+    with pytest.raises(SystemExit):
+        convert(tmp_path / "in.pth", tmp_path / "ours.safetensors", "+experiment=k400_b16_32f")
+    assert "in.pth doesn't fit: the model needs" in capsys.readouterr().err
+    assert not (tmp_path / "ours.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "expected"),
+    [
+        ("headless.pth", "ours.safetensors", "headless.pth has no cls_head.fc_cls.bias"),
+        ("garbage.safetensors", "theirs.pth", "garbage.safetensors is not a safetensors file"),
+        ("headless.pth", "nowhere/ours.safetensors", "nowhere doesn't exist"),
+    ],
+)
+def test_what_cannot_be_converted_gets_one_line(tmp_path, convert, capsys, source, target, expected):
+    state = {name: tensor for name, tensor in load(FILES[0])[0].items() if not name.endswith("fc_cls.bias")}
+    torch.save({"state_dict": state}, tmp_path / "headless.pth")
+    (tmp_path / "garbage.safetensors").write_text("garbage")
+    with pytest.raises(SystemExit):
+        convert(tmp_path / source, tmp_path / target)
+    assert expected in capsys.readouterr().err
+
+
 def test_the_number_of_class_names_is_checked(tmp_path, convert, capsys):
     path = next(path for path in FILES if recorded(path)["model"] == "vit_clip")
     torch.save({"state_dict": load(path)[0]}, tmp_path / "in.pth")
@@ -87,7 +112,7 @@ def test_the_script_says_in_one_line_what_is_wrong(tmp_path, convert, capsys):
     with pytest.raises(SystemExit) as stopped:
         convert(tmp_path / "foreign.pth", tmp_path / "ours.safetensors")
     assert stopped.value.code == 2
-    expected = "no checkpoint of the public implementation: it has conv1.weight, ..."
+    expected = "no checkpoint of the public implementation: it has conv1.weight"
     assert capsys.readouterr().err.splitlines() == [expected]
     assert not (tmp_path / "ours.safetensors").exists()
 

@@ -3,6 +3,7 @@
 import argparse
 import pickle
 
+import numpy as np
 import open_clip
 import pytest
 import timm
@@ -11,9 +12,10 @@ import transformers
 from safetensors.torch import save_file
 from timm.models import _builder
 
+from aim.checkpoint import put_tensors
 from aim.errors import UserError
 from aim.models.classifier import build
-from aim.models.weights import fingerprint, load_trunk, read_tensors, stretch_time
+from aim.models.weights import PER_FRAME, fingerprint, load_trunk, read_tensors, stretch_time
 from tests.models.test_trunks import FAMILIES
 from tests.models.toys import FRAMES, SIZE, adapter, randomise, toy
 
@@ -229,6 +231,57 @@ def test_official_swin(tmp_path):
     assert_same(features(tmp_path / "swin.pth", name, options=options), theirs)
 
 
+def test_dinov3_without_biases_for_the_zeros_of_its_file(tmp_path, capfd):
+    name = "vit_small_patch16_dinov3.lvd1689m"
+    model = image_model(name, num_classes=0)
+    public = {key.replace("reg_token", "storage_tokens"): tensor for key, tensor in model.state_dict().items()}
+    public |= {f"blocks.{i}.attn.qkv.bias": torch.zeros(96) for i in range(OPTIONS["depth"])}
+    torch.save(public, tmp_path / "zeros.pth")
+    with torch.no_grad():
+        assert_same(features(tmp_path / "zeros.pth", name), model(images()))
+    assert capfd.readouterr().out == ""
+    public["blocks.1.attn.qkv.bias"][0] = 1
+    torch.save(public, tmp_path / "more.pth")
+    with pytest.raises(UserError, match=r"blocks\.1\.attn\.qkv\.bias isn't zero.*_qkvb"):
+        features(tmp_path / "more.pth", name)
+
+
+def test_the_decoder_of_mae_is_left_out(tmp_path):
+    name = "vit_base_patch16_224.mae"
+    model = image_model(name, num_classes=0)
+    decoder = {"mask_token": torch.zeros(1, 1, 16), "decoder_embed.weight": torch.zeros(16, 32)}
+    torch.save({"model": model.state_dict() | decoder}, tmp_path / "mae.pth")
+    with torch.no_grad():
+        assert_same(features(tmp_path / "mae.pth", name), model(images()))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_other_patches_or_windows_are_not_resampled(name, tmp_path):
+    cfg = toy(name)
+    other = {"window_size": 8} if name == "swin_t" else {"patch_size": 16}
+    trunk = timm.create_model(cfg.name, num_classes=0, **(cfg.options | other))
+    save_file(trunk.state_dict(), tmp_path / "other.safetensors")
+    expected = (
+        "windows of 8 patches, the model's have 4" if name == "swin_t" else r"patches of \(16, 16\) pixels.*\(8, 8\)"
+    )
+    with pytest.raises(UserError, match=expected):
+        load_trunk(cfg.name, str(tmp_path / "other.safetensors"), SIZE, cfg.options)
+
+
+@pytest.mark.filterwarnings(
+    "ignore:.torch.jit:FutureWarning", "ignore:.torch.jit:DeprecationWarning", "ignore::torch.jit.TracerWarning"
+)
+def test_an_archive_of_openai_is_not_for_another_activation(tmp_path):
+    torch.jit.trace_module(openai_clip(), {"encode_image": images()}, check_trace=False).save(tmp_path / "ViT-toy.pt")
+    with pytest.raises(UserError, match="QuickGELU"):
+        features(tmp_path / "ViT-toy.pt", "vit_base_patch16_clip_224.laion2b")
+
+
+def test_numbers_of_numpy_beside_the_tensors_are_read(tmp_path):
+    torch.save({"meta": {"best_score": np.float64(0.8)}, "state_dict": {"a": torch.ones(2)}}, tmp_path / "mmcv.pth")
+    assert torch.equal(read_tensors(tmp_path / "mmcv.pth")["a"], torch.ones(2))
+
+
 @pytest.mark.parametrize("name", ["clip_vit_b16", "dinov2_reg_vit_s14", "dinov3_vit_s16", "siglip2_vit_b16", "swin_t"])
 def test_another_input_size_is_resampled_as_timm_does(name, tmp_path):
     cfg, size = toy(name), 2 * SIZE
@@ -308,9 +361,15 @@ def test_an_unknown_trunk_names_the_nearest():
         load_trunk("vit_base_patch16_244", "random", SIZE, {})
 
 
-def test_a_trunk_of_an_unknown_family_is_an_error():
+def test_options_that_a_trunk_does_not_have_are_an_error():
+    with pytest.raises(UserError, match=r"backbone\.options={'colour': 3}.*colour"):
+        load_trunk("vit_base_patch16_224", "random", 224, {"colour": 3})
+
+
+@pytest.mark.parametrize("weights", ["random", "pretrained"])
+def test_a_trunk_of_an_unknown_family_is_an_error(weights):
     cfg = toy("clip_vit_b16")
-    wrong = cfg.__class__(**{**vars(cfg), "name": "convnext_atto", "options": {}})
+    wrong = cfg.__class__(**{**vars(cfg), "name": "convnext_atto", "options": {}, "weights": weights})
     with pytest.raises(UserError, match="unknown family ConvNeXt"):
         build(wrong, adapter(), num_classes=5, num_frames=FRAMES, size=SIZE, dropout=0.0)
 
@@ -357,18 +416,20 @@ def test_a_broken_safetensors_file_is_refused(tmp_path):
         load_trunk(CLIP, str(tmp_path / "bad.safetensors"), SIZE, OPTIONS)
 
 
-@pytest.mark.parametrize("name", ["clip_vit_b16", "swin_t"])
-def test_another_number_of_frames_loads_only_when_asked(name):
+@pytest.mark.parametrize(
+    ("name", "adapter_name"), [("clip_vit_b16", "aim"), ("swin_t", "aim"), ("clip_vit_b16", "attentive_probe")]
+)
+def test_another_number_of_frames_loads_only_when_asked(name, adapter_name):
     def model(frames):
-        return build(toy(name), adapter(), num_classes=5, num_frames=frames, size=SIZE, dropout=0.0)
+        return build(toy(name), adapter(adapter_name), num_classes=5, num_frames=frames, size=SIZE, dropout=0.0)
 
     short, long = model(4), model(8)
     randomise(short)
-    with pytest.raises(RuntimeError, match=r"temporal_(embedding|bias)"):
-        long.load_state_dict(short.state_dict())
+    with pytest.raises(UserError, match="stretch_time=true"):
+        put_tensors(long, short.state_dict(), "short.safetensors")
     tensors = stretch_time(short.state_dict(), long)
     long.load_state_dict(tensors)
-    key = next(key for key in tensors if "temporal_embedding" in key or "temporal_bias" in key)
+    key = next(key for key in tensors if key.endswith(PER_FRAME))
     before, after = short.state_dict()[key], tensors[key]
     torch.testing.assert_close(after[[0, -1]], before[[0, -1]])  # the ends stay
     assert before.amin() <= after.amin() <= after.amax() <= before.amax()
