@@ -108,7 +108,7 @@ def explain(error: BaseException) -> str:
         return f"no {group} {name!r}{nearest(name, choices)}; there are: {', '.join(choices)}"
     if match := re.search(r"Multiple values for ([^.]+)\.", text):
         return f"{match[1]} is given twice; write {match[1]}=NAME, without a plus, or name it once"
-    if match := re.search(r"Missing mandatory value: (\S+)", text):
+    if match := re.search(r"Missing mandatory value: .*full_key: (\S+)", text):
         return f"{match[1]} must be given: add {match[1]}=VALUE"
     if match := re.search(r"Environment variable '([^']+)' not found", text):
         return f"the environment variable {match[1]} is not set"
@@ -127,6 +127,7 @@ def _all_keys() -> list[str]:
         cfg = OmegaConf.load(path)
         in_group = folder and folder[0] != "experiment"
         keys |= {".".join((*folder, key)) if in_group else key for key, _ in leaves(OmegaConf.to_container(cfg))}
+    keys |= {folder.name for folder in CONFIGS.iterdir() if folder.is_dir()}
     return sorted(key for key in keys if not re.search(r"(^|\.)(defaults|_target_|hydra)", key))
 
 

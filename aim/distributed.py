@@ -22,6 +22,7 @@ from aim.errors import UserError
 from aim.tracking import seconds_since_start
 
 INTERRUPTED = 75  # exit code: EX_TEMPFAIL of sysexits.h, try again later
+NOTHING_LOST = "stopped by a signal outside of training, nothing was lost"
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # what batch systems send before they kill
 
 
@@ -113,8 +114,9 @@ def launch(module: str, overrides: Sequence[str], ranks: int) -> int:
     """Run `python -m module overrides` as `ranks` processes on this machine; return the exit code.
 
     SIGTERM and SIGUSR1 are passed on; Ctrl-C reaches the ranks by itself. When one rank fails, the others are killed:
-    they would wait for it for ever.
+    they would wait for it for ever. A rank that a signal ends before it can answer has lost nothing: INTERRUPTED.
     """
+    asked = Stop()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -125,11 +127,11 @@ def launch(module: str, overrides: Sequence[str], ranks: int) -> int:
     children: list[subprocess.Popen[bytes]] = []
 
     def forward(number: int, _: FrameType | None) -> None:
-        for child in children:
+        asked.asked = True
+        for child in children if number != signal.SIGINT else ():
             child.send_signal(number)
 
-    previous = {number: signal.signal(number, forward) for number in SIGNALS}
-    previous[signal.SIGINT] = signal.signal(signal.SIGINT, lambda number, frame: None)
+    previous = {number: signal.signal(number, forward) for number in (*SIGNALS, signal.SIGINT)}
     try:
         for rank in range(ranks):
             own = {"RANK": rank, "LOCAL_RANK": rank, **common}
@@ -140,7 +142,12 @@ def launch(module: str, overrides: Sequence[str], ranks: int) -> int:
                 time.sleep(1.0)  # the others may be about to fail with a clearer message
                 break
             time.sleep(0.1)
-        return next((code for child in children if (code := child.poll())), 0)
+        codes = [child.poll() for child in children]
+        failed = [code for code in codes if code]
+        if asked and failed and all(-code in previous for code in failed):
+            print(f"aim: {NOTHING_LOST}; the same command continues", file=sys.stderr)
+            return INTERRUPTED
+        return INTERRUPTED if asked and INTERRUPTED in failed else next(iter(failed), 0)
     finally:
         for child in children:
             child.kill()
@@ -184,12 +191,17 @@ class Stop:
 
 
 @contextmanager
-def stop_signals() -> Iterator[Stop]:
-    """Turn SIGTERM, SIGUSR1 and the first Ctrl-C inside the block into a wish that the loop can read."""
+def stop_signals(*, at_once: bool = False) -> Iterator[Stop]:
+    """Turn SIGTERM, SIGUSR1 and the first Ctrl-C inside the block into a wish that the loop can read.
+
+    With `at_once` the first of them raises Interrupted instead, for where there is nothing to save.
+    """
     stop = Stop()
 
     def ask(number: int, _: FrameType | None) -> None:
-        stop.asked = True
+        again, stop.asked = stop.asked, True
+        if at_once and not again:
+            raise Interrupted(NOTHING_LOST)
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)  # the second one means it
 
@@ -202,6 +214,18 @@ def stop_signals() -> Iterator[Stop]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Leave the program with exit code INTERRUPTED and one line when a signal stops what is inside."""
+    try:
+        with stop_signals(at_once=True):
+            yield
+    except Interrupted as error:
+        if rank() == 0:
+            print(f"aim: {error}; the same command continues", file=sys.stderr)
+        sys.exit(INTERRUPTED)
 
 
 def sum_(tensors: Sequence[Tensor]) -> None:

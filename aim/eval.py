@@ -53,17 +53,17 @@ def evaluate(
 ) -> Evaluation:
     """Score every video of the loader exactly once at any number of ranks; views are averaged as probabilities.
 
-    Raises Interrupted when `stop` becomes true.
+    Raises Interrupted, on all ranks, when `stop` becomes true on one.
     """
     was_training = model.training
     model.eval()
     k = model.head.out_features
     parts = [(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0, k))]
-    num_missing = 0
+    num_missing, stopped = 0, False
     with Display(title, loader.steps_per_epoch, visible=distributed.rank() == 0) as display:
         for step, batch in enumerate(loader.epoch(0)):
-            if stop:
-                raise Interrupted(f"stopped by a signal during the {title}, which will be done again")
+            if stopped := bool(stop):
+                break
             b = len(batch.video)
             video = rearrange(batch.video.to(device), "b v t c h w -> (b v) t c h w")
             with autocast(device, precision):
@@ -75,7 +75,9 @@ def evaluate(
             display.update(step + 1, f"{b * (step + 1)} videos")
     model.train(was_training)
     mine = [torch.cat(column) for column in zip(*parts, strict=True)]
-    ranks = distributed.gather((*(column.numpy() for column in mine), num_missing))
+    ranks = distributed.gather((*(column.numpy() for column in mine), num_missing, stopped))
+    if any(rank[4] for rank in ranks):  # all together: a rank that left alone would tear the others' connections
+        raise Interrupted(f"stopped by a signal during the {title}, which will be done again")
     index, label, probability = (torch.from_numpy(np.concatenate([rank[i] for rank in ranks])) for i in range(3))
     order = index.argsort()
     assert len(index) == len(set(index.tolist())), "a video was counted twice"
@@ -92,7 +94,7 @@ def main(cfg: DictConfig) -> None:
     if run.checkpoint is None:
         raise UserError("checkpoint must be given: add checkpoint=FILE, the best.safetensors of a training run")
     run_dir = run.directory("eval")
-    with ExitStack() as stack:
+    with distributed.interruptible(), ExitStack() as stack:
         saved = checkpoint.read_weights(run.checkpoint)
         lists = run.load_lists()
         check_classes(saved, lists)
@@ -109,8 +111,8 @@ def main(cfg: DictConfig) -> None:
         if run.stretch_time:
             saved = replace(saved, tensors=stretch_time(saved.tensors, model))
         checkpoint.load_weights(model, saved)
-        with closing(run.test_loader(lists, world)) as loader:
-            test = evaluate(model, loader, device=world.device, precision=run.precision)
+        with closing(run.test_loader(lists, world)) as loader, distributed.stop_signals() as stop:
+            test = evaluate(model, loader, device=world.device, precision=run.precision, stop=stop)
         if world.is_main:
             save_predictions(run_dir / "predictions.npz", test, lists)
             tested = {"num_missing": test.num_missing, "checkpoint": run.checkpoint}

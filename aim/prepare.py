@@ -12,8 +12,7 @@ Exit codes: 0 done, 2 something to mend, 75 interrupted.
 
 import json
 import os
-import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
@@ -25,10 +24,11 @@ from rich.table import Table
 
 from aim import checkpoint, config, distributed
 from aim.data.dataset import Data
+from aim.data.formats import NAMES, Auto, Format
 from aim.data.lists import Lists, Video, data_hash, format_line
 from aim.data.pool import Pool
 from aim.data.transcode import Transcode, Work, part_of
-from aim.distributed import INTERRUPTED, Interrupted
+from aim.distributed import Interrupted
 from aim.errors import UserError
 from aim.tracking import Display
 
@@ -41,7 +41,7 @@ class Settings:
     """The keys of configs/prepare.yaml that are its own, and the data set."""
 
     data: Data
-    format: Callable[[Path], Lists]
+    format: Format
     out: str | None
     verify: bool
     processes: int | None
@@ -183,7 +183,7 @@ def work_through(
 def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Write the list files and the report; return what `prepare.json` holds.
 
-    A list file of other content that was there before is kept as NAME.bak.
+    A file of other content that was there before is kept as NAME.bak.
     """
     listed = {video.path for split in SPLITS for video in getattr(report.listed, split)}
     earlier = {path: why for path, why in last_report(folder).get("shorter", {}).items() if path in listed}
@@ -191,7 +191,7 @@ def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str
         put(folder / f"{split}.txt", [format_line(video) for video in getattr(report.kept, split)])
     put(folder / "classes.txt", report.kept.classes)
     bad = dict.fromkeys(report.missing, "missing") | report.unreadable
-    put(folder / "bad_videos.txt", [f"{path}\t{why}" for path, why in sorted(bad.items())], keep_old=False)
+    put(folder / "bad_videos.txt", [f"{path}\t{why}" for path, why in sorted(bad.items())])
     summary = {
         **report.counts(),
         "num_classes": len(report.kept.classes),
@@ -214,13 +214,13 @@ def last_report(folder: Path) -> dict[str, Any]:
     return found
 
 
-def put(path: Path, lines: Iterable[str], *, keep_old: bool = True) -> None:
-    """Write a text file atomically, unless it already says so."""
+def put(path: Path, lines: Iterable[str]) -> None:
+    """Write a text file atomically, unless it already says so; another one's content moves to NAME.bak."""
     text = "".join(f"{line}\n" for line in lines)
     if path.exists():
         if path.read_bytes() == text.encode():
             return
-        if keep_old:
+        if path.stat().st_size:
             path.replace(path.with_name(f"{path.name}.bak"))
     checkpoint.write_atomically(path, lambda file: checkpoint.write_text(file, text))
 
@@ -253,29 +253,30 @@ def main(cfg: DictConfig) -> None:
     settings = config.build(parts, Settings)
     root, out = settings.data.folder, None if settings.out is None else Path(settings.out).expanduser()
     check_folders(root, out, settings)
-    listed = settings.format(root)
+    form = settings.format.of(root) if isinstance(settings.format, Auto) else settings.format
+    listed = form(root)
     if settings.data.num_classes not in (None, len(listed.classes)):
         raise UserError(
             f"{root} has {len(listed.classes)} classes, data.num_classes={settings.data.num_classes}; "
             "for another choice of classes, use data=folder"
         )
     folder = out or root
-    try:
-        with checkpoint.locked(folder):
-            report = prepare(
-                root,
-                listed,
-                out=out,
-                verify=settings.verify,
-                transcode=settings.transcode,
-                processes=settings.processes,
-                timeout=settings.timeout,
-            )
-            made = {"root": str(root), "transcode": None if out is None else asdict(settings.transcode)}
-            show(report, write(folder, report, made), folder)
-    except Interrupted as error:
-        print(f"aim: {error}; the same command continues", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+    with distributed.interruptible(), checkpoint.locked(folder):
+        report = prepare(
+            root,
+            listed,
+            out=out,
+            verify=settings.verify,
+            transcode=settings.transcode,
+            processes=settings.processes,
+            timeout=settings.timeout,
+        )
+        made = {
+            "root": str(root),
+            "format": NAMES.get(type(form)),
+            "transcode": None if out is None else asdict(settings.transcode),
+        }
+        show(report, write(folder, report, made), folder)
 
 
 def check_folders(root: Path, out: Path | None, settings: Settings) -> None:

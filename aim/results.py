@@ -65,11 +65,12 @@ def show(found: Mapping[str, Any], run_dir: Path) -> None:
         "mean per class": f"{found['mean_class']:.2f} %",
         "tuned parameters": f"{found['params_tuned'] / 1e6:.2f} of {found['params_total'] / 1e6:.2f} M",
         "time": f"{clock(found['seconds'])} on {found['world_size']} x {found['device']}",
-        "written to": str(run_dir),
     }
     for key, value in rows.items():
         table.add_row(key, value)
-    Console(soft_wrap=True, highlight=False).print(table)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    console.print(f"written to {run_dir}", markup=False)
 
 
 def versions() -> dict[str, str]:

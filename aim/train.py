@@ -29,7 +29,7 @@ from torch import Tensor
 from aim import checkpoint, config, distributed, results
 from aim.data.lists import data_hash
 from aim.data.loader import Batch, Loader
-from aim.distributed import INTERRUPTED, Interrupted, World
+from aim.distributed import Interrupted, World
 from aim.errors import UserError
 from aim.eval import evaluate
 from aim.mixing import mix
@@ -45,7 +45,7 @@ def main(cfg: DictConfig) -> None:
     settings = config.resolve(cfg)
     run = config.build(settings, Run)
     run_dir = run.directory()
-    with ExitStack() as stack:
+    with distributed.interruptible(), ExitStack() as stack:
         if not distributed.is_launched():
             ranks = distributed.num_ranks(run.device, run.gpus)
             if was_finished(run_dir, settings):
@@ -56,12 +56,7 @@ def main(cfg: DictConfig) -> None:
             if ranks > 1 and not distributed.is_rank():
                 sys.exit(distributed.launch("aim.train", config.task_overrides(), ranks))
         world = stack.enter_context(distributed.start(run.device, run.data.workers))
-        try:
-            train_and_test(run, settings, run_dir, world)
-        except Interrupted as error:
-            if world.is_main:
-                print(f"aim: {error}; the same command continues", file=sys.stderr)
-            sys.exit(INTERRUPTED)
+        train_and_test(run, settings, run_dir, world)
 
 
 def was_finished(run_dir: Path, settings: Mapping[str, Any]) -> bool:
@@ -135,20 +130,24 @@ def train_and_test(run: Run, settings: Mapping[str, Any], run_dir: Path, world: 
         log: Log = stack.enter_context(run.tracker.open(run_dir, run.name, settings)) if world.is_main else silent
         train_loader = stack.enter_context(closing(run.train_loader(lists, world)))
         val_loader = stack.enter_context(closing(run.val_loader(lists, world)))
-        state = train(
-            model,
-            train_loader,
-            val_loader,
-            training=run.train,
-            optim=run.optim,
-            precision=run.precision,
-            seed=run.seed,
-            run_dir=run_dir,
-            world=world,
-            save_best=lambda: checkpoint.save_weights(run_dir / "best.safetensors", model, settings, lists.classes),
-            identity={"data": data_hash([*lists.train, *lists.val], lists.classes), "trunk": model.fingerprint},
-            log=log,
-        )
+        try:
+            state = train(
+                model,
+                train_loader,
+                val_loader,
+                training=run.train,
+                optim=run.optim,
+                precision=run.precision,
+                seed=run.seed,
+                run_dir=run_dir,
+                world=world,
+                save_best=lambda: checkpoint.save_weights(run_dir / "best.safetensors", model, settings, lists.classes),
+                identity={"data": data_hash([*lists.train, *lists.val], lists.classes), "trunk": model.fingerprint},
+                log=log,
+            )
+        except UserError:
+            write_bad_videos(run_dir, train_loader.bad)  # among them what stopped the run
+            raise
     tested: dict[str, Any] = {"weights": "last"}
     if run.test == "best":
         checkpoint.load_weights(model, checkpoint.read_weights(run_dir / "best.safetensors"))
@@ -220,6 +219,11 @@ def train(
             if world.is_main:
                 checkpoint.save_last(run_dir / "last.pt", snapshot(state, model, optimizer, identity))
 
+        def name_bad_videos() -> None:
+            ranks = distributed.gather(loader.bad)
+            if world.is_main:
+                write_bad_videos(run_dir, {path: reason for bad in ranks for path, reason in bad.items()})
+
         def settle() -> None:
             """Read the newest step's sums."""
             nonlocal unread, stopping
@@ -245,7 +249,7 @@ def train(
                     report.validated(state.step, epoch, val.counts.top1, state.best_epoch)
                 if world.is_main and (state.best_epoch == epoch or not training.eval_every):
                     save_best()
-                write_bad_videos(run_dir, loader)
+                name_bad_videos()
                 state.validated = epoch
                 save()
                 report.resume_clock(loader.waited)
@@ -268,6 +272,7 @@ def train(
                     settle()
                     save()
                 if stopping:
+                    name_bad_videos()
                     raise Interrupted(f"stopped by a signal; saved at step {state.step} of {total} in {run_dir}")
     return state
 
@@ -333,12 +338,15 @@ def restore(path: Path, model: VideoClassifier, optimizer: torch.optim.Optimizer
     return State(**{f.name: saved[f.name] for f in fields(State)})
 
 
-def write_bad_videos(run_dir: Path, loader: Loader) -> None:
-    """Name what could not be read so far, on any rank, in `bad_videos.txt`."""
-    bad = {path: reason for rank in distributed.gather(loader.bad) for path, reason in rank.items()}
-    if bad and distributed.rank() == 0:
-        text = "".join(f"{path}\t{' '.join(reason.split())}\n" for path, reason in sorted(bad.items()))
-        checkpoint.write_atomically(run_dir / "bad_videos.txt", lambda file: checkpoint.write_text(file, text))
+def write_bad_videos(run_dir: Path, bad: Mapping[str, str]) -> None:
+    """Name in `bad_videos.txt` what could not be read and why, beside what stands there already."""
+    file = run_dir / "bad_videos.txt"
+    if bad:
+        before = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        now = {path: " ".join(reason.split()) for path, reason in bad.items()}
+        lines = dict(line.split("\t", 1) for line in before) | now
+        text = "".join(f"{path}\t{reason}\n" for path, reason in sorted(lines.items()))
+        checkpoint.write_atomically(file, lambda file: checkpoint.write_text(file, text))
 
 
 def due(every: int, epoch: int, epochs: int) -> bool:

@@ -50,7 +50,8 @@ def from_public(source: Path, target: Path, classes: list[str] | None, overrides
         "classes": json.dumps(classes),
         "trunk": json.dumps({"name": model, "sha256": "random"}),
     }
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, target, metadata)
+    tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    checkpoint.write_atomically(target, lambda file: save_file(tensors, file, metadata))
 
 
 def to_public(source: Path, target: Path, size: int) -> None:
@@ -59,7 +60,8 @@ def to_public(source: Path, target: Path, size: int) -> None:
     model = saved.trunk["name"]
     if model not in NAMES:
         raise UserError(f"{source} holds the trunk {model}, which no public model has; use a file of this script")
-    torch.save({"state_dict": to_official(model, saved.tensors, size)}, target)
+    state = to_official(model, saved.tensors, size)
+    checkpoint.write_atomically(target, lambda file: torch.save({"state_dict": state}, file))
 
 
 def main() -> None:
@@ -78,15 +80,16 @@ def main() -> None:
                 raise UserError(f"{path} doesn't exist")
         if not arguments.target.parent.is_dir():
             raise UserError(f"the folder {arguments.target.parent} doesn't exist")
+        if (arguments.source.suffix == ".safetensors") == (arguments.target.suffix == ".safetensors"):
+            raise UserError("one of the two files must end in .safetensors, the other in .pth")
         if arguments.target.suffix == ".safetensors":
             classes = arguments.classes.read_text("utf-8").splitlines() if arguments.classes else None
             from_public(arguments.source, arguments.target, classes, arguments.overrides)
-        elif arguments.source.suffix == ".safetensors":
-            to_public(arguments.source, arguments.target, arguments.size)
         else:
-            raise UserError("one of the two files must end in .safetensors, the other in .pth")
+            to_public(arguments.source, arguments.target, arguments.size)
     except (UserError, HydraException) as error:
-        print(error if isinstance(error, UserError) else config.explain(error), file=sys.stderr)
+        text = error if isinstance(error, UserError) else config.explain(error)
+        print(f"aim: error: {text}", file=sys.stderr)
         sys.exit(2)
 
 

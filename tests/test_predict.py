@@ -56,6 +56,21 @@ def test_predictions_hold_every_video_once_and_are_the_result(trained: Path, tmp
     assert found["top1"] == pytest.approx(top1, abs=1e-3)
 
 
+def test_a_test_that_skips_says_how_much_it_covers(
+    trained: Path, tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(toy_cache, tmp_path / "cache")
+    monkeypatch.setenv("AIM_CACHE", str(tmp_path / "cache"))
+    for video in videos(tmp_path / "cache"):
+        if video.match("val/grow/00000.mp4"):
+            video.write_bytes(bytes(video.stat().st_size))  # another size would be mended
+    more = ["data.workers=1", "data.max_bad=0.2"]
+    with pytest.raises(UserError, match=r"data\.eval_on_error=skip"):
+        evaluate(trained, tmp_path / "raise", *more)
+    found = evaluate(trained, tmp_path / "skip", *more, "data.eval_on_error=skip")
+    assert (found["num_videos"], found["num_missing"]) == (15, 1)
+
+
 def test_views_are_averaged_as_probabilities(trained: Path, tmp_path: Path, toy_cache: Path) -> None:
     evaluate(trained, tmp_path, "views.temporal=2", "views.spatial=3", "views.resize=40")
     with np.load(tmp_path / "predictions.npz") as file:

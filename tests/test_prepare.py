@@ -214,6 +214,28 @@ def test_the_shell_gets_one_line_and_exit_code_2(
     assert len(err.splitlines()) == 1
 
 
+def test_lists_made_of_folders_are_made_anew(video: Path, tmp_path: Path) -> None:
+    for name in ("a/1.mkv", "a/2.mkv", "b/1.mkv", "b/2.mkv"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(video, tmp_path / name)
+    (tmp_path / "b/2.mkv").write_bytes(b"not a video")
+    run(tmp_path, "verify=true")
+    assert summary(tmp_path)["train"]["kept"] + summary(tmp_path)["val"]["kept"] == 3
+    shutil.copy(video, tmp_path / "b/2.mkv")
+    shutil.copy(video, tmp_path / "b/3.mkv")
+    bad = (tmp_path / "bad_videos.txt").read_text()
+    assert bad.startswith("b/2.mkv\t")
+    run(tmp_path)
+    assert summary(tmp_path)["train"]["kept"] + summary(tmp_path)["val"]["kept"] == 5
+    assert (tmp_path / "bad_videos.txt.bak").read_text() == bad
+    out = tmp_path.with_name("out")
+    run(tmp_path, f"out={out}")
+    split = FILES(out)
+    run(out)
+    assert FILES(out) == split  # what was transcoded keeps its lists
+    assert summary(out)["settings"]["format"] == "ready"
+
+
 @pytest.mark.parametrize("path", sorted((config.CONFIGS / "format").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_format_builds_and_every_data_set_has_its_settings(path: Path) -> None:
     for data in ("k400", "k700", "ssv2", "diving48", "folder"):

@@ -1,5 +1,7 @@
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from safetensors.torch import load_file
 
 from aim import checkpoint, config, distributed, train
 from aim.errors import UserError
+from aim.run import Run
 from tests.conftest import ROOT
 from tests.toy import TOY, exits, journal, run
 
@@ -40,6 +43,28 @@ def test_a_run_leaves_what_the_design_says(unbroken: Path) -> None:
     assert found["views"] == "4x1x1"
     assert found["num_videos"] == 16
     assert found["trunk"].keys() == {"name", "sha256"}
+
+
+def test_bad_training_videos_are_named_beside_the_result(
+    tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config.build(config.compose(TOY), Run).load_lists()
+    shutil.copytree(toy_cache, tmp_path / "cache")
+    monkeypatch.setenv("AIM_CACHE", str(tmp_path / "cache"))
+    for video in (tmp_path / "cache").rglob("train/grow/00000.mp4"):
+        video.write_bytes(bytes(video.stat().st_size))  # another size would be mended
+    with pytest.raises(UserError, match=r"grow/00000\.mp4.*data\.on_error=skip"):
+        run(tmp_path / "raise", "data.on_error=raise")
+    named = (tmp_path / "raise" / "bad_videos.txt").read_text()
+    assert re.match(r"moving_shapes_\w+/train/grow/00000\.mp4\t\[Errno", named)
+    with pytest.raises(UserError, match=r"1 of \d+ videos could not be read.* a larger data\.max_bad allows more"):
+        run(tmp_path / "few", "data.on_error=skip", "data.max_bad=0.01")
+    found = run(tmp_path / "skip", "data.on_error=skip", "data.max_bad=0.1")
+    assert found["num_missing"] == 0
+    assert (tmp_path / "few" / "bad_videos.txt").read_text() == named
+    assert (tmp_path / "skip" / "bad_videos.txt").read_text() == named
+    modes = {path.stat().st_mode for path in (tmp_path / "skip").glob("[a-z]*.*")}
+    assert len(modes) == 1  # safetensors would make its file private
 
 
 def test_only_what_is_trainable_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -303,6 +303,11 @@ class Folders(ClassFolders):
     def recognises(self, root: Path) -> bool:
         return any(path.is_dir() and not path.name.startswith(".") for path in root.iterdir())
 
+    def __call__(self, root: Path) -> Lists:
+        """Raises UserError where there are no classes, or a class has no training video."""
+        require_folder(root)
+        return self.scan(root)
+
 
 @dataclass(frozen=True)
 class Ready(ListFiles):
@@ -312,9 +317,24 @@ class Ready(ListFiles):
         return all((root / name).is_file() for name in (self.train, self.val, self.classes))
 
 
+NAMES: dict[type, str] = {
+    Kinetics: "kinetics",
+    SomethingSomething: "ssv2",
+    Diving48: "diving48",
+    UCF101: "ucf101",
+    HMDB51: "hmdb51",
+    MMAction2: "mmaction2",
+    Folders: "folders",
+    Ready: "ready",
+}  # the files of configs/format
+
+
 @dataclass(frozen=True)
 class Auto:
-    """Whichever of the formats the root holds; annotations go before our own list files, these before folders."""
+    """Whichever of the formats the root holds; annotations go before list files of ours, these before folders.
+
+    Lists that `aim.prepare` has made of the folders are made anew, as there may be other videos by now.
+    """
 
     split: int  # of UCF-101 and HMDB-51
     val_share: float  # of class folders
@@ -329,19 +349,32 @@ class Auto:
             Kinetics(), SomethingSomething(), Diving48(), UCF101(self.split), HMDB51(self.split), MMAction2(),
         ]  # fmt: skip
         other: list[Format] = [Ready("train.txt", "val.txt", "classes.txt"), Folders(self.val_share)]
+        if _made_of_folders(root):
+            del other[0]
         found = [form for form in published if form.recognises(root)]
         return found or [form for form in other if form.recognises(root)][:1]
 
     def __call__(self, root: Path) -> Lists:
-        """Raises UserError where the root holds no known format, or several."""
+        """See `of`."""
+        return self.of(root)(root)
+
+    def of(self, root: Path) -> Format:
+        """The root's format. Raises UserError where it holds no known one, or several."""
         found = self.found(root)
         if len(found) != 1:
-            names = ", ".join(type(form).__name__ for form in found)
+            names = ", ".join(NAMES[type(form)] for form in found)
             raise UserError(
                 f"data.root={root} holds {f'several formats ({names})' if found else 'no annotations that are known'}; "
                 f"say which with format=NAME; {README}"
             )
-        return found[0](root)
+        return found[0]
+
+
+def _made_of_folders(root: Path) -> bool:
+    """Whether the root's list files are what `aim.prepare` made of its folders."""
+    report = root / "prepare.json"
+    settings = read_json(report).get("settings", {}) if report.is_file() else {}
+    return settings.get("format") == "folders" and settings.get("transcode") is None
 
 
 def _check_split(split: int) -> None:

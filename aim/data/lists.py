@@ -164,6 +164,10 @@ class ClassFolders:
         ready = ListFiles("train.txt", "val.txt", "classes.txt")
         if all((root / name).is_file() for name in (ready.train, ready.val, ready.classes)):
             return ready(root)
+        return self.scan(root)
+
+    def scan(self, root: Path) -> Lists:
+        """The lists by the folders alone."""
         if (root / "train").is_dir() and (root / "val").is_dir():
             train, val = find_by_class(root, "train"), find_by_class(root, "val")
         else:

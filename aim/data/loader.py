@@ -100,7 +100,7 @@ class Loader:
     ) -> None:
         self.dataset, self.batch_size, self.rank, self.world_size = dataset, batch_size, rank, world_size
         self.seed, self.shuffle, self.timeout, self.on_error, self.max_bad = seed, shuffle, timeout, on_error, max_bad
-        self.bad: dict[str, str] = {}  # path -> why it could not be read
+        self.bad: dict[str, str] = {}  # path as listed -> why it could not be read
         self.waited = 0.0  # seconds that the consumer has waited for batches
         self.seen = 0
         self._lost = set[int]()  # videos on the bad list; they aren't tried again
@@ -167,11 +167,11 @@ class Loader:
 
     def _blame(self, index: int, reason: str) -> None:
         """Put a video on the bad list, or raise UserError if that is not wanted or the list is too long."""
+        self.bad[self.dataset.videos[index].path] = reason.removeprefix(f"{self.dataset.path(index)}: ")
         if self.on_error == "raise":
             raise UserError(f"{reason}; mend or remove it, or go on without such videos: data.on_error=skip, "
                             "or data.eval_on_error=skip in a test")  # fmt: skip
         log.warning("skipped, it could not be read: %s", reason)
-        self.bad[str(self.dataset.path(index))] = reason
         self._lost.add(index)
         lost, seen = len(self._lost), min(self.seen + 1, len(self.dataset))
         enough = max(seen, min(SEEN_BEFORE_JUDGING, len(self.dataset)))
@@ -180,7 +180,7 @@ class Loader:
             raise UserError(
                 f"{lost} of {seen} videos could not be read, more than data.max_bad={self.max_bad}; the newest: "
                 f"{reason}; is the data set complete, and does reader=pyav read it? python -m aim.prepare with "
-                "verify=true checks it all"
+                "verify=true checks it all; a larger data.max_bad allows more"
             )
 
     # ------------------------------------------------------------------------------------------------ with workers
@@ -206,7 +206,8 @@ class Loader:
     def _start_pool(self) -> Pool[Row]:
         shape = (self.batch_size, *self.dataset.shape)
         try:
-            self._blocks = [torch.empty(shape, dtype=torch.uint8) for _ in range(BLOCKS)]
+            with torch.inference_mode(False):  # a test's is of its own thread; the feeder writes into these, too
+                self._blocks = [torch.empty(shape, dtype=torch.uint8) for _ in range(BLOCKS)]
             for block in self._blocks:
                 block.share_memory_()  # type: ignore[no-untyped-call]
         except RuntimeError as error:

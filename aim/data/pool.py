@@ -16,7 +16,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from multiprocessing import util
+from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerContext, SpawnContext
 from types import ModuleType
@@ -30,6 +30,7 @@ from aim.errors import UserError
 J = TypeVar("J")
 Work = Callable[[Any], Any]  # picklable; done in the process with each task
 
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # Imported once, by the server that the processes are forked from.
 PRELOAD = ["aim.data.loader", "aim.data.transcode"]
 
@@ -129,8 +130,10 @@ class _Worker(Generic[J]):
         try:
             with _bare_main():
                 self.process.start()
-        except (pickle.PicklingError, AttributeError, TypeError) as error:
-            self.process = None
+        except BaseException as error:
+            self.process = None  # it can't be killed either
+            if not isinstance(error, pickle.PicklingError | AttributeError | TypeError):
+                raise
             raise UserError(f"{self.work} can't be sent to a worker ({error}); define it in a module") from error
         finally:
             theirs.close()
@@ -198,6 +201,15 @@ def _context() -> ForkServerContext | SpawnContext:
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, *PRELOAD])
+    # A signal to the whole job must not hit the server before it ignores signals, after seconds of imports. The tracker
+    # goes first, as its start lets signals in again.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    try:
+        with _bare_main():
+            forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     return context
 
 
@@ -214,7 +226,7 @@ def _bare_main() -> Iterator[None]:
 
 def _run(pipe: Connection, work: Work) -> None:
     """Do tasks until the parent ends."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+    for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)  # sent to the whole job; the parent decides when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
     torch.set_num_threads(1)

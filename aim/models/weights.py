@@ -7,6 +7,7 @@ DINO, DINOv2, DINOv3, Swin's or any other that timm itself can read; released AI
 import argparse
 import contextlib
 import hashlib
+import logging
 import math
 import pickle
 import re
@@ -99,6 +100,7 @@ def of_known_family(name: str, options: Mapping[str, Any]) -> Any:
 
 def from_hub(name: str, options: Mapping[str, Any]) -> Any:
     """timm's own download. Its head is removed only afterwards: asked for none, timm would load without strictness."""
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for every try; the last error is told below
     try:
         module: Any = timm.create_model(name, pretrained=True, drop_path_rate=0.0, **options)
     except Exception as error:  # whatever the network, the hub or the disk raise; the cause stays attached

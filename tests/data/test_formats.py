@@ -164,7 +164,7 @@ def test_auto_takes_annotations_before_our_lists_before_folders(tmp_path: Path) 
     kinetics(tmp_path)
     assert AUTO(tmp_path).classes == ["air, drumming", "zumba"]
     write(tmp_path / "classInd.txt", "1 a\n")
-    with pytest.raises(UserError, match=r"several formats \(Kinetics, UCF101\); say which with format=NAME"):
+    with pytest.raises(UserError, match=r"several formats \(kinetics, ucf101\); say which with format=NAME"):
         AUTO(tmp_path)
 
 

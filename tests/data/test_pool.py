@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import forkserver
+from pathlib import Path
 from typing import Any
 
 from aim.data.pool import Outcome, Pool
@@ -65,6 +67,17 @@ def test_one_process_does_and_survives_everything() -> None:
         assert (died.kind, "signal 9" in died.text) == ("died", True)
         assert outcome(one, 5).value == 10
         assert one.pids != pid
+
+
+def test_a_signal_to_all_processes_leaves_the_server_to_its_imports() -> None:
+    """Ctrl-C reaches the server that forks ours, too, which would end with a traceback in the middle of its imports."""
+    forkserver._forkserver._stop()  # type: ignore[attr-defined]
+    with pool() as one:
+        status = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/status").read_text()  # type: ignore[attr-defined]
+        blocked = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigBlk")), 16)
+        assert all(blocked >> (number - 1) & 1 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))
+        assert outcome(one, 1).value == 2
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
 def test_what_is_abandoned_is_never_answered() -> None:

@@ -112,7 +112,7 @@ def test_the_script_says_in_one_line_what_is_wrong(tmp_path, convert, capsys):
     with pytest.raises(SystemExit) as stopped:
         convert(tmp_path / "foreign.pth", tmp_path / "ours.safetensors")
     assert stopped.value.code == 2
-    expected = "no checkpoint of the public implementation: it has conv1.weight"
+    expected = "aim: error: no checkpoint of the public implementation: it has conv1.weight"
     assert capsys.readouterr().err.splitlines() == [expected]
     assert not (tmp_path / "ours.safetensors").exists()
 
