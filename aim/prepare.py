@@ -32,6 +32,7 @@ from aim.distributed import Interrupted
 from aim.errors import UserError
 from aim.tracking import Display
 
+SAME_TIME = 2.5  # seconds; some file systems round
 SHOWN = 20  # rows of the table of bad videos
 SPLITS = ("train", "val")
 
@@ -138,9 +139,9 @@ def new_names(paths: Iterable[str]) -> dict[str, str]:
 
 
 def is_done(source: Path, target: Path) -> bool:
-    """Whether an earlier run has written `target` from this very source."""
+    """Whether an earlier run has written `target` from this very source, whose time it then has."""
     try:
-        return target.stat().st_mtime >= source.stat().st_mtime
+        return abs(target.stat().st_mtime - source.stat().st_mtime) < SAME_TIME
     except FileNotFoundError:
         return False
 
@@ -285,6 +286,8 @@ def check_folders(root: Path, out: Path | None, settings: Settings) -> None:
         if not os.access(root, os.W_OK) and root.is_dir():
             raise UserError(f"the lists can't be written into data.root={root}; copy or link it, or give out=DIR")
         return
+    if blocking := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
+        raise UserError(f"out={out}: {blocking} is a file; name a folder")
     if settings.verify:
         raise UserError("verify=true writes no videos; leave out=DIR away, or verify=true")
     if out.resolve().is_relative_to(root.resolve()):

@@ -8,7 +8,8 @@ import csv
 import json
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -50,10 +51,25 @@ class Files:
                     found.setdefault(stem, []).append((inside / name).as_posix())
         return found
 
-    def find(self, stem: str, usual: str, prefer: Sequence[str] = ()) -> str:
-        """The path of a video, of several that under the earliest folder of `prefer`; `usual` where there is none."""
-        paths = self.by_stem.get(stem, [])
+    def find(self, stem: str, usual: str, prefer: Sequence[str] = (), never: Container[str] = ()) -> str:
+        """The path of a video, of several that under the earliest folder of `prefer`; `usual` where there is none.
+
+        One in a folder of `never` is another video of the same name.
+        """
+        paths = [path for path in self.by_stem.get(stem, []) if not any(name in never for name in path.split("/")[:-1])]
         return min(paths, key=lambda path: _rank(path, prefer), default=usual)
+
+    def find_listed(self, name: str, prefer: Sequence[str], *, alone: bool) -> str:
+        """The path that a list names, from the root or from any folder on; the extension may be another.
+
+        Where it's in another folder, and no other listed video has its name (`alone`), the one file of that name.
+        """
+        paths = self.by_stem.get(Path(name).stem, [])
+        ending = "/" + Path(name).with_suffix("").as_posix()
+        exact = [path for path in paths if f"/{Path(path).with_suffix('').as_posix()}".endswith(ending)]
+        if not exact and alone and len(paths) == 1:
+            return paths[0]
+        return min(exact, key=lambda path: (path != name, _rank(path, prefer)), default=name)
 
 
 def _rank(path: str, prefer: Sequence[str]) -> int:
@@ -105,6 +121,8 @@ class Kinetics:
         """Raises UserError for a CSV that is missing, and for columns that lack."""
         rows = {"train": self._rows(root, "train"), "val": self._rows(root, "val")}
         classes = sorted({row["label"] for row in rows["train"]})
+        if not classes:
+            raise UserError(f"{root}: the training CSV lists no video; {README}")
         numbers = {name: i for i, name in enumerate(classes)}
         if unknown := sorted({row["label"] for row in rows["val"]} - set(classes)):
             raise UserError(
@@ -117,7 +135,10 @@ class Kinetics:
         for split, listed in rows.items():
             lists[split] = []
             for row in listed:
-                start, end = (int(float(row[key])) for key in ("time_start", "time_end"))
+                try:
+                    start, end = (int(float(row[key])) for key in ("time_start", "time_end"))
+                except (TypeError, ValueError) as error:
+                    raise UserError(f"{root}: a row of the {split} CSV has no times: {row}; {README}") from error
                 stem = f"{row['youtube_id']}_{start:06d}_{end:06d}"
                 path = files.find(stem, f"{split}/{stem}.mp4", [*corrected, split])
                 lists[split].append(Video(path, numbers[row["label"]]))
@@ -150,7 +171,10 @@ class SomethingSomething:
 
     def __call__(self, root: Path) -> Lists:
         """Raises UserError for a JSON that is missing, and for a template that is no label."""
-        numbers = {name: int(number) for name, number in read_json(only(root, *self._names("labels"))).items()}
+        labels = read_json(only(root, *self._names("labels")))
+        if not isinstance(labels, dict):
+            raise UserError(f"{root}: the labels are a {type(labels).__name__}, not template: number; {README}")
+        numbers = {name: int(number) for name, number in labels.items()}
         classes = sorted(numbers, key=lambda name: numbers[name])
         files = Files(root)
         lists: dict[str, list[Video]] = {}
@@ -260,7 +284,15 @@ class MMAction2:
     def __call__(self, root: Path) -> Lists:
         """Raises UserError for a list that is missing, and for a line without a label."""
         files = Files(root)
-        train, val = (self._read(root, split, files) for split in ("train", "val"))
+        listed = {split: self._read(root, split, files) for split in ("train", "val")}
+        stems = Counter(Path(name).stem for pairs in listed.values() for name, _ in pairs)
+        train, val = (
+            [
+                Video(files.find_listed(name, [f"videos_{split}", split], alone=stems[Path(name).stem] == 1), label)
+                for name, label in pairs
+            ]
+            for split, pairs in listed.items()
+        )
         num_classes = 1 + max(video.label for video in (*train, *val))
         names = near(root, "label_map*.txt", "classes.txt")
         if names:
@@ -274,7 +306,7 @@ class MMAction2:
     def _lists(self, root: Path, split: str) -> list[Path]:
         return [path for path in near(root, "*.txt") if re.search(rf"[_-]{split}[_-].*list|list[_-]{split}", path.stem)]
 
-    def _read(self, root: Path, split: str, files: Files) -> list[Video]:
+    def _read(self, root: Path, split: str, files: Files) -> list[tuple[str, int]]:
         paths = self._lists(root, split)
         if len(paths) != 1:
             names = ", ".join(path.relative_to(root).as_posix() for path in paths)
@@ -290,9 +322,7 @@ class MMAction2:
                 raise UserError(f"{paths[0]}:{number}: {line.strip()!r} has no label")
             if Path(name).stem not in files.by_stem:
                 name = re.sub(r" \d+$", "", name)  # the number of frames
-            listed = Path(name)
-            folders = [listed.parent.name, f"videos_{split}", split]
-            videos.append(Video(files.find(listed.stem, name, folders), int(label)))
+            videos.append((name, int(label)))
         return videos
 
 
@@ -390,7 +420,8 @@ def _below(label: int, classes: Sequence[str], path: Path) -> int:
 
 def _in_folder(files: Files, folder: str, name: Path, classes: Sequence[str]) -> Video:
     """The video of this name under its class's folder."""
-    return Video(files.find(name.stem, f"{folder}/{name.name}", [folder]), classes.index(folder))
+    others = set(classes) - {folder}
+    return Video(files.find(name.stem, f"{folder}/{name.name}", [folder], others), classes.index(folder))
 
 
 def _folder_names(videos: Iterable[Video], num_classes: int) -> list[str]:

@@ -5,7 +5,9 @@ segment of a video is `path<TAB>start<TAB>end<TAB>label`, in seconds.
 """
 
 import hashlib
+import itertools
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +17,7 @@ from aim.errors import UserError
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp")
 README = "data/README.md says where each data set comes from and how its folder looks"
+HELD_OUT = ("val", "validation", "valid", "test")  # names of the folder beside train, by preference
 
 
 class Video(NamedTuple):
@@ -44,7 +47,8 @@ def require_folder(root: Path) -> None:
 def read_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 text file, with or without a byte order mark. Raises UserError where it is missing."""
     try:
-        return path.read_text(encoding="utf-8-sig").splitlines()
+        text = path.read_text(encoding="utf-8-sig")
+        return text.removesuffix("\n").split("\n") if text else []  # a name may hold what else ends a line
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}); {README}") from error
     except UnicodeDecodeError as error:
@@ -153,6 +157,8 @@ class ListFiles:
 class ClassFolders:
     """Lists a folder of anybody's videos: train/CLASS/* and val/CLASS/*, or CLASS/* split by a hash of the path.
 
+    Instead of val, it may be validation, valid or test.
+
     List files that lie there already (train.txt, val.txt, classes.txt) are used instead. Nothing is written.
     """
 
@@ -168,8 +174,9 @@ class ClassFolders:
 
     def scan(self, root: Path) -> Lists:
         """The lists by the folders alone."""
-        if (root / "train").is_dir() and (root / "val").is_dir():
-            train, val = find_by_class(root, "train"), find_by_class(root, "val")
+        held_out = next((name for name in HELD_OUT if (root / name).is_dir()), None)
+        if (root / "train").is_dir() and held_out:
+            train, val = find_by_class(root, "train"), find_by_class(root, held_out)
         else:
             train, val = {}, {}
             for name, paths in find_by_class(root, "").items():
@@ -180,7 +187,7 @@ class ClassFolders:
         if len(classes) < 2:
             raise UserError(f"{root} holds {len(classes)} folders with videos; put the videos of each class into one")
         if unknown := sorted(set(val) - set(classes)):
-            raise UserError(f"{root}/val has classes that train lacks: {', '.join(unknown[:5])}")
+            raise UserError(f"{root}: validation has classes that training lacks: {', '.join(unknown[:5])}")
         lists = [
             [Video(path, classes.index(name)) for name in classes for path in part.get(name, [])]
             for part in (train, val)
@@ -201,6 +208,9 @@ def find_by_class(root: Path, split: str) -> dict[str, list[str]]:
         )
         for folder in folders
     }
+    for path in itertools.chain.from_iterable(found.values()):
+        if not re.fullmatch(r"[^\n\r\t\ud800-\udfff]+", path):
+            raise UserError(f"{path!r} has a line break, a tab or bytes that aren't UTF-8 in its name; rename it")
     return {name: paths for name, paths in found.items() if paths}
 
 

@@ -15,6 +15,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
+SLICES = (1, 2, 5)  # types of the units that begin a picture
 IDR = 5  # type of the units of a picture that decoding may start at, ITU-T H.264 table 7-1
 MAX_REORDER = 16  # frames that an H.264 decoder may hold back, ITU-T H.264 A.3.1
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder
@@ -47,14 +48,15 @@ class Packets:
 def from_index(container: InputContainer, stream: VideoStream) -> Packets | None:
     """Packets as the index of an MP4 file lists them, without reading any.
 
-    None where the index isn't the whole truth, or frames are reordered: it has no presentation times.
+    None where the index isn't the whole truth, or may not be: it has no presentation times of reordered frames, and
+    doesn't tell packets without a picture from others, unless all are key frames.
     """
     entries = stream.index_entries
     if family(container) != "mov" or stream.codec_context.reorder_depth or len(entries) != stream.frames:
         return None
     rows = np.array([(e.timestamp, e.is_keyframe, e.is_discard, e.pos + e.size) for e in entries], np.int64)
     times, start, dropped, ends = rows.reshape(-1, 4).T
-    if ends.max(initial=0) > container.size:
+    if ends.max(initial=0) > container.size or not start.all() or any(e.size == 0 for e in entries):
         return None
     return _judged(container, stream, times, times, start > 0, start > 0, odd=bool(dropped.any()), kept=[])
 
@@ -84,24 +86,31 @@ def is_start(packet: VideoPacket, stream: VideoStream) -> bool:
 
     Of H.264's key frames that's the IDR pictures alone, not those of open groups or gradual refresh.
     """
-    return packet.is_keyframe and (stream.codec_context.name != "h264" or IDR in nal_units(packet, stream))
+    return packet.is_keyframe and (
+        stream.codec_context.name != "h264" or any(kind == IDR for kind, _ in _units(packet, stream))
+    )
 
 
 def is_whole(packet: VideoPacket, stream: VideoStream) -> bool:
-    """Whether the packet isn't marked as broken and, if it's H.264 in MP4 or Matroska, is made up of whole units."""
-    return not packet.is_corrupt and (stream.codec_context.name != "h264" or bool(nal_units(packet, stream)))
+    """Whether the packet isn't marked as broken and, if it's H.264 in MP4 or Matroska, holds one whole picture."""
+    return not packet.is_corrupt and (stream.codec_context.name != "h264" or _pictures(packet, stream) == 1)
 
 
-def nal_units(packet: VideoPacket, stream: VideoStream) -> list[int]:
-    """The types of the units of an H.264 packet; none where their lengths don't add up, or aren't written."""
+def _pictures(packet: VideoPacket, stream: VideoStream) -> int:
+    """How many pictures begin in an H.264 packet: slices whose first macroblock is 0, ITU-T H.264, 7.3.3."""
+    return sum(kind in SLICES and first >= 0x80 for kind, first in _units(packet, stream))
+
+
+def _units(packet: VideoPacket, stream: VideoStream) -> list[tuple[int, int]]:
+    """Type and first byte of content of an H.264 packet's units; none where their lengths don't add up."""
     config = stream.codec_context.extradata
-    if not config or config[0] != 1:  # ISO/IEC 14496-15, 5.3.3.1
+    if not config or config[0] != 1 or len(config) < 5:  # ISO/IEC 14496-15, 5.3.3.1
         return []
-    data, width, at, kinds = bytes(packet), (config[4] & 3) + 1, 0, []
+    data, width, at, units = bytes(packet), (config[4] & 3) + 1, 0, []
     while at + width < len(data):
-        kinds.append(data[at + width] & 31)
+        units.append((data[at + width] & 31, data[at + width + 1] if at + width + 1 < len(data) else 0))
         at += width + int.from_bytes(data[at : at + width], "big")
-    return kinds if at == len(data) else []
+    return units if at == len(data) else []
 
 
 def family(container: InputContainer) -> str:
@@ -129,10 +138,13 @@ def _judged(
         fault = f"{pts.size} packets where the header says {stream.frames}"
     elif np.unique(pts).size != pts.size:
         fault = "equal time stamps"
-    return Packets(pts, dts, key, start, fault, fault or _doubt(container, stream, pts, start), kept)
+    return Packets(pts, dts, key, start, fault, fault or order_doubt(container, stream, pts, start), kept)
 
 
-def _doubt(container: InputContainer, stream: VideoStream, pts: NDArray[np.int64], start: NDArray[np.bool_]) -> str:
+def order_doubt(
+    container: InputContainer, stream: VideoStream, pts: NDArray[np.int64], start: NDArray[np.bool_]
+) -> str:
+    """Why one can't be sure which frame of a decoder belongs to which packet, or nothing."""
     codec = stream.codec_context
     if codec.name != "h264":
         return f"codec {codec.name}"

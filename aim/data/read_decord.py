@@ -15,6 +15,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aim.data.drawing import first_matrix, is_mirrored
 from aim.data.packets import Packets, family, from_file
 from aim.data.read_pyav import PyAV, opened
 from aim.data.video import BadVideo, Pick, in_span, picked, resized
@@ -98,6 +99,11 @@ def _why_not(container: InputContainer, stream: VideoStream, packets: Packets, *
         return packets.fault or "negative time stamps"
     if exact and codec.format and _is_deep(codec.format):
         return "more than 8 bits"  # the right frames, but less exact than PyAV's
+    entries = stream.index_entries
+    if family(container) == "mov" and sum(entry.is_keyframe for entry in entries) != packets.key.sum():
+        return "an index of other key frames"  # which decord believes
+    if is_mirrored(first_matrix(container, stream, packets.kept)):
+        return "mirrored frames"  # which decord turns, but doesn't mirror
     if not packets.doubt:
         return "" if (packets.key == packets.start).all() else "key frames that decoding can't start at"
     if codec.name in ("vp9", "mpeg4") and packets.key.sum() == 1 and family(container) in ("mov", "matroska", "avi"):

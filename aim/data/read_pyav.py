@@ -63,9 +63,9 @@ class PyAV:
 def opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The file and its first video stream that isn't a cover picture. FFmpeg's errors become BadVideo."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="ignore") as container:
             cover = av.stream.Disposition.attached_pic
-            streams = [stream for stream in container.streams.video if not stream.disposition & cover]
+            streams = [stream for stream in _video_streams(container) if not stream.disposition & cover]
             if not streams or streams[0].codec_context is None:
                 raise BadVideo(f"{path}: no video stream that can be decoded")
             codec = streams[0].codec_context
@@ -73,6 +73,13 @@ def opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             yield container, streams[0]
     except (av.FFmpegError, OSError) as error:
         raise BadVideo(f"{path}: {error}") from error
+
+
+def _video_streams(container: InputContainer) -> tuple[VideoStream, ...]:
+    try:
+        return container.streams.video
+    except IndexError:  # PyAV's, of damaged files
+        return ()
 
 
 def _read_plain(

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aim.data.packets import family, is_start, is_whole, video_packets
+from aim.data.drawing import first_matrix, is_mirrored
+from aim.data.packets import family, is_start, is_whole, order_doubt, video_packets
 from aim.data.read_pyav import opened
 from aim.data.video import BadVideo, Pick, in_span, picked, resized
 from aim.errors import UserError
@@ -30,15 +31,24 @@ class TorchCodec:
         with opened(path) as (container, stream):
             if family(container) not in ("mov", "matroska"):
                 raise BadVideo(f"{path}: torchcodec can't be trusted with {container.format.name}; use reader=pyav")
-            times, seen = [], set()
+            pts, starts, times = [], [], []
             for packet in video_packets(container, stream):
-                if packet.pts is None or packet.pts in seen or not is_whole(packet, stream):
-                    raise BadVideo(f"{path}: a packet is broken or has no time stamp of its own; use reader=pyav")
+                if packet.pts is None or not is_whole(packet, stream):
+                    raise BadVideo(f"{path}: a packet is broken or has no time stamp; use reader=pyav")
                 if packet.is_keyframe and not is_start(packet, stream):
                     raise BadVideo(f"{path}: torchcodec can't be trusted with H.264's open groups; use reader=pyav")
-                seen.add(packet.pts)
+                pts.append(packet.pts)
+                starts.append(packet.is_keyframe)
                 if not packet.is_discard:
                     times.append(packet.pts)
+            if len(set(pts)) < len(pts):
+                raise BadVideo(f"{path}: equal time stamps; use reader=pyav")
+            if pts and stream.codec_context.name == "h264":
+                doubt = order_doubt(container, stream, np.array(pts), np.array(starts))
+                if doubt:
+                    raise BadVideo(f"{path}: torchcodec can't be trusted with it: {doubt}; use reader=pyav")
+            if is_mirrored(first_matrix(container, stream)):
+                raise BadVideo(f"{path}: torchcodec doesn't mirror frames as the file asks; use reader=pyav")
             base, stream_index = np.float64(stream.time_base or 1), stream.index
         try:
             decoder = decoder_class(str(path), stream_index=stream_index, num_ffmpeg_threads=1, seek_mode="exact")

@@ -1,19 +1,22 @@
 """Decodes a video to the end, and writes it again so that single frames are cheap to read."""
 
+import errno
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
-from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
-from aim.data.drawing import Drawing
+from aim.data.drawing import Drawing, display_matrix
 from aim.data.read_pyav import decoded, opened
 from aim.data.video import BadVideo, scaled
 from aim.errors import UserError
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -56,10 +59,12 @@ class Transcode:
         part = part_of(target)
         try:
             count = self._write(decoded(source), rate, part)
+            frames = _plausible(source, Frames(count, promised))
             with opened(part) as (_, stream):
                 if stream.frames != count:
                     raise BadVideo(f"{source}: {count} frames were read, but {stream.frames} written")
-            frames = _plausible(source, Frames(count, promised))
+            times = Path(source).stat()
+            os.utime(part, ns=(times.st_atime_ns, times.st_mtime_ns))  # so that a replaced source is noticed
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
@@ -68,13 +73,17 @@ class Transcode:
     def _write(self, frames: Iterator[tuple[float, VideoFrame]], rate: Fraction, path: Path) -> int:
         to_yuv = VideoReformatter()
         count, first, last = 0, None, -1
+        draw, turned = Drawing(None), False
         with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
             keys = f"keyint={self.key_every}:min-keyint={self.key_every}:scenecut=0:bframes=0:ref=1:psy=0:aq-mode=0"
             options = {"crf": str(self.crf), "preset": self.preset, "tune": "fastdecode", "x264-params": keys}
             stream = container.add_stream("libx264", rate=rate, options=options)
             codec = stream.codec_context
             for _, frame in frames:
-                small = self._small(frame, to_yuv)
+                if not count:
+                    turned = display_matrix(frame) is not None
+                upright = VideoFrame.from_ndarray(draw(frame).copy(), format="rgb24") if turned else frame
+                small = self._small(upright, to_yuv)
                 if not count:
                     first = frame.pts
                     codec.width, codec.height, codec.pix_fmt, codec.thread_count = (
@@ -96,12 +105,10 @@ class Transcode:
         return count
 
     def _small(self, frame: VideoFrame, to_yuv: VideoReformatter) -> VideoFrame:
-        """The frame upright, in 8 bits, at the new size."""
-        if Type.DISPLAYMATRIX in frame.side_data:
-            frame = VideoFrame.from_ndarray(Drawing(None)(frame).copy(), format="rgb24")
+        """The frame in 8 bits, at the new size."""
         height, width = scaled(frame.height, frame.width, min(self.short_side, frame.height, frame.width))
-        # 4:2:0 takes even sizes.
-        return to_yuv.reformat(frame, width // 2 * 2, height // 2 * 2, "yuv420p", interpolation="AREA", threads=1)
+        height, width = (max(2, side // 2 * 2) for side in (height, width))  # 4:2:0 takes even sizes
+        return to_yuv.reformat(frame, width, height, "yuv420p", interpolation="AREA", threads=1)
 
 
 @dataclass(frozen=True)
@@ -114,8 +121,13 @@ class Work:
         source, target = paths
         if self.transcode is None:
             return count_frames(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        return self.transcode(source, target)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            return self.transcode(source, target)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise UserError(f"{target} can't be written: {error.strerror}; the same command continues") from error
 
 
 def part_of(target: Path) -> Path:
