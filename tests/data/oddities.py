@@ -30,6 +30,7 @@ def write(
     rotation: int = 0,
     decoy: bool = False,
     crop: int = 0,
+    metadata: str = "",
     **container: Any,
 ) -> Path:
     """Encode FRAMES images; frame i is shown at `times(i)` twenty-fifths of a second."""
@@ -38,6 +39,8 @@ def write(
         stream = output.add_stream(codec, rate=25, options=options)
         stream.width, stream.height, stream.pix_fmt = WIDTH - crop, HEIGHT - crop, pix_fmt
         stream.codec_context.gop_size, stream.bit_rate = 10, 400_000
+        if metadata:
+            output.metadata["title"] = metadata
         if rotation:
             stream.set_display_rotation(rotation)
         streams = [stream]
@@ -65,6 +68,82 @@ def cut(path: Path, source: Path, share: float) -> Path:
     return path
 
 
+def remuxed(path: Path, change: Callable[[int, av.Packet], list[av.Packet]]) -> Path:
+    """A file without B-frames whose packets were changed on the way."""
+    source = write(path.with_name(f"before_{path.name}"), params="keyint=10:bframes=0:scenecut=0")
+    with av.open(str(source)) as given, av.open(str(path), "w") as output:
+        stream = output.add_stream_from_template(given.streams.video[0])
+        for i, packet in enumerate(packet for packet in given.demux(video=0) if packet.size):
+            for changed in change(i, packet):
+                changed.stream = stream
+                output.mux(changed)
+    return path
+
+
+def packet_like(packet: av.Packet, content: bytes, later: int = 0) -> av.Packet:
+    """Other content at the same time, or a little later."""
+    made = av.Packet(content)
+    made.pts, made.dts, made.time_base = packet.pts + later, packet.dts + later, packet.time_base
+    made.is_keyframe = packet.is_keyframe and not later
+    return made
+
+
+def all_key(_: int, packet: av.Packet) -> list[av.Packet]:
+    """Every packet marked as a key frame."""
+    packet.is_keyframe = True
+    return [packet]
+
+
+class Merged:
+    """Two pictures in one packet."""
+
+    def __init__(self) -> None:
+        self.first = b""
+
+    def __call__(self, i: int, packet: av.Packet) -> list[av.Packet]:
+        if i == 23:
+            self.first = bytes(packet)
+            return []
+        return [packet_like(packet, self.first + bytes(packet))] if i == 24 else [packet]
+
+
+def comments(i: int, packet: av.Packet) -> list[av.Packet]:
+    """After every tenth packet one that holds no picture, only a comment (SEI)."""
+    return [packet, packet_like(packet, b"\0\0\0\5\6\5\1\0\x80", later=1)] if i % 10 == 5 else [packet]
+
+
+def patched(path: Path, old: bytes, new: bytes, **options: Any) -> Path:
+    """A file in which these bytes stand instead of those."""
+    data = write(path.with_name(f"before_{path.name}"), **options).read_bytes()
+    assert data.count(old) == 1
+    path.write_bytes(data.replace(old, new))
+    return path
+
+
+def emptied(path: Path, index: int) -> Path:
+    """A file one of whose samples has no bytes: how MP4 says that a frame was dropped."""
+    source = write(path.with_name(f"before_{path.name}"), params="keyint=10:bframes=0:scenecut=0")
+    with av.open(str(source)) as container:
+        entry = container.streams.video[0].index_entries[index]
+        position, size = entry.pos, entry.size
+    data = bytearray(source.read_bytes())
+    sizes = data.find(b"stsz") + 16  # ISO/IEC 14496-12, 8.7.3: version, size of all, count, and each one's
+    assert int.from_bytes(data[sizes + 4 * index :][:4], "big") == size
+    data[sizes + 4 * index : sizes + 4 * index + 4] = bytes(4)
+    chunks = data.find(b"stco") + 12  # 8.7.5: where each chunk begins
+    for at in range(chunks, chunks + 4 * int.from_bytes(data[chunks - 4 : chunks], "big"), 4):
+        start = int.from_bytes(data[at : at + 4], "big")
+        data[at : at + 4] = (start - size * (start > position)).to_bytes(4, "big")
+    media = data.find(b"mdat") - 4
+    data[media : media + 4] = (int.from_bytes(data[media : media + 4], "big") - size).to_bytes(4, "big")
+    del data[position : position + size]
+    path.write_bytes(data)
+    return path
+
+
+ONE = (1 << 16).to_bytes(4, "big")
+MINUS = ((1 << 32) - (1 << 16)).to_bytes(4, "big")
+UPRIGHT = ONE + bytes(12) + ONE + bytes(12) + (1 << 30).to_bytes(4, "big") + (WIDTH << 16).to_bytes(4, "big")
 ODD: dict[str, Callable[[Path], Path]] = {
     "b_frames.mp4": lambda to: write(to, params="keyint=10:scenecut=0:bframes=3:b-pyramid=normal"),
     "b_frames.mkv": lambda to: write(to, params="keyint=10:scenecut=0:bframes=3:b-pyramid=normal"),
@@ -83,6 +162,12 @@ ODD: dict[str, Callable[[Path], Path]] = {
     "early_start.mkv": lambda to: write(to, times=lambda i: i - 9, options={"avoid_negative_ts": "disabled"}),
     "early_start.mp4": lambda to: write(to, times=lambda i: i - 9),
     "fragments.mp4": lambda to: write(to, options={"movflags": "frag_keyframe+empty_moov"}),
+    "all_marked_key.mp4": lambda to: remuxed(to, all_key),
+    "two_in_one.mp4": lambda to: remuxed(to, Merged()),
+    "dropped.mp4": lambda to: emptied(to, 23),
+    "latin1_title.mp4": lambda to: patched(
+        to, b"cafe", b"caf\xe9", metadata="cafe", params="keyint=10:bframes=0:scenecut=0"
+    ),
     "rotated_270.mp4": lambda to: write(to, rotation=270),
     "odd_size.mp4": lambda to: write(to, pix_fmt="yuv444p", crop=3),
     "gray.mkv": lambda to: write(to, pix_fmt="gray"),

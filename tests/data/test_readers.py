@@ -1,5 +1,6 @@
 """Every reader on every file: the frames asked for, as a full sequential decode gives them, or BadVideo."""
 
+import gc
 import importlib.util
 import itertools
 import logging
@@ -25,7 +26,7 @@ from aim.data.read_torchcodec import TorchCodec
 from aim.data.video import BadVideo, Reader
 from aim.errors import UserError
 from tests.conftest import missing, shared_folder
-from tests.data.oddities import FRAMES, ODD, image
+from tests.data.oddities import FRAMES, MINUS, ODD, UPRIGHT, comments, image, patched, remuxed
 
 READERS: dict[str, Callable[[], Reader]] = {
     "pyav": PyAV,
@@ -58,7 +59,7 @@ def make(name: str) -> Reader:
 def decoded(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
     """All frames as PyAV decodes them one after the other, upright, and thumbnails of them; empty where it fails."""
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), metadata_errors="ignore") as container:
             frames = [
                 np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
                 for frame in container.decode(video=0)
@@ -149,6 +150,29 @@ def test_odd_files_are_read_or_refused(odd: Callable[[str], Path], file: str, na
         read_all_orders(reader, path)
     except BadVideo:
         assert name in REFUSED
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_mirrored_frames_are_mirrored_or_refused(name: str, tmp_path: Path) -> None:
+    reader = make(name)
+    flipped = MINUS + UPRIGHT[4:16] + UPRIGHT[16:]
+    path = patched(tmp_path / "mirrored.mp4", UPRIGHT, flipped)
+    frames, _ = decoded(tmp_path / "before_mirrored.mp4")
+    try:
+        got = reader(path, lambda _: [20, 7])
+    except BadVideo:
+        assert name in REFUSED
+        return
+    check(tmp_path / "before_mirrored.mp4", got.flip(-1), np.array([20, 7]))
+    assert np.abs(rearrange(got[0], "c h w -> h w c").numpy() - frames[20].astype(np.int16)).mean() > 3
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_packets_without_a_picture_are_refused_whatever_is_picked(name: str, tmp_path: Path) -> None:
+    reader, path = make(name), remuxed(tmp_path / "comments.mp4", comments)
+    for index in (0, 3, 27, 39):
+        with pytest.raises(BadVideo):
+            reader(path, lambda _, index=index: [index])
 
 
 def test_the_check_finds_a_wrong_frame(shared: Path) -> None:
@@ -258,6 +282,20 @@ print((resident() - before) / 1e6)
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert float(done.stdout) < 10, f"{done.stdout.strip()} MB"
+
+
+@pytest.mark.parametrize("file", ["b_frames.mp4", "mpeg4.mp4", "rotated_270.mp4"])
+def test_no_frame_outlives_the_read(file: str, odd: Callable[[str], Path]) -> None:
+    """One that is tied to itself keeps all memory of its decoder until Python's next full collection."""
+    path = odd(file)
+    gc.collect()
+    gc.disable()
+    try:
+        PyAV()(path, lambda n: [0, n - 1])
+        alive = [frame for frame in gc.get_objects() if type(frame) is av.VideoFrame and frame.width > 16]
+    finally:
+        gc.enable()
+    assert not alive
 
 
 def test_decord_says_how_many_files_pyav_read(
