@@ -1,3 +1,4 @@
+import errno
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ import pytest
 from aim import config, prepare
 from aim.data.lists import ListFiles, Lists, Video, data_hash
 from aim.data.read_pyav import PyAV
-from aim.data.transcode import Transcode
+from aim.data.transcode import Frames, Transcode, Work
 from aim.errors import UserError
 from tests.data import oddities
 from tests.toy import exits
@@ -98,9 +99,12 @@ def test_the_same_command_again_writes_only_what_is_new(root: Path, tmp_path: Pa
     shutil.copy(video, root / "Run" / "2.mkv")
     later = time.time() + 10
     os.utime(root / "Run" / "1.mkv", (later, later))
+    os.utime(root / "Élan" / "2.mkv", (0, 0))  # replaced by an older file, as cp -p and rsync -a do
     run(root, f"out={out}")
-    changed = {path.name for path in out.rglob("*.mp4") if times.get(path) != path.stat().st_mtime_ns}
-    assert changed == {"1.mp4", "2.mp4", "3.mp4"}
+    changed = {
+        f"{path.parent.name}/{path.name}" for path in out.rglob("*.mp4") if times.get(path) != path.stat().st_mtime_ns
+    }
+    assert changed == {"Run/1.mp4", "Run/2.mp4", "Run/3.mp4", "Élan/2.mp4"}
     assert summary(out)["train"]["kept"] == 4
     assert (out / "bad_videos.txt").read_text() == ""
 
@@ -190,6 +194,24 @@ def test_what_cannot_be_done_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match=expected):
         run(root, *(text.format(root=root) for text in overrides))
     assert sorted(root.parent.rglob("*")) == before
+
+
+def test_an_out_that_cannot_be_written_is_one_clear_error(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for out in ("file", "file/below"):
+        with pytest.raises(UserError, match=r"file is a file; name a folder"):
+            run(root, f"out={tmp_path / out}")
+    work = Work(Full())
+    with pytest.raises(UserError, match=r"x\.mp4 can't be written: No space left on device"):
+        work((root, tmp_path / "x.mp4"))
+
+
+@dataclass(frozen=True)
+class Full(Transcode):
+    """Finds no room."""
+
+    def __call__(self, source: str | Path, target: Path) -> Frames:
+        raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_an_out_of_other_settings_and_a_wrong_root_are_refused(root: Path, tmp_path: Path) -> None:

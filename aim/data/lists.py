@@ -187,7 +187,7 @@ class ClassFolders:
         if len(classes) < 2:
             raise UserError(f"{root} holds {len(classes)} folders with videos; put the videos of each class into one")
         if unknown := sorted(set(val) - set(classes)):
-            raise UserError(f"{root}: validation has classes that training lacks: {', '.join(unknown[:5])}")
+            raise UserError(f"{root}/{held_out} has classes that train lacks: {', '.join(unknown[:5])}")
         lists = [
             [Video(path, classes.index(name)) for name in classes for path in part.get(name, [])]
             for part in (train, val)

@@ -153,6 +153,36 @@ def test_mmaction2_lists_name_their_classes_by_label_map_folder_or_number(tmp_pa
         MMAction2()(tmp_path)
 
 
+def test_mmaction2_takes_the_listed_file_and_no_other_of_its_name(tmp_path: Path) -> None:
+    write(tmp_path / "my_train_list.txt", "p1/c/001.mp4 0\np2/c/001.mp4 1\nA/002.mp4 0\nsome_class/003.mp4 1\n")
+    write(tmp_path / "my_val_list.txt", "C/002.mp4 2\n")
+    for name in ("p1/c/001.mp4", "p2/c/001.mp4", "C/002.mp4", "some class/003.webm"):
+        write(tmp_path / name)
+    lists = MMAction2()(tmp_path)
+    assert lists.train[:2] == [Video("p1/c/001.mp4", 0), Video("p2/c/001.mp4", 1)]
+    assert lists.train[2] == Video("A/002.mp4", 0)  # missing: the other 002 is another video
+    assert lists.train[3] == Video("some class/003.webm", 1)
+    assert lists.val == [Video("C/002.mp4", 2)]
+
+
+def test_hmdb51_takes_no_video_of_another_class(tmp_path: Path) -> None:
+    write(tmp_path / "run_test_split1.txt", "b c.avi 1\n")
+    write(tmp_path / "wave_test_split1.txt", "d.avi 2\n")
+    write(tmp_path / "wave/b c.avi")
+    assert HMDB51(split=1)(tmp_path).train == [Video("run/b c.avi", 0)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [("zumba,a,,10\n", "a row of the train CSV has no times"), ("zumba,a\n", "has no times"), ("", "lists no video")],
+)
+def test_a_kinetics_csv_with_bad_rows_is_an_error(tmp_path: Path, rows: str, expected: str) -> None:
+    for split in ("train", "val"):
+        write(tmp_path / f"{split}.csv", "label,youtube_id,time_start,time_end\n" + rows)
+    with pytest.raises(UserError, match=expected):
+        Kinetics()(tmp_path)
+
+
 def test_auto_takes_annotations_before_our_lists_before_folders(tmp_path: Path) -> None:
     for name in ("a", "b"):
         for i in range(4):

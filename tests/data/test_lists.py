@@ -124,6 +124,8 @@ def test_train_and_val_folders_and_list_files_are_taken_as_they_are(tmp_path: Pa
     ("files", "expected"),
     [
         (["a/1.mp4"], "holds 1 folders with videos"),
+        (["a/1.mp4", "b/2\n.mp4"], "line break, a tab or bytes"),
+        (["a/1.mp4", "b/caf\udce9.mp4"], "bytes that aren't UTF-8"),
         (["train/a/1.mp4", "train/b/1.mp4", "val/c/1.mp4"], "classes that train lacks: c"),
         (["a/1.mp4", "b/1.mp4"], "no video is left for validation"),
     ],
@@ -133,6 +135,21 @@ def test_folders_that_make_no_data_set_are_refused(tmp_path: Path, files: list[s
         write(tmp_path / name, "")
     with pytest.raises(UserError, match=expected):
         ClassFolders(0.5)(tmp_path)
+
+
+@pytest.mark.parametrize("held_out", ["val", "validation", "valid", "test"])
+def test_the_folder_beside_train_has_several_names(tmp_path: Path, held_out: str) -> None:
+    for name in ("train/a/1.mp4", "train/b/2.mp4", f"{held_out}/a/3.mp4", f"{held_out}/b/4.mp4"):
+        write(tmp_path / name, "")
+    lists = ClassFolders(0.2)(tmp_path)
+    assert lists.classes == ["a", "b"]
+    assert [video.path for video in lists.val] == [f"{held_out}/a/3.mp4", f"{held_out}/b/4.mp4"]
+
+
+def test_a_name_may_hold_what_unicode_calls_the_end_of_a_line(tmp_path: Path) -> None:
+    videos = [Video("a/one\u2028two\x85.mp4", 0)]
+    write_list(tmp_path / "train.txt", videos)
+    assert read_list(tmp_path / "train.txt", 1) == videos
 
 
 def test_a_wrong_root_is_found_from_a_sample_of_paths(tmp_path: Path) -> None:
