@@ -32,8 +32,8 @@ class PyAV:
     """Reads what a sequential decode with FFmpeg reads; the reference for the other readers.
 
     Of plain H.264 files it decodes only what the frames wanted need, of others everything, which costs more and proves
-    that a frame is the right one. A packet that it has to decode and can't makes the file a BadVideo, unless that is the
-    last one, as where a download broke off.
+    that a frame is the right one. A packet that it has to decode and can't makes the file a BadVideo, unless that is
+    the last one, as where a download broke off.
     """
 
     def __call__(
