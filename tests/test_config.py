@@ -64,12 +64,15 @@ def test_debug_keeps_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_shell_sees_the_exit_code_and_composing_leaves_nothing_behind(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "aim.train", "+experiment=demo"]
-    shown = subprocess.run([*command, "--cfg", "job"], capture_output=True, text=True, cwd=tmp_path, timeout=120)
-    assert shown.returncode == 0, shown.stderr
-    assert OmegaConf.create(shown.stdout).name == "demo"
-    failed = subprocess.run([*command, "train.epochs=0"], capture_output=True, text=True, cwd=tmp_path, timeout=120)
-    assert (failed.returncode, failed.stdout) == (2, "")
-    assert failed.stderr == "aim: error: train.epochs=0 must be 1 or more\n"
+    shown, failed = (
+        subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        for more in (["--cfg", "job"], ["train.epochs=0"])
+    )
+    out, err = shown.communicate(timeout=120)
+    assert shown.returncode == 0, err
+    assert OmegaConf.create(out).name == "demo"
+    out, err = failed.communicate(timeout=120)
+    assert (failed.returncode, out, err) == (2, "", "aim: error: train.epochs=0 must be 1 or more\n")
     assert list(tmp_path.iterdir()) == []
 
 

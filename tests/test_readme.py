@@ -62,5 +62,4 @@ def test_files_that_a_document_names_exist(document: str) -> None:
 def test_the_tables_are_those_of_the_results() -> None:
     made = runpy.run_path(str(ROOT / "scripts" / "readme_tables.py"))["written"]
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert made(readme) == readme
     assert made(readme.replace("98.8", "99.8")) == readme

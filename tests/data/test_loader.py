@@ -268,17 +268,22 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("end", ["raise KeyboardInterrupt", "os.kill(os.getpid(), signal.SIGKILL)"])
-def test_a_program_that_ends_in_the_middle_leaves_nothing(tmp_path: Path, end: str) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM.format(end=end))
+def test_a_program_that_ends_in_the_middle_leaves_nothing(tmp_path: Path) -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, env=environment, timeout=60)
-    pids = [int(pid) for pid in done.stdout.split()]
-    assert len(pids) == 2, done.stderr
-    deadline = time.monotonic() + 10
-    while alive(pids) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not alive(pids)
-    assert ("KeyboardInterrupt" in done.stderr) == ("Interrupt" in end)
-    assert "Exception ignored" not in done.stderr
+    running = {}
+    for end in ("raise KeyboardInterrupt", "os.kill(os.getpid(), signal.SIGKILL)"):
+        program = tmp_path / f"program_{len(running)}.py"
+        program.write_text(PROGRAM.format(end=end))
+        running[end] = subprocess.Popen(
+            [sys.executable, program], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    for end, process in running.items():
+        out, err = process.communicate(timeout=60)
+        pids = [int(pid) for pid in out.split()]
+        assert len(pids) == 2, err
+        deadline = time.monotonic() + 10
+        while alive(pids) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not alive(pids)
+        assert ("KeyboardInterrupt" in err) == ("Interrupt" in end)
+        assert "Exception ignored" not in err
