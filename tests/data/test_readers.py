@@ -66,6 +66,8 @@ def decoded(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
             ]
     except (av.FFmpegError, IndexError):
         return [], np.empty(0)
+    if len({frame.shape for frame in frames}) > 1:
+        return [], np.empty(0)  # readers scale them to one size
     return frames, np.stack([thumbnail(frame) for frame in frames])
 
 
@@ -116,10 +118,11 @@ def test_frames_are_those_of_a_sequential_decode(path: Path, name: str) -> None:
     reader = make(name)
     ours = path.parent == FOLDERS[0]
     if not decoded(path)[0]:
-        with pytest.raises(BadVideo, match=path.name):
-            reader(path, lambda _: [0])
-        assert not ours or path.name == BROKEN
-        return
+        if ours:
+            assert path.name == BROKEN
+            with pytest.raises(BadVideo, match=path.name):
+                reader(path, lambda _: [0])
+        return  # of others, what comes before the damage may be read
     try:
         read_all_orders(reader, path)
     except BadVideo:
