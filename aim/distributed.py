@@ -23,7 +23,7 @@ from aim.tracking import seconds_since_start
 
 INTERRUPTED = 75  # exit code: EX_TEMPFAIL of sysexits.h, try again later
 NOTHING_LOST = "stopped by a signal outside of training, nothing was lost"
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1)  # what batch systems send before they kill
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # what batch systems send before they kill, and Ctrl-C
 
 
 class Interrupted(Exception):
@@ -131,7 +131,7 @@ def launch(module: str, overrides: Sequence[str], ranks: int) -> int:
         for child in children if number != signal.SIGINT else ():
             child.send_signal(number)
 
-    previous = {number: signal.signal(number, forward) for number in (*SIGNALS, signal.SIGINT)}
+    previous = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
         for rank in range(ranks):
             own = {"RANK": rank, "LOCAL_RANK": rank, **common}
@@ -144,7 +144,7 @@ def launch(module: str, overrides: Sequence[str], ranks: int) -> int:
             time.sleep(0.1)
         codes = [child.poll() for child in children]
         failed = [code for code in codes if code]
-        if asked and failed and all(-code in previous for code in failed):
+        if asked and failed and all(-code in SIGNALS for code in failed):
             print(f"aim: {NOTHING_LOST}; the same command continues", file=sys.stderr)
             return INTERRUPTED
         return INTERRUPTED if asked and INTERRUPTED in failed else next(iter(failed), 0)
@@ -208,7 +208,7 @@ def stop_signals(*, at_once: bool = False) -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    previous = {number: signal.signal(number, ask) for number in (*SIGNALS, signal.SIGINT)}
+    previous = {number: signal.signal(number, ask) for number in SIGNALS}
     try:
         yield stop
     finally:

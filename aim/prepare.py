@@ -10,7 +10,6 @@ are missing or can't be read, those in `bad_videos.txt`, and `prepare.json`: the
 Exit codes: 0 done, 2 something to mend, 75 interrupted.
 """
 
-import json
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import closing
@@ -24,7 +23,7 @@ from rich.table import Table
 
 from aim import checkpoint, config, distributed
 from aim.data.dataset import Data
-from aim.data.formats import NAMES, Auto, Format
+from aim.data.formats import NAMES, Auto, Format, last_report
 from aim.data.lists import Lists, Video, data_hash, format_line
 from aim.data.pool import Pool
 from aim.data.transcode import Transcode, Work, part_of
@@ -202,17 +201,6 @@ def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str
     }
     checkpoint.write_json(folder / "prepare.json", summary)
     return summary
-
-
-def last_report(folder: Path) -> dict[str, Any]:
-    """What `prepare.json` of an earlier run holds, or nothing."""
-    try:
-        found: dict[str, Any] = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except ValueError as error:
-        raise UserError(f"{folder / 'prepare.json'} is not what aim.prepare wrote ({error}); delete it") from error
-    return found
 
 
 def put(path: Path, lines: Iterable[str]) -> None:

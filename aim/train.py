@@ -27,7 +27,7 @@ from omegaconf.dictconfig import DictConfig
 from torch import Tensor
 
 from aim import checkpoint, config, distributed, results
-from aim.data.lists import data_hash
+from aim.data.lists import data_hash, read_lines
 from aim.data.loader import Batch, Loader
 from aim.distributed import Interrupted, World
 from aim.errors import UserError
@@ -342,7 +342,7 @@ def write_bad_videos(run_dir: Path, bad: Mapping[str, str]) -> None:
     """Name in `bad_videos.txt` what could not be read and why, beside what stands there already."""
     file = run_dir / "bad_videos.txt"
     if bad:
-        before = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        before = read_lines(file) if file.exists() else []
         now = {path: " ".join(reason.split()) for path, reason in bad.items()}
         lines = dict(line.split("\t", 1) for line in before) | now
         text = "".join(f"{path}\t{reason}\n" for path, reason in sorted(lines.items()))

@@ -400,10 +400,20 @@ class Auto:
         return found[0]
 
 
+def last_report(folder: Path) -> dict[str, Any]:
+    """What `prepare.json` of an earlier run holds, or nothing."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{folder / 'prepare.json'} is not what aim.prepare wrote ({error}); delete it") from error
+    return found
+
+
 def _made_of_folders(root: Path) -> bool:
     """Whether the root's list files are what `aim.prepare` made of its folders."""
-    report = root / "prepare.json"
-    settings = read_json(report).get("settings", {}) if report.is_file() else {}
+    settings = last_report(root).get("settings", {})
     return settings.get("format") == "folders" and settings.get("transcode") is None
 
 

@@ -126,14 +126,12 @@ class _Worker(Generic[J]):
         context = _context()
         self.pipe, theirs = context.Pipe()
         self.started, self.began = False, math.inf
-        self.process = context.Process(target=_run, args=(theirs, self.work), daemon=True)
+        process = context.Process(target=_run, args=(theirs, self.work), daemon=True)
         try:
             with _bare_main():
-                self.process.start()
-        except BaseException as error:
-            self.process = None  # it can't be killed either
-            if not isinstance(error, pickle.PicklingError | AttributeError | TypeError):
-                raise
+                process.start()
+            self.process = process  # not before: what hasn't started can't be killed
+        except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise UserError(f"{self.work} can't be sent to a worker ({error}); define it in a module") from error
         finally:
             theirs.close()

@@ -74,8 +74,10 @@ class Decord:
                 pixels = stream.codec_context.format
                 misplaced = pixels is not None and _is_deep(pixels) and pixels.chroma_height(2) == 1
             exist = in_span(path, seconds, span)
-            frames = _read(path, exist[pick_once(exist.size)], seconds.size, seek=not packets.doubt)
-            return resized(_chroma_moved(frames) if misplaced else frames, short_side)
+            unique, back = np.unique(exist[pick_once(exist.size)], return_inverse=True)
+            frames = _read(path, unique, seconds.size, seek=not packets.doubt)
+            frames = resized(_chroma_moved(frames) if misplaced else frames, short_side)
+            return frames[torch.from_numpy(back)]
         except _RefusedError as error:
             if not self.fallback:
                 raise BadVideo(f"{path}: decord can't be trusted with it: {error}; reader=pyav may read it") from error
@@ -102,13 +104,14 @@ def _why_not(container: InputContainer, stream: VideoStream, packets: Packets, *
     entries = stream.index_entries
     if family(container) == "mov" and sum(entry.is_keyframe for entry in entries) != packets.key.sum():
         return "an index of other key frames"  # which decord believes
+    if not packets.doubt and (packets.key != packets.start).any():
+        return "key frames that decoding can't start at"
+    one_start = codec.name in ("vp9", "mpeg4") and packets.key.sum() == 1
+    if packets.doubt and not (one_start and family(container) in ("mov", "matroska", "avi")):
+        return packets.doubt
     if is_mirrored(first_matrix(container, stream, packets.kept)):
         return "mirrored frames"  # which decord turns, but doesn't mirror
-    if not packets.doubt:
-        return "" if (packets.key == packets.start).all() else "key frames that decoding can't start at"
-    if codec.name in ("vp9", "mpeg4") and packets.key.sum() == 1 and family(container) in ("mov", "matroska", "avi"):
-        return ""
-    return packets.doubt
+    return ""
 
 
 def _is_deep(pixels: VideoFormat) -> bool:
@@ -117,23 +120,23 @@ def _is_deep(pixels: VideoFormat) -> bool:
 
 
 def _read(path: str | Path, indices: NDArray[np.int64], num_frames: int, *, seek: bool) -> Tensor:
+    """The frames of ascending indices."""
     decord = _decord()
     try:
         video = decord.VideoReader(str(path), num_threads=1)
         if len(video) != num_frames:
             raise _RefusedError(f"decord counts {len(video)} frames of {num_frames}")
-        unique, back = np.unique(indices, return_inverse=True)
         if seek:
-            images = video.get_batch(unique).asnumpy()
+            images = video.get_batch(indices).asnumpy()
         else:  # get_batch sometimes gives the frame before the last instead of it (its issue #195)
-            wanted = set(unique.tolist())
+            wanted = set(indices.tolist())
             images = np.stack(
-                [x.asnumpy() for i, x in enumerate(video.next() for _ in range(unique[-1] + 1)) if i in wanted]
+                [x.asnumpy() for i, x in enumerate(video.next() for _ in range(indices[-1] + 1)) if i in wanted]
             )
         frames = rearrange(torch.from_numpy(images), "t h w c -> t c h w")
     except (decord.DECORDError, RuntimeError) as error:
         raise _RefusedError(str(error)) from error
-    return frames[torch.from_numpy(back)]
+    return frames
 
 
 def _chroma_moved(frames: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from aim.data.read_pyav import decoded, opened
 from aim.data.video import BadVideo, scaled
 from aim.errors import UserError
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class Work:
             target.parent.mkdir(parents=True, exist_ok=True)
             return self.transcode(source, target)
         except OSError as error:
-            if error.errno not in NO_ROOM:
+            if error.errno not in UNWRITABLE:
                 raise
             raise UserError(f"{target} can't be written: {error.strerror}; the same command continues") from error
 

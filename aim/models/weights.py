@@ -155,13 +155,13 @@ def check_geometry(module: Any, tensors: Mapping[str, Tensor], path: Path) -> No
 
 def without_zero_biases(tensors: dict[str, Tensor], module: Any) -> dict[str, Tensor]:
     """Leave out attention's biases where they are zero and the model has none, as in DINOv3's public files."""
+    if not isinstance(module, Eva) or "storage_tokens" not in tensors:
+        return tensors
     own = {name for name, _ in module.named_parameters()}
 
     def is_idle(name: str) -> bool:
         return name.endswith("attn.qkv.bias") and name.replace("qkv.bias", "q_bias") not in own
 
-    if not isinstance(module, Eva) or "storage_tokens" not in tensors:
-        return tensors
     for name in filter(is_idle, tensors):
         if tensors[name].any():
             raise UserError(f"{name} isn't zero, the model has no such bias; use the backbone.name with _qkvb in it")
