@@ -28,22 +28,23 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from aim import checkpoint, config, distributed, results
+from aim import config
 from aim.data.lists import Lists
 from aim.data.loader import BLOCKS, Batch
-from aim.data.read_decord import Decord
-from aim.data.read_frames import Frames
-from aim.data.read_pyav import PyAV
-from aim.data.read_torchcodec import TorchCodec
-from aim.data.video import BadVideo, Pick, Reader
-from aim.distributed import World
+from aim.data.readers.decord import Decord
+from aim.data.readers.frames import Frames
+from aim.data.readers.interface import BadVideo, Pick, Reader
+from aim.data.readers.pyav import PyAV
+from aim.data.readers.torchcodec import TorchCodec
+from aim.engine import checkpoint, distributed, results
+from aim.engine.distributed import World
+from aim.engine.optim import adamw
+from aim.engine.settings import Run, autocast
+from aim.engine.tracking import Display
+from aim.engine.training import train_step
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
-from aim.optim import adamw
-from aim.run import Run, autocast
-from aim.tracking import Display
-from aim.train import train_step
 
 STAGES = ("open", "decode", "resize and crop", "augment", "copy into the batch", "transfer to the GPU")
 STAGE_VIDEOS = 32  # read one after the other in this process, for the stages

@@ -23,8 +23,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from aim.clock import end_of_run
 from aim.errors import UserError, nearest
-from aim.tracking import end_of_run
 
 T = TypeVar("T")
 
@@ -149,7 +149,7 @@ def build(cfg: DictConfig | Mapping[str, Any], target: Callable[..., T], *, rece
     """
     node = resolve(cfg) if isinstance(cfg, DictConfig) else cfg
     for path in _targets(node) if received else ():
-        if not (re.fullmatch(r"aim\.(data|models)\.\w+\.[A-Z]\w*", path) and is_dataclass(locate(path))):
+        if not (re.fullmatch(r"aim\.(data|models|adapters)\.(\w+\.)+[A-Z]\w*", path) and is_dataclass(locate(path))):
             raise UserError(f"_target_: {path} is none of aim-video's own settings, and isn't run for a received file")
     problems = list(_problems(node, target, ""))
     if problems:

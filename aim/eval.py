@@ -7,83 +7,21 @@ Leaves `results.json` and `predictions.npz` (index, label, probability "n k", pa
 
 import sys
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from einops import rearrange, reduce
 from omegaconf import DictConfig
-from torch import Tensor
 
-from aim import checkpoint, config, distributed, results
+from aim import config
 from aim.data.lists import Lists
-from aim.data.loader import Loader
-from aim.distributed import Interrupted, Stop
+from aim.engine import checkpoint, distributed, results
+from aim.engine.evaluation import Evaluation, evaluate
+from aim.engine.settings import Run
 from aim.errors import UserError
-from aim.metrics import Counts
-from aim.models.classifier import VideoClassifier
-from aim.models.weights import stretch_time
-from aim.run import Precision, Run, autocast
-from aim.tracking import Display
-
-
-@dataclass
-class Evaluation:
-    """A test's outcome: the counts, and every video's probabilities by its place in the list."""
-
-    counts: Counts
-    index: Tensor  # int64 "n", ascending
-    label: Tensor  # int64 "n"
-    probability: Tensor  # float32 "n k", the mean over views
-    num_missing: int  # videos that could not be read; only with data.on_error=skip
-
-
-@torch.inference_mode()
-def evaluate(
-    model: VideoClassifier,
-    loader: Loader,
-    *,
-    device: torch.device,
-    precision: Precision,
-    stop: Stop | None = None,
-    title: str = "test",
-) -> Evaluation:
-    """Score every video of the loader exactly once at any number of ranks; views are averaged as probabilities.
-
-    Raises Interrupted, on all ranks, when `stop` becomes true on one.
-    """
-    was_training = model.training
-    model.eval()
-    k = model.head.out_features
-    parts = [(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0, k))]
-    num_missing, stopped = 0, False
-    with Display(title, loader.steps_per_epoch, visible=distributed.rank() == 0) as display:
-        for step, batch in enumerate(loader.epoch(0)):
-            if stopped := bool(stop):
-                break
-            b = len(batch.video)
-            video = rearrange(batch.video.to(device), "b v t c h w -> (b v) t c h w")
-            with autocast(device, precision):
-                logits = model(model.preprocess(video))
-            probability = reduce(logits.float().softmax(1), "(b v) k -> b k", "mean", b=b).cpu()
-            read = batch.weight > 0
-            num_missing += int((~read).sum())
-            parts.append((batch.index[read].clone(), batch.label[read].clone(), probability[read]))
-            display.update(step + 1, f"{b * (step + 1)} videos")
-    model.train(was_training)
-    mine = [torch.cat(column) for column in zip(*parts, strict=True)]
-    ranks = distributed.gather((*(column.numpy() for column in mine), num_missing, stopped))
-    if any(rank[4] for rank in ranks):  # all together: a rank that left alone would tear the others' connections
-        raise Interrupted(f"stopped by a signal during the {title}, which will be done again")
-    index, label, probability = (torch.from_numpy(np.concatenate([rank[i] for rank in ranks])) for i in range(3))
-    order = index.argsort()
-    assert len(index) == len(set(index.tolist())), "a video was counted twice"
-    return Evaluation(
-        Counts.of(probability, label), index[order], label[order], probability[order], sum(rank[3] for rank in ranks)
-    )
+from aim.weights.trunk import stretch_time
 
 
 def main(cfg: DictConfig) -> None:

@@ -23,17 +23,18 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-from aim import checkpoint, config, distributed
+from aim import config
+from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import VideoDataset
 from aim.data.lists import VIDEO_EXTENSIONS, Video
 from aim.data.loader import Loader
+from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
-from aim.data.video import Reader
+from aim.engine import checkpoint, distributed
+from aim.engine.settings import Precision, autocast
 from aim.errors import UserError
-from aim.models.adapter import AdapterConfig
 from aim.models.classifier import Backbone, VideoClassifier, build
-from aim.run import Precision, autocast
 
 
 @dataclass(frozen=True)

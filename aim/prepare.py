@@ -21,15 +21,17 @@ from omegaconf import DictConfig
 from rich.console import Console
 from rich.table import Table
 
-from aim import checkpoint, config, distributed
+from aim import config
 from aim.data.dataset import Data
-from aim.data.formats import NAMES, Auto, Format, last_report
 from aim.data.lists import Lists, Video, data_hash, format_line
 from aim.data.pool import Pool
-from aim.data.transcode import Transcode, Work, part_of
-from aim.distributed import Interrupted
+from aim.data.sources.auto import NAMES, Auto, last_report
+from aim.data.sources.interface import Format
+from aim.data.sources.transcode import Transcode, Work, part_of
+from aim.engine import checkpoint, distributed
+from aim.engine.distributed import Interrupted
+from aim.engine.tracking import Display
 from aim.errors import UserError
-from aim.tracking import Display
 
 SAME_TIME = 2.5  # seconds; some file systems round
 SHOWN = 20  # rows of the table of bad videos

@@ -32,12 +32,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aim.data.read_decord import Decord
-from aim.data.read_pyav import PyAV
+from aim.data.readers.decord import Decord
+from aim.data.readers.interface import Reader
+from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip, train_indices
-from aim.data.transcode import Transcode
+from aim.data.sources.transcode import Transcode
 from aim.data.transforms import Augment
-from aim.data.video import Reader
 
 CLIP = Clip(num_frames=8, stride_frames=16, size=224, sampling="dense")
 AUGMENT = Augment(

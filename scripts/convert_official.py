@@ -21,11 +21,12 @@ import torch
 from hydra.errors import HydraException
 from safetensors.torch import save_file
 
-from aim import checkpoint, config
+from aim import config
+from aim.engine import checkpoint
+from aim.engine.settings import Run
 from aim.errors import UserError
-from aim.models.official import NAMES, from_official, to_official
-from aim.models.weights import check_fit, read_tensors
-from aim.run import Run
+from aim.weights.official import NAMES, from_official, to_official
+from aim.weights.trunk import check_fit, read_tensors
 
 
 def from_public(source: Path, target: Path, classes: list[str] | None, overrides: list[str]) -> None:

@@ -1,6 +1,6 @@
 """Trains the demo's trunk: a small ViT that sees still images of moving shapes, one at a time, and never a motion.
 
-Run: python scripts/pretrain_demo_trunk.py aim/data/demo_trunk.safetensors
+Run: python scripts/pretrain_demo_trunk.py aim/weights/demo_trunk.safetensors
 
 What it predicts, from the class token after each block: the shape (6), its colour (7), its place, size, and where its
 eye is from its middle; from each patch token: which part of the patch the shape and its eye cover.
@@ -29,7 +29,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from aim.data.moving_shapes import COLOURS, EYE, SHAPES, Poses, cover, draw_scene, render
+from aim.data.sources.moving_shapes import COLOURS, EYE, SHAPES, Poses, cover, draw_scene, render
 
 SIZE, PATCH, WIDTH, DEPTH = 64, 16, 128, 4
 CELLS = 4  # the coverage of a patch is predicted in 4 x 4 parts

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from aim import config, report
-from aim.run import Run
+from aim.engine.settings import Run
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "scripts" / "results"

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from aim import config
-from aim.optim import adamw
-from aim.run import Run
-from tests.models.test_adapter import aim_count
+from aim.engine.optim import adamw
+from aim.engine.settings import Run
+from tests.adapters.test_aim import aim_count
 
 # Tuned parameters in millions, as printed, and exactly: by formula, or field.md section 1.1.
 TIMESFORMER = 121, None

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from aim import benchmark, config
-from aim.data.read_pyav import PyAV
-from aim.data.video import BadVideo, Pick, Reader
+from aim.data.readers.interface import BadVideo, Pick, Reader
+from aim.data.readers.pyav import PyAV
 from aim.errors import UserError
 from tests.toy import TOY
 

@@ -7,8 +7,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from aim import config, train
+from aim.engine.settings import Run
 from aim.errors import UserError
-from aim.run import Run
 from tests.toy import exits
 
 EXPERIMENTS = sorted(path.stem for path in (config.CONFIGS / "experiment").glob("*.yaml"))

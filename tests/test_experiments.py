@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from aim import config
+from aim.engine.optim import adamw
+from aim.engine.settings import Run
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
 from aim.models.vit import ViT
-from aim.optim import adamw
-from aim.run import Run
-from tests.models.test_adapter import aim_count
+from tests.adapters.test_aim import aim_count
 from tests.test_config import EXPERIMENTS
 
 CLASSES = {"k400": 400, "k700": 700, "ssv2": 174, "diving48": 48, "demo": 8, "folder": 10}

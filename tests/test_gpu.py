@@ -10,7 +10,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from aim import config
-from aim.run import Run, autocast
+from aim.engine.settings import Run, autocast
 from tests.conftest import ROOT
 from tests.toy import TOY, run
 

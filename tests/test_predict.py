@@ -76,7 +76,7 @@ def test_views_are_averaged_as_probabilities(trained: Path, tmp_path: Path, toy_
     with np.load(tmp_path / "predictions.npz") as file:
         averaged = file["probability"][0]
     from aim.data.dataset import VideoDataset
-    from aim.run import Run
+    from aim.engine.settings import Run
 
     run_ = config.build(config.compose([*TOY, "views.temporal=2", "views.spatial=3", "views.resize=40"]), Run)
     lists = run_.load_lists()
@@ -158,7 +158,7 @@ def test_bad_input_gets_one_clear_message(trained: Path, tmp_path: Path, overrid
         predict.main(config.compose(["reader=pyav", "workers=0", *overrides], "predict"))
 
 
-@pytest.mark.parametrize("target", ["os.system", "aim.config.sys", "aim.models.weights.read_tensors"])
+@pytest.mark.parametrize("target", ["os.system", "aim.config.sys", "aim.weights.trunk.read_tensors"])
 def test_a_received_checkpoint_runs_nothing_of_its_author(trained: Path, tmp_path: Path, target: str) -> None:
     with safe_open(trained / "best.safetensors", "pt") as file:
         metadata = file.metadata()
@@ -191,8 +191,8 @@ def test_another_trunk_is_refused_with_both_fingerprints(trained: Path, tmp_path
 def test_eval_refuses_a_checkpoint_of_other_classes(trained: Path, tmp_path: Path) -> None:
     from dataclasses import replace
 
-    from aim import checkpoint
     from aim.data.lists import Lists
+    from aim.engine import checkpoint
 
     saved = replace(checkpoint.read_weights(trained / "best.safetensors"))
     lists = Lists([], [], ["other", *saved.classes[1:]])

@@ -13,10 +13,10 @@ import pytest
 
 from aim import config, prepare
 from aim.data.lists import ListFiles, Lists, Video, data_hash
-from aim.data.read_pyav import PyAV
-from aim.data.transcode import Frames, Transcode, Work
+from aim.data.readers.pyav import PyAV
+from aim.data.sources.transcode import Frames, Transcode, Work
 from aim.errors import UserError
-from tests.data import oddities
+from tests.data.readers import oddities
 from tests.toy import exits
 
 FILES = ListFiles("train.txt", "val.txt", "classes.txt")

@@ -7,8 +7,8 @@ import shlex
 import pytest
 
 from aim import config
+from aim.engine.settings import Run
 from aim.prepare import Settings
-from aim.run import Run
 from tests.conftest import ROOT
 
 EXPERIMENTS = sorted((config.CONFIGS / "experiment").rglob("*.yaml"))

@@ -13,9 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aim import checkpoint, config, distributed, train
+from aim import config, train
+from aim.engine import checkpoint, distributed, training
+from aim.engine.settings import Run
 from aim.errors import UserError
-from aim.run import Run
 from tests.conftest import ROOT
 from tests.toy import TOY, exits, journal, run
 
@@ -90,7 +91,7 @@ def test_killed_and_continued_equals_unbroken(
     tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
     """Step 3 is the end of an epoch."""
-    original, steps = train.train_step, 0
+    original, steps = training.train_step, 0
 
     def dies(*args: Any, **kwargs: Any) -> Any:
         nonlocal steps
@@ -100,7 +101,7 @@ def test_killed_and_continued_equals_unbroken(
         return original(*args, **kwargs)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_step", dies)
+        patch.setattr(training, "train_step", dies)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path)
     assert not (tmp_path / "results.json").exists()
@@ -114,7 +115,7 @@ def test_killed_and_continued_equals_unbroken(
 def test_stopped_by_a_signal_and_continued_equals_unbroken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, log_every: int
 ) -> None:
-    original, steps = train.train_step, 0
+    original, steps = training.train_step, 0
 
     def signals(*args: Any, **kwargs: Any) -> Any:
         nonlocal steps
@@ -126,7 +127,7 @@ def test_stopped_by_a_signal_and_continued_equals_unbroken(
     settings = [f"train.log_every={log_every}", "train.save_minutes=100"]
     run(tmp_path / "unbroken", *settings)
     with monkeypatch.context() as patch:
-        patch.setattr(train, "train_step", signals)
+        patch.setattr(training, "train_step", signals)
         with exits(distributed.INTERRUPTED):
             run(tmp_path / "stopped", *settings)
     run(tmp_path / "stopped", *settings)
@@ -282,14 +283,14 @@ def test_a_rank_that_dies_takes_the_others_with_it(tmp_path: Path) -> None:
     program.write_text("import os, sys, time\nsys.exit(3) if os.environ['RANK'] == '1' else time.sleep(60)\n")
     began = time.monotonic()
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    code = "from aim.distributed import launch; import sys; sys.exit(launch('dying', [], 2))"
+    code = "from aim.engine.distributed import launch; import sys; sys.exit(launch('dying', [], 2))"
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, timeout=120)
     assert done.returncode == 3
     assert time.monotonic() - began < 60
 
 
 def test_seeds_differ_by_step_and_rank() -> None:
-    seeds = {train.seed_of(seed, step, rank) for seed in range(3) for step in range(5) for rank in range(4)}
+    seeds = {training.seed_of(seed, step, rank) for seed in range(3) for step in range(5) for rank in range(4)}
     assert len(seeds) == 60
 
 

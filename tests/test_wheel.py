@@ -34,7 +34,7 @@ def test_the_wheel_holds_every_config_and_the_demos_weights(installed: Path) -> 
         return {path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")}
 
     assert names(installed / "aim" / "configs") == names(config.CONFIGS)
-    assert (installed / "aim" / "data" / "demo_trunk.safetensors").stat().st_size < 8 * 2**20
+    assert (installed / "aim" / "weights" / "demo_trunk.safetensors").stat().st_size < 8 * 2**20
     assert not (installed / "tests").exists()
 
 

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.lists import Lists, Video, check_present
-from aim.data.read_pyav import PyAV
+from aim.data.readers.interface import BadVideo, Pick, Reader
+from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip, test_indices, train_indices
 from aim.data.transforms import Augment, Views
-from aim.data.video import BadVideo, Pick, Reader
 from aim.errors import UserError
 
 OnError = Literal["skip", "raise"]

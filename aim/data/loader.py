@@ -24,7 +24,7 @@ from torch import Tensor
 from aim.data.dataset import OnError, VideoDataset
 from aim.data.lists import Video
 from aim.data.pool import Outcome, Pool
-from aim.data.video import BadVideo
+from aim.data.readers.interface import BadVideo
 from aim.errors import UserError
 
 log = logging.getLogger(__name__)

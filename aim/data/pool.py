@@ -24,7 +24,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import torch
 
-from aim.data.video import BadVideo
+from aim.data.readers.interface import BadVideo
 from aim.errors import UserError
 
 J = TypeVar("J")
@@ -32,7 +32,7 @@ Work = Callable[[Any], Any]  # picklable; done in the process with each task
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 # Imported once, by the server that the processes are forked from.
-PRELOAD = ["aim.data.loader", "aim.data.transcode"]
+PRELOAD = ["aim.data.loader", "aim.data.sources.transcode"]
 
 
 @dataclass(frozen=True)

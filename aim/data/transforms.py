@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.transforms import v2
 
-from aim.data.video import scaled
+from aim.data.readers.interface import scaled
 from aim.errors import UserError
 
 # ImageNet's principal components of colour (0 to 255), AlexNet section 4.1, as in the public implementation.

@@ -11,12 +11,12 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
+from aim.adapters.interface import AdapterConfig, Axis
 from aim.errors import UserError
-from aim.models.adapter import AdapterConfig, Axis
 from aim.models.freeze import freeze_except
 from aim.models.swin import Swin, inflate
 from aim.models.vit import ViT
-from aim.models.weights import check_weights, load_trunk
+from aim.weights.trunk import check_weights, load_trunk
 
 
 @dataclass(frozen=True)

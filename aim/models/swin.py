@@ -11,8 +11,8 @@ from einops import rearrange, repeat
 from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
+from aim.adapters.interface import AdapterConfig, Axis, Place
 from aim.errors import UserError
-from aim.models.adapter import AdapterConfig, Axis, Place
 
 
 class SwinBlockView(nn.Module):

@@ -8,8 +8,8 @@ from timm.models.eva import Eva, EvaBlock
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
+from aim.adapters.interface import AdapterConfig, Axis, Place
 from aim.errors import UserError
-from aim.models.adapter import AdapterConfig, Axis, Place
 
 
 class ViTBlockView(nn.Module):

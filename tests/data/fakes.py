@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from aim.data.video import BadVideo, Pick
+from aim.data.readers.interface import BadVideo, Pick
 
 
 @dataclass(frozen=True)

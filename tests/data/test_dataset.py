@@ -9,10 +9,10 @@ from torch import Tensor
 
 from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import ListFiles, Video
-from aim.data.read_pyav import PyAV
+from aim.data.readers.interface import BadVideo, Pick
+from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
-from aim.data.video import BadVideo, Pick
 from aim.errors import UserError
 from tests.data.fakes import Fake
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from aim.data.pool import Outcome, Pool
-from aim.data.video import BadVideo
+from aim.data.readers.interface import BadVideo
 from aim.errors import UserError
 
 

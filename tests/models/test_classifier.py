@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from aim.adapters.interface import Readout, linears
+from aim.adapters.plain import Plain
 from aim.errors import UserError
-from aim.models.adapter import Plain, Readout, linears
 from aim.models.classifier import build
 from aim.models.flops import gmacs_per_view
 from tests.models.test_trunks import FAMILIES

@@ -15,11 +15,12 @@ from einops import rearrange, reduce
 from safetensors import safe_open
 from torch import Tensor
 
-from aim.models.adapter import AIM, AdapterConfig
+from aim.adapters.aim import AIM
+from aim.adapters.interface import AdapterConfig
+from aim.adapters.timesformer import TimeSformer
 from aim.models.classifier import Backbone, VideoClassifier, build
-from aim.models.official import from_official, under_public_names
-from aim.models.timesformer import TimeSformer
-from aim.models.weights import load_tensors
+from aim.weights.official import from_official, under_public_names
+from aim.weights.trunk import load_tensors
 from tests.conftest import shared_folder
 
 TOLERANCE = 1e-4  # of the largest absolute difference, over the largest absolute value

@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
-from aim.models.adapter import AdapterConfig
+from aim.adapters.interface import AdapterConfig
 from aim.models.classifier import Backbone
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

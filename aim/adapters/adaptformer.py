@@ -1,0 +1,68 @@
+"""AdaptFormer: a bottleneck beside the MLP.
+
+Chen et al., "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition", NeurIPS 2022, section 3.2.
+Here it adapts an image trunk frame by frame, so it is blind to the order of frames; the paper's video trunk isn't.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from aim.adapters.interface import BlockView, Place, at_least_one
+
+
+@dataclass(frozen=True)
+class AdaptFormer:
+    """The values of configs/adapter/adaptformer.yaml."""
+
+    ratio: float
+    scale: float
+    trainable: Sequence[str]
+    train_norm: bool = False
+    temporal: bool = False
+
+    def __call__(self, view: BlockView, place: Place) -> nn.Module:
+        return AdaptMLPBlock(view, self)
+
+    def readout(self, dims: Sequence[int], num_frames: int) -> None:
+        return None
+
+
+class AdaptMLPBlock(nn.Module):
+    """A frozen block with a bottleneck beside its MLP: the paper's equations for its AdaptMLP.
+
+    Both read the normed tokens, as the paper writes it; the public code's bottleneck reads them without the norm, and
+    has a dropout of 0.1 inside.
+    """
+
+    def __init__(self, view: BlockView, cfg: AdaptFormer) -> None:
+        super().__init__()
+        self.view, self.scale = view, cfg.scale
+        self.adapters = nn.ModuleDict(
+            {"mlp": Bottleneck(view.dim, at_least_one(round(view.dim * cfg.ratio), cfg.ratio))}
+        )
+
+    def forward(self, x: Tensor, rope: Tensor | None = None, **unused: None) -> Tensor:
+        view = self.view
+        x = x + view.attend_space(view.norm1(x), rope)
+        y = view.norm2(x)
+        adapted: Tensor = self.adapters["mlp"](y)
+        return x + view.mlp(y) + self.scale * adapted
+
+
+class Bottleneck(nn.Module):
+    """Down, ReLU, up; zero at the start."""
+
+    def __init__(self, dim: int, width: int) -> None:
+        super().__init__()
+        self.down, self.up = nn.Linear(dim, width), nn.Linear(width, dim)
+        nn.init.kaiming_uniform_(self.down.weight, a=math.sqrt(5))
+        for zero in (self.down.bias, self.up.weight, self.up.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.up(F.relu(self.down(x)))
+        return y

@@ -1,0 +1,108 @@
+"""What an adapter family is: a frozen dataclass that maps a view of a frozen block to the block in its place.
+
+Shapes: b clips, t frames (after tubelets), n tokens of a frame or its h w grid, d channels. Frames are folded
+into the batch: blocks see "(b t) n d" (ViT) or "(b t) h w d" (Swin); "..." stands for n or h w.
+
+An adapter family is a frozen dataclass with the methods of `AdapterConfig`. It has three seams:
+- `BlockView`: the parts of a frozen block as functions, for what stands beside or around them (AIM);
+- `view.block`: the timm block itself, whose linear layers `linears` lists, for what goes inside them (LoRA);
+- `readout`: a module over the frozen features of all blocks, for what only reads them (probes, side networks).
+Every module it adds sits under a name `adapters`, so that the one pattern `*.adapters.*` says what is trained.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from torch import Tensor, nn
+
+from aim.errors import UserError
+
+Axis = Literal["clip", "frame", "position", "clip_position"]
+
+
+class BlockView(Protocol):
+    """What an adapter may ask of a frozen transformer block, whatever its family.
+
+    `rope` is what the trunk hands to its blocks beside the tokens (rotary positions of a frame), or None.
+    """
+
+    @property
+    def block(self) -> nn.Module: ...  # of timm; an adapter may change it in place and return it
+    @property
+    def dim(self) -> int: ...
+    @property
+    def num_frames(self) -> int: ...
+    @property
+    def num_prefix_tokens(self) -> int: ...  # class and register tokens, which come before the patches
+
+    def norm1(self, x: Tensor) -> Tensor: ...
+    def norm2(self, x: Tensor) -> Tensor: ...
+    def mlp(self, x: Tensor) -> Tensor: ...
+    def attend_space(self, x: Tensor, rope: Tensor | None = None) -> Tensor: ...
+    def attend_time(self, x: Tensor) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a block stands: the `index`-th of `depth`, and in which blocks its family adapts time."""
+
+    index: int
+    depth: int
+    temporal_blocks: Sequence[int]
+    drop_path_axes: tuple[Axis, Axis]  # the published ones of the temporal and the joint branch
+
+    @property
+    def height(self) -> float:
+        """0 for the first block, 1 for the last."""
+        return self.index / max(1, self.depth - 1)
+
+    @property
+    def temporal(self) -> bool:
+        """Whether time is adapted here."""
+        return self.index in self.temporal_blocks
+
+
+class AdapterConfig(Protocol):
+    """An adapter family: a frozen dataclass that maps a view to a block."""
+
+    @property
+    def trainable(self) -> Sequence[str]: ...  # glob patterns of names
+    @property
+    def train_norm(self) -> bool: ...  # also what the backbone's own `trainable` patterns name: the trunk's last norm
+    @property
+    def temporal(self) -> bool: ...  # the model has a temporal embedding
+
+    def __call__(self, view: BlockView, place: Place) -> nn.Module:
+        """The block that stands in the frozen one's place."""
+        ...
+
+    def readout(self, dims: Sequence[int], num_frames: int) -> "Readout | None":
+        """What reads the features of blocks of these widths; None where the trunk's own pooling does."""
+        ...
+
+
+class Readout(nn.Module):
+    """Base of a module `(blocks: list["b t n d"], last: "b t n d") -> "b t dim"`.
+
+    `blocks` are the features after each block (after each stage of a Swin), class and register tokens included and
+    first; `last` are those of the last one after the trunk's norm.
+    """
+
+    dim: int
+
+
+def at_least_one(width: int, ratio: float) -> int:
+    """The width of a bottleneck. Raises UserError where `adapter.ratio` leaves nothing of it."""
+    if width < 1:
+        raise UserError(f"adapter.ratio={ratio:g} leaves a bottleneck no channel; use more, as 0.25")
+    return width
+
+
+def linears(block: nn.Module) -> dict[str, nn.Linear]:
+    """The linear layers inside a timm block by name: attn.qkv, attn.proj, mlp.fc1, mlp.fc2, ...
+
+    Some of timm's attentions read `qkv.weight` without calling the layer, so change it by a parametrization of the
+    weight (torch.nn.utils.parametrize) where a replaced layer would be passed over.
+    """
+    return {name: module for name, module in block.named_modules() if isinstance(module, nn.Linear)}

@@ -1,0 +1,82 @@
+"""LoRA: a change of low rank to the weights of linear layers.
+
+Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, section 4.1.
+It adapts an image trunk frame by frame, so it is blind to the order of frames.
+"""
+
+import fnmatch
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from aim.adapters.interface import BlockView, Place, linears
+from aim.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class LoRA:
+    """The values of configs/adapter/lora.yaml."""
+
+    rank: int
+    alpha: float
+    layers: Sequence[str]  # glob patterns of names that `matrices` gives
+    trainable: Sequence[str]
+    train_norm: bool = False
+    temporal: bool = False
+
+    def __call__(self, view: BlockView, place: Place) -> nn.Module:
+        if self.rank < 1:
+            raise UserError(f"adapter.rank={self.rank}; use 1 or more")
+        found = matrices(view.block)
+        chosen = set[str]()
+        for pattern in self.layers:
+            matching = fnmatch.filter(found, pattern)
+            if not matching:
+                raise UserError(f"adapter.layers pattern {pattern!r} matches no layer{nearest(pattern, list(found))}")
+            chosen.update(matching)
+        for name, (layer, rows) in found.items():
+            if name in chosen:
+                change = LowRank(layer.weight, rows, self.rank, self.alpha)
+                parametrize.register_parametrization(layer, "weight", change)
+        return view.block
+
+    def readout(self, dims: Sequence[int], num_frames: int) -> None:
+        return None
+
+
+def matrices(block: nn.Module) -> dict[str, tuple[nn.Linear, range]]:
+    """The weight matrices of a timm block by name, each a layer and its rows; attn.qkv is attn.q, attn.k and attn.v."""
+    found = {}
+    for name, layer in linears(block).items():
+        if name.endswith("qkv"):
+            size = layer.out_features // 3
+            for i, part in enumerate("qkv"):
+                found[name.removesuffix("qkv") + part] = (layer, range(i * size, (i + 1) * size))
+        else:
+            found[name] = (layer, range(layer.out_features))
+    return found
+
+
+class LowRank(nn.Module):
+    """A parametrization of a weight: adds alpha / rank * up @ down to some of its rows; zero at the start.
+
+    It changes the weight and not the layer's output because some of timm's attentions read `qkv.weight` without calling
+    the layer. That costs the gradient of the whole weight, a matrix product per layer and step that LoRA beside the
+    layer would spare; a test with the sum of the weights costs nothing.
+    """
+
+    def __init__(self, weight: Tensor, rows: range, rank: int, alpha: float) -> None:
+        super().__init__()
+        self.scale = alpha / rank
+        self.padding = (0, 0, rows.start, len(weight) - rows.stop)
+        down, up = weight.new_empty(rank, weight.shape[1]), weight.new_zeros(len(rows), rank)
+        nn.init.kaiming_uniform_(down, a=math.sqrt(5))  # the public code's; the paper says Gaussian, without a size
+        self.adapters = nn.ParameterDict({"down": nn.Parameter(down), "up": nn.Parameter(up)})
+
+    def forward(self, weight: Tensor) -> Tensor:
+        change = self.scale * self.adapters["up"] @ self.adapters["down"]
+        return weight + F.pad(change, self.padding)

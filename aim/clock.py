@@ -1,0 +1,42 @@
+"""How long a command has been running, and seconds as a person says them."""
+
+import os
+import time
+from pathlib import Path
+
+
+def clock(seconds: float) -> str:
+    """Seconds as a person says them: 42s, 3m05s, 2h17m, 1d04h."""
+    seconds = round(seconds)
+    for unit, smaller, size, small in (("d", "h", 86400, 3600), ("h", "m", 3600, 60), ("m", "s", 60, 1)):
+        if seconds >= size:
+            return f"{seconds // size}{unit}{seconds % size // small:02d}{smaller}"
+    return f"{seconds}s"
+
+
+def seconds_since_start() -> float:
+    """Seconds since the user's command started: of this process, or of the one that launched it as a rank.
+
+    In a sweep, since the run before it ended.
+    """
+    began = os.environ.get("AIM_STARTED")
+    return time.time() - (float(began) if began else _ended[-1] if _ended else _process_start())
+
+
+def end_of_run() -> None:
+    """What follows in this process is another run."""
+    _ended.append(time.time())
+
+
+def _process_start() -> float:
+    """When this process started, as Unix time."""
+    try:
+        after_name = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        return time.time() - (uptime - int(after_name[19]) / os.sysconf("SC_CLK_TCK"))
+    except (OSError, IndexError, ValueError):
+        return _IMPORTED
+
+
+_IMPORTED = time.time()
+_ended: list[float] = []  # when each run of a sweep did

@@ -1,0 +1,86 @@
+"""Decoded frames of PyAV to RGB images, upright."""
+
+from collections.abc import Sequence
+
+import av
+import numpy as np
+import torch
+from av.container import InputContainer
+from av.sidedata.sidedata import Type
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
+from einops import rearrange
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aim.data.readers.interface import scaled
+
+Image = NDArray[np.uint8]  # "h w c"
+Matrix = tuple[int, int, int, int]
+
+
+class Drawing:
+    """Turns frames into images of one size, that of the first frame or scaled to `short_side`, in one conversion."""
+
+    def __init__(self, short_side: int | None) -> None:
+        self.short_side = short_side
+        self.size: tuple[int, int] | None = None
+        self.matrix: Matrix | None = None
+        self.reformatter = VideoReformatter()
+
+    def __call__(self, frame: VideoFrame) -> Image:
+        if self.size is None:
+            self.size = scaled(frame.height, frame.width, self.short_side)
+            self.matrix = display_matrix(frame)
+        height, width = self.size
+        rgb = self.reformatter.reformat(frame, width, height, "rgb24", threads=1)
+        plane = rgb.planes[0]
+        pixels = np.frombuffer(memoryview(plane), np.uint8).reshape(height, plane.line_size)[:, : width * 3]
+        return _upright(pixels.reshape(height, width, 3), self.matrix)
+
+
+def stacked(images: Sequence[Image]) -> Tensor:
+    """Images "h w c" as one video "t c h w"."""
+    return rearrange(torch.from_numpy(np.stack(images)), "t h w c -> t c h w")
+
+
+def display_matrix(frame: VideoFrame) -> Matrix | None:
+    """How a viewer turns and mirrors the frame: a, b, c, d of x' = a x + c y, y' = b x + d y; None for not at all.
+
+    See ISO/IEC 14496-12, 6.2.2. Asking a frame for its side data ties it to itself until Python's next full collection,
+    and with it all memory of its decoder; so a small copy is asked.
+    """
+    copy = frame.reformat(16, 16, "gray")
+    matrix = copy.side_data.get(Type.DISPLAYMATRIX)  # type: ignore[call-overload]
+    if matrix is None:
+        return None
+    a, b, _, c, d = np.frombuffer(bytes(matrix), np.int32)[:5].tolist()
+    return a, b, c, d
+
+
+def first_matrix(
+    container: InputContainer, stream: VideoStream, kept: "Sequence[av.Packet[VideoStream]]" = ()
+) -> Matrix | None:
+    """The display matrix of the stream's first frame, of packets that are `kept` or else of the file from its start."""
+    if not kept:
+        container.seek(0)
+    for packet in kept or container.demux(stream):
+        for frame in packet.decode():
+            return display_matrix(frame)
+    return None
+
+
+def is_mirrored(matrix: Matrix | None) -> bool:
+    """Whether it takes more than turning."""
+    return matrix is not None and matrix[0] * matrix[3] - matrix[1] * matrix[2] < 0
+
+
+def _upright(image: Image, matrix: Matrix | None) -> Image:
+    """The image as the matrix shows it, in quarter turns and reflections."""
+    if matrix is None:
+        return image
+    a, b, c, d = matrix
+    if max(abs(a), abs(d)) < max(abs(b), abs(c)):
+        image, a, d = image.swapaxes(0, 1), c, b
+    return image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1]

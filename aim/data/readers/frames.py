@@ -1,0 +1,56 @@
+"""Reads videos that were unpacked to folders of images."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from einops import rearrange
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from aim.data.readers.interface import BadVideo, Pick, in_span, picked, resized
+from aim.errors import UserError
+
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Reads a folder of images in the order of the numbers in their names.
+
+    `fps` is needed only for segments of videos: without it, `span` raises UserError.
+    """
+
+    fps: float | None = None
+
+    def __call__(
+        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+    ) -> Tensor:
+        """See `video.Reader`."""
+        if not Path(path).is_dir():
+            raise BadVideo(f"{path}: not a folder of images")
+        if span is not None and self.fps is None:
+            raise UserError("reader.fps is needed to find the segments of a video in a folder of images")
+        files = sorted((file for file in Path(path).iterdir() if file.suffix.lower() in SUFFIXES), key=_number)
+        exist = in_span(path, np.arange(len(files)) / np.float64(self.fps or 1), span)
+        unique, back = np.unique(exist[picked(path, pick, exist.size)], return_inverse=True)
+        images = [_image(files[i]) for i in unique]
+        if any(image.shape != images[0].shape for image in images):
+            raise BadVideo(f"{path}: its images differ in size")
+        return resized(torch.stack(images), short_side)[torch.from_numpy(back)]
+
+
+def _number(file: Path) -> list[tuple[int, str]]:
+    """A key that sorts frame2 before frame10."""
+    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"([0-9]+)", file.stem)]
+
+
+def _image(file: Path) -> Tensor:
+    try:
+        with Image.open(file) as image:
+            pixels = np.array(ImageOps.exif_transpose(image).convert("RGB"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise BadVideo(f"{file}: {error}") from error
+    return rearrange(torch.from_numpy(pixels), "h w c -> c h w")

@@ -1,0 +1,173 @@
+"""Reads video files with PyAV: FFmpeg's libraries, in a wheel for every platform."""
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import av
+import numpy as np
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aim.data.readers.drawing import Drawing, stacked
+from aim.data.readers.interface import BadVideo, Pick, in_span, picked
+from aim.data.readers.packets import Packets, VideoPacket, from_file, from_index, is_start
+
+Choose = Callable[[NDArray[np.float64]], NDArray[np.int64]]  # times of all frames -> indices of the frames wanted
+KEPT_BYTES = 2**28  # decoded frames held at once while it isn't known yet which are wanted
+
+
+class _NotPlainError(Exception):
+    """The packets told a wrong story about the frames."""
+
+
+@dataclass(frozen=True)
+class PyAV:
+    """Reads what a sequential decode with FFmpeg reads; the reference for the other readers.
+
+    Of plain H.264 files it decodes only what the frames wanted need, of others everything, which costs more and proves
+    that a frame is the right one. A packet that it has to decode and can't makes the file a BadVideo, unless that is
+    the last one, as where a download broke off.
+    """
+
+    def __call__(
+        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+    ) -> Tensor:
+        """See `video.Reader`."""
+        known: dict[int, NDArray[np.int64]] = {}  # `pick` is asked again only if the number of frames was a wrong one
+
+        def choose(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+            exist = in_span(path, seconds, span)
+            if exist.size not in known:
+                known[exist.size] = picked(path, pick, exist.size)
+            return exist[known[exist.size]]
+
+        with opened(path) as (container, stream):
+            for scan in (from_index, from_file):
+                packets = scan(container, stream)
+                if packets and not packets.doubt:
+                    try:
+                        return _read_plain(container, stream, packets, choose, short_side)
+                    except (_NotPlainError, av.FFmpegError):
+                        continue
+        return _read_sequentially(path, choose, short_side)
+
+
+@contextmanager
+def opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """The file and its first video stream that isn't a cover picture. FFmpeg's errors become BadVideo."""
+    try:
+        with av.open(str(path), metadata_errors="ignore") as container:
+            cover = av.stream.Disposition.attached_pic
+            streams = [stream for stream in _video_streams(container) if not stream.disposition & cover]
+            if not streams or streams[0].codec_context is None:
+                raise BadVideo(f"{path}: no video stream that can be decoded")
+            codec = streams[0].codec_context
+            codec.thread_count, codec.thread_type = 1, "NONE"
+            yield container, streams[0]
+    except (av.FFmpegError, OSError) as error:
+        raise BadVideo(f"{path}: {error}") from error
+
+
+def _video_streams(container: InputContainer) -> tuple[VideoStream, ...]:
+    try:
+        return container.streams.video
+    except IndexError:  # PyAV's, of damaged files
+        return ()
+
+
+def _read_plain(
+    container: InputContainer, stream: VideoStream, packets: Packets, choose: Choose, short_side: int | None
+) -> Tensor:
+    """Decodes what the frames wanted need. Raises _NotPlainError where the packets turn out other than listed."""
+    assert stream.time_base is not None
+    order, starts = packets.order, np.flatnonzero(packets.start)
+    indices = choose(packets.pts[order] * np.float64(stream.time_base))
+    pts, times = packets.pts.tolist(), packets.pts[order[indices]].tolist()
+    last = order[indices].max()
+    images: dict[int, NDArray[np.uint8]] = {}
+    draw = Drawing(short_side)
+    source: Iterator[VideoPacket] = iter(())
+    at, shown, skip = -1, -math.inf, False
+    for i in np.unique(indices):
+        start = int(starts[np.searchsorted(starts, order[i], "right") - 1])
+        if start > at:  # cheaper than decoding on
+            source, at = _from(container, stream, packets, start), start
+        while pts[order[i]] not in images:
+            packet = next(source, None)
+            if packet is None or (packet.size and packet.pts != pts[at]):
+                raise _NotPlainError
+            if at == start and not is_start(packet, stream):
+                raise _NotPlainError
+            at += 1
+            # Frames that nothing refers to are decoded only where wanted.
+            if skip != (packet.pts not in times):
+                skip = not skip
+                stream.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
+            frames = packet.decode()
+            if at > last:
+                frames += stream.codec_context.decode(None)  # what it holds back comes without decoding on
+            for frame in frames:
+                if frame.pts is None or frame.pts <= shown or frame.is_corrupt:
+                    raise _NotPlainError
+                shown = frame.pts
+                if shown in times:
+                    images[shown] = draw(frame)
+    return stacked([images[time] for time in times])
+
+
+def _from(container: InputContainer, stream: VideoStream, packets: Packets, start: int) -> Iterator[VideoPacket]:
+    """The packets from one that decoding may start at, for a decoder that remembers none."""
+    if packets.kept:
+        stream.codec_context.flush_buffers()
+        return iter(packets.kept[start:])
+    pts = packets.pts[start]
+    container.seek(int(packets.dts[start]), stream=stream)  # which may end before it
+    return itertools.dropwhile(lambda packet: packet.pts != pts and packet.size > 0, container.demux(stream))
+
+
+def _read_sequentially(path: str | Path, choose: Choose, short_side: int | None) -> Tensor:
+    """Decodes everything, and again up to the last frame wanted if all didn't fit into KEPT_BYTES."""
+    seconds, kept, room = [], [], KEPT_BYTES
+    for time, frame in decoded(path):
+        seconds.append(time)
+        room -= sum(plane.buffer_size for plane in frame.planes)
+        if room >= 0:
+            kept.append(frame)
+    indices = choose(np.array(seconds))
+    frames = kept if room >= 0 else (frame for _, frame in decoded(path))
+    del kept
+    draw = Drawing(short_side)
+    wanted = set(indices.tolist())
+    images = {i: draw(frame) for i, frame in enumerate(itertools.islice(frames, max(wanted) + 1)) if i in wanted}
+    return stacked([images[i] for i in indices.tolist()])
+
+
+def decoded(path: str | Path) -> Iterator[tuple[float, VideoFrame]]:
+    """All frames with their times in seconds, without damaged ones at the end.
+
+    Raises BadVideo for a packet that can't be decoded, unless it's the last one.
+    """
+    with opened(path) as (container, stream):
+        count = 0
+        damaged = []
+        packets = container.demux(stream)
+        for packet in packets:
+            try:
+                frames = packet.decode()
+            except av.FFmpegError as error:
+                if any(later.size for later in packets):
+                    raise BadVideo(f"{path}: the packet after {count} frames can't be decoded: {error}") from error
+                return
+            for frame in frames:
+                damaged.append((count / float(stream.average_rate or 25) if frame.time is None else frame.time, frame))
+                count += 1
+                if not frame.is_corrupt:
+                    yield from damaged
+                    damaged.clear()

@@ -1,0 +1,76 @@
+"""Reads video files with torchcodec, which needs FFmpeg's shared libraries on the system."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aim.data.readers.drawing import first_matrix, is_mirrored
+from aim.data.readers.interface import BadVideo, Pick, in_span, picked, resized
+from aim.data.readers.packets import family, is_start, is_whole, order_doubt, video_packets
+from aim.data.readers.pyav import opened
+from aim.errors import UserError
+
+
+@dataclass(frozen=True)
+class TorchCodec:
+    """Reads MP4, MOV, Matroska and WebM; all others are BadVideo.
+
+    torchcodec finds frames by their time stamps, which FFmpeg makes up for other containers: frames of an AVI file with
+    reordered frames come out wrong. Raises UserError where torchcodec or its FFmpeg can't be loaded.
+    """
+
+    def __call__(
+        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+    ) -> Tensor:
+        """See `video.Reader`."""
+        decoder_class = _decoder_class()
+        with opened(path) as (container, stream):
+            if family(container) not in ("mov", "matroska"):
+                raise BadVideo(f"{path}: torchcodec can't be trusted with {container.format.name}; use reader=pyav")
+            pts, starts, times = [], [], []
+            for packet in video_packets(container, stream):
+                if packet.pts is None or not is_whole(packet, stream):
+                    raise BadVideo(f"{path}: a packet is broken or has no time stamp; use reader=pyav")
+                if packet.is_keyframe and not is_start(packet, stream):
+                    raise BadVideo(f"{path}: torchcodec can't be trusted with H.264's open groups; use reader=pyav")
+                pts.append(packet.pts)
+                starts.append(packet.is_keyframe)
+                if not packet.is_discard:
+                    times.append(packet.pts)
+            if len(set(pts)) < len(pts):
+                raise BadVideo(f"{path}: equal time stamps; use reader=pyav")
+            if pts and stream.codec_context.name == "h264":
+                doubt = order_doubt(container, stream, np.array(pts), np.array(starts))
+                if doubt:
+                    raise BadVideo(f"{path}: torchcodec can't be trusted with it: {doubt}; use reader=pyav")
+            if is_mirrored(first_matrix(container, stream)):
+                raise BadVideo(f"{path}: torchcodec doesn't mirror frames as the file asks; use reader=pyav")
+            base, stream_index = np.float64(stream.time_base or 1), stream.index
+        try:
+            decoder = decoder_class(str(path), stream_index=stream_index, num_ffmpeg_threads=1, seek_mode="exact")
+            if len(decoder) != len(times):
+                raise BadVideo(f"{path}: torchcodec counts {len(decoder)} frames of {len(times)}; use reader=pyav")
+            exist = in_span(path, np.sort(np.array(times, np.float64)) * base, span)
+            indices = exist[picked(path, pick, exist.size)]
+            unique, back = np.unique(indices, return_inverse=True)
+            frames = decoder.get_frames_at(unique.tolist()).data
+        except (RuntimeError, ValueError, IndexError) as error:
+            if isinstance(error, BadVideo):
+                raise
+            raise BadVideo(f"{path}: torchcodec: {str(error).splitlines()[0]}") from error
+        return resized(frames, short_side)[torch.from_numpy(back)]
+
+
+def _decoder_class() -> Any:
+    try:
+        from torchcodec.decoders import VideoDecoder  # type: ignore[attr-defined]
+    except (ImportError, OSError, RuntimeError) as error:
+        raise UserError(
+            "reader=torchcodec: torchcodec or FFmpeg's shared libraries can't be loaded; install both "
+            '(pip install "aim-video[torchcodec]", apt-get install ffmpeg) or use reader=pyav'
+        ) from error
+    return VideoDecoder

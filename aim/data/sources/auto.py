@@ -1,0 +1,87 @@
+"""Whichever format a root holds."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aim.data.lists import README, Lists, require_folder
+from aim.data.sources.diving48 import Diving48
+from aim.data.sources.folders import Folders
+from aim.data.sources.hmdb51 import HMDB51
+from aim.data.sources.interface import Format
+from aim.data.sources.kinetics import Kinetics
+from aim.data.sources.mmaction2 import MMAction2
+from aim.data.sources.ready import Ready
+from aim.data.sources.something_something import SomethingSomething
+from aim.data.sources.ucf101 import UCF101
+from aim.errors import UserError
+
+NAMES: dict[type, str] = {
+    Kinetics: "kinetics",
+    SomethingSomething: "ssv2",
+    Diving48: "diving48",
+    UCF101: "ucf101",
+    HMDB51: "hmdb51",
+    MMAction2: "mmaction2",
+    Folders: "folders",
+    Ready: "ready",
+}  # the files of configs/format
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Whichever of the formats the root holds; annotations go before list files of ours, these before folders.
+
+    Lists that `aim.prepare` has made of the folders are made anew, as there may be other videos by now.
+    """
+
+    split: int  # of UCF-101 and HMDB-51
+    val_share: float  # of class folders
+
+    def recognises(self, root: Path) -> bool:
+        return bool(self.found(root))
+
+    def found(self, root: Path) -> list[Format]:
+        """The formats that the root's files look like."""
+        require_folder(root)
+        published: list[Format] = [
+            Kinetics(), SomethingSomething(), Diving48(), UCF101(self.split), HMDB51(self.split), MMAction2(),
+        ]  # fmt: skip
+        other: list[Format] = [Ready("train.txt", "val.txt", "classes.txt"), Folders(self.val_share)]
+        if _made_of_folders(root):
+            del other[0]
+        found = [form for form in published if form.recognises(root)]
+        return found or [form for form in other if form.recognises(root)][:1]
+
+    def __call__(self, root: Path) -> Lists:
+        """See `of`."""
+        return self.of(root)(root)
+
+    def of(self, root: Path) -> Format:
+        """The root's format. Raises UserError where it holds no known one, or several."""
+        found = self.found(root)
+        if len(found) != 1:
+            names = ", ".join(NAMES[type(form)] for form in found)
+            raise UserError(
+                f"data.root={root} holds {f'several formats ({names})' if found else 'no annotations that are known'}; "
+                f"say which with format=NAME; {README}"
+            )
+        return found[0]
+
+
+def last_report(folder: Path) -> dict[str, Any]:
+    """What `prepare.json` of an earlier run holds, or nothing."""
+    try:
+        found: dict[str, Any] = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise UserError(f"{folder / 'prepare.json'} is not what aim.prepare wrote ({error}); delete it") from error
+    return found
+
+
+def _made_of_folders(root: Path) -> bool:
+    """Whether the root's list files are what `aim.prepare` made of its folders."""
+    settings = last_report(root).get("settings", {})
+    return settings.get("format") == "folders" and settings.get("transcode") is None

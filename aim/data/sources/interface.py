@@ -1,0 +1,122 @@
+"""Reads the annotations that data sets are published with into lists; `aim.prepare` writes those as list files.
+
+Every format finds the video files by their names, wherever under the root they lie. A listed video without a file keeps
+the path where it's usually found.
+"""
+
+import json
+import os
+from collections.abc import Container, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from aim.data.lists import README, VIDEO_EXTENSIONS, Lists, Video, read_lines
+from aim.errors import UserError
+
+
+class Format(Protocol):
+    """Reads the annotations under a root, or says that they aren't there."""
+
+    def recognises(self, root: Path) -> bool: ...
+
+    def __call__(self, root: Path) -> Lists: ...
+
+
+@dataclass(frozen=True)
+class Files:
+    """The video files under a root."""
+
+    root: Path
+
+    @cached_property
+    def by_stem(self) -> dict[str, list[str]]:
+        """Name without extension -> paths relative to the root. Links to folders are followed, once."""
+        found: dict[str, list[str]] = {}
+        seen = set[str]()
+        for folder, folders, names in os.walk(self.root, followlinks=True):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            if (real := os.path.realpath(folder)) in seen:
+                folders.clear()
+                continue
+            seen.add(real)
+            inside = Path(folder).relative_to(self.root)
+            for name in sorted(names):
+                stem, extension = os.path.splitext(name)  # noqa: PTH122 - a million Paths would take a minute
+                if extension.lower() in VIDEO_EXTENSIONS and not name.startswith("."):
+                    found.setdefault(stem, []).append((inside / name).as_posix())
+        return found
+
+    def find(self, stem: str, usual: str, prefer: Sequence[str] = (), never: Container[str] = ()) -> str:
+        """The path of a video, of several that under the earliest folder of `prefer`; `usual` where there is none.
+
+        One in a folder of `never` is another video of the same name.
+        """
+        paths = [path for path in self.by_stem.get(stem, []) if not any(name in never for name in path.split("/")[:-1])]
+        return min(paths, key=lambda path: _rank(path, prefer), default=usual)
+
+    def find_listed(self, name: str, prefer: Sequence[str], *, alone: bool) -> str:
+        """The path that a list names, from the root or from any folder on; the extension may be another.
+
+        Where it's in another folder, and no other listed video has its name (`alone`), the one file of that name.
+        """
+        paths = self.by_stem.get(Path(name).stem, [])
+        ending = "/" + Path(name).with_suffix("").as_posix()
+        exact = [path for path in paths if f"/{Path(path).with_suffix('').as_posix()}".endswith(ending)]
+        if not exact and alone and len(paths) == 1:
+            return paths[0]
+        return min(exact, key=lambda path: (path != name, _rank(path, prefer)), default=name)
+
+
+def _rank(path: str, prefer: Sequence[str]) -> int:
+    """The first of the folder names that the path has."""
+    folders = path.split("/")[:-1]
+    return next((i for i, name in enumerate(prefer) if name in folders), len(prefer))
+
+
+def near(root: Path, *patterns: str) -> list[Path]:
+    """Files of these names in the root or a folder of it, not deeper."""
+    return sorted(path for pattern in patterns for depth in ("", "*/") for path in root.glob(depth + pattern))
+
+
+def only(root: Path, *patterns: str) -> Path:
+    """The one file of these names. Raises UserError where there is none or another."""
+    paths = near(root, *patterns)
+    if len(paths) != 1:
+        raise UserError(
+            f"{root} has {'no' if not paths else 'several'} {' or '.join(patterns)}"
+            + (
+                f": {', '.join(path.relative_to(root).as_posix() for path in paths)}; keep one"
+                if paths
+                else f"; {README}"
+            )
+        )
+    return paths[0]
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file. Raises UserError where it's broken."""
+    try:
+        return json.loads("\n".join(read_lines(path)))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+
+
+def check_split(split: int) -> None:
+    """Raise UserError for a split of UCF-101 or HMDB-51 that doesn't exist."""
+    if split not in (1, 2, 3):
+        raise UserError(f"format.split={split} must be 1, 2 or 3")
+
+
+def checked_label(label: int, classes: Sequence[str], path: Path) -> int:
+    """The label. Raises UserError where there is no such class."""
+    if not 0 <= label < len(classes):
+        raise UserError(f"{path}: label {label} is not among the {len(classes)} classes")
+    return label
+
+
+def in_folder(files: Files, folder: str, name: Path, classes: Sequence[str]) -> Video:
+    """The video of this name under its class's folder."""
+    others = set(classes) - {folder}
+    return Video(files.find(name.stem, f"{folder}/{name.name}", [folder], others), classes.index(folder))

@@ -1,0 +1,77 @@
+"""The list files of mmaction2."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from aim.data.lists import Lists, Video, read_lines
+from aim.data.sources.interface import Files, checked_label, near
+from aim.errors import UserError
+
+
+@dataclass(frozen=True)
+class MMAction2:
+    """mmaction2's list files, such as kinetics400_train_list_videos.txt: `path label`, or `path frames label`.
+
+    Class names are those of label_map*.txt or classes.txt; without these, of the folders where each holds one class,
+    else numbers.
+    """
+
+    def recognises(self, root: Path) -> bool:
+        return bool(self._lists(root, "train"))
+
+    def __call__(self, root: Path) -> Lists:
+        """Raises UserError for a list that is missing, and for a line without a label."""
+        files = Files(root)
+        listed = {split: self._read(root, split, files) for split in ("train", "val")}
+        stems = Counter(Path(name).stem for pairs in listed.values() for name, _ in pairs)
+        train, val = (
+            [
+                Video(files.find_listed(name, [f"videos_{split}", split], alone=stems[Path(name).stem] == 1), label)
+                for name, label in pairs
+            ]
+            for split, pairs in listed.items()
+        )
+        num_classes = 1 + max(video.label for video in (*train, *val))
+        names = near(root, "label_map*.txt", "classes.txt")
+        if names:
+            classes = [line.strip() for line in read_lines(names[0]) if line.strip()]
+            for video in (*train, *val):
+                checked_label(video.label, classes, names[0])
+        else:
+            classes = _folder_names([*train, *val], num_classes)
+        return Lists(train, val, classes)
+
+    def _lists(self, root: Path, split: str) -> list[Path]:
+        return [path for path in near(root, "*.txt") if re.search(rf"[_-]{split}[_-].*list|list[_-]{split}", path.stem)]
+
+    def _read(self, root: Path, split: str, files: Files) -> list[tuple[str, int]]:
+        paths = self._lists(root, split)
+        if len(paths) != 1:
+            names = ", ".join(path.relative_to(root).as_posix() for path in paths)
+            raise UserError(
+                f"{root} has {f'several lists for {split}: {names}; keep one' if paths else f'no {split} list'}"
+            )
+        videos = []
+        for number, line in enumerate(read_lines(paths[0]), 1):
+            name, _, label = line.strip().rpartition(" ")
+            if not line.strip():
+                continue
+            if not name or not label.isdecimal():
+                raise UserError(f"{paths[0]}:{number}: {line.strip()!r} has no label")
+            if Path(name).stem not in files.by_stem:
+                name = re.sub(r" \d+$", "", name)  # the number of frames
+            videos.append((name, int(label)))
+        return videos
+
+
+def _folder_names(videos: Iterable[Video], num_classes: int) -> list[str]:
+    """Each class's folder where videos of a class lie in one folder and those of others elsewhere, else numbers."""
+    folders: dict[int, set[str]] = {}
+    for video in videos:
+        folders.setdefault(video.label, set()).add(Path(video.path).parent.name)
+    names = [next(iter(folders.get(label, {""}))) for label in range(num_classes)]
+    plain = all(len(folder) == 1 for folder in folders.values()) and len(set(names)) == num_classes and all(names)
+    return names if plain else [str(label) for label in range(num_classes)]

@@ -1,0 +1,141 @@
+"""Decodes a video to the end, and writes it again so that single frames are cheap to read."""
+
+import errno
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from av.video.frame import VideoFrame
+from av.video.reformatter import VideoReformatter
+
+from aim.data.readers.drawing import Drawing, display_matrix
+from aim.data.readers.interface import BadVideo, scaled
+from aim.data.readers.pyav import decoded, opened
+from aim.errors import UserError
+
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """How many frames of a video can be decoded, and how many its header promises, where it does."""
+
+    count: int
+    promised: int
+
+
+def count_frames(path: str | Path) -> Frames:
+    """Decode everything. Raises BadVideo where that fails, or most frames are missing."""
+    with opened(path) as (_, stream):
+        promised = stream.frames
+    return _plausible(path, Frames(sum(1 for _ in decoded(path)), promised))
+
+
+@dataclass(frozen=True)
+class Transcode:
+    """Turns a video into H.264 without sound: each frame of the source, upright, at its time.
+
+    The more key frames, the fewer frames are decoded for one that's wanted, and the larger the file. There are no
+    B-frames and neither deblocking nor CABAC, which cost a decoder time; nothing is done to please the eye at the
+    expense of the error.
+    """
+
+    short_side: int = 256  # pixels; a smaller video keeps its size
+    key_every: int = 1  # frames
+    crf: int = 22  # x264's quality: 0 is lossless, 18 is hard to tell from the source, 51 is the worst
+    preset: str = "medium"  # x264's effort: ultrafast, superfast, veryfast, faster, fast, medium, slow, ...
+
+    def __post_init__(self) -> None:
+        if self.short_side < 16 or self.key_every < 1 or not 0 <= self.crf <= 51:
+            raise UserError(f"{self}: short_side must be 16 or more, key_every 1 or more, crf 0 to 51")
+
+    def __call__(self, source: str | Path, target: Path) -> Frames:
+        """Write `target`, whole or not at all. Raises BadVideo where the source can't be decoded to its end."""
+        with opened(source) as (_, stream):
+            rate, promised = stream.average_rate or Fraction(25), stream.frames
+        part = part_of(target)
+        try:
+            count = self._write(decoded(source), rate, part)
+            frames = _plausible(source, Frames(count, promised))
+            with opened(part) as (_, stream):
+                if stream.frames != count:
+                    raise BadVideo(f"{source}: {count} frames were read, but {stream.frames} written")
+            times = Path(source).stat()
+            os.utime(part, ns=(times.st_atime_ns, times.st_mtime_ns))  # so that a replaced source is noticed
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+        return frames
+
+    def _write(self, frames: Iterator[tuple[float, VideoFrame]], rate: Fraction, path: Path) -> int:
+        to_yuv = VideoReformatter()
+        count, first, last = 0, None, -1
+        draw, turned = Drawing(None), False
+        with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+            keys = f"keyint={self.key_every}:min-keyint={self.key_every}:scenecut=0:bframes=0:ref=1:psy=0:aq-mode=0"
+            options = {"crf": str(self.crf), "preset": self.preset, "tune": "fastdecode", "x264-params": keys}
+            stream = container.add_stream("libx264", rate=rate, options=options)
+            codec = stream.codec_context
+            for _, frame in frames:
+                if not count:
+                    turned = display_matrix(frame) is not None
+                upright = VideoFrame.from_ndarray(draw(frame).copy(), format="rgb24") if turned else frame
+                small = self._small(upright, to_yuv)
+                if not count:
+                    first = frame.pts
+                    codec.width, codec.height, codec.pix_fmt, codec.thread_count = (
+                        small.width,
+                        small.height,
+                        "yuv420p",
+                        1,
+                    )
+                    codec.color_range, codec.colorspace = small.color_range, small.colorspace
+                    if frame.time_base is not None:
+                        codec.time_base = frame.time_base
+                # Times that don't rise would confuse every reader of the new file.
+                last = last + 1 if frame.pts is None or first is None else max(last + 1, frame.pts - first)
+                small.pts, small.time_base, small.pict_type = last, frame.time_base, 0
+                container.mux(stream.encode(small))
+                count += 1
+            if count:
+                container.mux(stream.encode())
+        return count
+
+    def _small(self, frame: VideoFrame, to_yuv: VideoReformatter) -> VideoFrame:
+        """The frame in 8 bits, at the new size."""
+        height, width = scaled(frame.height, frame.width, min(self.short_side, frame.height, frame.width))
+        height, width = (max(2, side // 2 * 2) for side in (height, width))  # 4:2:0 takes even sizes
+        return to_yuv.reformat(frame, width, height, "yuv420p", interpolation="AREA", threads=1)
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a process of `aim.prepare` does with a video: it writes it again, or without `transcode` only decodes it."""
+
+    transcode: Transcode | None
+
+    def __call__(self, paths: tuple[Path, Path]) -> Frames:
+        source, target = paths
+        if self.transcode is None:
+            return count_frames(source)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            return self.transcode(source, target)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            raise UserError(f"{target} can't be written: {error.strerror}; the same command continues") from error
+
+
+def part_of(target: Path) -> Path:
+    """Where `target` is written before it's whole."""
+    return target.with_name(f".{target.name}.part")
+
+
+def _plausible(path: str | Path, frames: Frames) -> Frames:
+    if frames.count < max(1, frames.promised / 2):
+        raise BadVideo(f"{path}: only {frames.count} of {frames.promised} frames can be decoded")
+    return frames

@@ -1,0 +1,33 @@
+"""UCF-101."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from aim.data.lists import Lists, read_lines
+from aim.data.sources.interface import Files, check_split, in_folder, near, only
+from aim.errors import UserError
+
+
+@dataclass(frozen=True)
+class UCF101:
+    """UCF-101: trainlist01.txt, testlist01.txt, classInd.txt, and CLASS/*.avi."""
+
+    split: int  # 1 to 3
+
+    def recognises(self, root: Path) -> bool:
+        return bool(near(root, "classInd.txt"))
+
+    def __call__(self, root: Path) -> Lists:
+        """Raises UserError for a file that is missing, and a class that classInd.txt lacks."""
+        check_split(self.split)
+        index = only(root, "classInd.txt")
+        classes = [line.split()[1] for line in read_lines(index) if line.strip()]
+        files = Files(root)
+        lists = []
+        for part in ("train", "test"):
+            path = only(root, f"{part}list{self.split:02d}.txt")
+            names = [line.split()[0] for line in read_lines(path) if line.strip()]
+            if unknown := {name.split("/")[0] for name in names} - set(classes):
+                raise UserError(f"{path}: {min(unknown)} is not among the classes of {index}")
+            lists.append([in_folder(files, name.split("/")[0], Path(name), classes) for name in names])
+        return Lists(lists[0], lists[1], classes)

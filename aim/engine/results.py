@@ -1,0 +1,112 @@
+"""`results.json`: what a number in any table comes from."""
+
+import platform
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from aim.clock import clock, seconds_since_start
+from aim.config import config_hash
+from aim.data.lists import Lists, data_hash
+from aim.engine.distributed import World
+from aim.engine.metrics import Counts
+from aim.engine.settings import Run
+from aim.models.classifier import VideoClassifier
+from aim.models.flops import gmacs_per_view
+
+
+def collect(
+    run: Run, config: Mapping[str, Any], world: World, model: VideoClassifier, lists: Lists, counts: Counts, **more: Any
+) -> dict[str, Any]:
+    """The result of a test with all that decided it; `more` is what only the caller knows."""
+    return {
+        "name": run.name,
+        "top1": round(counts.top1, 3),
+        "top5": round(counts.top5, 3),
+        "mean_class": round(counts.mean_class, 3),
+        "num_videos": counts.num_videos,
+        "num_missing": 0,
+        "num_classes": len(lists.classes),
+        "views": run.views_text,
+        "weights": "last",
+        "params_total": sum(parameter.numel() for parameter in model.parameters()),
+        "params_tuned": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        "gmacs_per_view": round(gmacs_per_view(model), 3),
+        "epochs": run.train.epochs,
+        "seed": run.seed,
+        "seconds": round(seconds_since_start(), 1),
+        "world_size": world.size,
+        "device": device_name(world.device),
+        "precision": run.precision,
+        "commit": commit(),
+        "config_hash": config_hash(config),
+        "data_hash": data_hash(lists.val, lists.classes),
+        "trunk": {"name": model.trunk_name, "sha256": model.fingerprint},
+        "versions": versions(),
+        **more,
+    }
+
+
+def show(found: Mapping[str, Any], run_dir: Path) -> None:
+    """Print a result as a small table."""
+    table = Table(title=f"{found['name']}: {found['num_videos']} videos, {found['views']} views", show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")
+    missing = f" ({found['num_missing']} could not be read)" if found["num_missing"] else ""
+    rows = {
+        "top-1": f"{found['top1']:.2f} %{missing}",
+        "top-5": f"{found['top5']:.2f} %",
+        "mean per class": f"{found['mean_class']:.2f} %",
+        "tuned parameters": f"{found['params_tuned'] / 1e6:.2f} of {found['params_total'] / 1e6:.2f} M",
+        "time": f"{clock(found['seconds'])} on {found['world_size']} x {found['device']}",
+    }
+    for key, value in rows.items():
+        table.add_row(key, value)
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    console.print(f"written to {run_dir}", markup=False)
+
+
+def versions() -> dict[str, str]:
+    """The versions of what computes: Python, our own, and the libraries under it."""
+    found = {"python": platform.python_version()}
+    for name in ("aim-video", "torch", "torchvision", "timm", "decord", "av"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def commit() -> str | None:
+    """The commit of the checkout that this code runs from, with "-dirty" for changes; None outside of one."""
+    root = Path(__file__).parents[2]
+    try:
+        described = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    is_checkout = described.returncode == 0 and (root / ".git").exists()
+    return described.stdout.strip() if is_checkout else None
+
+
+def device_name(device: torch.device) -> str:
+    """The GPU's name, or the processor's with its number of threads."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        model = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        model = platform.processor() or platform.machine()
+    return f"{model} ({torch.get_num_threads()} threads)"

@@ -1,0 +1,168 @@
+"""The settings of a run, as configs/config.yaml lists them, and what training and testing build from them alike."""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from aim import config
+from aim.adapters.interface import AdapterConfig
+from aim.data.dataset import Data, VideoDataset
+from aim.data.lists import Lists, Video
+from aim.data.loader import Loader
+from aim.data.readers.interface import Reader
+from aim.data.sampling import Clip
+from aim.data.transforms import Augment, Views
+from aim.engine.distributed import World
+from aim.engine.optim import Optim
+from aim.engine.tracking import Tracker
+from aim.errors import UserError
+from aim.models.classifier import Backbone, VideoClassifier, build
+
+Precision = Literal["bf16", "fp32"]
+
+
+@dataclass(frozen=True)
+class Training:
+    """The values of `train` in configs/config.yaml. `batch_size` is global: over all ranks and accumulated parts."""
+
+    epochs: int
+    batch_size: int
+    clips_per_video: int  # of a step's batch, from one decoding (repeated augmentation)
+    accumulate: int  # parts that a step's batch is worked through in, to save memory
+    label_smoothing: float
+    mixup: float  # alpha of the beta distribution; 0 is off
+    cutmix: float
+    eval_every: int  # epochs; 0 is never
+    log_every: int  # steps
+    save_minutes: float
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "clips_per_video", "accumulate", "log_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"train.{name}={getattr(self, name)} must be 1 or more")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that `aim.train`, `aim.eval` and `aim.benchmark` can be told."""
+
+    name: str
+    run_dir: str | None
+    seed: int
+    device: Literal["cuda", "cpu"]
+    gpus: int | None
+    precision: Precision
+    debug: bool
+    init: str | None
+    checkpoint: str | None
+    stretch_time: bool
+    what: Literal["model", "loader", "all"]
+    clip: Clip
+    augment: Augment
+    views: Views
+    val_views: Views
+    test: Literal["last", "best"]
+    train: Training
+    optim: Optim
+    dropout: float
+    backbone: Backbone
+    adapter: AdapterConfig
+    data: Data
+    reader: Reader
+    tracker: Tracker
+
+    def directory(self, verb: str = "") -> Path:
+        """Where a verb writes: `run_dir`, or runs/ and the experiment's name with the overrides that change results."""
+        if self.run_dir is not None:
+            return Path(self.run_dir)
+        own_data = self.data.num_classes is None
+        return Path("runs", verb, config.run_name(self.name, config.task_overrides(), own_data=own_data))
+
+    def load_lists(self) -> Lists:
+        """The videos and classes, checked; raises UserError where they are missing or disagree."""
+        return self.data.load()
+
+    def check_augmentation(self) -> None:
+        """Refuse to mirror clips whose labels say left or right."""
+        if self.data.directional and self.augment.flip:
+            raise UserError(
+                f"augment.flip={self.augment.flip}, but this data's labels tell left from right; use augment.flip=0"
+            )
+
+    def model(self, num_classes: int) -> VideoClassifier:
+        """The adapted, frozen model, its new weights drawn from `seed`."""
+        torch.manual_seed(self.seed)
+        return build(
+            self.backbone,
+            self.adapter,
+            num_classes=num_classes,
+            num_frames=self.clip.num_frames,
+            size=self.clip.size,
+            dropout=self.dropout,
+        )
+
+    def local_batch_size(self, ranks: int) -> int:
+        """Clips that one rank works through at once. Raises UserError where the batch can't be divided so."""
+        batch, parts = self.train.batch_size, ranks * self.train.accumulate
+        if batch % parts:
+            divisors = [n for n in range(1, batch + 1) if batch % (n * self.train.accumulate) == 0]
+            raise UserError(
+                f"train.batch_size={batch} can't be divided among {ranks} ranks x {self.train.accumulate} accumulated "
+                f"parts; use train.batch_size={batch // parts * parts or parts} or {(batch // parts + 1) * parts}"
+                + (f", or gpus={max(n for n in divisors if n <= ranks)}" if divisors else "")
+            )
+        if batch // parts % self.train.clips_per_video:
+            raise UserError(
+                f"train.clips_per_video={self.train.clips_per_video} doesn't divide the {batch // parts} clips that a "
+                "rank works through at once; use another train.batch_size, or fewer train.accumulate parts"
+            )
+        return batch // parts
+
+    def train_loader(self, lists: Lists, world: World) -> Loader:
+        """Shuffled, augmented clips: train.batch_size / train.accumulate of them over all ranks at a time."""
+        dataset = replace(self._dataset(lists.train, self.augment), clips=self.train.clips_per_video)
+        videos = self.local_batch_size(world.size) // self.train.clips_per_video
+        return self._loader(dataset, videos, world, shuffle=True)
+
+    def val_loader(self, lists: Lists, world: World) -> Loader:
+        """One view a video, for choosing the best epoch."""
+        return self._eval_loader(lists, self.val_views, world)
+
+    def test_loader(self, lists: Lists, world: World) -> Loader:
+        """All views of every video."""
+        return self._eval_loader(lists, self.views, world)
+
+    def _eval_loader(self, lists: Lists, views: Views, world: World) -> Loader:
+        # As many clips at once as in training; without gradients they need less memory.
+        videos = max(1, self.local_batch_size(world.size) // (views.temporal * views.spatial))
+        return self._loader(self._dataset(lists.val, views), videos, world, shuffle=False)
+
+    def _dataset(self, videos: list[Video], transform: Augment | Views) -> VideoDataset:
+        return VideoDataset(self.data.folder, videos, self.reader, self.clip, transform, self.seed)
+
+    def _loader(self, dataset: VideoDataset, batch_size: int, world: World, *, shuffle: bool) -> Loader:
+        return Loader(
+            dataset,
+            batch_size,
+            rank=world.rank,
+            world_size=world.size,
+            seed=self.seed,
+            shuffle=shuffle,
+            workers=self.data.workers,
+            timeout=self.data.timeout,
+            on_error=self.data.on_error if shuffle else self.data.eval_on_error,
+            max_bad=self.data.max_bad,
+        )
+
+    @property
+    def views_text(self) -> str:
+        """The protocol as papers write it: frames x temporal x spatial views."""
+        return f"{self.clip.num_frames}x{self.views.temporal}x{self.views.spatial}"
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Matrix products in bfloat16, or everything in float32."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

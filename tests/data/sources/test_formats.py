@@ -1,0 +1,212 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aim.data.lists import Video
+from aim.data.sources.auto import Auto
+from aim.data.sources.diving48 import Diving48
+from aim.data.sources.hmdb51 import HMDB51
+from aim.data.sources.kinetics import Kinetics
+from aim.data.sources.mmaction2 import MMAction2
+from aim.data.sources.something_something import SomethingSomething
+from aim.data.sources.ucf101 import UCF101
+from aim.errors import UserError
+
+AUTO = Auto(split=1, val_share=0.5)
+HEADER = "label,youtube_id,time_start,time_end,split\n"
+
+
+def write(path: Path, content: Any = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+
+
+def kinetics(root: Path, folder: str = "annotations") -> None:
+    write(
+        root / folder / "train.csv", HEADER + 'zumba,-aB_c-12345,3,13,train\n"air, drumming",0123456789a,10,20,train\n'
+    )
+    write(root / folder / "val.csv", HEADER + "zumba,_zzzzzzzzzz,100,110,validate\n")
+    write(root / folder / "test.csv", "youtube_id,time_start,time_end,split\nqqqqqqqqqqq,0,10,test\n")
+
+
+@pytest.mark.parametrize(
+    "folders", [("train", "val"), ("train/air drumming", "val/zumba"), ("k400/videos_train", "k400")]
+)
+def test_kinetics_finds_videos_by_name_in_any_layout(tmp_path: Path, folders: tuple[str, str]) -> None:
+    kinetics(tmp_path)
+    write(tmp_path / folders[0] / "0123456789a_000010_000020.mp4")
+    write(tmp_path / folders[1] / "_zzzzzzzzzz_000100_000110.mkv")
+    lists = AUTO(tmp_path)
+    assert lists == Kinetics()(tmp_path)
+    assert lists.classes == ["air, drumming", "zumba"]
+    assert lists.train == [
+        Video("train/-aB_c-12345_000003_000013.mp4", 1),  # missing: where CVDF has it
+        Video(f"{folders[0]}/0123456789a_000010_000020.mp4", 0),
+    ]
+    assert lists.val == [Video(f"{folders[1]}/_zzzzzzzzzz_000100_000110.mkv", 1)]
+
+
+def test_replacements_of_corrupted_kinetics_files_go_first(tmp_path: Path) -> None:
+    kinetics(tmp_path, ".")
+    for folder in ("train", "replacement/replacement_for_corrupted_k400"):
+        write(tmp_path / folder / "0123456789a_000010_000020.mp4")
+    found = Kinetics()(tmp_path).train[1].path
+    assert found == "replacement/replacement_for_corrupted_k400/0123456789a_000010_000020.mp4"
+
+
+def test_a_link_to_a_folder_is_followed_once(tmp_path: Path) -> None:
+    kinetics(tmp_path / "root")
+    write(tmp_path / "disk" / "0123456789a_000010_000020.mp4")
+    (tmp_path / "root" / "train").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "loop").symlink_to(tmp_path / "root")
+    assert Kinetics()(tmp_path / "root").train[1].path == "train/0123456789a_000010_000020.mp4"
+
+
+def test_kinetics_says_which_csv_is_missing_or_odd(tmp_path: Path) -> None:
+    kinetics(tmp_path)
+    write(tmp_path / "val_old.csv", HEADER + "x,y,1,2,z\n")
+    with pytest.raises(UserError, match=r"several CSVs for val: annotations/val\.csv, val_old\.csv"):
+        Kinetics()(tmp_path)
+    (tmp_path / "val_old.csv").unlink()
+    (tmp_path / "annotations" / "val.csv").write_text(HEADER + "yoga,_zzzzzzzzzz,1,11,validate\n")
+    with pytest.raises(UserError, match="classes that the training CSV lacks: yoga"):
+        Kinetics()(tmp_path)
+    (tmp_path / "annotations" / "val.csv").unlink()
+    with pytest.raises(UserError, match=r"no CSV for val, .*README"):
+        Kinetics()(tmp_path)
+
+
+@pytest.mark.parametrize("prefix", ["something-something-v2-", "labels/"])
+def test_something_something_takes_brackets_out_of_templates(tmp_path: Path, prefix: str) -> None:
+    write(tmp_path / f"{prefix}labels.json", {"Holding something": "1", "Closing something": "0", "Été": "2"})
+    write(tmp_path / f"{prefix}train.json", [{"id": "7", "template": "Holding [something]", "label": "holding a pen"}])
+    write(tmp_path / f"{prefix}validation.json", [{"id": "8", "template": "Été"}, {"id": "9", "template": "Été"}])
+    write(tmp_path / "20bn-something-something-v2" / "7.webm")
+    write(tmp_path / "more" / "9.mp4")
+    lists = AUTO(tmp_path)
+    assert lists.classes == ["Closing something", "Holding something", "Été"]
+    assert lists.train == [Video("20bn-something-something-v2/7.webm", 1)]
+    assert lists.val == [Video("20bn-something-something-v2/8.webm", 2), Video("more/9.mp4", 2)]
+    write(tmp_path / f"{prefix}train.json", [{"id": "7", "template": "Dropping [something]"}])
+    with pytest.raises(UserError, match=r"'Dropping \[something\]' is not among the labels"):
+        SomethingSomething()(tmp_path)
+
+
+def test_diving48_takes_the_second_version_alone(tmp_path: Path) -> None:
+    write(tmp_path / "Diving48_train.json", [{"vid_name": "a", "label": 1}])
+    write(tmp_path / "Diving48_vocab.json", [["Back", "15som", "05Twis", "FREE"], ["Inward", "Dive", "NoTwis", "PIKE"]])
+    with pytest.raises(UserError, match=r"has no Diving48_V2_train\.json"):
+        AUTO(tmp_path)
+    entries = [{"vid_name": "_8Vy_00000", "label": 1, "start_frame": 0, "end_frame": 132}]
+    write(tmp_path / "Diving48_V2_train.json", entries)
+    write(tmp_path / "Diving48_V2_test.json", [{"vid_name": "b", "label": 0}])
+    write(tmp_path / "rgb" / "_8Vy_00000.mp4")
+    lists = AUTO(tmp_path)
+    assert lists.classes == ["Back 15som 05Twis FREE", "Inward Dive NoTwis PIKE"]
+    assert (lists.train, lists.val) == ([Video("rgb/_8Vy_00000.mp4", 1)], [Video("rgb/b.mp4", 0)])
+    write(tmp_path / "Diving48_V2_test.json", [{"vid_name": "b", "label": 2}])
+    with pytest.raises(UserError, match="label 2 is not among the 2 classes"):
+        Diving48()(tmp_path)
+
+
+def test_ucf101_has_three_splits(tmp_path: Path) -> None:
+    lists = tmp_path / "ucfTrainTestlist"
+    write(lists / "classInd.txt", "1 Archery\n2 YoYo\n")
+    for split in (1, 2, 3):
+        write(lists / f"trainlist0{split}.txt", f"YoYo/v_YoYo_g0{split}_c01.avi 2\nArchery/v_Archery_g01_c01.avi 1\n")
+        write(lists / f"testlist0{split}.txt", "Archery/v_Archery_g02_c01.avi\n")
+    write(tmp_path / "UCF-101" / "YoYo" / "v_YoYo_g02_c01.avi")
+    found = UCF101(split=2)(tmp_path)
+    assert found.classes == ["Archery", "YoYo"]
+    assert found.train == [Video("UCF-101/YoYo/v_YoYo_g02_c01.avi", 1), Video("Archery/v_Archery_g01_c01.avi", 0)]
+    assert found.val == [Video("Archery/v_Archery_g02_c01.avi", 0)]
+    assert AUTO(tmp_path) == UCF101(split=1)(tmp_path) != found
+    with pytest.raises(UserError, match=r"format\.split=4 must be 1, 2 or 3"):
+        UCF101(split=4)(tmp_path)
+
+
+def test_hmdb51_leaves_out_what_is_in_neither_half(tmp_path: Path) -> None:
+    splits = tmp_path / "testTrainMulti_7030_splits"
+    for split in (1, 3):
+        write(splits / f"wave_test_split{split}.txt", "a(1)_f_nm.avi 1 \nb.avi 2 \nc.avi 0 \n")
+        write(splits / f"brush_hair_test_split{split}.txt", f"b.avi {1 if split == 1 else 2} \n")
+    for folder in ("brush_hair", "wave"):  # one name, two videos
+        write(tmp_path / "hmdb51" / folder / "b.avi")
+    assert AUTO(tmp_path) == HMDB51(split=1)(tmp_path)
+    assert HMDB51(split=1)(tmp_path).train == [Video("hmdb51/brush_hair/b.avi", 0), Video("wave/a(1)_f_nm.avi", 1)]
+    assert HMDB51(split=3)(tmp_path).val == [Video("hmdb51/brush_hair/b.avi", 0), Video("hmdb51/wave/b.avi", 1)]
+    with pytest.raises(UserError, match=r"no \*_test_split2\.txt"):
+        HMDB51(split=2)(tmp_path)
+
+
+def test_mmaction2_lists_name_their_classes_by_label_map_folder_or_number(tmp_path: Path) -> None:
+    write(tmp_path / "k_train_list_videos.txt", "wave hands/a b.mp4 0\njump/c.mp4 1\n")
+    write(tmp_path / "k_val_list_videos.txt", "jump/d.mp4 1\nwave hands/e 120 0\n")
+    write(tmp_path / "videos_train" / "wave hands" / "a b.mp4")
+    lists = AUTO(tmp_path)
+    assert lists.train == [Video("videos_train/wave hands/a b.mp4", 0), Video("jump/c.mp4", 1)]
+    assert lists.val == [Video("jump/d.mp4", 1), Video("wave hands/e", 0)]
+    assert lists.classes == ["wave hands", "jump"]
+    write(tmp_path / "label_map_k.txt", "waving\njumping\n")
+    assert MMAction2()(tmp_path).classes == ["waving", "jumping"]
+    (tmp_path / "label_map_k.txt").unlink()
+    write(tmp_path / "k_val_list_videos.txt", "jump/d.mp4 0\n")
+    assert MMAction2()(tmp_path).classes == ["0", "1"]
+    write(tmp_path / "k_val_list_videos.txt", "jump/d.mp4\n")
+    with pytest.raises(UserError, match=r"k_val_list_videos\.txt:1: 'jump/d\.mp4' has no label"):
+        MMAction2()(tmp_path)
+
+
+def test_mmaction2_takes_the_listed_file_and_no_other_of_its_name(tmp_path: Path) -> None:
+    write(tmp_path / "my_train_list.txt", "p1/c/001.mp4 0\np2/c/001.mp4 1\nA/002.mp4 0\nsome_class/003.mp4 1\n")
+    write(tmp_path / "my_val_list.txt", "C/002.mp4 2\n")
+    for name in ("p1/c/001.mp4", "p2/c/001.mp4", "C/002.mp4", "some class/003.webm"):
+        write(tmp_path / name)
+    lists = MMAction2()(tmp_path)
+    assert lists.train[:2] == [Video("p1/c/001.mp4", 0), Video("p2/c/001.mp4", 1)]
+    assert lists.train[2] == Video("A/002.mp4", 0)  # missing: the other 002 is another video
+    assert lists.train[3] == Video("some class/003.webm", 1)
+    assert lists.val == [Video("C/002.mp4", 2)]
+
+
+def test_hmdb51_takes_no_video_of_another_class(tmp_path: Path) -> None:
+    write(tmp_path / "run_test_split1.txt", "b c.avi 1\n")
+    write(tmp_path / "wave_test_split1.txt", "d.avi 2\n")
+    write(tmp_path / "wave/b c.avi")
+    assert HMDB51(split=1)(tmp_path).train == [Video("run/b c.avi", 0)]
+
+
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [("zumba,a,,10\n", "a row of the train CSV has no times"), ("zumba,a\n", "has no times"), ("", "lists no video")],
+)
+def test_a_kinetics_csv_with_bad_rows_is_an_error(tmp_path: Path, rows: str, expected: str) -> None:
+    for split in ("train", "val"):
+        write(tmp_path / f"{split}.csv", "label,youtube_id,time_start,time_end\n" + rows)
+    with pytest.raises(UserError, match=expected):
+        Kinetics()(tmp_path)
+
+
+def test_auto_takes_annotations_before_our_lists_before_folders(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        for i in range(4):
+            write(tmp_path / name / f"{i}.mp4")
+    assert len(AUTO(tmp_path).val) == 4
+    for name, text in (("train", "a/0.mp4 0\n"), ("val", "b/0.mp4 1\n"), ("classes", "a\nb\n")):
+        write(tmp_path / f"{name}.txt", text)
+    assert AUTO(tmp_path).val == [Video("b/0.mp4", 1)]
+    kinetics(tmp_path)
+    assert AUTO(tmp_path).classes == ["air, drumming", "zumba"]
+    write(tmp_path / "classInd.txt", "1 a\n")
+    with pytest.raises(UserError, match=r"several formats \(kinetics, ucf101\); say which with format=NAME"):
+        AUTO(tmp_path)
+
+
+def test_a_folder_of_nothing_known_is_refused(tmp_path: Path) -> None:
+    write(tmp_path / "readme.txt")
+    with pytest.raises(UserError, match=r"no annotations that are known; .*format=NAME"):
+        AUTO(tmp_path)
+    with pytest.raises(UserError, match="is not a folder"):
+        AUTO(tmp_path / "nowhere")

@@ -1,0 +1,86 @@
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from aim.data.readers.interface import BadVideo
+from aim.data.readers.pyav import PyAV
+from aim.data.sources.transcode import Frames, Transcode, count_frames
+from aim.errors import UserError
+from tests.conftest import shared_folder
+from tests.data.readers.oddities import ODD
+
+BROKEN = {"corrupted.mp4", "README.md", "cut_off.mp4"}
+DITHERED = {"picture.gif"}
+NAMES = sorted({*ODD, *(path.name for path in shared_folder().glob("videos/*.*"))} - BROKEN - DITHERED)
+EXACT = Transcode(crf=10, preset="ultrafast")
+
+
+def every(num_frames: int) -> np.ndarray:
+    return np.arange(num_frames)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_frame_is_the_sources_upright_and_in_its_place(name: str, shared: Path, tmp_path: Path) -> None:
+    path = ODD[name](tmp_path / name) if name in ODD else shared / "videos" / name
+    source = PyAV()(path, every, short_side=64).float()
+    assert EXACT(path, tmp_path / "a.mp4").count == len(source)
+    target = PyAV()(tmp_path / "a.mp4", every, short_side=64).float()
+    height, width = (min(n) for n in zip(source.shape[-2:], target.shape[-2:], strict=True))  # odd sizes become even
+    ours, theirs = target[..., :height, :width], source[..., :height, :width]
+    assert (ours - theirs).abs().mean() < 6  # 4:2:0 blurs the colours of a test card
+    for i in range(0, len(source), 7):
+        gap = (theirs - ours[i]).abs().mean(dim=(1, 2, 3))
+        assert gap[i] <= gap.min() + 0.05, f"frame {i} is nearer to frame {int(gap.argmin())}"
+
+
+def test_the_new_file_is_small_and_quick_to_read(shared: Path, tmp_path: Path) -> None:
+    Transcode(short_side=128, key_every=3)(shared / "videos" / "k400_test.mp4", tmp_path / "a.mp4")
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        stream = container.streams.video[0]
+        assert (stream.width, stream.height, stream.codec_context.name) == (170, 128, "h264")
+        assert stream.codec_context.reorder_depth == 0
+        assert [packet.is_keyframe for packet in container.demux(stream) if packet.size] == [True, False, False] * 100
+        assert len(container.streams) == 1
+
+
+def test_a_segment_is_the_same_seconds_of_the_new_file(shared: Path, tmp_path: Path) -> None:
+    path = shared / "videos" / "non_zero_start.mp4"
+    EXACT(path, tmp_path / "a.mp4")
+    counts = []
+    for file in (path, tmp_path / "a.mp4"):
+        PyAV()(file, lambda n: counts.append(n) or [0], span=(0.1, 0.3))
+    assert counts[0] == counts[1] > 0
+
+
+def test_a_small_video_keeps_its_size(shared: Path, tmp_path: Path) -> None:
+    EXACT(shared / "videos" / "discard_first_keyframe.mp4", tmp_path / "a.mp4")
+    assert PyAV()(tmp_path / "a.mp4", lambda n: [0]).shape == (1, 3, 64, 64)
+
+
+def test_missing_frames_are_told_and_too_many_are_an_error(shared: Path, tmp_path: Path) -> None:
+    videos = shared / "videos"
+    assert count_frames(videos / "k400_test.mp4") == Frames(300, 300)
+    assert count_frames(videos / "discard_first_keyframe.mp4") == Frames(25, 30)
+    whole = tmp_path / "whole.mp4"  # its index goes first, so that what is there of a broken download can be read
+    Transcode()(videos / "k400_test.mp4", whole)
+    for share in (0.8, 0.4):
+        part = tmp_path / f"{share}.mp4"
+        part.write_bytes(whole.read_bytes()[: int(share * whole.stat().st_size)])
+    assert 200 < count_frames(tmp_path / "0.8.mp4").count < 280
+    with pytest.raises(BadVideo, match=r"0\.4\.mp4: only 1\d\d of 300 frames"):
+        count_frames(tmp_path / "0.4.mp4")
+
+
+@pytest.mark.parametrize("name", ["corrupted.mp4", "README.md", "nowhere.mp4"])
+def test_what_cannot_be_read_leaves_nothing(shared: Path, tmp_path: Path, name: str) -> None:
+    with pytest.raises(BadVideo, match=name):
+        Transcode()(shared / "videos" / name, tmp_path / "a.mp4")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    for wrong in ({"short_side": 2}, {"key_every": 0}, {"crf": 52}):
+        with pytest.raises(UserError, match="short_side must be 16 or more"):
+            Transcode(**wrong)

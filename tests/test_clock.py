@@ -1,0 +1,20 @@
+import pytest
+
+from aim.clock import clock, end_of_run, seconds_since_start
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0s"), (59.6, "1m00s"), (185, "3m05s"), (8220, "2h17m"), (100_800, "1d04h")]
+)
+def test_clock(seconds: float, text: str) -> None:
+    assert clock(seconds) == text
+
+
+def test_seconds_count_from_the_start_of_the_users_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("aim.clock._ended", [])
+    own = seconds_since_start()
+    assert own > 0
+    end_of_run()  # of a sweep
+    assert 0 <= seconds_since_start() < own
+    monkeypatch.setenv("AIM_STARTED", "0")
+    assert seconds_since_start() > 1e9
