@@ -36,7 +36,7 @@ from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Pick, Reader
 from aim.data.readers.pyav import PyAV
 from aim.data.readers.torchcodec import TorchCodec
-from aim.engine import checkpoint, distributed, results
+from aim.engine import checkpoint, distributed, identity, results
 from aim.engine.distributed import World
 from aim.engine.optim import adamw
 from aim.engine.settings import Run, autocast
@@ -77,7 +77,7 @@ def main(cfg: DictConfig) -> None:
             trained = found.get("model", {}).get("train", {}).get("clips_per_second")
             found["loader"] = measure_loader(run, lists, world, trained)
     found |= {"precision": run.precision, "cores": distributed.num_cores(), "versions": results.versions()}
-    found |= {"commit": results.commit(), "config_hash": config.config_hash(settings)}
+    found |= {"commit": results.commit(), "config_hash": identity.config_hash(settings)}
     checkpoint.write_json(run_dir / "benchmark.json", found)
     show(found, run_dir)
 

@@ -4,24 +4,25 @@ Every leaf of a config is a keyword argument of a Python signature: a node with 
 of the verb's own dataclass. So a misspelt key or a value of the wrong type fails before anything is built.
 """
 
-import hashlib
 import importlib
 import inspect
-import json
 import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from aim.clock import end_of_run
 from aim.errors import UserError, nearest
@@ -35,11 +36,6 @@ PATHS = ("run_dir", "init", "checkpoint", "input", "out", "data.root", "backbone
 CONFIGS = next(
     path for path in (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs") if path.is_dir()
 )
-
-# Settings of the machine and of the watching, not of the experiment: they change neither the result nor the run's name.
-MACHINE = (
-    "run_dir", "device", "gpus", "debug", "checkpoint", "what", "data.root", "data.workers", "data.timeout", "tracker"
-)  # fmt: skip
 
 
 def entrypoint(main: Callable[[DictConfig], None], config_name: str) -> None:
@@ -148,13 +144,20 @@ def build(cfg: DictConfig | Mapping[str, Any], target: Callable[..., T], *, rece
     a file may name only our own groups of settings, for anything else could run whatever its author likes.
     """
     node = resolve(cfg) if isinstance(cfg, DictConfig) else cfg
-    for path in _targets(node) if received else ():
-        if not (re.fullmatch(r"aim\.(data|models|adapters)\.(\w+\.)+[A-Z]\w*", path) and is_dataclass(locate(path))):
-            raise UserError(f"_target_: {path} is none of aim-video's own settings, and isn't run for a received file")
+    if received:
+        check_received(node)
     problems = list(_problems(node, target, ""))
     if problems:
         raise UserError("; ".join(problems))
     return _build(node, target)
+
+
+def check_received(node: Mapping[str, Any]) -> None:
+    """Raise UserError where a config that came with a file names anything but our own groups of settings."""
+    ours = r"aim\.(data|models|adapters)\.(\w+\.)+[A-Z]\w*|aim\.engine\.(settings|optim)\.[A-Z]\w*"
+    for path in _targets(node):
+        if not (re.fullmatch(ours, path) and is_dataclass(locate(path))):
+            raise UserError(f"_target_: {path} is none of aim-video's own settings, and isn't run for a received file")
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
@@ -251,54 +254,24 @@ def _words(hint: Any) -> str:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The settings that a run wrote to its config.yaml."""
-    cfg = OmegaConf.create(path.read_text(encoding="utf-8"))
-    assert isinstance(cfg, DictConfig)
-    return resolve(cfg)
+    """The settings that a run wrote to its config.yaml. Raises UserError where it's missing or damaged."""
+    try:
+        cfg = OmegaConf.create(path.read_text(encoding="utf-8"))
+        if isinstance(cfg, DictConfig):
+            return resolve(cfg)
+        reason = "not a mapping"
+    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
+        reason = str(error).splitlines()[0]
+    raise UserError(f"{path} is not what a run wrote ({reason}); delete its folder, or choose another run_dir")
 
 
 def compose(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
     """The config that the command line `overrides` would give, for notebooks and tests."""
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+    here = GlobalHydra.instance().is_initialized()  # inside a verb: it knows the folder
+    with nullcontext() if here else hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         return hydra.compose(config_name, overrides=list(overrides))
 
 
 def task_overrides() -> list[str]:
     """What the user changed on the command line; nothing when composed in a notebook."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
-
-
-def run_name(name: str, overrides: Sequence[str], *, own_data: bool = False) -> str:
-    """The experiment's name with the overrides that change results, such as `k400_vit_b16,adapter.ratio=0.125`.
-
-    Paths, machine settings and trackers are left out; of `data.root`, the folder's name is kept for `own_data` alone,
-    whose content no other setting pins. Past 100 characters the overrides become a hash.
-    """
-    parts = []
-    for override in overrides:
-        key, _, value = override.lstrip("+~").partition("=")
-        value = value.strip("'\"")
-        if key == "data.root" and own_data:
-            value = Path(value).name
-        elif key in ("experiment", "name") or _is_machine(key):
-            continue
-        parts.append(f"{key}={value}" if value else key)
-    text = re.sub(r"[^\w.,=+@-]+", "_", ",".join(sorted(parts)))
-    if len(text) > 100:
-        text = hashlib.sha256(text.encode()).hexdigest()[:10]
-    return f"{name},{text}" if text else name
-
-
-def _is_machine(key: str) -> bool:
-    return any(key == setting or key.startswith(f"{setting}.") for setting in MACHINE)
-
-
-def experiment_settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The dotted settings that decide a result, without those of the machine."""
-    return {key: value for key, value in leaves(config) if not _is_machine(key)}
-
-
-def config_hash(config: Mapping[str, Any]) -> str:
-    """The sha256 of the resolved config without machine settings."""
-    text = json.dumps(experiment_settings(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()

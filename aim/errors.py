@@ -1,7 +1,7 @@
 """The one exception that is the user's to mend, and the hint at what was probably meant."""
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
@@ -12,3 +12,15 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """Say which of `choices` were probably meant: "; nearest: a, b", or nothing."""
     found = difflib.get_close_matches(name, list(choices), n=3, cutoff=0.5)
     return f"; nearest: {', '.join(found)}" if found else ""
+
+
+def check_all(*checks: Callable[[], object]) -> None:
+    """Run every check, and raise all their UserErrors as one."""
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            problems.append(str(error))
+    if problems:
+        raise UserError("; ".join(problems))

@@ -36,3 +36,13 @@ def toy_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIM_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def unbroken(tmp_path_factory: pytest.TempPathFactory, toy_cache: Path) -> Path:
+    """The run directory of the toy, trained in one go. No test may change it."""
+    from tests.toy import run
+
+    folder = tmp_path_factory.mktemp("unbroken")
+    run(folder)
+    return folder

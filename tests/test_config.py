@@ -102,41 +102,6 @@ def test_an_experiment_inherits_from_another() -> None:
     assert cfg.name == "k400_l14_32f"
 
 
-@pytest.mark.parametrize(
-    ("overrides", "expected"),
-    [
-        (["+experiment=k400"], "k400"),
-        (["+experiment=k400", "gpus=2", "data.workers=8", "tracker=wandb", "data.root=/x/y", "device=cpu"], "k400"),
-        (["adapter=none", "+experiment=k400"], "k400,adapter=none"),
-        (["train.batch_size=128", "adapter.ratio=0.125"], "k400,adapter.ratio=0.125,train.batch_size=128"),
-        (["init='a/b c.safetensors'"], "k400,init=a_b_c.safetensors"),
-    ],
-)
-def test_a_run_is_named_after_the_overrides_that_change_results(overrides: list[str], expected: str) -> None:
-    assert config.run_name("k400", overrides) == expected
-
-
-def test_long_names_become_a_hash_and_stay_distinct() -> None:
-    many = [f"optim.lr_mult.pattern{i}=0.{i}" for i in range(20)]
-    name, other = config.run_name("k400", many), config.run_name("k400", many[:-1])
-    assert len(name) < 30
-    assert name != other
-
-
-def test_the_folder_names_a_run_on_own_data() -> None:
-    assert config.run_name("finetune", ["data.root=/x/pets"], own_data=True) == "finetune,data.root=pets"
-
-
-def test_config_hash_ignores_the_machine_and_nothing_else() -> None:
-    base = config.resolve(config.compose(["+experiment=k400"]))
-    moved = config.resolve(
-        config.compose(["+experiment=k400", "gpus=4", "data.root=/elsewhere", "tracker=tensorboard"])
-    )
-    other = config.resolve(config.compose(["+experiment=k400", "optim.lr=1e-3"]))
-    assert config.config_hash(base) == config.config_hash(moved)
-    assert config.config_hash(base) != config.config_hash(other)
-
-
 def test_every_problem_is_named_at_once() -> None:
     cfg = config.resolve(config.compose(["+experiment=k400"]))
     cfg["clip"]["num_frame"] = 8

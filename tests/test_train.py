@@ -18,20 +18,9 @@ from aim.engine import checkpoint, distributed, training
 from aim.engine.settings import Run
 from aim.errors import UserError
 from tests.conftest import ROOT
-from tests.toy import TOY, exits, journal, run
+from tests.toy import TOY, exits, journal, run, weights
 
 pytestmark = pytest.mark.usefixtures("toy_cache")
-
-
-@pytest.fixture(scope="module")
-def unbroken(tmp_path_factory: pytest.TempPathFactory, toy_cache: Path) -> Path:
-    folder = tmp_path_factory.mktemp("unbroken")
-    run(folder)
-    return folder
-
-
-def weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    return torch.load(run_dir / "last.pt", weights_only=True)["model"]
 
 
 def test_a_run_leaves_what_the_design_says(unbroken: Path) -> None:

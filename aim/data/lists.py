@@ -127,6 +127,11 @@ def data_hash(videos: Sequence[Video], classes: Sequence[str]) -> str:
     return hashlib.sha256("\n".join([*lines, *classes]).encode()).hexdigest()
 
 
+def ordered_hash(videos: Sequence[Video], classes: Sequence[str]) -> str:
+    """The sha256 of the lines as they follow each other and the class names: their order decides that of training."""
+    return hashlib.sha256("\n".join([*map(format_line, videos), *classes]).encode()).hexdigest()
+
+
 @dataclass(frozen=True)
 class ListFiles:
     """Reads the list files that lie in the data set's root."""

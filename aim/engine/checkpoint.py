@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
-from aim.weights.trunk import PER_FRAME
+from aim.weights.trunk import PER_FRAME, fingerprint
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -77,6 +77,11 @@ class Checkpoint:
     classes: list[str]
     trunk: dict[str, str]  # name, sha256
 
+    @property
+    def fingerprint(self) -> str:
+        """The sha256 of its tensors."""
+        return fingerprint(self.tensors)
+
 
 def trained_tensors(model: VideoClassifier) -> dict[str, Tensor]:
     """Every tensor of the model that is neither in the trunk's weights nor derived from them, on the CPU."""
@@ -96,8 +101,10 @@ def save_weights(path: Path, model: VideoClassifier, config: Mapping[str, Any], 
 
 
 def read_weights(path: str | Path) -> Checkpoint:
-    """Read a file of `save_weights`. Raises UserError when it is missing or something else."""
-    path = Path(path)
+    """Read a file of `save_weights`, also by its run directory. Raises UserError when it is none."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        path = path / "best.safetensors"
     if not path.is_file():
         raise UserError(f"checkpoint {path} doesn't exist; it is the best.safetensors of a run directory")
     try:

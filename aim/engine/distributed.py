@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from types import FrameType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -20,6 +20,8 @@ from torch import Tensor
 
 from aim.clock import seconds_since_start
 from aim.errors import UserError
+
+T = TypeVar("T")
 
 INTERRUPTED = 75  # exit code: EX_TEMPFAIL of sysexits.h, try again later
 NOTHING_LOST = "stopped by a signal outside of training, nothing was lost"
@@ -244,6 +246,15 @@ def broadcast_(tensors: Sequence[Tensor]) -> None:
     if dist.is_initialized():
         for tensor in tensors:
             dist.broadcast(tensor, src=0)
+
+
+def share(value: T) -> T:
+    """Rank 0's value on every rank."""
+    if not dist.is_initialized():
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
+    return values[0]
 
 
 def gather(value: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """`results.json`: what a number in any table comes from."""
 
+import json
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -12,11 +13,12 @@ from rich.console import Console
 from rich.table import Table
 
 from aim.clock import clock, seconds_since_start
-from aim.config import config_hash
 from aim.data.lists import Lists, data_hash
+from aim.engine import identity
 from aim.engine.distributed import World
 from aim.engine.metrics import Counts
 from aim.engine.settings import Run
+from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
 
@@ -45,12 +47,21 @@ def collect(
         "device": device_name(world.device),
         "precision": run.precision,
         "commit": commit(),
-        "config_hash": config_hash(config),
+        "config_hash": identity.config_hash(config),
         "data_hash": data_hash(lists.val, lists.classes),
         "trunk": {"name": model.trunk_name, "sha256": model.fingerprint},
         "versions": versions(),
         **more,
     }
+
+
+def read(path: Path) -> dict[str, Any]:
+    """What a finished run left in its results.json. Raises UserError where it's something else."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is not the result of a run ({error}); delete it") from error
+    return found
 
 
 def show(found: Mapping[str, Any], run_dir: Path) -> None:

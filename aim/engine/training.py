@@ -7,7 +7,6 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,11 +15,11 @@ from einops import rearrange
 from torch import Tensor
 
 from aim.clock import seconds_since_start
-from aim.data.lists import read_lines
 from aim.data.loader import Batch, Loader
-from aim.engine import checkpoint, distributed
+from aim.engine import bad_videos, checkpoint, distributed
 from aim.engine.distributed import Interrupted, World
 from aim.engine.evaluation import evaluate
+from aim.engine.identity import check_same
 from aim.engine.mixing import mix
 from aim.engine.optim import Optim, adamw, learning_rate, set_learning_rate
 from aim.engine.settings import Precision, Training, autocast
@@ -59,14 +58,14 @@ def train(
     """Train what is trainable to the last epoch, from where `last.pt` stands.
 
     Everything that varies with time is a function of the step, so a run that was killed and continued ends with the
-    weights of an unbroken one. Raises Interrupted after a signal, UserError for a loss that is not finite.
+    weights of an unbroken one. Raises Interrupted after a signal, UserError for a loss or gradient that is not finite.
     """
     optimizer = adamw(model, optim)
-    state = restore(run_dir / "last.pt", model, optimizer, identity)
+    saver = Saver(run_dir, model, optimizer, identity, world)
+    state = saver.restore()
     steps_per_epoch = math.ceil(loader.steps_per_epoch / training.accumulate)
     total = steps_per_epoch * training.epochs
-    unread: Tensor | None = None  # the newest step's sums, read one step later so that a GPU never waits for us
-    saved_at, stopping = time.monotonic(), False
+    newest = Newest(state, run_dir)
 
     with ExitStack() as stack:
         stop = stack.enter_context(distributed.stop_signals())
@@ -76,35 +75,11 @@ def train(
         )  # fmt: skip
         stack.enter_context(report)
 
-        def save() -> None:
-            nonlocal saved_at
-            saved_at = time.monotonic()
-            if world.is_main:
-                checkpoint.save_last(run_dir / "last.pt", snapshot(state, model, optimizer, identity))
-
-        def name_bad_videos() -> None:
-            ranks = distributed.gather(loader.bad)
-            if world.is_main:
-                write_bad_videos(run_dir, {path: reason for bad in ranks for path, reason in bad.items()})
-
-        def settle() -> None:
-            """Read the newest step's sums."""
-            nonlocal unread, stopping
-            if unread is None:
-                return
-            (*sums, stops), unread = unread.tolist(), None
-            if not math.isfinite(sums[0]):
-                raise UserError(
-                    f"the loss became {sums[0]} at step {state.step}; use a lower optim.lr or precision=fp32 "
-                    f"(that is another run), or repeat the command to continue from the last save in {run_dir}"
-                )
-            state.window = [old + new for old, new in zip(state.window, sums, strict=True)]
-            stopping = stops > 0
-
-        for epoch in range(state.step // steps_per_epoch, training.epochs + 1):
-            if epoch > state.validated and state.step == epoch * steps_per_epoch:
-                settle()
-                save()
+        while True:
+            epoch = state.step // steps_per_epoch
+            if epoch > state.validated:  # it has just ended
+                newest.read()
+                saver.save(state)
                 if due(training.eval_every, epoch, training.epochs):
                     val = evaluate(model, val_loader, device=world.device, precision=precision, stop=stop, title="val")
                     if val.counts.top1 > state.best_top1:
@@ -112,32 +87,103 @@ def train(
                     report.validated(state.step, epoch, val.counts.top1, state.best_epoch)
                 if world.is_main and (state.best_epoch == epoch or not training.eval_every):
                     save_best()
-                name_bad_videos()
+                for each in (loader, val_loader):
+                    bad_videos.name(run_dir, each.bad)
                 state.validated = epoch
-                save()
+                saver.save(state)
                 report.resume_clock(loader.waited)
             if epoch == training.epochs:
-                break
+                return state
+
             skipped = (state.step - epoch * steps_per_epoch) * training.accumulate
             for parts in chunks(loader.epoch(epoch, start=skipped), training.accumulate):
                 lr = learning_rate(state.step, optim, steps_per_epoch=steps_per_epoch, epochs=training.epochs)
                 set_learning_rate(optimizer, lr)
                 torch.manual_seed(seed_of(seed, state.step, world.rank))
                 sums = train_step(model, optimizer, parts, training, precision, world.device, stop=bool(stop))
-                settle()
-                unread, state.step = sums, state.step + 1
-                if state.step % training.log_every == 0:
-                    settle()
+                newest.take(sums)
+                if state.step % training.log_every == 0 or state.step == total:
+                    newest.read()
                     report.line(state.step, lr, loader.waited, state.window)
                     state.window = [0.0, 0.0, 0.0]
                 report.tick(state.step)
-                if stopping or time.monotonic() - saved_at > 60 * training.save_minutes:
-                    settle()
-                    save()
-                if stopping:
-                    name_bad_videos()
+                if newest.stopping or saver.minutes > training.save_minutes:
+                    newest.read()
+                    saver.save(state)
+                if newest.stopping:
                     raise Interrupted(f"stopped by a signal; saved at step {state.step} of {total} in {run_dir}")
-    return state
+
+
+class Newest:
+    """The sums of the newest step, which are read one step later so that a GPU never waits for us."""
+
+    def __init__(self, state: State, run_dir: Path) -> None:
+        self.state, self.run_dir = state, run_dir
+        self.sums: Tensor | None = None
+        self.stopping = False  # a rank was asked to stop
+
+    def take(self, sums: Tensor) -> None:
+        """Count a step as done, and read the one before."""
+        self.read()
+        self.sums, self.state.step = sums, self.state.step + 1
+
+    def read(self) -> None:
+        """Add the newest sums to the state's. Raises UserError where they tell that the weights are lost."""
+        if self.sums is None:
+            return
+        (*window, norm, stops), self.sums = self.sums.tolist(), None
+        for name, value in (("loss", window[0]), ("gradient's norm", norm)):
+            if not math.isfinite(value):
+                raise UserError(
+                    f"the {name} became {value} at step {self.state.step}; use a lower optim.lr or precision=fp32 "
+                    f"(that is another run), or repeat the command to continue from the last save in {self.run_dir}"
+                )
+        self.state.window = [old + new for old, new in zip(self.state.window, window, strict=True)]
+        self.stopping = stops > 0
+
+
+class Saver:
+    """Writes `last.pt` on the first rank, and gives every rank what stands in it."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        model: VideoClassifier,
+        optimizer: torch.optim.Optimizer,
+        identity: Mapping[str, str],
+        world: World,
+    ) -> None:
+        self.path, self.model, self.optimizer, self.world = run_dir / "last.pt", model, optimizer, world
+        self.identity = dict(identity)
+        self.saved_at = time.monotonic()
+
+    @property
+    def minutes(self) -> float:
+        """Since the last save."""
+        return (time.monotonic() - self.saved_at) / 60
+
+    def save(self, state: State) -> None:
+        """Write what a run needs to go on. Every rank calls it."""
+        self.saved_at = time.monotonic()
+        if self.world.is_main:
+            now = replace(state, seconds=state.seconds + seconds_since_start())
+            tensors = checkpoint.trained_tensors(self.model)
+            saved = {**asdict(now), "model": tensors, "optimizer": self.optimizer.state_dict()}
+            checkpoint.save_last(self.path, saved | {"identity": self.identity})
+
+    def restore(self) -> State:
+        """Go on from what the first rank finds, or begin; the other nodes may not see its folder.
+
+        Raises UserError if it was trained on other data or another trunk.
+        """
+        found = self.world.is_main and self.path.exists()
+        saved = distributed.share(checkpoint.load_last(self.path) if found else None)
+        if saved is None:
+            return State()
+        check_same(saved, self.identity, self.path.parent)
+        checkpoint.put_tensors(self.model, saved["model"], str(self.path))
+        self.optimizer.load_state_dict(saved["optimizer"])
+        return State(**{f.name: saved[f.name] for f in fields(State)})
 
 
 def train_step(
@@ -150,13 +196,14 @@ def train_step(
     *,
     stop: bool,
 ) -> Tensor:
-    """One step on this rank's parts of the global batch; returns its global sums: loss, weight, hits, ranks to stop.
+    """One step on this rank's parts of the global batch.
 
-    The loss is the weighted sum over the global weight, so a video that could not be read counts for nothing.
+    Returns the global batch's loss, weight, hits, gradient norm, and how many ranks were asked to stop. The loss is the
+    weighted sum over the global weight, so a video that could not be read counts for nothing.
     """
     optimizer.zero_grad()
-    sums = torch.zeros(4, device=device)
-    sums[3] = float(stop)
+    sums = torch.zeros(5, device=device)
+    sums[4] = float(stop)
     for batch in parts:
         video, label = batch.video.to(device, non_blocking=True), batch.label.to(device)
         weight = batch.weight.to(device)
@@ -174,42 +221,9 @@ def train_step(
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     distributed.sum_([*gradients, sums])
     torch._foreach_div_(gradients, sums[1].clamp(min=1.0))
+    sums[3] = torch.nn.utils.get_total_norm(gradients)
     optimizer.step()
     return sums
-
-
-def snapshot(
-    state: State, model: VideoClassifier, optimizer: torch.optim.Optimizer, identity: Mapping[str, str]
-) -> dict[str, Any]:
-    """The content of `last.pt`."""
-    now = replace(state, seconds=state.seconds + seconds_since_start())
-    tensors = checkpoint.trained_tensors(model)
-    return {**asdict(now), "model": tensors, "optimizer": optimizer.state_dict(), "identity": dict(identity)}
-
-
-def restore(path: Path, model: VideoClassifier, optimizer: torch.optim.Optimizer, identity: Mapping[str, str]) -> State:
-    """Continue from `last.pt`, or begin. Raises UserError if it was trained on other data or another trunk."""
-    if not path.exists():
-        return State()
-    saved = checkpoint.load_last(path)
-    for key, value in identity.items():
-        if saved["identity"].get(key) != value:
-            raise UserError(f"{path} was trained with another {key} ({saved['identity'].get(key)}, now {value}); "
-                            "set run_dir=DIR, or delete it to train from the start")  # fmt: skip
-    checkpoint.put_tensors(model, saved["model"], str(path))
-    optimizer.load_state_dict(saved["optimizer"])
-    return State(**{f.name: saved[f.name] for f in fields(State)})
-
-
-def write_bad_videos(run_dir: Path, bad: Mapping[str, str]) -> None:
-    """Name in `bad_videos.txt` what could not be read and why, beside what stands there already."""
-    file = run_dir / "bad_videos.txt"
-    if bad:
-        before = read_lines(file) if file.exists() else []
-        now = {path: " ".join(reason.split()) for path, reason in bad.items()}
-        lines = dict(line.split("\t", 1) for line in before) | now
-        text = "".join(f"{path}\t{reason}\n" for path, reason in sorted(lines.items()))
-        checkpoint.write_atomically(file, lambda file: checkpoint.write_text(file, text))
 
 
 def due(every: int, epoch: int, epochs: int) -> bool:

@@ -1,0 +1,47 @@
+"""`bad_videos.txt`: what could not be read, and why; of every rank, in training, validation and test."""
+
+import fcntl
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from aim.data.lists import read_lines
+from aim.data.loader import Loader
+from aim.engine import checkpoint
+
+
+@contextmanager
+def named(run_dir: Path, *loaders: Loader) -> Iterator[None]:
+    """However the block ends, name what these loaders of this rank could not read."""
+    try:
+        yield
+    finally:
+        for loader in loaders:
+            name(run_dir, loader.bad)
+
+
+def name(run_dir: Path, bad: Mapping[str, str]) -> None:
+    """Add path -> reason to the file, beside what stands there already. Ranks may do it at the same time."""
+    if not bad:
+        return
+    file = run_dir / "bad_videos.txt"
+    now = {path: " ".join(reason.split()) for path, reason in bad.items()}
+    run_dir.mkdir(parents=True, exist_ok=True)
+    with _alone_in(run_dir):
+        before = dict(line.split("\t", 1) for line in read_lines(file)) if file.exists() else {}
+        if before | now != before:
+            text = "".join(f"{path}\t{reason}\n" for path, reason in sorted((before | now).items()))
+            checkpoint.write_atomically(file, lambda file: checkpoint.write_text(file, text))
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let one rank at a time change the file, where the file system can lock."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)

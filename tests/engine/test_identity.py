@@ -1,0 +1,112 @@
+from pathlib import Path
+
+import pytest
+
+from aim import config
+from aim.data.lists import Lists, Video
+from aim.engine import identity
+from aim.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["+experiment=k400"], "k400"),
+        (["+experiment=k400", "gpus=2", "data.workers=8", "tracker=wandb", "data.root=/x/y", "device=cpu"], "k400"),
+        (["adapter=none", "+experiment=k400"], "k400,adapter=none"),
+        (["train.batch_size=128", "adapter.ratio=0.125"], "k400,adapter.ratio=0.125,train.batch_size=128"),
+        (["init='a/b c.safetensors'"], "k400,init=a_b_c.safetensors"),
+        (["data.eval_on_error=skip", "train.log_every=1", "train.accumulate=2"], "k400"),
+    ],
+)
+def test_a_run_is_named_after_the_overrides_that_change_results(overrides: list[str], expected: str) -> None:
+    assert identity.run_name("k400", overrides) == expected
+
+
+def test_long_names_become_a_hash_and_stay_distinct() -> None:
+    many = [f"optim.lr_mult.pattern{i}=0.{i}" for i in range(20)]
+    name, other = identity.run_name("k400", many), identity.run_name("k400", many[:-1])
+    assert len(name) < 30
+    assert name != other
+
+
+def test_the_folder_names_a_run_on_own_data() -> None:
+    assert identity.run_name("finetune", ["data.root=/x/pets"], own_data=True) == "finetune,data.root=pets"
+
+
+def test_config_hash_ignores_the_machine_and_nothing_else() -> None:
+    base = config.resolve(config.compose(["+experiment=k400"]))
+    moved = config.resolve(
+        config.compose(["+experiment=k400", "gpus=4", "data.root=/elsewhere", "tracker=tensorboard"])
+    )
+    other = config.resolve(config.compose(["+experiment=k400", "optim.lr=1e-3"]))
+    assert identity.config_hash(base) == identity.config_hash(moved)
+    assert identity.config_hash(base) != identity.config_hash(other)
+
+
+# The leaves that may differ in a run that goes on; whatever a new setting is, it may not until it stands here, too.
+MAY_CHANGE = {
+    "run_dir", "device", "gpus", "debug", "checkpoint", "what", "init", "backbone.weights",
+    "data.root", "data.workers", "data.timeout", "data.on_error", "data.eval_on_error", "data.max_bad",
+    "train.accumulate", "train.log_every", "train.save_minutes",
+    "tracker._target_", "tracker.project", "tracker.entity", "tracker.mode",
+}  # fmt: skip
+
+
+def every_leaf() -> dict[str, object]:
+    """All settings with a value, of configs/config.yaml and of every file of its groups."""
+    found: dict[str, object] = {}
+    for group in ("backbone", "adapter", "data", "reader", "tracker"):
+        for path in sorted((config.CONFIGS / group).glob("*.yaml")):
+            found |= config.leaves(config.resolve(config.compose([f"{group}={path.stem}", "data.root=somewhere"])))
+    return found
+
+
+def test_of_all_settings_only_those_that_alter_no_result_may_change_in_a_run_that_goes_on() -> None:
+    allowed = set()
+    leaves = every_leaf()
+    for key in leaves:
+        *groups, name = key.split(".")
+        before: dict[str, object] = {name: "one"}
+        now: dict[str, object] = {name: "other"}
+        for group in reversed(groups):
+            before, now = {group: before}, {group: now}
+        try:
+            said = identity.changes(before, now, Path("run"))
+        except UserError:
+            continue
+        allowed.add(key)
+        assert said == ([] if key in identity.UNSAID else [f"{key} was one, is other"])
+    assert len(leaves) > 100
+    assert allowed == MAY_CHANGE
+
+
+def test_a_setting_that_is_new_or_gone_makes_another_run() -> None:
+    with pytest.raises(UserError, match=r"optim\.lr was absent, is 1"):
+        identity.changes({}, {"optim": {"lr": 1}}, Path("run"))
+    with pytest.raises(UserError, match=r"optim\.lr was 1, is absent"):
+        identity.changes({"optim": {"lr": 1}}, {}, Path("run"))
+
+
+A, B, C, D = (Video(f"{name}.mp4", 0) for name in "abcd")
+
+
+@pytest.mark.parametrize(
+    ("train", "val"),
+    [
+        ([C, D], [A, B]),  # swapped, as UCF-101's splits are
+        ([A, B, C], [D]),  # another border
+        ([B, A], [C, D]),  # another order of training
+    ],
+)
+def test_other_lists_of_the_same_videos_are_other_data(train: list[Video], val: list[Video]) -> None:
+    before = identity.of_data(Lists([A, B], [C, D], ["x"]))
+    with pytest.raises(UserError, match="another training list"):
+        identity.check_same({"identity": before}, identity.of_data(Lists(train, val, ["x"])), Path("run"))
+
+
+def test_the_order_of_the_validation_list_does_not_matter_and_its_content_does() -> None:
+    before = {"identity": identity.of_data(Lists([A], [B, C], ["x"]))}
+    identity.check_same(before, identity.of_data(Lists([A], [C, B], ["x"])), Path("run"))
+    with pytest.raises(UserError, match="with another validation list; set run_dir"):
+        identity.check_same(before, identity.of_data(Lists([A], [C], ["x"])), Path("run"))

@@ -1,0 +1,196 @@
+"""Runs that go on: with other data, other settings, bad videos, gradients that aren't finite, folders not all see."""
+
+import math
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from aim import config
+from aim.engine import checkpoint, training
+from aim.engine.settings import Run
+from aim.errors import UserError
+from aim.models.classifier import VideoClassifier
+from tests.conftest import ROOT
+from tests.toy import OWN, TOY, journal, run, weights
+
+pytestmark = pytest.mark.usefixtures("toy_cache")
+
+
+@pytest.fixture
+def folder(toy_cache: Path, tmp_path: Path) -> Path:
+    """Some of the toy's videos as somebody's own, with list files."""
+    config.build(config.compose(TOY), Run).load_lists()
+    shutil.copytree(next(toy_cache.glob("moving_shapes_*")), tmp_path / "data")
+    return tmp_path / "data"
+
+
+class Died(Exception):
+    """Stands for a SIGKILL."""
+
+
+def dies_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the step on, training dies before it does anything."""
+    original, steps = training.train_step, 0
+
+    def dies(*args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        if steps == step:
+            raise Died
+        steps += 1
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(training, "train_step", dies)
+
+
+def killed_at(step: int, run_dir: Path, *overrides: str, toy: Sequence[str] = TOY) -> None:
+    """Train up to the step, and die there."""
+    with pytest.MonkeyPatch.context() as patch:
+        dies_at(step, patch)
+        with pytest.raises(Died):
+            run(run_dir, *overrides, toy=toy)
+
+
+def test_a_finished_run_on_other_data_is_refused_and_not_shown(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(tmp_path / "run", "train.epochs=1", f"data.root={folder}", toy=OWN)
+    capsys.readouterr()
+    other = tmp_path / "other"
+    shutil.copytree(folder, other)
+    lines = (other / "val.txt").read_text().splitlines()
+    (other / "val.txt").write_text("\n".join(lines[:-1]))
+    with pytest.raises(UserError, match="another validation list; set run_dir"):
+        run(tmp_path / "run", "train.epochs=1", f"data.root={other}", toy=OWN)
+    with pytest.raises(UserError, match="nowhere"):
+        run(tmp_path / "run", "train.epochs=1", "data.root=nowhere", toy=OWN)
+    assert "top-1" not in capsys.readouterr().out
+    shutil.move(folder, tmp_path / "moved")  # the same data elsewhere is the same run
+    run(tmp_path / "run", "train.epochs=1", f"data.root={tmp_path / 'moved'}", toy=OWN)
+    assert "already finished" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("change", ["swap", "reorder"])
+def test_a_run_does_not_go_on_with_other_lists(folder: Path, tmp_path: Path, change: str) -> None:
+    killed_at(2, tmp_path / "run", f"data.root={folder}", toy=OWN)
+    train, val = ((folder / name).read_text().splitlines() for name in ("train.txt", "val.txt"))
+    if change == "swap":
+        train, val = val, train
+    else:
+        train.reverse()
+    for name, lines in (("train.txt", train), ("val.txt", val)):
+        (folder / name).write_text("\n".join(lines))
+    with pytest.raises(UserError, match="another training list"):
+        run(tmp_path / "run", f"data.root={folder}", toy=OWN)
+
+
+@pytest.mark.parametrize(("eval_every", "steps_left"), [(0, 0), (1, 3)])
+def test_a_bad_video_in_the_validation_set_loses_no_training(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    eval_every: int,
+    steps_left: int,
+) -> None:
+    """Whether the test after the last epoch stops, or the validation after the first of two."""
+    name = (folder / "val.txt").read_text().splitlines()[3].rpartition(" ")[0]
+    (folder / name).write_bytes(b"no video")
+    settings = [f"data.root={folder}", f"train.eval_every={eval_every}"]
+    with pytest.raises(UserError, match=re.escape(name) + r".*data\.eval_on_error=skip"):
+        run(tmp_path / "run", *settings, toy=OWN)
+    assert (tmp_path / "run" / "bad_videos.txt").read_text().startswith(f"{name}\t")
+    dies_at(steps_left, monkeypatch)  # if it did more
+    capsys.readouterr()
+    found = run(tmp_path / "run", *settings, "data.eval_on_error=skip", "data.max_bad=0.5", toy=OWN)
+    assert found["num_missing"] == 1
+    err = capsys.readouterr().err
+    assert "data.eval_on_error was raise, is skip; data.max_bad was 0.02, is 0.5" in err
+    assert err.count("\n") == 1
+
+
+def test_the_same_weights_may_lie_elsewhere_and_others_are_refused(tmp_path: Path, unbroken: Path) -> None:
+    started = unbroken / "best.safetensors"
+    killed_at(2, tmp_path / "run", f"init={started}")
+    shutil.copy(started, tmp_path / "copy.safetensors")
+    killed_at(0, tmp_path / "run", f"init={tmp_path / 'copy.safetensors'}")
+    tensors = load_file(started)
+    tensors["head.bias"] += 1
+    with safe_open(started, "pt") as file:
+        save_file(tensors, tmp_path / "copy.safetensors", file.metadata())
+    with pytest.raises(UserError, match=r"another checkpoint at its start \(init\)"):
+        run(tmp_path / "run", f"init={tmp_path / 'copy.safetensors'}")
+
+
+def test_a_refused_second_job_writes_nothing(tmp_path: Path) -> None:
+    with checkpoint.locked(tmp_path):
+        (tmp_path / "config.yaml").write_text("of: the first\n")
+        with pytest.raises(UserError, match="another job is writing"):
+            run(tmp_path, "optim.lr=0.5")
+    assert (tmp_path / "config.yaml").read_text() == "of: the first\n"
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", ".lock"}
+
+
+@pytest.mark.parametrize("bad_step", [2, 3])
+def test_a_gradient_that_is_not_finite_never_reaches_last_pt(
+    tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch, bad_step: int
+) -> None:
+    """The loss stays finite; step 3 is the last of an epoch."""
+    original, steps = training.train_step, 0
+
+    def explodes(model: VideoClassifier, *args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        factor = math.inf if steps == bad_step else 1.0
+        hook = model.head.weight.register_hook(lambda gradient: gradient * factor)
+        sums = original(model, *args, **kwargs)
+        hook.remove()
+        return sums
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_step", explodes)
+        with pytest.raises(UserError, match=rf"the gradient's norm became (inf|nan) at step {bad_step}"):
+            run(tmp_path)
+    assert all(tensor.isfinite().all() for tensor in weights(tmp_path).values())
+    run(tmp_path)  # the same command goes on
+    assert journal(tmp_path) == journal(unbroken)
+
+
+def test_a_run_directory_that_the_other_node_does_not_see_is_continued_as_one(tmp_path: Path, unbroken: Path) -> None:
+    seen, unseen = tmp_path / "seen", tmp_path / "unseen"
+    killed_at(4, seen, "test=best")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    ranks = []
+    for rank, folder in enumerate((seen, unseen)):
+        names = {"RANK": str(rank), "LOCAL_RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": port}
+        environment = os.environ | names | {"MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": "1"}
+        command = [sys.executable, "-m", "aim.train", *TOY, f"run_dir={folder}", "test=best"]
+        ranks.append(subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True))
+    for process in ranks:
+        _, stderr = process.communicate(timeout=200)
+        assert process.returncode == 0, stderr
+    expected = weights(unbroken)
+    for name, tensor in weights(seen).items():
+        torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+    assert not unseen.exists()
+
+
+def test_everything_that_is_missing_comes_in_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "init", lambda: (_ for _ in ()).throw(RuntimeError("no driver")))
+    settings = ["+experiment=k400", "data.root=nowhere", "device=cuda", "init=none.safetensors"]
+    with pytest.raises(UserError) as caught:
+        run(tmp_path, toy=settings)
+    for word in ("device=cuda", "no driver", "nowhere", "none.safetensors"):
+        assert word in str(caught.value)
