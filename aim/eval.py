@@ -1,8 +1,10 @@
 """Test a checkpoint with several views of every video.
 
-    python -m aim.eval +experiment=k400 checkpoint=runs/k400/best.safetensors
+    python -m aim.eval checkpoint=runs/k400/best.safetensors data.root=DIR
+    python -m aim.eval checkpoint=runs/k400 data.root=DIR views.temporal=5 views.spatial=3
 
-Leaves `results.json` and `predictions.npz` (index, label, probability "n k", path) in the run directory.
+The checkpoint says what the model is and sees, on which data and with which views it was tested; the command what shall
+be otherwise. Leaves `results.json` and `predictions.npz` (index, label, probability "n k", path) in the run directory.
 """
 
 import sys
@@ -17,46 +19,79 @@ from omegaconf import DictConfig
 
 from aim import config
 from aim.data.lists import Lists
-from aim.engine import checkpoint, distributed, results
+from aim.engine import bad_videos, checkpoint, distributed, identity, results
+from aim.engine.checkpoint import Checkpoint
+from aim.engine.distributed import World
 from aim.engine.evaluation import Evaluation, evaluate
-from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.engine.settings import Run, of_checkpoint, write_settings
+from aim.errors import UserError, check_all
 from aim.weights.trunk import stretch_time
 
 
 def main(cfg: DictConfig) -> None:
-    """Test `checkpoint` with the experiment's protocol."""
+    """Test `checkpoint` with its own protocol, or the one that is asked for."""
     distributed.refuse_bare_slurm("aim.eval")
-    settings = config.resolve(cfg)
-    run = config.build(settings, Run)
-    if run.checkpoint is None:
+    asked = config.resolve(cfg)
+    if asked["checkpoint"] is None:
         raise UserError("checkpoint must be given: add checkpoint=FILE, the best.safetensors of a training run")
-    run_dir = run.directory("eval")
+    saved = checkpoint.read_weights(asked["checkpoint"])
+    wanted = of_checkpoint(saved.config, asked, config.task_overrides(), saved.path)
+    run = config.build(wanted, Run)
+    run_dir = run.directory("eval", f"checkpoint={saved.fingerprint[:8]}")
     with distributed.interruptible(), ExitStack() as stack:
-        saved = checkpoint.read_weights(run.checkpoint)
-        lists = run.load_lists()
-        check_classes(saved, lists)
-        run.backbone.check_weights()
-        if not distributed.is_launched():
-            ranks = distributed.num_ranks(run.device, run.gpus)
-            if distributed.rank() == 0:
-                stack.enter_context(checkpoint.locked(run_dir))
-            if ranks > 1 and not distributed.is_rank():
+        if distributed.is_rank():
+            world = stack.enter_context(distributed.start(run.device, run.data.workers))
+            _, lists = check(run, saved)
+        else:
+            ranks, lists = check(run, saved)
+            if ranks > 1:
                 sys.exit(distributed.launch("aim.eval", config.task_overrides(), ranks))
-        world = stack.enter_context(distributed.start(run.device, run.data.workers))
-        with world.first_on_node():
-            model = run.model(len(lists.classes)).to(world.device)
-        if run.stretch_time:
-            saved = replace(saved, tensors=stretch_time(saved.tensors, model))
-        checkpoint.load_weights(model, saved)
-        with closing(run.test_loader(lists, world)) as loader, distributed.stop_signals() as stop:
-            test = evaluate(model, loader, device=world.device, precision=run.precision, stop=stop)
+            world = stack.enter_context(distributed.start(run.device, run.data.workers))
         if world.is_main:
-            save_predictions(run_dir / "predictions.npz", test, lists)
-            tested = {"num_missing": test.num_missing, "checkpoint": run.checkpoint}
-            found = results.collect(run, settings, world, model, lists, test.counts, **tested)
-            checkpoint.write_json(run_dir / "results.json", found)
-            results.show(found, run_dir)
+            stack.enter_context(checkpoint.locked(run_dir))  # before it nothing is written
+        test(run, wanted, saved, lists, run_dir, world)
+
+
+def check(run: Run, saved: Checkpoint) -> tuple[int, Lists]:
+    """Find every problem at once; raise them as one UserError. Returns the number of ranks, and the data's lists."""
+    ranks, lists = list[int](), list[Lists]()
+    check_all(
+        lambda: ranks.append(distributed.num_ranks(run.device, run.gpus)),
+        run.backbone.check_weights,
+        lambda: lists.append(run.load_lists()),
+    )
+    check_classes(saved, lists[0])
+    return ranks[0], lists[0]
+
+
+def test(run: Run, wanted: dict[str, Any], saved: Checkpoint, lists: Lists, run_dir: Path, world: World) -> None:
+    """Build the model, test it, leave the result and what it was made of."""
+    content = {"checkpoint": saved.fingerprint, "data_hash": identity.of_data(lists)["data_hash"]}
+    if world.is_main:
+        if (done := run_dir / "results.json").exists() or (run_dir / "last.pt").exists():
+            before = results.read(done) if done.exists() else {}
+            if before.get("identity") != content:
+                raise UserError(
+                    f"{run_dir} holds a training run, or a test of another checkpoint or other data; set run_dir=DIR"
+                )
+        write_settings(wanted, run_dir)
+    with world.first_on_node():
+        model = run.model(len(lists.classes)).to(world.device)
+    if run.stretch_time:
+        saved = replace(saved, tensors=stretch_time(saved.tensors, model))
+    checkpoint.load_weights(model, saved)
+    with (
+        closing(run.test_loader(lists, world)) as loader,
+        bad_videos.named(run_dir, loader),
+        distributed.stop_signals() as stop,
+    ):
+        found = evaluate(model, loader, device=world.device, precision=run.precision, stop=stop)
+    if world.is_main:
+        save_predictions(run_dir / "predictions.npz", found, lists)
+        tested = {"num_missing": found.num_missing, "checkpoint": str(saved.path), "identity": content}
+        result = results.collect(run, wanted, world, model, lists, found.counts, **tested)
+        checkpoint.write_json(run_dir / "results.json", result)
+        results.show(result, run_dir)
 
 
 def check_classes(saved: checkpoint.Checkpoint, lists: Lists) -> None:

@@ -14,6 +14,7 @@ from statistics import mean
 from typing import Any
 
 from aim import config
+from aim.engine import identity
 from aim.errors import UserError
 
 KEYS = ("views", "params_tuned", "params_total", "gmacs_per_view", "top1", "top5", "seconds")  # of results.json
@@ -23,7 +24,7 @@ HEAD = ("run", "views", "tuned / all parameters (M)", "GMACs per view", "seeds",
 def read(run_dir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The results and the settings of a finished run."""
     try:
-        settings = config.experiment_settings(config.load(run_dir / "config.yaml"))
+        settings = identity.experiment_settings(config.load(run_dir / "config.yaml"))
         results = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{run_dir} is not a finished run as aim.train leaves it: {error}") from error
@@ -49,10 +50,14 @@ def finished(paths: Sequence[Path]) -> list[Path]:
 def table(run_dirs: Sequence[Path]) -> str:
     """A Markdown table of the runs, in the given order, seeds of one setting joined."""
     groups: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    seen = set[str]()
     for run_dir in run_dirs:
         results, settings = read(run_dir)
-        key = json.dumps({name: value for name, value in settings.items() if name != "seed"}, sort_keys=True)
-        groups.setdefault(key, []).append((label(run_dir), results))
+        name, text = label(run_dir), json.dumps(settings, sort_keys=True)
+        alike = json.dumps({key: value for key, value in settings.items() if key != "seed"}, sort_keys=True)
+        # What differs in nothing at all, as two checkpoints that are tested alike do, is no other seed.
+        groups.setdefault(alike + (name if text in seen else ""), []).append((name, results))
+        seen.add(text)
     lines = [" | ".join(HEAD), " | ".join(["---"] * len(HEAD)), *(row(runs) for runs in groups.values())]
     return "\n".join(f"| {line} |" for line in lines)
 

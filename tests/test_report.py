@@ -30,6 +30,12 @@ def test_seeds_share_a_row_and_settings_do_not(tmp_path: Path) -> None:
     assert {line.count("|") for line in lines} == {9}
 
 
+def test_runs_of_one_setting_and_one_seed_keep_rows_of_their_own(tmp_path: Path) -> None:
+    runs = [make(tmp_path, name, 0, 0.25, top1) for name, top1 in (("one", 80.0), ("other", 70.0))]
+    lines = report.table(runs).splitlines()
+    assert [line.split(" | ")[0] for line in lines[2:]] == ["| one", "| other"]
+
+
 def test_what_holds_no_results_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = make(tmp_path, "done", 0, 0.25, 80.0)
     (tmp_path / "begun").mkdir()

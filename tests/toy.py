@@ -1,14 +1,15 @@
 """A run small enough for tests: two dozen moving shapes, a random trunk of two blocks, a few steps."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from aim import config, train
+from aim import config, eval, train
 
 TOY = [
     "+experiment=demo",
@@ -33,17 +34,39 @@ TOY = [
 ]
 
 
-def run(run_dir: Path, *overrides: str) -> dict[str, Any]:
+# The same on somebody's own videos: data.root=DIR is still to be said.
+OWN = [*(setting for setting in TOY if not setting.startswith("data.lists.")), "data=folder", "data.directional=true"]
+
+
+def run(run_dir: Path, *overrides: str, toy: Sequence[str] = TOY) -> dict[str, Any]:
     """Train the toy in this process; what it leaves in results.json."""
-    train.main(config.compose([*TOY, f"run_dir={run_dir}", *overrides]))
+    train.main(config.compose([*toy, f"run_dir={run_dir}", *overrides]))
     found: dict[str, Any] = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     return found
+
+
+def evaluate(trained: Path, run_dir: Path, *overrides: str, toy: Sequence[str] = TOY) -> dict[str, Any]:
+    """Test the toy's checkpoint in this process; what it leaves in results.json."""
+    eval.main(config.compose([*toy, f"checkpoint={trained / 'best.safetensors'}", f"run_dir={run_dir}", *overrides]))
+    found: dict[str, Any] = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
+    return found
+
+
+def videos(toy_cache: Path) -> list[Path]:
+    """The toy's validation videos."""
+    return sorted(path for path in toy_cache.rglob("*.mp4") if "val" in path.parts)
 
 
 def journal(run_dir: Path) -> list[dict[str, float]]:
     """The lines of log.jsonl without what the clock decides."""
     lines = [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{k: v for k, v in line.items() if k not in ("clips_per_second", "waiting")} for line in lines]
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    """What is trained, as last.pt holds it."""
+    tensors: dict[str, torch.Tensor] = torch.load(run_dir / "last.pt", weights_only=True)["model"]
+    return tensors
 
 
 @contextmanager

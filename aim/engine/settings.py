@@ -1,11 +1,13 @@
 """The settings of a run, as configs/config.yaml lists them, and what training and testing build from them alike."""
 
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from omegaconf import OmegaConf
 
 from aim import config
 from aim.adapters.interface import AdapterConfig
@@ -15,6 +17,7 @@ from aim.data.loader import Loader
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
+from aim.engine import checkpoint, identity
 from aim.engine.distributed import World
 from aim.engine.optim import Optim
 from aim.engine.tracking import Tracker
@@ -74,12 +77,16 @@ class Run:
     reader: Reader
     tracker: Tracker
 
-    def directory(self, verb: str = "") -> Path:
-        """Where a verb writes: `run_dir`, or runs/ and the experiment's name with the overrides that change results."""
+    def directory(self, verb: str = "", *more: str) -> Path:
+        """Where a verb writes: `run_dir`, or runs/ and the experiment's name with the overrides that change results.
+
+        `more` ends the name.
+        """
         if self.run_dir is not None:
             return Path(self.run_dir)
         own_data = self.data.num_classes is None
-        return Path("runs", verb, config.run_name(self.name, config.task_overrides(), own_data=own_data))
+        name = identity.run_name(self.name, config.task_overrides(), own_data=own_data)
+        return Path("runs", verb, ",".join((name, *more)))
 
     def load_lists(self) -> Lists:
         """The videos and classes, checked; raises UserError where they are missing or disagree."""
@@ -137,7 +144,8 @@ class Run:
 
     def _eval_loader(self, lists: Lists, views: Views, world: World) -> Loader:
         # As many clips at once as in training; without gradients they need less memory.
-        videos = max(1, self.local_batch_size(world.size) // (views.temporal * views.spatial))
+        clips = self.train.batch_size // (world.size * self.train.accumulate)
+        videos = max(1, clips // (views.temporal * views.spatial))
         return self._loader(self._dataset(lists.val, views), videos, world, shuffle=False)
 
     def _dataset(self, videos: list[Video], transform: Augment | Views) -> VideoDataset:
@@ -166,3 +174,60 @@ class Run:
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
     """Matrix products in bfloat16, or everything in float32."""
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def write_settings(settings: Mapping[str, Any], run_dir: Path) -> None:
+    """Leave a run's settings in its config.yaml."""
+    text = OmegaConf.to_yaml(OmegaConf.create(dict(settings)))
+    checkpoint.write_atomically(run_dir / "config.yaml", lambda file: checkpoint.write_text(file, text))
+
+
+# What a test takes from the command and not from the checkpoint: the machine, and where the result goes.
+OF_THE_COMMAND = ("run_dir", "device", "gpus", "debug", "checkpoint", "what", "stretch_time", "tracker", "init")
+# What the checkpoint's model is: another value would test another model. Frames and size may differ (stretch_time).
+OF_THE_MODEL = ("backbone", "adapter", "dropout")
+
+
+def of_checkpoint(
+    saved: Mapping[str, Any], asked: Mapping[str, Any], overrides: Sequence[str], path: Path
+) -> dict[str, Any]:
+    """The settings to test a checkpoint with: its own, and over them what the command asks for.
+
+    Asked for is what differs from configs/config.yaml (by an experiment, say), or stands on the command line itself.
+    Raises UserError where that contradicts what the checkpoint's model is.
+    """
+    config.check_received({key: value for key, value in saved.items() if key not in OF_THE_COMMAND})
+    default = dict(config.leaves(config.resolve(config.compose([]))))
+    given = [*OF_THE_COMMAND, *(override.lstrip("+~").partition("=")[0] for override in overrides)]
+
+    def is_asked(key: str, value: Any) -> bool:
+        return default.get(key, ...) != value or identity.is_one_of(key, given)
+
+    found = _put_over(saved, asked, is_asked)
+    before, now = dict(config.leaves(saved)), dict(config.leaves(found))
+    differ = [
+        f"{key}={before.get(key, 'absent')}, not {now.get(key, 'absent')}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key) != now.get(key) and identity.is_one_of(key, OF_THE_MODEL) and key != "backbone.weights"
+    ]
+    if differ:
+        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise UserError(f"{path} is of a model with {'; '.join(differ[:3])}{more}; leave out what says otherwise")
+    return found
+
+
+def _put_over(
+    saved: Mapping[str, Any], asked: Mapping[str, Any], is_asked: Callable[[str, Any], bool], prefix: str = ""
+) -> dict[str, Any]:
+    """A copy of `saved` with the asked values; a group of another class is taken as a whole."""
+    target = asked.get("_target_")
+    if target != saved.get("_target_") and is_asked(f"{prefix}_target_", target):
+        return dict(asked)
+    found = dict(saved)
+    for key, value in asked.items():
+        inside = saved.get(key)
+        if isinstance(value, Mapping) and isinstance(inside, Mapping):
+            found[key] = _put_over(inside, value, is_asked, f"{prefix}{key}.")
+        elif is_asked(f"{prefix}{key}", value):
+            found[key] = value
+    return found

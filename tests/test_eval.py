@@ -1,0 +1,164 @@
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from aim import config, eval, predict, report
+from aim.data.dataset import VideoDataset
+from aim.data.lists import Lists
+from aim.engine import checkpoint, settings
+from aim.engine.settings import Run
+from aim.errors import UserError
+from tests.conftest import ROOT
+from tests.toy import TOY, evaluate, run, videos
+
+pytestmark = pytest.mark.usefixtures("toy_cache")
+
+
+def test_eval_of_the_last_checkpoint_repeats_the_training_runs_result(unbroken: Path, tmp_path: Path) -> None:
+    found = evaluate(unbroken, tmp_path)
+    ours = json.loads((unbroken / "results.json").read_text(encoding="utf-8"))
+    best = [line for line in (unbroken / "log.jsonl").read_text().splitlines() if "val_top1" in line]
+    assert found["top1"] == max(json.loads(line)["val_top1"] for line in best)
+    assert {k: found[k] for k in ("num_videos", "data_hash", "params_tuned")} == {
+        k: ours[k] for k in ("num_videos", "data_hash", "params_tuned")
+    }
+
+
+def test_predictions_hold_every_video_once_and_are_the_result(unbroken: Path, tmp_path: Path) -> None:
+    found = evaluate(unbroken, tmp_path)
+    with np.load(tmp_path / "predictions.npz") as file:
+        assert file["index"].tolist() == list(range(16))
+        assert file["probability"].sum(1) == pytest.approx(1, abs=1e-5)
+        top1 = 100 * np.mean(file["probability"].argmax(1) == file["label"])
+    assert found["top1"] == pytest.approx(top1, abs=1e-3)
+
+
+def test_a_test_that_skips_says_how_much_it_covers(
+    unbroken: Path, tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(toy_cache, tmp_path / "cache")
+    monkeypatch.setenv("AIM_CACHE", str(tmp_path / "cache"))
+    for video in videos(tmp_path / "cache"):
+        if video.match("val/grow/00000.mp4"):
+            video.write_bytes(bytes(video.stat().st_size))  # another size would be mended
+    more = ["data.workers=1", "data.max_bad=0.2"]
+    with pytest.raises(UserError, match=r"data\.eval_on_error=skip"):
+        evaluate(unbroken, tmp_path / "raise", *more)
+    found = evaluate(unbroken, tmp_path / "skip", *more, "data.eval_on_error=skip")
+    assert (found["num_videos"], found["num_missing"]) == (15, 1)
+
+
+def test_views_are_averaged_as_probabilities(unbroken: Path, tmp_path: Path, toy_cache: Path) -> None:
+    evaluate(unbroken, tmp_path, "views.temporal=2", "views.spatial=3", "views.resize=40")
+    with np.load(tmp_path / "predictions.npz") as file:
+        averaged = file["probability"][0]
+    run_ = config.build(config.compose([*TOY, "views.temporal=2", "views.spatial=3", "views.resize=40"]), Run)
+    lists = run_.load_lists()
+    root = Path(run_.data.root)
+    clips = VideoDataset(root, lists.val, run_.reader, run_.clip, run_.views, 0).read(0, 0)
+    assert len(clips) == 6
+    recogniser = predict.load(unbroken / "best.safetensors")
+    expected = torch.stack([recogniser.predict(clip[None])[0] for clip in clips]).mean(0)
+    assert averaged == pytest.approx(expected.numpy(), abs=1e-6)
+
+
+def test_eval_refuses_a_checkpoint_of_other_classes(unbroken: Path, tmp_path: Path) -> None:
+    saved = checkpoint.read_weights(unbroken / "best.safetensors")
+    lists = Lists([], [], ["other", *saved.classes[1:]])
+    with pytest.raises(UserError, match=r"class 0 is .* there and 'other' here"):
+        eval.check_classes(saved, lists)
+
+
+def test_another_number_of_frames_is_an_error_unless_stretching_is_asked_for(unbroken: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"temporal_embedding.* stretch_time=true"):
+        evaluate(unbroken, tmp_path / "a", "clip.num_frames=6")
+    found = evaluate(unbroken, tmp_path / "b", "clip.num_frames=6", "stretch_time=true")
+    assert found["views"] == "6x1x1"
+
+
+def test_the_checkpoint_says_all_that_the_command_does_not(
+    unbroken: Path, tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the shell, without an experiment, by the run directory; twice with another checkpoint, into two folders."""
+    run(tmp_path / "other", "seed=1", "train.epochs=1")
+    for trained in (unbroken, tmp_path / "other"):
+        command = [sys.executable, "-m", "aim.eval", f"checkpoint={trained}", f"data.root={toy_cache}", "device=cpu"]
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=100)
+        assert done.returncode == 0, done.stderr
+    folders = sorted((tmp_path / "runs" / "eval").iterdir())
+    assert len(folders) == 2
+    assert all(re.fullmatch(r"demo,checkpoint=[0-9a-f]{8}", folder.name) for folder in folders)
+    found = [json.loads((folder / "results.json").read_text()) for folder in folders]
+    names = {str(unbroken / "best.safetensors"), str(tmp_path / "other" / "best.safetensors")}
+    assert {each["checkpoint"] for each in found} == names
+    assert {each["num_videos"] for each in found} == {16}
+    lines = report.table(folders).splitlines()  # finds what each was made of
+    assert len(lines) == 4
+    assert [each["epochs"] for each in found] == [
+        config.load(folder / "config.yaml")["train"]["epochs"] for folder in folders
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("adapter.scale=0.1", r"adapter\.scale=1\.0, not 0\.1"),
+        ("backbone.mean=[0,0,0]", r"backbone\.mean=\[.*\], not \[0, 0, 0\]"),
+        ("adapter=none", r"adapter\._target_=aim\.adapters\.aim\.AIM, not aim\.adapters\.plain\.Plain"),
+    ],
+)
+def test_what_contradicts_the_checkpoints_model_is_refused(
+    unbroken: Path, tmp_path: Path, override: str, expected: str
+) -> None:
+    with pytest.raises(UserError, match=expected):
+        evaluate(unbroken, tmp_path / "eval", override)
+    assert not (tmp_path / "eval").exists()
+
+
+def test_a_value_on_the_command_line_counts_even_where_it_is_the_default(unbroken: Path) -> None:
+    saved = checkpoint.read_weights(unbroken / "best.safetensors")
+    asked = config.resolve(config.compose([]))
+    assert settings.of_checkpoint(saved.config, asked, [], saved.path)["clip"]["num_frames"] == 4
+    found = settings.of_checkpoint(saved.config, asked, ["clip.num_frames=8"], saved.path)
+    assert found["clip"]["num_frames"] == asked["clip"]["num_frames"] == 8
+    assert found["clip"]["size"] == 32
+    with pytest.raises(UserError, match=r"adapter\.drop_path="):
+        settings.of_checkpoint(saved.config, asked, ["adapter=aim"], saved.path)
+
+
+def test_another_reader_takes_the_place_of_the_checkpoints_as_a_whole(unbroken: Path) -> None:
+    saved = checkpoint.read_weights(unbroken / "best.safetensors")
+    asked = config.resolve(config.compose(["reader=frames"]))
+    assert settings.of_checkpoint(saved.config, asked, [], saved.path)["reader"] == asked["reader"]
+
+
+def test_a_folder_of_another_test_or_of_a_training_run_is_refused(unbroken: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds a training run"):
+        evaluate(unbroken, unbroken)
+    evaluate(unbroken, tmp_path / "eval")
+    again = evaluate(unbroken, tmp_path / "eval")
+    run(tmp_path / "other", "train.epochs=1")
+    with pytest.raises(UserError, match=r"a test of another checkpoint .* set run_dir"):
+        evaluate(tmp_path / "other", tmp_path / "eval")
+    assert json.loads((tmp_path / "eval" / "results.json").read_text()) == again
+
+
+def test_a_bad_video_of_a_test_is_named_in_its_folder(
+    unbroken: Path, tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(toy_cache, tmp_path / "cache")
+    monkeypatch.setenv("AIM_CACHE", str(tmp_path / "cache"))
+    bad = videos(tmp_path / "cache")[0]
+    bad.write_bytes(bytes(bad.stat().st_size))
+    evaluate(unbroken, tmp_path / "skip", "data.eval_on_error=skip", "data.max_bad=0.2")
+    (line,) = (tmp_path / "skip" / "bad_videos.txt").read_text().splitlines()
+    assert line.startswith(f"{bad.relative_to(tmp_path / 'cache')}\t")
