@@ -7,6 +7,7 @@
 The same command continues an interrupted run. Exit codes: 0 done, 2 something to mend, 75 interrupted and saved.
 """
 
+import math
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -24,6 +25,7 @@ from aim.engine.settings import Run, write_settings
 from aim.engine.tracking import Log
 from aim.engine.training import train
 from aim.errors import check_all
+from aim.models.classifier import VideoClassifier
 
 
 def main(cfg: DictConfig) -> None:
@@ -100,6 +102,8 @@ def train_and_test(run: Run, settings: Mapping[str, Any], lists: Lists, world: W
         model = run.model(len(lists.classes)).to(world.device)
     if (start := begun_from(run)) is not None:
         checkpoint.load_weights(model, start, head=start.classes == lists.classes)
+    if world.is_main:
+        introduce(run, model, lists, world)
     content = identity.of_data(lists) | identity.of_weights(model.fingerprint, start.fingerprint if start else None)
     distributed.broadcast_(list(model.state_dict().values()))
     with ExitStack() as stack:
@@ -139,6 +143,25 @@ def train_and_test(run: Run, settings: Mapping[str, Any], lists: Lists, world: W
         found = results.collect(run, settings, world, model, lists, test.counts, **tested)
         checkpoint.write_json(run_dir / "results.json", found)
         results.show(found, run_dir)
+
+
+def introduce(run: Run, model: VideoClassifier, lists: Lists, world: World) -> None:
+    """Say what is going to be trained, on what, with what and where to."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    tuned, total = sum(size for size, is_tuned in sizes if is_tuned), sum(size for size, _ in sizes)
+    clips, parts = run.local_batch_size(world.size), run.train.accumulate
+    split = f" ({world.size} ranks x {parts} parts x {clips})" if world.size * parts > 1 else ""
+    steps = math.ceil(len(lists.train) * run.train.clips_per_video / run.train.batch_size)
+    hashes = identity.of_data(lists)
+    lines = (
+        f"{run.name} in {run.directory()}",
+        f"data: {len(lists.classes)} classes, {len(lists.train)} training videos ({hashes['train_hash'][:8]}), "
+        f"{len(lists.val)} validation videos ({hashes['data_hash'][:8]})",
+        f"model: {model.trunk_name} ({model.fingerprint[:8]}), {tuned / 1e6:.2f} of {total / 1e6:.2f} M parameters "
+        f"tuned, {run.precision} on {world.size} x {results.device_name(world.device)}",
+        f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{split}",
+    )
+    print("\n".join(lines), flush=True)
 
 
 def silent(step: int, values: Mapping[str, float]) -> None:

@@ -74,6 +74,8 @@ def train(
             batch_size=training.batch_size, visible=world.is_main,
         )  # fmt: skip
         stack.enter_context(report)
+        if state.step:
+            report.display.say(f"goes on at step {state.step} of {total}")
 
         while True:
             epoch = state.step // steps_per_epoch
