@@ -24,8 +24,6 @@ import torch
 from einops import rearrange
 from numpy.typing import NDArray
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from aim import config
@@ -36,7 +34,8 @@ from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Pick, Reader
 from aim.data.readers.pyav import PyAV
 from aim.data.readers.torchcodec import TorchCodec
-from aim.engine import checkpoint, distributed, identity, results
+from aim.engine import distributed, files, identity, results
+from aim.engine.console import plain_console, plain_table
 from aim.engine.distributed import World
 from aim.engine.optim import adamw
 from aim.engine.settings import Run, autocast
@@ -78,7 +77,7 @@ def main(cfg: DictConfig) -> None:
             found["loader"] = measure_loader(run, lists, world, trained)
     found |= {"precision": run.precision, "cores": distributed.num_cores(), "versions": results.versions()}
     found |= {"commit": results.commit(), "config_hash": identity.config_hash(settings)}
-    checkpoint.write_json(run_dir / "benchmark.json", found)
+    files.write_json(run_dir / "benchmark.json", found)
     show(found, run_dir)
 
 
@@ -320,19 +319,17 @@ def measure_in_all(run: Run, lists: Lists, world: World, title: str) -> float:
 # ----------------------------------------------------------------------------------------------------------- the report
 def show(found: Mapping[str, Any], run_dir: Path) -> None:
     """Print what was measured."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     console.print(f"{found['name']} on {found['device']}, {found['cores']} cores, {found['precision']}")
     if model := found.get("model"):
-        table = Table("model", "", show_header=False)
-        for row in model_rows(model):
-            table.add_row(*row)
-        console.print(table)
+        console.print(plain_table(model_rows(model)))
     if loader := found.get("loader"):
         good = readable(loader)
-        table = Table("ms a clip, on one core", *good)
+        rows = []
         for stage in STAGES:
             times = [each["stages_ms"][stage] for each in good.values()]
-            table.add_row(stage, *("no GPU here" if ms is None else f"{ms:.2f}" for ms in times))
+            rows.append([stage, *("no GPU here" if ms is None else f"{ms:.2f}" for ms in times)])
+        table = plain_table(rows, ["ms a clip, on one core", *good])
         table.add_section()
         table.add_row("clips/s per core", *(f"{each['clips_per_second_per_core']:.1f}" for each in good.values()))
         in_all = (f"{each['clips_per_second']:.1f}" for each in good.values())
@@ -340,11 +337,11 @@ def show(found: Mapping[str, Any], run_dir: Path) -> None:
         console.print(table)
         for name, each in loader["readers"].items():
             if "error" in each:
-                console.print(f"{name}: {each['error']}", markup=False)
+                console.print(f"{name}: {each['error']}")
         needs = ", ".join(f"{cores} for {rate}" for rate, cores in loader["cores_needed"].items())
         title = f"Cores to decode with for each GPU (reader={loader['fastest']}), by the clips/s that it trains"
         console.print(f"{title}: {needs}")
-    console.print(f"written to {run_dir / 'benchmark.json'}", markup=False)
+    console.print(f"written to {run_dir / 'benchmark.json'}")
 
 
 def model_rows(model: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 
 from aim import config
 from aim.data.lists import Lists
-from aim.engine import bad_videos, checkpoint, distributed, identity, results
+from aim.engine import bad_videos, checkpoint, distributed, files, identity, results
 from aim.engine.checkpoint import Checkpoint
 from aim.engine.distributed import World
 from aim.engine.evaluation import Evaluation, evaluate
@@ -48,7 +48,7 @@ def main(cfg: DictConfig) -> None:
                 sys.exit(distributed.launch("aim.eval", config.task_overrides(), ranks))
             world = stack.enter_context(distributed.start(run.device, run.data.workers))
         if world.is_main:
-            stack.enter_context(checkpoint.locked(run_dir))  # before it nothing is written
+            stack.enter_context(files.locked(run_dir))  # before it nothing is written
         test(run, wanted, saved, lists, run_dir, world)
 
 
@@ -90,7 +90,7 @@ def test(run: Run, wanted: dict[str, Any], saved: Checkpoint, lists: Lists, run_
         save_predictions(run_dir / "predictions.npz", found, lists)
         tested = {"num_missing": found.num_missing, "checkpoint": str(saved.path), "identity": content}
         result = results.collect(run, wanted, world, model, lists, found.counts, **tested)
-        checkpoint.write_json(run_dir / "results.json", result)
+        files.write_json(run_dir / "results.json", result)
         results.show(result, run_dir)
 
 
@@ -119,7 +119,7 @@ def save_predictions(path: Path, test: Evaluation, lists: Lists) -> None:
         with file.open("wb") as stream:
             np.savez_compressed(stream, **columns)
 
-    checkpoint.write_atomically(path, write)
+    files.write_atomically(path, write)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,6 @@ from typing import Any, Literal
 import torch
 from einops import rearrange, reduce
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor
 
 from aim import config
@@ -32,6 +30,7 @@ from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.engine import checkpoint, distributed
+from aim.engine.console import plain_console, plain_table
 from aim.engine.settings import Precision, autocast
 from aim.errors import UserError
 from aim.models.classifier import Backbone, VideoClassifier, build
@@ -145,8 +144,9 @@ def main(cfg: DictConfig) -> None:
     paths = find_videos(Path(settings.input))
     distributed.num_ranks(settings.device, 1)
     recogniser = load(settings.checkpoint, weights=settings.backbone["weights"], device=settings.device)
-    console = Console(highlight=False)
-    table = Table("video", *(f"top {i + 1}" for i in range(min(settings.top, len(recogniser.classes)))))
+    console = plain_console(soft_wrap=False)
+    head = ["video", *(f"top {i + 1}" for i in range(min(settings.top, len(recogniser.classes))))]
+    rows: list[list[str]] = []
     failed = 0
     found = recogniser.files(paths, settings.reader, workers=settings.workers, precision=settings.precision)
     for path, scores in found:
@@ -164,9 +164,9 @@ def main(cfg: DictConfig) -> None:
         if settings.json or not console.is_terminal:
             print(json.dumps(entry, ensure_ascii=False), flush=True)
         else:
-            table.add_row(str(path), *row)
-    if table.row_count:
-        console.print(table)
+            rows.append([str(path), *row])
+    if rows:
+        console.print(plain_table(rows, head))
     if failed:
         print(f"aim: error: {failed} of {len(paths)} videos could not be read", file=sys.stderr)
         sys.exit(2)

@@ -18,8 +18,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from omegaconf import DictConfig
-from rich.console import Console
-from rich.table import Table
 
 from aim import config
 from aim.data.dataset import Data
@@ -28,7 +26,8 @@ from aim.data.pool import Pool
 from aim.data.sources.auto import NAMES, Auto, last_report
 from aim.data.sources.interface import Format
 from aim.data.sources.transcode import Transcode, Work, part_of
-from aim.engine import checkpoint, distributed
+from aim.engine import distributed, files
+from aim.engine.console import plain_console, plain_table
 from aim.engine.distributed import Interrupted
 from aim.engine.tracking import Display
 from aim.errors import UserError
@@ -201,7 +200,7 @@ def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str
         "shorter": earlier | report.shorter,
         "settings": dict(settings),
     }
-    checkpoint.write_json(folder / "prepare.json", summary)
+    files.write_json(folder / "prepare.json", summary)
     return summary
 
 
@@ -213,28 +212,23 @@ def put(path: Path, lines: Iterable[str]) -> None:
             return
         if path.stat().st_size:
             path.replace(path.with_name(f"{path.name}.bak"))
-    checkpoint.write_atomically(path, lambda file: checkpoint.write_text(file, text))
+    files.write_atomically(path, lambda file: files.write_text(file, text))
 
 
 def show(report: Report, summary: Mapping[str, Any], folder: Path) -> None:
     """Print what was found, and the first bad videos."""
-    console = Console(highlight=False, soft_wrap=True)
+    console = plain_console()
     counts = report.counts()
-    table = Table("", *counts["train"])
-    for split in SPLITS:
-        table.add_row(split, *(str(count) for count in counts[split].values()))
-    console.print(table)
+    rows = [[split, *map(str, counts[split].values())] for split in SPLITS]
+    console.print(plain_table(rows, ["", *counts["train"]]))
     notes = [*report.unreadable.items(), *((path, f"kept, {why}") for path, why in report.shorter.items())]
     if notes:
-        table = Table("video", "what is wrong")
-        for path, why in notes[:SHOWN]:
-            table.add_row(path, why)
-        console.print(table)
+        console.print(plain_table(notes[:SHOWN], ["video", "what is wrong"]))
     if len(notes) > SHOWN or report.missing:
-        console.print(f"All bad videos: {folder / 'bad_videos.txt'}", markup=False)
+        console.print(f"All bad videos: {folder / 'bad_videos.txt'}")
     console.print(f"{len(report.kept.classes)} classes; hash of the validation list: {summary['data_hash']}")
     tip = " reader=pyav (the fastest of such files)" if summary["settings"]["transcode"] else ""
-    console.print(f"Lists are in {folder}; train with data.root={folder}{tip}", markup=False)
+    console.print(f"Lists are in {folder}; train with data.root={folder}{tip}")
 
 
 def main(cfg: DictConfig) -> None:
@@ -252,7 +246,7 @@ def main(cfg: DictConfig) -> None:
             "for another choice of classes, use data=folder"
         )
     folder = out or root
-    with distributed.interruptible(), checkpoint.locked(folder):
+    with distributed.interruptible(), files.locked(folder):
         report = prepare(
             root,
             listed,

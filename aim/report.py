@@ -17,7 +17,8 @@ from aim import config
 from aim.engine import identity
 from aim.errors import UserError
 
-KEYS = ("views", "params_tuned", "params_total", "gmacs_per_view", "top1", "top5", "seconds")  # of results.json
+NUMBERS = ("params_tuned", "params_total", "gmacs_per_view", "top1", "top5", "seconds")
+KINDS = {"views": str} | dict.fromkeys(NUMBERS, int | float)  # of results.json
 HEAD = ("run", "views", "tuned / all parameters (M)", "GMACs per view", "seeds", "top-1 (%)", "top-5 (%)", "time (s)")
 
 
@@ -25,12 +26,24 @@ def read(run_dir: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The results and the settings of a finished run."""
     try:
         settings = identity.experiment_settings(config.load(run_dir / "config.yaml"))
-        results = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{run_dir} is not a finished run as aim.train leaves it: {error}") from error
-    if lacking := [key for key in KEYS if key not in results]:
-        raise UserError(f"{run_dir / 'results.json'} lacks {', '.join(lacking)}; aim.train or aim.eval writes it")
-    return results, settings
+    return read_results(run_dir / "results.json"), settings
+
+
+def read_results(file: Path) -> dict[str, Any]:
+    """What the table needs of a results.json. Raises UserError where it is damaged."""
+    mend = "delete it and repeat the command that wrote it, aim.train or aim.eval"
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file.parent} is not a finished run: {file.name} can't be read ({error}); {mend}") from error
+    if not isinstance(results, dict):
+        raise UserError(f"{file} is not a result; {mend}")
+    lacking = [key for key, kind in KINDS.items() if not isinstance(results.get(key), kind)]
+    if lacking:
+        raise UserError(f"{file} lacks {', '.join(lacking)}; {mend}")
+    return results
 
 
 def finished(paths: Sequence[Path]) -> list[Path]:

@@ -18,7 +18,7 @@ from omegaconf.dictconfig import DictConfig
 from aim import config
 from aim.clock import seconds_since_start
 from aim.data.lists import Lists
-from aim.engine import bad_videos, checkpoint, distributed, identity, results
+from aim.engine import bad_videos, checkpoint, distributed, files, identity, results
 from aim.engine.distributed import World
 from aim.engine.evaluation import evaluate
 from aim.engine.settings import Run, write_settings
@@ -45,7 +45,7 @@ def main(cfg: DictConfig) -> None:
                 return
             world = stack.enter_context(distributed.start(run.device, run.data.workers))
         if world.is_main:
-            stack.enter_context(checkpoint.locked(run.directory()))  # before it nothing is written
+            stack.enter_context(files.locked(run.directory()))  # before it nothing is written
         if not distributed.share(world.is_main and was_finished(run, settings, lists)):
             train_and_test(run, settings, lists, world)
 
@@ -73,7 +73,7 @@ def was_finished(run: Run, settings: Mapping[str, Any], lists: Lists) -> bool:
     last, done = run_dir / "last.pt", run_dir / "results.json"
     if not (last.exists() or done.exists()):
         return False
-    found = results.read(done) if done.exists() else checkpoint.load_last(last)
+    found = results.read(done) if done.exists() else checkpoint.load_last(last, quiet=True)
     changed = identity.changes(config.load(run_dir / "config.yaml"), settings, run_dir)
     now = identity.of_data(lists)
     if done.exists() and any(text.startswith(identity.BY_CONTENT) for text in changed):
@@ -141,7 +141,7 @@ def train_and_test(run: Run, settings: Mapping[str, Any], lists: Lists, world: W
     if world.is_main:
         tested |= {"num_missing": test.num_missing, "seconds": round(state.seconds + seconds_since_start(), 1)}
         found = results.collect(run, settings, world, model, lists, test.counts, **tested)
-        checkpoint.write_json(run_dir / "results.json", found)
+        files.write_json(run_dir / "results.json", found)
         results.show(found, run_dir)
 
 

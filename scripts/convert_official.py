@@ -22,7 +22,7 @@ from hydra.errors import HydraException
 from safetensors.torch import save_file
 
 from aim import config
-from aim.engine import checkpoint
+from aim.engine import checkpoint, files
 from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.weights.official import NAMES, from_official, to_official
@@ -52,7 +52,7 @@ def from_public(source: Path, target: Path, classes: list[str] | None, overrides
         "trunk": json.dumps({"name": model, "sha256": "random"}),
     }
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    checkpoint.write_atomically(target, lambda file: save_file(tensors, file, metadata))
+    files.write_atomically(target, lambda file: save_file(tensors, file, metadata))
 
 
 def to_public(source: Path, target: Path, size: int) -> None:
@@ -62,7 +62,7 @@ def to_public(source: Path, target: Path, size: int) -> None:
     if model not in NAMES:
         raise UserError(f"{source} holds the trunk {model}, which no public model has; use a file of this script")
     state = to_official(model, saved.tensors, size)
-    checkpoint.write_atomically(target, lambda file: torch.save({"state_dict": state}, file))
+    files.write_atomically(target, lambda file: checkpoint.write_torch(file, {"state_dict": state}))
 
 
 def main() -> None:

@@ -80,6 +80,22 @@ def test_the_stages_of_a_reader_are_told_apart(
     assert "broken: none of 4 videos could be read" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["a [x]", "a [/x]", "a :car:"])
+def test_what_was_measured_shows_names_as_they_are(capsys: pytest.CaptureFixture[str], name: str) -> None:
+    good = {
+        "stages_ms": dict.fromkeys(benchmark.STAGES, 1.0), "clips_per_second_per_core": 1.0, "clips_per_second": 1.0
+    }  # fmt: skip
+    loader = {
+        "readers": {f"good {name}": good, "bad": {"error": f"error {name}"}}, "workers": 1, "fastest": f"fast {name}",
+        "cores_needed": {"50": 2},
+    }  # fmt: skip
+    found = {"name": f"run {name}", "device": "cpu", "cores": 1, "precision": "fp32", "loader": loader}
+    benchmark.show(found, Path(f"runs/{name}"))
+    shown = capsys.readouterr().out
+    for text in (f"run {name} on", f"good {name}", f"bad: error {name}", f"fast {name}", f"runs/{name}/benchmark"):
+        assert text in shown
+
+
 def test_clips_of_one_decoding_share_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow: dict[str, Reader] = {"slow": Slow()}
     monkeypatch.setattr(benchmark, "readers", lambda configured: slow)

@@ -1,9 +1,12 @@
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
@@ -58,6 +61,27 @@ def test_predict_reads_a_folder_and_reports_what_it_cannot_read(
     assert [Path(line["path"]).name for line in lines] == ["a video 0.mp4", "a video 1.mp4", "broken.mp4"]
     assert "error" in lines[2]
     assert "1 of 3 videos could not be read" in err
+
+
+def test_the_table_shows_names_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "b[").mkdir()
+    for name in ("a[x].mp4", "b[/x].mp4"):
+        (tmp_path / name).touch()
+    outcomes: dict[str, Any] = {"a[x].mp4": torch.tensor([0.25, 0.75]), "b[/x].mp4": "no [x] in [/x]"}
+    fake = SimpleNamespace(
+        classes=["[/walk]", "[run] :car:"],
+        files=lambda paths, reader, **_: ((path, outcomes[str(path.relative_to(tmp_path))]) for path in paths),
+    )
+    monkeypatch.setattr(predict, "load", lambda path, **_: fake)
+    monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
+    monkeypatch.setenv("COLUMNS", "400")
+    with exits(2):
+        predict.main(config.compose(["reader=pyav", "checkpoint=x", f"input='{tmp_path}'"], "predict"))
+    shown = capsys.readouterr().out
+    for text in ("top 2", "a[x].mp4", "[run] :car: 75.0 %", "[/walk] 25.0 %", "b[/x].mp4", "no [x] in [/x]"):
+        assert text in shown
 
 
 def test_predict_sees_real_videos(unbroken: Path, shared: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -80,6 +80,15 @@ def test_out_holds_small_videos_lists_of_them_and_a_report(
     assert not list(out.rglob("*.part"))
 
 
+def test_the_tables_show_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    listed = Lists([Video("a[x].mp4", 0), Video("b[/x].mp4", 0)], [], ["[/c]"])
+    report = prepare.Report(listed, listed, [], {"a[x].mp4": "why [/why]"}, {"b[/x].mp4": "1 of [2]"})
+    prepare.show(report, {"data_hash": "0", "settings": {"transcode": None}}, Path("data [x] [/x] :car:"))
+    shown = capsys.readouterr().out
+    for text in ("a[x].mp4", "why [/why]", "b[/x].mp4", "1 of [2]", "data.root=data [x] [/x] :car:\n"):
+        assert text in shown
+
+
 def test_without_out_only_lists_are_written_and_verify_reads_every_video(root: Path) -> None:
     run(root)
     assert len(FILES(root).train) == 4

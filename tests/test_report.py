@@ -52,7 +52,24 @@ def test_a_damaged_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"run/results\.json lacks views, "):
         report.table([run_dir])
     (run_dir / "results.json").write_text("{")
-    with pytest.raises(UserError, match="run is not a finished run"):
+    with pytest.raises(
+        UserError, match=r"run is not a finished run: results\.json can't be read \(Expecting.*; delete it"
+    ):
+        report.table([run_dir])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3", r"results\.json is not a result; delete it"),
+        ('{"views": "8x1x1", "params_tuned": null}', r"results\.json lacks params_tuned, params_total"),
+        (b"\xff\xfe", r"results\.json can't be read"),
+    ],
+)
+def test_results_of_the_wrong_kind_are_named(tmp_path: Path, text: str | bytes, expected: str) -> None:
+    run_dir = make(tmp_path, "run", 0, 0.25, 80.0)
+    (run_dir / "results.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=expected):
         report.table([run_dir])
 
 

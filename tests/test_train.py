@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from aim import config, train
-from aim.engine import checkpoint, distributed, training
+from aim.engine import checkpoint, distributed, files, training
 from aim.engine.settings import Run
 from aim.errors import UserError
 from tests.conftest import ROOT
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("toy_cache")
 
 def test_a_run_leaves_what_the_design_says(unbroken: Path) -> None:
     names = {path.name for path in unbroken.iterdir() if not path.name.startswith(".")}
-    assert names == {"config.yaml", "log.jsonl", "last.pt", "best.safetensors", "results.json"}
+    assert names == {"config.yaml", "log.jsonl", "last.pt", "previous.pt", "best.safetensors", "results.json"}
     found = json.loads((unbroken / "results.json").read_text(encoding="utf-8"))
     keys = """seed versions weights num_missing name top1 top5 mean_class num_videos num_classes views params_total
         params_tuned gmacs_per_view epochs seconds world_size device precision commit config_hash data_hash trunk"""
@@ -123,6 +123,53 @@ def test_stopped_by_a_signal_and_continued_equals_unbroken(
     assert journal(tmp_path / "stopped") == journal(tmp_path / "unbroken")
     expected = weights(tmp_path / "unbroken")
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path / "stopped").items())
+
+
+def test_killed_between_a_validation_and_its_save_it_logs_that_once(
+    tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training.bad_videos, "name", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    assert "val_top1" in journal(tmp_path)[-1]
+    run(tmp_path)
+    assert journal(tmp_path) == journal(unbroken)
+
+
+def test_a_damaged_last_pt_gives_way_to_the_save_before(
+    tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original, steps = training.train_step, 0
+
+    def dies(*args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        if steps == 5:
+            raise KeyboardInterrupt
+        steps += 1
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(training, "train_step", dies)
+        with pytest.raises(KeyboardInterrupt):
+            run(tmp_path)
+    (tmp_path / "last.pt").write_bytes(b"")
+    capsys.readouterr()
+    run(tmp_path)
+    assert capsys.readouterr().err.count("continuing from") == 1
+    assert journal(tmp_path) == journal(unbroken)
+    expected = weights(unbroken)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path).items())
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_a_run_dir_that_can_not_be_made_is_one_clear_error(tmp_path: Path, toy_cache: Path, place: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=rf"{place}.* can't be written: a file is where a folder should be"):
+        run(tmp_path / place)
 
 
 def test_the_comparison_above_can_fail(tmp_path: Path, unbroken: Path) -> None:
@@ -249,7 +296,7 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
 
 
 def test_a_second_job_is_refused_while_the_first_holds_the_directory(tmp_path: Path) -> None:
-    with checkpoint.locked(tmp_path), pytest.raises(UserError, match="another job is writing"):
+    with files.locked(tmp_path), pytest.raises(UserError, match="another job is writing"):
         run(tmp_path)
 
 

@@ -1,6 +1,7 @@
 """A run small enough for tests: two dozen moving shapes, a random trunk of two blocks, a few steps."""
 
 import json
+import resource
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,6 +68,17 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
     """What is trained, as last.pt holds it."""
     tensors: dict[str, torch.Tensor] = torch.load(run_dir / "last.pt", weights_only=True)["model"]
     return tensors
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """No file can grow beyond `size` bytes in this block: a disk that is full, for whoever can't mount one."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @contextmanager

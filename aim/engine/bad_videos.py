@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aim.data.lists import read_lines
 from aim.data.loader import Loader
-from aim.engine import checkpoint
+from aim.engine import files
 
 
 @contextmanager
@@ -27,12 +27,12 @@ def name(run_dir: Path, bad: Mapping[str, str]) -> None:
         return
     file = run_dir / "bad_videos.txt"
     now = {path: " ".join(reason.split()) for path, reason in bad.items()}
-    run_dir.mkdir(parents=True, exist_ok=True)
+    files.make_folder(run_dir)
     with _alone_in(run_dir):
         before = dict(line.split("\t", 1) for line in read_lines(file)) if file.exists() else {}
         if before | now != before:
             text = "".join(f"{path}\t{reason}\n" for path, reason in sorted((before | now).items()))
-            checkpoint.write_atomically(file, lambda file: checkpoint.write_text(file, text))
+            files.write_atomically(file, lambda file: files.write_text(file, text))
 
 
 @contextmanager

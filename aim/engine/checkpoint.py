@@ -1,12 +1,12 @@
 """What a run leaves on disk: `last.pt` to continue from, `best.safetensors` to use; written whole or not at all."""
 
-import fcntl
 import json
-import os
 import pickle
-import socket
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import shutil
+import sys
+import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,50 +16,99 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from aim.config import leaves
+from aim.engine import distributed
+from aim.engine.files import AGAIN, temporary_of, write_atomically, writing
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
 from aim.weights.trunk import PER_FRAME, fingerprint
 
-
-def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file, then put it in the place of `path`: a crash leaves the old file or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
-    try:
-        temporary.touch()
-        mode = temporary.stat().st_mode
-        write(temporary)
-        temporary.chmod(mode)  # safetensors makes its files private
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as readable JSON, atomically."""
-    write_atomically(path, lambda file: write_text(file, json.dumps(value, indent=2) + "\n"))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8."""
-    path.write_text(text, encoding="utf-8")
+KEPT = "the last good checkpoint"
 
 
 def save_last(path: Path, state: Mapping[str, Any]) -> None:
-    """Write the state of an unfinished run: tensors and plain containers."""
-    write_atomically(path, lambda file: torch.save(dict(state), file))
+    """Write the state of an unfinished run, tensors and plain containers; the one before it becomes `previous.pt`.
+
+    At every moment a whole file stands under one of the names. Raises UserError where it can't be written, and for
+    values that are not finite.
+    """
+    refuse_infinite(path, dict(leaves(state)))
+    previous = path.with_name("previous.pt")
+    aside = temporary_of(previous)
+    with writing(previous, f"{KEPT} is kept, {AGAIN}"):
+        try:
+            aside.unlink(missing_ok=True)
+            if path.exists():
+                _link(path, aside)
+            write_atomically(path, lambda file: write_torch(file, dict(state)), KEPT)
+            if aside.exists():
+                aside.replace(previous)
+            else:
+                previous.unlink(missing_ok=True)  # of a run whose last.pt was deleted
+        finally:
+            aside.unlink(missing_ok=True)
 
 
-def load_last(path: Path) -> dict[str, Any]:
-    """Read `last.pt`; no code in it is executed. Raises UserError when it is damaged."""
+def write_torch(path: Path, value: Any) -> None:
+    """Write a file of torch's; through a stream, as torch says why it failed for that alone."""
+    with path.open("wb") as stream:
+        torch.save(value, stream)
+
+
+def _link(path: Path, other: Path) -> None:
+    """Give a file another name; a copy on file systems without links."""
     try:
+        other.hardlink_to(path)
+    except OSError:
+        shutil.copyfile(path, other)
+
+
+def refuse_infinite(path: Path, values: Mapping[str, Any]) -> None:
+    """Raise UserError if a tensor among the values holds NaN or infinity: nothing continues from that."""
+    floats = {name: value for name, value in values.items() if isinstance(value, Tensor) and value.is_floating_point()}
+    # A sum is finite only if all of it is, and takes a tenth of the time; one that overflows is looked at again.
+    sums = [tensor.sum().float() for tensor in floats.values()]
+    if sums and torch.isfinite(torch.stack([each.to(sums[0].device) for each in sums])).all():
+        return
+    if name := next((name for name, tensor in floats.items() if not torch.isfinite(tensor).all()), None):
+        raise UserError(
+            f"{name} is no longer finite, so {path} isn't written and {KEPT} is kept; use a lower "
+            "optim.lr or precision=fp32 (that is another run), or repeat the command to continue from there"
+        )
+
+
+def load_last(path: Path, *, quiet: bool = False) -> dict[str, Any]:
+    """Read `last.pt`, or `previous.pt` where it is damaged, which is said unless `quiet`; no code in it is executed.
+
+    Raises UserError when there is no whole one.
+    """
+    try:
+        return _load_state(path)
+    except UserError as error:
+        previous = path.with_name("previous.pt")
+        if not previous.exists():
+            raise UserError(f"{error}; delete it to train from the start, or choose another run_dir") from error
+        try:
+            state = _load_state(previous)
+        except UserError as also:
+            raise UserError(f"{error}; {also}; delete both to train from the start") from also
+        if not quiet and distributed.rank() == 0:
+            print(f"aim: {error}; continuing from {previous}, the save before it", file=sys.stderr)
+        return state
+
+
+def _load_state(path: Path) -> dict[str, Any]:
+    try:
+        with zipfile.ZipFile(path) as file:  # torch doesn't compare the checksums that it writes
+            if (damaged := file.testzip()) is not None:
+                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError) as error:
-        raise UserError(f"{path} can't be read ({_first_line(error)}); delete it to train from the start") from error
+    except (
+        RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, zipfile.BadZipFile, zlib.error
+    ) as error:  # fmt: skip
+        raise UserError(f"{path} can't be read ({_first_line(error)})") from error
     if not isinstance(state, dict) or "step" not in state:
-        raise UserError(f"{path} is not the state of a run of aim.train; delete it, or choose another run_dir")
+        raise UserError(f"{path} is not the state of a run of aim.train")
     return state
 
 
@@ -90,14 +139,19 @@ def trained_tensors(model: VideoClassifier) -> dict[str, Tensor]:
 
 
 def save_weights(path: Path, model: VideoClassifier, config: Mapping[str, Any], classes: list[str]) -> None:
-    """Write `best.safetensors`, which with the trunk's weights is the whole model."""
+    """Write `best.safetensors`, which with the trunk's weights is the whole model.
+
+    Raises UserError where it can't be written, and for values that are not finite.
+    """
+    tensors = trained_tensors(model)
+    refuse_infinite(path, tensors)
     metadata = {
         "format": "aim-video 1",
         "config": json.dumps(config),
         "classes": json.dumps(classes),
         "trunk": json.dumps({"name": model.trunk_name, "sha256": model.fingerprint}),
     }
-    write_atomically(path, lambda file: save_file(trained_tensors(model), file, metadata))
+    write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
 
 
 def read_weights(path: str | Path) -> Checkpoint:
@@ -163,21 +217,3 @@ def _shortened(names: list[str]) -> str:
     if not names:
         return "nothing"
     return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-
-
-@contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Hold a run directory, so that a second job can't write into it. Raises UserError when another one holds it."""
-    run_dir.mkdir(parents=True, exist_ok=True)
-    with (run_dir / ".lock").open("a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise UserError(
-                f"another job is writing to {run_dir} ({file.read().strip()}); wait for it, or set run_dir=DIR"
-            ) from error
-        file.truncate(0)
-        file.write(f"host {socket.gethostname()}, process {os.getpid()}, job {os.environ.get('SLURM_JOB_ID', '-')}")
-        file.flush()
-        yield

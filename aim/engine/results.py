@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from aim.clock import clock, seconds_since_start
 from aim.data.lists import Lists, data_hash
 from aim.engine import identity
+from aim.engine.console import plain_console, plain_table
 from aim.engine.distributed import World
 from aim.engine.metrics import Counts
 from aim.engine.settings import Run
@@ -61,14 +60,13 @@ def read(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} is not the result of a run ({error}); delete it") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is not the result of a run; delete it")
     return found
 
 
 def show(found: Mapping[str, Any], run_dir: Path) -> None:
     """Print a result as a small table."""
-    table = Table(title=f"{found['name']}: {found['num_videos']} videos, {found['views']} views", show_header=False)
-    table.add_column()
-    table.add_column(overflow="fold")
     missing = f" ({found['num_missing']} could not be read)" if found["num_missing"] else ""
     rows = {
         "top-1": f"{found['top1']:.2f} %{missing}",
@@ -77,11 +75,10 @@ def show(found: Mapping[str, Any], run_dir: Path) -> None:
         "tuned parameters": f"{found['params_tuned'] / 1e6:.2f} of {found['params_total'] / 1e6:.2f} M",
         "time": f"{clock(found['seconds'])} on {found['world_size']} x {found['device']}",
     }
-    for key, value in rows.items():
-        table.add_row(key, value)
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(table)
-    console.print(f"written to {run_dir}", markup=False)
+    title = f"{found['name']}: {found['num_videos']} videos, {found['views']} views"
+    console = plain_console()
+    console.print(plain_table(rows.items(), title=title, overflow="fold"))
+    console.print(f"written to {run_dir}")
 
 
 def versions() -> dict[str, str]:

@@ -17,7 +17,7 @@ from aim.data.loader import Loader
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
-from aim.engine import checkpoint, identity
+from aim.engine import files, identity
 from aim.engine.distributed import World
 from aim.engine.optim import Optim
 from aim.engine.tracking import Tracker
@@ -179,7 +179,7 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 def write_settings(settings: Mapping[str, Any], run_dir: Path) -> None:
     """Leave a run's settings in its config.yaml."""
     text = OmegaConf.to_yaml(OmegaConf.create(dict(settings)))
-    checkpoint.write_atomically(run_dir / "config.yaml", lambda file: checkpoint.write_text(file, text))
+    files.write_atomically(run_dir / "config.yaml", lambda file: files.write_text(file, text))
 
 
 # What a test takes from the command and not from the checkpoint: the machine, and where the result goes.

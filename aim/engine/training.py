@@ -70,7 +70,7 @@ def train(
     with ExitStack() as stack:
         stop = stack.enter_context(distributed.stop_signals())
         report = Report(
-            run_dir, log, step=state.step, total=total, steps_per_epoch=steps_per_epoch,
+            run_dir, log, step=state.step, validated=state.validated, total=total, steps_per_epoch=steps_per_epoch,
             batch_size=training.batch_size, visible=world.is_main,
         )  # fmt: skip
         stack.enter_context(report)
@@ -81,6 +81,7 @@ def train(
             epoch = state.step // steps_per_epoch
             if epoch > state.validated:  # it has just ended
                 newest.read()
+                report.pause()
                 saver.save(state)
                 if due(training.eval_every, epoch, training.epochs):
                     val = evaluate(model, val_loader, device=world.device, precision=precision, stop=stop, title="val")
@@ -93,7 +94,7 @@ def train(
                     bad_videos.name(run_dir, each.bad)
                 state.validated = epoch
                 saver.save(state)
-                report.resume_clock(loader.waited)
+                report.resume()
             if epoch == training.epochs:
                 return state
 

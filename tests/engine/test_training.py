@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from aim import config
-from aim.engine import checkpoint, training
+from aim.engine import files, training
 from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
@@ -133,7 +133,7 @@ def test_the_same_weights_may_lie_elsewhere_and_others_are_refused(tmp_path: Pat
 
 
 def test_a_refused_second_job_writes_nothing(tmp_path: Path) -> None:
-    with checkpoint.locked(tmp_path):
+    with files.locked(tmp_path):
         (tmp_path / "config.yaml").write_text("of: the first\n")
         with pytest.raises(UserError, match="another job is writing"):
             run(tmp_path, "optim.lr=0.5")

@@ -1,0 +1,147 @@
+"""How a run writes its files: whole or not at all, one job at a time, and what can't be written in words."""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import re
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+
+from aim.errors import UserError
+
+REASONS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "the disk quota is used up",
+    errno.EFBIG: "it would be larger than files may be here (ulimit -f)",
+    errno.EROFS: "the file system is read-only",
+    errno.EACCES: "that is not permitted",
+    errno.EPERM: "that is not permitted",
+    errno.EEXIST: "a file is where a folder should be",
+    errno.ENOTDIR: "a file is where a folder should be",
+}
+NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
+AGAIN = "and the same command continues once that is mended"
+ELSEWHERE = "name another folder, such as run_dir=DIR"
+LEFTOVER = re.compile(r"\.\w+\.(pt|safetensors|yaml|jsonl?|npz|txt|id)\..+\.\d+")  # of `temporary_of`
+
+
+@contextmanager
+def writing(path: Path, way_out: str) -> Iterator[None]:
+    """Make a refusal of the system to write `path` a UserError that says why, with the way out."""
+    try:
+        yield
+    except (OSError, RuntimeError, SafetensorError) as error:
+        number = _errno(error)
+        if number is None:
+            raise
+        reason = REASONS.get(number, os.strerror(number))
+        raise UserError(f"{path} can't be written: {reason}; {way_out}") from error
+
+
+def _errno(error: BaseException) -> int | None:
+    """The system's reason: safetensors tells it in its text, torch's own error has it for its context."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError):
+            return cause.errno
+        if found := re.search(r"\(os error (\d+)\)", str(cause)):
+            return int(found[1])
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
+def write_atomically(path: Path, write: Callable[[Path], None], kept: str = "what was there before") -> None:
+    """Let `write` fill a temporary file, then put it in the place of `path`: a crash leaves the old file or the new.
+
+    Raises UserError where it can't be written; the message says what is `kept`.
+    """
+    temporary = temporary_of(path)
+    make_folder(path.parent)
+    with writing(path, f"{kept} is kept, {AGAIN}"):
+        try:
+            temporary.touch()
+            mode = temporary.stat().st_mode
+            write(temporary)
+            temporary.chmod(mode)  # safetensors makes its files private
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder and those above it. Raises UserError where that can't be."""
+    with writing(folder, ELSEWHERE):
+        folder.mkdir(parents=True, exist_ok=True)
+
+
+def temporary_of(path: Path) -> Path:
+    """The name under which this process makes a file before it takes its place."""
+    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make new names in the folder outlive a power cut, on the file systems that can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON, atomically."""
+    write_atomically(path, lambda file: write_text(file, json.dumps(value, indent=2) + "\n"))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8."""
+    path.write_text(text, encoding="utf-8")
+
+
+@contextmanager
+def locked(run_dir: Path) -> Iterator[None]:
+    """Hold a run directory, so that a second job can't write into it, and clear what killed ones left half-written.
+
+    Raises UserError when another one holds it, or nothing can be written there.
+    """
+    make_folder(run_dir)
+    with writing(run_dir, ELSEWHERE):
+        file = (run_dir / ".lock").open("ab+", buffering=0)
+    with file:
+        with writing(run_dir, ELSEWHERE):
+            if _take(file.fileno(), run_dir):
+                for path in run_dir.iterdir():  # nobody else writes there now
+                    if LEFTOVER.fullmatch(path.name):
+                        path.unlink(missing_ok=True)
+            file.truncate(0)
+            job = os.environ.get("SLURM_JOB_ID", "-")
+            file.write(f"host {socket.gethostname()}, process {os.getpid()}, job {job}".encode())
+        yield
+
+
+def _take(descriptor: int, run_dir: Path) -> bool:
+    """Lock the open file; False, with a warning, where the file system has no locks."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = os.pread(descriptor, 1000, 0).decode(errors="replace")
+        raise UserError(f"another job is writing to {run_dir} ({holder}); wait for it, or set run_dir=DIR") from error
+    except OSError as error:
+        if error.errno not in NO_LOCKS:
+            raise
+        print(f"aim: {run_dir} is on a file system without locks ({error.strerror}): a second job that writes there "
+              "at the same time wouldn't be noticed", file=sys.stderr)  # fmt: skip
+        return False
+    return True

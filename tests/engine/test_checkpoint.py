@@ -1,0 +1,162 @@
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from aim.engine import checkpoint
+from aim.errors import UserError
+from tests.toy import file_size_limit
+
+
+def state(step: int, value: float = 1.0) -> dict[str, Any]:
+    """As large as a few blocks of a disk."""
+    moments = {0: {"step": torch.tensor(float(step)), "exp_avg": torch.full((100, 100), value)}}
+    return {"step": step, "model": {"head.weight": torch.ones(100, 100)}, "optimizer": {"state": moments}}
+
+
+class Model(nn.Module):
+    """What `save_weights` asks of a model."""
+
+    trunk_name, fingerprint = "toy", "0" * 64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(100, 100)
+
+    def saved_names(self) -> list[str]:
+        return ["head.weight", "head.bias"]
+
+
+def save_weights(path: Path, model: Model) -> None:
+    checkpoint.save_weights(path, model, {}, ["a"])  # type: ignore[arg-type]
+
+
+def test_a_save_that_has_no_room_is_one_line_and_keeps_the_last_good_one(tmp_path: Path) -> None:
+    last, best, model = tmp_path / "last.pt", tmp_path / "best.safetensors", Model()
+    checkpoint.save_last(last, state(1))
+    checkpoint.save_last(last, state(2))
+    save_weights(best, model)
+    before = best.read_bytes()
+    message = (
+        r"{} can't be written: it would be larger than files may be here \(ulimit -f\); the last good checkpoint is "
+        r"kept, and the same command continues once that is mended"
+    )
+    with file_size_limit(20_000):
+        with pytest.raises(UserError, match=message.format(last)):
+            checkpoint.save_last(last, state(3))
+        with pytest.raises(UserError, match=message.format(best)):
+            save_weights(best, model)
+    assert checkpoint.load_last(last)["step"] == 2
+    assert checkpoint.load_last(tmp_path / "previous.pt")["step"] == 1
+    assert best.read_bytes() == before
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "previous.pt", "best.safetensors"}
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_the_save_before_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
+    if not links:
+
+        def refuse(*_: object) -> None:
+            raise OSError(errno.EPERM, "no links here")
+
+        monkeypatch.setattr(os, "link", refuse)
+    last, previous = tmp_path / "last.pt", tmp_path / "previous.pt"
+    checkpoint.save_last(last, state(1))
+    assert not previous.exists()
+    checkpoint.save_last(last, state(2))
+    checkpoint.save_last(last, state(3))
+    assert (checkpoint.load_last(last)["step"], checkpoint.load_last(previous)["step"]) == (3, 2)
+    last.unlink()  # "delete it to train from the start"
+    checkpoint.save_last(last, state(1))
+    assert {path.name for path in tmp_path.iterdir()} == {"last.pt"}  # nothing of the other run is left
+
+
+@pytest.mark.parametrize("call", range(3))
+def test_a_whole_save_is_there_wherever_the_process_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
+) -> None:
+    """`last.pt` is damaged to begin with, so that the one before it is all there is."""
+    last, previous = tmp_path / "last.pt", tmp_path / "previous.pt"
+    checkpoint.save_last(last, state(1))
+    checkpoint.save_last(last, state(2))
+    last.write_bytes(last.read_bytes()[:-100])
+    calls = 0
+
+    def counted(original: Any) -> Any:
+        def step(*args: Any, **more: Any) -> Any:
+            nonlocal calls
+            if calls == call:
+                raise KeyboardInterrupt
+            calls += 1
+            return original(*args, **more)
+
+        return step
+
+    with monkeypatch.context() as patch:
+        for module, name in ((os, "link"), (Path, "replace")):
+            patch.setattr(module, name, counted(getattr(module, name)))
+        with pytest.raises(KeyboardInterrupt):
+            checkpoint.save_last(last, state(3))
+    assert last.exists()
+    assert previous.exists()
+    assert checkpoint.load_last(last)["step"] == (1 if call < 2 else 3)
+
+
+def flip(path: Path) -> None:
+    """Change one byte amid a tensor's: torch would load it."""
+    content = bytearray(path.read_bytes())
+    content[content.index(torch.ones(8).numpy().tobytes())] ^= 1
+    path.write_bytes(content)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize("damage", [flip, cut, empty])
+def test_a_damaged_save_gives_way_to_the_one_before(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, damage: Any
+) -> None:
+    last, previous = tmp_path / "last.pt", tmp_path / "previous.pt"
+    checkpoint.save_last(last, state(1))
+    checkpoint.save_last(last, state(2))
+    damage(last)
+    assert checkpoint.load_last(last)["step"] == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"aim: {last} can't be read (")
+    assert line.endswith(f"; continuing from {previous}, the save before it")
+    checkpoint.load_last(last, quiet=True)
+    monkeypatch.setenv("RANK", "1")
+    checkpoint.load_last(last)
+    assert capsys.readouterr().err == ""
+    damage(previous)
+    with pytest.raises(UserError, match=r"last\.pt can't be read .*previous\.pt can't be read .*delete both"):
+        checkpoint.load_last(last)
+    previous.unlink()
+    with pytest.raises(UserError, match=r"last\.pt can't be read .*; delete it to train from the start"):
+        checkpoint.load_last(last)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_what_is_not_finite_is_never_saved(tmp_path: Path, value: float) -> None:
+    last, best, model = tmp_path / "last.pt", tmp_path / "best.safetensors", Model()
+    checkpoint.save_last(last, state(1))
+    bad = state(2)
+    bad["optimizer"]["state"][0]["exp_avg"][3, 4] = value
+    with pytest.raises(UserError, match=r"optimizer\.state\.0\.exp_avg is no longer finite, .*last\.pt isn't written"):
+        checkpoint.save_last(last, bad)
+    assert checkpoint.load_last(last)["step"] == 1
+    head: Tensor = model.head.weight.data
+    head[1, 2] = value
+    with pytest.raises(UserError, match=r"head\.weight is no longer finite"):
+        save_weights(best, model)
+    assert not best.exists()
+    checkpoint.save_last(last, state(3, value=3e38))  # large, and finite
