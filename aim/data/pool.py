@@ -5,6 +5,7 @@ process ends all.
 """
 
 import contextlib
+import logging
 import math
 import multiprocessing
 import os
@@ -14,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection, wait
@@ -27,10 +28,13 @@ import torch
 from aim.data.readers.interface import BadVideo
 from aim.errors import UserError
 
+log = logging.getLogger(__name__)
+
 J = TypeVar("J")
 Work = Callable[[Any], Any]  # picklable; done in the process with each task
 
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+PATIENCE = 5.0  # seconds for killed processes to end
 # Imported once, by the server that the processes are forked from.
 PRELOAD = ["aim.data.loader", "aim.data.sources.transcode"]
 
@@ -86,17 +90,17 @@ class Pool(Generic[J]):
                 if outcome := worker.answer():
                     found.append((job, outcome))
             elif time.monotonic() - worker.began >= self._timeout:
-                worker.kill()
+                _end([worker])
                 worker.job = None
                 found.append((job, Outcome("hung", f"not done after {self._timeout:g} seconds")))
         return found
 
     def abandon(self) -> None:
         """Kill the processes that are busy: what they work on is not wanted any more."""
-        for worker in self._workers:
-            if worker.job is not None:
-                worker.kill()
-                worker.job = None
+        busy = [worker for worker in self._workers if worker.job is not None]
+        _end(busy)
+        for worker in busy:
+            worker.job = None
 
     def close(self) -> None:
         """Kill all processes."""
@@ -167,7 +171,7 @@ class _Worker(Generic[J]):
             process.join(1.0)
             code = process.exitcode
             why = f"signal {-code}, which the kernel sends when memory runs out" if code == -9 else f"exit code {code}"
-        self.kill()
+        _end([self])
         if self.tried < 2:
             self.send()
             return None
@@ -176,21 +180,38 @@ class _Worker(Generic[J]):
             return Outcome("bug", f"a process of the pool can't start ({why})")
         return Outcome("died", f"its process was killed twice ({why})")
 
-    def kill(self) -> None:
-        """End the process, whatever it does."""
+    def kill(self) -> Any:
+        """Kill the process, if there is one, and give it up; it may take a while to end."""
         with self.lock:  # at exit, while a thread of the caller's still waits
             process, self.process = self.process, None
         if process is not None:
             process.kill()
-            process.join()
-            process.close()
             self.pipe.close()
+        return process
 
 
 def _close(workers: list[_Worker[Any]]) -> None:
     for worker in workers:
         worker.closed = True
-        worker.kill()
+    _end(workers)
+
+
+def _end(workers: Iterable[_Worker[Any]]) -> None:
+    """End the processes, whatever they do.
+
+    One in a file system that has hung, which the kernel doesn't let go, is left behind: it never comes back to our code
+    and the memory that it shares with us, but nobody knows when it ends.
+    """
+    killed = [process for worker in workers if (process := worker.kill())]
+    deadline = time.monotonic() + PATIENCE
+    for process in killed:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.exitcode is not None:
+            process.close()
+            continue
+        log.warning("process %d doesn't end although it was killed, and is left behind; has a file system hung?",
+                    process.pid)  # fmt: skip
+        multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]  # it would be waited for at exit
 
 
 def _context() -> ForkServerContext | SpawnContext:
@@ -227,6 +248,7 @@ def _run(pipe: Connection, work: Work) -> None:
     for number in STOPPING:
         signal.signal(number, signal.SIG_IGN)  # sent to the whole job; the parent decides when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    _let_tracker_go()
     torch.set_num_threads(1)
     pipe.send(Outcome("started"))
     while True:
@@ -244,6 +266,14 @@ def _run(pipe: Connection, work: Work) -> None:
             outcome = Outcome("bug", traceback.format_exc())
         with contextlib.suppress(OSError):
             pipe.send(outcome)
+
+
+def _let_tracker_go() -> None:
+    """Close our end of the resource tracker's pipe: from Python 3.12 on the parent waits at exit until all have."""
+    tracker: Any = resource_tracker._resource_tracker
+    if tracker._fd is not None:
+        os.close(tracker._fd)
+        tracker._fd = None
 
 
 def _end_with_parent() -> None:

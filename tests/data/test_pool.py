@@ -1,5 +1,7 @@
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,9 +10,13 @@ from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from aim.data import pool as pools
 from aim.data.pool import Outcome, Pool
 from aim.data.readers.interface import BadVideo
 from aim.errors import UserError
+from tests.conftest import ROOT
 
 
 def work(task: Any) -> Any:
@@ -40,13 +46,13 @@ def pool(work: Any = work, size: int = 1, timeout: float = 60.0) -> Iterator[Poo
         made.close()
 
 
-def outcome(of: Pool[str], task: object) -> Outcome:
+def outcome(of: Pool[str], task: object, idle: int = 1) -> Outcome:
     of.give("job", task)
     while not (found := of.wait()):
         pass
     ((job, result),) = found
     assert job == "job"
-    assert of.idle == 1
+    assert of.idle == idle
     return result
 
 
@@ -101,3 +107,94 @@ def test_a_process_that_cannot_start_is_a_bug_and_no_files_fault() -> None:
     with pool(CannotArrive()) as one:
         result = outcome(one, 1)
     assert result == Outcome("bug", "a process of the pool can't start (exit code 1)")
+
+
+class Unkillable:
+    """A process in a file system that has hung: a signal doesn't end it, and who waits for it waits for ever."""
+
+    exitcode = None
+
+    def __init__(self, process: Any) -> None:
+        self.process, self.pid = process, process.pid
+
+    def kill(self) -> None:
+        pass
+
+    def join(self, timeout: float | None = None) -> None:
+        assert timeout is not None, "waits for ever"
+
+    def close(self) -> None:
+        raise ValueError("it still runs")
+
+
+def test_processes_that_do_not_die_are_left_behind(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(pools, "PATIENCE", 0.0)
+    with pool(size=2, timeout=2.0) as two:
+        assert outcome_of_two(two) == [2, 4]  # both have started
+        stuck = [Unkillable(worker.process) for worker in two._workers]
+        for worker, process in zip(two._workers, stuck, strict=True):
+            worker.process = process
+        try:
+            assert outcome(two, "hang", idle=2).kind == "hung"
+            assert outcome_of_two(two) == [2, 4]  # in one new process, and one of the old ones
+            assert f"process {stuck[0].pid} doesn't end although it was killed" in caplog.text
+            assert str(stuck[1].pid) not in caplog.text
+            two.close()
+            assert f"process {stuck[1].pid} doesn't end" in caplog.text
+        finally:
+            for process in stuck:
+                process.process.kill()
+
+
+def test_killed_processes_share_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight that hang in the same file system don't cost eight times as much."""
+    now, waits = 0.0, []
+
+    class Slow(Unkillable):
+        def join(self, timeout: float | None = None) -> None:
+            nonlocal now
+            assert timeout is not None
+            waits.append(timeout)
+            now += timeout
+
+    with pool(size=3) as three:
+        real = [worker.process for worker in three._workers]
+        for worker in three._workers:
+            worker.process = Slow(worker.process)
+        with monkeypatch.context() as patch:
+            patch.setattr(pools.time, "monotonic", lambda: now)
+            three.close()
+        for process in real:
+            process.kill()
+    assert waits == [pools.PATIENCE, 0.0, 0.0]
+
+
+# From Python 3.12 on the interpreter itself stops the tracker at exit, and waits for it.
+PROGRAM = """
+import atexit
+from multiprocessing import process, resource_tracker
+atexit.register(print, "all", flush=True)
+atexit.register(lambda: resource_tracker._resource_tracker._stop())
+atexit.register(print, "left", flush=True)
+from aim.data import pool
+from tests.data.test_pool import outcome, Pool, work
+
+if __name__ == "__main__":
+    process.BaseProcess.kill = lambda self: None
+    pool.PATIENCE = 0.1
+    one = Pool(work, 1, 2.0)
+    print(outcome(one, "hang").kind, outcome(one, 21).value, flush=True)
+    one.give("job", "hang")
+"""
+
+
+def test_a_process_that_does_not_die_does_not_keep_the_program(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True, env=environment, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "hung 42\nleft\nall\n"), done.stderr
+    assert done.stderr.count("is left behind") == 2
+    assert "Traceback" not in done.stderr
