@@ -1,6 +1,7 @@
 """VideoClassifier: backbone -> mean over time -> dropout -> linear; `build` makes one from a config's parts."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +92,9 @@ class VideoClassifier(nn.Module):
     def forward(self, video: Tensor) -> Tensor:
         self._check(video)
         features: Tensor = self.backbone(video)
-        logits: Tensor = self.head(self.dropout(features.mean(1)))
+        with without_autocast(features.device):  # logits of bfloat16 have 8 bits, and tie
+            pooled = features.to(self.head.weight.dtype).mean(1)
+            logits: Tensor = self.head(self.dropout(pooled))
         return logits
 
     def saved_names(self) -> list[str]:
@@ -107,6 +110,12 @@ class VideoClassifier(nn.Module):
                 f"b {' '.join(map(str, expected))}: sample {self.num_frames} frames of {self.size}x{self.size} pixels "
                 f"(clip.num_frames, clip.size)"
             )
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Leave the precision of what is inside to its tensors; the meta device has no autocast to leave."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()
 
 
 def build(

@@ -64,6 +64,35 @@ def test_the_head_has_dropout_in_training_alone():
     assert torch.equal(net.eval()(video), net(video))
 
 
+def biased(trunk):
+    """A model whose logits lie close together, far from zero: there bfloat16 has steps of 1/16."""
+    net = model(trunk, adapter("none"), dropout=0.5)
+    randomise(net.backbone)
+    nn.init.constant_(net.head.bias, 8.0)
+    return net
+
+
+@pytest.mark.parametrize("trunk", FAMILIES)
+@pytest.mark.parametrize("training", [False, True])
+def test_the_head_is_of_float32_under_autocast(trunk, training):
+    net = biased(trunk).train(training)
+    video = net.preprocess(torch.randint(0, 256, (64, FRAMES, 3, SIZE, SIZE), dtype=torch.uint8))
+    with torch.autocast("cpu", torch.bfloat16):
+        torch.manual_seed(0)
+        logits = net(video)
+        torch.manual_seed(0)
+        pooled = net.backbone(video).float().mean(1)
+        pooled = nn.functional.dropout(pooled, 0.5, training)
+        rounded = net.head(pooled)
+        assert torch.is_autocast_enabled("cpu")
+    assert logits.dtype == torch.float32
+    assert torch.equal(logits, net.head(pooled))
+    first, second = logits.topk(2).values.unbind(1)
+    assert (first > second).all()
+    first, second = rounded.topk(2).values.unbind(1)
+    assert (first == second).any()  # what a head of bfloat16 would have made of the same features
+
+
 def test_normalisation_constants_are_in_no_checkpoint():
     assert not [name for name in model().state_dict() if name in ("mean", "std")]
 
