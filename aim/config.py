@@ -141,7 +141,7 @@ def build(cfg: DictConfig | Mapping[str, Any], target: Callable[..., T], *, rece
     """Check all of `cfg` against the signatures, then build `target` and every `_target_` inside it.
 
     Raises UserError with every misspelt key, missing value and value of a wrong type. A config that was `received` with
-    a file may name only our own groups of settings, for anything else could run whatever its author likes.
+    a file is checked by `check_received`, too.
     """
     node = resolve(cfg) if isinstance(cfg, DictConfig) else cfg
     if received:
@@ -153,11 +153,18 @@ def build(cfg: DictConfig | Mapping[str, Any], target: Callable[..., T], *, rece
 
 
 def check_received(node: Mapping[str, Any]) -> None:
-    """Raise UserError where a config that came with a file names anything but our own groups of settings."""
+    """Raise UserError where a config that came with a file could reach further than our own settings do.
+
+    It may name only our own groups, for anything else could run whatever its author likes; and a group may refuse some
+    of its values, in a `check_received` of its own.
+    """
     ours = r"aim\.(data|models|adapters)\.(\w+\.)+[A-Z]\w*|aim\.engine\.(settings|optim)\.[A-Z]\w*"
-    for path in _targets(node):
-        if not (re.fullmatch(ours, path) and is_dataclass(locate(path))):
+    for group in _groups(node):
+        path = str(group["_target_"])
+        if not (re.fullmatch(ours, path) and is_dataclass(kind := locate(path))):
             raise UserError(f"_target_: {path} is none of aim-video's own settings, and isn't run for a received file")
+        if refuse := getattr(kind, "check_received", None):
+            refuse(group)
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
@@ -167,13 +174,13 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in plain.items()}
 
 
-def _targets(node: Any) -> Iterator[str]:
-    """Every `_target_` inside."""
+def _groups(node: Any) -> Iterator[Mapping[str, Any]]:
+    """Every node with a `_target_` inside."""
     if isinstance(node, Mapping):
         if "_target_" in node:
-            yield str(node["_target_"])
+            yield node
         for value in node.values():
-            yield from _targets(value)
+            yield from _groups(value)
 
 
 def _build(node: Mapping[str, Any], target: Callable[..., T]) -> T:

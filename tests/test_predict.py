@@ -1,5 +1,6 @@
 import json
 import shutil
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -131,6 +132,39 @@ def test_a_received_checkpoint_runs_nothing_of_its_author(unbroken: Path, tmp_pa
     save_file(tensors, tmp_path / "damaged.safetensors", metadata | {"classes": "["})
     with pytest.raises(UserError, match="damaged metadata"):
         predict.load(tmp_path / "damaged.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"options": {"checkpoint_path": "/etc/passwd"}}, r"backbone\.options\.checkpoint_path='/etc/passwd' doesn't"),
+        ({"options": {"cache_dir": "/"}}, r"backbone\.options\.cache_dir"),
+        ({"options": {"pretrained": True}}, r"backbone\.options\.pretrained=True doesn't shape a trunk"),
+        ({"options": {"pretrained_cfg": {"url": "http://localhost/a"}}}, r"backbone\.options\.pretrained_cfg"),
+        ({"options": {"pretrained_cfg_overlay": {"file": "a.bin"}}}, r"backbone\.options\.pretrained_cfg_overlay"),
+        ({"options": {"embed_dim": "an address"}}, r"backbone\.options\.embed_dim='an address'"),
+        ({"options": {"depth": [2, {"file": "a.bin"}]}}, r"backbone\.options\.depth"),
+        ({"name": "hf-hub:somebody/model"}, r"backbone\.name='hf-hub:somebody/model' is no timm model"),
+        ({"name": "local-dir:/tmp"}, r"backbone\.name='local-dir:/tmp' is no timm model"),
+        ({"name": "vit_tiny_patch16_224.a/hf-hub:b"}, "can't be built"),
+    ],
+    ids=str,
+)
+def test_a_received_checkpoint_names_no_file_and_no_address(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], expected: str
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("looked for an address"))
+    with safe_open(unbroken / "best.safetensors", "pt") as file:
+        metadata = file.metadata()
+    settings = json.loads(metadata["config"])
+    config.build({key: settings[key] for key in predict.Trained.__dataclass_fields__}, predict.Trained, received=True)
+    settings["backbone"] |= changes
+    save_file({}, tmp_path / "best.safetensors", metadata | {"config": json.dumps(settings)})
+    with pytest.raises(UserError, match=expected):
+        predict.load(tmp_path / "best.safetensors")
+    if "options" in changes:
+        with pytest.raises(UserError, match=expected):
+            evaluate(tmp_path, tmp_path / "test")
 
 
 def test_another_trunk_is_refused_with_both_fingerprints(unbroken: Path, tmp_path: Path) -> None:

@@ -19,6 +19,12 @@ from aim.models.swin import Swin, inflate
 from aim.models.vit import ViT
 from aim.weights.trunk import check_weights, load_trunk
 
+# What shapes a trunk among the keyword arguments of timm.create_model, some of which name files and addresses.
+SHAPES = (
+    "img_size", "patch_size", "embed_dim", "depth", "depths", "num_heads", "window_size", "mlp_ratio", "qkv_bias",
+    "qk_norm", "init_values", "class_token", "reg_tokens", "num_reg_tokens", "pre_norm", "final_norm", "fc_norm",
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -47,9 +53,25 @@ class Backbone:
         if self.tubelet < 1:
             raise UserError(f"backbone.tubelet={self.tubelet}; use 1 or more frames")
 
+    @staticmethod
+    def check_received(settings: Mapping[str, Any]) -> None:
+        """Raise UserError for an option that a file of others must not set: timm has some that name files, say."""
+        options = settings.get("options")  # of whatever type; that is checked when they are built
+        for key, value in options.items() if isinstance(options, Mapping) else ():
+            if key not in SHAPES or not is_plain(value):
+                raise UserError(
+                    f"backbone.options.{key}={value!r} doesn't shape a trunk, and isn't taken from a received file; "
+                    f"options with numbers for {', '.join(SHAPES)} are"
+                )
+
     def check_weights(self) -> None:
         """Raise UserError if the trunk's weights are a file that doesn't exist; nothing is loaded or downloaded."""
         check_weights(self.weights)
+
+
+def is_plain(value: Any) -> bool:
+    """Whether an option is a number, a flag or nothing, or a list of these."""
+    return all(is_plain(item) for item in value) if isinstance(value, list) else isinstance(value, int | float | None)
 
 
 class VideoClassifier(nn.Module):

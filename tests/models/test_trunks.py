@@ -52,6 +52,12 @@ def test_constants_are_those_of_the_weights(name):
 
 
 @pytest.mark.parametrize("name", TRUNKS)
+def test_a_received_file_may_set_what_ours_set(name):
+    for settings in (backbone(name), toy(name)):
+        settings.check_received(vars(settings))
+
+
+@pytest.mark.parametrize("name", TRUNKS)
 def test_the_model_starts_as_the_image_model_frame_by_frame(name, tmp_path):
     trunk = plain(name, tmp_path / "trunk.safetensors")
     model = built(name, tmp_path / "trunk.safetensors").eval()
