@@ -184,6 +184,24 @@ def test_raise_names_the_file_and_the_way_out(workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("shuffle", [True, False])
+def test_what_stops_a_run_is_named_among_the_bad(workers: int, shuffle: bool) -> None:
+    settings: dict[str, Any] = {} if shuffle else {"views": 2}
+    with loader(reader=Fake(bad=(3,)), shuffle=shuffle, workers=workers, on_error="raise", **settings) as made:
+        with pytest.raises(UserError):
+            copies(made.epoch(0))
+        assert made.bad == {"3.mp4": "it is bad"}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_test_names_bad_videos_as_training_does(workers: int) -> None:
+    with loader(reader=Fake(bad=(3, 5)), shuffle=False, views=2, workers=workers) as made:
+        weight = torch.cat([batch.weight for batch in copies(made.epoch(0))])
+    assert made.bad == {f"{i}.mp4": "it is bad" for i in (3, 5)}
+    assert weight.tolist() == [float(i not in (3, 5)) for i in range(13)]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
 def test_too_many_bad_videos_stop_the_run(workers: int) -> None:
     with (
         loader(n=100, reader=Fake(bad=tuple(range(0, 100, 2))), workers=workers, max_bad=0.1) as made,
