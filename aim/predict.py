@@ -5,7 +5,8 @@
 A table on a terminal, JSON lines when piped or with json=true. In a notebook:
 
     recogniser = aim.predict.load("runs/demo/best.safetensors")
-    recogniser.predict(video)      # uint8 "b t c h w" -> probabilities "b k", of recogniser.classes
+    recogniser.predict_file("a.mp4")   # probabilities "k", of recogniser.classes
+    recogniser.predict(video)          # uint8 "b t c h w" -> probabilities "b k"
 """
 
 import json
@@ -26,6 +27,7 @@ from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import VideoDataset
 from aim.data.lists import VIDEO_EXTENSIONS, Video
 from aim.data.loader import Loader
+from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
@@ -63,6 +65,16 @@ class Recogniser:
             logits = self.model(self.model.preprocess(video.to(device)))
         probability: Tensor = logits.float().softmax(1).cpu()
         return probability
+
+    def predict_file(self, path: str | Path, reader: Reader | None = None, precision: Precision = "fp32") -> Tensor:
+        """Probabilities "k" of a video, the mean over the test's views; by default decord reads it, or PyAV.
+
+        Raises UserError if it can't be read.
+        """
+        ((_, found),) = self.files([Path(path)], reader or Decord(), workers=0, precision=precision)
+        if isinstance(found, str):
+            raise UserError(f"{path} could not be read: {found}")
+        return found
 
     def files(
         self, paths: Sequence[Path], reader: Reader, *, workers: int, precision: Precision

@@ -1,6 +1,7 @@
 import json
 import shutil
 import socket
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from aim import config, predict
+from aim.data.readers.pyav import PyAV
+from aim.data.transforms import Views
 from aim.errors import UserError
 from tests.conftest import missing
 from tests.toy import TOY, evaluate, exits, videos
@@ -40,6 +43,18 @@ def test_predict_gives_the_labels_of_eval(
     assert best["label"] == classes[probability.argmax()]
     assert best["probability"] == pytest.approx(probability.max(), abs=1e-4)
     assert len(line["labels"]) == 3
+
+
+def test_a_file_is_predicted_by_the_views_of_the_test(unbroken: Path, tmp_path: Path, toy_cache: Path) -> None:
+    evaluate(unbroken, tmp_path, "views.temporal=2", "views.spatial=3", "views.resize=40")
+    with np.load(tmp_path / "predictions.npz") as file:
+        expected, first = file["probability"][0], str(file["path"][0])
+    path = next(video for video in videos(toy_cache) if str(video).endswith(first))
+    recogniser = replace(predict.load(unbroken / "best.safetensors"), views=Views(temporal=2, spatial=3, resize=40))
+    assert recogniser.predict_file(path, PyAV()).numpy() == pytest.approx(expected, abs=1e-6)
+    assert recogniser.predict_file(str(path)).shape == (8,)
+    with pytest.raises(UserError, match=r"nowhere\.mp4 could not be read: "):
+        recogniser.predict_file("nowhere.mp4")
 
 
 def test_predict_reads_a_folder_and_reports_what_it_cannot_read(

@@ -109,6 +109,8 @@ class VideoClassifier(nn.Module):
         if video.ndim == 5:
             video = rearrange(video, "b t c h w -> b c t h w")
         self._check(video)
+        if video.dtype != torch.uint8:
+            raise UserError(f"a batch of clips of {video.dtype}; give uint8, 0 to 255, as readers do")
         return (video.float() / 255 - self.mean) / self.std
 
     def forward(self, video: Tensor) -> Tensor:

@@ -37,6 +37,12 @@ def test_preprocessing_is_the_trunks_own():
     torch.testing.assert_close(net.preprocess(video).double(), expected.transpose(1, 2), rtol=1e-5, atol=1e-5)
 
 
+def test_frames_of_another_scale_are_an_error():
+    for video in (clips().float() / 255, clips().int()):
+        with pytest.raises(UserError, match=rf"a batch of clips of {video.dtype}; give uint8, 0 to 255"):
+            model().preprocess(video)
+
+
 @pytest.mark.parametrize("trunk", ["clip_vit_b16", "swin_t"])
 @pytest.mark.parametrize(
     "shape", [(2, 3, 2 * FRAMES, SIZE, SIZE), (2, 3, FRAMES, 2 * SIZE, SIZE), (3, FRAMES, SIZE, SIZE)]
