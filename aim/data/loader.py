@@ -169,8 +169,8 @@ class Loader:
         """Put a video on the bad list, or raise UserError if that is not wanted or the list is too long."""
         self.bad[self.dataset.videos[index].path] = reason.removeprefix(f"{self.dataset.path(index)}: ")
         if self.on_error == "raise":
-            raise UserError(f"{reason}; mend or remove it, or go on without such videos: data.on_error=skip, "
-                            "or data.eval_on_error=skip in a test")  # fmt: skip
+            policy = "data.on_error" if self.shuffle else "data.eval_on_error"
+            raise UserError(f"{reason}; mend it, or go on without such videos: the same command with {policy}=skip")
         log.warning("skipped, it could not be read: %s", reason)
         self._lost.add(index)
         lost, seen = len(self._lost), min(self.seen + 1, len(self.dataset))
