@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
 
-from aim import config
+from aim import command, config
 from aim.data.lists import Lists
 from aim.data.loader import BLOCKS, Batch
 from aim.data.readers.decord import Decord
@@ -359,4 +359,4 @@ def model_rows(model: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 if __name__ == "__main__":
-    config.entrypoint(main, "config")
+    command.entrypoint(main, "config", Run)

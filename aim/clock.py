@@ -15,17 +15,9 @@ def clock(seconds: float) -> str:
 
 
 def seconds_since_start() -> float:
-    """Seconds since the user's command started: of this process, or of the one that launched it as a rank.
-
-    In a sweep, since the run before it ended.
-    """
+    """Seconds since the user's command started: of this process, or of the one that launched it as a rank."""
     began = os.environ.get("AIM_STARTED")
-    return time.time() - (float(began) if began else _ended[-1] if _ended else _process_start())
-
-
-def end_of_run() -> None:
-    """What follows in this process is another run."""
-    _ended.append(time.time())
+    return time.time() - (float(began) if began else _process_start())
 
 
 def _process_start() -> float:
@@ -39,4 +31,3 @@ def _process_start() -> float:
 
 
 _IMPORTED = time.time()
-_ended: list[float] = []  # when each run of a sweep did

@@ -1,4 +1,4 @@
-"""Where the configs live, how a verb starts, and the only place that builds objects from YAML.
+"""Where the configs live, how they are composed, and the only place that builds objects from YAML.
 
 Every leaf of a config is a keyword argument of a Python signature: a node with `_target_` of that class, the top level
 of the verb's own dataclass. So a misspelt key or a value of the wrong type fails before anything is built.
@@ -6,9 +6,7 @@ of the verb's own dataclass. So a misspelt key or a value of the wrong type fail
 
 import importlib
 import inspect
-import os
 import re
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import is_dataclass
@@ -19,112 +17,18 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from aim.clock import end_of_run
 from aim.errors import UserError, nearest
 
 T = TypeVar("T")
-
-# Settings that are paths: runs/demo,seed=1/best.safetensors is one, without quotes.
-PATHS = ("run_dir", "init", "checkpoint", "input", "out", "data.root", "backbone.weights")
 
 # A built wheel carries the configs inside the package, a checkout beside it.
 CONFIGS = next(
     path for path in (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs") if path.is_dir()
 )
-
-
-def entrypoint(main: Callable[[DictConfig], None], config_name: str) -> None:
-    """Run `main` on the config composed from the command line.
-
-    A UserError and Hydra's own errors become one line on stderr and exit code 2; with debug=true, and for every other
-    error, the traceback is kept.
-    """
-    debug = "debug=true" in (argument.lower().lstrip("+") for argument in sys.argv[1:])
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through; they are reported here
-
-    def task(cfg: DictConfig) -> None:
-        with reported(debug):
-            main(cfg)
-        end_of_run()
-
-    sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
-    with reported(debug):
-        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
-
-
-def quoted(argument: str) -> str:
-    """A path setting as Hydra's grammar wants it, which gives `=`, commas and spaces in it a meaning of their own."""
-    key, _, value = argument.partition("=")
-    if key.lstrip("+") not in PATHS or value[:1] in ("'", '"', "$", "") or value == "null":
-        return argument
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
-
-
-class reported:
-    """Turn a user's error inside the block into one line and exit code 2, unless `debug`."""
-
-    def __init__(self, debug: bool) -> None:
-        self.debug = debug
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if self.debug or not isinstance(error, UserError | HydraException | OmegaConfBaseException):
-            return
-        text = str(error) if isinstance(error, UserError) else explain(error)
-        # The ranks that torchrun starts all find the same fault: one of them says it.
-        if os.environ.get("RANK", "0") == "0" or getattr(error, "of_rank", False):
-            print(f"aim: error: {text}", file=sys.stderr)
-        sys.exit(2)
-
-
-def explain(error: BaseException) -> str:
-    """One line for an error of Hydra or OmegaConf: the full key, and the nearest right one."""
-    text = " ".join(f"{error} {error.__cause__ or ''}".split())
-    if match := re.search(r"Could not override '([^']+)'", text):
-        key = match[1].split("@")[0]
-        if "No match in the defaults list" in text:
-            return f"{key!r} is not in the defaults; to add it write +{key}=NAME"
-        known = _all_keys()
-        if key in known:
-            return f"{key} is a mapping; to add to it write +{key}={{KEY: VALUE}}"
-        return f"no setting {key!r}{nearest(key, known)}"
-    if match := re.search(r"Could not find '([^']+)/([^'/]+)'", text):
-        group, name = match.groups()
-        choices = sorted(
-            path.relative_to(CONFIGS / group).with_suffix("").as_posix() for path in (CONFIGS / group).rglob("*.yaml")
-        )
-        return f"no {group} {name!r}{nearest(name, choices)}; there are: {', '.join(choices)}"
-    if match := re.search(r"Multiple values for ([^.]+)\.", text):
-        return f"{match[1]} is given twice; write {match[1]}=NAME, without a plus, or name it once"
-    if match := re.search(r"Missing mandatory value: .*full_key: (\S+)", text):
-        return f"{match[1]} must be given: add {match[1]}=VALUE"
-    if match := re.search(r"Environment variable '([^']+)' not found", text):
-        return f"the environment variable {match[1]} is not set"
-    if "mismatched input" in text or "token recognition" in text:
-        reason = re.sub(r"\s*See \S+ for details", "", text)
-        hint = "an override is KEY=VALUE, and a VALUE with , = or spaces wants quotes of its own"
-        return f"{reason}; {hint}: \"KEY='VALUE'\""
-    return text.split(" full_key:")[0]
-
-
-def _all_keys() -> list[str]:
-    """The dotted names of all settings that some config file has."""
-    keys = set()
-    for path in CONFIGS.rglob("*.yaml"):
-        folder = path.relative_to(CONFIGS).parts[:-1]
-        cfg = OmegaConf.load(path)
-        in_group = folder and folder[0] != "experiment"
-        keys |= {".".join((*folder, key)) if in_group else key for key, _ in leaves(OmegaConf.to_container(cfg))}
-    keys |= {folder.name for folder in CONFIGS.iterdir() if folder.is_dir()}
-    return sorted(key for key in keys if not re.search(r"(^|\.)(defaults|_target_|hydra)", key))
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,14 @@ class UserError(ValueError):
     """Something the user can mend; a verb prints it as one line and exits with code 2."""
 
 
+class RankError(UserError):
+    """What one rank alone can tell, so that it is printed whatever the rank. The program ends with `code`."""
+
+    def __init__(self, text: str, code: int = 2) -> None:
+        super().__init__(text)
+        self.code = code
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """Say which of `choices` were probably meant: "; nearest: a, b", or nothing."""
     found = difflib.get_close_matches(name, list(choices), n=3, cutoff=0.5)

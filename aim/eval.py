@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from aim import config
+from aim import command, config
 from aim.data.lists import Lists
 from aim.engine import bad_videos, checkpoint, distributed, files, identity, results
 from aim.engine.checkpoint import Checkpoint
@@ -25,6 +25,7 @@ from aim.engine.distributed import World
 from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.settings import Run, of_checkpoint, write_settings
 from aim.errors import UserError, check_all
+from aim.signals import interruptible, stop_signals
 from aim.weights.trunk import stretch_time
 
 
@@ -38,7 +39,7 @@ def main(cfg: DictConfig) -> None:
     wanted = of_checkpoint(saved.config, asked, config.task_overrides(), saved.path)
     run = config.build(wanted, Run)
     run_dir = run.directory("eval", f"checkpoint={saved.fingerprint[:8]}")
-    with distributed.interruptible(), ExitStack() as stack:
+    with interruptible(), ExitStack() as stack:
         if distributed.is_rank():
             world = stack.enter_context(distributed.start(run.device, run.data.workers))
             _, lists = check(run, saved)
@@ -83,7 +84,7 @@ def test(run: Run, wanted: dict[str, Any], saved: Checkpoint, lists: Lists, run_
     with (
         closing(run.test_loader(lists, world)) as loader,
         bad_videos.named(run_dir, loader),
-        distributed.stop_signals() as stop,
+        stop_signals() as stop,
     ):
         found = evaluate(model, loader, device=world.device, precision=run.precision, stop=stop)
     if world.is_main:
@@ -123,4 +124,4 @@ def save_predictions(path: Path, test: Evaluation, lists: Lists) -> None:
 
 
 if __name__ == "__main__":
-    config.entrypoint(main, "config")
+    command.entrypoint(main, "config")

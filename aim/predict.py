@@ -22,7 +22,7 @@ from einops import rearrange, reduce
 from omegaconf import DictConfig
 from torch import Tensor
 
-from aim import config
+from aim import command, config
 from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import VideoDataset
 from aim.data.lists import VIDEO_EXTENSIONS, Video
@@ -185,4 +185,4 @@ def main(cfg: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    config.entrypoint(main, "predict")
+    command.entrypoint(main, "predict", Settings)

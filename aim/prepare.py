@@ -19,7 +19,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from aim import config
+from aim import command, config
 from aim.data.dataset import Data
 from aim.data.lists import Lists, Video, data_hash, format_line
 from aim.data.pool import Pool
@@ -28,9 +28,9 @@ from aim.data.sources.interface import Format
 from aim.data.sources.transcode import Transcode, Work, part_of
 from aim.engine import distributed, files
 from aim.engine.console import plain_console, plain_table
-from aim.engine.distributed import Interrupted
 from aim.engine.tracking import Display
 from aim.errors import UserError
+from aim.signals import Interrupted, interruptible, stop_signals
 
 SAME_TIME = 2.5  # seconds; some file systems round
 SHOWN = 20  # rows of the table of bad videos
@@ -156,7 +156,7 @@ def work_through(
     size = min(len(tasks), processes or distributed.num_cores())
     todo, busy, done = iter(tasks.items()), 0, 0
     with (
-        distributed.stop_signals() as stop,
+        stop_signals() as stop,
         closing(Pool[str](work, size, timeout)) as pool,
         Display(title, len(tasks), visible=True) as display,
     ):
@@ -246,7 +246,7 @@ def main(cfg: DictConfig) -> None:
             "for another choice of classes, use data=folder"
         )
     folder = out or root
-    with distributed.interruptible(), files.locked(folder):
+    with interruptible(), files.locked(folder):
         report = prepare(
             root,
             listed,
@@ -282,4 +282,4 @@ def check_folders(root: Path, out: Path | None, settings: Settings) -> None:
 
 
 if __name__ == "__main__":
-    config.entrypoint(main, "prepare")
+    command.entrypoint(main, "prepare")

@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from aim import config
+from aim import command, config
 from aim.engine import identity
 from aim.errors import UserError
 
@@ -105,7 +105,7 @@ def spread(values: Sequence[float]) -> str:
 
 def main(arguments: Sequence[str]) -> None:
     """Print the table of the run directories named on the command line."""
-    with config.reported(debug=False):
+    with command.reported(debug=False):
         if not arguments or arguments[0].startswith("-"):
             raise UserError("name run directories: python -m aim.report runs/demo ...")
         print(table(finished([Path(argument) for argument in arguments])))

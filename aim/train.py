@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf.dictconfig import DictConfig
 
-from aim import config
+from aim import command, config
 from aim.clock import seconds_since_start
 from aim.data.lists import Lists
 from aim.engine import bad_videos, checkpoint, distributed, files, identity, results
@@ -26,6 +26,7 @@ from aim.engine.tracking import Log
 from aim.engine.training import train
 from aim.errors import check_all
 from aim.models.classifier import VideoClassifier
+from aim.signals import interruptible, stop_signals
 
 
 def main(cfg: DictConfig) -> None:
@@ -33,7 +34,7 @@ def main(cfg: DictConfig) -> None:
     distributed.refuse_bare_slurm("aim.train")
     settings = config.resolve(cfg)
     run = config.build(settings, Run)
-    with distributed.interruptible(), ExitStack() as stack:
+    with interruptible(), ExitStack() as stack:
         if distributed.is_rank():
             world = stack.enter_context(distributed.start(run.device, run.data.workers))
             _, lists = check(run)
@@ -135,7 +136,7 @@ def train_and_test(run: Run, settings: Mapping[str, Any], lists: Lists, world: W
     with (
         closing(run.test_loader(lists, world)) as loader,
         bad_videos.named(run_dir, loader),
-        distributed.stop_signals() as stop,
+        stop_signals() as stop,
     ):
         test = evaluate(model, loader, device=world.device, precision=run.precision, stop=stop)
     if world.is_main:
@@ -169,4 +170,4 @@ def silent(step: int, values: Mapping[str, float]) -> None:
 
 
 if __name__ == "__main__":
-    config.entrypoint(main, "config")
+    command.entrypoint(main, "config", Run)

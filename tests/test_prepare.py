@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from aim import config, prepare
+from aim import command, config, prepare
 from aim.data.lists import ListFiles, Lists, Video, data_hash
 from aim.data.readers.pyav import PyAV
 from aim.data.sources.transcode import Frames, Transcode, Work
@@ -238,7 +238,7 @@ def test_the_shell_gets_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["prepare", "+experiment=k400", f"data.root={tmp_path}/none"])
     with exits(2):
-        config.entrypoint(prepare.main, "prepare")
+        command.entrypoint(prepare.main, "prepare")
     err = capsys.readouterr().err
     assert err.startswith("aim: error: data.root=")
     assert "data/README.md" in err

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from aim.engine import checkpoint, distributed
+from aim.engine import checkpoint
+from aim.signals import INTERRUPTED
 from tests.conftest import ROOT
 from tests.toy import TOY
 
@@ -92,10 +93,10 @@ def test_it_asks_slurm_for_what_it_needs() -> None:
 
 
 def test_a_signal_reaches_the_step_and_the_job_goes_back_into_the_queue(tmp_path: Path) -> None:
-    with submitted(tmp_path, WAITS.format(code=distributed.INTERRUPTED)) as job:
+    with submitted(tmp_path, WAITS.format(code=INTERRUPTED)) as job:
         signal_when(job, tmp_path / "started")
         _, stderr = job.communicate(timeout=60)
-    assert job.returncode == distributed.INTERRUPTED, stderr
+    assert job.returncode == INTERRUPTED, stderr
     assert (tmp_path / "saved").exists()
     assert requeued(tmp_path) == ["requeue 1234"]
     assert stderr == "stopped before the time limit; job 1234 goes back into the queue\n"
@@ -110,7 +111,7 @@ def test_a_job_that_finishes_after_the_signal_is_done(tmp_path: Path) -> None:
     assert requeued(tmp_path) == []
 
 
-@pytest.mark.parametrize("code", [0, 1, 2, distributed.INTERRUPTED])
+@pytest.mark.parametrize("code", [0, 1, 2, INTERRUPTED])
 def test_without_a_signal_the_steps_exit_code_is_the_jobs(tmp_path: Path, code: int) -> None:
     with submitted(tmp_path, ENDS.format(code=code), "+experiment=k400", "data.root=a folder") as job:
         _, stderr = job.communicate(timeout=60)

@@ -17,6 +17,7 @@ from aim import config, train
 from aim.engine import checkpoint, distributed, files, training
 from aim.engine.settings import Run
 from aim.errors import UserError
+from aim.signals import INTERRUPTED
 from tests.conftest import ROOT
 from tests.toy import TOY, exits, journal, run, weights
 
@@ -117,7 +118,7 @@ def test_stopped_by_a_signal_and_continued_equals_unbroken(
     run(tmp_path / "unbroken", *settings)
     with monkeypatch.context() as patch:
         patch.setattr(training, "train_step", signals)
-        with exits(distributed.INTERRUPTED):
+        with exits(INTERRUPTED):
             run(tmp_path / "stopped", *settings)
     run(tmp_path / "stopped", *settings)
     assert journal(tmp_path / "stopped") == journal(tmp_path / "unbroken")
@@ -237,7 +238,7 @@ def test_sigterm_saves_and_the_same_command_continues(tmp_path: Path, unbroken: 
     process.send_signal(signal.SIGTERM)
     _, stderr = process.communicate(timeout=120)
     if process.returncode != 0:  # else it was faster than the signal
-        assert process.returncode == distributed.INTERRUPTED, stderr
+        assert process.returncode == INTERRUPTED, stderr
         assert "the same command continues" in stderr
         assert "Traceback" not in stderr
         run(tmp_path)
@@ -323,6 +324,39 @@ def test_a_rank_that_dies_takes_the_others_with_it(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, timeout=120)
     assert done.returncode == 3
     assert time.monotonic() - began < 60
+
+
+def test_ranks_whose_launcher_is_killed_save_and_the_same_command_continues(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sys.platform != "linux":
+        pytest.skip("only Linux tells of a parent's death")
+    overrides = ["train.epochs=1000", "train.eval_every=0"]
+    command = [sys.executable, "-m", "aim.train", *TOY, f"run_dir={tmp_path}", *overrides, "gpus=2"]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    for _ in range(6000):
+        if (tmp_path / "last.pt").exists():
+            break
+        time.sleep(0.02)
+    process.kill()
+    _, stderr = process.communicate(timeout=60)  # ends when the ranks have, which hold the other end of the pipe
+    assert "saved at step" in stderr
+    before = checkpoint.load_last(tmp_path / "last.pt")["step"]
+    assert 0 < before < 3000
+
+    steps = []
+    original = training.train_step
+
+    def two(*args: Any, **kwargs: Any) -> Any:
+        if len(steps) == 2:
+            raise KeyboardInterrupt
+        steps.append(original(*args, **kwargs))
+        return steps[-1]
+
+    monkeypatch.setattr(training, "train_step", two)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, *overrides)
+    assert checkpoint.load_last(tmp_path / "last.pt")["step"] == before + 2
 
 
 def test_seeds_differ_by_step_and_rank() -> None:

@@ -42,7 +42,7 @@ def test_the_demo_starts_from_the_wheel(installed: Path, tmp_path: Path) -> None
     environment = os.environ | {"PYTHONPATH": str(installed), "AIM_CACHE": str(tmp_path / "cache")}
     small = ["data.lists.num_train=16", "data.lists.num_val=8", "data.workers=0", "train.epochs=1", "reader=pyav"]
     code = (
-        "import aim, sys; print(aim.__file__); from aim import config, train; config.entrypoint(train.main, 'config')"
+        "import aim, sys; print(aim.__file__); from aim import command, train; command.entrypoint(train.main, 'config')"
     )
     command = [sys.executable, "-P", "-c", code, "+experiment=demo", *small]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)

@@ -1,35 +1,36 @@
 """Ranks: started by ourselves or by torchrun, and sums over them. The only user of torch.distributed."""
 
+import logging
 import os
 import signal
-import socket
-import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from types import FrameType
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.elastic.agent.server.api import WorkerSpec
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.rendezvous import RendezvousParameters
+from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
+from torch.distributed.rendezvous import rendezvous
 
 from aim.clock import seconds_since_start
+from aim.engine.peers import Peers
 from aim.errors import UserError
+from aim.signals import INTERRUPTED, NOTHING_LOST, SIGNALS, Interrupted, as_parent, forwarded
 
 T = TypeVar("T")
 
-INTERRUPTED = 75  # exit code: EX_TEMPFAIL of sysexits.h, try again later
-NOTHING_LOST = "stopped by a signal outside of training, nothing was lost"
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # what batch systems send before they kill, and Ctrl-C
-
-
-class Interrupted(Exception):
-    """A signal asked the run to stop, and its state is saved."""
+COLLECTIVE_TIMEOUT = timedelta(hours=1)  # rank 0 may decode a whole test set alone
+MONITOR_SECONDS = 0.1  # between looks at the ranks
 
 
 @dataclass(frozen=True)
@@ -115,47 +116,72 @@ def refuse_bare_slurm(module: str) -> None:
 def launch(module: str, overrides: Sequence[str], ranks: int) -> int:
     """Run `python -m module overrides` as `ranks` processes on this machine; return the exit code.
 
-    SIGTERM and SIGUSR1 are passed on; Ctrl-C reaches the ranks by itself. When one rank fails, the others are killed:
-    they would wait for it for ever. A rank that a signal ends before it can answer has lost nothing: INTERRUPTED.
+    A signal is passed on to the ranks, once, and they may take their time. When one fails, the others are ended: they
+    would wait for it for ever. Those that a signal ends before they can answer have lost nothing: INTERRUPTED.
     """
-    asked = Stop()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    common: dict[str, Any] = {"WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
-    common |= {"MASTER_ADDR": "127.0.0.1", "AIM_STARTED": time.time() - seconds_since_start()}
+    # The rendezvous below shares this server's port, which nobody can take between a look for a free one and its use.
+    server = dist.TCPStore("127.0.0.1", 0, is_master=True, multi_tenant=True)  # type: ignore[attr-defined]
+    parameters = RendezvousParameters(
+        backend="static", endpoint=f"127.0.0.1:{server.port}", run_id="aim", min_nodes=1, max_nodes=1, rank=0
+    )
+    environment: dict[str, Any] = {**as_parent(), "AIM_STARTED": time.time() - seconds_since_start()}
     if "OMP_NUM_THREADS" not in os.environ:
-        common["OMP_NUM_THREADS"] = max(1, num_cores() // ranks)
-    children: list[subprocess.Popen[bytes]] = []
+        environment["OMP_NUM_THREADS"] = max(1, num_cores() // ranks)
+    if "TORCH_CPP_LOG_LEVEL" not in os.environ:
+        environment["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # a store that is gone, with its launcher, is pages of warnings
+    arguments = [*(f"{key}={value}" for key, value in environment.items()), sys.executable, "-m", module, *overrides]
+    spec = WorkerSpec(
+        role="rank",
+        local_world_size=ranks,
+        entrypoint="env",
+        args=tuple(argument.replace("$", "$$") for argument in arguments),  # torch fills in templates
+        rdzv_handler=get_rendezvous_handler(parameters),
+        max_restarts=0,
+        monitor_interval=MONITOR_SECONDS,
+    )
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # torch's own answer to a signal forgets the exit codes
+    agent = LocalElasticAgent(spec, DefaultLogsSpecs(log_dir=os.devnull))
 
-    def forward(number: int, _: FrameType | None) -> None:
-        asked.asked = True
-        for child in children if number != signal.SIGINT else ():
-            child.send_signal(number)
+    def pids() -> list[int]:
+        found = [int(worker.id) for worker in agent.get_worker_group().workers if worker.id is not None]
+        if not found:
+            raise Interrupted(NOTHING_LOST)
+        return found
 
-    previous = {number: signal.signal(number, forward) for number in SIGNALS}
-    try:
-        for rank in range(ranks):
-            own = {"RANK": rank, "LOCAL_RANK": rank, **common}
-            environment = os.environ | {key: str(value) for key, value in own.items()}
-            children.append(subprocess.Popen([sys.executable, "-m", module, *overrides], env=environment))
-        while any(child.poll() is None for child in children):
-            if any(child.poll() for child in children):
-                time.sleep(1.0)  # the others may be about to fail with a clearer message
-                break
-            time.sleep(0.1)
-        codes = [child.poll() for child in children]
-        failed = [code for code in codes if code]
-        if asked and failed and all(-code in SIGNALS for code in failed):
+    with forwarded(pids) as stop, quiet():
+        result = agent.run()
+    return verdict({rank: failure.exitcode for rank, failure in result.failures.items()}, asked=bool(stop))
+
+
+def verdict(codes: Mapping[int, int], *, asked: bool) -> int:
+    """The exit code that those of failed ranks, the first one first, come to. Names a rank that was killed."""
+    first = next(iter(codes.values()), 0)
+    stopped = {INTERRUPTED, *(-number for number in SIGNALS)} if asked or first == INTERRUPTED else set()
+    if codes and stopped.issuperset(codes.values()):
+        if INTERRUPTED not in codes.values():
             print(f"aim: {NOTHING_LOST}; the same command continues", file=sys.stderr)
-            return INTERRUPTED
-        return INTERRUPTED if asked and INTERRUPTED in failed else next(iter(failed), 0)
+        return INTERRUPTED
+    if 2 in codes.values():
+        return 2
+    # With SIGTERM torch ends what is left when a rank has failed.
+    for rank, code in codes.items():
+        if code < 0 and (code == first or code != -signal.SIGTERM):
+            hint = ", as the kernel does when memory runs out" if code == -signal.SIGKILL else ""
+            text = f"rank {rank} was killed by {signal.Signals(-code).name}{hint}; the same command continues"
+            print(f"aim: error: {text}", file=sys.stderr)
+            return 1
+    return next((code for code in codes.values() if code not in (INTERRUPTED, -signal.SIGTERM)), 0)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what torch's launcher logs: the ranks have said what there is to say."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
     finally:
-        for child in children:
-            child.kill()
-            child.wait()
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        logging.disable(before)
 
 
 @contextmanager
@@ -169,65 +195,20 @@ def start(device: str, workers: int) -> Iterator[World]:
         torch.set_num_threads(max(1, num_cores() - workers))
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device("cpu")
-    if local.type == "cuda":
-        torch.cuda.set_device(local)
-    if size > 1:
-        # Objects and CPU tensors go by gloo, so that NCCL never sees them. Rank 0 may decode a whole test set alone.
-        backend = "cpu:gloo,cuda:nccl" if local.type == "cuda" else "gloo"
-        dist.init_process_group(backend, timeout=timedelta(hours=1))
-    try:
-        yield World(rank, size, local)
-    finally:
+    with ExitStack() as stack:
         if size > 1:
-            dist.destroy_process_group()
-
-
-class Stop:
-    """False until a signal asks to stop."""
-
-    def __init__(self) -> None:
-        self.asked = False
-
-    def __bool__(self) -> bool:
-        return self.asked
-
-
-@contextmanager
-def stop_signals(*, at_once: bool = False) -> Iterator[Stop]:
-    """Turn SIGTERM, SIGUSR1 and the first Ctrl-C inside the block into a wish that the loop can read.
-
-    With `at_once` the first of them raises Interrupted instead, for where there is nothing to save.
-    """
-    stop = Stop()
-
-    def ask(number: int, _: FrameType | None) -> None:
-        again, stop.asked = stop.asked, True
-        if at_once and not again:
-            raise Interrupted(NOTHING_LOST)
-        if number == signal.SIGINT:
-            signal.signal(number, signal.default_int_handler)  # the second one means it
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    previous = {number: signal.signal(number, ask) for number in SIGNALS}
-    try:
-        yield stop
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Leave the program with exit code INTERRUPTED and one line when a signal stops what is inside."""
-    try:
-        with stop_signals(at_once=True):
-            yield
-    except Interrupted as error:
-        if rank() == 0:
-            print(f"aim: {error}; the same command continues", file=sys.stderr)
-        sys.exit(INTERRUPTED)
+            store, rank, size = next(iter(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))
+            # A job of a sweep and a restart of torchrun's find the store of those before them.
+            attempt = f"aim/{os.environ.get('AIM_JOB')}/{os.environ.get('TORCHELASTIC_RESTART_COUNT')}"
+            stack.push(Peers(store, attempt, rank, size).leave)
+        if local.type == "cuda":
+            torch.cuda.set_device(local)
+        if size > 1:
+            # Objects and CPU tensors go by gloo, so that NCCL never sees them.
+            backend = "cpu:gloo,cuda:nccl" if local.type == "cuda" else "gloo"
+            store = PrefixStore(attempt, store)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
+        yield World(rank, size, local)
 
 
 def sum_(tensors: Sequence[Tensor]) -> None:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from aim.data.loader import Loader
 from aim.engine import distributed
-from aim.engine.distributed import Interrupted, Stop
 from aim.engine.metrics import Counts
 from aim.engine.settings import Precision, autocast
 from aim.engine.tracking import Display
 from aim.models.classifier import VideoClassifier
+from aim.signals import Interrupted, Stop
 
 
 @dataclass

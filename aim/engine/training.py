@@ -17,7 +17,7 @@ from torch import Tensor
 from aim.clock import seconds_since_start
 from aim.data.loader import Batch, Loader
 from aim.engine import bad_videos, checkpoint, distributed
-from aim.engine.distributed import Interrupted, World
+from aim.engine.distributed import World
 from aim.engine.evaluation import evaluate
 from aim.engine.identity import check_same
 from aim.engine.mixing import mix
@@ -26,6 +26,7 @@ from aim.engine.settings import Precision, Training, autocast
 from aim.engine.tracking import Log, Report
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
+from aim.signals import Interrupted, stop_signals
 
 
 @dataclass
@@ -68,7 +69,7 @@ def train(
     newest = Newest(state, run_dir)
 
     with ExitStack() as stack:
-        stop = stack.enter_context(distributed.stop_signals())
+        stop = stack.enter_context(stop_signals())
         report = Report(
             run_dir, log, step=state.step, validated=state.validated, total=total, steps_per_epoch=steps_per_epoch,
             batch_size=training.batch_size, visible=world.is_main,

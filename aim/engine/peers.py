@@ -1,0 +1,139 @@
+"""What becomes of the other ranks when one fails, is stopped or dies: one says why, and all leave with the same code.
+
+A torn connection tells nobody why. So ranks that leave early note it in the store of their launcher, which outlives
+them, and then wait there for each other: a launcher ends whatever is left soon after the first rank has gone.
+"""
+
+import os
+import re
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import PrefixStore, Store
+
+from aim.errors import RankError, UserError
+from aim.signals import INTERRUPTED, NOTHING_LOST, Interrupted, stop_signals
+
+FAILING_SECONDS = 20.0  # for the others, after a rank has failed: rank 0 may have a tracker to close
+STOPPING_SECONDS = 300.0  # after a stop signal
+WATCH_SECONDS = 0.5  # between looks at the store
+STORE_TIMEOUT = timedelta(seconds=10)
+TORN = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe|Socket Timeout", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Note:
+    """Who left early first, with which exit code; `lost` if all it knows is that another one is gone."""
+
+    rank: int
+    code: int
+    lost: bool = False
+
+    @property
+    def seconds(self) -> float:
+        """How long the others may take."""
+        return STOPPING_SECONDS if self.code == INTERRUPTED else FAILING_SECONDS
+
+    def write(self) -> str:
+        return f"{self.rank} {self.code} {int(self.lost)}"
+
+    @staticmethod
+    def read(text: str) -> "Note":
+        rank, code, lost = map(int, text.split())
+        return Note(rank, code, bool(lost))
+
+
+class Peers:
+    """This rank's end of the store. `leave` is for an ExitStack to call when the work is done or has failed."""
+
+    def __init__(self, store: Store, prefix: str, rank: int, size: int) -> None:
+        self._store, watched = (PrefixStore(f"{prefix}/peers", store.clone()) for _ in range(2))
+        for own in (self._store, watched):
+            own.set_timeout(STORE_TIMEOUT)
+        self._rank, self._size = rank, size
+        self._left = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, args=[watched], daemon=True)
+        self._watcher.start()
+
+    def leave(self, _: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Tell the other ranks, wait for them where one was early, and make of the error what this rank is to say."""
+        first = None if error is None else self._note(error)
+        tear(failing=first is not None)
+        in_haste = first is None or first.lost or isinstance(error, KeyboardInterrupt)
+        self._arrive(0.0 if in_haste or first is None else first.seconds)
+        self._left.set()
+        self._watcher.join()  # the interpreter must not end while it is in the store's C++
+        if first is not None and error is not None:
+            self._tell(first, error)
+
+    def _note(self, error: BaseException) -> Note:
+        """Who left early first; if nobody did, it's this rank."""
+        mine = Note(self._rank, exit_code(error), is_torn(error))
+        try:
+            return Note.read(self._store.compare_set("first", "", mine.write()).decode())
+        except RuntimeError:  # the launcher is gone, and the store with it
+            return mine
+
+    def _arrive(self, seconds: float) -> None:
+        """Be at the end, and wait there for the other ranks. Signals can't cut short what has an end."""
+        until = time.monotonic() + seconds
+        with suppress(RuntimeError), stop_signals():
+            arrived = self._store.add("arrived", 1)
+            while arrived < self._size and time.monotonic() < until:
+                time.sleep(0.1)
+                arrived = self._store.add("arrived", 0)
+
+    def _watch(self, store: Store) -> None:
+        """End this process if it is still there some time after another rank has failed: it hangs in a collective."""
+        with suppress(RuntimeError):
+            while not self._left.wait(WATCH_SECONDS):
+                if store.check(["first"]):
+                    first = Note.read(store.get("first").decode())
+                    if first.rank != self._rank and not self._left.wait(first.seconds):
+                        os._exit(first.code)
+                    return
+
+    def _tell(self, first: Note, error: BaseException) -> None:
+        """Say what is news: return for the error to go on, or leave in silence. torch names the rank in a traceback."""
+        lost = is_torn(error)
+        if first.rank != self._rank and (lost or first.code != INTERRUPTED):
+            if first.code == INTERRUPTED:
+                raise Interrupted(NOTHING_LOST) from error
+            sys.exit(first.code)
+        if lost:
+            text = "lost contact with another rank, which was killed or hangs; the same command continues"
+            raise RankError(f"rank {self._rank}{_place()} {text}", code=1) from error
+        if isinstance(error, UserError) and self._rank > 0:
+            raise RankError(f"rank {self._rank}{_place()}: {error}") from error
+
+
+def _place() -> str:
+    """The machine, where there are several."""
+    return f" on {socket.gethostname()}" if os.environ.get("WORLD_SIZE") != os.environ.get("LOCAL_WORLD_SIZE") else ""
+
+
+def exit_code(error: BaseException) -> int:
+    """With which code a program ends that this error ends."""
+    if isinstance(error, SystemExit):
+        return error.code if isinstance(error.code, int) else 1
+    return 2 if isinstance(error, UserError) else INTERRUPTED if isinstance(error, Interrupted) else 1
+
+
+def is_torn(error: BaseException) -> bool:
+    """Whether all that an error says is that another rank is gone. gloo has no class for it."""
+    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and bool(TORN.search(str(error))))
+
+
+def tear(*, failing: bool) -> None:
+    """Leave the process group; when `failing`, without waiting for what is under way, and so that the others notice."""
+    if dist.is_initialized():
+        if failing and dist.group.WORLD is not None:
+            dist.group.WORLD.abort()
+        dist.destroy_process_group()

@@ -1,0 +1,125 @@
+"""What asks a program to stop: the signals of batch systems, Ctrl-C, and the death of the program that started it."""
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+
+INTERRUPTED = 75  # exit code: EX_TEMPFAIL of sysexits.h, try again later
+NOTHING_LOST = "stopped by a signal outside of training, nothing was lost"
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # what batch systems send before they kill, and Ctrl-C
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+
+
+class Interrupted(Exception):
+    """A signal asked the run to stop, and its state is saved."""
+
+
+class Stop:
+    """False until a signal asks to stop. Itself the handler of these signals.
+
+    `answer` gets the first of them, and each Ctrl-C after the first with `insists`.
+    """
+
+    def __init__(self, answer: Callable[[int, bool], None]) -> None:
+        self._answer = answer
+        self.asked = False
+        self._by_hand = False
+
+    def __bool__(self) -> bool:
+        return self.asked
+
+    def __call__(self, number: int, _: FrameType | None) -> None:
+        insists = number == signal.SIGINT and self._by_hand
+        first = not self.asked
+        self._hear(by_hand=number == signal.SIGINT)
+        if first or insists:
+            self._answer(number, insists)
+
+    def _hear(self, *, by_hand: bool) -> None:
+        self.asked = True
+        self._by_hand = self._by_hand or by_hand
+
+    @contextmanager
+    def listening(self) -> Iterator["Stop"]:
+        """Be the handler inside the block; who was it before knows afterwards that a signal came, and was answered."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        previous = {number: signal.signal(number, self) for number in SIGNALS}
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                if self.asked and isinstance(handler, Stop):
+                    handler._hear(by_hand=self._by_hand)
+                signal.signal(number, handler)
+
+
+@contextmanager
+def stop_signals(*, at_once: bool = False) -> Iterator[Stop]:
+    """Turn SIGTERM, SIGUSR1 and the first Ctrl-C inside the block into a wish that the loop can read.
+
+    With `at_once` the first of them raises Interrupted instead, for where there is nothing to save.
+    """
+
+    def answer(_: int, insists: bool) -> None:
+        if insists:
+            raise KeyboardInterrupt  # the second one means it
+        if at_once:
+            raise Interrupted(NOTHING_LOST)
+
+    with Stop(answer).listening() as stop:
+        yield stop
+
+
+@contextmanager
+def forwarded(pids: Callable[[], Iterable[int]]) -> Iterator[Stop]:
+    """Pass the first signal that asks to stop on to other processes; the second Ctrl-C kills them.
+
+    They must be in sessions of their own, or the terminal would send them every Ctrl-C too.
+    """
+
+    def answer(number: int, insists: bool) -> None:
+        for pid in pids():
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL if insists else number)
+        if insists:
+            raise KeyboardInterrupt
+
+    with Stop(answer).listening() as stop:
+        yield stop
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Leave the program with exit code INTERRUPTED and one line when a signal stops what is inside."""
+    try:
+        with stop_signals(at_once=True):
+            yield
+    except Interrupted as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"aim: {error}; the same command continues", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def as_parent() -> dict[str, str]:
+    """The environment by which a child of this process knows whom to follow."""
+    return {"AIM_PARENT": str(os.getpid())}
+
+
+def follow_parent() -> None:
+    """Get SIGTERM when the program that started this one as its part dies, also if it was killed, or has died already.
+
+    Else ranks would go on without their launcher. Only Linux can do it.
+    """
+    parent = os.environ.get("AIM_PARENT")
+    if sys.platform != "linux" or not (parent or "TORCHELASTIC_RUN_ID" in os.environ):
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if parent and os.getppid() != int(parent):
+        os.kill(os.getpid(), signal.SIGTERM)

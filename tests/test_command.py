@@ -1,0 +1,163 @@
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from aim import command, train
+from aim.engine.settings import Run
+from aim.errors import RankError, UserError
+from aim.signals import INTERRUPTED
+from tests.conftest import ROOT
+from tests.toy import exits
+
+VERB = """
+import os, signal, sys, time
+from aim import command
+from aim.clock import seconds_since_start
+from aim.signals import interruptible
+
+def main(cfg):
+    print(cfg.seed, cfg.name, os.getpid(), time.time() - seconds_since_start(), time.time(), flush=True)
+    if cfg.seed == 8:
+        with interruptible():
+            time.sleep(100)
+    if cfg.seed == 9:
+        os.kill(os.getpid(), signal.SIGKILL)
+    sys.exit(cfg.seed)
+
+if __name__ == "__main__":
+    command.entrypoint(main, "config")
+"""
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
+    """Runs aim.train's entry point on a command line that must fail; gives what it printed to stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["aim/train.py", *arguments])
+        monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+        with exits(2):
+            command.entrypoint(train.main, "config", Run)
+        return capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["+experiment=demo", "train.batchsize=3"], "no setting 'train.batchsize'; nearest: train.batch_size"),
+        (["+experiment=demo", "+train.batchsize=3"], "no setting 'train.batchsize'; nearest: batch_size"),
+        (["+experiment=dmeo"], "no experiment 'dmeo'; nearest: demo"),
+        (["adapter=aimm"], "no adapter 'aimm'; nearest: aim"),
+        (["+experiment=demo", "train.epochs=many"], "train.epochs='many' is not a whole number"),
+        (["+experiment=demo", "device=tpu"], "device='tpu' is not one of cuda, cpu"),
+        (["experiment=demo"], "+experiment=NAME"),
+        (["+experiment=demo", "optim.lr_mult={head.*: 2.0}"], "to add to it write +optim.lr_mult={KEY: VALUE}"),
+        (["+experiment=demo", "train.epochs"], "train.epochs"),
+        (["+experiment=demo", "name=a=b"], "wants quotes of its own"),
+        (
+            ["+experiment=k400", "device=cpu", "data.root=/nowhere", "init=runs/a b,seed=1/it's.safetensors"],
+            "checkpoint runs/a b,seed=1/it's.safetensors doesn't",
+        ),
+    ],
+)
+def test_bad_command_lines_get_one_line_and_exit_code_2(
+    shell: Callable[..., tuple[str, str]], arguments: list[str], expected: str
+) -> None:
+    out, err = shell(*arguments)
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1, err
+    assert expected in err
+
+
+def test_debug_keeps_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["aim/train.py", "+experiment=demo", "+train.batchsize=3", "debug=true"])
+    with pytest.raises(UserError, match=r"no setting 'train\.batchsize'"):
+        command.entrypoint(train.main, "config", Run)
+
+
+def test_the_shell_sees_the_exit_code_and_composing_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "aim.train", "+experiment=demo"]
+    shown, failed = (
+        subprocess.Popen([*command, *more], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+        for more in (["--cfg", "job"], ["train.epochs=0"])
+    )
+    out, err = shown.communicate(timeout=120)
+    assert shown.returncode == 0, err
+    assert OmegaConf.create(out).name == "demo"
+    out, err = failed.communicate(timeout=120)
+    assert (failed.returncode, out, err) == (2, "", "aim: error: train.epochs=0 must be 1 or more\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("rank", "local", "expected"),
+    [("0", "0", "aim: error: mend it\n"), ("9", "1", ""), ("8", "0", "aim: error: mend it\n")],
+)
+def test_what_all_ranks_of_a_machine_find_is_said_by_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: str, local: str, expected: str
+) -> None:
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setenv("LOCAL_RANK", local)
+    with exits(2), command.reported(debug=False):
+        raise UserError("mend it")
+    assert capsys.readouterr().err == expected
+    with exits(1), command.reported(debug=False):
+        raise RankError("rank 1 lost contact", code=1)
+    assert capsys.readouterr().err == "aim: error: rank 1 lost contact\n"
+
+
+def sweep(tmp_path: Path, *overrides: str) -> "subprocess.Popen[str]":
+    """Start a sweep of a verb that ends with its seed as exit code."""
+    (tmp_path / "verb.py").write_text(VERB)
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    line = [sys.executable, "-m", "verb", "-m", "+experiment=demo", *overrides]
+    return subprocess.Popen(
+        line, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_a_sweep_runs_each_job_in_a_process_of_its_own_and_names_those_that_failed(tmp_path: Path) -> None:
+    process = sweep(tmp_path, "name='a b,c=1'", "seed=3,0,9,2")
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 2, err
+    jobs = [line.rsplit(maxsplit=3) for line in out.splitlines()]
+    assert [job[0] for job in jobs] == ["3 a b,c=1", "0 a b,c=1", "9 a b,c=1", "2 a b,c=1"]
+    assert len({job[1] for job in jobs} | {str(process.pid)}) == 5
+    assert all(float(later[2]) > float(job[3]) for job, later in itertools.pairwise(jobs))  # its own clock
+    assert err.splitlines() == [
+        *(f"aim: job {i} of 4: seed={seed}" for i, seed in enumerate((3, 0, 9, 2), 1)),
+        "aim: error: 3 of 4 jobs failed: seed=3 (exit code 3); seed=9 (killed by SIGKILL); seed=2 (exit code 2)",
+    ]
+
+
+def test_a_signal_stops_the_job_and_the_sweep(tmp_path: Path) -> None:
+    process = sweep(tmp_path, "seed=0,8,1")
+    assert process.stdout is not None
+    for line in process.stdout:
+        if line.startswith("8 "):
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert (process.returncode, out) == (INTERRUPTED, "")
+    assert err.splitlines()[-1] == "aim: stopped by a signal in job 2 of 3; the same command continues"
+    assert "Traceback" not in err
+
+
+def test_all_jobs_of_a_sweep_are_checked_before_the_first_one_starts(
+    shell: Callable[..., tuple[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    _, err = shell("-m", "+experiment=demo", "train.epochs=1,0,x")
+    assert err == (
+        "aim: error: train.epochs=0: train.epochs=0 must be 1 or more; "
+        "train.epochs=x: train.epochs='x' is not a whole number\n"
+    )

@@ -1,0 +1,67 @@
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from aim.signals import Interrupted, forwarded, stop_signals
+from tests.conftest import ROOT
+
+
+def send(number: int) -> None:
+    os.kill(os.getpid(), number)
+
+
+def test_a_signal_that_was_answered_inside_is_not_answered_again_outside() -> None:
+    """After a run has saved, its launcher may ask again, while a tracker closes."""
+    with stop_signals(at_once=True) as outer:
+        with stop_signals() as inner:
+            send(signal.SIGTERM)
+            assert inner
+        send(signal.SIGTERM)
+        send(signal.SIGINT)
+        assert outer
+    with pytest.raises(Interrupted), stop_signals(at_once=True):
+        send(signal.SIGTERM)
+
+
+def test_the_second_ctrl_c_means_it() -> None:
+    with stop_signals() as stop:
+        send(signal.SIGINT)
+        assert stop
+        with pytest.raises(KeyboardInterrupt):
+            send(signal.SIGINT)
+
+
+def test_signals_are_passed_on_once_and_the_second_ctrl_c_kills() -> None:
+    code = "import signal; [signal.signal(n, print) for n in (2, 10, 15)]; print('ready', flush=True); input()"
+    command = [sys.executable, "-c", code]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as second,
+    ):
+        for child in (first, second):
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+        with forwarded(lambda: [first.pid]) as stop:
+            send(signal.SIGUSR1)
+            send(signal.SIGTERM)
+            out, _ = first.communicate("\n", timeout=60)
+        assert stop
+        assert [line.split()[0] for line in out.splitlines()] == ["10"]
+        with forwarded(lambda: [second.pid]):
+            send(signal.SIGINT)
+            with pytest.raises(KeyboardInterrupt):
+                send(signal.SIGINT)
+        assert second.wait(timeout=60) == -signal.SIGKILL
+
+
+def test_a_part_whose_parent_is_gone_already_stops() -> None:
+    if sys.platform != "linux":
+        pytest.skip("only Linux tells of a parent's death")
+    code = "from aim.signals import follow_parent; follow_parent(); print('goes on')"
+    for parent, expected in ((os.getpid(), 0), (1, -signal.SIGTERM)):
+        environment = os.environ | {"AIM_PARENT": str(parent)}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, timeout=60)
+        assert done.returncode == expected, done.stderr
