@@ -20,10 +20,12 @@ from omegaconf.errors import OmegaConfBaseException
 from aim import config
 from aim.config import CONFIGS, leaves
 from aim.errors import RankError, UserError, nearest
-from aim.signals import INTERRUPTED, as_parent, follow_parent, forwarded
+from aim.signals import INTERRUPTED, SIGNALS, as_parent, follow_parent, forwarded
 
 # Settings that are paths: runs/demo,seed=1/best.safetensors is one, without quotes.
 PATHS = ("run_dir", "init", "checkpoint", "input", "out", "data.root", "backbone.weights")
+
+STOPPED = (INTERRUPTED, *(-number for number in SIGNALS))  # exit codes of a job that a signal ended
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,7 @@ def sweep(command: Sequence[str], jobs: Sequence[Job]) -> int:
             running[:] = [process.pid]
             code = process.wait()
             running.clear()
-            if stop and (code == INTERRUPTED or i < len(jobs)):
+            if stop and (code in STOPPED or i < len(jobs)):
                 say(f"stopped by a signal in job {i} of {len(jobs)}; the same command continues")
                 return INTERRUPTED
             if code:

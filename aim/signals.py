@@ -81,13 +81,14 @@ def stop_signals(*, at_once: bool = False) -> Iterator[Stop]:
 def forwarded(pids: Callable[[], Iterable[int]]) -> Iterator[Stop]:
     """Pass the first signal that asks to stop on to other processes; the second Ctrl-C kills them.
 
-    They must be in sessions of their own, or the terminal would send them every Ctrl-C too.
+    They must be in sessions of their own, or the terminal would send them every Ctrl-C too. They get the first one as
+    SIGTERM, which ends without a traceback those that still import.
     """
 
     def answer(number: int, insists: bool) -> None:
         for pid in pids():
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL if insists else number)
+                os.kill(pid, signal.SIGKILL if insists else signal.SIGTERM if number == signal.SIGINT else number)
         if insists:
             raise KeyboardInterrupt
 

@@ -23,13 +23,13 @@ from aim.clock import seconds_since_start
 from aim.signals import interruptible
 
 def main(cfg):
-    print(cfg.seed, cfg.name, os.getpid(), time.time() - seconds_since_start(), flush=True)
-    if cfg.seed == 8:
-        with interruptible():
+    with interruptible():
+        print(cfg.seed, cfg.name, os.getpid(), time.time() - seconds_since_start(), flush=True)
+        if cfg.seed == 8:
             time.sleep(100)
-    if cfg.seed == 9:
-        os.kill(os.getpid(), signal.SIGKILL)
-    sys.exit(cfg.seed)
+        if cfg.seed == 9:
+            os.kill(os.getpid(), signal.SIGKILL)
+        sys.exit(cfg.seed)
 
 if __name__ == "__main__":
     command.entrypoint(main, "config")
