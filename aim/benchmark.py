@@ -8,6 +8,11 @@ One process and one GPU are measured; the trunk's weights are random, as no spee
 `benchmark.json` in the run directory, by default runs/benchmark/NAME.
 """
 
+from aim import command
+
+if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
+    command.entrypoint("aim.benchmark", "config", "aim.engine.settings.Run")
+
 import itertools
 import math
 import statistics
@@ -26,7 +31,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from torch import Tensor
 
-from aim import command, config
+from aim import config
 from aim.data.lists import Lists
 from aim.data.loader import BLOCKS, Batch
 from aim.data.readers.decord import Decord
@@ -356,7 +361,3 @@ def model_rows(model: Mapping[str, Any]) -> list[tuple[str, str]]:
         speed = f"{model[name]['clips_per_second']:.2f} clips/s, {model['clips_per_step']} at once{peak}"
         rows.append((name, speed))
     return rows
-
-
-if __name__ == "__main__":
-    command.entrypoint(main, "config", Run)

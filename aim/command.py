@@ -1,14 +1,15 @@
 """How a verb starts: its command line, the jobs of a sweep, and errors as one line."""
 
 import argparse
+import importlib
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NoReturn
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -36,13 +37,13 @@ class Job:
     problem: str | None
 
 
-def entrypoint(
-    main: Callable[[DictConfig], None], config_name: str, settings: Callable[..., Any] | None = None
-) -> None:
-    """Run `main` on the config composed from the command line; each job of a sweep in a process of its own.
+def entrypoint(verb: str, config_name: str, settings: str | None = None) -> NoReturn:
+    """Run `main` of the module `verb` on the config composed from the command line.
 
-    A UserError and Hydra's own errors become one line on stderr and exit code 2; with debug=true, and for every other
-    error, the traceback is kept. The jobs of a sweep must all fit `settings` before the first one starts.
+    The module is imported once the config is composed, so that help, a shown config and a misspelt setting don't wait
+    for torch. Each job of a sweep runs in a process of its own; all must fit the class `settings` before the first one
+    starts. A UserError and Hydra's own errors become one line on stderr and exit code 2; with debug=true, and for every
+    other error, the traceback is kept.
     """
     follow_parent()
     debug = "debug=true" in (argument.lower().lstrip("+") for argument in sys.argv[1:])
@@ -54,13 +55,14 @@ def entrypoint(
             jobs.append(Job(own_overrides(), problem_of(cfg, settings)))
         else:
             with reported(debug):
-                main(cfg)
+                importlib.import_module(verb).main(cfg)
 
     sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
     with reported(debug):
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
         if jobs:
-            sys.exit(sweep(program(main), jobs))
+            sys.exit(sweep(program(verb), jobs))
+    sys.exit()
 
 
 def of_sweep() -> bool:
@@ -75,30 +77,26 @@ def own_overrides() -> list[str]:
     return [*(text for text in overrides.hydra if not text.startswith("hydra.mode=")), *overrides.task]
 
 
-def problem_of(cfg: DictConfig, settings: Callable[..., Any] | None) -> str | None:
+def problem_of(cfg: DictConfig, settings: str | None) -> str | None:
     """What would stop a job before it begins."""
     try:
         if settings is None:
             config.resolve(cfg)
         else:
-            config.build(cfg, settings)
+            config.build(cfg, config.locate(settings))
     except (UserError, OmegaConfBaseException) as error:
         return str(error) if isinstance(error, UserError) else explain(error)
     return None
 
 
-def program(main: Callable[[DictConfig], None]) -> list[str]:
+def program(verb: str) -> list[str]:
     """The command that starts this verb, with the folders of configs that this one was given."""
-    start = ["-m", main.__module__]
-    if main.__module__ == "__main__":
-        spec = sys.modules["__main__"].__spec__
-        start = ["-m", spec.name] if spec else [sys.argv[0]]
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for short, name in (("-cd", "--config-dir"), ("-cn", "--config-name"), ("-cp", "--config-path")):
         parser.add_argument(short, name)
     given = vars(parser.parse_known_args(sys.argv[1:])[0])
     flags = [f"--{key.replace('_', '-')}={value}" for key, value in given.items() if value is not None]
-    return [sys.executable, *start, *flags]
+    return [sys.executable, "-m", verb, *flags]
 
 
 def sweep(command: Sequence[str], jobs: Sequence[Job]) -> int:

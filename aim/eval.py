@@ -7,6 +7,11 @@ The checkpoint says what the model is and sees, on which data and with which vie
 be otherwise. Leaves `results.json` and `predictions.npz` (index, label, probability "n k", path) in the run directory.
 """
 
+from aim import command
+
+if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
+    command.entrypoint("aim.eval", "config")
+
 import sys
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -17,7 +22,7 @@ from typing import Any
 import numpy as np
 from omegaconf import DictConfig
 
-from aim import command, config
+from aim import config
 from aim.data.lists import Lists
 from aim.engine import bad_videos, checkpoint, distributed, files, identity, results
 from aim.engine.checkpoint import Checkpoint
@@ -121,7 +126,3 @@ def save_predictions(path: Path, test: Evaluation, lists: Lists) -> None:
             np.savez_compressed(stream, **columns)
 
     files.write_atomically(path, write)
-
-
-if __name__ == "__main__":
-    command.entrypoint(main, "config")

@@ -9,6 +9,11 @@ A table on a terminal, JSON lines when piped or with json=true. In a notebook:
     recogniser.predict(video)          # uint8 "b t c h w" -> probabilities "b k"
 """
 
+from aim import command
+
+if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
+    command.entrypoint("aim.predict", "predict", "aim.predict.Settings")
+
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,7 +27,7 @@ from einops import rearrange, reduce
 from omegaconf import DictConfig
 from torch import Tensor
 
-from aim import command, config
+from aim import config
 from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import VideoDataset
 from aim.data.lists import VIDEO_EXTENSIONS, Video
@@ -182,7 +187,3 @@ def main(cfg: DictConfig) -> None:
     if failed:
         print(f"aim: error: {failed} of {len(paths)} videos could not be read", file=sys.stderr)
         sys.exit(2)
-
-
-if __name__ == "__main__":
-    command.entrypoint(main, "predict", Settings)

@@ -10,6 +10,11 @@ are missing or can't be read, those in `bad_videos.txt`, and `prepare.json`: the
 Exit codes: 0 done, 2 something to mend, 75 interrupted.
 """
 
+from aim import command
+
+if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
+    command.entrypoint("aim.prepare", "prepare")
+
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import closing
@@ -19,7 +24,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from aim import command, config
+from aim import config
 from aim.data.dataset import Data
 from aim.data.lists import Lists, Video, data_hash, format_line
 from aim.data.pool import Pool
@@ -279,7 +284,3 @@ def check_folders(root: Path, out: Path | None, settings: Settings) -> None:
     before = last_report(out).get("settings", {}).get("transcode")
     if before not in (None, asdict(settings.transcode)):
         raise UserError(f"out={out} holds videos of other settings ({before}); name another folder")
-
-
-if __name__ == "__main__":
-    command.entrypoint(main, "prepare")

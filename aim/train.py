@@ -7,6 +7,11 @@
 The same command continues an interrupted run. Exit codes: 0 done, 2 something to mend, 75 interrupted and saved.
 """
 
+from aim import command
+
+if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
+    command.entrypoint("aim.train", "config", "aim.engine.settings.Run")
+
 import math
 import sys
 from collections.abc import Mapping
@@ -15,7 +20,7 @@ from typing import Any
 
 from omegaconf.dictconfig import DictConfig
 
-from aim import command, config
+from aim import config
 from aim.clock import seconds_since_start
 from aim.data.lists import Lists
 from aim.engine import bad_videos, checkpoint, distributed, files, identity, results
@@ -167,7 +172,3 @@ def introduce(run: Run, model: VideoClassifier, lists: Lists, world: World) -> N
 
 def silent(step: int, values: Mapping[str, float]) -> None:
     """The tracker of the other ranks."""
-
-
-if __name__ == "__main__":
-    command.entrypoint(main, "config", Run)

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from aim import command, train
-from aim.engine.settings import Run
+from aim import command
 from aim.errors import RankError, UserError
 from aim.signals import INTERRUPTED
 from tests.conftest import ROOT
@@ -32,7 +31,7 @@ def main(cfg):
         sys.exit(cfg.seed)
 
 if __name__ == "__main__":
-    command.entrypoint(main, "config")
+    command.entrypoint("verb", "config")
 """
 
 
@@ -44,7 +43,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         monkeypatch.setattr(sys, "argv", ["aim/train.py", *arguments])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
         with exits(2):
-            command.entrypoint(train.main, "config", Run)
+            command.entrypoint("aim.train", "config", "aim.engine.settings.Run")
         return capsys.readouterr()
 
     return run
@@ -81,7 +80,7 @@ def test_bad_command_lines_get_one_line_and_exit_code_2(
 def test_debug_keeps_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["aim/train.py", "+experiment=demo", "+train.batchsize=3", "debug=true"])
     with pytest.raises(UserError, match=r"no setting 'train\.batchsize'"):
-        command.entrypoint(train.main, "config", Run)
+        command.entrypoint("aim.train", "config", "aim.engine.settings.Run")
 
 
 def test_the_shell_sees_the_exit_code_and_composing_leaves_nothing_behind(tmp_path: Path) -> None:

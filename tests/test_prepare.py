@@ -238,7 +238,7 @@ def test_the_shell_gets_one_line_and_exit_code_2(
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["prepare", "+experiment=k400", f"data.root={tmp_path}/none"])
     with exits(2):
-        command.entrypoint(prepare.main, "prepare")
+        command.entrypoint("aim.prepare", "prepare")
     err = capsys.readouterr().err
     assert err.startswith("aim: error: data.root=")
     assert "data/README.md" in err

@@ -1,0 +1,52 @@
+"""What a command line imports before it is answered."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+HEAVY = {"torch", "torchvision", "timm"}
+
+
+def imported(*arguments: str) -> tuple[int, set[str]]:
+    """The exit code of a Python of its own, and the top-level names of all modules that it imported."""
+    command = [sys.executable, "-X", "importtime", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    return done.returncode, {line.rpartition("|")[2].strip().split(".")[0] for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("code", "arguments"),
+    [
+        (0, ["aim.train", "--help"]),
+        (0, ["aim.train", "+experiment=k400", "--cfg", "job"]),
+        (2, ["aim.train", "+experiment=demo", "train.epocs=3"]),
+        (2, ["aim.train", "+experiment=dmeo"]),
+        (0, ["aim.eval", "--help"]),
+        (0, ["aim.predict", "--help"]),
+        (2, ["aim.predict", "chekpoint=x"]),
+        (0, ["aim.prepare", "--help"]),
+        (0, ["aim.benchmark", "--help"]),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_what_needs_no_model_is_answered_without_torch(code: int, arguments: list[str]) -> None:
+    left, names = imported("-m", *arguments)
+    assert left == code
+    assert "hydra" in names
+    assert not names & HEAVY
+
+
+def test_a_report_needs_no_torch(tmp_path: Path) -> None:
+    left, names = imported("-m", "aim.report", str(tmp_path))
+    assert left == 2  # it is no run's
+    assert "aim" in names
+    assert not names & HEAVY
+
+
+def test_importing_the_package_imports_nothing_else() -> None:
+    assert imported("-c", "import aim")[1] - imported("-c", "pass")[1] == {"aim"}
