@@ -42,8 +42,9 @@ from aim.data.readers.torchcodec import TorchCodec
 from aim.engine import distributed, files, identity, results
 from aim.engine.console import plain_console, plain_table
 from aim.engine.distributed import World
+from aim.engine.hardware import Device, autocast, settle
 from aim.engine.optim import adamw
-from aim.engine.settings import Run, autocast
+from aim.engine.settings import Run
 from aim.engine.tracking import Display
 from aim.engine.training import train_step
 from aim.errors import UserError
@@ -66,14 +67,15 @@ def main(cfg: DictConfig) -> None:
         raise UserError("aim.benchmark measures one process; start it with python -m aim.benchmark, without torchrun")
     distributed.refuse_bare_slurm("aim.benchmark")
     settings = config.resolve(cfg)
-    run = config.build(settings, Run)
+    run = config.build(settings, Run).placed()
     run_dir = run.directory("benchmark")
     run.check_augmentation()
     lists = None if run.what == "model" else load_lists(run)
     # Decoding can be measured on a machine without the GPU that it is to feed.
-    device = "cpu" if run.what == "loader" and not torch.cuda.is_available() else run.device
+    device: Device = "cpu" if run.what == "loader" and not torch.cuda.is_available() else run.device
     distributed.num_ranks(device, 1)
     with distributed.start(device, 0) as world:
+        run = replace(run, precision=settle(settings, device))
         found: dict[str, Any] = {"name": run.name, "device": results.device_name(world.device)}
         if run.what != "loader":
             found["model"] = measure_model(run, len(lists.classes) if lists else run.data.num_classes or 1, world)

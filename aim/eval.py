@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 
 from aim import config
 from aim.data.lists import Lists
-from aim.engine import bad_videos, checkpoint, distributed, files, identity, results
+from aim.engine import bad_videos, checkpoint, distributed, files, hardware, identity, results
 from aim.engine.checkpoint import Checkpoint
 from aim.engine.distributed import World
 from aim.engine.evaluation import Evaluation, evaluate
@@ -42,7 +42,7 @@ def main(cfg: DictConfig) -> None:
         raise UserError("checkpoint must be given: add checkpoint=FILE, the best.safetensors of a training run")
     saved = checkpoint.read_weights(asked["checkpoint"])
     wanted = of_checkpoint(saved.config, asked, config.task_overrides(), saved.path)
-    run = config.build(wanted, Run)
+    run = config.build(wanted, Run).placed()
     run_dir = run.directory("eval", f"checkpoint={saved.fingerprint[:8]}")
     with interruptible(), ExitStack() as stack:
         if distributed.is_rank():
@@ -55,6 +55,7 @@ def main(cfg: DictConfig) -> None:
             world = stack.enter_context(distributed.start(run.device, run.data.workers))
         if world.is_main:
             stack.enter_context(files.locked(run_dir))  # before it nothing is written
+        run = replace(run, precision=hardware.settle(wanted, run.device))
         test(run, wanted, saved, lists, run_dir, world)
 
 

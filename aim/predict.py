@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from einops import rearrange, reduce
@@ -38,7 +38,7 @@ from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.engine import checkpoint, distributed
 from aim.engine.console import plain_console, plain_table
-from aim.engine.settings import Precision, autocast
+from aim.engine.hardware import Device, Precision, autocast, resolve_device, settle
 from aim.errors import UserError
 from aim.models.classifier import Backbone, VideoClassifier, build
 
@@ -147,7 +147,7 @@ class Settings:
     input: str
     top: int
     json: bool
-    device: Literal["cpu", "cuda"]
+    device: Device
     precision: Precision
     workers: int
     debug: bool
@@ -159,13 +159,15 @@ def main(cfg: DictConfig) -> None:
     """Print the `top` labels of each video; exit code 2 if one could not be read."""
     settings = config.build(cfg, Settings)
     paths = find_videos(Path(settings.input))
-    distributed.num_ranks(settings.device, 1)
-    recogniser = load(settings.checkpoint, weights=settings.backbone["weights"], device=settings.device)
+    device = resolve_device(settings.device)
+    distributed.num_ranks(device, 1)
+    recogniser = load(settings.checkpoint, weights=settings.backbone["weights"], device=device)
+    precision = settle({"device": settings.device, "precision": settings.precision}, device)
     console = plain_console(soft_wrap=False)
     head = ["video", *(f"top {i + 1}" for i in range(min(settings.top, len(recogniser.classes))))]
     rows: list[list[str]] = []
     failed = 0
-    found = recogniser.files(paths, settings.reader, workers=settings.workers, precision=settings.precision)
+    found = recogniser.files(paths, settings.reader, workers=settings.workers, precision=precision)
     for path, scores in found:
         entry: dict[str, Any] = {"path": str(path)}
         if isinstance(scores, str):

@@ -16,6 +16,7 @@ import math
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from typing import Any
 
 from omegaconf.dictconfig import DictConfig
@@ -23,9 +24,10 @@ from omegaconf.dictconfig import DictConfig
 from aim import config
 from aim.clock import seconds_since_start
 from aim.data.lists import Lists
-from aim.engine import bad_videos, checkpoint, distributed, files, identity, results
+from aim.engine import bad_videos, checkpoint, distributed, files, hardware, identity, results
 from aim.engine.distributed import World
 from aim.engine.evaluation import evaluate
+from aim.engine.hardware import Precision
 from aim.engine.settings import Run, write_settings
 from aim.engine.tracking import Log
 from aim.engine.training import train
@@ -38,7 +40,7 @@ def main(cfg: DictConfig) -> None:
     """Check what can be checked, start the ranks if there are to be several, train, test."""
     distributed.refuse_bare_slurm("aim.train")
     settings = config.resolve(cfg)
-    run = config.build(settings, Run)
+    run = config.build(settings, Run).placed()
     with interruptible(), ExitStack() as stack:
         if distributed.is_rank():
             world = stack.enter_context(distributed.start(run.device, run.data.workers))
@@ -53,6 +55,8 @@ def main(cfg: DictConfig) -> None:
         if world.is_main:
             stack.enter_context(files.locked(run.directory()))  # before it nothing is written
         if not distributed.share(world.is_main and was_finished(run, settings, lists)):
+            before = precision_before(run) if world.is_main else None
+            run = replace(run, precision=hardware.settle(settings, run.device, before))
             train_and_test(run, settings, lists, world)
 
 
@@ -94,6 +98,13 @@ def was_finished(run: Run, settings: Mapping[str, Any], lists: Lists) -> bool:
     return done.exists()
 
 
+def precision_before(run: Run) -> Precision | None:
+    """The precision in which the run began that goes on; it ends in it, whatever the machine."""
+    last = run.directory() / "last.pt"
+    begun: Precision | None = checkpoint.load_last(last)["identity"].get("precision") if last.exists() else None
+    return begun
+
+
 def begun_from(run: Run) -> checkpoint.Checkpoint | None:
     """The checkpoint whose adapters the run starts from."""
     return None if run.init is None else checkpoint.read_weights(run.init)
@@ -111,6 +122,7 @@ def train_and_test(run: Run, settings: Mapping[str, Any], lists: Lists, world: W
     if world.is_main:
         introduce(run, model, lists, world)
     content = identity.of_data(lists) | identity.of_weights(model.fingerprint, start.fingerprint if start else None)
+    content |= {"precision": run.precision}
     distributed.broadcast_(list(model.state_dict().values()))
     with ExitStack() as stack:
         log: Log = stack.enter_context(run.tracker.open(run_dir, run.name, settings)) if world.is_main else silent

@@ -57,7 +57,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         (["+experiment=dmeo"], "no experiment 'dmeo'; nearest: demo"),
         (["adapter=aimm"], "no adapter 'aimm'; nearest: aim"),
         (["+experiment=demo", "train.epochs=many"], "train.epochs='many' is not a whole number"),
-        (["+experiment=demo", "device=tpu"], "device='tpu' is not one of cuda, cpu"),
+        (["+experiment=demo", "device=tpu"], "device='tpu' is not one of auto, cuda, cpu"),
         (["experiment=demo"], "+experiment=NAME"),
         (["+experiment=demo", "optim.lr_mult={head.*: 2.0}"], "to add to it write +optim.lr_mult={KEY: VALUE}"),
         (["+experiment=demo", "train.epochs"], "train.epochs"),

@@ -10,7 +10,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from aim import config
-from aim.engine.settings import Run, autocast
+from aim.engine.hardware import autocast
+from aim.engine.settings import Run
 from tests.conftest import ROOT
 from tests.toy import TOY, run
 

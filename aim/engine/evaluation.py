@@ -9,8 +9,8 @@ from torch import Tensor
 
 from aim.data.loader import Loader
 from aim.engine import distributed
+from aim.engine.hardware import Precision, autocast
 from aim.engine.metrics import Counts
-from aim.engine.settings import Precision, autocast
 from aim.engine.tracking import Display
 from aim.models.classifier import VideoClassifier
 from aim.signals import Interrupted, Stop

@@ -95,6 +95,7 @@ WORDS = {
     "train_hash": "training list",
     "data_hash": "validation list",
     "trunk": "trunk",
+    "precision": "precision",
     "init": "checkpoint at its start (init)",
 }
 

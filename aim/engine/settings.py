@@ -1,7 +1,6 @@
 """The settings of a run, as configs/config.yaml lists them, and what training and testing build from them alike."""
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -19,12 +18,11 @@ from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
 from aim.engine import files, identity
 from aim.engine.distributed import World
+from aim.engine.hardware import Device, Precision, resolve_device
 from aim.engine.optim import Optim
 from aim.engine.tracking import Tracker
 from aim.errors import UserError
 from aim.models.classifier import Backbone, VideoClassifier, build
-
-Precision = Literal["bf16", "fp32"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,7 @@ class Run:
     name: str
     run_dir: str | None
     seed: int
-    device: Literal["cuda", "cpu"]
+    device: Device
     gpus: int | None
     precision: Precision
     debug: bool
@@ -87,6 +85,10 @@ class Run:
         own_data = self.data.num_classes is None
         name = identity.run_name(self.name, config.task_overrides(), own_data=own_data)
         return Path("runs", verb, ",".join((name, *more)))
+
+    def placed(self) -> "Run":
+        """This run on the device that `auto` means here."""
+        return replace(self, device=resolve_device(self.device))
 
     def load_lists(self) -> Lists:
         """The videos and classes, checked; raises UserError where they are missing or disagree."""
@@ -169,11 +171,6 @@ class Run:
     def views_text(self) -> str:
         """The protocol as papers write it: frames x temporal x spatial views."""
         return f"{self.clip.num_frames}x{self.views.temporal}x{self.views.spatial}"
-
-
-def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """Matrix products in bfloat16, or everything in float32."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def write_settings(settings: Mapping[str, Any], run_dir: Path) -> None:

@@ -19,10 +19,11 @@ from aim.data.loader import Batch, Loader
 from aim.engine import bad_videos, checkpoint, distributed
 from aim.engine.distributed import World
 from aim.engine.evaluation import evaluate
+from aim.engine.hardware import Precision, autocast
 from aim.engine.identity import check_same
 from aim.engine.mixing import mix
 from aim.engine.optim import Optim, adamw, learning_rate, set_learning_rate
-from aim.engine.settings import Precision, Training, autocast
+from aim.engine.settings import Training
 from aim.engine.tracking import Log, Report
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier

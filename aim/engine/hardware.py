@@ -1,0 +1,67 @@
+"""What this machine can do: what `device=auto` and `precision=auto` come to."""
+
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from aim.engine import distributed
+
+Device = Literal["auto", "cuda", "cpu"]
+Precision = Literal["auto", "bf16", "fp32"]
+
+DRIVER = Path("/proc/driver/nvidia/version")
+CPUINFO = Path("/proc/cpuinfo")
+# As Linux calls them, on x86 and on ARM. Without any, bfloat16 is emulated, at a tenth of float32's speed.
+BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+
+
+def resolve_device(asked: Device) -> Device:
+    """The GPU if there is one, else the CPU, unless one of them was asked for.
+
+    One that is there and doesn't work is not passed over: what uses it will say what is wrong.
+    """
+    if asked != "auto":
+        return asked
+    return "cuda" if torch.cuda.is_available() or DRIVER.exists() else "cpu"
+
+
+def resolve_precision(asked: Precision, device: Device, before: Precision | None = None) -> Precision:
+    """What was asked for; for auto what the run began with `before`, or bf16 where the device computes in it."""
+    if asked != "auto":
+        return asked
+    return before or ("bf16" if computes_in_bf16(device) else "fp32")
+
+
+def computes_in_bf16(device: Device) -> bool:
+    """Whether the device has instructions of its own for bfloat16."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    try:
+        lines = CPUINFO.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return False
+    return any(BF16_FLAGS & set(line.split()) for line in lines if line.startswith(("flags", "Features")))
+
+
+def settle(asked: Mapping[str, Any], device: Device, before: Precision | None = None) -> Precision:
+    """The precision of all ranks, by what rank 0 finds and knows of the time before; it says what auto came to."""
+    precision = distributed.share(resolve_precision(asked["precision"], device, before))
+    notes = []
+    if asked["device"] == "auto":
+        notes.append("device=auto is cuda" if device == "cuda" else "device=auto is cpu, as there is no GPU")
+    if asked["precision"] == "auto":
+        why = ", as this device only emulates bf16" if precision == "fp32" else ""
+        notes.append(f"precision=auto is {precision}{', with which the run began' if before else why}")
+    if notes and distributed.rank() == 0:
+        print(f"aim: {'; '.join(notes)}", file=sys.stderr)
+    return precision
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
+    """Matrix products in bfloat16, or everything in float32."""
+    assert precision != "auto", "what it means is settled before"
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")

@@ -1,0 +1,122 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from aim import config
+from aim.engine import hardware
+from aim.engine.hardware import resolve_device, resolve_precision, settle
+from tests.toy import run
+
+AUTO = {"device": "auto", "precision": "auto"}
+
+
+@pytest.fixture
+def plain_cpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A machine without a GPU, whose processor has AVX-512 but no bfloat16."""
+    pretend(monkeypatch, tmp_path, "fpu avx2 avx512f avx512_vnni")
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flags: str, *, line: str = "flags\t\t") -> None:
+    """Let this machine have no GPU, and a processor with these flags."""
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nmodel name\t: bf16 or not\n{line}: {flags}\n\n")
+    monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "cpuinfo")
+    monkeypatch.setattr(hardware, "DRIVER", tmp_path / "driver")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+@pytest.mark.parametrize(
+    ("line", "flags", "expected"),
+    [
+        ("flags\t\t", "fpu avx512f avx512_bf16", "bf16"),
+        ("flags\t\t", "fpu amx_bf16 amx_tile", "bf16"),
+        ("Features\t", "fp asimd bf16 i8mm", "bf16"),
+        ("flags\t\t", "fpu avx2 avx512f avx512_vnni", "fp32"),
+        ("flags\t\t", "fpu amx_tile amx_int8", "fp32"),
+        ("Features\t", "fp asimd svebf16x", "fp32"),
+    ],
+)
+def test_auto_is_bf16_on_processors_that_have_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, line: str, flags: str, expected: str
+) -> None:
+    pretend(monkeypatch, tmp_path, flags, line=line)
+    assert resolve_precision("auto", "cpu") == expected
+
+
+def test_auto_is_fp32_where_nothing_says_what_the_processor_has(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(hardware, "CPUINFO", tmp_path / "none")
+    assert resolve_precision("auto", "cpu") == "fp32"
+
+
+@pytest.mark.parametrize(("major", "expected"), [(8, "bf16"), (9, "bf16"), (7, "fp32")])
+def test_auto_is_bf16_on_gpus_from_ampere_on(monkeypatch: pytest.MonkeyPatch, major: int, expected: str) -> None:
+    class Properties:
+        pass
+
+    Properties.major = major  # type: ignore[attr-defined]
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: Properties)
+    assert resolve_device("auto") == "cuda"
+    assert resolve_precision("auto", "cuda") == expected
+
+
+@pytest.mark.usefixtures("plain_cpu")
+def test_what_is_asked_for_is_taken_and_not_commented_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert resolve_device("cuda") == "cuda"
+    assert settle({"device": "cpu", "precision": "bf16"}, "cpu") == "bf16"
+    assert settle({"device": "cpu", "precision": "fp32"}, "cpu") == "fp32"
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("plain_cpu")
+def test_what_auto_came_to_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    device = resolve_device("auto")
+    assert settle(AUTO, device) == "fp32"
+    said = "aim: device=auto is cpu, as there is no GPU; precision=auto is fp32, as this device only emulates bf16\n"
+    assert capsys.readouterr().err == said
+    assert settle(AUTO, device, "bf16") == "bf16"
+    assert capsys.readouterr().err.endswith("; precision=auto is bf16, with which the run began\n")
+
+
+def test_rank_0_alone_says_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("RANK", "1")
+    settle(AUTO, "cpu")
+    assert capsys.readouterr().err == ""
+
+
+def test_auto_is_the_default_of_every_experiment_but_the_demo() -> None:
+    for path in (config.CONFIGS / "experiment").rglob("*.yaml"):
+        name = path.relative_to(config.CONFIGS / "experiment").with_suffix("").as_posix()
+        cfg = config.compose([f"+experiment={name}"])
+        asked = (cfg.device, cfg.precision)
+        assert asked == (("cpu", "fp32") if name == "demo" else ("auto", "auto")), name
+
+
+@pytest.mark.usefixtures("toy_cache")
+def test_a_run_that_goes_on_keeps_its_precision_and_its_result_names_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    auto = ["device=auto", "precision=auto"]
+    pretend(monkeypatch, tmp_path, "avx512_bf16")
+    found = run(tmp_path / "run", *auto)
+    assert found["precision"] == "bf16"
+    (tmp_path / "run" / "results.json").unlink()
+    capsys.readouterr()
+
+    pretend(monkeypatch, tmp_path, "avx2")
+    assert run(tmp_path / "run", *auto)["precision"] == "bf16"
+    assert "precision=auto is bf16, with which the run began" in capsys.readouterr().err
+    assert run(tmp_path / "other", *auto)["precision"] == "fp32"
+    settings = config.load(tmp_path / "other" / "config.yaml")
+    assert (settings["device"], settings["precision"]) == ("auto", "auto")
+
+
+def test_a_gpu_that_is_there_and_does_not_work_is_not_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, plain_cpu: None
+) -> None:
+    assert resolve_device("auto") == "cpu"
+    (tmp_path / "driver").touch()
+    assert resolve_device("auto") == "cuda"  # whose check tells what is wrong
