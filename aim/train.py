@@ -101,7 +101,9 @@ def was_finished(run: Run, settings: Mapping[str, Any], lists: Lists) -> bool:
 def precision_before(run: Run) -> Precision | None:
     """The precision in which the run began that goes on; it ends in it, whatever the machine."""
     last = run.directory() / "last.pt"
-    begun: Precision | None = checkpoint.load_last(last)["identity"].get("precision") if last.exists() else None
+    if not last.exists():
+        return None
+    begun: Precision | None = checkpoint.load_last(last, quiet=True)["identity"].get("precision")
     return begun
 
 
