@@ -33,7 +33,7 @@ def run_name(name: str, overrides: Sequence[str], *, own_data: bool = False) -> 
     """The experiment's name with the overrides that change results, such as `k400_vit_b16,adapter.ratio=0.125`.
 
     Machine settings are left out; of `data.root`, the folder's name is kept for `own_data` alone, whose content no
-    other setting pins. Past 100 characters the overrides become a hash.
+    other setting pins. Past 100 characters settings go by their last word, and a hash keeps names apart.
     """
     parts = []
     for override in overrides:
@@ -44,9 +44,11 @@ def run_name(name: str, overrides: Sequence[str], *, own_data: bool = False) -> 
         elif key in ("experiment", "name") or is_one_of(key, MACHINE):
             continue
         parts.append(f"{key}={value}" if value else key)
-    text = re.sub(r"[^\w.,=+@-]+", "_", ",".join(sorted(parts)))
+    text = ",".join(sorted(parts))
     if len(text) > 100:
-        text = hashlib.sha256(text.encode()).hexdigest()[:10]
+        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+        text = f"{','.join(re.sub(r'^[^=]*[.]', '', part) for part in sorted(parts))[:91]},{digest}"
+    text = re.sub(r"[^\w.,=+@-]+", "_", text)
     return f"{name},{text}" if text else name
 
 

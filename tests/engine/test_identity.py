@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -23,11 +24,18 @@ def test_a_run_is_named_after_the_overrides_that_change_results(overrides: list[
     assert identity.run_name("k400", overrides) == expected
 
 
-def test_long_names_become_a_hash_and_stay_distinct() -> None:
-    many = [f"optim.lr_mult.pattern{i}=0.{i}" for i in range(20)]
-    name, other = identity.run_name("k400", many), identity.run_name("k400", many[:-1])
-    assert len(name) < 30
+def test_long_names_stay_readable_short_and_distinct() -> None:
+    many = ["adapter.ratio=0.125", "train.batch_size=128", "optim.lr=1e-3", "clip.num_frames=16", "views.temporal=1"]
+    more = [*many, "augment.rand_augment=2", "backbone=dinov3_vit_b16"]
+    name, other = identity.run_name("k400", more), identity.run_name("k400", [*more[:-1], "backbone=dinov3_vit_l16"])
+    assert re.fullmatch(
+        r"k400,ratio=0\.125,rand_augment=2,backbone=dinov3_vit_b16,num_frames=16,lr=1e-3,batch_size=128,.*,\w{8}", name
+    )
+    assert len(name) <= 105
     assert name != other
+    same_word = [f"optim.lr_mult.pattern{i}=0.{i}" for i in range(20)]
+    names = {identity.run_name("k400", [*same_word, f"{group}.temporal=1"]) for group in ("views", "val_views")}
+    assert len(names) == 2
 
 
 def test_the_folder_names_a_run_on_own_data() -> None:
