@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 from aim import config
 from aim.config import CONFIGS, leaves
 from aim.errors import RankError, UserError, nearest
-from aim.signals import INTERRUPTED, SIGNALS, as_parent, follow_parent, forwarded
+from aim.signals import INTERRUPTED, SIGNALS, as_parent, follow_parent, forwarded, interruptible
 
 # Settings that are paths: runs/demo,seed=1/best.safetensors is one, without quotes.
 PATHS = ("run_dir", "init", "checkpoint", "input", "out", "data.root", "backbone.weights")
@@ -54,11 +54,11 @@ def entrypoint(verb: str, config_name: str, settings: str | None = None) -> NoRe
         if of_sweep():
             jobs.append(Job(own_overrides(), problem_of(cfg, settings)))
         else:
-            with reported(debug):
+            with reported(debug), interruptible():  # here, too: Hydra has a say of its own about what leaves a job
                 importlib.import_module(verb).main(cfg)
 
     sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
-    with reported(debug):
+    with reported(debug), interruptible():
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
         if jobs:
             sys.exit(sweep(program(verb), jobs))
@@ -152,7 +152,7 @@ def quoted(argument: str) -> str:
 
 
 class reported:
-    """Turn a user's error inside the block into one line and exit code 2, unless `debug`."""
+    """Turn a user's error inside the block into one line and exit code 2, a second Ctrl-C into 130, unless `debug`."""
 
     def __init__(self, debug: bool) -> None:
         self.debug = debug
@@ -161,6 +161,9 @@ class reported:
         pass
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        if isinstance(error, KeyboardInterrupt) and not self.debug:
+            say("ended by a second Ctrl-C; what was saved before is kept")
+            sys.exit(128 + signal.SIGINT)
         if self.debug or not isinstance(error, UserError | HydraException | OmegaConfBaseException):
             return
         text = str(error) if isinstance(error, UserError) else explain(error)

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from aim import command
+from aim import command, predict
 from aim.errors import RankError, UserError
-from aim.signals import INTERRUPTED
+from aim.signals import INTERRUPTED, Interrupted
 from tests.conftest import ROOT
 from tests.toy import exits
 
@@ -81,6 +81,26 @@ def test_debug_keeps_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["aim/train.py", "+experiment=demo", "+train.batchsize=3", "debug=true"])
     with pytest.raises(UserError, match=r"no setting 'train\.batchsize'"):
         command.entrypoint("aim.train", "config", "aim.engine.settings.Run")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (Interrupted("stopped here"), INTERRUPTED, "aim: stopped here; the same command continues\n"),
+        (KeyboardInterrupt(), 130, "aim: ended by a second Ctrl-C; what was saved before is kept\n"),
+    ],
+)
+def test_ctrl_c_is_one_line_in_every_verb(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
+) -> None:
+    def stop(_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["aim/predict.py", "checkpoint=none", "input=none"])
+    monkeypatch.setattr(predict, "main", stop)
+    with exits(code):
+        command.entrypoint("aim.predict", "predict")
+    assert capsys.readouterr().err == said
 
 
 def test_the_shell_sees_the_exit_code_and_composing_leaves_nothing_behind(tmp_path: Path) -> None:
