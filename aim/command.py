@@ -71,8 +71,15 @@ def of_sweep() -> bool:
     return cfg.mode == RunMode.MULTIRUN and cfg.launcher._target_.endswith(".BasicLauncher")
 
 
+def again(verb: str) -> list[str]:
+    """The command line that does again what this process was told."""
+    return [*program(verb), *own_overrides()]
+
+
 def own_overrides() -> list[str]:
-    """The overrides of this job."""
+    """The overrides of this job; none when composed in a notebook."""
+    if not HydraConfig.initialized():
+        return []
     overrides = HydraConfig.get().overrides
     return [*(text for text in overrides.hydra if not text.startswith("hydra.mode=")), *overrides.task]
 
@@ -117,6 +124,8 @@ def sweep(command: Sequence[str], jobs: Sequence[Job]) -> int:
             environment = os.environ | as_parent() | {"AIM_JOB": str(i)}
             process = subprocess.Popen([*command, *job.overrides], env=environment, start_new_session=True)
             running[:] = [process.pid]
+            if stop:  # it came before there was a job to pass it on to
+                process.terminate()
             code = process.wait()
             running.clear()
             if stop and (code in STOPPED or i < len(jobs)):
@@ -171,7 +180,7 @@ class reported:
             print(f"aim: error: {text}", file=sys.stderr)
             sys.exit(error.code)
         # What is found before the ranks meet, all of a machine find: one of them says it.
-        if os.environ.get("LOCAL_RANK", os.environ.get("RANK", "0")) == "0":
+        if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"aim: error: {text}", file=sys.stderr)
         sys.exit(2)
 

@@ -13,6 +13,7 @@ if __name__ == "__main__":  # before the imports that take seconds: --help and a
     command.entrypoint("aim.eval", "config")
 
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import zip_longest
@@ -40,23 +41,36 @@ def main(cfg: DictConfig) -> None:
     asked = config.resolve(cfg)
     if asked["checkpoint"] is None:
         raise UserError("checkpoint must be given: add checkpoint=FILE, the best.safetensors of a training run")
-    saved = checkpoint.read_weights(asked["checkpoint"])
-    wanted = of_checkpoint(saved.config, asked, config.task_overrides(), saved.path)
-    run = config.build(wanted, Run).placed()
-    run_dir = run.directory("eval", f"checkpoint={saved.fingerprint[:8]}")
     with interruptible(), ExitStack() as stack:
-        if distributed.is_rank():
-            world = stack.enter_context(distributed.start(run.device, run.data.workers))
-            _, lists = check(run, saved)
-        else:
-            ranks, lists = check(run, saved)
+        start = distributed.start(hardware.resolve_device(asked["device"]), asked["data"]["workers"])
+        world = stack.enter_context(start) if distributed.is_rank() else None
+        saved = checkpoint.read_weights(asked["checkpoint"])
+        wanted = of_checkpoint(saved.config, asked, config.task_overrides(), saved.path)
+        run = config.build(wanted, Run).placed()
+        ranks, lists = check(run, saved)
+        if world is None:
             if ranks > 1:
-                sys.exit(distributed.launch("aim.eval", config.task_overrides(), ranks))
-            world = stack.enter_context(distributed.start(run.device, run.data.workers))
+                sys.exit(distributed.launch(command.again("aim.eval"), ranks))
+            world = stack.enter_context(start)
+        content = {
+            "checkpoint": saved.fingerprint,
+            "data_hash": identity.of_data(lists)["data_hash"],
+            "settings": identity.config_hash(wanted),
+        }
+        distributed.agree(content)
+        run_dir = directory(run, saved, asked)
         if world.is_main:
             stack.enter_context(files.locked(run_dir))  # before it nothing is written
+            check_free(run_dir, content)
         run = replace(run, precision=hardware.settle(wanted, run.device))
-        test(run, wanted, saved, lists, run_dir, world)
+        test(run, wanted, saved, lists, run_dir, world, content)
+
+
+def directory(run: Run, saved: Checkpoint, asked: Mapping[str, Any]) -> Path:
+    """Where a test writes: by default under the run's name, the checkpoint's hash, and what is otherwise."""
+    trained = saved.path.resolve().parent.name if saved.path.name == "best.safetensors" else saved.path.stem
+    other = f",{asked['name']}" if asked["name"] not in ("custom", saved.config["name"]) else ""
+    return run.directory("eval", f"{trained},checkpoint={saved.fingerprint[:8]}{other}")
 
 
 def check(run: Run, saved: Checkpoint) -> tuple[int, Lists]:
@@ -71,22 +85,23 @@ def check(run: Run, saved: Checkpoint) -> tuple[int, Lists]:
     return ranks[0], lists[0]
 
 
-def test(run: Run, wanted: dict[str, Any], saved: Checkpoint, lists: Lists, run_dir: Path, world: World) -> None:
+def test(
+    run: Run,
+    wanted: Mapping[str, Any],
+    saved: Checkpoint,
+    lists: Lists,
+    run_dir: Path,
+    world: World,
+    content: Mapping[str, str],
+) -> None:
     """Build the model, test it, leave the result and what it was made of."""
-    content = {"checkpoint": saved.fingerprint, "data_hash": identity.of_data(lists)["data_hash"]}
-    if world.is_main:
-        if (done := run_dir / "results.json").exists() or (run_dir / "last.pt").exists():
-            before = results.read(done) if done.exists() else {}
-            if before.get("identity") != content:
-                raise UserError(
-                    f"{run_dir} holds a training run, or a test of another checkpoint or other data; set run_dir=DIR"
-                )
-        write_settings(wanted, run_dir)
     with world.first_on_node():
         model = run.model(len(lists.classes)).to(world.device)
     if run.stretch_time:
         saved = replace(saved, tensors=stretch_time(saved.tensors, model))
     checkpoint.load_weights(model, saved)
+    if world.is_main:
+        write_settings(wanted, run_dir)
     with (
         closing(run.test_loader(lists, world)) as loader,
         bad_videos.named(run_dir, loader),
@@ -99,6 +114,18 @@ def test(run: Run, wanted: dict[str, Any], saved: Checkpoint, lists: Lists, run_
         result = results.collect(run, wanted, world, model, lists, found.counts, **tested)
         files.write_json(run_dir / "results.json", result)
         results.show(result, run_dir)
+
+
+def check_free(run_dir: Path, content: Mapping[str, str]) -> None:
+    """Raise UserError if the folder holds anything but an earlier test of the same."""
+    done = run_dir / "results.json"
+    before = (
+        results.read(done).get("identity") if done.exists() else None if (run_dir / "last.pt").exists() else content
+    )
+    if before != content:
+        raise UserError(
+            f"{run_dir} holds a training run, or a test of another checkpoint, other data or settings; set run_dir=DIR"
+        )
 
 
 def check_classes(saved: checkpoint.Checkpoint, lists: Lists) -> None:

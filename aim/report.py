@@ -52,7 +52,7 @@ def finished(paths: Sequence[Path]) -> list[Path]:
         if not path.exists():
             raise UserError(f"{path} doesn't exist; give the directories of finished runs")
     found = [path for path in paths if (path / "results.json").is_file()]
-    without = [str(path) for path in paths if path.is_dir() and path not in found]
+    without = [str(path) for path in paths if (path / "config.yaml").exists() and path not in found]
     if not found:
         raise UserError(f"{', '.join(map(str, paths))}: no results.json; give the directories of finished runs")
     if without:

@@ -78,6 +78,20 @@ def stop_signals(*, at_once: bool = False) -> Iterator[Stop]:
 
 
 @contextmanager
+def fatal_signals() -> Iterator[None]:
+    """Let the signals end this process at once inside the block, where nothing is to be saved and nobody listens."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
 def forwarded(pids: Callable[[], Iterable[int]]) -> Iterator[Stop]:
     """Pass the first signal that asks to stop on to other processes; the second Ctrl-C kills them.
 

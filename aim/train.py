@@ -33,7 +33,7 @@ from aim.engine.tracking import Log
 from aim.engine.training import train
 from aim.errors import check_all
 from aim.models.classifier import VideoClassifier
-from aim.signals import interruptible, stop_signals
+from aim.signals import Stop, interruptible, stop_signals
 
 
 def main(cfg: DictConfig) -> None:
@@ -49,15 +49,17 @@ def main(cfg: DictConfig) -> None:
             ranks, lists = check(run)
             if ranks > 1:
                 if not was_finished(run, settings, lists):
-                    sys.exit(distributed.launch("aim.train", config.task_overrides(), ranks))
+                    sys.exit(distributed.launch(command.again("aim.train"), ranks))
                 return
             world = stack.enter_context(distributed.start(run.device, run.data.workers))
+        distributed.agree({**identity.of_data(lists), "settings": identity.config_hash(settings)})
         if world.is_main:
             stack.enter_context(files.locked(run.directory()))  # before it nothing is written
         if not distributed.share(world.is_main and was_finished(run, settings, lists)):
             before = precision_before(run) if world.is_main else None
             run = replace(run, precision=hardware.settle(settings, run.device, before))
-            train_and_test(run, settings, lists, world)
+            with stop_signals() as stop:  # one for both, so that none is lost between training and test
+                train_and_test(run, settings, lists, world, stop)
 
 
 def check(run: Run) -> tuple[int, Lists]:
@@ -67,6 +69,7 @@ def check(run: Run) -> tuple[int, Lists]:
         lambda: ranks.append(distributed.num_ranks(run.device, run.gpus)),
         lambda: [run.local_batch_size(count) for count in ranks],
         run.check_augmentation,
+        run.check_test,
         run.backbone.check_weights,
         lambda: run.init is not None and checkpoint.read_weights(run.init),
         lambda: lists.append(run.load_lists()),
@@ -86,15 +89,15 @@ def was_finished(run: Run, settings: Mapping[str, Any], lists: Lists) -> bool:
     found = results.read(done) if done.exists() else checkpoint.load_last(last, quiet=True)
     changed = identity.changes(config.load(run_dir / "config.yaml"), settings, run_dir)
     now = identity.of_data(lists)
-    if done.exists() and any(text.startswith(identity.BY_CONTENT) for text in changed):
+    if any(text.startswith(identity.BY_CONTENT) for text in changed):
         start = begun_from(run)
         now |= identity.of_weights(run.model(len(lists.classes)).fingerprint, start.fingerprint if start else None)
     identity.check_same(found, now, run_dir)
     if done.exists():
         results.show(found, run_dir)
         print(f"This run was already finished; to train again, delete {run_dir} or set run_dir=DIR.")
-    elif changed and not distributed.is_launched():  # whose launcher has said it
-        print(f"aim: the run goes on, though {'; '.join(changed)}", file=sys.stderr)
+    if changed and not distributed.is_launched():  # whose launcher has said it
+        print(f"aim: the run {'is this' if done.exists() else 'goes on'}, though {'; '.join(changed)}", file=sys.stderr)
     return done.exists()
 
 
@@ -112,7 +115,7 @@ def begun_from(run: Run) -> checkpoint.Checkpoint | None:
     return None if run.init is None else checkpoint.read_weights(run.init)
 
 
-def train_and_test(run: Run, settings: Mapping[str, Any], lists: Lists, world: World) -> None:
+def train_and_test(run: Run, settings: Mapping[str, Any], lists: Lists, world: World, stop: Stop) -> None:
     """Build the model and the loaders, train or continue, test with the experiment's protocol, leave results.json."""
     run_dir = run.directory()
     if world.is_main:
@@ -125,6 +128,7 @@ def train_and_test(run: Run, settings: Mapping[str, Any], lists: Lists, world: W
         introduce(run, model, lists, world)
     content = identity.of_data(lists) | identity.of_weights(model.fingerprint, start.fingerprint if start else None)
     content |= {"precision": run.precision}
+    distributed.agree(content)
     distributed.broadcast_(list(model.state_dict().values()))
     with ExitStack() as stack:
         log: Log = stack.enter_context(run.tracker.open(run_dir, run.name, settings)) if world.is_main else silent
@@ -144,6 +148,7 @@ def train_and_test(run: Run, settings: Mapping[str, Any], lists: Lists, world: W
             save_best=lambda: checkpoint.save_weights(run_dir / "best.safetensors", model, settings, lists.classes),
             identity=content,
             log=log,
+            stop=stop,
         )
     tested: dict[str, Any] = {"weights": "last", "identity": content}
     if run.test == "best":
@@ -152,11 +157,7 @@ def train_and_test(run: Run, settings: Mapping[str, Any], lists: Lists, world: W
         distributed.broadcast_(list(model.state_dict().values()))
         chosen = {"by": "validation top-1, one view", "top1": state.best_top1, "epoch": state.best_epoch}
         tested |= {"weights": "best", "selection": chosen}
-    with (
-        closing(run.test_loader(lists, world)) as loader,
-        bad_videos.named(run_dir, loader),
-        stop_signals() as stop,
-    ):
+    with closing(run.test_loader(lists, world)) as loader, bad_videos.named(run_dir, loader):
         test = evaluate(model, loader, device=world.device, precision=run.precision, stop=stop)
     if world.is_main:
         tested |= {"num_missing": test.num_missing, "seconds": round(state.seconds + seconds_since_start(), 1)}

@@ -39,6 +39,8 @@ def test_runs_of_one_setting_and_one_seed_keep_rows_of_their_own(tmp_path: Path)
 def test_what_holds_no_results_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     done = make(tmp_path, "done", 0, 0.25, 80.0)
     (tmp_path / "begun").mkdir()
+    (tmp_path / "begun" / "config.yaml").touch()
+    (tmp_path / "eval").mkdir()  # holds folders of tests
     (tmp_path / "multirun.yaml").touch()
     report.main([str(path) for path in sorted(tmp_path.iterdir())])
     out, err = capsys.readouterr()

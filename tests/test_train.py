@@ -48,7 +48,9 @@ def test_bad_training_videos_are_named_beside_the_result(
         run(tmp_path / "raise", "data.on_error=raise")
     named = (tmp_path / "raise" / "bad_videos.txt").read_text()
     assert re.match(r"moving_shapes_\w+/train/grow/00000\.mp4\t\[Errno", named)
-    with pytest.raises(UserError, match=r"1 of \d+ videos could not be read.* a larger data\.max_bad allows more"):
+    with pytest.raises(
+        UserError, match=r"1 of the first \d+ videos could not be read .* a larger data\.max_bad goes on"
+    ):
         run(tmp_path / "few", "data.on_error=skip", "data.max_bad=0.01")
     found = run(tmp_path / "skip", "data.on_error=skip", "data.max_bad=0.1")
     assert found["num_missing"] == 0
@@ -274,6 +276,10 @@ def test_the_checkpoint_holds_all_but_the_trunk(tmp_path: Path, unbroken: Path) 
         (["gpus=0"], "gpus=0"),
         (["train.clips_per_video=3"], r"clips_per_video=3 doesn't divide the 8 clips"),
         (["train.epochs=0"], r"train\.epochs=0"),
+        (["train.eval_every=-1"], r"train\.eval_every=-1; use a number of epochs"),
+        (["test=best", "train.eval_every=0"], "no validation to choose by; use test=last"),
+        (["checkpoint=some.safetensors"], r"checkpoint=some\.safetensors is for aim\.eval"),
+        (["train.mixup=0.8", "train.accumulate=8"], "mix the clips that a rank works through at once, and that is one"),
     ],
 )
 def test_bad_settings_are_found_before_anything_is_written(tmp_path: Path, overrides: list[str], expected: str) -> None:
@@ -320,7 +326,7 @@ def test_a_rank_that_dies_takes_the_others_with_it(tmp_path: Path) -> None:
     program.write_text("import os, sys, time\nsys.exit(3) if os.environ['RANK'] == '1' else time.sleep(60)\n")
     began = time.monotonic()
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    code = "from aim.engine.distributed import launch; import sys; sys.exit(launch('dying', [], 2))"
+    code = "from aim.engine.distributed import launch; import sys; sys.exit(launch([sys.executable, '-m', 'dying'], 2))"
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, timeout=120)
     assert done.returncode == 3
     assert time.monotonic() - began < 60

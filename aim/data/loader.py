@@ -170,17 +170,25 @@ class Loader:
         self.bad[self.dataset.videos[index].path] = reason.removeprefix(f"{self.dataset.path(index)}: ")
         if self.on_error == "raise":
             policy = "data.on_error" if self.shuffle else "data.eval_on_error"
-            raise UserError(f"{reason}; mend it, or go on without such videos: the same command with {policy}=skip")
+            share = (
+                ""
+                if self.max_bad * len(self.dataset) >= 1
+                else f" data.max_bad={math.ceil(200 / len(self.dataset)) / 100}"
+            )
+            raise UserError(
+                f"{reason}; mend it, or go on without such videos: the same command with {policy}=skip{share}"
+            )
         log.warning("skipped, it could not be read: %s", reason)
         self._lost.add(index)
         lost, seen = len(self._lost), min(self.seen + 1, len(self.dataset))
-        enough = max(seen, min(SEEN_BEFORE_JUDGING, len(self.dataset)))
+        own = math.ceil(len(self.dataset) / self.world_size)  # videos of this rank
+        enough = max(seen, min(SEEN_BEFORE_JUDGING, own))
         only_bad = seen == lost >= ONLY_BAD
         if lost > self.max_bad * enough or (only_bad and self.max_bad < 1):
             raise UserError(
-                f"{lost} of {seen} videos could not be read, more than data.max_bad={self.max_bad}; the newest: "
-                f"{reason}; is the data set complete, and does reader=pyav read it? python -m aim.prepare with "
-                "verify=true checks it all; a larger data.max_bad allows more"
+                f"{lost} of the first {seen} videos could not be read (of {len(self.dataset)} in all), more than "
+                f"data.max_bad={self.max_bad}; the newest: {reason}; is the data set complete, and does reader=pyav "
+                "read it? a larger data.max_bad goes on without them; aim.prepare with verify=true names all bad ones"
             )
 
     # ------------------------------------------------------------------------------------------------ with workers

@@ -2,23 +2,37 @@
 
 import fcntl
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aim.data.lists import read_lines
 from aim.data.loader import Loader
-from aim.engine import files
+from aim.engine import distributed, files
+from aim.errors import UserError
 
 
 @contextmanager
 def named(run_dir: Path, *loaders: Loader) -> Iterator[None]:
-    """However the block ends, name what these loaders of this rank could not read."""
+    """Name what the loaders of all ranks could not read; where the block fails, what this rank's could not."""
     try:
         yield
-    finally:
-        for loader in loaders:
-            name(run_dir, loader.bad)
+    except BaseException:
+        with suppress(UserError, OSError):  # another node may not see the folder, and what happened matters more
+            name(run_dir, _of(loaders))
+        raise
+    gathered(run_dir, *loaders)
+
+
+def gathered(run_dir: Path, *loaders: Loader) -> None:
+    """Name what the loaders of all ranks could not read. Every rank calls it."""
+    bad = {path: reason for rank in distributed.gather(_of(loaders)) for path, reason in rank.items()}
+    if distributed.rank() == 0:
+        name(run_dir, bad)
+
+
+def _of(loaders: Sequence[Loader]) -> dict[str, str]:
+    return {path: reason for loader in loaders for path, reason in loader.bad.items()}
 
 
 def name(run_dir: Path, bad: Mapping[str, str]) -> None:
@@ -29,7 +43,7 @@ def name(run_dir: Path, bad: Mapping[str, str]) -> None:
     now = {path: " ".join(reason.split()) for path, reason in bad.items()}
     files.make_folder(run_dir)
     with _alone_in(run_dir):
-        before = dict(line.split("\t", 1) for line in read_lines(file)) if file.exists() else {}
+        before = dict(line.split("\t", 1) for line in read_lines(file) if "\t" in line) if file.exists() else {}
         if before | now != before:
             text = "".join(f"{path}\t{reason}\n" for path, reason in sorted((before | now).items()))
             files.write_atomically(file, lambda file: files.write_text(file, text))

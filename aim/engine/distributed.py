@@ -25,7 +25,7 @@ from torch.distributed.rendezvous import rendezvous
 from aim.clock import seconds_since_start
 from aim.engine.peers import Peers
 from aim.errors import UserError
-from aim.signals import INTERRUPTED, NOTHING_LOST, SIGNALS, Interrupted, as_parent, forwarded
+from aim.signals import INTERRUPTED, NOTHING_LOST, SIGNALS, Interrupted, as_parent, fatal_signals, forwarded
 
 T = TypeVar("T")
 
@@ -113,8 +113,8 @@ def refuse_bare_slurm(module: str) -> None:
         )
 
 
-def launch(module: str, overrides: Sequence[str], ranks: int) -> int:
-    """Run `python -m module overrides` as `ranks` processes on this machine; return the exit code.
+def launch(command: Sequence[str], ranks: int) -> int:
+    """Run a command as `ranks` processes on this machine; return the exit code.
 
     A signal is passed on to the ranks, once, and they may take their time. When one fails, the others are ended: they
     would wait for it for ever. Those that a signal ends before they can answer have lost nothing: INTERRUPTED.
@@ -129,7 +129,7 @@ def launch(module: str, overrides: Sequence[str], ranks: int) -> int:
         environment["OMP_NUM_THREADS"] = max(1, num_cores() // ranks)
     if "TORCH_CPP_LOG_LEVEL" not in os.environ:
         environment["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # a store that is gone, with its launcher, is pages of warnings
-    arguments = [*(f"{key}={value}" for key, value in environment.items()), sys.executable, "-m", module, *overrides]
+    arguments = [*(f"{key}={value}" for key, value in environment.items()), *command]
     spec = WorkerSpec(
         role="rank",
         local_world_size=ranks,
@@ -157,6 +157,8 @@ def verdict(codes: Mapping[int, int], *, asked: bool) -> int:
     """The exit code that those of failed ranks, the first one first, come to. Names a rank that was killed."""
     first = next(iter(codes.values()), 0)
     stopped = {INTERRUPTED, *(-number for number in SIGNALS)} if asked or first == INTERRUPTED else set()
+    if asked and any(-code in SIGNALS for code in codes.values()):
+        stopped.add(-signal.SIGKILL)  # torch's, of a rank that waited for the one that the signal has ended
     if codes and stopped.issuperset(codes.values()):
         if INTERRUPTED not in codes.values():
             print(f"aim: {NOTHING_LOST}; the same command continues", file=sys.stderr)
@@ -197,7 +199,8 @@ def start(device: str, workers: int) -> Iterator[World]:
     local = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device("cpu")
     with ExitStack() as stack:
         if size > 1:
-            store, rank, size = next(iter(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))
+            with fatal_signals():  # torch's C++ waits for the others, deaf to our handlers
+                store, rank, size = next(iter(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))
             # A job of a sweep and a restart of torchrun's find the store of those before them.
             attempt = f"aim/{os.environ.get('AIM_JOB')}/{os.environ.get('TORCHELASTIC_RESTART_COUNT')}"
             stack.push(Peers(store, attempt, rank, size).leave)
@@ -207,7 +210,8 @@ def start(device: str, workers: int) -> Iterator[World]:
             # Objects and CPU tensors go by gloo, so that NCCL never sees them.
             backend = "cpu:gloo,cuda:nccl" if local.type == "cuda" else "gloo"
             store = PrefixStore(attempt, store)
-            dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
+            with fatal_signals():
+                dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
         yield World(rank, size, local)
 
 
@@ -236,6 +240,16 @@ def share(value: T) -> T:
     values = [value]
     dist.broadcast_object_list(values, src=0, device=torch.device("cpu"))
     return values[0]
+
+
+def agree(mine: Mapping[str, str]) -> None:
+    """Raise UserError, on all ranks, if what a rank has found is not what rank 0 has."""
+    values = gather(dict(mine))
+    for rank, found in enumerate(values):
+        if differ := [key for key in mine if found.get(key) != values[0].get(key)]:
+            raise UserError(
+                f"rank {rank} has another {' and another '.join(differ)} than rank 0; give all ranks the same"
+            )
 
 
 def gather(value: Any) -> list[Any]:

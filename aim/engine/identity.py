@@ -80,7 +80,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) ->
     """
     old, new = dict(leaves(before)), dict(leaves(now))
     differ = {
-        key: f"{key} was {old.get(key, 'absent')}, is {new.get(key, 'absent')}"
+        key: f"{key} was {_said(old.get(key, 'absent'))}, is {_said(new.get(key, 'absent'))}"
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     }
@@ -91,6 +91,11 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) ->
             + "; set run_dir=DIR, or delete the folder"
         )
     return [text for key, text in differ.items() if not is_one_of(key, UNSAID)]
+
+
+def _said(value: Any) -> str:
+    """A value as it stands in YAML."""
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 WORDS = {

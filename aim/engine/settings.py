@@ -1,6 +1,6 @@
 """The settings of a run, as configs/config.yaml lists them, and what training and testing build from them alike."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +44,8 @@ class Training:
         for name in ("epochs", "batch_size", "clips_per_video", "accumulate", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name}={getattr(self, name)} must be 1 or more")
+        if self.eval_every < 0:
+            raise UserError(f"train.eval_every={self.eval_every}; use a number of epochs, or 0 for never")
 
 
 @dataclass(frozen=True)
@@ -75,16 +77,12 @@ class Run:
     reader: Reader
     tracker: Tracker
 
-    def directory(self, verb: str = "", *more: str) -> Path:
-        """Where a verb writes: `run_dir`, or runs/ and the experiment's name with the overrides that change results.
-
-        `more` ends the name.
-        """
+    def directory(self, verb: str = "", name: str | None = None) -> Path:
+        """Where a verb writes: `run_dir`, or runs/ and the experiment's name with the overrides that change results."""
         if self.run_dir is not None:
             return Path(self.run_dir)
         own_data = self.data.num_classes is None
-        name = identity.run_name(self.name, config.task_overrides(), own_data=own_data)
-        return Path("runs", verb, ",".join((name, *more)))
+        return Path("runs", verb, identity.run_name(name or self.name, config.task_overrides(), own_data=own_data))
 
     def placed(self) -> "Run":
         """This run on the device that `auto` means here."""
@@ -99,6 +97,15 @@ class Run:
         if self.data.directional and self.augment.flip:
             raise UserError(
                 f"augment.flip={self.augment.flip}, but this data's labels tell left from right; use augment.flip=0"
+            )
+
+    def check_test(self) -> None:
+        """Refuse what no training does: to test the best of no validations, or a checkpoint."""
+        if self.test == "best" and self.train.eval_every == 0:
+            raise UserError("test=best with train.eval_every=0: there is no validation to choose by; use test=last")
+        if self.checkpoint is not None:
+            raise UserError(
+                f"checkpoint={self.checkpoint} is for aim.eval; init={self.checkpoint} starts from its adapters"
             )
 
     def model(self, num_classes: int) -> VideoClassifier:
@@ -127,6 +134,11 @@ class Run:
             raise UserError(
                 f"train.clips_per_video={self.train.clips_per_video} doesn't divide the {batch // parts} clips that a "
                 "rank works through at once; use another train.batch_size, or fewer train.accumulate parts"
+            )
+        if batch // parts == 1 and (self.train.mixup or self.train.cutmix):
+            raise UserError(
+                "train.mixup and train.cutmix mix the clips that a rank works through at once, and that is one; use a "
+                "larger train.batch_size, or fewer train.accumulate parts or ranks"
             )
         return batch // parts
 
@@ -183,6 +195,8 @@ def write_settings(settings: Mapping[str, Any], run_dir: Path) -> None:
 OF_THE_COMMAND = ("run_dir", "device", "gpus", "debug", "checkpoint", "what", "stretch_time", "tracker", "init")
 # What the checkpoint's model is: another value would test another model. Frames and size may differ (stretch_time).
 OF_THE_MODEL = ("backbone", "adapter", "dropout")
+# What says how it was trained: an experiment that is named for its data or its protocol has no say in it.
+OF_THE_TRAINING = ("name", "seed", "precision", "augment", "val_views", "test", "train", "optim")
 
 
 def of_checkpoint(
@@ -190,27 +204,39 @@ def of_checkpoint(
 ) -> dict[str, Any]:
     """The settings to test a checkpoint with: its own, and over them what the command asks for.
 
-    Asked for is what differs from configs/config.yaml (by an experiment, say), or stands on the command line itself.
+    Asked for is what stands on the command line, in the experiment that it names, or differs from configs/config.yaml.
     Raises UserError where that contradicts what the checkpoint's model is.
     """
     config.check_received({key: value for key, value in saved.items() if key not in OF_THE_COMMAND})
     default = dict(config.leaves(config.resolve(config.compose([]))))
-    given = [*OF_THE_COMMAND, *(override.lstrip("+~").partition("=")[0] for override in overrides)]
+    if removed := [override for override in overrides if override.startswith("~")]:
+        raise UserError(f"{removed[0]}: aim.eval can't take a setting away from a checkpoint's; give it another value")
+    given = [*OF_THE_COMMAND, *(override.lstrip("+").partition("=")[0] for override in overrides)]
 
     def is_asked(key: str, value: Any) -> bool:
-        return default.get(key, ...) != value or identity.is_one_of(key, given)
+        of_experiment = "experiment" in given and not identity.is_one_of(key, OF_THE_TRAINING)
+        return of_experiment or default.get(key, ...) != value or identity.is_one_of(key, given)
 
+    if is_asked("clip.size", asked["clip"]["size"]):
+        given.append("views.resize")  # which is made of it
     found = _put_over(saved, asked, is_asked)
-    before, now = dict(config.leaves(saved)), dict(config.leaves(found))
-    differ = [
-        f"{key}={before.get(key, 'absent')}, not {now.get(key, 'absent')}"
-        for key in sorted(before.keys() | now.keys())
-        if before.get(key) != now.get(key) and identity.is_one_of(key, OF_THE_MODEL) and key != "backbone.weights"
-    ]
-    if differ:
+    if differ := [text for group in OF_THE_MODEL for text in _differences(group, saved.get(group), found.get(group))]:
         more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise UserError(f"{path} is of a model with {'; '.join(differ[:3])}{more}; leave out what says otherwise")
     return found
+
+
+def _differences(name: str, before: Any, now: Any) -> Iterator[str]:
+    """What differs between two values of a setting; of groups of two classes that alone."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        kinds = [str(node.get("_target_")).rpartition(".")[2] for node in (before, now)]
+        if kinds[0] != kinds[1]:
+            yield f"{name} {kinds[0]}, not {kinds[1]}"
+            return
+        for key in sorted(before.keys() | now.keys()):
+            yield from _differences(f"{name}.{key}", before.get(key, "absent"), now.get(key, "absent"))
+    elif before != now and name != "backbone.weights":
+        yield f"{name}={before}, not {now}"
 
 
 def _put_over(

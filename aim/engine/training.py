@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -27,7 +26,7 @@ from aim.engine.settings import Training
 from aim.engine.tracking import Log, Report
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
-from aim.signals import Interrupted, stop_signals
+from aim.signals import Interrupted, Stop
 
 
 @dataclass
@@ -56,6 +55,7 @@ def train(
     save_best: Callable[[], None],
     identity: Mapping[str, str],
     log: Log,
+    stop: Stop,
 ) -> State:
     """Train what is trainable to the last epoch, from where `last.pt` stands.
 
@@ -69,13 +69,10 @@ def train(
     total = steps_per_epoch * training.epochs
     newest = Newest(state, run_dir)
 
-    with ExitStack() as stack:
-        stop = stack.enter_context(stop_signals())
-        report = Report(
-            run_dir, log, step=state.step, validated=state.validated, total=total, steps_per_epoch=steps_per_epoch,
-            batch_size=training.batch_size, visible=world.is_main,
-        )  # fmt: skip
-        stack.enter_context(report)
+    with Report(
+        run_dir, log, step=state.step, validated=state.validated, total=total, steps_per_epoch=steps_per_epoch,
+        batch_size=training.batch_size, visible=world.is_main,
+    ) as report:  # fmt: skip
         if state.step:
             report.display.say(f"goes on at step {state.step} of {total}")
 
@@ -92,11 +89,12 @@ def train(
                     report.validated(state.step, epoch, val.counts.top1, state.best_epoch)
                 if world.is_main and (state.best_epoch == epoch or not training.eval_every):
                     save_best()
-                for each in (loader, val_loader):
-                    bad_videos.name(run_dir, each.bad)
+                bad_videos.gathered(run_dir, loader, val_loader)
                 state.validated = epoch
                 saver.save(state)
                 report.resume()
+                if newest.stopping:
+                    raise Interrupted(f"stopped by a signal; saved at step {state.step} of {total} in {run_dir}")
             if epoch == training.epochs:
                 return state
 
@@ -112,10 +110,11 @@ def train(
                     report.line(state.step, lr, loader.waited, state.window)
                     state.window = [0.0, 0.0, 0.0]
                 report.tick(state.step)
-                if newest.stopping or saver.minutes > training.save_minutes:
+                stopping = newest.stopping  # of a step that all ranks have read; the clock below is each one's own
+                if stopping or saver.minutes > training.save_minutes:
                     newest.read()
                     saver.save(state)
-                if newest.stopping:
+                if stopping:
                     raise Interrupted(f"stopped by a signal; saved at step {state.step} of {total} in {run_dir}")
 
 
@@ -185,6 +184,10 @@ class Saver:
         saved = distributed.share(checkpoint.load_last(self.path) if found else None)
         if saved is None:
             return State()
+        if lacking := [f.name for f in fields(State) if f.name not in saved]:
+            raise UserError(
+                f"{self.path} is of another version (it lacks {', '.join(lacking)}); delete it, or set run_dir"
+            )
         check_same(saved, self.identity, self.path.parent)
         checkpoint.put_tensors(self.model, saved["model"], str(self.path))
         self.optimizer.load_state_dict(saved["optimizer"])

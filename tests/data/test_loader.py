@@ -205,7 +205,10 @@ def test_a_test_names_bad_videos_as_training_does(workers: int) -> None:
 def test_too_many_bad_videos_stop_the_run(workers: int) -> None:
     with (
         loader(n=100, reader=Fake(bad=tuple(range(0, 100, 2))), workers=workers, max_bad=0.1) as made,
-        pytest.raises(UserError, match=r"11 of \d+ videos could not be read, more than data\.max_bad=0\.1"),
+        pytest.raises(
+            UserError,
+            match=r"11 of the first \d+ videos could not be read \(of \d+ in all\), more than data\.max_bad=0\.1",
+        ),
     ):
         copies(made.epoch(0))
 
@@ -213,9 +216,21 @@ def test_too_many_bad_videos_stop_the_run(workers: int) -> None:
 def test_a_broken_reader_is_found_out_at_once() -> None:
     with (
         loader(n=1000, reader=Fake(bad=tuple(range(1000))), workers=0, max_bad=0.5) as made,
-        pytest.raises(UserError, match="16 of 16 videos"),
+        pytest.raises(UserError, match="16 of the first 16 videos"),
     ):
         copies(made.epoch(0))
+
+
+def test_the_share_of_bad_videos_is_that_of_a_ranks_own() -> None:
+    """A quarter is bad, and each of four ranks has 4 of 16 videos."""
+    for rank in range(4):
+        with (
+            loader(
+                n=16, reader=Fake(bad=(0, 1, 2, 3)), workers=0, max_bad=0.13, rank=rank, world_size=4, shuffle=False
+            ) as made,
+            pytest.raises(UserError, match=r"data\.max_bad=0\.13"),
+        ):
+            copies(made.epoch(0))
 
 
 def test_a_bug_in_a_worker_reaches_us_with_its_traceback() -> None:
@@ -228,7 +243,7 @@ def test_videos_that_fail_once_in_many_epochs_stay_below_the_limit_and_more_do_n
         assert sum(1 for epoch in range(3) for _ in made.epoch(epoch)) == 39
     with (
         loader(n=50, reader=Fake(bad=(7, 8)), workers=0, max_bad=0.02) as made,
-        pytest.raises(UserError, match=r"2 of \d+ videos"),
+        pytest.raises(UserError, match=r"2 of the first \d+ videos"),
     ):
         copies(made.epoch(0))
 

@@ -64,7 +64,8 @@ def start(tmp_path: Path, case: str, ranks: int = 2) -> "subprocess.Popen[str]":
     """Launch ranks of the program."""
     (tmp_path / "program.py").write_text(PROGRAM)
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    code = f"import sys; from aim.engine.distributed import launch; sys.exit(launch('program', ['{case}'], {ranks}))"
+    line = [sys.executable, "-m", "program", case]
+    code = f"import sys; from aim.engine.distributed import launch; sys.exit(launch({line}, {ranks}))"
     return subprocess.Popen(
         [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -116,6 +117,7 @@ def test_a_signal_at_the_launcher_alone_reaches_the_ranks_which_may_take_their_t
         ({1: 2, 0: -9}, False, 2, ""),
         ({1: -15, 0: 75}, False, 1, "rank 1 was killed by SIGTERM"),
         ({0: 1, 1: -11}, False, 1, "rank 1 was killed by SIGSEGV"),
+        ({1: -15, 0: -9}, True, 75, "nothing was lost"),
         ({0: 75, 1: -9}, True, 1, "rank 1 was killed by SIGKILL, as the kernel does"),
     ],
 )

@@ -4,11 +4,13 @@ import math
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,12 +19,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from aim import config
-from aim.engine import files, training
+from aim.engine import bad_videos, files, training
 from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
+from aim.signals import INTERRUPTED
 from tests.conftest import ROOT
-from tests.toy import OWN, TOY, journal, run, weights
+from tests.toy import OWN, TOY, exits, journal, run, weights
 
 pytestmark = pytest.mark.usefixtures("toy_cache")
 
@@ -194,3 +197,77 @@ def test_everything_that_is_missing_comes_in_one_message(tmp_path: Path, monkeyp
         run(tmp_path, toy=settings)
     for word in ("device=cuda", "no driver", "nowhere", "none.safetensors"):
         assert word in str(caught.value)
+
+
+def test_a_signal_in_the_last_step_stops_before_the_test_and_after_the_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, steps = training.train_step, 0
+
+    def signals(*args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        sums = original(*args, **kwargs)
+        if steps == 6:  # the last, whose sums know nothing of it
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return sums
+
+    monkeypatch.setattr(training, "train_step", signals)
+    with exits(INTERRUPTED):
+        run(tmp_path, "train.eval_every=0")
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 6
+    assert not (tmp_path / "results.json").exists()
+    run(tmp_path, "train.eval_every=0")
+    assert steps == 6
+
+
+def test_a_rank_whose_own_clock_says_to_save_does_not_leave_before_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The save reads the newest step, in which another rank was asked to stop; this one still does the next step."""
+    original, steps = training.train_step, 0
+
+    def asked(*args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        sums = original(*args, **kwargs)
+        sums[4] += steps == 2
+        return sums
+
+    monkeypatch.setattr(training, "train_step", asked)
+    with exits(INTERRUPTED):
+        run(tmp_path, "train.log_every=100", "train.save_minutes=0")
+    assert steps == 3
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 3
+
+
+def test_a_list_of_bad_videos_that_can_not_be_written_hides_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    loader = SimpleNamespace(bad={"a.mp4": "it is bad"})
+    with pytest.raises(Died), bad_videos.named(tmp_path / "file" / "run", loader):  # type: ignore[arg-type]
+        raise Died
+    with bad_videos.named(tmp_path, loader):  # type: ignore[arg-type]
+        (tmp_path / "bad_videos.txt").write_text("a line of somebody's\n")
+    assert (tmp_path / "bad_videos.txt").read_text() == "a.mp4\tit is bad\n"
+
+
+def test_a_state_of_another_version_is_one_clear_error(tmp_path: Path) -> None:
+    killed_at(4, tmp_path)
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    del state["window"]
+    torch.save(state, tmp_path / "last.pt")
+    with pytest.raises(UserError, match=r"is of another version \(it lacks window\)"):
+        run(tmp_path)
+
+
+def test_a_refused_checkpoint_to_start_from_is_not_said_to_go_on(
+    tmp_path: Path, unbroken: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed_at(4, tmp_path, f"init={unbroken}")
+    before = (tmp_path / "config.yaml").read_text()
+    run(tmp_path / "other", "seed=1", "train.epochs=1")
+    capsys.readouterr()
+    with pytest.raises(UserError, match=r"another checkpoint at its start"):
+        run(tmp_path, f"init={tmp_path / 'other'}")
+    assert "goes on" not in capsys.readouterr().err
+    assert (tmp_path / "config.yaml").read_text() == before
