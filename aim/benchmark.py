@@ -33,7 +33,7 @@ from torch import Tensor
 
 from aim import config
 from aim.data.lists import Lists
-from aim.data.loader import BLOCKS, Batch
+from aim.data.loader import Batch
 from aim.data.readers.decord import Decord
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Pick, Reader
@@ -313,7 +313,7 @@ def measure_in_all(run: Run, lists: Lists, world: World, title: str) -> float:
     lists = replace(lists, train=lists.train * math.ceil(LONG_EPOCH / len(lists.train)))
     with closing(run.train_loader(lists, world)) as loader, Display(f"{title}, all", 100, visible=True) as display:
         batches = itertools.chain.from_iterable(map(loader.epoch, itertools.count()))
-        for _ in range(BLOCKS + 1):  # those that were read while the others still started
+        for _ in range(loader.blocks + 1):  # those that were read while the others still started
             next(batches)
         clips, began, passed = 0.0, time.perf_counter(), 0.0
         while passed < LOADER_SECONDS:

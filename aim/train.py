@@ -24,6 +24,7 @@ from omegaconf.dictconfig import DictConfig
 from aim import config
 from aim.clock import seconds_since_start
 from aim.data.lists import Lists
+from aim.data.loader import Loader
 from aim.engine import bad_videos, checkpoint, distributed, files, hardware, identity, results
 from aim.engine.distributed import World
 from aim.engine.evaluation import evaluate
@@ -135,6 +136,8 @@ def train_and_test(run: Run, settings: Mapping[str, Any], lists: Lists, world: W
         train_loader = stack.enter_context(closing(run.train_loader(lists, world)))
         val_loader = stack.enter_context(closing(run.val_loader(lists, world)))
         stack.enter_context(bad_videos.named(run_dir, train_loader, val_loader))
+        if world.is_main:
+            print(loading(train_loader, val_loader), flush=True)
         state = train(
             model,
             train_loader,
@@ -183,6 +186,16 @@ def introduce(run: Run, model: VideoClassifier, lists: Lists, world: World) -> N
         f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{split}",
     )
     print("\n".join(lines), flush=True)
+
+
+def loading(train: Loader, val: Loader) -> str:
+    """How a rank reads its videos, and the shared memory that this takes."""
+    if not train.workers:
+        return "loading: in the training process, nothing ahead (data.workers=0)"
+    return (
+        f"loading: {train.workers} processes a rank, up to {train.blocks - 1} batches ahead in "
+        f"{train.shared_bytes / 2**20:.0f} MiB of shared memory; a validation's take {val.shared_bytes / 2**20:.0f} MiB"
+    )
 
 
 def silent(step: int, values: Mapping[str, float]) -> None:

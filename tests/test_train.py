@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from aim import config, train
 from aim.engine import checkpoint, distributed, files, training
+from aim.engine.distributed import World
 from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.signals import INTERRUPTED
@@ -399,3 +400,15 @@ def test_torchrun_starts_the_same_run(tmp_path: Path, unbroken: Path) -> None:
     expected = weights(unbroken)
     for name, tensor in weights(tmp_path).items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
+
+
+def test_the_start_says_how_much_is_read_ahead(toy_cache: Path) -> None:
+    said, large = [], ["clip.num_frames=16", "clip.size=224"]
+    for workers in (0, 6):
+        made = config.build(config.compose([*TOY, f"data.workers={workers}", "train.accumulate=2", *large]), Run)
+        lists, world = made.load_lists(), World(0, 1, torch.device("cpu"))
+        said.append(train.loading(made.train_loader(lists, world), made.val_loader(lists, world)))
+    assert said == [
+        "loading: in the training process, nothing ahead (data.workers=0)",
+        "loading: 6 processes a rank, up to 3 batches ahead in 37 MiB of shared memory; a validation's take 37 MiB",
+    ]

@@ -29,7 +29,9 @@ from aim.errors import UserError
 
 log = logging.getLogger(__name__)
 
-BLOCKS = 3  # one that the consumer holds, two that are being filled
+AHEAD = 2  # batches that are being filled at least, while the consumer holds another
+ROWS_A_WORKER = 2  # in those batches: what each process reads, and what it reads next
+PREFETCH_BYTES = 4 * 2**30  # of shared memory, a loader of a rank; but never fewer than two batches
 SEEN_BEFORE_JUDGING = 1000  # videos after which the share of bad ones counts; a run of only bad ones counts at once
 ONLY_BAD = 16
 
@@ -73,6 +75,14 @@ class ReadRow:
         self.blocks[block][row] = self.dataset.read_video(video, epoch, index)
 
 
+def num_blocks(size: int, rows: int, workers: int) -> int:
+    """How many batches of `size` bytes and so many rows are in memory at once: none is shared without workers."""
+    if not workers:
+        return 0
+    wanted = 1 + max(AHEAD, math.ceil(ROWS_A_WORKER * workers / rows))
+    return max(2, min(wanted, PREFETCH_BYTES // size))
+
+
 class Loader:
     """Iterates a data set in batches of one rank, in an order that depends on (seed, epoch) alone.
 
@@ -103,8 +113,11 @@ class Loader:
         self.bad: dict[str, str] = {}  # path as listed -> why it could not be read
         self.waited = 0.0  # seconds that the consumer has waited for batches
         self.seen = 0
+        row = math.prod(dataset.shape)
+        self.blocks = num_blocks(batch_size * row, batch_size, workers)
+        self.shared_bytes = self.blocks * batch_size * row
         self._lost = set[int]()  # videos on the bad list; they aren't tried again
-        self._num_workers = workers
+        self.workers = workers
         self._open: Generator[Batch, None, None] | None = None  # the newest epoch
         self._pool: Pool[Row] | None = None
         self._blocks: list[Tensor] = []
@@ -115,7 +128,7 @@ class Loader:
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from the `start`-th on; those before cost nothing."""
-        read = self._from_pool if self._num_workers else self._in_process
+        read = self._from_pool if self.workers else self._in_process
         with contextlib.closing(read(epoch, start)) as batches:
             self._open = batches
             while True:
@@ -215,16 +228,16 @@ class Loader:
         shape = (self.batch_size, *self.dataset.shape)
         try:
             with torch.inference_mode(False):  # a test's is of its own thread; the feeder writes into these, too
-                self._blocks = [torch.empty(shape, dtype=torch.uint8) for _ in range(BLOCKS)]
+                self._blocks = [torch.empty(shape, dtype=torch.uint8) for _ in range(self.blocks)]
             for block in self._blocks:
                 block.share_memory_()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise UserError(
-                f"no shared memory for {BLOCKS} batches of {math.prod(shape) / 2**20:.0f} MiB "
+                f"no shared memory for {self.blocks} batches of {math.prod(shape) / 2**20:.0f} MiB "
                 f"({str(error).splitlines()[0]}); in docker, use --shm-size=8g"
             ) from error
         work = ReadRow(replace(self.dataset, videos=[]), self._blocks)
-        self._pool = Pool(work, self._num_workers, self.timeout)
+        self._pool = Pool(work, self.workers, self.timeout)
         return self._pool
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import torch
 
+import aim.data.loader
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
-from aim.data.loader import Batch, Loader
+from aim.data.loader import Batch, Loader, num_blocks
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
 from aim.errors import UserError
@@ -118,6 +119,34 @@ def test_an_epoch_left_half_way_does_not_spoil_the_next() -> None:
             batches.close()
             assert same(expected, copies(made.epoch(1)))
         assert made.bad == {}
+
+
+MIB, GIB = 2**20, 2**30
+
+
+@pytest.mark.parametrize(
+    ("size", "rows", "workers", "expected"),
+    [
+        (2 * MIB, 16, 0, 0),  # no memory is shared
+        (2 * MIB, 16, 4, 3),  # the consumer's, and two that are being filled
+        (2 * MIB, 4, 12, 7),  # so that each process has a row to read, and the next
+        (GIB, 64, 12, 3),
+        (GIB, 4, 12, 4),  # more bytes than that are too many
+        (3 * GIB, 64, 12, 2),  # never fewer
+    ],
+)
+def test_batches_ahead_are_bounded_by_their_bytes(size: int, rows: int, workers: int, expected: int) -> None:
+    assert num_blocks(size, rows, workers) == expected
+
+
+@pytest.mark.parametrize(("limit", "blocks"), [(1, 2), (2**30, 5)])
+def test_a_loader_shares_as_much_memory_as_it_says(monkeypatch: pytest.MonkeyPatch, limit: int, blocks: int) -> None:
+    monkeypatch.setattr(aim.data.loader, "PREFETCH_BYTES", limit)
+    with loader(batch_size=1, workers=2) as made:
+        assert same(copies(made.epoch(0)), copies(made.epoch(0)))
+        assert made.blocks == len(made._blocks) == blocks
+        assert made.shared_bytes == sum(block.numel() for block in made._blocks)
+    assert same(epochs(batch_size=1, workers=2), epochs(batch_size=1, workers=0))
 
 
 def test_a_batch_stays_as_it_is_until_the_next_one_is_asked_for() -> None:
