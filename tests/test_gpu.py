@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,8 +12,14 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from aim import config
+from aim.data.loader import Batch
+from aim.engine.distributed import World
+from aim.engine.evaluation import score
+from aim.engine.feeding import on_device, to_host
 from aim.engine.hardware import autocast
+from aim.engine.optim import adamw
 from aim.engine.settings import Run
+from aim.engine.training import train_step
 from tests.conftest import ROOT
 from tests.toy import TOY, run
 
@@ -46,6 +54,68 @@ def test_bf16_gradients_point_where_float32_ones_do() -> None:
         cross_entropy(logits.float(), torch.tensor([1, 2], device=CUDA)).backward()
         gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
     assert torch.cosine_similarity(*gradients, dim=0) > 0.98
+
+
+def test_a_step_and_a_test_wait_for_nothing_but_results() -> None:
+    """CUDA itself refuses whatever would wait for it, everything but the reading of a copy that was sent before."""
+    settings = config.build(config.compose([*TOY, "device=cuda", "train.mixup=0.8", "train.cutmix=1.0"]), Run)
+    lists = settings.load_lists()
+    world = World(0, 1, CUDA)
+    model = settings.model(8).to(CUDA).train()
+    optimizer = adamw(model, settings.optim)
+
+    def steps(epoch: int) -> None:
+        for batch in on_device(loader.epoch(epoch), CUDA):
+            torch.manual_seed(epoch)
+            train_step(model, optimizer, [batch], settings.train, "bf16", CUDA, stop=False)
+        for _ in score(model.eval(), on_device(loader.epoch(epoch), CUDA), device=CUDA, precision="bf16"):
+            pass
+        model.train()
+
+    with closing(settings.train_loader(lists, world)) as loader:
+        steps(0)  # the first ones make memory and libraries ready
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            steps(1)
+            with pytest.raises(RuntimeError):
+                torch.ones(1, device=CUDA).item()
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+
+def test_a_batch_on_the_device_outlives_the_loader_s() -> None:
+    def batches() -> Iterator[Batch]:
+        block = torch.empty(64, 1, 8, 3, 112, 112, dtype=torch.uint8).share_memory_()
+        for i in range(20):
+            block.fill_(i)
+            yield Batch(block, torch.full((64,), i), torch.full((64,), i), torch.full((64,), float(i)))
+        block.fill_(99)
+
+    busy = torch.randn(4096, 4096, device=CUDA)
+    kept = []
+    for batch in on_device(batches(), CUDA):
+        busy = (busy @ busy).clamp(-1, 1)  # so that the process is ahead of the GPU
+        kept.append(to_host(batch.video.amin(), batch.video.amax(), batch.label.sum(), batch.weight.sum()))
+    for i, read in enumerate(kept):
+        assert [float(value) for value in read()] == [i, i, 64 * i, 64 * i]
+
+
+def test_results_are_read_while_later_work_goes_on() -> None:
+    sent = to_host(torch.arange(5, device=CUDA))
+    torch.cuda._sleep(2_000_000_000)
+    end = torch.cuda.current_stream().record_event()
+    assert sent()[0].tolist() == [0, 1, 2, 3, 4]
+    assert not end.query()
+    torch.cuda.synchronize()
+
+
+def test_a_profile_on_the_gpu_tells_of_its_kernels(tmp_path: Path) -> None:
+    run(tmp_path, "device=cuda", "gpus=1", "train.profile=true")
+    text = (tmp_path / "profile" / "profile.txt").read_text(encoding="utf-8")
+    row = next(line for line in text.splitlines() if line.startswith("(the GPU computes)"))
+    assert 0 < float(row.split()[-1].rstrip("%")) <= 100
+    assert "copying to the device" in text
 
 
 def test_more_gpus_than_visible_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Scores every video exactly once, at any number of ranks."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,8 +8,9 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor
 
-from aim.data.loader import Loader
+from aim.data.loader import Batch, Loader
 from aim.engine import distributed
+from aim.engine.feeding import on_device, one_late, to_host
 from aim.engine.hardware import Precision, autocast
 from aim.engine.metrics import Counts
 from aim.engine.tracking import Display
@@ -47,18 +49,15 @@ def evaluate(
     parts = [(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0, k))]
     num_missing, stopped = 0, False
     with Display(title, loader.steps_per_epoch, visible=distributed.rank() == 0) as display:
-        for step, batch in enumerate(loader.epoch(0)):
+        batches = on_device(loader.epoch(0), device)
+        for step, scores in enumerate(one_late(score(model, batches, device=device, precision=precision))):
             if stopped := bool(stop):
                 break
-            b = len(batch.video)
-            video = rearrange(batch.video.to(device), "b v t c h w -> (b v) t c h w")
-            with autocast(device, precision):
-                logits = model(model.preprocess(video))
-            probability = reduce(logits.float().softmax(1), "(b v) k -> b k", "mean", b=b).cpu()
-            read = batch.weight > 0
+            index, label, weight, probability = scores
+            read = weight > 0
             num_missing += int((~read).sum())
-            parts.append((batch.index[read].clone(), batch.label[read].clone(), probability[read]))
-            display.update(step + 1, f"{b * (step + 1)} videos")
+            parts.append((index[read], label[read], probability[read]))
+            display.update(step + 1, f"{loader.batch_size * (step + 1)} videos")
     model.train(was_training)
     mine = [torch.cat(column) for column in zip(*parts, strict=True)]
     ranks = distributed.gather((*(column.numpy() for column in mine), num_missing, stopped))
@@ -70,3 +69,15 @@ def evaluate(
     return Evaluation(
         Counts.of(probability, label), index[order], label[order], probability[order], sum(rank[3] for rank in ranks)
     )
+
+
+def score(
+    model: VideoClassifier, batches: Iterator[Batch], *, device: torch.device, precision: Precision
+) -> Iterator[Callable[[], list[Tensor]]]:
+    """Begin to score batches on the device: of each what gives index, label, weight, and probabilities "b k"."""
+    for batch in batches:
+        video = rearrange(batch.video, "b v t c h w -> (b v) t c h w")
+        with autocast(device, precision):
+            logits = model(model.preprocess(video))
+        probability = reduce(logits.float().softmax(1), "(b v) k -> b k", "mean", b=len(batch.video))
+        yield to_host(batch.index, batch.label, batch.weight, probability)

@@ -20,7 +20,7 @@ from aim.errors import UserError
 MACHINE = (
     "run_dir", "device", "gpus", "debug", "checkpoint", "what", "tracker",
     "data.root", "data.workers", "data.timeout", "data.on_error", "data.eval_on_error", "data.max_bad",
-    "train.accumulate", "train.log_every", "train.save_minutes",
+    "train.accumulate", "train.log_every", "train.save_minutes", "train.profile",
 )  # fmt: skip
 
 # Paths whose content decides, and is compared by a hash: the same file may lie elsewhere.

@@ -39,6 +39,7 @@ class Training:
     eval_every: int  # epochs; 0 is never
     log_every: int  # steps
     save_minutes: float
+    profile: bool  # leave a trace and a table of some steps in run_dir/profile
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "clips_per_video", "accumulate", "log_every"):

@@ -18,10 +18,12 @@ from aim.data.loader import Batch, Loader
 from aim.engine import bad_videos, checkpoint, distributed
 from aim.engine.distributed import World
 from aim.engine.evaluation import evaluate
+from aim.engine.feeding import on_device, to_host
 from aim.engine.hardware import Precision, autocast
 from aim.engine.identity import check_same
 from aim.engine.mixing import mix
 from aim.engine.optim import Optim, adamw, learning_rate, set_learning_rate
+from aim.engine.profiling import Profile, part
 from aim.engine.settings import Training
 from aim.engine.tracking import Log, Report
 from aim.errors import UserError
@@ -69,10 +71,15 @@ def train(
     total = steps_per_epoch * training.epochs
     newest = Newest(state, run_dir)
 
-    with Report(
-        run_dir, log, step=state.step, validated=state.validated, total=total, steps_per_epoch=steps_per_epoch,
-        batch_size=training.batch_size, visible=world.is_main,
-    ) as report:  # fmt: skip
+    with ExitStack() as stack:
+        report = Report(
+            run_dir, log, step=state.step, validated=state.validated, total=total, steps_per_epoch=steps_per_epoch,
+            batch_size=training.batch_size, visible=world.is_main,
+        )  # fmt: skip
+        stack.enter_context(report)
+        profile = Profile(run_dir / "profile", world.device) if training.profile and world.is_main else None
+        if profile:
+            stack.callback(profile.close)
         if state.step:
             report.display.say(f"goes on at step {state.step} of {total}")
 
@@ -99,10 +106,11 @@ def train(
                 return state
 
             skipped = (state.step - epoch * steps_per_epoch) * training.accumulate
-            for parts in chunks(loader.epoch(epoch, start=skipped), training.accumulate):
+            batches = on_device(loader.epoch(epoch, start=skipped), world.device)
+            for parts in chunks(batches, training.accumulate):
                 lr = learning_rate(state.step, optim, steps_per_epoch=steps_per_epoch, epochs=training.epochs)
                 set_learning_rate(optimizer, lr)
-                torch.manual_seed(seed_of(seed, state.step, world.rank))
+                torch.manual_seed(seed_of(seed, state.step, world.rank))  # of a GPU, too, which needn't hear of it
                 sums = train_step(model, optimizer, parts, training, precision, world.device, stop=bool(stop))
                 newest.take(sums)
                 if state.step % training.log_every == 0 or state.step == total:
@@ -110,6 +118,8 @@ def train(
                     report.line(state.step, lr, loader.waited, state.window)
                     state.window = [0.0, 0.0, 0.0]
                 report.tick(state.step)
+                if profile and (said := profile.tick(ends_epoch=state.step % steps_per_epoch == 0)):
+                    report.display.say(said)
                 stopping = newest.stopping  # of a step that all ranks have read; the clock below is each one's own
                 if stopping or saver.minutes > training.save_minutes:
                     newest.read()
@@ -119,23 +129,25 @@ def train(
 
 
 class Newest:
-    """The sums of the newest step, which are read one step later so that a GPU never waits for us."""
+    """The sums of the newest step, which are read one step later: a GPU has the next step by then, and never waits."""
 
     def __init__(self, state: State, run_dir: Path) -> None:
         self.state, self.run_dir = state, run_dir
-        self.sums: Tensor | None = None
+        self.sums: Callable[[], list[Tensor]] | None = None
         self.stopping = False  # a rank was asked to stop
 
     def take(self, sums: Tensor) -> None:
         """Count a step as done, and read the one before."""
         self.read()
-        self.sums, self.state.step = sums, self.state.step + 1
+        self.sums, self.state.step = to_host(sums), self.state.step + 1
 
     def read(self) -> None:
         """Add the newest sums to the state's. Raises UserError where they tell that the weights are lost."""
         if self.sums is None:
             return
-        (*window, norm, stops), self.sums = self.sums.tolist(), None
+        with part("reading results"):
+            (sums,), self.sums = self.sums(), None
+        *window, norm, stops = sums.tolist()
         for name, value in (("loss", window[0]), ("gradient's norm", norm)):
             if not math.isfinite(value):
                 raise UserError(
@@ -204,7 +216,7 @@ def train_step(
     *,
     stop: bool,
 ) -> Tensor:
-    """One step on this rank's parts of the global batch.
+    """One step on this rank's parts, which lie on the device, of the global batch. A GPU is never waited for.
 
     Returns the global batch's loss, weight, hits, gradient norm, and how many ranks were asked to stop. The loss is the
     weighted sum over the global weight, so a video that could not be read counts for nothing.
@@ -213,24 +225,27 @@ def train_step(
     sums = torch.zeros(5, device=device)
     sums[4] = float(stop)
     for batch in parts:
-        video, label = batch.video.to(device, non_blocking=True), batch.label.to(device)
-        weight = batch.weight.to(device)
-        clips = video.shape[1]
-        video = model.preprocess(rearrange(video, "b v t c h w -> (b v) t c h w"))
-        label, weight = label.repeat_interleave(clips), weight.repeat_interleave(clips)
-        video, target, weight = mix(video, label, weight, model.head.out_features, training.mixup, training.cutmix)
-        with autocast(device, precision):
-            logits = model(video)
-        losses = F.cross_entropy(logits.float(), target, reduction="none", label_smoothing=training.label_smoothing)
-        loss = (losses * weight).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
-        hits = ((logits.argmax(1) == label) * weight).sum()
+        with part("preprocessing"):
+            clips = batch.video.shape[1]
+            video = model.preprocess(rearrange(batch.video, "b v t c h w -> (b v) t c h w"))
+            label, weight = batch.label.repeat_interleave(clips), batch.weight.repeat_interleave(clips)
+            video, target, weight = mix(video, label, weight, model.head.out_features, training.mixup, training.cutmix)
+        with part("forward"):
+            with autocast(device, precision):
+                logits = model(video)
+            losses = F.cross_entropy(logits.float(), target, reduction="none", label_smoothing=training.label_smoothing)
+            loss = (losses * weight).sum()
+            hits = ((logits.argmax(1) == label) * weight).sum()
+        with part("backward"):
+            loss.backward()  # type: ignore[no-untyped-call]
         sums[:3] += torch.stack([loss.detach(), weight.sum(), hits])
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    distributed.sum_([*gradients, sums])
-    torch._foreach_div_(gradients, sums[1].clamp(min=1.0))
-    sums[3] = torch.nn.utils.get_total_norm(gradients)
-    optimizer.step()
+    with part("communication"):
+        distributed.sum_([*gradients, sums])
+    with part("optimizer"):
+        torch._foreach_div_(gradients, sums[1].clamp(min=1.0))
+        sums[3] = torch.nn.utils.get_total_norm(gradients)
+        optimizer.step()
     return sums
 
 
