@@ -70,6 +70,7 @@ def train(
     steps_per_epoch = math.ceil(loader.steps_per_epoch / training.accumulate)
     total = steps_per_epoch * training.epochs
     newest = Newest(state, run_dir)
+    summing = distributed.summing(model)
 
     with ExitStack() as stack:
         report = Report(
@@ -111,7 +112,9 @@ def train(
                 lr = learning_rate(state.step, optim, steps_per_epoch=steps_per_epoch, epochs=training.epochs)
                 set_learning_rate(optimizer, lr)
                 torch.manual_seed(seed_of(seed, state.step, world.rank))  # of a GPU, too, which needn't hear of it
-                sums = train_step(model, optimizer, parts, training, precision, world.device, stop=bool(stop))
+                sums = train_step(
+                    model, optimizer, parts, training, precision, world.device, stop=bool(stop), summing=summing
+                )
                 newest.take(sums)
                 if state.step % training.log_every == 0 or state.step == total:
                     newest.read()
@@ -215,11 +218,13 @@ def train_step(
     device: torch.device,
     *,
     stop: bool,
+    summing: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """One step on this rank's parts, which lie on the device, of the global batch. A GPU is never waited for.
 
     Returns the global batch's loss, weight, hits, gradient norm, and how many ranks were asked to stop. The loss is the
-    weighted sum over the global weight, so a video that could not be read counts for nothing.
+    weighted sum over the global weight, so a video that could not be read counts for nothing. `summing` is what
+    `distributed.summing` makes of the model.
     """
     optimizer.zero_grad()
     sums = torch.zeros(5, device=device)
@@ -232,7 +237,7 @@ def train_step(
             video, target, weight = mix(video, label, weight, model.head.out_features, training.mixup, training.cutmix)
         with part("forward"):
             with autocast(device, precision):
-                logits = model(video)
+                logits = (summing or model)(video)
             losses = F.cross_entropy(logits.float(), target, reduction="none", label_smoothing=training.label_smoothing)
             loss = (losses * weight).sum()
             hits = ((logits.argmax(1) == label) * weight).sum()
@@ -241,7 +246,7 @@ def train_step(
         sums[:3] += torch.stack([loss.detach(), weight.sum(), hits])
     gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     with part("communication"):
-        distributed.sum_([*gradients, sums])
+        distributed.sum_([sums] if summing else [*gradients, sums])
     with part("optimizer"):
         torch._foreach_div_(gradients, sums[1].clamp(min=1.0))
         sums[3] = torch.nn.utils.get_total_norm(gradients)

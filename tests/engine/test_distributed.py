@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from aim.engine import distributed
 from aim.signals import INTERRUPTED
@@ -19,6 +20,9 @@ from aim import command
 from aim.engine import distributed, peers
 from aim.errors import UserError
 from aim.signals import Interrupted, follow_parent, interruptible, stop_signals
+
+def say(line):
+    os.write(1, f"{line}\\n".encode())  # at once: print may write the end of a line later, after another rank's
 
 def bad_video(world):
     peers.FAILING_SECONDS = 1.0
@@ -43,7 +47,7 @@ def stopped_early(world):
     time.sleep(600)
 
 def trains(world):
-    print(distributed.share(f"shared by {world.rank}"), flush=True)
+    say(distributed.share(f"shared by {world.rank}"))
     with stop_signals() as stop:
         while not any(distributed.gather(bool(stop))):
             time.sleep(0.05)
@@ -53,6 +57,39 @@ def trains(world):
         if world.is_main:  # a tracker that takes longer than any other rank
             time.sleep(3)
             print("tracker closed", flush=True)
+
+def buckets(world):
+    import torch
+    from aim import config
+    from aim.data.loader import Batch
+    from aim.engine.settings import Run
+    from aim.engine.training import train_step
+    from tests.toy import TOY
+
+    # In two parts, all of it trained but for what gets no gradient, other videos on each rank, one of them missing.
+    run = config.build(config.compose([*TOY, "adapter=full", "train.accumulate=2"]), Run)
+    generator = torch.Generator().manual_seed(world.rank)
+    videos = torch.randint(256, (2, 3, 1, 4, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    weight = torch.tensor([1.0, 1.0, float(world.rank)])
+    parts = [Batch(video, torch.arange(3), torch.arange(3), weight) for video in videos]
+    found = []
+    for distributed.MANY in (10**9, 1):
+        model = run.model(8)
+        model.register_parameter("unused", torch.nn.Parameter(torch.ones(3)))
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        summing = distributed.summing(model)
+        assert (summing is None) == (distributed.MANY > 1)
+        for _ in range(2):
+            sums = train_step(
+                model, optimizer, parts, run.train, "fp32", world.device, stop=world.rank == 1, summing=summing
+            )
+        found.append([sums, *model.parameters()])
+    assert sums[1] == 10 and sums[4] == 1
+    first = run.model(8).parameters()
+    assert sum(not torch.equal(before, now) for before, now in zip(first, found[0][1:])) > 10
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-6)
+    say("alike")
 
 follow_parent()
 with command.reported(debug=False), interruptible(), distributed.start("cpu", 0) as world:
@@ -90,6 +127,19 @@ def test_one_rank_says_what_happened_and_all_leave(tmp_path: Path, case: str, co
     _, stderr = process.communicate(timeout=120)
     assert re.fullmatch(expected, stderr), stderr
     assert process.returncode == code
+
+
+def test_gradients_in_buckets_are_those_of_one_message(tmp_path: Path) -> None:
+    process = start(tmp_path, "buckets")
+    stdout, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stdout) == (0, "alike\n" * 2), stderr
+
+
+def test_few_gradients_go_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+    with torch.device("meta"):
+        model = torch.nn.Linear(1000, distributed.MANY // 1001)
+    assert distributed.summing(model) is None
 
 
 def test_a_signal_at_the_launcher_alone_reaches_the_ranks_which_may_take_their_time(tmp_path: Path) -> None:
