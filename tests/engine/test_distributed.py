@@ -47,8 +47,8 @@ def stopped_early(world):
     time.sleep(600)
 
 def trains(world):
-    say(distributed.share(f"shared by {world.rank}"))
     with stop_signals() as stop:
+        say(distributed.share(f"shared by {world.rank}"))  # from here on a signal is to be answered so
         while not any(distributed.gather(bool(stop))):
             time.sleep(0.05)
     try:
