@@ -1,4 +1,4 @@
-"""Imports point down: verbs > engine > models > adapters, weights, data > ground > libraries."""
+"""Imports point down: verbs > measuring > engine > models > adapters, weights, data > ground > libraries."""
 
 import ast
 from pathlib import Path
@@ -13,6 +13,7 @@ FLOORS: list[set[str]] = [
     {"adapters", "weights", "data"},
     {"models"},
     {"engine"},
+    {"measuring"},
     {"train", "eval", "predict", "prepare", "benchmark", "report"},
 ]
 GROUND, MODELS = 0, 2

@@ -1,20 +1,19 @@
-"""aim.benchmark measures what it says."""
+"""aim.benchmark measures of each reader what it says."""
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from torch import Tensor
 
-from aim import benchmark, config
+from aim import benchmark
 from aim.data.readers.interface import BadVideo, Pick, Reader
 from aim.data.readers.pyav import PyAV
 from aim.errors import UserError
-from tests.toy import TOY
+from aim.measuring import loader
+from tests.toy import measure
 
 pytestmark = pytest.mark.usefixtures("toy_cache")
 OPEN, DECODE = 0.03, 0.06  # seconds, far more than the toy's own
@@ -49,29 +48,22 @@ class Broken:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(benchmark, "LOADER_SECONDS", 0.5)
-    monkeypatch.setattr(benchmark, "STAGE_VIDEOS", 4)
-    monkeypatch.setattr(benchmark, "LOADER_BATCH", 2)
-
-
-def measure(run_dir: Path, *overrides: str) -> dict[str, Any]:
-    toy = [item for item in TOY if "data=folder" not in overrides or not item.startswith("data.lists")]
-    benchmark.main(config.compose([*toy, f"run_dir={run_dir}", *overrides]))
-    found: dict[str, Any] = json.loads((run_dir / "benchmark.json").read_text(encoding="utf-8"))
-    return found
+    monkeypatch.setattr(loader, "LOADER_SECONDS", 0.5)
+    monkeypatch.setattr(loader, "STAGE_VIDEOS", 4)
+    monkeypatch.setattr(loader, "LOADER_BATCH", 2)
 
 
 def test_the_stages_of_a_reader_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     slow_and_broken: dict[str, Reader] = {"slow": Slow(), "broken": Broken()}
-    monkeypatch.setattr(benchmark, "readers", lambda configured: slow_and_broken)
+    monkeypatch.setattr(loader, "readers", lambda configured: slow_and_broken)
     found = measure(tmp_path, "what=loader")["loader"]
     slow = found["readers"]["slow"]
-    assert tuple(slow["stages_ms"]) == benchmark.STAGES
+    assert tuple(slow["stages_ms"]) == loader.STAGES
     assert slow["stages_ms"]["open"] >= 1000 * OPEN
     assert slow["stages_ms"]["decode"] >= 1000 * DECODE
-    assert max(slow["stages_ms"][stage] for stage in benchmark.STAGES[2:5]) < 1000 * OPEN
+    assert max(slow["stages_ms"][stage] for stage in loader.STAGES[2:5]) < 1000 * OPEN
     assert 0 < slow["clips_per_second_per_core"] <= 1 / (OPEN + DECODE)
     assert 0 < slow["clips_per_second"] <= 1 / (OPEN + DECODE)  # data.workers=0
     assert "only PyAV reads it" in found["readers"]["broken"]["error"]
@@ -83,14 +75,14 @@ def test_the_stages_of_a_reader_are_told_apart(
 @pytest.mark.parametrize("name", ["a [x]", "a [/x]", "a :car:"])
 def test_what_was_measured_shows_names_as_they_are(capsys: pytest.CaptureFixture[str], name: str) -> None:
     good = {
-        "stages_ms": dict.fromkeys(benchmark.STAGES, 1.0), "clips_per_second_per_core": 1.0, "clips_per_second": 1.0
+        "stages_ms": dict.fromkeys(loader.STAGES, 1.0), "clips_per_second_per_core": 1.0, "clips_per_second": 1.0
     }  # fmt: skip
-    loader = {
+    measured = {
         "readers": {f"good {name}": good, "bad": {"error": f"error {name}"}}, "workers": 1, "fastest": f"fast {name}",
         "cores_needed": {"50": 2},
     }  # fmt: skip
-    found = {"name": f"run {name}", "device": "cpu", "cores": 1, "precision": "fp32", "loader": loader}
-    benchmark.show(found, Path(f"runs/{name}"))
+    found = {"name": f"run {name}", "device": "cpu", "cores": 1, "precision": "fp32", "loader": measured}
+    benchmark.show(found, Path(f"runs/{name}/benchmark.json"))
     shown = capsys.readouterr().out
     for text in (f"run {name} on", f"good {name}", f"bad: error {name}", f"fast {name}", f"runs/{name}/benchmark"):
         assert text in shown
@@ -98,7 +90,7 @@ def test_what_was_measured_shows_names_as_they_are(capsys: pytest.CaptureFixture
 
 def test_clips_of_one_decoding_share_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     slow: dict[str, Reader] = {"slow": Slow()}
-    monkeypatch.setattr(benchmark, "readers", lambda configured: slow)
+    monkeypatch.setattr(loader, "readers", lambda configured: slow)
     found = measure(tmp_path, "what=loader", "train.clips_per_video=4")["loader"]
     stages = found["readers"]["slow"]["stages_ms"]
     assert 1000 * OPEN / 4 <= stages["open"] < 1000 * OPEN
@@ -106,7 +98,7 @@ def test_clips_of_one_decoding_share_its_time(tmp_path: Path, monkeypatch: pytes
 
 def test_nothing_readable_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken: dict[str, Reader] = {"broken": Broken()}
-    monkeypatch.setattr(benchmark, "readers", lambda configured: broken)
+    monkeypatch.setattr(loader, "readers", lambda configured: broken)
     with pytest.raises(UserError, match="none of 4 videos could be read"):
         measure(tmp_path, "what=loader")
 
@@ -115,44 +107,3 @@ def test_every_reader_that_is_there_is_measured(tmp_path: Path) -> None:
     found = measure(tmp_path, "what=loader", "data.workers=1")["loader"]["readers"]
     assert {"decord", "pyav", "torchcodec"} >= set(found) >= {"pyav"}
     assert found["pyav"]["clips_per_second"] > 0
-
-
-def test_the_model_needs_no_data_and_a_frozen_trunk_keeps_nothing(tmp_path: Path) -> None:
-    no_data = ["what=model", "data=folder", f"data.root={tmp_path / 'nowhere'}", "data.num_classes=5"]
-    aim = measure(tmp_path, *no_data)["model"]
-    frozen = measure(tmp_path, *no_data, "adapter=none")["model"]
-    assert aim["train"]["clips_per_second"] > 0
-    assert aim["test"]["clips_per_second"] > 0
-    # The head alone: its input, mean over time and dropout off, and the probabilities.
-    assert frozen["saved_mib_per_clip"] < 0.01 < aim["saved_mib_per_clip"]
-    with pytest.raises(UserError, match="what=model needs no data"):
-        measure(tmp_path, *no_data, "what=loader")
-
-
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_what_is_kept_for_the_backward_pass_is_counted_once(precision: str) -> None:
-    """Two layers, a known answer: of the frozen one nothing, of the trained one its input."""
-    settings = config.resolve(config.compose([*TOY, f"precision={precision}"]))
-    run = config.build(settings, benchmark.Run)
-    model = Two()
-    found = benchmark.saved_mib_per_clip(run, model, torch.device("cpu"))  # type: ignore[arg-type]
-    size = 4 if precision == "fp32" else 2
-    assert found * 2**20 == 1000 * size
-
-
-class Two(torch.nn.Module):
-    """A frozen layer under a trained one."""
-
-    num_frames, size = 2, 4
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.frozen = torch.nn.Linear(3 * 2 * 4 * 4, 1000).requires_grad_(False)
-        self.trained = torch.nn.Linear(1000, 1)
-
-    def preprocess(self, video: Tensor) -> Tensor:
-        return video.float().flatten(1)
-
-    def forward(self, video: Tensor) -> Tensor:
-        trained: Tensor = self.trained(self.frozen(video))
-        return trained

@@ -1,0 +1,93 @@
+"""What a model costs on this machine: parameters, GMACs, clips/s and memory."""
+
+import statistics
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from einops import rearrange
+
+from aim.engine.distributed import World
+from aim.engine.hardware import autocast
+from aim.engine.optim import adamw
+from aim.engine.settings import Run
+from aim.engine.tracking import Display
+from aim.engine.training import train_step
+from aim.measuring.step import kept_bytes, make_batch
+from aim.models.classifier import VideoClassifier
+from aim.models.flops import gmacs_per_view
+
+GPU_STEPS, CPU_STEPS = (5, 20), (1, 3)  # to warm up, and to measure
+CPU_GMACS = 200  # of a step, so that it takes seconds
+
+
+def measure_model(run: Run, num_classes: int, world: World) -> dict[str, Any]:
+    """Parameters, GMACs, clips/s and memory, of training and of the test, on uint8 clips that lie on the device."""
+    run = replace(run, backbone=replace(run.backbone, weights="random"))
+    model = run.model(num_classes).to(world.device)
+    on_gpu = world.device.type == "cuda"
+    gmacs = gmacs_per_view(model)
+    clips = run.local_batch_size(1) if on_gpu else max(1, min(run.local_batch_size(1), int(CPU_GMACS / gmacs)))
+    warm_up, steps = GPU_STEPS if on_gpu else CPU_STEPS
+    batch = make_batch(model, clips, world.device)
+    optimizer = adamw(model, run.optim)
+
+    def train() -> None:
+        train_step(model, optimizer, [batch], run.train, run.precision, world.device, stop=False)
+
+    @torch.inference_mode()
+    def test() -> None:
+        with autocast(world.device, run.precision):
+            model(model.preprocess(rearrange(batch.video, "b v t c h w -> (b v) t c h w")))
+
+    found: dict[str, Any] = {
+        "params_total": sum(parameter.numel() for parameter in model.parameters()),
+        "params_tuned": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        "gmacs_per_view": round(gmacs, 3),
+        "clips_per_step": clips,
+        "saved_mib_per_clip": round(saved_mib_per_clip(run, model, world.device), 1),
+    }
+    with Display("model", 2 * (warm_up + steps), visible=True) as display:
+        for i, (name, step) in enumerate((("train", train), ("test", test))):
+            model.train(name == "train")
+            if on_gpu:
+                torch.cuda.reset_peak_memory_stats(world.device)
+            seconds = []
+            for n in range(warm_up + steps):
+                began = time.perf_counter()
+                step()
+                synchronize(world.device)
+                seconds.append(time.perf_counter() - began)
+                display.update(i * (warm_up + steps) + n + 1, name)
+            found[name] = {"clips_per_second": round(clips / statistics.median(seconds[warm_up:]), 3)}
+            if on_gpu:
+                found[name]["peak_mib"] = round(torch.cuda.max_memory_allocated(world.device) / 2**20)
+    return found
+
+
+def saved_mib_per_clip(run: Run, model: VideoClassifier, device: torch.device) -> float:
+    """What a forward pass keeps for the backward one, in MiB a clip: of two clips, less that of one."""
+    model.train()
+    return (kept_bytes(run, model, device, 2) - kept_bytes(run, model, device, 1)) / 2**20
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def model_rows(model: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The model's numbers as text."""
+    rows = [
+        ("parameters", f"{model['params_tuned'] / 1e6:.2f} of {model['params_total'] / 1e6:.2f} M tuned"),
+        ("GMACs per view", f"{model['gmacs_per_view']:.2f}"),
+        ("kept for the backward pass", f"{model['saved_mib_per_clip']:.0f} MiB a clip"),
+    ]
+    for name in ("train", "test"):
+        peak = f", at most {model[name]['peak_mib'] / 1024:.1f} GiB" if "peak_mib" in model[name] else ""
+        speed = f"{model[name]['clips_per_second']:.2f} clips/s, {model['clips_per_step']} at once{peak}"
+        rows.append((name, speed))
+    return rows

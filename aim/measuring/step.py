@@ -1,0 +1,156 @@
+"""What a training step allocates and computes, counted without computing it: on fake tensors, whose shapes are real."""
+
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from aim.data.loader import Batch
+from aim.engine.hardware import autocast
+from aim.engine.settings import Run
+from aim.models.classifier import VideoClassifier
+
+CPU = torch.device("cpu")
+MOMENTS = 2 * 4  # bytes of AdamW for a tuned parameter: two moments in float32
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one forward and backward pass over `clips` clips on one GPU."""
+
+    clips: int
+    params_total: int
+    params_tuned: int
+    weight_bytes: int
+    gradient_bytes: int
+    optimizer_bytes: int
+    kept_bytes: int  # for the backward pass, a clip more
+    clip_bytes: int  # at the peak, a clip more
+    peak_bytes: int  # with weights, gradients and moments
+    flops: int
+
+
+class Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts the bytes of what operations in this block allocate, as long as it lives.
+
+    Hooks on saved tensors would miss what a checkpointed block keeps, and temporary tensors.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.now = self.peak = 0
+        self.sizes: dict[int, int] = {}  # by the address of the storage object; fake ones have no memory of their own
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._note((args, kwargs), ours=False)
+        result = op(*args, **(kwargs or {}))
+        self._note(result, ours=True)
+        return result
+
+    def _note(self, tensors: Any, *, ours: bool) -> None:
+        for tensor in tree_leaves(tensors):
+            if (
+                isinstance(tensor, Tensor)
+                and (address := (storage := tensor.untyped_storage())._cdata) not in self.sizes
+            ):
+                self.sizes[address] = storage.nbytes() if ours else 0
+                self.now += self.sizes[address]
+                self.peak = max(self.peak, self.now)
+                weakref.finalize(storage, self._forget, address).atexit = False
+
+    def _forget(self, address: int) -> None:
+        self.now -= self.sizes.pop(address)
+
+
+@contextmanager
+def pretended(run: Run, num_classes: int) -> Iterator[VideoClassifier]:
+    """The run's model of fake tensors, in a block where every tensor is fake: shapes and types, no memory, no time."""
+    run = replace(run, backbone=replace(run.backbone, weights="random"))
+    with torch.device("meta"):
+        model = run.model(num_classes)
+    # As on a CPU, where no GPU is asked what it can do; attention that keeps no matrix of weights is the same there.
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield model.to_empty(device=CPU).train()
+
+
+def cost_of_step(run: Run, num_classes: int, clips: int) -> Cost:
+    """Count a step of `clips` clips, and of twice as many for what a clip adds."""
+    with pretended(run, num_classes) as model:
+        tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        (peak, flops), (peak_of_twice, _) = (measure_step(run, model, n) for n in (clips, 2 * clips))
+        kept, kept_of_twice = (kept_bytes(run, model, CPU, n) for n in (clips, 2 * clips))
+        num_tuned = sum(parameter.numel() for parameter in tuned)
+        return Cost(
+            clips=clips,
+            params_total=sum(parameter.numel() for parameter in model.parameters()),
+            params_tuned=num_tuned,
+            weight_bytes=weight_bytes(model),
+            gradient_bytes=sum(parameter.nbytes for parameter in tuned),
+            optimizer_bytes=MOMENTS * num_tuned,
+            kept_bytes=(kept_of_twice - kept) // clips,
+            clip_bytes=(peak_of_twice - peak) // clips,
+            peak_bytes=peak,
+            flops=flops,
+        )
+
+
+def peak_of_step(run: Run, num_classes: int, clips: int) -> int:
+    """The bytes of a step's largest moment, with weights, gradients and moments."""
+    with pretended(run, num_classes) as model:
+        return measure_step(run, model, clips, count=False)[0]
+
+
+def measure_step(run: Run, model: VideoClassifier, clips: int, *, count: bool = True) -> tuple[int, int]:
+    """Peak bytes and floating-point operations of a step on fake or real tensors.
+
+    It goes as `train_step` does, forward and backward of a part that isn't the first of its batch, so that there are
+    gradients. AdamW's moments are added. Mixing, which asks for values, and the ranks' sum, for which they would wait,
+    are left out.
+    """
+    counter = FlopCounterMode(display=False)
+    tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with Allocated() as allocated, counter if count else nullcontext():
+        for parameter in tuned:
+            parameter.grad = torch.zeros_like(parameter)
+        video = model.preprocess(make_batch(model, clips, CPU).video[:, 0])
+        with autocast(CPU, run.precision):
+            logits = model(video)
+        loss = F.cross_entropy(logits.float(), torch.zeros(clips, dtype=torch.int64))
+        loss.backward()  # type: ignore[no-untyped-call]
+    model.zero_grad()
+    own = weight_bytes(model) + MOMENTS * sum(parameter.numel() for parameter in tuned)
+    flops: int = counter.get_total_flops() if count else 0
+    return own + allocated.peak, flops
+
+
+def kept_bytes(run: Run, model: VideoClassifier, device: torch.device, clips: int) -> int:
+    """What a forward pass over `clips` clips keeps for the backward one, on fake or real tensors."""
+    with Allocated() as allocated:
+        video = model.preprocess(make_batch(model, clips, device).video[:, 0])
+        before = allocated.now
+        with autocast(device, run.precision):
+            logits = model(video)
+        kept: int = allocated.now - before - logits.untyped_storage().nbytes()
+        return kept
+
+
+def make_batch(model: VideoClassifier, clips: int, device: torch.device) -> Batch:
+    """Noise on the device, in the loader's form."""
+    shape = (clips, 1, model.num_frames, 3, model.size, model.size)
+    video = torch.randint(256, shape, dtype=torch.uint8, device=device)
+    label, index = torch.zeros(clips, dtype=torch.int64, device=device), torch.arange(clips)
+    return Batch(video, label, index, torch.ones(clips, device=device))
+
+
+def weight_bytes(model: VideoClassifier) -> int:
+    """Of parameters and buffers."""
+    return sum(tensor.nbytes for tensor in (*model.parameters(), *model.buffers()))
