@@ -3,9 +3,10 @@
     python -m aim.benchmark +experiment=k400                     # both
     python -m aim.benchmark +experiment=k400 what=loader         # how many cores keep a GPU busy?
     python -m aim.benchmark +experiment=k400 what=model          # needs no data
+    python -m aim.benchmark +experiment=k400 what=plan gpu=h100  # needs neither data nor that GPU
 
 One process and one GPU are measured; the trunk's weights are random, as no speed depends on them. Leaves
-`benchmark.json` in the run directory, by default runs/benchmark/NAME.
+`benchmark.json`, or `plan.json`, in the run directory, by default runs/benchmark/NAME.
 """
 
 from aim import command
@@ -30,19 +31,25 @@ from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.measuring.loader import loader_notes, loader_table, measure_loader
 from aim.measuring.model import measure_model, model_rows
+from aim.measuring.plan import plan, plan_notes, plan_rows
 
 
 def main(cfg: DictConfig) -> None:
-    """Measure, print, leave benchmark.json."""
+    """Measure or plan, print, leave benchmark.json or plan.json."""
     if distributed.is_rank():
         raise UserError("aim.benchmark measures one process; start it with python -m aim.benchmark, without torchrun")
     distributed.refuse_bare_slurm("aim.benchmark")
     settings = config.resolve(cfg)
     run = config.build(settings, Run)
     run.check_augmentation()
-    found = measure(run.placed(), settings)
+    if run.what == "plan":
+        found = {"name": run.name, **plan(run)}
+    elif run.gpu is None:
+        found = measure(run.placed(), settings)
+    else:
+        raise UserError(f"gpu={run.gpu} is a GPU to plan for, but what={run.what} measures this machine; add what=plan")
     found |= {"versions": results.versions(), "commit": results.commit(), "config_hash": identity.config_hash(settings)}
-    path = run.directory("benchmark") / "benchmark.json"
+    path = run.directory("benchmark") / ("plan.json" if run.what == "plan" else "benchmark.json")
     files.write_json(path, found)
     show(found, path)
 
@@ -69,13 +76,18 @@ def load_lists(run: Run) -> Lists:
     try:
         return run.load_lists()
     except UserError as error:
-        raise UserError(f"{error}; what=model needs no data") from error
+        raise UserError(f"{error}; what=model and what=plan need no data") from error
 
 
 def show(found: Mapping[str, Any], path: Path) -> None:
-    """Print what was measured."""
+    """Print what was measured or planned."""
     console = plain_console()
-    console.print(f"{found['name']} on {found['device']}, {found['cores']} cores, {found['precision']}")
+    if "gpu" in found:
+        console.print(f"{found['name']} on {found['gpus']} x {found['gpu']}, {found['precision']}: a plan")
+        console.print(plain_table(plan_rows(found), overflow="fold"))
+        console.print("\n".join(plan_notes(found)))
+    else:
+        console.print(f"{found['name']} on {found['device']}, {found['cores']} cores, {found['precision']}")
     if model := found.get("model"):
         console.print(plain_table(model_rows(model)))
     if loader := found.get("loader"):

@@ -33,6 +33,7 @@ from aim.engine.settings import Run, write_settings
 from aim.engine.tracking import Log
 from aim.engine.training import train
 from aim.errors import check_all
+from aim.measuring.plan import free_bytes, too_large
 from aim.models.classifier import VideoClassifier
 from aim.signals import Stop, interruptible, stop_signals
 
@@ -186,6 +187,10 @@ def introduce(run: Run, model: VideoClassifier, lists: Lists, world: World) -> N
         f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{split}",
     )
     print("\n".join(lines), flush=True)
+    if world.device.type == "cuda":
+        too_much = too_large(run, len(lists.classes), world.size, free_bytes(world.device))
+        if too_much is not None:
+            print(f"aim: warning: {too_much}", file=sys.stderr, flush=True)
 
 
 def loading(train: Loader, val: Loader) -> str:

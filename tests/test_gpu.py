@@ -16,10 +16,11 @@ from aim.data.loader import Batch
 from aim.engine.distributed import World
 from aim.engine.evaluation import score
 from aim.engine.feeding import on_device, to_host
-from aim.engine.hardware import autocast
+from aim.engine.hardware import Precision, autocast
 from aim.engine.optim import adamw
 from aim.engine.settings import Run
 from aim.engine.training import train_step
+from aim.measuring.step import make_batch, peak_of_step
 from tests.conftest import ROOT
 from tests.toy import TOY, run
 
@@ -116,6 +117,21 @@ def test_a_profile_on_the_gpu_tells_of_its_kernels(tmp_path: Path) -> None:
     row = next(line for line in text.splitlines() if line.startswith("(the GPU computes)"))
     assert 0 < float(row.split()[-1].rstrip("%")) <= 100
     assert "copying to the device" in text
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_step_needs_the_memory_that_was_planned(precision: Precision) -> None:
+    settings = ["+experiment=k400", "backbone.weights=random", f"precision={precision}"]
+    run_ = config.build(config.compose(settings), Run)
+    before = torch.cuda.memory_allocated()
+    model = run_.model(400).to(CUDA).train()
+    optimizer = adamw(model, run_.optim)
+    torch.cuda.reset_peak_memory_stats()
+    for _ in range(2):  # the moments are there from the second step on
+        batch = make_batch(model, 16, CUDA)
+        train_step(model, optimizer, [batch], run_.train, precision, CUDA, stop=False)
+    peak = torch.cuda.max_memory_allocated() - before
+    assert peak_of_step(run_, 400, 16) == pytest.approx(peak, rel=0.1)
 
 
 def test_more_gpus_than_visible_are_refused(tmp_path: Path) -> None:

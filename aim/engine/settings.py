@@ -18,7 +18,7 @@ from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
 from aim.engine import files, identity
 from aim.engine.distributed import World
-from aim.engine.hardware import Device, Precision, resolve_device
+from aim.engine.hardware import Device, Gpu, Precision, resolve_device
 from aim.engine.optim import Optim
 from aim.engine.tracking import Tracker
 from aim.errors import UserError
@@ -63,7 +63,8 @@ class Run:
     init: str | None
     checkpoint: str | None
     stretch_time: bool
-    what: Literal["model", "loader", "all"]
+    what: Literal["model", "loader", "plan", "all"]
+    gpu: Gpu | None
     clip: Clip
     augment: Augment
     views: Views
@@ -193,7 +194,7 @@ def write_settings(settings: Mapping[str, Any], run_dir: Path) -> None:
 
 
 # What a test takes from the command and not from the checkpoint: the machine, and where the result goes.
-OF_THE_COMMAND = ("run_dir", "device", "gpus", "debug", "checkpoint", "what", "stretch_time", "tracker", "init")
+OF_THE_COMMAND = ("run_dir", "device", "gpus", "debug", "checkpoint", "what", "gpu", "stretch_time", "tracker", "init")
 # What the checkpoint's model is: another value would test another model. Frames and size may differ (stretch_time).
 OF_THE_MODEL = ("backbone", "adapter", "dropout")
 # What says how it was trained: an experiment that is named for its data or its protocol has no say in it.

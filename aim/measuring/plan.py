@@ -1,0 +1,204 @@
+"""What a run will take on a GPU that need not be here: memory, time, cores to decode with. No data is needed.
+
+Bytes and operations are counted on fake tensors; what follows from them rests on the assumptions named below.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+import torch
+
+from aim.data.sources.moving_shapes import MovingShapes
+from aim.engine.settings import Run
+from aim.errors import UserError
+from aim.measuring.gpus import GAPS, GPUS, Sheet
+from aim.measuring.step import Cost, cost_of_step, peak_of_step
+
+UTILISATION = 0.4  # of a GPU's rate, an assumption: well-fed transformers reach 0.3 to 0.5
+CORE_DOWNLOADED, CORE_PREPARED = 9.74, 85.31  # clips/s of 8 frames, measured: scripts/results/bench_loader.json
+FRAMES_MEASURED = 8
+# Training videos of the data sets that are named here, by their number of classes; data/README.md says whose counts.
+PUBLISHED = {400: 241_258, 700: 535_000, 174: 168_913, 48: 15_027}
+UNKNOWN = 10_000  # videos, to multiply from where nobody knows how many there are
+# Yang et al., ICLR 2023, table 6; its first author, in the public issue 23: the hours are of the clock.
+PAPER = {"k400": "7 GB a GPU for 8 clips, and 15 h on 8 GPUs that it doesn't name"}
+GIB = 2**30
+
+
+def plan(run: Run) -> dict[str, Any]:
+    """Everything that can be said of a run beforehand. Raises UserError for a batch that can't be divided."""
+    if run.gpu is None:
+        raise UserError(f"what=plan needs a GPU to plan for; add gpu=NAME, one of {', '.join(GPUS)}")
+    if run.gpus is not None and run.gpus < 1:
+        raise UserError(f"gpus={run.gpus} is not a number of GPUs; use 1 or more")
+    sheet, gpus = GPUS[run.gpu], run.gpus or 1
+    run = replace(run, precision=sheet.precision(run.precision, run.gpu))
+    videos, source, classes = training_videos(run)
+    clips = run.local_batch_size(gpus)
+    costs = {name: cost_of_step(of_setting, classes, clips) for name, of_setting in memory_settings(run).items()}
+    plans = {name: on_gpu(cost, run, gpus, sheet, videos) for name, cost in costs.items()}
+    return {
+        "gpu": run.gpu, "gpus": gpus, "precision": run.precision, "sheet": asdict(sheet),
+        "assumed": {"utilisation": UTILISATION, "clips_per_second_per_core": [CORE_DOWNLOADED, CORE_PREPARED]},
+        "clips_at_once": clips, "videos": videos, "videos_from": source, "epochs": run.train.epochs,
+        "usable_gib": round(sheet.usable_bytes / GIB, 2), "paper": PAPER.get(run.name, "not published"),
+        "memory": plans,
+    }  # fmt: skip
+
+
+def memory_settings(run: Run) -> dict[str, Run]:
+    """The run with each setting of what is kept for the backward pass."""
+    return {"default": run}
+
+
+def training_videos(run: Run) -> tuple[int, str, int]:
+    """How many there are, where that is from, and the number of classes; nothing is downloaded or generated."""
+    classes = run.data.num_classes
+    if isinstance(run.data.lists, MovingShapes):
+        return run.data.lists.num_train, "generated", classes or 1
+    try:
+        lists = run.load_lists()
+    except UserError:
+        if classes in PUBLISHED:
+            return PUBLISHED[classes], "published", classes
+        return UNKNOWN, f"no lists in {run.data.root}", classes or 1
+    return len(lists.train), "listed", len(lists.classes)
+
+
+def on_gpu(cost: Cost, run: Run, gpus: int, sheet: Sheet, videos: int) -> dict[str, Any]:
+    """A step's cost as memory, time and cores on a GPU."""
+    seconds, bound = step_seconds(cost, run, sheet)
+    steps = math.ceil(videos * run.train.clips_per_video / run.train.batch_size)
+    rate = cost.clips * run.train.accumulate / seconds
+    most = most_clips(cost, sheet.usable_bytes)
+    frames = run.clip.num_frames / FRAMES_MEASURED
+    return {
+        **asdict(cost),
+        "fits": cost.peak_bytes <= sheet.usable_bytes,
+        "most_clips": most,
+        "way_out": None if cost.clips <= most else way_out(run, gpus, most),
+        "seconds_per_step": seconds, "bound_by": bound, "clips_per_second_per_gpu": rate,
+        "hours": run.train.epochs * steps * seconds / 3600,
+        # Of a downloaded file all frames up to those of the clip are decoded, however few these are.
+        "cores_per_gpu": {
+            "downloaded": math.ceil(rate / CORE_DOWNLOADED), "prepared": math.ceil(rate * frames / CORE_PREPARED)
+        },
+    }  # fmt: skip
+
+
+def step_seconds(cost: Cost, run: Run, sheet: Sheet) -> tuple[float, str]:
+    """The roofline of a step, its accumulated parts one after the other: what takes longer, computing or moving bytes.
+
+    At least the weights are read on either way, and what is kept is written and read.
+    """
+    computing = cost.flops / (sheet.tflops(run.precision) * 1e12 * UTILISATION)
+    moving = 2 * (cost.weight_bytes + cost.clips * cost.kept_bytes) / (sheet.bandwidth_gb * 1e9)
+    seconds = run.train.accumulate * max(computing, moving)
+    return seconds, "computing" if computing >= moving else "memory bandwidth"
+
+
+def most_clips(cost: Cost, usable: float) -> int:
+    """The clips at once that fit."""
+    return max(0, cost.clips + math.floor((usable - cost.peak_bytes) / cost.clip_bytes))
+
+
+def way_out(run: Run, gpus: int, most: int) -> str:
+    """How to get by with `most` clips at once."""
+    clips, each = run.train.batch_size // gpus, run.train.clips_per_video
+    fitting = [n for n in range(1, most + 1) if clips % n == 0 and n % each == 0]
+    if not fitting:
+        return "use a smaller clip.num_frames, clip.size or backbone"
+    return f"use train.accumulate={clips // fitting[-1]}, more GPUs or a smaller train.batch_size"
+
+
+def too_large(run: Run, num_classes: int, gpus: int, free: float) -> str | None:
+    """A line that says that a step needs more than the `free` bytes of the device that it will run on, if it does."""
+    clips = run.local_batch_size(gpus)
+    peak = peak_of_step(run, num_classes, clips)
+    if peak <= free:
+        return None
+    most = most_clips(cost_of_step(run, num_classes, clips), free)
+    return (
+        f"a step of {clips} clips at once needs about {peak / GIB:.1f} GiB of GPU memory by estimate, and "
+        f"{free / GIB:.1f} are free; {way_out(run, gpus, most)}"
+    )
+
+
+def free_bytes(device: torch.device) -> float:
+    """What a run's tensors may take of a CUDA device, those that are there already included."""
+    return (torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)) * (1 - GAPS)
+
+
+# --------------------------------------------------------------------------------------------------------- the report
+def plan_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """A plan as text; what rests on assumptions is called an estimate."""
+    (cost, *_) = found["memory"].values()
+    rows = [
+        ("parameters", f"{cost['params_tuned'] / 1e6:.2f} of {cost['params_total'] / 1e6:.2f} M tuned"),
+        (
+            "weights, gradients, optimizer",
+            ", ".join(mib(cost[name]) for name in ("weight_bytes", "gradient_bytes", "optimizer_bytes")),
+        ),
+    ]
+    for of, each in by_setting(found):
+        rows += setting_rows(found, each, of)
+    return [*rows, ("the paper needed", found["paper"])]
+
+
+def by_setting(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """The costs, each with what names its setting of what is kept, if there are several."""
+    several = len(found["memory"]) > 1
+    return [(f"train.memory={name}: " if several else "", cost) for name, cost in found["memory"].items()]
+
+
+def setting_rows(found: Mapping[str, Any], cost: Mapping[str, Any], of: str) -> list[tuple[str, str]]:
+    """The rows that depend on what is kept for the backward pass."""
+    peak, usable = cost["peak_bytes"] / GIB, found["usable_gib"]
+    fits = "fits" if cost["fits"] else "does NOT fit"
+    downloaded, prepared = cost["cores_per_gpu"].values()
+    counted = f"{found['videos']:,} videos ({found['videos_from']})"
+    return [
+        (f"{of}kept for the backward pass", f"{mib(cost['kept_bytes'])} a clip"),
+        (f"{of}memory, estimate", f"{peak:.1f} of {usable:.1f} GiB for {cost['clips']} clips at once: {fits}"),
+        (f"{of}largest batch a GPU, estimate", f"{cost['most_clips']} (clips at once)"),
+        (
+            f"{of}a step, estimate",
+            f"{1000 * cost['seconds_per_step']:.0f} ms, bound by {cost['bound_by']}: "
+            f"{cost['clips_per_second_per_gpu']:.0f} clips/s a GPU",
+        ),
+        (f"{of}training, estimate", f"{duration(cost['hours'])} for {found['epochs']} epochs of {counted}"),
+        (
+            f"{of}cores to decode, a GPU, estimate",
+            f"{downloaded} for files as downloaded, {prepared} for prepared ones",
+        ),
+    ]
+
+
+def duration(hours: float) -> str:
+    """Hours as text."""
+    return f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
+
+
+def mib(size: float) -> str:
+    """Bytes as text."""
+    return f"{size / 2**20:,.0f} MiB"
+
+
+def plan_notes(found: Mapping[str, Any]) -> list[str]:
+    """What the estimates rest on, line by line."""
+    sheet = found["sheet"]
+    rate = sheet[f"{found['precision']}_tflops"]
+    too_large = [
+        f"{of}{cost['clips']} clips at once do NOT fit into one {found['gpu']}; {cost['way_out']}"
+        for of, cost in by_setting(found)
+        if not cost["fits"]
+    ]
+    return [
+        *too_large,
+        f"Counted: parameters and bytes. Estimated: {found['gpu']} computes {UTILISATION:.0%} of the {rate:g} TFLOP/s "
+        f"of its data sheet and moves {sheet['bandwidth_gb']:g} GB/s; validation and test come on top.",
+        f"Cores by {CORE_DOWNLOADED:g} and {CORE_PREPARED:g} clips/s a core, measured on Kinetics clips of "
+        f"{FRAMES_MEASURED} frames; aim.benchmark what=loader measures yours.",
+    ]

@@ -1,0 +1,173 @@
+"""What aim.benchmark what=plan says, and aim.train before its first step."""
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from aim import config, train
+from aim.data.lists import Lists, Video
+from aim.engine import results
+from aim.engine.distributed import World
+from aim.engine.hardware import Gpu
+from aim.engine.settings import Run
+from aim.errors import UserError
+from aim.measuring import plan
+from aim.measuring.gpus import GPUS, Sheet
+from aim.measuring.step import Cost, cost_of_step, peak_of_step
+from tests.conftest import ROOT
+from tests.toy import TOY, measure
+
+COST = Cost(
+    clips=10, params_total=3, params_tuned=1, weight_bytes=50 * 10**9, gradient_bytes=4, optimizer_bytes=8,
+    kept_bytes=10**10, clip_bytes=2 * 10**10, peak_bytes=3 * 10**11, flops=4 * 10**13,
+)  # fmt: skip
+SHEET = Sheet(memory_gib=16, bf16_tflops=100, fp32_tflops=10, bandwidth_gb=1000)
+OWN = ["data=folder", "data.directional=true", "data.num_classes=5"]
+
+
+def toy(*overrides: str) -> Run:
+    return config.build(config.compose([*TOY, *overrides]), Run)
+
+
+def test_without_data_or_the_gpu_everything_is_answered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("AIM_CACHE", str(tmp_path / "cache"))
+    found = measure(tmp_path / "run", "what=plan", "gpu=h200", "gpus=2", "precision=auto")
+    assert not (tmp_path / "cache").exists()  # the demo's data would be generated there
+    assert (found["gpu"], found["gpus"], found["precision"], found["clips_at_once"]) == ("h200", 2, "bf16", 4)
+    assert (found["videos"], found["videos_from"], found["paper"]) == (24, "generated", "not published")
+    (each,) = found["memory"].values()
+    assert each["fits"]
+    assert each["most_clips"] > 4
+    assert min(each[key] for key in ("params_tuned", "weight_bytes", "kept_bytes", "flops", "hours")) > 0
+    shown = capsys.readouterr().out
+    for text in ("2 x h200, bf16", "memory, estimate", "largest batch a GPU, estimate", "cores to decode", "24 videos"):
+        assert text in shown
+
+
+def test_an_unknown_gpu_is_one_clear_line() -> None:
+    with pytest.raises(
+        UserError, match=r"^gpu='h1000' is not one of a100, h100, h200, b200, l40s, rtx4090, t4 or null$"
+    ):
+        toy("what=plan", "gpu=h1000")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["what=plan"], "what=plan needs a GPU to plan for; add gpu=NAME, one of a100"),
+        (["what=model", "gpu=h100"], "gpu=h100 is a GPU to plan for, but what=model measures this machine"),
+        (["what=plan", "gpu=t4", "precision=bf16"], "precision=bf16, but gpu=t4 only emulates it"),
+        (["what=plan", "gpu=t4", "gpus=0"], "gpus=0 is not a number of GPUs"),
+        (["what=plan", "gpu=t4", "gpus=3"], "train.batch_size=8 can't be divided among 3 ranks"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_can_not_be_planned_is_one_clear_line(tmp_path: Path, overrides: list[str], expected: str) -> None:
+    with pytest.raises(UserError, match=re.escape(expected)):
+        measure(tmp_path, *overrides)
+    assert not list(tmp_path.iterdir())
+
+
+def test_every_gpu_that_can_be_named_has_its_numbers() -> None:
+    assert set(get_args(Gpu)) == set(GPUS)
+    assert GPUS["t4"].precision("auto", "t4") == "fp32"
+    assert GPUS["t4"].tflops("fp32") == GPUS["t4"].fp32_tflops
+    assert all(sheet.tflops("bf16") > sheet.fp32_tflops for name, sheet in GPUS.items() if name != "t4")
+
+
+def test_a_step_takes_as_long_as_the_slower_of_computing_and_moving() -> None:
+    run = replace(toy(), precision="bf16")
+    seconds, bound = plan.step_seconds(COST, run, SHEET)  # 2 x (50 + 10 x 10) GB at 1000 GB/s, 40 of 40 TFLOP/s
+    assert (seconds, bound) == (pytest.approx(1.0), "computing")
+    seconds, bound = plan.step_seconds(replace(COST, kept_bytes=10**11), run, SHEET)
+    assert (seconds, bound) == (pytest.approx(2.1), "memory bandwidth")
+    parts = replace(run, train=replace(run.train, accumulate=3))
+    assert plan.step_seconds(COST, parts, SHEET)[0] == pytest.approx(3.0)
+    assert plan.step_seconds(COST, replace(run, precision="fp32"), SHEET)[0] == pytest.approx(10.0)
+
+
+def test_hours_and_cores_follow_from_the_step() -> None:
+    run = replace(toy("train.epochs=3", "train.batch_size=20", "clip.num_frames=16"), precision="bf16")
+    found = plan.on_gpu(COST, run, 2, SHEET, videos=1001)
+    assert found["hours"] == pytest.approx(3 * 51 / 3600)  # a last step of one video included
+    assert found["clips_per_second_per_gpu"] == pytest.approx(10.0)
+    assert found["cores_per_gpu"] == {"downloaded": 2, "prepared": 1}
+    again = replace(run, train=replace(run.train, clips_per_video=2))
+    assert plan.on_gpu(COST, again, 2, SHEET, videos=1001)["hours"] == pytest.approx(3 * 101 / 3600)
+
+
+def test_the_largest_batch_is_the_last_that_fits() -> None:
+    run = toy()
+    usable = peak_of_step(run, 8, 37) + 100
+    most = plan.most_clips(cost_of_step(run, 8, 4), usable)
+    assert peak_of_step(run, 8, most) <= usable < peak_of_step(run, 8, most + 2)
+    assert plan.most_clips(COST, 0) == 0
+
+
+def test_a_plan_that_does_not_fit_says_so_and_its_way_out_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    usable = peak_of_step(toy(), 8, 4) + 100
+    monkeypatch.setattr(Sheet, "usable_bytes", usable)
+    (each,) = measure(tmp_path, "what=plan", "gpu=t4")["memory"].values()
+    assert not each["fits"]
+    assert "8 clips at once do NOT fit into one t4; use train.accumulate=2" in capsys.readouterr().out
+    (parts,) = re.findall(r"train\.accumulate=(\d+)", each["way_out"])
+    (each,) = measure(tmp_path, "what=plan", "gpu=t4", f"train.accumulate={parts}")["memory"].values()
+    assert each["fits"]
+    monkeypatch.setattr(Sheet, "usable_bytes", 1000)
+    (each,) = measure(tmp_path, "what=plan", "gpu=t4")["memory"].values()
+    assert "smaller clip.num_frames" in each["way_out"]
+
+
+@pytest.mark.parametrize("free", ["enough", "too little"])
+def test_training_on_a_gpu_says_before_its_first_step_that_it_will_not_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], free: str
+) -> None:
+    run = toy()
+    model = run.model(2)
+    need = peak_of_step(run, 2, 8)
+    monkeypatch.setattr(train, "free_bytes", lambda device: need if free == "enough" else need - 1)
+    monkeypatch.setattr(results, "device_name", lambda device: "a GPU")
+    lists = Lists([Video("a.mp4", 0)], [Video("b.mp4", 1)], ["x", "y"])
+    train.introduce(run, model, lists, World(0, 1, torch.device("cuda")))
+    said = capsys.readouterr().err
+    assert said.count("\n") == (0 if free == "enough" else 1)
+    assert ("a step of 8 clips at once needs about" in said) == (free == "too little")
+    assert ("use train.accumulate=2, more GPUs" in said) == (free == "too little")
+
+
+def test_videos_are_counted_where_there_are_lists_and_else_taken_from_what_was_published(tmp_path: Path) -> None:
+    root = f"data.root={tmp_path / 'nowhere'}"
+    k400 = config.build(config.compose(["+experiment=k400", root]), Run)
+    assert plan.training_videos(k400) == (241_258, "published", 400)
+    own = [item for item in TOY if not item.startswith("data.lists")]
+    run = config.build(config.compose([*own, *OWN, root]), Run)
+    assert plan.training_videos(run) == (10_000, f"no lists in {tmp_path / 'nowhere'}", 5)
+    for name in ("train/a/1.mp4", "train/b/2.mp4", "train/b/3.mp4", "val/a/4.mp4", "val/b/5.mp4"):
+        path = tmp_path / "here" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    run = config.build(config.compose([*own, *OWN[:2], f"data.root={tmp_path / 'here'}"]), Run)
+    assert plan.training_videos(run) == (3, "listed", 2)
+
+
+def test_the_numbers_that_a_plan_rests_on_are_those_of_the_documentation() -> None:
+    measured: dict[str, Any] = json.loads((ROOT / "scripts/results/bench_loader.json").read_text(encoding="utf-8"))
+    speeds = measured["clips_per_second"]
+    assert (speeds["same_pyav"], speeds["prepared"]) == (plan.CORE_DOWNLOADED, plan.CORE_PREPARED)
+    readme = (ROOT / "data" / "README.md").read_text(encoding="utf-8")
+    for count in plan.PUBLISHED.values():
+        assert re.search(rf"^\| .+ \| (some )?{count:,} / ", readme, re.MULTILINE), count
+
+
+@pytest.mark.parametrize(("hours", "expected"), [(0.05, "3.0 min"), (4.44, "4.4 h"), (1234.5, "1,234.5 h")])
+def test_hours_are_shown_as_people_say_them(hours: float, expected: str) -> None:
+    assert plan.duration(hours) == expected
