@@ -14,7 +14,7 @@ FLOORS: list[set[str]] = [
     {"models"},
     {"engine"},
     {"measuring"},
-    {"train", "eval", "predict", "prepare", "benchmark", "report"},
+    {"train", "eval", "predict", "export", "prepare", "benchmark", "report"},
 ]
 GROUND, MODELS = 0, 2
 OWNERS = {  # the only users

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from aim import config, predict
 from aim.data.readers.pyav import PyAV
 from aim.data.transforms import Views
+from aim.engine.recogniser import Trained
 from aim.errors import UserError
 from tests.conftest import missing
 from tests.toy import TOY, evaluate, exits, videos
@@ -50,11 +51,11 @@ def test_a_file_is_predicted_by_the_views_of_the_test(unbroken: Path, tmp_path: 
     with np.load(tmp_path / "predictions.npz") as file:
         expected, first = file["probability"][0], str(file["path"][0])
     path = next(video for video in videos(toy_cache) if str(video).endswith(first))
-    recogniser = replace(predict.load(unbroken / "best.safetensors"), views=Views(temporal=2, spatial=3, resize=40))
-    assert recogniser.predict_file(path, PyAV()).numpy() == pytest.approx(expected, abs=1e-6)
-    assert recogniser.predict_file(str(path)).shape == (8,)
+    trained = replace(predict.load(unbroken / "best.safetensors"), views=Views(temporal=2, spatial=3, resize=40))
+    assert trained.predict_file(path, PyAV()).numpy() == pytest.approx(expected, abs=1e-6)
+    assert trained.predict_file(str(path)).shape == (8,)
     with pytest.raises(UserError, match=r"nowhere\.mp4 could not be read: "):
-        recogniser.predict_file("nowhere.mp4")
+        trained.predict_file("nowhere.mp4")
 
 
 def test_predict_reads_a_folder_and_reports_what_it_cannot_read(
@@ -172,7 +173,7 @@ def test_a_received_checkpoint_names_no_file_and_no_address(
     with safe_open(unbroken / "best.safetensors", "pt") as file:
         metadata = file.metadata()
     settings = json.loads(metadata["config"])
-    config.build({key: settings[key] for key in predict.Trained.__dataclass_fields__}, predict.Trained, received=True)
+    config.build({key: settings[key] for key in Trained.__dataclass_fields__}, Trained, received=True)
     settings["backbone"] |= changes
     save_file({}, tmp_path / "best.safetensors", metadata | {"config": json.dumps(settings)})
     with pytest.raises(UserError, match=expected):

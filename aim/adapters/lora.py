@@ -61,6 +61,13 @@ def matrices(block: nn.Module) -> dict[str, tuple[nn.Linear, range]]:
     return found
 
 
+def fold(model: nn.Module) -> None:
+    """Make the sums of frozen and low-rank weights the layers' own weights: the model computes the same, to the bit."""
+    for layer in list(model.modules()):
+        if parametrize.is_parametrized(layer, "weight"):
+            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+
+
 class LowRank(nn.Module):
     """A parametrization of a weight: adds alpha / rank * up @ down to some of its rows; zero at the start.
 

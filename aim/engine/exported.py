@@ -1,0 +1,205 @@
+"""What `aim.export` writes, read again: uint8 frames in, probabilities out, and how videos become such frames.
+
+An ONNX file has it in its metadata, a file of torch.export in an extra file. Both compute in float32.
+"""
+
+import importlib
+import json
+import logging
+import pickle
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import asdict, dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from aim import config
+from aim.data.sampling import Clip
+from aim.data.transforms import Views
+from aim.engine.hardware import Device, Precision
+from aim.errors import UserError
+
+SUFFIXES = (".onnx", ".pt2")
+FORMAT = "aim-video exported 1"
+EXTRA_FILE = "aim.json"
+INPUT, OUTPUT = "video", "probability"
+
+
+@dataclass(frozen=True)
+class About:
+    """What an exported file says of itself."""
+
+    classes: list[str]
+    clip: Clip
+    views: Views  # of the test
+    trunk: Mapping[str, str]  # its name and sha256
+    checkpoint: Mapping[str, str]  # its name and sha256
+
+    def to_text(self) -> dict[str, str]:
+        """Each part as JSON, with the name of the format."""
+        return {"format": FORMAT} | {key: json.dumps(value) for key, value in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class Program:
+    """An exported model on the CPU: uint8 "b t c h w" -> probabilities, float32 "b k"."""
+
+    run: Callable[[Tensor], Tensor]
+    clip: Clip
+
+    def __call__(self, video: Tensor) -> Tensor:
+        expected = (self.clip.num_frames, 3, self.clip.size, self.clip.size)
+        if video.dtype != torch.uint8 or tuple(video.shape[1:]) != expected:
+            raise UserError(
+                f"a batch of clips of {video.dtype} and shape b t c h w = {tuple(video.shape)}; the exported model "
+                f"takes uint8, b {' '.join(map(str, expected))}"
+            )
+        return self.run(video)
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a checkpoint's name is that of an exported file."""
+    return Path(path).suffix in SUFFIXES
+
+
+def on_cpu(path: str | Path, device: Device, precision: Precision) -> tuple[Device, Precision]:
+    """What auto means for an exported file. Raises UserError where another device or precision is asked for."""
+    if device == "cuda" or precision == "bf16":
+        asked = "device=cuda" if device == "cuda" else "precision=bf16"
+        raise UserError(
+            f"{asked}, but {path} computes in float32 on the CPU; leave that out, or give the best.safetensors"
+        )
+    return "cpu", "fp32"
+
+
+def read(path: str | Path, *, trust: bool = False) -> tuple[Program, About]:
+    """The model in an exported file, and what the file says of itself.
+
+    ONNX is data alone. What torch.export writes can run any code of its author while it's loaded: it needs `trust`.
+    Raises UserError where the file can't be read.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} doesn't exist; it is a file that aim.export wrote")
+    if path.suffix == ".onnx":
+        run, text = open_onnx(path)
+        about = parsed(text, path)
+    else:
+        about = parsed(text_of_pt2(path), path)
+        if not trust:
+            raise UserError(
+                f"{path} is a program of torch.export, which can run code of its author when it's loaded; add "
+                "trust=true if you know who made it, or use an .onnx"
+            )
+        run = open_pt2(path)
+    return Program(run, about.clip), about
+
+
+def parsed(text: Mapping[str, str], path: Path) -> About:
+    """The inverse of `About.to_text`. Raises UserError for what isn't of that form."""
+    if text.get("format") != FORMAT:
+        raise UserError(f"{path} was not written by aim.export: it doesn't say {FORMAT!r}")
+    try:
+        parts = {key: json.loads(text[key]) for key in About.__dataclass_fields__}
+        if not isinstance(parts["classes"], list):
+            raise TypeError("classes that are no list")
+        names = [*parts["classes"], *parts["trunk"].values(), *parts["checkpoint"].values()]
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("a name that is no text")
+        clip = config.build(dict(parts["clip"]), Clip, received=True)
+        views = config.build(dict(parts["views"]), Views, received=True)
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{path} has damaged metadata ({type(error).__name__}: {error})") from error
+    return About(parts["classes"], clip, views, parts["trunk"], parts["checkpoint"])
+
+
+def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
+    """What runs an ONNX file, and its metadata. Raises UserError where it or onnxruntime can't be loaded."""
+    runtime = library("onnxruntime")
+    bound = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
+    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
+    refusals = tuple(getattr(bound, name) for name in names)
+    options = runtime.SessionOptions()
+    options.log_severity_level = 3  # errors; its warnings are about the machine
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except refusals as error:
+        raise UserError(f"{path} is no ONNX file that onnxruntime can run ({one_line(error)})") from error
+
+    def run(video: Tensor) -> Tensor:
+        try:
+            (found,) = session.run([OUTPUT], {INPUT: video.cpu().contiguous().numpy()})
+        except refusals as error:
+            raise UserError(f"onnxruntime can't run {path} ({one_line(error)})") from error
+        return torch.from_numpy(found)
+
+    return run, dict(session.get_modelmeta().custom_metadata_map)
+
+
+def text_of_pt2(path: Path) -> dict[str, str]:
+    """What a file of torch.export says of itself, without loading it. Raises UserError where it's damaged."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            if (damaged := file.testzip()) is not None:
+                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+            name = next((name for name in file.namelist() if name.endswith(f"/extra/{EXTRA_FILE}")), None)
+            found = json.loads(file.read(name)) if name else {}
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise UserError(f"{path} is no file of torch.export ({one_line(error)})") from error
+    return found if isinstance(found, dict) else {}
+
+
+def open_pt2(path: Path) -> Callable[[Tensor], Tensor]:
+    """What runs a file of torch.export. Raises UserError where this version of torch can't load it."""
+    try:
+        with quiet(), path.open("rb") as stream:
+            module = torch.export.load(stream).module()
+    except (RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
+        raise UserError(f"{path} can't be loaded by torch {torch.__version__} ({one_line(error)})") from error
+
+    def run(video: Tensor) -> Tensor:
+        try:
+            found: Tensor = module(video.cpu())
+        except (RuntimeError, AssertionError) as error:  # what was guarded when it was made
+            raise UserError(f"torch {torch.__version__} can't run {path} ({one_line(error)})") from error
+        return found
+
+    return run
+
+
+def library(name: str) -> Any:
+    """A library that only ONNX files need. Raises UserError where it isn't installed."""
+    try:
+        with quiet():
+            return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"ONNX files need {name}, which can't be imported ({one_line(error)}): pip install 'aim-video[export]'"
+        ) from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Nothing of what torch's exporter and its libraries say and warn of on their way reaches the user."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)
+
+
+def one_line(error: BaseException) -> str:
+    """The reason at the bottom of an error, in at most 200 characters."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,0 +1,298 @@
+"""Exported files against PyTorch, and what is refused."""
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch.nn.utils import parametrize
+
+from aim import config, export, predict
+from aim.data.readers.pyav import PyAV
+from aim.data.sampling import Clip
+from aim.data.transforms import Views
+from aim.engine import exported
+from aim.engine.exported import About
+from aim.errors import UserError
+from aim.models.classifier import VideoClassifier
+from tests.conftest import missing
+from tests.models.checks import toy_model
+from tests.models.toys import FRAMES, SIZE, randomise
+from tests.test_predict import predicted
+from tests.toy import file_size_limit, videos
+
+ABOUT = About(
+    classes=["a", "[b]", "c, d", "e=f", "g\u00fc"],
+    clip=Clip(FRAMES, 1, SIZE, "uniform"),
+    views=Views(temporal=2, spatial=1, resize=SIZE),
+    trunk={"name": "toy", "sha256": "0"},
+    checkpoint={"name": "runs/best.safetensors", "sha256": "1"},
+)
+
+
+def write(checkpoint: Path, out: Path, *overrides: str) -> None:
+    export.main(config.compose([f"checkpoint={checkpoint}", f"out={out}", *overrides], "export"))
+
+
+def expert(adapter: str = "aim", trunk: str = "clip_vit_b16", **overrides: Any) -> VideoClassifier:
+    """A toy whose adapters and trunk all matter, and whose probabilities are far from even."""
+    model = toy_model(adapter, trunk, **overrides).eval().requires_grad_(False)
+    randomise(model)
+    logits = torch.cat([model(model.preprocess(video)) for video in export.clips(ABOUT.clip)])
+    sharpen(model.head, logits)
+    return model
+
+
+def sharpen(head: torch.nn.Linear, logits: torch.Tensor) -> None:
+    """Let the head's probabilities be far from even, and its clips far from each other, so that a wrong frame shows."""
+    scale = 1 / logits.std(0).max()
+    head.bias.sub_(logits.mean(0)).mul_(scale)
+    head.weight.mul_(scale)
+
+
+@pytest.fixture(scope="module")
+def sharp(unbroken: Path, toy_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy's run directory with a head that tells its videos apart."""
+    folder = tmp_path_factory.mktemp("sharp")
+    recogniser = predict.load(unbroken)
+    head = recogniser.model.head.requires_grad_(False)
+    answers = [recogniser.predict_file(path, PyAV()).log() for path in videos(toy_cache)]
+    sharpen(head, torch.stack(answers))
+    with safe_open(unbroken / "best.safetensors", "pt") as file:
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors |= {"head.weight": head.weight, "head.bias": head.bias}
+        save_file(tensors, folder / "best.safetensors", file.metadata())
+    return folder
+
+
+@pytest.fixture(scope="module", params=[".onnx", ".pt2"])
+def file(request: pytest.FixtureRequest, sharp: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy, exported through the verb."""
+    out = tmp_path_factory.mktemp("exported") / f"toy{request.param}"
+    write(sharp, out)
+    return out
+
+
+def test_it_gives_pytorchs_probabilities_of_real_clips(file: Path, sharp: Path, toy_cache: Path, shared: Path) -> None:
+    real = shared / "videos" / "k400_test.mp4"
+    if not real.exists():
+        missing(f"{real} is not there")
+    ours, theirs = predict.load(sharp), predict.load(file, trust=True)
+    assert theirs.classes == ours.classes
+    assert (theirs.clip, theirs.views) == (ours.clip, ours.views)
+    answers = []
+    for path in [real, *videos(toy_cache)[:4]]:
+        expected = ours.predict_file(path, PyAV())
+        torch.testing.assert_close(theirs.predict_file(path, PyAV()), expected, rtol=0, atol=1e-4)
+        answers.append(expected)
+    assert torch.stack(answers).std(0).max() > 0.01, "all clips look alike: the comparison would pass for anything"
+
+
+def test_the_batch_is_free(file: Path, sharp: Path) -> None:
+    ours, theirs = predict.load(sharp), predict.load(file, trust=True)
+    for b in (1, 2, 7):
+        video = torch.randint(256, (b, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(b))
+        found = theirs.predict(video)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, ours.predict(video), rtol=0, atol=1e-4)
+    for wrong in (video.float(), video[:, :3], video[..., :16]):
+        with pytest.raises(UserError, match="the exported model takes uint8, b 4 3 32 32"):
+            theirs.predict(wrong)
+
+
+def test_predict_prints_the_same(file: Path, sharp: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = [f"input={videos(toy_cache)[0]}", "top=8", "precision=fp32"]
+    ours = predicted(capsys, f"checkpoint={sharp / 'best.safetensors'}", *asked)
+    theirs = predicted(capsys, f"checkpoint={file}", "trust=true", *asked)
+    for mine, other in zip(ours, theirs, strict=True):
+        assert mine["path"] == other["path"]
+        labels: list[dict[str, dict[str, float]]] = [
+            {entry["label"]: entry["probability"] for entry in line["labels"]}  # type: ignore[attr-defined]
+            for line in (mine, other)
+        ]
+        assert labels[0] == pytest.approx(labels[1], abs=2e-4)  # printed with four digits
+
+
+def test_it_names_no_folder_of_this_machine(file: Path) -> None:
+    """torch notes the line of our code behind each operation, with its path."""
+    content = file.read_bytes()
+    if file.suffix == ".pt2":
+        with zipfile.ZipFile(file) as archive:
+            content = b"".join(archive.read(name) for name in archive.namelist())
+    assert b"probability" in content or b"aim-video exported" in content
+    assert str(Path(export.__file__).parent).encode() not in content
+    assert b"site-packages" not in content
+
+
+def test_an_onnx_file_is_a_sound_one(file: Path) -> None:
+    if file.suffix == ".pt2":
+        with zipfile.ZipFile(file) as archive:
+            (name,) = [name for name in archive.namelist() if name.endswith("extra/aim.json")]
+            assert json.loads(archive.read(name))["format"] == "aim-video exported 1"
+        return
+    proto = onnx.load(file)
+    onnx.checker.check_model(proto, full_check=True)
+    (video,), (probability,) = proto.graph.input, proto.graph.output
+    dims = [dim.dim_param or dim.dim_value for dim in video.type.tensor_type.shape.dim]
+    assert (video.name, dims) == ("video", ["b", 4, 3, 32, 32])
+    assert video.type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    assert (probability.name, probability.type.tensor_type.elem_type) == ("probability", onnx.TensorProto.FLOAT)
+    assert {prop.key for prop in proto.metadata_props} >= {"classes", "clip", "views", "trunk", "checkpoint"}
+
+
+# Every family of trunks, and every adapter, once; all combinations would take minutes.
+@pytest.mark.parametrize(
+    ("adapter", "trunk"),
+    [
+        ("aim_ssv2", "dinov3_vit_s16"),
+        ("st_adapter", "eva02_vit_b14"),
+        ("adaptformer", "siglip2_vit_b16"),
+        ("timesformer", "dinov2_reg_vit_s14"),
+        ("attentive_probe", "clip_vit_b16"),
+        ("side", "swin_t"),
+        ("aim", "swin_t"),
+        ("none", "in21k_vit_b16"),
+    ],
+)
+def test_every_family_can_be_exported(adapter: str, trunk: str, tmp_path: Path) -> None:
+    model, out = expert(adapter, trunk), tmp_path / "a.onnx"
+    expected = [export.expected_of(model, video) for video in export.clips(ABOUT.clip)]
+    assert torch.cat(expected).std(0).max() > 0.05, "all clips look alike: the comparison would pass for anything"
+    assert export.export(model, ABOUT, out) < 1e-4
+    program, about = exported.read(out)
+    assert about == ABOUT
+    assert export.largest_difference(program, list(zip(export.clips(ABOUT.clip), expected, strict=True))) < 1e-4
+
+
+def test_lora_becomes_part_of_the_weights(tmp_path: Path) -> None:
+    model, out = expert("lora", "eva02_vit_b14"), tmp_path / "lora.pt2"
+    layers = [module for module in model.modules() if parametrize.is_parametrized(module)]
+    changed = [layer.weight.clone() for layer in layers]
+    expected = [export.expected_of(model, video) for video in export.clips(ABOUT.clip)]
+    assert export.export(model, ABOUT, out) < 1e-4
+    assert layers
+    assert not any(parametrize.is_parametrized(module) for module in model.modules())
+    for layer, weight in zip(layers, changed, strict=True):
+        assert torch.equal(layer.weight, weight)
+    with torch.no_grad():
+        layers[0].weight.add_(0.1)
+    program, _ = exported.read(out, trust=True)
+    wanted = list(zip(export.clips(ABOUT.clip), expected, strict=True))
+    assert export.largest_difference(program, wanted) < 1e-4
+    assert not any("adapters" in name for name in torch.export.load(out).state_dict)
+
+
+def test_a_file_that_differs_never_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "a.pt2"
+    out.write_text("what was there before")
+    right = export.expected_of
+    monkeypatch.setattr(export, "expected_of", lambda *args: right(*args) + 2e-4)
+    with pytest.raises(UserError, match=r"a\.pt2 isn't written: its probabilities differ .* by up to 2\.0e-04, more"):
+        export.export(expert("none"), ABOUT, out)
+    monkeypatch.setattr(export, "expected_of", lambda *args: right(*args) * torch.nan)
+    with pytest.raises(UserError, match="by up to nan"):
+        export.export(expert("none"), ABOUT, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.pt2"]
+    assert out.read_text() == "what was there before"
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".pt2"])
+def test_what_cant_be_traced_is_refused_with_torchs_reason(
+    suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    forward = VideoClassifier.forward
+    monkeypatch.setattr(
+        VideoClassifier, "forward", lambda self, video: forward(self, -video if video.sum() > 0 else video)
+    )
+    capfd.readouterr()
+    with pytest.raises(UserError, match="this trunk with this adapter can't be exported: ") as caught:
+        export.export(expert(), ABOUT, tmp_path / f"a{suffix}")
+    assert len(str(caught.value).splitlines()) == 1
+    assert len(str(caught.value)) < 500
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
+    with file_size_limit(10_000), pytest.raises(UserError, match=r"a\.pt2 can't be written: it would be larger"):
+        export.export(expert(), ABOUT, tmp_path / "a.pt2")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "out", "expected"),
+    [
+        ("GOOD", "model.tflite", r"out=.*model\.tflite has none of the suffixes that are known; use FILE\.onnx or"),
+        ("GOOD", "model", "has none of the suffixes"),
+        ("nowhere.safetensors", "a.onnx", r"checkpoint nowhere\.safetensors doesn't exist"),
+        ("a.onnx", "b.onnx", r"checkpoint=a\.onnx is exported already"),
+    ],
+)
+def test_bad_input_is_one_clear_message(
+    checkpoint: str, out: str, expected: str, unbroken: Path, tmp_path: Path
+) -> None:
+    place = unbroken / "best.safetensors" if checkpoint == "GOOD" else Path(checkpoint)
+    with pytest.raises(UserError, match=expected):
+        write(place, tmp_path / out)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["onnxscript", "onnxruntime"])
+def test_an_absent_library_is_named_before_anything_is_loaded(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(__import__("sys").modules, name, None)
+    with pytest.raises(UserError, match=rf"ONNX files need {name}.*pip install 'aim-video\[export\]'"):
+        write(tmp_path / "nowhere.safetensors", tmp_path / "a.onnx")
+    with pytest.raises(UserError, match=r"nowhere\.safetensors doesn't exist"):  # torch.export needs neither
+        write(tmp_path / "nowhere.safetensors", tmp_path / "a.pt2")
+
+
+def test_predict_refuses_what_an_exported_file_cant_do(file: Path, toy_cache: Path, tmp_path: Path) -> None:
+    asked = [f"checkpoint={file}", f"input={videos(toy_cache)[0]}", "reader=pyav", "workers=0", "trust=true"]
+    for wrong in ("device=cuda", "precision=bf16"):
+        with pytest.raises(UserError, match=f"{wrong}, but .* computes in float32 on the CPU"):
+            predict.main(config.compose([*asked, wrong], "predict"))
+    with pytest.raises(UserError, match=r"backbone\.weights=x, but .* holds its trunk"):
+        predict.main(config.compose([*asked, "backbone.weights=x"], "predict"))
+    damaged = tmp_path / file.name
+    for content in (b"", b"nonsense" * 100, file.read_bytes()[:5000]):
+        damaged.write_bytes(content)
+        with pytest.raises(UserError, match=r"toy\.\w+ is no (ONNX file|file of torch\.export)"):
+            predict.load(damaged, trust=True)
+    with pytest.raises(UserError, match=r"nowhere\.onnx doesn't exist"):
+        predict.load("nowhere.onnx")
+
+
+def test_a_program_of_others_isnt_loaded_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("archive/extra/aim.json", json.dumps(ABOUT.to_text()))
+    monkeypatch.setattr(torch.export, "load", lambda *_, **__: pytest.fail("loaded"))
+    with pytest.raises(UserError, match=r"a\.pt2 is a program of torch\.export.*trust=true"):
+        predict.load(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"format": "another"}, "was not written by aim.export"),
+        ({"classes": "["}, "damaged metadata"),
+        ({"classes": '"abc"'}, "damaged metadata"),
+        ({"trunk": "[]"}, "damaged metadata"),
+        ({"clip": '{"num_frames": 8}'}, "damaged metadata.*size is missing"),
+        ({"views": '{"_target_": "os.system", "command": "true"}'}, "damaged metadata.*none of aim-video's own"),
+    ],
+    ids=str,
+)
+def test_damaged_metadata_is_one_clear_message(changes: dict[str, str], expected: str) -> None:
+    text = replace(ABOUT).to_text()
+    assert exported.parsed(text, Path("a.onnx")) == ABOUT
+    with pytest.raises(UserError, match=expected):
+        exported.parsed(text | changes, Path("a.onnx"))
