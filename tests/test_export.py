@@ -150,14 +150,14 @@ def test_an_onnx_file_is_a_sound_one(file: Path) -> None:
 @pytest.mark.parametrize(
     ("adapter", "trunk"),
     [
-        ("aim_ssv2", "dinov3_vit_s16"),
-        ("st_adapter", "eva02_vit_b14"),
-        ("adaptformer", "siglip2_vit_b16"),
-        ("timesformer", "dinov2_reg_vit_s14"),
         ("attentive_probe", "clip_vit_b16"),
-        ("side", "swin_t"),
-        ("aim", "swin_t"),
         ("none", "in21k_vit_b16"),
+        pytest.param("aim_ssv2", "dinov3_vit_s16", marks=pytest.mark.slow),
+        pytest.param("st_adapter", "eva02_vit_b14", marks=pytest.mark.slow),
+        pytest.param("adaptformer", "siglip2_vit_b16", marks=pytest.mark.slow),
+        pytest.param("timesformer", "dinov2_reg_vit_s14", marks=pytest.mark.slow),
+        pytest.param("side", "swin_t", marks=pytest.mark.slow),
+        pytest.param("aim", "swin_t", marks=pytest.mark.slow),
     ],
 )
 def test_every_family_can_be_exported(adapter: str, trunk: str, tmp_path: Path) -> None:
