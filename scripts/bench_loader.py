@@ -6,24 +6,41 @@ In turn, on the same files and frame indices, 8 frames at stride 16, 224 pixels,
 (a) public:   the whole file into memory, decord with one thread, OpenCV frame by frame, float32 normalisation.
 (b) same:     ours on the same file, with the fastest of our readers.
 (c) prepared: ours on the file that `aim.prepare` makes of it.
-A round is a clip of each file by each; ratios are medians over the rounds of times within a round, so that a busy
-machine slows all alike.
+A round is a clip of each file by each, each in a process of its own, and ours as a decoding process of `aim.train` is.
+Times are the core's (user and system), which a busy machine stretches least; ratios are medians over the rounds of
+times within a round.
 
 What limits each: (a) and (b) go through up to 280 packets to get 8 frames, as key frames are seconds apart. (b) is
 within a tenth of what FFmpeg takes to decode the frames that others refer to, and nothing else: it saves the others,
-one of the two resizes, and the floats. (c) decodes 8 key frames, a third of its time; the rest is opening the file,
-colour conversion, crop and resize. Tried without a gain: other probing options for opening; skipping all B-frames (few
-refer to none here, and P-frames may refer to them).
+one of the two resizes, and the floats. Skipping all B-frames gains nothing (few refer to none here, and P-frames may
+refer to them).
+
+(c) takes 6.2 ms a clip, one after the other in one process (AMD EPYC), of (a)'s 120:
+
+    2.6  seeking to and decoding 8 key frames, 0.25 to 0.3 each: reading the bits of 5.4 KB, without filter or CABAC
+    1.0  crop and resize of 8 frames, two thirds of it torchvision's uint8 kernel
+    0.9  av.open: FFmpeg guesses the format (0.13), reads the index and decodes the first frame (0.2)
+    0.6  colour conversion, 0.25 of it with warm caches, and the copy into the clip
+    0.3  the index of 300 frames
+    0.8  the rest: half of the clips flipped, draws, Python
+
+So 17 to 18 times, not 20: that would be 6.0 ms on a machine with nobody else on it and fewer on this one, and decoding,
+opening and the one resize are 4.5 of them. Tried without a gain: other probing options for opening; collecting no
+garbage; x264's other presets, partitions, trellis, no 8x8 transform (decoding within a tenth). Not worth it: naming the
+format (0.13 ms); crf 23, 0.2 ms for 0.7 dB; MJPEG of 38.1 dB, which decodes a quarter faster at up to 3.2 times the
+bytes; a crop before the colour conversion (0.2 ms), for which readers would have to know the crop.
 """
 
 import argparse
 import io
 import json
+import multiprocessing
 import os
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import av
@@ -32,6 +49,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aim.data.memory import keep_freed_memory
 from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Reader
 from aim.data.readers.pyav import PyAV
@@ -88,6 +106,21 @@ def ours(reader: Reader) -> Callable[[Path, np.random.Generator], Tensor]:
     return clip
 
 
+def serve(pipe: Connection, clip: Callable[[Path, np.random.Generator], Tensor], paths: list[Path]) -> None:
+    """Time a round whenever one is asked for; ours as in a decoding process, the public one as in torch's."""
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    if clip is not public:
+        keep_freed_memory()
+    while True:
+        seed = pipe.recv()
+        clip(paths[0], np.random.default_rng([1, seed]))  # the turn of another has emptied the caches
+        start = time.process_time()
+        for path in paths:
+            clip(path, np.random.default_rng([0, seed]))
+        pipe.send(time.process_time() - start)
+
+
 def psnr(source: Path, prepared: Path) -> float:
     """Peak signal to noise of all planes of prepared frames against the resized source, in decibels."""
     errors = []
@@ -109,27 +142,28 @@ def main() -> None:
         parser.error(f"no files: name some, or set AIM_SHARED ({shared} has no videos/k400_*.mp4)")
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)
 
     with tempfile.TemporaryDirectory() as folder:
         prepared = {file: Path(folder, file.name) for file in args.files}
         for file, to in prepared.items():
             PREPARE(file, to)
         ways = {
-            "public": (public, {file: file for file in args.files}),
-            "same_pyav": (ours(PyAV()), {file: file for file in args.files}),
-            "same_decord": (ours(Decord()), {file: file for file in args.files}),
-            "prepared": (ours(PyAV()), prepared),
+            "public": (public, args.files),
+            "same_pyav": (ours(PyAV()), args.files),
+            "same_decord": (ours(Decord()), args.files),
+            "prepared": (ours(PyAV()), [prepared[file] for file in args.files]),
         }
+        pipes, fork = {}, multiprocessing.get_context("fork")
+        for name, (clip, paths) in ways.items():
+            pipes[name], end = fork.Pipe()
+            fork.Process(target=serve, args=(end, clip, paths), daemon=True).start()
         seconds: dict[str, list[float]] = {name: [] for name in ways}
         for i in range(-1, args.rounds):  # the first round warms up
-            for name, (clip, paths) in ways.items():
-                start = time.perf_counter()
-                for file in args.files:
-                    clip(paths[file], np.random.default_rng([0, i + 1]))
+            for name, pipe in pipes.items():
+                pipe.send(i + 1)
+                took = pipe.recv()
                 if i >= 0:
-                    seconds[name].append(time.perf_counter() - start)
+                    seconds[name].append(took)
         report = {
             "bytes_ratio": {f.name: round(to.stat().st_size / f.stat().st_size, 2) for f, to in prepared.items()},
             "psnr_db": {f.name: round(psnr(f, to), 2) for f, to in prepared.items()},

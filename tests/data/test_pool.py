@@ -1,4 +1,5 @@
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -19,7 +20,19 @@ from aim.errors import UserError
 from tests.conftest import ROOT
 
 
+def page_faults() -> int:
+    """How often the system gives memory for what was freed a moment ago, as the frames of the clip before are."""
+    for round in range(7):
+        if round == 2:
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        blocks = [bytearray(2**21) for _ in range(16)]
+        del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
 def work(task: Any) -> Any:
+    if task == "page faults":
+        return page_faults()
     if task == "hang":
         time.sleep(3600)
     if task == "die":
@@ -73,6 +86,11 @@ def test_one_process_does_and_survives_everything() -> None:
         assert (died.kind, "signal 9" in died.text) == ("died", True)
         assert outcome(one, 5).value == 10
         assert one.pids != pid
+
+
+def test_a_process_keeps_the_memory_that_it_frees() -> None:
+    with pool() as one:
+        assert outcome(one, "page faults").value < 40
 
 
 def test_a_signal_to_all_processes_leaves_the_server_to_its_imports() -> None:

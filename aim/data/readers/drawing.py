@@ -40,9 +40,33 @@ class Drawing:
         return _upright(pixels.reshape(height, width, 3), self.matrix)
 
 
-def stacked(images: Sequence[Image]) -> Tensor:
-    """Images "h w c" as one video "t c h w"."""
-    return rearrange(torch.from_numpy(np.stack(images)), "t h w c -> t c h w")
+class Film:
+    """The frames that are `wanted`, by any key, as one video; each is written to its place as soon as it is drawn.
+
+    Kept one by one and copied at the end, they would take twice the memory, which costs more than the copying.
+    """
+
+    def __init__(self, wanted: Sequence[int], short_side: int | None) -> None:
+        self.rows = {key: row for row, key in enumerate(dict.fromkeys(wanted))}
+        self.wanted = wanted
+        self.draw = Drawing(short_side)
+        self.missing = set(wanted)
+        self.pixels: NDArray[np.uint8] = np.empty(0, np.uint8)  # "t h w c" from the first frame on
+
+    def add(self, key: int, frame: VideoFrame) -> None:
+        """Draw the frame wanted by this key."""
+        image = self.draw(frame)
+        if not self.pixels.size:
+            self.pixels = np.empty((len(self.rows), *image.shape), np.uint8)
+        self.pixels[self.rows[key]] = image
+        self.missing.discard(key)
+
+    def video(self) -> Tensor:
+        """ "t c h w", in the order in which they're wanted."""
+        assert not self.missing
+        rows = [self.rows[key] for key in self.wanted]
+        pixels = self.pixels if len(rows) == len(self.rows) else self.pixels[rows]
+        return rearrange(torch.from_numpy(pixels), "t h w c -> t c h w")
 
 
 def display_matrix(frame: VideoFrame) -> Matrix | None:

@@ -54,9 +54,10 @@ def from_index(container: InputContainer, stream: VideoStream) -> Packets | None
     entries = stream.index_entries
     if family(container) != "mov" or stream.codec_context.reorder_depth or len(entries) != stream.frames:
         return None
-    rows = np.array([(e.timestamp, e.is_keyframe, e.is_discard, e.pos + e.size) for e in entries], np.int64)
-    times, start, dropped, ends = rows.reshape(-1, 4).T
-    if ends.max(initial=0) > container.size or not start.all() or any(e.size == 0 for e in entries):
+    # No list of tuples, whose number would have Python look for garbage.
+    rows = (x for e in entries for x in (e.timestamp, e.is_keyframe, e.is_discard, e.pos, e.size))
+    times, start, dropped, places, sizes = np.fromiter(rows, np.int64, 5 * len(entries)).reshape(-1, 5).T
+    if (places + sizes).max(initial=0) > container.size or not start.all() or not sizes.all():
         return None
     return _judged(container, stream, times, times, start > 0, start > 0, odd=bool(dropped.any()), kept=[])
 

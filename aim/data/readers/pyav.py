@@ -15,7 +15,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aim.data.readers.drawing import Drawing, stacked
+from aim.data.readers.drawing import Film
 from aim.data.readers.interface import BadVideo, Pick, in_span, picked
 from aim.data.readers.packets import Packets, VideoPacket, from_file, from_index, is_start
 
@@ -91,15 +91,14 @@ def _read_plain(
     indices = choose(packets.pts[order] * np.float64(stream.time_base))
     pts, times = packets.pts.tolist(), packets.pts[order[indices]].tolist()
     last = order[indices].max()
-    images: dict[int, NDArray[np.uint8]] = {}
-    draw = Drawing(short_side)
+    film = Film(times, short_side)
     source: Iterator[VideoPacket] = iter(())
     at, shown, skip = -1, -math.inf, False
     for i in np.unique(indices):
         start = int(starts[np.searchsorted(starts, order[i], "right") - 1])
         if start > at:  # cheaper than decoding on
             source, at = _from(container, stream, packets, start), start
-        while pts[order[i]] not in images:
+        while pts[order[i]] in film.missing:
             packet = next(source, None)
             if packet is None or (packet.size and packet.pts != pts[at]):
                 raise _NotPlainError
@@ -107,7 +106,7 @@ def _read_plain(
                 raise _NotPlainError
             at += 1
             # Frames that nothing refers to are decoded only where wanted.
-            if skip != (packet.pts not in times):
+            if skip != (packet.pts not in film.rows):
                 skip = not skip
                 stream.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
             frames = packet.decode()
@@ -117,9 +116,9 @@ def _read_plain(
                 if frame.pts is None or frame.pts <= shown or frame.is_corrupt:
                     raise _NotPlainError
                 shown = frame.pts
-                if shown in times:
-                    images[shown] = draw(frame)
-    return stacked([images[time] for time in times])
+                if shown in film.rows:
+                    film.add(shown, frame)
+    return film.video()
 
 
 def _from(container: InputContainer, stream: VideoStream, packets: Packets, start: int) -> Iterator[VideoPacket]:
@@ -143,10 +142,11 @@ def _read_sequentially(path: str | Path, choose: Choose, short_side: int | None)
     indices = choose(np.array(seconds))
     frames = kept if room >= 0 else (frame for _, frame in decoded(path))
     del kept
-    draw = Drawing(short_side)
-    wanted = set(indices.tolist())
-    images = {i: draw(frame) for i, frame in enumerate(itertools.islice(frames, max(wanted) + 1)) if i in wanted}
-    return stacked([images[i] for i in indices.tolist()])
+    film = Film(indices.tolist(), short_side)
+    for i, frame in enumerate(itertools.islice(frames, int(indices.max()) + 1)):
+        if i in film.rows:
+            film.add(i, frame)
+    return film.video()
 
 
 def decoded(path: str | Path) -> Iterator[tuple[float, VideoFrame]]:
