@@ -62,7 +62,7 @@ def main(cfg: DictConfig) -> None:
         if world.is_main:
             stack.enter_context(files.locked(run_dir))  # before it nothing is written
             check_free(run_dir, content)
-        run = replace(run, precision=hardware.settle(wanted, run.device))
+        run = replace(run, precision=hardware.settle(wanted, run.device)).with_reader()
         test(run, wanted, saved, lists, run_dir, world, content)
 
 

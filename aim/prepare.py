@@ -232,8 +232,7 @@ def show(report: Report, summary: Mapping[str, Any], folder: Path) -> None:
     if len(notes) > SHOWN or report.missing:
         console.print(f"All bad videos: {folder / 'bad_videos.txt'}")
     console.print(f"{len(report.kept.classes)} classes; hash of the validation list: {summary['data_hash']}")
-    tip = " reader=pyav (the fastest of such files)" if summary["settings"]["transcode"] else ""
-    console.print(f"Lists are in {folder}; train with data.root={folder}{tip}")
+    console.print(f"Lists are in {folder}; train with data.root={folder}")
 
 
 def main(cfg: DictConfig) -> None:
@@ -264,7 +263,8 @@ def main(cfg: DictConfig) -> None:
         made = {
             "root": str(root),
             "format": NAMES.get(type(form)),
-            "transcode": None if out is None else asdict(settings.transcode),
+            # Of what an earlier run wrote, checking it or listing it anew makes nothing else.
+            "transcode": asdict(settings.transcode) if out else last_report(root).get("settings", {}).get("transcode"),
         }
         show(report, write(folder, report, made), folder)
 

@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> None:
             stack.enter_context(files.locked(run.directory()))  # before it nothing is written
         if not distributed.share(world.is_main and was_finished(run, settings, lists)):
             before = precision_before(run) if world.is_main else None
-            run = replace(run, precision=hardware.settle(settings, run.device, before))
+            run = replace(run, precision=hardware.settle(settings, run.device, before)).with_reader()
             with stop_signals() as stop:  # one for both, so that none is lost between training and test
                 train_and_test(run, settings, lists, world, stop)
 

@@ -118,6 +118,17 @@ def test_the_same_command_again_writes_only_what_is_new(root: Path, tmp_path: Pa
     assert (out / "bad_videos.txt").read_text() == ""
 
 
+def test_checking_what_was_written_leaves_it_what_it_is(root: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(root, f"out={out}")
+    made = summary(out)["settings"]["transcode"]
+    assert made["short_side"] == 32
+    run(out, "verify=true")
+    assert summary(out)["settings"]["transcode"] == made
+    run(root, "verify=true")
+    assert summary(root)["settings"]["transcode"] is None
+
+
 def test_a_run_that_was_stopped_leaves_no_list_and_is_continued(
     shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,5 +1,6 @@
 """The settings of a run, as configs/config.yaml lists them, and what training and testing build from them alike."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,10 +14,11 @@ from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import Lists, Video
 from aim.data.loader import Loader
+from aim.data.readers.auto import Auto
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
-from aim.engine import files, identity
+from aim.engine import distributed, files, identity
 from aim.engine.distributed import World
 from aim.engine.hardware import Device, Gpu, Precision, resolve_device
 from aim.engine.optim import Optim
@@ -93,6 +95,15 @@ class Run:
     def load_lists(self) -> Lists:
         """The videos and classes, checked; raises UserError where they are missing or disagree."""
         return self.data.load()
+
+    def with_reader(self) -> "Run":
+        """This run with the reader that `auto` means, on all ranks the one of rank 0, which says which it is."""
+        if not isinstance(self.reader, Auto):
+            return self
+        reader, why = distributed.share(self.reader.of(self.data.folder))
+        if distributed.rank() == 0:
+            print(f"aim: reader=auto is {why}", file=sys.stderr)
+        return replace(self, reader=reader)
 
     def check_augmentation(self) -> None:
         """Refuse to mirror clips whose labels say left or right."""

@@ -74,7 +74,7 @@ def last_report(folder: Path) -> dict[str, Any]:
     """What `prepare.json` of an earlier run holds, or nothing."""
     try:
         found: dict[str, Any] = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError as error:
         raise UserError(f"{folder / 'prepare.json'} is not what aim.prepare wrote ({error}); delete it") from error

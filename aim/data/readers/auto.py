@@ -1,0 +1,32 @@
+"""Whichever reader is the fastest of a folder's videos."""
+
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from aim.data.readers.decord import Decord
+from aim.data.readers.interface import Pick, Reader
+from aim.data.readers.pyav import PyAV
+from aim.data.sources.auto import last_report
+
+
+@dataclass(frozen=True)
+class Auto:
+    """PyAV for what `aim.prepare` wrote, where it is several times as fast; for other videos Decord, if installed."""
+
+    def of(self, root: Path) -> tuple[Reader, str]:
+        """The reader of a data set's videos, and `NAME, as WHY` in words. Raises UserError for a damaged report."""
+        if last_report(root).get("settings", {}).get("transcode"):
+            return PyAV(), f"pyav, as aim.prepare made data.root={root}"
+        if importlib.util.find_spec("decord") is None:
+            return PyAV(), "pyav, as decord isn't installed"
+        return Decord(), f"decord, as aim.prepare didn't write the videos of data.root={root}"
+
+    def __call__(
+        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+    ) -> Tensor:
+        """See `interface.Reader`; where nobody names the root, it is the folder of the file."""
+        reader, _ = self.of(Path(path).parent)
+        return reader(path, pick, short_side, span=span)
