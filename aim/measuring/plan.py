@@ -17,7 +17,7 @@ from aim.measuring.gpus import GAPS, GPUS, Sheet
 from aim.measuring.step import Cost, cost_of_step, peak_of_step
 
 UTILISATION = 0.4  # of a GPU's rate, an assumption: well-fed transformers reach 0.3 to 0.5
-CORE_DOWNLOADED, CORE_PREPARED = 9.74, 85.31  # clips/s of 8 frames, measured: scripts/results/bench_loader.json
+CORE_DOWNLOADED, CORE_PREPARED = 15.01, 162.66  # clips/s of 8 frames, measured: scripts/results/bench_loader.json
 FRAMES_MEASURED = 8
 # Training videos of the data sets that are named here, by their number of classes; data/README.md says whose counts.
 PUBLISHED = {400: 241_258, 700: 535_000, 174: 168_913, 48: 15_027}

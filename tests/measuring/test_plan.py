@@ -93,12 +93,14 @@ def test_a_step_takes_as_long_as_the_slower_of_computing_and_moving() -> None:
     assert plan.step_seconds(COST, replace(run, precision="fp32"), SHEET)[0] == pytest.approx(10.0)
 
 
-def test_hours_and_cores_follow_from_the_step() -> None:
+def test_hours_and_cores_follow_from_the_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "CORE_DOWNLOADED", 4.0)
+    monkeypatch.setattr(plan, "CORE_PREPARED", 6.0)  # of 8 frames
     run = replace(toy("train.epochs=3", "train.batch_size=20", "clip.num_frames=16"), precision="bf16")
     found = plan.on_gpu(COST, run, 2, SHEET, videos=1001)
     assert found["hours"] == pytest.approx(3 * 51 / 3600)  # a last step of one video included
     assert found["clips_per_second_per_gpu"] == pytest.approx(10.0)
-    assert found["cores_per_gpu"] == {"downloaded": 2, "prepared": 1}
+    assert found["cores_per_gpu"] == {"downloaded": 3, "prepared": 4}
     again = replace(run, train=replace(run.train, clips_per_video=2))
     assert plan.on_gpu(COST, again, 2, SHEET, videos=1001)["hours"] == pytest.approx(3 * 101 / 3600)
 
