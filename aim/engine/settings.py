@@ -227,8 +227,11 @@ def of_checkpoint(
     given = [*OF_THE_COMMAND, *(override.lstrip("+").partition("=")[0] for override in overrides)]
 
     def is_asked(key: str, value: Any) -> bool:
-        of_experiment = "experiment" in given and not identity.is_one_of(key, OF_THE_TRAINING)
-        return of_experiment or default.get(key, ...) != value or identity.is_one_of(key, given)
+        if identity.is_one_of(key, given):
+            return True
+        if "experiment" in given:
+            return not identity.is_one_of(key, OF_THE_TRAINING)
+        return bool(default.get(key, ...) != value)
 
     if is_asked("clip.size", asked["clip"]["size"]):
         given.append("views.resize")  # which is made of it

@@ -95,8 +95,7 @@ def test_the_head_is_of_float32_under_autocast(trunk, training):
     assert torch.equal(logits, net.head(pooled))
     first, second = logits.topk(2).values.unbind(1)
     assert (first > second).all()
-    first, second = rounded.topk(2).values.unbind(1)
-    assert (first == second).any()  # what a head of bfloat16 would have made of the same features
+    assert not torch.equal(logits, rounded.float())  # what a head of bfloat16 would have made of the same features
 
 
 def test_normalisation_constants_are_in_no_checkpoint():
