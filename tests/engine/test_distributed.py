@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from aim.engine import distributed
+from aim.errors import UserError
 from aim.signals import INTERRUPTED
 from tests.conftest import ROOT
 
@@ -183,3 +184,12 @@ def test_the_exit_code_of_all_ranks(
 def test_alone_everything_is_shared_already() -> None:
     assert distributed.share({"a": 1}) == {"a": 1}
     assert distributed.gather(3) == [3]
+
+
+def test_ranks_with_other_data_or_weights_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = {"data_hash": "a", "checkpoint": "b"}
+    monkeypatch.setattr(distributed, "gather", lambda value: [value, value])
+    distributed.agree(mine)
+    monkeypatch.setattr(distributed, "gather", lambda value: [value, value, {**value, "checkpoint": "c"}])
+    with pytest.raises(UserError, match="rank 2 has another checkpoint than rank 0"):
+        distributed.agree(mine)
