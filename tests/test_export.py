@@ -150,7 +150,7 @@ def test_an_onnx_file_is_a_sound_one(file: Path) -> None:
 @pytest.mark.parametrize(
     ("adapter", "trunk"),
     [
-        ("attentive_probe", "clip_vit_b16"),
+        pytest.param("attentive_probe", "clip_vit_b16", marks=pytest.mark.slow),
         ("none", "in21k_vit_b16"),
         pytest.param("aim_ssv2", "dinov3_vit_s16", marks=pytest.mark.slow),
         pytest.param("st_adapter", "eva02_vit_b14", marks=pytest.mark.slow),
@@ -170,6 +170,7 @@ def test_every_family_can_be_exported(adapter: str, trunk: str, tmp_path: Path) 
     assert export.largest_difference(program, list(zip(export.clips(ABOUT.clip), expected, strict=True))) < 1e-4
 
 
+@pytest.mark.slow
 def test_lora_becomes_part_of_the_weights(tmp_path: Path) -> None:
     model, out = expert("lora", "eva02_vit_b14"), tmp_path / "lora.pt2"
     layers = [module for module in model.modules() if parametrize.is_parametrized(module)]

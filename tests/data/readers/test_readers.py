@@ -265,6 +265,7 @@ def test_short_side_scales_upright_frames(name: str, file: str, shared: Path) ->
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.slow
 def test_readers_leave_no_memory_behind(odd: Callable[[str], Path]) -> None:
     make("decord")
     code = """
