@@ -24,7 +24,7 @@ import numpy as np
 from omegaconf import DictConfig
 
 from aim import config
-from aim.data.lists import Lists
+from aim.data.lists import Lists, data_hash
 from aim.engine import bad_videos, checkpoint, distributed, files, hardware, identity, results
 from aim.engine.checkpoint import Checkpoint
 from aim.engine.distributed import World
@@ -54,7 +54,7 @@ def main(cfg: DictConfig) -> None:
             world = stack.enter_context(start)
         content = {
             "checkpoint": saved.fingerprint,
-            "data_hash": identity.of_data(lists)["data_hash"],
+            "data_hash": data_hash(lists.val, lists.classes),
             "settings": identity.config_hash(wanted),
         }
         distributed.agree(content)

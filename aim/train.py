@@ -35,6 +35,7 @@ from aim.engine.training import train
 from aim.errors import check_all
 from aim.measuring.plan import free_bytes, too_large
 from aim.models.classifier import VideoClassifier
+from aim.models.freeze import num_parameters
 from aim.signals import Stop, interruptible, stop_signals
 
 
@@ -47,21 +48,23 @@ def main(cfg: DictConfig) -> None:
         if distributed.is_rank():
             world = stack.enter_context(distributed.start(run.device, run.data.workers))
             _, lists = check(run)
+            data = identity.of_data(lists)
         else:
             ranks, lists = check(run)
+            data = identity.of_data(lists)
             if ranks > 1:
-                if not was_finished(run, settings, lists):
+                if not taken_up(run, settings, lists, data)[0]:
                     sys.exit(distributed.launch(command.again("aim.train"), ranks))
                 return
             world = stack.enter_context(distributed.start(run.device, run.data.workers))
-        distributed.agree({**identity.of_data(lists), "settings": identity.config_hash(settings)})
+        distributed.agree({**data, "settings": identity.config_hash(settings)})
         if world.is_main:
             stack.enter_context(files.locked(run.directory()))  # before it nothing is written
-        if not distributed.share(world.is_main and was_finished(run, settings, lists)):
-            before = precision_before(run) if world.is_main else None
-            run = replace(run, precision=hardware.settle(settings, run.device, before)).with_reader()
+        finished, begun_in = taken_up(run, settings, lists, data) if world.is_main else (False, None)
+        if not distributed.share(finished):
+            run = replace(run, precision=hardware.settle(settings, run.device, begun_in)).with_reader()
             with stop_signals() as stop:  # one for both, so that none is lost between training and test
-                train_and_test(run, settings, lists, world, stop)
+                train_and_test(run, settings, lists, data, world, stop)
 
 
 def check(run: Run) -> tuple[int, Lists]:
@@ -79,18 +82,21 @@ def check(run: Run) -> tuple[int, Lists]:
     return ranks[0], lists[0]
 
 
-def was_finished(run: Run, settings: Mapping[str, Any], lists: Lists) -> bool:
-    """Whether the run directory holds this run's result, which is shown.
+def taken_up(
+    run: Run, settings: Mapping[str, Any], lists: Lists, data: Mapping[str, str]
+) -> tuple[bool, Precision | None]:
+    """Whether the run directory holds this run's result, which is shown; and the precision of a run that goes on.
 
-    Raises UserError where it holds another run; says on stderr what a run that goes on will do differently.
+    It ends in the precision in which it began, whatever the machine. Raises UserError where the folder holds another
+    run; says on stderr what a run that goes on will do differently.
     """
     run_dir = run.directory()
     last, done = run_dir / "last.pt", run_dir / "results.json"
     if not (last.exists() or done.exists()):
-        return False
+        return False, None
     found = results.read(done) if done.exists() else checkpoint.load_last(last, quiet=True)
     changed = identity.changes(config.load(run_dir / "config.yaml"), settings, run_dir)
-    now = identity.of_data(lists)
+    now = dict(data)
     if any(text.startswith(identity.BY_CONTENT) for text in changed):
         start = begun_from(run)
         now |= identity.of_weights(run.model(len(lists.classes)).fingerprint, start.fingerprint if start else None)
@@ -100,16 +106,7 @@ def was_finished(run: Run, settings: Mapping[str, Any], lists: Lists) -> bool:
         print(f"This run was already finished; to train again, delete {run_dir} or set run_dir=DIR.")
     if changed and not distributed.is_launched():  # whose launcher has said it
         print(f"aim: the run {'is this' if done.exists() else 'goes on'}, though {'; '.join(changed)}", file=sys.stderr)
-    return done.exists()
-
-
-def precision_before(run: Run) -> Precision | None:
-    """The precision in which the run began that goes on; it ends in it, whatever the machine."""
-    last = run.directory() / "last.pt"
-    if not last.exists():
-        return None
-    begun: Precision | None = checkpoint.load_last(last, quiet=True)["identity"].get("precision")
-    return begun
+    return done.exists(), found["identity"].get("precision")
 
 
 def begun_from(run: Run) -> checkpoint.Checkpoint | None:
@@ -117,7 +114,9 @@ def begun_from(run: Run) -> checkpoint.Checkpoint | None:
     return None if run.init is None else checkpoint.read_weights(run.init)
 
 
-def train_and_test(run: Run, settings: Mapping[str, Any], lists: Lists, world: World, stop: Stop) -> None:
+def train_and_test(
+    run: Run, settings: Mapping[str, Any], lists: Lists, data: Mapping[str, str], world: World, stop: Stop
+) -> None:
     """Build the model and the loaders, train or continue, test with the experiment's protocol, leave results.json."""
     run_dir = run.directory()
     if world.is_main:
@@ -127,9 +126,9 @@ def train_and_test(run: Run, settings: Mapping[str, Any], lists: Lists, world: W
     if (start := begun_from(run)) is not None:
         checkpoint.load_weights(model, start, head=start.classes == lists.classes)
     if world.is_main:
-        introduce(run, model, lists, world)
-    content = identity.of_data(lists) | identity.of_weights(model.fingerprint, start.fingerprint if start else None)
-    content |= {"precision": run.precision}
+        introduce(run, model, lists, data, world)
+    weights = identity.of_weights(model.fingerprint, start.fingerprint if start else None)
+    content = {**data, **weights, "precision": run.precision}
     distributed.agree(content)
     distributed.broadcast_(list(model.state_dict().values()))
     with ExitStack() as stack:
@@ -170,18 +169,16 @@ def train_and_test(run: Run, settings: Mapping[str, Any], lists: Lists, world: W
         results.show(found, run_dir)
 
 
-def introduce(run: Run, model: VideoClassifier, lists: Lists, world: World) -> None:
+def introduce(run: Run, model: VideoClassifier, lists: Lists, data: Mapping[str, str], world: World) -> None:
     """Say what is going to be trained, on what, with what and where to."""
-    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
-    tuned, total = sum(size for size, is_tuned in sizes if is_tuned), sum(size for size, _ in sizes)
+    tuned, total = num_parameters(model)
     clips, parts = run.local_batch_size(world.size), run.train.accumulate
     split = f" ({world.size} ranks x {parts} parts x {clips})" if world.size * parts > 1 else ""
     steps = math.ceil(len(lists.train) * run.train.clips_per_video / run.train.batch_size)
-    hashes = identity.of_data(lists)
     lines = (
         f"{run.name} in {run.directory()}",
-        f"data: {len(lists.classes)} classes, {len(lists.train)} training videos ({hashes['train_hash'][:8]}), "
-        f"{len(lists.val)} validation videos ({hashes['data_hash'][:8]})",
+        f"data: {len(lists.classes)} classes, {len(lists.train)} training videos ({data['train_hash'][:8]}), "
+        f"{len(lists.val)} validation videos ({data['data_hash'][:8]})",
         f"model: {model.trunk_name} ({model.fingerprint[:8]}), {tuned / 1e6:.2f} of {total / 1e6:.2f} M parameters "
         f"tuned, {run.precision} on {world.size} x {results.device_name(world.device)}",
         f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{split}",

@@ -20,7 +20,7 @@ from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.signals import INTERRUPTED
 from tests.conftest import ROOT
-from tests.toy import TOY, exits, journal, run, weights
+from tests.toy import TOY, at_each_step, exits, journal, killed_at, run, weights
 
 pytestmark = pytest.mark.usefixtures("toy_cache")
 
@@ -80,23 +80,9 @@ def test_only_what_is_trainable_changes(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("stop_at", [2, 3, 5])
-def test_killed_and_continued_equals_unbroken(
-    tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
-) -> None:
+def test_killed_and_continued_equals_unbroken(tmp_path: Path, unbroken: Path, stop_at: int) -> None:
     """Step 3 is the end of an epoch."""
-    original, steps = training.train_step, 0
-
-    def dies(*args: Any, **kwargs: Any) -> Any:
-        nonlocal steps
-        if steps == stop_at:
-            raise KeyboardInterrupt
-        steps += 1
-        return original(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "train_step", dies)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path)
+    killed_at(stop_at, tmp_path)
     assert not (tmp_path / "results.json").exists()
     run(tmp_path)
     assert journal(tmp_path) == journal(unbroken)
@@ -108,19 +94,14 @@ def test_killed_and_continued_equals_unbroken(
 def test_stopped_by_a_signal_and_continued_equals_unbroken(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, log_every: int
 ) -> None:
-    original, steps = training.train_step, 0
-
-    def signals(*args: Any, **kwargs: Any) -> Any:
-        nonlocal steps
-        steps += 1
-        if steps == stop_at:
+    def stop(step: int) -> None:
+        if step == stop_at:
             os.kill(os.getpid(), signal.SIGUSR1)
-        return original(*args, **kwargs)
 
     settings = [f"train.log_every={log_every}", "train.save_minutes=100"]
     run(tmp_path / "unbroken", *settings)
     with monkeypatch.context() as patch:
-        patch.setattr(training, "train_step", signals)
+        at_each_step(patch, before=stop)
         with exits(INTERRUPTED):
             run(tmp_path / "stopped", *settings)
     run(tmp_path / "stopped", *settings)
@@ -145,21 +126,9 @@ def test_killed_between_a_validation_and_its_save_it_logs_that_once(
 
 
 def test_a_damaged_last_pt_gives_way_to_the_save_before(
-    tmp_path: Path, unbroken: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, unbroken: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    original, steps = training.train_step, 0
-
-    def dies(*args: Any, **kwargs: Any) -> Any:
-        nonlocal steps
-        if steps == 5:
-            raise KeyboardInterrupt
-        steps += 1
-        return original(*args, **kwargs)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(training, "train_step", dies)
-        with pytest.raises(KeyboardInterrupt):
-            run(tmp_path)
+    killed_at(5, tmp_path)
     (tmp_path / "last.pt").write_bytes(b"")
     capsys.readouterr()
     run(tmp_path)

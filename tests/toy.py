@@ -2,7 +2,7 @@
 
 import json
 import resource
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from aim import benchmark, config, eval, train
+from aim.engine import training
 
 TOY = [
     "+experiment=demo",
@@ -71,6 +72,48 @@ def journal(run_dir: Path) -> list[dict[str, float]]:
     """The lines of log.jsonl without what the clock decides."""
     lines = [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [{k: v for k, v in line.items() if k not in ("clips_per_second", "waiting")} for line in lines]
+
+
+class Died(KeyboardInterrupt):
+    """Stands for a SIGKILL."""
+
+
+def at_each_step(
+    patch: pytest.MonkeyPatch,
+    before: Callable[[int], object] = lambda step: None,
+    after: Callable[[int, torch.Tensor], object] = lambda step, sums: None,
+) -> list[int]:
+    """Do something before and after each training step, counted from 1. The list gets each number that began."""
+    original, begun = training.train_step, list[int]()
+
+    def step(*args: Any, **kwargs: Any) -> torch.Tensor:
+        number = len(begun) + 1
+        begun.append(number)
+        before(number)
+        sums = original(*args, **kwargs)
+        after(number, sums)
+        return sums
+
+    patch.setattr(training, "train_step", step)
+    return begun
+
+
+def dies_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """After so many steps, training dies before it does anything more."""
+
+    def die(number: int) -> None:
+        if number > step:
+            raise Died
+
+    at_each_step(patch, before=die)
+
+
+def killed_at(step: int, run_dir: Path, *overrides: str, toy: Sequence[str] = TOY) -> None:
+    """Train so many steps, and die there."""
+    with pytest.MonkeyPatch.context() as patch:
+        dies_at(step, patch)
+        with pytest.raises(Died):
+            run(run_dir, *overrides, toy=toy)
 
 
 def weights(run_dir: Path) -> dict[str, torch.Tensor]:

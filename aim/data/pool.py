@@ -28,13 +28,13 @@ import torch
 from aim.data.memory import keep_freed_memory
 from aim.data.readers.interface import BadVideo
 from aim.errors import UserError
+from aim.signals import SIGNALS
 
 log = logging.getLogger(__name__)
 
 J = TypeVar("J")
 Work = Callable[[Any], Any]  # picklable; done in the process with each task
 
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 PATIENCE = 5.0  # seconds for killed processes to end
 # Imported once, by the server that the processes are forked from.
 PRELOAD = ["aim.data.loader", "aim.data.sources.transcode"]
@@ -224,7 +224,7 @@ def _context() -> ForkServerContext | SpawnContext:
     # A signal to the whole job must not hit the server before it ignores signals, after seconds of imports. The tracker
     # goes first, as its start lets signals in again.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         with _bare_main():
             forkserver.ensure_running()
@@ -246,7 +246,7 @@ def _bare_main() -> Iterator[None]:
 
 def _run(pipe: Connection, work: Work) -> None:
     """Do tasks until the parent ends."""
-    for number in STOPPING:
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)  # sent to the whole job; the parent decides when to stop
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _let_tracker_go()

@@ -26,6 +26,7 @@ from torch.nn.parallel import DistributedDataParallel
 from aim.clock import seconds_since_start
 from aim.engine.peers import Peers
 from aim.errors import UserError
+from aim.models.freeze import num_parameters
 from aim.signals import INTERRUPTED, NOTHING_LOST, SIGNALS, Interrupted, as_parent, fatal_signals, forwarded
 
 T = TypeVar("T")
@@ -91,7 +92,7 @@ def is_rank() -> bool:
 
 
 def is_launched() -> bool:
-    """Whether `launch` has started this process: then its parent has checked everything and holds the lock."""
+    """Whether `launch` has started this process: then its parent has checked and said everything."""
     return "AIM_STARTED" in os.environ
 
 
@@ -233,7 +234,7 @@ def summing(model: nn.Module) -> Callable[[Tensor], Tensor] | None:
 
     torch's DDP sends them bucket by bucket. None where one message at the end is as good: for few, and for one rank.
     """
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    trained, _ = num_parameters(model)
     if not dist.is_initialized() or trained < MANY:
         return None
     ranks = dist.get_world_size()

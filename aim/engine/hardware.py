@@ -16,7 +16,7 @@ Gpu = Literal["a100", "h100", "h200", "b200", "l40s", "rtx4090", "t4"]  # that a
 
 DRIVER = Path("/proc/driver/nvidia/version")
 CPUINFO = Path("/proc/cpuinfo")
-# As Linux calls them, on x86 and on ARM. Without any, bfloat16 is emulated, at a tenth of float32's speed.
+# As Linux calls them, on x86 and on ARM. Without any, bfloat16 is emulated, far slower than float32.
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 
 

@@ -20,12 +20,14 @@ from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
+from aim.models.freeze import num_parameters
 
 
 def collect(
     run: Run, config: Mapping[str, Any], world: World, model: VideoClassifier, lists: Lists, counts: Counts, **more: Any
 ) -> dict[str, Any]:
     """The result of a test with all that decided it; `more` is what only the caller knows."""
+    tuned, total = num_parameters(model)
     return {
         "name": run.name,
         "top1": round(counts.top1, 3),
@@ -36,8 +38,8 @@ def collect(
         "num_classes": len(lists.classes),
         "views": run.views_text,
         "weights": "last",
-        "params_total": sum(parameter.numel() for parameter in model.parameters()),
-        "params_tuned": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        "params_total": total,
+        "params_tuned": tuned,
         "gmacs_per_view": round(gmacs_per_view(model), 3),
         "epochs": run.train.epochs,
         "seed": run.seed,

@@ -103,7 +103,7 @@ def train(
                 saver.save(state)
                 report.resume()
                 if newest.stopping:
-                    raise Interrupted(f"stopped by a signal; saved at step {state.step} of {total} in {run_dir}")
+                    raise stopped(state, total, run_dir)
             if epoch == training.epochs:
                 return state
 
@@ -129,7 +129,12 @@ def train(
                     newest.read()
                     saver.save(state)
                 if stopping:
-                    raise Interrupted(f"stopped by a signal; saved at step {state.step} of {total} in {run_dir}")
+                    raise stopped(state, total, run_dir)
+
+
+def stopped(state: State, total: int, run_dir: Path) -> Interrupted:
+    """How a run ends that a signal has stopped, once it is saved."""
+    return Interrupted(f"stopped by a signal; saved at step {state.step} of {total} in {run_dir}")
 
 
 class Newest:

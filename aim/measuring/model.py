@@ -18,6 +18,7 @@ from aim.engine.training import train_step
 from aim.measuring.step import kept_bytes, make_batch
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
+from aim.models.freeze import num_parameters
 
 GPU_STEPS, CPU_STEPS = (5, 20), (1, 3)  # to warm up, and to measure
 CPU_GMACS = 200  # of a step, so that it takes seconds
@@ -42,9 +43,10 @@ def measure_model(run: Run, num_classes: int, world: World) -> dict[str, Any]:
         with autocast(world.device, run.precision):
             model(model.preprocess(rearrange(batch.video, "b v t c h w -> (b v) t c h w")))
 
+    tuned, total = num_parameters(model)
     found: dict[str, Any] = {
-        "params_total": sum(parameter.numel() for parameter in model.parameters()),
-        "params_tuned": sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
+        "params_total": total,
+        "params_tuned": tuned,
         "gmacs_per_view": round(gmacs, 3),
         "clips_per_step": clips,
         "saved_mib_per_clip": round(saved_mib_per_clip(run, model, world.device), 1),

@@ -23,3 +23,9 @@ def freeze_except(model: nn.Module, trainable: Sequence[str]) -> list[str]:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in kept)
     return [name for name in names if name in kept]
+
+
+def num_parameters(model: nn.Module) -> tuple[int, int]:
+    """How many parameters are trained, and how many there are."""
+    sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
+    return sum(size for size, is_trained in sizes if is_trained), sum(size for size, _ in sizes)

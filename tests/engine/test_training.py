@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,7 +24,7 @@ from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
 from aim.signals import INTERRUPTED
 from tests.conftest import ROOT
-from tests.toy import OWN, TOY, exits, journal, run, weights
+from tests.toy import OWN, TOY, Died, at_each_step, dies_at, exits, journal, killed_at, run, weights
 
 pytestmark = pytest.mark.usefixtures("toy_cache")
 
@@ -36,32 +35,6 @@ def folder(toy_cache: Path, tmp_path: Path) -> Path:
     config.build(config.compose(TOY), Run).load_lists()
     shutil.copytree(next(toy_cache.glob("moving_shapes_*")), tmp_path / "data")
     return tmp_path / "data"
-
-
-class Died(Exception):
-    """Stands for a SIGKILL."""
-
-
-def dies_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the step on, training dies before it does anything."""
-    original, steps = training.train_step, 0
-
-    def dies(*args: Any, **kwargs: Any) -> Any:
-        nonlocal steps
-        if steps == step:
-            raise Died
-        steps += 1
-        return original(*args, **kwargs)
-
-    monkeypatch.setattr(training, "train_step", dies)
-
-
-def killed_at(step: int, run_dir: Path, *overrides: str, toy: Sequence[str] = TOY) -> None:
-    """Train up to the step, and die there."""
-    with pytest.MonkeyPatch.context() as patch:
-        dies_at(step, patch)
-        with pytest.raises(Died):
-            run(run_dir, *overrides, toy=toy)
 
 
 def test_a_finished_run_on_other_data_is_refused_and_not_shown(
@@ -202,42 +175,31 @@ def test_everything_that_is_missing_comes_in_one_message(tmp_path: Path, monkeyp
 def test_a_signal_in_the_last_step_stops_before_the_test_and_after_the_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, steps = training.train_step, 0
-
-    def signals(*args: Any, **kwargs: Any) -> Any:
-        nonlocal steps
-        steps += 1
-        sums = original(*args, **kwargs)
-        if steps == 6:  # the last, whose sums know nothing of it
+    def stop(step: int, _: torch.Tensor) -> None:
+        if step == 6:  # the last, whose sums know nothing of it
             os.kill(os.getpid(), signal.SIGUSR1)
-        return sums
 
-    monkeypatch.setattr(training, "train_step", signals)
+    steps = at_each_step(monkeypatch, after=stop)
     with exits(INTERRUPTED):
         run(tmp_path, "train.eval_every=0")
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 6
     assert not (tmp_path / "results.json").exists()
     run(tmp_path, "train.eval_every=0")
-    assert steps == 6
+    assert len(steps) == 6
 
 
 def test_a_rank_whose_own_clock_says_to_save_does_not_leave_before_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The save reads the newest step, in which another rank was asked to stop; this one still does the next step."""
-    original, steps = training.train_step, 0
 
-    def asked(*args: Any, **kwargs: Any) -> Any:
-        nonlocal steps
-        steps += 1
-        sums = original(*args, **kwargs)
-        sums[4] += steps == 2
-        return sums
+    def asked(step: int, sums: torch.Tensor) -> None:
+        sums[4] += step == 2
 
-    monkeypatch.setattr(training, "train_step", asked)
+    steps = at_each_step(monkeypatch, after=asked)
     with exits(INTERRUPTED):
         run(tmp_path, "train.log_every=100", "train.save_minutes=0")
-    assert steps == 3
+    assert len(steps) == 3
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 3
 
 
