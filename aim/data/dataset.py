@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
@@ -11,14 +10,13 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aim.data.judge import OnError
 from aim.data.lists import Lists, Video, check_present
 from aim.data.readers.interface import BadVideo, Pick, Reader
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip, test_indices, train_indices
 from aim.data.transforms import Augment, Views
 from aim.errors import UserError
-
-OnError = Literal["skip", "raise"]
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Pool(Generic[J]):
 
     def __init__(self, work: Work, size: int, timeout: float) -> None:
         self._workers: list[_Worker[J]] = [_Worker(work) for _ in range(size)]
-        self._timeout = timeout
+        self.timeout = timeout
         # Also when the pool is forgotten, and before multiprocessing waits for its children at exit.
         self._stop = util.Finalize(self, _close, args=[self._workers], exitpriority=10)
         try:
@@ -80,7 +80,7 @@ class Pool(Generic[J]):
     def wait(self, other: Connection | None = None) -> list[tuple[J, Outcome]]:
         """Wait for outcomes, or for `other` to have something to read; then there may be none."""
         busy = {worker.pipe: worker for worker in self._workers if worker.job is not None}
-        seconds = min((worker.began for worker in busy.values()), default=math.inf) + self._timeout - time.monotonic()
+        seconds = min((worker.began for worker in busy.values()), default=math.inf) + self.timeout - time.monotonic()
         pipes = [*busy] if other is None else [*busy, other]
         answered = wait(pipes, max(0.0, seconds) if math.isfinite(seconds) else None)
         found = []
@@ -90,10 +90,10 @@ class Pool(Generic[J]):
             if pipe in answered:
                 if outcome := worker.answer():
                     found.append((job, outcome))
-            elif time.monotonic() - worker.began >= self._timeout:
+            elif time.monotonic() - worker.began >= self.timeout:
                 _end([worker])
                 worker.job = None
-                found.append((job, Outcome("hung", f"not done after {self._timeout:g} seconds")))
+                found.append((job, Outcome("hung", f"not done after {self.timeout:g} seconds")))
         return found
 
     def abandon(self) -> None:

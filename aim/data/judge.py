@@ -1,0 +1,48 @@
+"""Which videos could not be read, and whether a run may go on without them."""
+
+import logging
+import math
+from typing import Literal
+
+from aim.data.lists import Video
+from aim.errors import UserError
+
+log = logging.getLogger(__name__)
+
+OnError = Literal["skip", "raise"]
+SEEN_BEFORE_JUDGING = 1000  # videos after which the share of bad ones counts; a run of only bad ones counts at once
+ONLY_BAD = 16
+
+
+class Judge:
+    """Keeps the bad videos of a rank's loader, which aren't tried again; `setting` names the policy in messages."""
+
+    def __init__(
+        self, videos: list[Video], world_size: int, *, on_error: OnError, setting: str, max_bad: float
+    ) -> None:
+        self.videos, self.on_error, self.setting, self.max_bad = videos, on_error, setting, max_bad
+        self.own = math.ceil(len(videos) / world_size)  # videos of this rank
+        self.bad: dict[str, str] = {}  # path as listed -> why it could not be read
+        self.lost = set[int]()
+        self.seen = 0
+
+    def blame(self, index: int, path: str, reason: str) -> None:
+        """Put a video on the bad list, or raise UserError if that is not wanted or the list is too long."""
+        total = len(self.videos)
+        self.bad[self.videos[index].path] = reason.removeprefix(f"{path}: ")
+        if self.on_error == "raise":
+            share = "" if self.max_bad * total >= 1 else f" data.max_bad={math.ceil(200 / total) / 100}"
+            raise UserError(
+                f"{reason}; mend it, or go on without such videos: the same command with {self.setting}=skip{share}"
+            )
+        log.warning("skipped, it could not be read: %s", reason)
+        self.lost.add(index)
+        lost, seen = len(self.lost), min(self.seen + 1, total)
+        enough = max(seen, min(SEEN_BEFORE_JUDGING, self.own))
+        only_bad = seen == lost >= ONLY_BAD
+        if lost > self.max_bad * enough or (only_bad and self.max_bad < 1):
+            raise UserError(
+                f"{lost} of the first {seen} videos could not be read (of {total} in all), more than "
+                f"data.max_bad={self.max_bad}; the newest: {reason}; is the data set complete, and does reader=pyav "
+                "read it? a larger data.max_bad goes on without them; aim.prepare with verify=true names all bad ones"
+            )
