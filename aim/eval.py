@@ -25,7 +25,7 @@ from omegaconf import DictConfig
 
 from aim import config
 from aim.data.lists import Lists, data_hash
-from aim.engine import bad_videos, checkpoint, distributed, files, hardware, identity, results
+from aim.engine import bad_videos, checkpoint, distributed, files, hardware, identity, lease, results
 from aim.engine.checkpoint import Checkpoint
 from aim.engine.distributed import World
 from aim.engine.evaluation import Evaluation, evaluate
@@ -41,7 +41,7 @@ def main(cfg: DictConfig) -> None:
     asked = config.resolve(cfg)
     if asked["checkpoint"] is None:
         raise UserError("checkpoint must be given: add checkpoint=FILE, the best.safetensors of a training run")
-    with interruptible(), ExitStack() as stack:
+    with interruptible(), ExitStack() as after_all, ExitStack() as stack:  # the lease outlives the ranks
         start = distributed.start(hardware.resolve_device(asked["device"]), asked["data"]["workers"])
         world = stack.enter_context(start) if distributed.is_rank() else None
         saved = checkpoint.read_weights(asked["checkpoint"])
@@ -60,7 +60,7 @@ def main(cfg: DictConfig) -> None:
         distributed.agree(content)
         run_dir = directory(run, saved, asked)
         if world.is_main:
-            stack.enter_context(files.locked(run_dir))  # before it nothing is written
+            after_all.enter_context(lease.held(run_dir))  # before it nothing is written
             check_free(run_dir, content)
         run = replace(run, precision=hardware.settle(wanted, run.device)).with_reader()
         test(run, wanted, saved, lists, run_dir, world, content)

@@ -31,7 +31,7 @@ from aim.data.pool import Pool
 from aim.data.sources.auto import NAMES, Auto, last_report
 from aim.data.sources.interface import Format
 from aim.data.sources.transcode import Transcode, Work, part_of
-from aim.engine import distributed, files
+from aim.engine import distributed, files, lease
 from aim.engine.console import plain_console, plain_table
 from aim.engine.tracking import Display
 from aim.errors import UserError
@@ -250,7 +250,7 @@ def main(cfg: DictConfig) -> None:
             "for another choice of classes, use data=folder"
         )
     folder = out or root
-    with interruptible(), files.locked(folder):
+    with interruptible(), lease.held(folder):
         report = prepare(
             root,
             listed,

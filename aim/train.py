@@ -25,7 +25,7 @@ from aim import config
 from aim.clock import seconds_since_start
 from aim.data.lists import Lists
 from aim.data.loader import Loader
-from aim.engine import bad_videos, checkpoint, distributed, files, hardware, identity, results
+from aim.engine import bad_videos, checkpoint, distributed, files, hardware, identity, lease, results
 from aim.engine.distributed import World
 from aim.engine.evaluation import evaluate
 from aim.engine.hardware import Precision
@@ -44,7 +44,7 @@ def main(cfg: DictConfig) -> None:
     distributed.refuse_bare_slurm("aim.train")
     settings = config.resolve(cfg)
     run = config.build(settings, Run).placed()
-    with interruptible(), ExitStack() as stack:
+    with interruptible(), ExitStack() as after_all, ExitStack() as stack:  # the lease outlives the ranks
         if distributed.is_rank():
             world = stack.enter_context(distributed.start(run.device, run.data.workers))
             _, lists = check(run)
@@ -59,7 +59,7 @@ def main(cfg: DictConfig) -> None:
             world = stack.enter_context(distributed.start(run.device, run.data.workers))
         distributed.agree({**data, "settings": identity.config_hash(settings)})
         if world.is_main:
-            stack.enter_context(files.locked(run.directory()))  # before it nothing is written
+            after_all.enter_context(lease.held(run.directory()))  # before it nothing is written
         finished, begun_in = taken_up(run, settings, lists, data) if world.is_main else (False, None)
         if not distributed.share(finished):
             run = replace(run, precision=hardware.settle(settings, run.device, begun_in)).with_reader()

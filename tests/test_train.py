@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from aim import config, train
-from aim.engine import checkpoint, distributed, files, training
+from aim.engine import checkpoint, distributed, lease, training
 from aim.engine.distributed import World
 from aim.engine.settings import Run
 from aim.errors import UserError
@@ -273,7 +273,7 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
 
 
 def test_a_second_job_is_refused_while_the_first_holds_the_directory(tmp_path: Path) -> None:
-    with files.locked(tmp_path), pytest.raises(UserError, match="another job is writing"):
+    with lease.held(tmp_path), pytest.raises(UserError, match="another job is writing"):
         run(tmp_path)
 
 

@@ -1,13 +1,11 @@
-"""How a run writes its files: whole or not at all, one job at a time, and what can't be written in words."""
+"""How a run writes its files: whole or not at all; and what can't be written, in words."""
 
 import contextlib
 import errno
-import fcntl
 import json
 import os
 import re
 import socket
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +25,6 @@ REASONS = {
     errno.EEXIST: "a file is where a folder should be",
     errno.ENOTDIR: "a file is where a folder should be",
 }
-NO_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS)
 AGAIN = "and the same command continues once that is mended"
 ELSEWHERE = "name another folder, such as run_dir=DIR"
 LEFTOVER = re.compile(r"\.\w+\.(pt|safetensors|yaml|jsonl?|npz|txt|id|onnx|pt2)\..+\.\d+")  # of `temporary_of`
@@ -110,38 +107,8 @@ def write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
 
 
-@contextmanager
-def locked(run_dir: Path) -> Iterator[None]:
-    """Hold a run directory, so that a second job can't write into it, and clear what killed ones left half-written.
-
-    Raises UserError when another one holds it, or nothing can be written there.
-    """
-    make_folder(run_dir)
-    with writing(run_dir, ELSEWHERE):
-        file = (run_dir / ".lock").open("ab+", buffering=0)
-    with file:
-        with writing(run_dir, ELSEWHERE):
-            if _take(file.fileno(), run_dir):
-                for path in run_dir.iterdir():  # nobody else writes there now
-                    if LEFTOVER.fullmatch(path.name):
-                        path.unlink(missing_ok=True)
-            file.truncate(0)
-            job = os.environ.get("SLURM_JOB_ID", "-")
-            file.write(f"host {socket.gethostname()}, process {os.getpid()}, job {job}".encode())
-        yield
-
-
-def _take(descriptor: int, run_dir: Path) -> bool:
-    """Lock the open file; False, with a warning, where the file system has no locks."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        holder = os.pread(descriptor, 1000, 0).decode(errors="replace")
-        raise UserError(f"another job is writing to {run_dir} ({holder}); wait for it, or set run_dir=DIR") from error
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        print(f"aim: {run_dir} is on a file system without locks ({error.strerror}): a second job that writes there "
-              "at the same time wouldn't be noticed", file=sys.stderr)  # fmt: skip
-        return False
-    return True
+def clear_leftovers(folder: Path) -> None:
+    """Remove what killed jobs left half-written in a folder that is held."""
+    for path in folder.iterdir():
+        if LEFTOVER.fullmatch(path.name):
+            path.unlink(missing_ok=True)

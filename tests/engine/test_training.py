@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from aim import config
-from aim.engine import bad_videos, files, training
+from aim.engine import bad_videos, lease, training
 from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
@@ -109,12 +109,12 @@ def test_the_same_weights_may_lie_elsewhere_and_others_are_refused(tmp_path: Pat
 
 
 def test_a_refused_second_job_writes_nothing(tmp_path: Path) -> None:
-    with files.locked(tmp_path):
+    with lease.held(tmp_path):
         (tmp_path / "config.yaml").write_text("of: the first\n")
         with pytest.raises(UserError, match="another job is writing"):
             run(tmp_path, "optim.lr=0.5")
     assert (tmp_path / "config.yaml").read_text() == "of: the first\n"
-    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", ".lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml"}
 
 
 @pytest.mark.parametrize("bad_step", [2, 3])
