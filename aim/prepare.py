@@ -32,8 +32,7 @@ from aim.data.sources.auto import NAMES, Auto, last_report
 from aim.data.sources.interface import Format
 from aim.data.sources.transcode import Transcode, Work, part_of
 from aim.engine import distributed, files, lease
-from aim.engine.console import plain_console, plain_table
-from aim.engine.tracking import Display
+from aim.engine.console import Display, plain_console, plain_table
 from aim.errors import UserError
 from aim.signals import Interrupted, interruptible, stop_signals
 

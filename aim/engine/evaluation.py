@@ -10,10 +10,10 @@ from torch import Tensor
 
 from aim.data.loader import Batch, Loader
 from aim.engine import distributed
+from aim.engine.console import Display
 from aim.engine.feeding import on_device, one_late, to_host
 from aim.engine.hardware import Precision, autocast
 from aim.engine.metrics import Counts
-from aim.engine.tracking import Display
 from aim.models.classifier import VideoClassifier
 from aim.signals import Interrupted, Stop
 

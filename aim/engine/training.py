@@ -1,10 +1,8 @@
 """The training loop."""
 
 import math
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -14,34 +12,22 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
-from aim.clock import seconds_since_start
 from aim.data.loader import Batch, Loader
-from aim.engine import bad_videos, checkpoint, distributed
+from aim.engine import bad_videos, distributed
 from aim.engine.distributed import World
 from aim.engine.evaluation import evaluate
 from aim.engine.feeding import on_device, to_host
 from aim.engine.hardware import Precision, autocast
-from aim.engine.identity import check_same
 from aim.engine.mixing import mix
 from aim.engine.optim import Optim, adamw, learning_rate, set_learning_rate
 from aim.engine.profiling import Profile, part
+from aim.engine.reporting import Report
+from aim.engine.saving import Saver, State
 from aim.engine.settings import Training
-from aim.engine.tracking import Log, Report
+from aim.engine.tracking import Log
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
 from aim.signals import Interrupted, Stop
-
-
-@dataclass
-class State:
-    """How far a run is; with the weights and the optimizer's moments all that `last.pt` needs."""
-
-    step: int = 0
-    validated: int = 0  # epochs
-    best_top1: float = -1.0  # of the validations so far, in percent
-    best_epoch: int = 0
-    seconds: float = 0.0  # of the processes before this one
-    window: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, weight, hits since the last log line
 
 
 def train(
@@ -165,54 +151,6 @@ class Newest:
                 )
         self.state.window = [old + new for old, new in zip(self.state.window, window, strict=True)]
         self.stopping = stops > 0
-
-
-class Saver:
-    """Writes `last.pt` on the first rank, and gives every rank what stands in it."""
-
-    def __init__(
-        self,
-        run_dir: Path,
-        model: VideoClassifier,
-        optimizer: torch.optim.Optimizer,
-        identity: Mapping[str, str],
-        world: World,
-    ) -> None:
-        self.path, self.model, self.optimizer, self.world = run_dir / "last.pt", model, optimizer, world
-        self.identity = dict(identity)
-        self.saved_at = time.monotonic()
-
-    @property
-    def minutes(self) -> float:
-        """Since the last save."""
-        return (time.monotonic() - self.saved_at) / 60
-
-    def save(self, state: State) -> None:
-        """Write what a run needs to go on. Every rank calls it."""
-        self.saved_at = time.monotonic()
-        if self.world.is_main:
-            now = replace(state, seconds=state.seconds + seconds_since_start())
-            tensors = checkpoint.trained_tensors(self.model)
-            saved = {**asdict(now), "model": tensors, "optimizer": self.optimizer.state_dict()}
-            checkpoint.save_last(self.path, saved | {"identity": self.identity})
-
-    def restore(self) -> State:
-        """Go on from what the first rank finds, or begin; the other nodes may not see its folder.
-
-        Raises UserError if it was trained on other data or another trunk.
-        """
-        found = self.world.is_main and self.path.exists()
-        saved = distributed.share(checkpoint.load_last(self.path) if found else None)
-        if saved is None:
-            return State()
-        if lacking := [f.name for f in fields(State) if f.name not in saved]:
-            raise UserError(
-                f"{self.path} is of another version (it lacks {', '.join(lacking)}); delete it, or set run_dir"
-            )
-        check_same(saved, self.identity, self.path.parent)
-        checkpoint.put_tensors(self.model, saved["model"], str(self.path))
-        self.optimizer.load_state_dict(saved["optimizer"])
-        return State(**{f.name: saved[f.name] for f in fields(State)})
 
 
 def train_step(

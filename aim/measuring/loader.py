@@ -24,10 +24,9 @@ from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Pick, Reader
 from aim.data.readers.pyav import PyAV
 from aim.data.readers.torchcodec import TorchCodec
-from aim.engine.console import plain_table
+from aim.engine.console import Display, plain_table
 from aim.engine.distributed import World
 from aim.engine.settings import Run
-from aim.engine.tracking import Display
 from aim.errors import UserError
 from aim.measuring.model import synchronize
 

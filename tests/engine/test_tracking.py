@@ -1,17 +1,12 @@
-import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from aim.engine import tracking
-from aim.engine.tracking import Display, Journal, Report, TensorBoard, Wandb
+from aim.engine.tracking import TensorBoard, Wandb
 from aim.errors import UserError
-from tests.toy import file_size_limit
 
 
 def test_wandb_writes_offline_without_a_key_or_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,119 +39,6 @@ def test_tensorboard_writes_what_its_own_reader_reads(tmp_path: Path) -> None:
     assert [(e.step, e.value) for e in events.Scalars("loss")] == [(3, 0.5)]
 
 
-def test_the_journal_drops_what_came_after_the_step_it_continues_from(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    first = Journal(path, 0, 0)
-    for step in (1, 2, 3):
-        first(step, {"loss": float(step)})
-    first.close()
-    with path.open("a") as file:
-        file.write('{"step": 4, "lo')  # a crash in the middle of a line
-    second = Journal(path, 2, 0)
-    second(3, {"loss": 30.0})
-    second.close()
-    assert [json.loads(line) for line in path.read_text().splitlines()] == [
-        {"step": 1, "loss": 1.0},
-        {"step": 2, "loss": 2.0},
-        {"step": 3, "loss": 30.0},
-    ]
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def test_the_journal_drops_a_validation_that_no_save_knows_of(tmp_path: Path) -> None:
-    path = tmp_path / "log.jsonl"
-    journal = Journal(path, 0, 0)
-    for epoch in (1, 2):
-        journal(3 * epoch, {"epoch": float(epoch), "loss": 1.0})
-        journal(3 * epoch, {"epoch": epoch, "val_top1": 50.0})
-    journal.close()
-    Journal(path, 6, 1).close()
-    assert [(line["step"], line["epoch"], "val_top1" in line) for line in lines(path)] == [
-        (3, 1, False),
-        (3, 1, True),
-        (6, 2, False),
-    ]
-    Journal(path, 6, 0).close()
-    assert ["val_top1" in line for line in lines(path)] == [False, False]
-
-
-def test_a_crash_while_the_journal_is_shortened_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "log.jsonl"
-    journal = Journal(path, 0, 0)
-    journal(1, {"loss": 1.0})
-    journal.close()
-    before = path.read_bytes()
-    original = Path.write_text
-
-    def dies(self: Path, text: str, **more: Any) -> int:
-        original(self, text[:5], **more)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Path, "write_text", dies)
-    with pytest.raises(KeyboardInterrupt):
-        Journal(path, 1, 0)
-    assert path.read_bytes() == before
-
-
-def test_a_log_that_has_no_room_is_one_clear_error(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "log.jsonl", 0, 0)
-    with file_size_limit(100):
-        with pytest.raises(UserError, match=r"log\.jsonl can't be written: .*ulimit -f.*the same command continues"):
-            journal(1, {str(i): 0.0 for i in range(100)})
-        with pytest.raises(UserError, match=r"log\.jsonl can't be written"):
-            journal.close()
-
-
-class Clock:
-    """Seconds that pass when a test says so."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(tracking, "time", SimpleNamespace(monotonic=lambda: self.now))
-
-
-@contextmanager
-def reporting(run_dir: Path, step: int = 0) -> Iterator[Report]:
-    with Report(
-        run_dir, lambda step, values: None, step=step, validated=0, total=1000, steps_per_epoch=10, batch_size=8,
-        visible=True,
-    ) as report:  # fmt: skip
-        yield report
-
-
-def test_the_speed_is_that_of_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step takes a second, of which a quarter is waiting for data; what lies between epochs takes 500 seconds."""
-    clock, window = Clock(monkeypatch), [1.0, 1.0, 0.0]
-    with reporting(tmp_path) as report:
-        for step in range(1, 31):
-            clock.now += 1.0
-            if step in (4, 8, 10, 14, 29):  # across an epoch's end, after it, and at it
-                report.line(step, 0.1, step / 4, window)
-            if step % 10 == 0:
-                report.pause()
-                clock.now += 500.0
-                report.validated(step, step // 10, 50.0, 1)
-                report.resume()
-        clock.now += 1.0
-        report.line(31, 0.1, 31 / 4, window)  # two steps, the validation between them
-    found = [line for line in lines(tmp_path / "log.jsonl") if "loss" in line]
-    assert [line["step"] for line in found] == [4, 8, 10, 14, 29, 31]
-    assert [line["clips_per_second"] for line in found] == pytest.approx([8.0] * 6)
-    assert [line["waiting"] for line in found] == pytest.approx([0.25] * 6)
-
-
-def test_a_line_without_a_step_or_a_second_has_no_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    Clock(monkeypatch)
-    with reporting(tmp_path, step=5) as report:
-        report.pause()
-        report.line(5, 0.1, 0.0, [0.0, 0.0, 0.0])
-        report.line(6, 0.1, 0.0, [1.0, 1.0, 0.0])
-    assert [line["clips_per_second"] for line in lines(tmp_path / "log.jsonl")] == [0.0, 0.0]
-
-
 def wandb_ids(monkeypatch: pytest.MonkeyPatch, *run_dirs: Path) -> list[str]:
     """The ids under which runs of these directories are opened, one after the other."""
     ids = []
@@ -182,32 +64,3 @@ def test_a_wandb_run_is_the_directory_and_not_its_path(tmp_path: Path, monkeypat
     anew, moved = wandb_ids(monkeypatch, run_dir, tmp_path / "moved")
     assert moved == first
     assert anew != first
-
-
-def test_no_markup_in_lines_and_bars(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "200")
-    with Display("read [x]", 2, visible=True) as display:
-        display.update(1, "a [/x] :car:")
-        display.say("b [x] [/x] :car:")
-    shown = capsys.readouterr().out
-    for text in ("read [x]", "a [/x] :car:", "b [x] [/x] :car:"):
-        assert text in shown
-
-
-def test_the_display_prints_lines_without_a_terminal(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("aim.engine.tracking.LINE_SECONDS", 0.0)
-    with Display("train", 10, visible=True) as display:
-        display.update(4, "loss 1.000")
-    assert capsys.readouterr().out.startswith("train 4/10  loss 1.000  0s left")
-
-
-def test_other_ranks_say_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aim.engine.tracking.LINE_SECONDS", 0.0)
-    with Display("train", 10, visible=False) as display:
-        display.update(4, "loss 1.000")
-        display.say("hello")
-    assert capsys.readouterr().out == ""

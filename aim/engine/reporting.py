@@ -1,0 +1,123 @@
+"""What training says while it goes on: a progress bar or lines, `log.jsonl`, and what a tracker is told."""
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from aim.engine import files
+from aim.engine.console import Display
+from aim.engine.tracking import Log
+
+
+class Report:
+    """What training says while it goes on: the display, `log.jsonl` and the tracker; only rank 0's is heard."""
+
+    def __init__(
+        self,
+        run_dir: Path,
+        log: Log,
+        *,
+        step: int,
+        validated: int,
+        total: int,
+        steps_per_epoch: int,
+        batch_size: int,
+        visible: bool,
+    ) -> None:
+        self.log, self.step, self.steps_per_epoch, self.batch_size = log, step, steps_per_epoch, batch_size
+        self.display = Display("train", total, visible=visible, start=step)
+        self.journal = Journal(run_dir / "log.jsonl", step, validated) if visible else None
+        self.time: float | None = time.monotonic()  # since when the clock goes; None in a pause
+        self.seconds, self.waited, self.text = 0.0, 0.0, ""  # seconds since the last line, up to `time`
+
+    def __enter__(self) -> "Report":
+        self.display.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.display.__exit__(*error)
+        if self.journal:
+            self.journal.close()
+
+    def line(self, step: int, lr: float, waited: float, window: Sequence[float]) -> None:
+        """Tell of the steps since the last line: `window` sums loss, weight and hits, `waited` is in seconds so far."""
+        now = time.monotonic()
+        seconds = self._passed(now)
+        loss, weight, hits = window
+        values = {
+            "epoch": round(step / self.steps_per_epoch, 3),
+            "loss": loss / max(1.0, weight),
+            "top1": 100 * hits / max(1.0, weight),
+            "lr": lr,
+            "clips_per_second": (step - self.step) * self.batch_size / seconds if seconds else 0.0,
+            "waiting": min(1.0, (waited - self.waited) / seconds) if seconds else 0.0,
+            "weight": weight,
+        }
+        self.step, self.waited, self.seconds, self.time = step, waited, 0.0, now
+        self._write(step, values)
+        self.text = (
+            f"loss {values['loss']:.3f}  top-1 {values['top1']:.1f} %  lr {lr:.1e}  "
+            f"{values['clips_per_second']:.1f} clips/s  waiting for data {values['waiting']:.0%}"
+        )
+
+    def tick(self, step: int) -> None:
+        """A step is done."""
+        self.display.update(step, self.text)
+
+    def validated(self, step: int, epoch: int, top1: float, best_epoch: int) -> None:
+        """Tell of a validation."""
+        self._write(step, {"epoch": epoch, "val_top1": top1})
+        self.display.say(
+            f"epoch {epoch}: validation top-1 {top1:.2f} %{' (best so far)' if best_epoch == epoch else ''}"
+        )
+
+    def pause(self) -> None:
+        """Leave what follows, up to `resume`, out of the speed; the steps before it keep their time."""
+        self.seconds, self.time = self._passed(time.monotonic()), None
+
+    def resume(self) -> None:
+        """Training goes on."""
+        self.time = time.monotonic()
+
+    def _passed(self, now: float) -> float:
+        """The seconds of training since the last line."""
+        return self.seconds + (0.0 if self.time is None else now - self.time)
+
+    def _write(self, step: int, values: dict[str, float]) -> None:
+        if self.journal:
+            self.journal(step, values)
+            self.log(step, values)
+
+
+class Journal:
+    """Appends to `log.jsonl`; continuing drops what an interrupted run wrote later than its last save.
+
+    That save holds the `step`, and the epochs that were `validated`: a validation's line stands at the step before it.
+    """
+
+    def __init__(self, path: Path, step: int, validated: int) -> None:
+        kept = []
+        if path.exists():
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                try:
+                    entry = json.loads(line)
+                except json.JSONDecodeError:
+                    break  # the line that the crash cut short
+                if entry["step"] <= step and ("val_top1" not in entry or entry["epoch"] <= validated):
+                    kept.append(f"{line}\n")
+        files.write_atomically(path, lambda file: files.write_text(file, "".join(kept)))
+        self.path, self.file = path, path.open("a", encoding="utf-8")
+
+    def __call__(self, step: int, values: Mapping[str, float]) -> None:
+        with self._writing():
+            self.file.write(json.dumps({"step": step, **values}) + "\n")
+            self.file.flush()
+
+    def close(self) -> None:
+        with self._writing():
+            self.file.close()
+
+    def _writing(self) -> AbstractContextManager[None]:
+        return files.writing(self.path, f"the last good checkpoint is kept, {files.AGAIN}")
