@@ -29,6 +29,7 @@ from aim.engine import bad_videos, checkpoint, distributed, files, hardware, ide
 from aim.engine.checkpoint import Checkpoint
 from aim.engine.distributed import World
 from aim.engine.evaluation import Evaluation, evaluate
+from aim.engine.launcher import launch
 from aim.engine.settings import Run, of_checkpoint, write_settings
 from aim.errors import UserError, check_all
 from aim.signals import interruptible, stop_signals
@@ -50,7 +51,7 @@ def main(cfg: DictConfig) -> None:
         ranks, lists = check(run, saved)
         if world is None:
             if ranks > 1:
-                sys.exit(distributed.launch(command.again("aim.eval"), ranks))
+                sys.exit(launch(command.again("aim.eval"), ranks, run.restarts))
             world = stack.enter_context(start)
         content = {
             "checkpoint": saved.fingerprint,

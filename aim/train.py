@@ -29,6 +29,7 @@ from aim.engine import bad_videos, checkpoint, distributed, files, hardware, ide
 from aim.engine.distributed import World
 from aim.engine.evaluation import evaluate
 from aim.engine.hardware import Precision
+from aim.engine.launcher import launch
 from aim.engine.settings import Run, write_settings
 from aim.engine.tracking import Log
 from aim.engine.training import train
@@ -54,7 +55,7 @@ def main(cfg: DictConfig) -> None:
             data = identity.of_data(lists)
             if ranks > 1:
                 if not taken_up(run, settings, lists, data)[0]:
-                    sys.exit(distributed.launch(command.again("aim.train"), ranks))
+                    sys.exit(launch(command.again("aim.train"), ranks, run.restarts))
                 return
             world = stack.enter_context(distributed.start(run.device, run.data.workers))
         distributed.agree({**data, "settings": identity.config_hash(settings)})

@@ -296,7 +296,7 @@ def test_a_rank_that_dies_takes_the_others_with_it(tmp_path: Path) -> None:
     program.write_text("import os, sys, time\nsys.exit(3) if os.environ['RANK'] == '1' else time.sleep(60)\n")
     began = time.monotonic()
     environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    code = "from aim.engine.distributed import launch; import sys; sys.exit(launch([sys.executable, '-m', 'dying'], 2))"
+    code = "from aim.engine.launcher import launch; import sys; sys.exit(launch([sys.executable, '-m', 'dying'], 2, 0))"
     done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, timeout=120)
     assert done.returncode == 3
     assert time.monotonic() - began < 60

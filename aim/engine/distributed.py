@@ -1,9 +1,7 @@
-"""Ranks: started by ourselves or by torchrun, and sums over them. The only user of torch.distributed."""
+"""This process among its ranks, whoever started them, and sums over them."""
 
-import logging
 import os
-import signal
-import sys
+import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -14,26 +12,20 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.distributed_c10d import PrefixStore
-from torch.distributed.elastic.agent.server.api import WorkerSpec
-from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
-from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
-from torch.distributed.elastic.rendezvous import RendezvousParameters
-from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
+from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from aim.clock import seconds_since_start
 from aim.engine.peers import Peers
 from aim.errors import UserError
 from aim.models.freeze import num_parameters
-from aim.signals import INTERRUPTED, NOTHING_LOST, SIGNALS, Interrupted, as_parent, fatal_signals, forwarded
+from aim.signals import fatal_signals
 
 T = TypeVar("T")
 
 COLLECTIVE_TIMEOUT = timedelta(hours=1)  # rank 0 may decode a whole test set alone
 MANY = 50_000_000  # trained numbers, 200 MB of gradients; AIM in a ViT-L has 38 M
-MONITOR_SECONDS = 0.1  # between looks at the ranks
+MEETING_SECONDS = 0.05  # between looks for ranks that aren't there yet
 
 
 @dataclass(frozen=True)
@@ -116,79 +108,6 @@ def refuse_bare_slurm(module: str) -> None:
         )
 
 
-def launch(command: Sequence[str], ranks: int) -> int:
-    """Run a command as `ranks` processes on this machine; return the exit code.
-
-    A signal is passed on to the ranks, once, and they may take their time. When one fails, the others are ended: they
-    would wait for it for ever. Those that a signal ends before they can answer have lost nothing: INTERRUPTED.
-    """
-    # The rendezvous below shares this server's port, which nobody can take between a look for a free one and its use.
-    server = dist.TCPStore("127.0.0.1", 0, is_master=True, multi_tenant=True)  # type: ignore[attr-defined]
-    parameters = RendezvousParameters(
-        backend="static", endpoint=f"127.0.0.1:{server.port}", run_id="aim", min_nodes=1, max_nodes=1, rank=0
-    )
-    environment: dict[str, Any] = {**as_parent(), "AIM_STARTED": time.time() - seconds_since_start()}
-    if "OMP_NUM_THREADS" not in os.environ:
-        environment["OMP_NUM_THREADS"] = max(1, num_cores() // ranks)
-    if "TORCH_CPP_LOG_LEVEL" not in os.environ:
-        environment["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # a store that is gone, with its launcher, is pages of warnings
-    arguments = [*(f"{key}={value}" for key, value in environment.items()), *command]
-    spec = WorkerSpec(
-        role="rank",
-        local_world_size=ranks,
-        entrypoint="env",
-        args=tuple(argument.replace("$", "$$") for argument in arguments),  # torch fills in templates
-        rdzv_handler=get_rendezvous_handler(parameters),
-        max_restarts=0,
-        monitor_interval=MONITOR_SECONDS,
-    )
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"  # torch's own answer to a signal forgets the exit codes
-    agent = LocalElasticAgent(spec, DefaultLogsSpecs(log_dir=os.devnull))
-
-    def pids() -> list[int]:
-        found = [int(worker.id) for worker in agent.get_worker_group().workers if worker.id is not None]
-        if not found:
-            raise Interrupted(NOTHING_LOST)
-        return found
-
-    with forwarded(pids) as stop, quiet():
-        result = agent.run()
-    return verdict({rank: failure.exitcode for rank, failure in result.failures.items()}, asked=bool(stop))
-
-
-def verdict(codes: Mapping[int, int], *, asked: bool) -> int:
-    """The exit code that those of failed ranks, the first one first, come to. Names a rank that was killed."""
-    first = next(iter(codes.values()), 0)
-    stopped = {INTERRUPTED, *(-number for number in SIGNALS)} if asked or first == INTERRUPTED else set()
-    if asked and any(-code in SIGNALS for code in codes.values()):
-        stopped.add(-signal.SIGKILL)  # torch's, of a rank that waited for the one that the signal has ended
-    if codes and stopped.issuperset(codes.values()):
-        if INTERRUPTED not in codes.values():
-            print(f"aim: {NOTHING_LOST}; the same command continues", file=sys.stderr)
-        return INTERRUPTED
-    if 2 in codes.values():
-        return 2
-    # With SIGTERM torch ends what is left when a rank has failed.
-    for rank, code in codes.items():
-        if code < 0 and (code == first or code != -signal.SIGTERM):
-            hint = ", as the kernel does when memory runs out" if code == -signal.SIGKILL else ""
-            text = f"rank {rank} was killed by {signal.Signals(-code).name}{hint}; the same command continues"
-            print(f"aim: error: {text}", file=sys.stderr)
-            return 1
-    return next((code for code in codes.values() if code not in (INTERRUPTED, -signal.SIGTERM)), 0)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without what torch's launcher logs: the ranks have said what there is to say."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-
-
 @contextmanager
 def start(device: str, workers: int) -> Iterator[World]:
     """Join the ranks that the environment names, or be the only one; leave them at the end.
@@ -204,18 +123,40 @@ def start(device: str, workers: int) -> Iterator[World]:
         if size > 1:
             with fatal_signals():  # torch's C++ waits for the others, deaf to our handlers
                 store, rank, size = next(iter(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))
-            # A job of a sweep and a restart of torchrun's find the store of those before them.
-            attempt = f"aim/{os.environ.get('AIM_JOB')}/{os.environ.get('TORCHELASTIC_RESTART_COUNT')}"
-            stack.push(Peers(store, attempt, rank, size).leave)
+                name = meeting(store, rank, size)
+            stack.push(Peers(store, name, rank, size).leave)
         if local.type == "cuda":
             torch.cuda.set_device(local)
         if size > 1:
             # Objects and CPU tensors go by gloo, so that NCCL never sees them.
             backend = "cpu:gloo,cuda:nccl" if local.type == "cuda" else "gloo"
-            store = PrefixStore(attempt, store)
+            store = PrefixStore(name, store)
             with fatal_signals():
                 dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
         yield World(rank, size, local)
+
+
+def meeting(store: Store, rank: int, size: int) -> str:
+    """A name that the ranks that meet now have, and nobody had before.
+
+    torchrun's store outlives them: after a restart, and with more or fewer nodes, ranks find what those before them
+    have written. torchrun's count of restarts differs between nodes, and leaves out nodes that come. So rank 0 draws
+    the name, and offers it until each of the others has heard it. Those of a sweep meet job by job.
+    """
+    mine, store = secrets.token_hex(8), PrefixStore(f"aim/{os.environ.get('AIM_JOB')}", store)
+    if rank > 0:
+        store.set(f"here/{rank}", mine)
+        name = store.get(f"name/{mine}").decode()
+        store.set(f"heard/{mine}", name)
+        return name
+    for other in range(1, size):
+        while True:
+            here = store.get(f"here/{other}").decode()  # maybe of an earlier one
+            store.set(f"name/{here}", mine)
+            if store.check([f"heard/{here}"]) and store.get(f"heard/{here}").decode() == mine:
+                break
+            time.sleep(MEETING_SECONDS)
+    return mine
 
 
 def sum_(tensors: Sequence[Tensor]) -> None:

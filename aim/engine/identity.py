@@ -18,7 +18,7 @@ from aim.errors import UserError
 # Settings of the machine, of the watching and of how bad data is met. They don't alter what is learnt: a run may go on
 # with others, and neither its name nor its hash has them.
 MACHINE = (
-    "run_dir", "device", "gpus", "debug", "checkpoint", "what", "gpu", "tracker",
+    "run_dir", "device", "gpus", "restarts", "debug", "checkpoint", "what", "gpu", "tracker",
     "data.root", "data.workers", "data.timeout", "data.on_error", "data.eval_on_error", "data.max_bad",
     "train.accumulate", "train.log_every", "train.save_minutes", "train.profile",
 )  # fmt: skip
@@ -26,7 +26,7 @@ MACHINE = (
 # Paths whose content decides, and is compared by a hash: the same file may lie elsewhere.
 BY_CONTENT = ("backbone.weights", "init")
 
-UNSAID = ("run_dir", "debug", "checkpoint", "what", "gpu")  # nobody needs to hear that these changed
+UNSAID = ("run_dir", "restarts", "debug", "checkpoint", "what", "gpu")  # nobody needs to hear that these changed
 
 
 def run_name(name: str, overrides: Sequence[str], *, own_data: bool = False) -> str:

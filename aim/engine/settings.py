@@ -60,6 +60,7 @@ class Run:
     seed: int
     device: Device
     gpus: int | None
+    restarts: int
     precision: Precision
     debug: bool
     init: str | None
@@ -205,7 +206,19 @@ def write_settings(settings: Mapping[str, Any], run_dir: Path) -> None:
 
 
 # What a test takes from the command and not from the checkpoint: the machine, and where the result goes.
-OF_THE_COMMAND = ("run_dir", "device", "gpus", "debug", "checkpoint", "what", "gpu", "stretch_time", "tracker", "init")
+OF_THE_COMMAND = (
+    "run_dir",
+    "device",
+    "gpus",
+    "restarts",
+    "debug",
+    "checkpoint",
+    "what",
+    "gpu",
+    "stretch_time",
+    "tracker",
+    "init",
+)
 # What the checkpoint's model is: another value would test another model. Frames and size may differ (stretch_time).
 OF_THE_MODEL = ("backbone", "adapter", "dropout")
 # What says how it was trained: an experiment that is named for its data or its protocol has no say in it.

@@ -54,7 +54,7 @@ def test_config_hash_ignores_the_machine_and_nothing_else() -> None:
 
 # The leaves that may differ in a run that goes on; whatever a new setting is, it may not until it stands here, too.
 MAY_CHANGE = {
-    "run_dir", "device", "gpus", "debug", "checkpoint", "what", "gpu", "init", "backbone.weights",
+    "restarts", "run_dir", "device", "gpus", "debug", "checkpoint", "what", "gpu", "init", "backbone.weights",
     "data.root", "data.workers", "data.timeout", "data.on_error", "data.eval_on_error", "data.max_bad",
     "train.accumulate", "train.log_every", "train.save_minutes", "train.profile",
     "tracker._target_", "tracker.project", "tracker.entity", "tracker.mode",

@@ -1,0 +1,122 @@
+"""Starts the ranks of a run on this machine, with torchrun's own agent, and starts them again when one is lost."""
+
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch.distributed as dist
+from torch.distributed.elastic.agent.server.api import WorkerSpec
+from torch.distributed.elastic.agent.server.local_elastic_agent import LocalElasticAgent
+from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
+from torch.distributed.elastic.rendezvous import RendezvousParameters
+from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
+
+from aim.clock import seconds_since_start
+from aim.engine.distributed import num_cores
+from aim.errors import UserError
+from aim.signals import INTERRUPTED, NOTHING_LOST, SIGNALS, Interrupted, as_parent, forwarded
+
+MONITOR_SECONDS = 0.1  # between looks at the ranks
+
+
+def launch(command: Sequence[str], ranks: int, restarts: int) -> int:
+    """Run a command as `ranks` processes on this machine; return the exit code.
+
+    A signal is passed on to the ranks, once, and they may take their time. When one fails, the others are ended: they
+    would wait for it for ever. Those that a signal ends before they can answer have lost nothing: INTERRUPTED.
+
+    Where a rank was killed all are started again, `restarts` times at most. torch's agent could do that, but it would
+    repeat what a user has to mend, too, and a run that was asked to stop.
+    """
+    if restarts < 0:
+        raise UserError(f"restarts={restarts} is not a number of times; use 0 or more")
+    for left in range(restarts, -1, -1):
+        codes, asked = run_ranks(command, ranks)
+        again = left > 0 and not asked
+        code = verdict(codes, asked=asked, then=f"starting again, {left - 1} restarts left" if again else None)
+        if not (again and code == 1 and killed(codes)):
+            break
+    return code
+
+
+def run_ranks(command: Sequence[str], ranks: int) -> tuple[dict[int, int], bool]:
+    """Run a command as so many ranks: the exit codes of those that failed, the first first; whether a signal came.
+
+    This is the inside of torch's `elastic_launch`, whose answer to a signal forgets the exit codes.
+    """
+    # The rendezvous below shares this server's port, which nobody can take between a look for a free one and its use.
+    server = dist.TCPStore("127.0.0.1", 0, is_master=True, multi_tenant=True)  # type: ignore[attr-defined]
+    parameters = RendezvousParameters(
+        backend="static", endpoint=f"127.0.0.1:{server.port}", run_id="aim", min_nodes=1, max_nodes=1, rank=0
+    )
+    environment: dict[str, Any] = {**as_parent(), "AIM_STARTED": time.time() - seconds_since_start()}
+    if "OMP_NUM_THREADS" not in os.environ:
+        environment["OMP_NUM_THREADS"] = max(1, num_cores() // ranks)
+    if "TORCH_CPP_LOG_LEVEL" not in os.environ:
+        environment["TORCH_CPP_LOG_LEVEL"] = "ERROR"  # a store that is gone, with its launcher, is pages of warnings
+    arguments = [*(f"{key}={value}" for key, value in environment.items()), *command]
+    spec = WorkerSpec(
+        role="rank",
+        local_world_size=ranks,
+        entrypoint="env",
+        args=tuple(argument.replace("$", "$$") for argument in arguments),  # torch fills in templates
+        rdzv_handler=get_rendezvous_handler(parameters),
+        max_restarts=0,
+        monitor_interval=MONITOR_SECONDS,
+    )
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGQUIT"
+    agent = LocalElasticAgent(spec, DefaultLogsSpecs(log_dir=os.devnull))
+
+    def pids() -> list[int]:
+        found = [int(worker.id) for worker in agent.get_worker_group().workers if worker.id is not None]
+        if not found:
+            raise Interrupted(NOTHING_LOST)
+        return found
+
+    with forwarded(pids) as stop, quiet():
+        result = agent.run()
+    return {rank: failure.exitcode for rank, failure in result.failures.items()}, bool(stop)
+
+
+def verdict(codes: Mapping[int, int], *, asked: bool, then: str | None = None) -> int:
+    """The exit code that those of failed ranks, the first one first, come to. Names a rank that was killed."""
+    first = next(iter(codes.values()), 0)
+    stopped = {INTERRUPTED, *(-number for number in SIGNALS)} if asked or first == INTERRUPTED else set()
+    if asked and any(-code in SIGNALS for code in codes.values()):
+        stopped.add(-signal.SIGKILL)  # torch's, of a rank that waited for the one that the signal has ended
+    if codes and stopped.issuperset(codes.values()):
+        if INTERRUPTED not in codes.values():
+            print(f"aim: {NOTHING_LOST}; the same command continues", file=sys.stderr)
+        return INTERRUPTED
+    if 2 in codes.values():
+        return 2
+    if found := killed(codes):
+        rank, code = found
+        hint = ", as the kernel does when memory runs out" if code == -signal.SIGKILL else ""
+        text = f"rank {rank} was killed by {signal.Signals(-code).name}{hint}"
+        print(f"aim: {text}; {then}" if then else f"aim: error: {text}; the same command continues", file=sys.stderr)
+        return 1
+    return next((code for code in codes.values() if code not in (INTERRUPTED, -signal.SIGTERM)), 0)
+
+
+def killed(codes: Mapping[int, int]) -> tuple[int, int] | None:
+    """The rank that was killed, and its exit code; with SIGTERM torch ends what is left when a rank has failed."""
+    first = next(iter(codes.values()), 0)
+    deaths = ((rank, code) for rank, code in codes.items() if code < 0 and (code == first or code != -signal.SIGTERM))
+    return next(deaths, None)
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without what torch's launcher logs: the ranks have said what there is to say."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,109 @@
+"""How ranks start, end, and start again."""
+
+import re
+import signal
+from pathlib import Path
+
+import pytest
+
+from aim.engine import launcher
+from aim.errors import UserError
+from aim.signals import INTERRUPTED
+from tests.ranks import start
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "expected"),
+    [
+        ("bad_video", 2, r"aim: error: rank 1: x\.mp4 can't be read\n"),
+        ("bug", 1, r"\[rank1\]: Traceback[^\n]*\n(\[rank1\]:   .*\n)+\[rank1\]: ZeroDivisionError\n"),
+        (
+            "killed",
+            1,
+            r"aim: error: rank 0 lost contact with another rank, .*\n"
+            r"aim: error: rank 1 was killed by SIGKILL, as the kernel does when memory runs out; .*\n",
+        ),
+        ("stopped_early", INTERRUPTED, r"aim: stopped by a signal outside of training, .*\n"),
+    ],
+)
+def test_one_rank_says_what_happened_and_all_leave(tmp_path: Path, case: str, code: int, expected: str) -> None:
+    process = start(tmp_path, case, ranks=3 if case == "bad_video" else 2)
+    _, stderr = process.communicate(timeout=120)
+    assert re.fullmatch(expected, stderr), stderr
+    assert process.returncode == code
+
+
+def test_a_signal_at_the_launcher_alone_reaches_the_ranks_which_may_take_their_time(tmp_path: Path) -> None:
+    process = start(tmp_path, "trains")
+    assert process.stdout is not None
+    assert [process.stdout.readline() for _ in range(2)] == ["shared by 0\n"] * 2
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=120)
+    assert stdout == "tracker closed\n"
+    assert stderr == "aim: saved; the same command continues\n"
+    assert process.returncode == INTERRUPTED
+
+
+@pytest.mark.parametrize(
+    ("codes", "asked", "expected", "said"),
+    [
+        ({}, False, 0, ""),
+        ({}, True, 0, ""),  # it was faster than the signal
+        ({0: 75, 1: 75}, True, 75, ""),
+        ({1: 75, 0: -15}, False, 75, ""),
+        ({0: -2, 1: -2}, True, 75, "nothing was lost"),
+        ({0: 75, 1: 2}, True, 2, ""),
+        ({0: 75, 1: 1}, True, 1, ""),
+        ({1: 3, 0: -15}, False, 3, ""),
+        ({1: 2, 0: -9}, False, 2, ""),
+        ({1: -15, 0: 75}, False, 1, "rank 1 was killed by SIGTERM"),
+        ({0: 1, 1: -11}, False, 1, "rank 1 was killed by SIGSEGV"),
+        ({1: -15, 0: -9}, True, 75, "nothing was lost"),
+        ({0: 75, 1: -9}, True, 1, "rank 1 was killed by SIGKILL, as the kernel does"),
+    ],
+)
+def test_the_exit_code_of_all_ranks(
+    capsys: pytest.CaptureFixture[str], codes: dict[int, int], asked: bool, expected: int, said: str
+) -> None:
+    assert launcher.verdict(codes, asked=asked) == expected
+    err = capsys.readouterr().err
+    assert said in err
+    assert bool(said) == bool(err)
+
+
+@pytest.mark.parametrize(
+    ("ends", "restarts", "expected", "said"),
+    [
+        ([{1: -9, 0: 1}, {}], 3, 0, ["starting again, 2 restarts left"]),
+        ([{1: -9, 0: 1}, {0: -11, 1: 1}], 1, 1, ["starting again, 0 restarts left", "the same command continues"]),
+        ([{1: -9, 0: 1}], 0, 1, ["the same command continues"]),
+        ([{1: -9, 0: 1}, {0: 75, 1: 75}], 3, 75, ["starting again, 2 restarts left"]),
+        ([{1: 2, 0: -9}], 3, 2, []),  # a user's error: it would come again
+        ([{1: 1, 0: -15}], 3, 1, []),  # a bug
+        ([{1: 75, 0: 75}], 3, 75, []),
+    ],
+)
+def test_ranks_start_again_where_one_was_killed_alone(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    ends: list[dict[int, int]],
+    restarts: int,
+    expected: int,
+    said: list[str],
+) -> None:
+    left = [*ends]
+    monkeypatch.setattr(launcher, "run_ranks", lambda *_: (left.pop(0), False))
+    assert launcher.launch(["program"], 2, restarts) == expected
+    assert left == []
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.partition("; ")[2] for line in lines] == said
+
+
+def test_a_run_that_was_asked_to_stop_does_not_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "run_ranks", lambda *_: ({0: 75, 1: -9}, True))
+    assert launcher.launch(["program"], 2, 3) == 1
+
+
+def test_a_negative_number_of_restarts_is_refused() -> None:
+    with pytest.raises(UserError, match="restarts=-1"):
+        launcher.launch(["program"], 2, -1)
