@@ -3,6 +3,7 @@
     python -m aim.prepare +experiment=k400 data.root=RAW                  # lists, beside the videos
     python -m aim.prepare +experiment=k400 data.root=RAW verify=true      # and every video decoded once
     python -m aim.prepare +experiment=k400 data.root=RAW out=DIR          # lists and small videos in DIR
+    python -m aim.prepare +experiment=k400 data.root=RAW out=DIR shards=true   # small videos in tar files of a gigabyte
     python -m aim.prepare data=folder format=ucf101 data.root=RAW out=DIR
 
 The same command continues after it was stopped. Leaves `train.txt`, `val.txt` and `classes.txt` without the videos that
@@ -17,28 +18,28 @@ if __name__ == "__main__":  # before the imports that take seconds: --help and a
 
 import os
 from collections.abc import Iterable, Mapping
-from contextlib import closing
-from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
 
 from aim import config
+from aim.data import shards
 from aim.data.dataset import Data
-from aim.data.lists import Lists, Video, data_hash, format_line
-from aim.data.pool import Pool
+from aim.data.lists import data_hash, format_line
 from aim.data.sources.auto import NAMES, Auto, last_report
 from aim.data.sources.interface import Format
-from aim.data.sources.transcode import Transcode, Work, part_of
-from aim.engine import distributed, files, lease
-from aim.engine.console import Display, plain_console, plain_table
+from aim.data.sources.transcode import Transcode
+from aim.data.sources.webdataset import WebDataset
+from aim.engine import files, lease
+from aim.engine.console import plain_console, plain_table
+from aim.engine.packing import SPLITS, index_shard
+from aim.engine.preparing import Report, prepare
 from aim.errors import UserError
-from aim.signals import Interrupted, interruptible, stop_signals
+from aim.signals import interruptible
 
-SAME_TIME = 2.5  # seconds; some file systems round
 SHOWN = 20  # rows of the table of bad videos
-SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -51,138 +52,8 @@ class Settings:
     verify: bool
     processes: int | None
     timeout: float
-    transcode: Transcode
-
-
-@dataclass(frozen=True)
-class Report:
-    """What is on the disk of what the annotations list; paths are those of the annotations."""
-
-    listed: Lists
-    kept: Lists  # without the bad ones, with the paths of the new videos
-    missing: list[str]
-    unreadable: dict[str, str]  # path -> why
-    shorter: dict[str, str]  # path -> how much of it; these are kept
-
-    def counts(self) -> dict[str, dict[str, int]]:
-        """How many videos of each list there are, by what became of them."""
-        missing = set(self.missing)
-        found = {}
-        for split in SPLITS:
-            listed = getattr(self.listed, split)
-            found[split] = {
-                "listed": len(listed),
-                "present": sum(video.path not in missing for video in listed),
-                "missing": sum(video.path in missing for video in listed),
-                "unreadable": sum(video.path in self.unreadable for video in listed),
-                "kept": len(getattr(self.kept, split)),
-            }
-        return found
-
-
-@dataclass
-class Findings:
-    """What the processes say of the videos."""
-
-    unreadable: dict[str, str] = field(default_factory=dict)
-    shorter: dict[str, str] = field(default_factory=dict)
-
-
-def prepare(
-    root: Path,
-    listed: Lists,
-    *,
-    out: Path | None,
-    verify: bool,
-    transcode: Transcode,
-    processes: int | None = None,
-    timeout: float = 600.0,
-) -> Report:
-    """Look for the listed videos under `root`; write them again into `out`, or decode them if `verify`.
-
-    Videos that `out` holds since an earlier call are left alone. Nothing else is written: see `write`. Raises UserError
-    where no video is there, Interrupted after a signal.
-    """
-    paths = sorted({video.path for split in SPLITS for video in getattr(listed, split)})
-    present = [path for path in paths if os.path.exists(root / path)]  # noqa: PTH110 - twice as fast
-    if not present:
-        raise UserError(
-            f"none of the {len(paths)} listed videos is under {root}, such as {paths[0]}; is data.root right?"
-        )
-    names = {path: path for path in present}
-    found = Findings()
-    if out is not None:
-        names = new_names(present)
-        tasks = {path: (root / path, out / names[path]) for path in present}
-        tasks = {path: task for path, task in tasks.items() if not is_done(*task)}
-        found = work_through(Work(transcode), tasks, processes, timeout, "transcode")
-    elif verify:
-        tasks = {path: (root / path, root / path) for path in present}
-        found = work_through(Work(None), tasks, processes, timeout, "verify")
-
-    def keep(videos: Iterable[Video]) -> list[Video]:
-        left = (video for video in videos if video.path in names and video.path not in found.unreadable)
-        return [video._replace(path=names[video.path]) for video in left]
-
-    kept = Lists(keep(listed.train), keep(listed.val), listed.classes)
-    missing = [path for path in paths if path not in names]
-    return Report(listed, kept, missing, found.unreadable, found.shorter)
-
-
-def new_names(paths: Iterable[str]) -> dict[str, str]:
-    """The path of each video's new file, relative to the new root. Raises UserError for one outside of the root."""
-    names: dict[str, str] = {}
-    taken = set[str]()
-    for path in paths:
-        if path.startswith("/") or ".." in path.split("/"):
-            raise UserError(f"{path} is not a path below data.root; only such videos can be written to out=DIR")
-        name = PurePosixPath(path).with_suffix(".mp4").as_posix()
-        names[path] = f"{path}.mp4" if name in taken else name
-        taken.add(names[path])
-    return names
-
-
-def is_done(source: Path, target: Path) -> bool:
-    """Whether an earlier run has written `target` from this very source, whose time it then has."""
-    try:
-        return abs(target.stat().st_mtime - source.stat().st_mtime) < SAME_TIME
-    except FileNotFoundError:
-        return False
-
-
-def work_through(
-    work: Work, tasks: Mapping[str, tuple[Path, Path]], processes: int | None, timeout: float, title: str
-) -> Findings:
-    """Do the work in as many processes as there are cores, under a progress bar."""
-    found = Findings()
-    if not tasks:
-        return found
-    size = min(len(tasks), processes or distributed.num_cores())
-    todo, busy, done = iter(tasks.items()), 0, 0
-    with (
-        stop_signals() as stop,
-        closing(Pool[str](work, size, timeout)) as pool,
-        Display(title, len(tasks), visible=True) as display,
-    ):
-        while done < len(tasks):
-            while pool.idle and (task := next(todo, None)):
-                pool.give(*task)
-                busy += 1
-            for path, outcome in pool.wait():
-                if outcome.kind == "bug":
-                    raise RuntimeError(f"a process failed on {path}:\n{outcome.text}")
-                if outcome.kind == "user":
-                    raise UserError(outcome.text)
-                if outcome.kind != "done":
-                    found.unreadable[path] = outcome.text.removeprefix(f"{tasks[path][0]}: ")
-                    part_of(tasks[path][1]).unlink(missing_ok=True)
-                elif outcome.value.count < outcome.value.promised:
-                    found.shorter[path] = f"{outcome.value.count} of {outcome.value.promised} frames"
-                done += 1
-            if stop:
-                raise Interrupted(f"stopped by a signal after {done} of {len(tasks)} videos")
-            display.update(done, f"{len(found.unreadable)} bad")
-    return found
+    transcode: Transcode | None  # null: as they are, for shards
+    shards: bool
 
 
 def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -242,7 +113,11 @@ def main(cfg: DictConfig) -> None:
     root, out = settings.data.folder, None if settings.out is None else Path(settings.out).expanduser()
     check_folders(root, out, settings)
     form = settings.format.of(root) if isinstance(settings.format, Auto) else settings.format
-    listed = form(root)
+    if out is None and (isinstance(form, WebDataset) or written(root, out, settings)["shards"]):
+        with interruptible(), lease.held(root):
+            for shard in shards.find(root):
+                index_shard(shard)
+    listed = shards.located(root, form(root))
     if settings.data.num_classes not in (None, len(listed.classes)):
         raise UserError(
             f"{root} has {len(listed.classes)} classes, data.num_classes={settings.data.num_classes}; "
@@ -256,16 +131,19 @@ def main(cfg: DictConfig) -> None:
             out=out,
             verify=settings.verify,
             transcode=settings.transcode,
+            in_shards=settings.shards,
             processes=settings.processes,
             timeout=settings.timeout,
         )
-        made = {
-            "root": str(root),
-            "format": NAMES.get(type(form)),
-            # Of what an earlier run wrote, checking it or listing it anew makes nothing else.
-            "transcode": asdict(settings.transcode) if out else last_report(root).get("settings", {}).get("transcode"),
-        }
+        made = {"root": str(root), "format": NAMES.get(type(form)), **written(root, out, settings)}
         show(report, write(folder, report, made), folder)
+
+
+def written(root: Path, out: Path | None, settings: Settings) -> dict[str, Any]:
+    """How the videos were written: those that are taken as they are, by the run that wrote them if there was one."""
+    before = last_report(root).get("settings", {})
+    transcode = asdict(settings.transcode) if out and settings.transcode else before.get("transcode")
+    return {"transcode": transcode, "shards": settings.shards if out else before.get("shards", False)}
 
 
 def check_folders(root: Path, out: Path | None, settings: Settings) -> None:
@@ -273,6 +151,8 @@ def check_folders(root: Path, out: Path | None, settings: Settings) -> None:
     if out is None:
         if not os.access(root, os.W_OK) and root.is_dir():
             raise UserError(f"the lists can't be written into data.root={root}; copy or link it, or give out=DIR")
+        if settings.shards:
+            raise UserError("shards=true writes shards into a new folder; give out=DIR")
         return
     if blocking := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
         raise UserError(f"out={out}: {blocking} is a file; name a folder")
@@ -280,6 +160,9 @@ def check_folders(root: Path, out: Path | None, settings: Settings) -> None:
         raise UserError("verify=true writes no videos; leave out=DIR away, or verify=true")
     if out.resolve().is_relative_to(root.resolve()):
         raise UserError(f"out={out} lies in data.root={root}, where it would be taken for more videos; name another")
-    before = last_report(out).get("settings", {}).get("transcode")
-    if before not in (None, asdict(settings.transcode)):
+    if settings.transcode is None and not settings.shards:
+        raise UserError("transcode=null writes videos as they are, which only shards need; add shards=true")
+    before, now = last_report(out).get("settings", {}), written(root, out, settings)
+    before = {"transcode": before.get("transcode"), "shards": before.get("shards", False)}
+    if any(before.values()) and before != now:
         raise UserError(f"out={out} holds videos of other settings ({before}); name another folder")

@@ -1,11 +1,12 @@
 """Times the making of training clips, on one core: the public AIM pipeline against ours.
 
-    python scripts/bench_loader.py ../shared/videos/k400_*.mp4 --out bench_loader.json
+    python scripts/bench_loader.py ../shared/videos/k400_*.mp4 --out bench_loader.json [--shards]
 
 In turn, on the same files and frame indices, 8 frames at stride 16, 224 pixels, Kinetics-400's augmentation:
 (a) public:   the whole file into memory, decord with one thread, OpenCV frame by frame, float32 normalisation.
 (b) same:     ours on the same file, with the fastest of our readers.
 (c) prepared: ours on the file that `aim.prepare` makes of it.
+(d) shards, with --shards: the same bytes inside of a tar, as `aim.prepare shards=true` packs them.
 A round is a clip of each file by each, each in a process of its own, and ours as a decoding process of `aim.train` is.
 Times are the core's (user and system), which a busy machine stretches least; ratios are medians over the rounds of
 times within a round.
@@ -42,6 +43,7 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -49,13 +51,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aim.data.lists import Lists, Video
 from aim.data.memory import keep_freed_memory
 from aim.data.readers.decord import Decord
-from aim.data.readers.interface import Reader
+from aim.data.readers.interface import Part, Reader, Source
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip, train_indices
+from aim.data.shards import located, source_of
 from aim.data.sources.transcode import Transcode
 from aim.data.transforms import Augment
+from aim.engine.packing import Packer
 
 CLIP = Clip(num_frames=8, stride_frames=16, size=224, sampling="dense")
 AUGMENT = Augment(
@@ -96,17 +101,17 @@ def public(path: Path, rng: np.random.Generator) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(np.stack(floats).transpose(3, 0, 1, 2)))
 
 
-def ours(reader: Reader) -> Callable[[Path, np.random.Generator], Tensor]:
+def ours(reader: Reader) -> Callable[[Source, np.random.Generator], Tensor]:
     """A clip as we make it: uint8 "t c h w"; floats and normalisation are the device's."""
 
-    def clip(path: Path, rng: np.random.Generator) -> Tensor:
+    def clip(path: Source, rng: np.random.Generator) -> Tensor:
         frames = reader(path, lambda num_frames: train_indices(num_frames, CLIP, rng)[0])
         return AUGMENT(frames, CLIP.size, rng)
 
     return clip
 
 
-def serve(pipe: Connection, clip: Callable[[Path, np.random.Generator], Tensor], paths: list[Path]) -> None:
+def serve(pipe: Connection, clip: Callable[[Any, np.random.Generator], Tensor], paths: list[Source]) -> None:
     """Time a round whenever one is asked for; ours as in a decoding process, the public one as in torch's."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
@@ -119,6 +124,17 @@ def serve(pipe: Connection, clip: Callable[[Path, np.random.Generator], Tensor],
         for path in paths:
             clip(path, np.random.default_rng([0, seed]))
         pipe.send(time.process_time() - start)
+
+
+def packed(files: list[Path], folder: Path) -> list[Part]:
+    """The files in a shard, as readers are given them."""
+    folder.mkdir()
+    lists = Lists([Video(file.name, 0) for file in files], [], ["all"])
+    packer = Packer(folder, lists, packed=lambda source: None)
+    for file in files:
+        packer.add(file.name, file)
+    packer.close()
+    return [source_of(folder, video) for video in located(folder, lists).train]
 
 
 def psnr(source: Path, prepared: Path) -> float:
@@ -136,6 +152,7 @@ def main() -> None:
     shared = Path(os.environ.get("AIM_SHARED", Path(__file__).resolve().parents[2] / "shared"))
     parser.add_argument("files", nargs="*", type=Path, default=sorted(shared.glob("videos/k400_*.mp4")))
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--shards", action="store_true", help="also read the prepared files from a tar")
     parser.add_argument("--out", type=Path, help="write the numbers here as JSON")
     args = parser.parse_args()
     if not args.files:
@@ -153,6 +170,8 @@ def main() -> None:
             "same_decord": (ours(Decord()), args.files),
             "prepared": (ours(PyAV()), [prepared[file] for file in args.files]),
         }
+        if args.shards:
+            ways["shards"] = (ours(PyAV()), packed([*prepared.values()], Path(folder, "shards")))
         pipes, fork = {}, multiprocessing.get_context("fork")
         for name, (clip, paths) in ways.items():
             pipes[name], end = fork.Pipe()
@@ -169,8 +188,8 @@ def main() -> None:
             "psnr_db": {f.name: round(psnr(f, to), 2) for f, to in prepared.items()},
         }
 
-    def ratio(name: str) -> float:
-        return statistics.median(a / b for a, b in zip(seconds["public"], seconds[name], strict=True))
+    def ratio(name: str, to: str = "public") -> float:
+        return statistics.median(a / b for a, b in zip(seconds[to], seconds[name], strict=True))
 
     fastest = max("same_pyav", "same_decord", key=ratio)
     report |= {
@@ -178,6 +197,7 @@ def main() -> None:
         "fastest_reader": fastest.removeprefix("same_"),
         "ratio_same_files": round(ratio(fastest), 2),
         "ratio_prepared": round(ratio("prepared"), 2),
+        **({"ratio_shards_to_prepared": round(ratio("shards", "prepared"), 3)} if args.shards else {}),
         "rounds": args.rounds,
         "files": [file.name for file in args.files],
         "versions": {"av": av.__version__, "torch": torch.__version__, "opencv": cv2.__version__},

@@ -10,14 +10,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import torch
 
 from aim import command, config, prepare
 from aim.data.lists import ListFiles, Lists, Video, data_hash
 from aim.data.readers.pyav import PyAV
+from aim.data.shards import located, source_of
 from aim.data.sources.transcode import Frames, Transcode, Work
+from aim.engine import packing
+from aim.engine.packing import Packer
+from aim.engine.preparing import UNPACKED, Report, new_names
+from aim.engine.preparing import prepare as go_through
 from aim.errors import UserError
 from tests.data.readers import oddities
-from tests.toy import exits
+from tests.data.test_shards import write_tar
+from tests.toy import Died, exits
 
 FILES = ListFiles("train.txt", "val.txt", "classes.txt")
 QUICK = ["transcode.short_side=32", "transcode.preset=ultrafast", "processes=2"]
@@ -82,7 +89,7 @@ def test_out_holds_small_videos_lists_of_them_and_a_report(
 
 def test_the_tables_show_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     listed = Lists([Video("a[x].mp4", 0), Video("b[/x].mp4", 0)], [], ["[/c]"])
-    report = prepare.Report(listed, listed, [], {"a[x].mp4": "why [/why]"}, {"b[/x].mp4": "1 of [2]"})
+    report = Report(listed, listed, [], {"a[x].mp4": "why [/why]"}, {"b[/x].mp4": "1 of [2]"})
     prepare.show(report, {"data_hash": "0", "settings": {"transcode": None}}, Path("data [x] [/x] :car:"))
     shown = capsys.readouterr().out
     for text in ("a[x].mp4", "why [/why]", "b[/x].mp4", "1 of [2]", "data.root=data [x] [/x] :car:\n"):
@@ -127,6 +134,78 @@ def test_checking_what_was_written_leaves_it_what_it_is(root: Path, tmp_path: Pa
     assert summary(out)["settings"]["transcode"] == made
     run(root, "verify=true")
     assert summary(root)["settings"]["transcode"] is None
+
+
+def test_shards_hold_what_out_would(root: Path, tmp_path: Path) -> None:
+    plain, out, again = (tmp_path / name for name in ("plain", "out", "again"))
+    run(root, f"out={plain}")
+    run(root, f"out={out}", "shards=true")
+    assert {path.name for path in out.iterdir() if "000000" in path.name} == {
+        "train-000000.tar", "train-000000.tar.tsv", "val-000000.tar", "val-000000.tar.tsv",
+    }  # fmt: skip
+    assert not list(out.rglob("*.mp4"))
+    for name in ("train.txt", "val.txt", "classes.txt", "bad_videos.txt"):
+        assert (out / name).read_bytes() == (plain / name).read_bytes()
+    assert summary(out)["data_hash"] == summary(plain)["data_hash"]
+    lists = located(out, FILES(out))
+    for video in (*lists.train, *lists.val):
+        part = source_of(out, video)
+        assert torch.equal(PyAV()(part, range), PyAV()(plain / video.path, range))
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
+    run(root, f"out={out}", "shards=true")
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*.tar")} == before
+    with pytest.raises(UserError, match="holds videos of other settings"):
+        run(root, f"out={out}")
+
+    run(out, f"out={again}", "shards=true", "transcode=null")  # as they are
+    assert summary(again)["settings"]["transcode"] == summary(out)["settings"]["transcode"]
+    (again / "train-000000.tar.tsv").unlink()
+    run(again, "verify=true")
+    assert summary(again)["train"]["kept"] == 3
+    assert summary(again)["settings"]["shards"]
+    assert (again / "train-000000.tar.tsv").exists()
+
+
+def test_killed_while_packing_the_same_command_continues(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, write, left = tmp_path / "out", Packer._write, [1]
+    monkeypatch.setattr(packing, "SHARD_BYTES", 1)
+
+    def dies(self: Packer, split: str) -> None:
+        if not left:
+            raise Died
+        left.pop()
+        write(self, split)
+
+    monkeypatch.setattr(Packer, "_write", dies)
+    with pytest.raises(Died):
+        run(root, f"out={out}", "shards=true")
+    assert len(list(out.glob("*.tar"))) == 1
+    assert not (out / "train.txt").exists()
+    monkeypatch.setattr(Packer, "_write", write)
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*.tar")}
+    run(root, f"out={out}", "shards=true")
+    assert all(path.stat().st_mtime_ns == when for path, when in before.items())
+    assert len(list(out.glob("*.tar"))) == 4
+    assert not (out / UNPACKED).exists()
+    assert all(video.stored for video in located(out, FILES(out)).train)
+
+
+def test_shards_of_others_are_listed_where_they_are(shared: Path, tmp_path: Path) -> None:
+    content = (shared / "videos" / "short_32_frames.mp4").read_bytes()
+    for split in ("train", "val"):
+        files = {f"{i}.{kind}": data for i in range(2) for kind, data in (("mp4", content), ("cls", b"%d" % i))}
+        write_tar(tmp_path / f"some-{split}-000.tar", files)
+    run(tmp_path)
+    assert summary(tmp_path)["settings"]["format"] == "webdataset"
+    assert FILES(tmp_path).train == [Video("some-train-000/0.mp4", 0), Video("some-train-000/1.mp4", 1)]
+    assert (tmp_path / "some-train-000.tar.tsv").exists()
+    write_tar(tmp_path / "some-train-001.tar", {"7.mp4": content, "7.cls": b"1"})
+    run(tmp_path)  # listed anew
+    assert FILES(tmp_path).train[-1] == Video("7.mp4", 1)
+    stored = located(tmp_path, FILES(tmp_path)).train[0]
+    assert PyAV()(source_of(tmp_path, stored), lambda n: [n - 1]).shape[0] == 1
 
 
 def test_a_run_that_was_stopped_leaves_no_list_and_is_continued(
@@ -175,25 +254,19 @@ class Moody(Transcode):
 def test_a_file_that_hangs_or_kills_is_bad_and_the_others_are_done(root: Path, tmp_path: Path) -> None:
     listed = FILES(root)
     moody = Moody(short_side=32, preset="ultrafast")
-    report = prepare.prepare(
-        root, listed, out=tmp_path / "out", verify=False, transcode=moody, processes=2, timeout=3.0
-    )
+    report = go_through(root, listed, out=tmp_path / "out", verify=False, transcode=moody, processes=2, timeout=3.0)
     assert report.unreadable["Élan/1 a.avi"] == "not done after 3 seconds"
     assert "signal 9" in report.unreadable["Run/1.mkv"]
     assert report.kept.train == [Video("Élan/2.mp4", 0)]
 
 
 def test_names_that_differ_in_their_extension_alone_stay_apart() -> None:
-    names = prepare.new_names(["a/1.avi", "a/1.mkv", "a/2.webm", "a.b/no_extension"])
-    assert names == {
-        "a/1.avi": "a/1.mp4",
-        "a/1.mkv": "a/1.mkv.mp4",
-        "a/2.webm": "a/2.mp4",
-        "a.b/no_extension": "a.b/no_extension.mp4",
-    }
+    paths = ["a/1.avi", "a/1.mkv", "a/2.webm", "a.b/no_extension"]
+    assert list(new_names(paths, ".mp4").values()) == ["a/1.mp4", "a/1.mkv.mp4", "a/2.mp4", "a.b/no_extension.mp4"]
+    assert list(new_names(paths, None).values()) == ["a/1.avi", "a/1.mkv.mkv", "a/2.webm", "a.b/no_extension"]
     for path in ("/abs/1.mp4", "../1.mp4"):
         with pytest.raises(UserError, match="is not a path below"):
-            prepare.new_names([path])
+            new_names([path], ".mp4")
 
 
 @pytest.mark.parametrize(
@@ -202,6 +275,8 @@ def test_names_that_differ_in_their_extension_alone_stay_apart() -> None:
         (["out={root}/new"], "lies in data.root"),
         (["out={root}/../new", "verify=true"], "verify=true writes no videos"),
         (["data.num_classes=3"], "has 2 classes, data.num_classes=3"),
+        (["shards=true"], r"shards=true writes shards into a new folder; give out=DIR"),
+        (["out={root}/../new", "transcode=null"], "transcode=null writes videos as they are, .* add shards=true"),
         (["format=kinetics"], "no CSV for train"),
         (["transcode.crf=99"], "crf 0 to 51"),
         (["timeout=soon"], "timeout='soon' is not a number"),
@@ -241,7 +316,7 @@ def test_an_out_of_other_settings_and_a_wrong_root_are_refused(root: Path, tmp_p
         run(root, f"out={out}", "transcode.crf=30")
     listed = Lists([Video("x.mp4", 0)], [], ["a"])
     with pytest.raises(UserError, match=r"none of the 1 listed videos is under .* is data\.root right"):
-        prepare.prepare(tmp_path, listed, out=None, verify=False, transcode=Transcode())
+        go_through(tmp_path, listed, out=None, verify=False, transcode=Transcode())
 
 
 def test_the_shell_gets_one_line_and_exit_code_2(

@@ -10,11 +10,14 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aim.data import cache
+from aim.data.cache import Cache
 from aim.data.judge import OnError
 from aim.data.lists import Lists, Video, check_present
-from aim.data.readers.interface import BadVideo, Pick, Reader
+from aim.data.readers.interface import BadVideo, Pick, Reader, Source, file_of
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip, test_indices, train_indices
+from aim.data.shards import located, source_of
 from aim.data.transforms import Augment, Views
 from aim.errors import UserError
 
@@ -32,6 +35,12 @@ class Data:
     max_bad: float  # share of videos that may be skipped
     timeout: float  # seconds that one video may take
     workers: int  # decoding processes a rank; 0: decode in the training process itself
+    cache: str | None = None  # a folder on this machine's own disk for copies of the videos that are read
+    cache_gb: float = 100.0  # that they may take in all
+
+    def __post_init__(self) -> None:
+        if self.cache_gb <= 0:
+            raise UserError(f"data.cache_gb={self.cache_gb} must be more than 0; data.cache=null reads without copies")
 
     @property
     def folder(self) -> Path:
@@ -40,7 +49,7 @@ class Data:
 
     def load(self) -> Lists:
         """The lists, checked against each other and the disk. Raises UserError for what is missing or disagrees."""
-        lists = self.lists(self.folder)
+        lists = located(self.folder, self.lists(self.folder))
         problems = []
         if self.num_classes is not None and len(lists.classes) != self.num_classes:
             problems.append(f"{self.root} names {len(lists.classes)} classes, data.num_classes={self.num_classes}")
@@ -53,6 +62,10 @@ class Data:
             raise UserError("; ".join(problems))
         return lists
 
+    def local_cache(self) -> Cache | None:
+        """The cache for copies of videos, if one is wanted and can be had."""
+        return cache.opened(Path(self.cache).expanduser(), self.cache_gb) if self.cache else None
+
 
 @dataclass(frozen=True)
 class VideoDataset:
@@ -64,6 +77,7 @@ class VideoDataset:
     clip: Clip
     transform: Augment | Views
     seed: int
+    cache: Cache | None = None
     clips: int = 1  # random clips from one decoding of a video (repeated augmentation)
 
     def __len__(self) -> int:
@@ -75,9 +89,9 @@ class VideoDataset:
         views = self.transform.temporal * self.transform.spatial if isinstance(self.transform, Views) else self.clips
         return views, self.clip.num_frames, 3, self.clip.size, self.clip.size
 
-    def path(self, index: int) -> Path:
-        """Where an entry's file is."""
-        return self.root / self.videos[index].path
+    def path(self, index: int) -> Source:
+        """Where an entry's video is."""
+        return source_of(self.root, self.videos[index])
 
     def read(self, epoch: int, index: int) -> Tensor:
         """Uint8 "v t c h w", a function of (seed, epoch, index). Raises BadVideo if no reader can read the file."""
@@ -100,12 +114,21 @@ class VideoDataset:
         return torch.stack([self.transform(clip, self.clip.size, transform_rng) for clip in clips])
 
     def _frames(self, video: Video, pick: Pick) -> Tensor:
-        """The picked frames by the reader, or where that fails by PyAV."""
-        path = self.root / video.path
+        """The picked frames, of a copy on this machine if there is one and it's sound."""
+        source = source_of(self.root, video)
         span = None if video.start is None or video.end is None else (video.start, video.end)
+        if self.cache and (copy := self.cache.copy_of(source)):
+            try:
+                return self._read(copy, pick, span)
+            except BadVideo:
+                copy.unlink(missing_ok=True)  # damaged, or evicted just now: the source knows better
+        return self._read(source, pick, span)
+
+    def _read(self, source: Source, pick: Pick, span: tuple[float, float] | None) -> Tensor:
+        """The picked frames by the reader, or where that fails by PyAV."""
         try:
-            return self.reader(path, pick, span=span)
+            return self.reader(source, pick, span=span)
         except BadVideo:
-            if isinstance(self.reader, PyAV) or not path.is_file():
+            if isinstance(self.reader, PyAV) or not file_of(source).is_file():
                 raise
-            return PyAV()(path, pick, span=span)
+            return PyAV()(source, pick, span=span)

@@ -20,13 +20,22 @@ README = "data/README.md says where each data set comes from and how its folder 
 HELD_OUT = ("val", "validation", "valid", "test")  # names of the folder beside train, by preference
 
 
+class Stored(NamedTuple):
+    """Where the bytes of a video lie that is inside of a tar file below the data set's root."""
+
+    shard: str
+    offset: int
+    size: int
+
+
 class Video(NamedTuple):
-    """A labelled video, or its part from `start` to `end` seconds."""
+    """A labelled video, or its part from `start` to `end` seconds; a file of its own unless it's `stored` elsewhere."""
 
     path: str
     label: int
     start: float | None = None
     end: float | None = None
+    stored: Stored | None = None  # no list says so, and no hash: it's the same video wherever it lies
 
 
 @dataclass(frozen=True)
@@ -92,19 +101,19 @@ def read_list(path: Path, num_classes: int) -> list[Video]:
 def parse(line: str, num_classes: int) -> Video:
     """One line of a list file. Raises ValueError saying what is wrong with it."""
     fields = line.split("\t")
+    start = end = None
     if len(fields) == 4:
         name, label = fields[0], fields[3]
-        span = [float(field) for field in fields[1:3]]
-        if not 0 <= span[0] < span[1]:
-            raise ValueError(f"a segment from {span[0]} to {span[1]} seconds")
+        start, end = float(fields[1]), float(fields[2])
+        if not 0 <= start < end:
+            raise ValueError(f"a segment from {start} to {end} seconds")
     else:
         name, _, label = line.rstrip().rpartition(" ")
-        span = []
     if not name.strip() or not label.strip().isdecimal():
         raise ValueError(f"{line.strip()!r} has no label; a line is a path, a space and a label from 0 on")
     if int(label) >= num_classes:
         raise ValueError(f"label {label.strip()} is not among the {num_classes} classes, 0 to {num_classes - 1}")
-    return Video(name.strip(), int(label), *span)
+    return Video(name.strip(), int(label), start, end)
 
 
 def format_line(video: Video) -> str:
@@ -185,9 +194,7 @@ class ClassFolders:
         else:
             train, val = {}, {}
             for name, paths in find_by_class(root, "").items():
-                ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode()).hexdigest())
-                count = max(1, round(self.val_share * len(paths))) if len(paths) > 1 else 0
-                val[name], train[name] = sorted(ranked[:count]), sorted(ranked[count:])
+                train[name], val[name] = hold_out(paths, self.val_share)
         classes = sorted(train)
         if len(classes) < 2:
             raise UserError(f"{root} holds {len(classes)} folders with videos; put the videos of each class into one")
@@ -200,6 +207,13 @@ class ClassFolders:
         if not lists[1]:
             raise UserError(f"{root}: no video is left for validation; give each class two or more, or fill {root}/val")
         return Lists(lists[0], lists[1], classes)
+
+
+def hold_out(paths: Sequence[str], share: float) -> tuple[list[str], list[str]]:
+    """The paths of a class for training and for validation, which gets at least one of two; a hash chooses."""
+    ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode()).hexdigest())
+    count = max(1, round(share * len(paths))) if len(paths) > 1 else 0
+    return sorted(ranked[count:]), sorted(ranked[:count])
 
 
 def find_by_class(root: Path, split: str) -> dict[str, list[str]]:
@@ -219,11 +233,15 @@ def find_by_class(root: Path, split: str) -> dict[str, list[str]]:
     return {name: paths for name, paths in found.items() if paths}
 
 
-def check_present(root: Path, videos: Sequence[Video], sample: int = 64) -> None:
-    """Look for some of the videos, evenly spread over the list. Raises UserError when most of them are missing."""
-    step = max(1, len(videos) // sample)
-    looked_for = [video.path for video in videos[::step][:sample]]
-    missing = [path for path in looked_for if not (root / path).exists()]
+def spread(videos: Sequence[Video], sample: int = 64) -> Sequence[Video]:
+    """Some of the videos, evenly spread over the list."""
+    return videos[:: max(1, len(videos) // sample)][:sample]
+
+
+def check_present(root: Path, videos: Sequence[Video]) -> None:
+    """Look for some of the videos. Raises UserError when most of them are missing."""
+    looked_for = spread(videos)
+    missing = [video.path for video in looked_for if not video.stored and not (root / video.path).exists()]
     if len(missing) > len(looked_for) / 2:
         raise UserError(
             f"{len(missing)} of {len(looked_for)} listed videos that were looked for are not under {root}, such as "

@@ -20,6 +20,7 @@ from aim.errors import UserError
 MACHINE = (
     "run_dir", "device", "gpus", "restarts", "debug", "checkpoint", "what", "gpu", "tracker",
     "data.root", "data.workers", "data.timeout", "data.on_error", "data.eval_on_error", "data.max_bad",
+    "data.cache", "data.cache_gb",
     "train.accumulate", "train.log_every", "train.save_minutes", "train.profile",
 )  # fmt: skip
 
@@ -64,7 +65,7 @@ def config_hash(settings: Mapping[str, Any]) -> str:
 
 
 def of_data(lists: Lists) -> dict[str, str]:
-    """Hashes of what is trained on, in its order, and of what is tested."""
+    """Hashes of what is trained on, in its order, and of what is tested; whether it lies in files or in shards."""
     return {"train_hash": ordered_hash(lists.train, lists.classes), "data_hash": data_hash(lists.val, lists.classes)}
 
 

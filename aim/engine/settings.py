@@ -177,7 +177,9 @@ class Run:
         return self._loader(self._dataset(lists.val, views), videos, world, shuffle=False)
 
     def _dataset(self, videos: list[Video], transform: Augment | Views) -> VideoDataset:
-        return VideoDataset(self.data.folder, videos, self.reader, self.clip, transform, self.seed)
+        return VideoDataset(
+            self.data.folder, videos, self.reader, self.clip, transform, self.seed, self.data.local_cache()
+        )
 
     def _loader(self, dataset: VideoDataset, batch_size: int, world: World, *, shuffle: bool) -> Loader:
         return Loader(

@@ -7,7 +7,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,7 @@ from aim.data.lists import Lists
 from aim.data.memory import keep_freed_memory
 from aim.data.readers.decord import Decord
 from aim.data.readers.frames import Frames
-from aim.data.readers.interface import BadVideo, Pick, Reader
+from aim.data.readers.interface import BadVideo, Pick, Reader, Source
 from aim.data.readers.pyav import PyAV
 from aim.data.readers.torchcodec import TorchCodec
 from aim.engine.console import Display, plain_table
@@ -48,7 +47,7 @@ class Watch:
     frames: Tensor | None = None
 
     def __call__(
-        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
     ) -> Tensor:
         """See `video.Reader`: it asks for indices as soon as it knows the number of frames."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from torch import Tensor
 
 from aim.data.readers.decord import Decord
-from aim.data.readers.interface import Pick, Reader
+from aim.data.readers.interface import Pick, Reader, Source, file_of
 from aim.data.readers.pyav import PyAV
 from aim.data.sources.auto import last_report
 
@@ -25,8 +25,8 @@ class Auto:
         return Decord(), f"decord, as aim.prepare didn't write the videos of data.root={root}"
 
     def __call__(
-        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
     ) -> Tensor:
         """See `interface.Reader`; where nobody names the root, it is the folder of the file."""
-        reader, _ = self.of(Path(path).parent)
+        reader, _ = self.of(file_of(path).parent)
         return reader(path, pick, short_side, span=span)

@@ -3,7 +3,6 @@
 import importlib.util
 import logging
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import ModuleType
 
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.readers.drawing import first_matrix, is_mirrored
-from aim.data.readers.interface import BadVideo, Pick, in_span, picked, resized
+from aim.data.readers.interface import BadVideo, Pick, Source, in_span, picked, resized, url
 from aim.data.readers.packets import Packets, family, from_file
 from aim.data.readers.pyav import PyAV, opened
 from aim.errors import UserError
@@ -53,7 +52,7 @@ class Decord:
             object.__setattr__(self, "installed", False)
 
     def __call__(
-        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
     ) -> Tensor:
         """See `video.Reader`."""
         if not self.installed:
@@ -84,7 +83,7 @@ class Decord:
             self._count(path, str(error))
         return PyAV()(path, pick_once, short_side, span=span)
 
-    def _count(self, path: str | Path, why: str) -> None:
+    def _count(self, path: Source, why: str) -> None:
         """Note a file that PyAV reads; a log line for the first, the tenth, ... of this process."""
         if str(path) not in self.fallen:
             self.fallen[str(path)] = why
@@ -119,11 +118,11 @@ def _is_deep(pixels: VideoFormat) -> bool:
     return any(part.bits > 8 for part in pixels.components)
 
 
-def _read(path: str | Path, indices: NDArray[np.int64], num_frames: int, *, seek: bool) -> Tensor:
+def _read(path: Source, indices: NDArray[np.int64], num_frames: int, *, seek: bool) -> Tensor:
     """The frames of ascending indices."""
     decord = _decord()
     try:
-        video = decord.VideoReader(str(path), num_threads=1)
+        video = decord.VideoReader(url(path), num_threads=1)
         if len(video) != num_frames:
             raise _RefusedError(f"decord counts {len(video)} frames of {num_frames}")
         if seek:

@@ -10,7 +10,7 @@ from einops import rearrange
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from aim.data.readers.interface import BadVideo, Pick, in_span, picked, resized
+from aim.data.readers.interface import BadVideo, Part, Pick, Source, in_span, picked, resized
 from aim.errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -26,10 +26,10 @@ class Frames:
     fps: float | None = None
 
     def __call__(
-        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
     ) -> Tensor:
         """See `video.Reader`."""
-        if not Path(path).is_dir():
+        if isinstance(path, Part) or not Path(path).is_dir():
             raise BadVideo(f"{path}: not a folder of images")
         if span is not None and self.fps is None:
             raise UserError("reader.fps is needed to find the segments of a video in a folder of images")

@@ -1,6 +1,7 @@
 """What a reader of video files is, and what all readers share."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +17,37 @@ class BadVideo(RuntimeError):
     """A file that can't be read rightly; the message starts with its path."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """A video inside of a larger file: `size` bytes from `offset` on. It is called by its `name` there."""
+
+    file: Path
+    offset: int
+    size: int
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.file}/{self.name}"
+
+    @property
+    def url(self) -> str:
+        """For FFmpeg, which reads these bytes as if they were a file (its documentation: Protocols, subfile)."""
+        return f"subfile,,start,{self.offset},end,{self.offset + self.size},,:{self.file}"
+
+
+Source = str | Path | Part
+
+
+def file_of(source: Source) -> Path:
+    """The file that holds it."""
+    return source.file if isinstance(source, Part) else Path(source)
+
+
+def url(source: Source) -> str:
+    """What FFmpeg, and whatever is made with it, opens."""
+    return source.url if isinstance(source, Part) else str(source)
+
+
 class Reader(Protocol):
     """Reads the frames asked for, and never another: uint8 "t c h w", RGB, upright.
 
@@ -26,7 +58,7 @@ class Reader(Protocol):
     """
 
     def __call__(
-        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
     ) -> Tensor: ...
 
 
@@ -44,7 +76,7 @@ def resized(frames: Tensor, short_side: int | None) -> Tensor:
     return resize(frames, [height, width], antialias=True) if frames.shape[-2:] != (height, width) else frames
 
 
-def picked(path: str | Path, pick: Pick, num_frames: int) -> NDArray[np.int64]:
+def picked(path: Source, pick: Pick, num_frames: int) -> NDArray[np.int64]:
     """The indices that `pick` wants of `num_frames`, flat and checked. Raises BadVideo where there are no frames."""
     if num_frames < 1:
         raise BadVideo(f"{path}: no frame can be decoded")
@@ -54,7 +86,7 @@ def picked(path: str | Path, pick: Pick, num_frames: int) -> NDArray[np.int64]:
     return indices
 
 
-def in_span(path: str | Path, seconds: NDArray[np.float64], span: tuple[float, float] | None) -> NDArray[np.int64]:
+def in_span(path: Source, seconds: NDArray[np.float64], span: tuple[float, float] | None) -> NDArray[np.int64]:
     """The indices of the frames inside `span`; `seconds` are their times. Raises BadVideo where there are none."""
     if span is None:
         return np.arange(len(seconds))

@@ -5,7 +5,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import av
 import numpy as np
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.readers.drawing import Film
-from aim.data.readers.interface import BadVideo, Pick, in_span, picked
+from aim.data.readers.interface import BadVideo, Pick, Source, in_span, picked, url
 from aim.data.readers.packets import Packets, VideoPacket, from_file, from_index, is_start
 
 Choose = Callable[[NDArray[np.float64]], NDArray[np.int64]]  # times of all frames -> indices of the frames wanted
@@ -37,7 +36,7 @@ class PyAV:
     """
 
     def __call__(
-        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
     ) -> Tensor:
         """See `video.Reader`."""
         known: dict[int, NDArray[np.int64]] = {}  # `pick` is asked again only if the number of frames was a wrong one
@@ -60,10 +59,10 @@ class PyAV:
 
 
 @contextmanager
-def opened(path: str | Path) -> Iterator[tuple[InputContainer, VideoStream]]:
+def opened(path: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The file and its first video stream that isn't a cover picture. FFmpeg's errors become BadVideo."""
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with av.open(url(path), metadata_errors="ignore") as container:
             cover = av.stream.Disposition.attached_pic
             streams = [stream for stream in _video_streams(container) if not stream.disposition & cover]
             if not streams or streams[0].codec_context is None:
@@ -131,7 +130,7 @@ def _from(container: InputContainer, stream: VideoStream, packets: Packets, star
     return itertools.dropwhile(lambda packet: packet.pts != pts and packet.size > 0, container.demux(stream))
 
 
-def _read_sequentially(path: str | Path, choose: Choose, short_side: int | None) -> Tensor:
+def _read_sequentially(path: Source, choose: Choose, short_side: int | None) -> Tensor:
     """Decodes everything, and again up to the last frame wanted if all didn't fit into KEPT_BYTES."""
     seconds, kept, room = [], [], KEPT_BYTES
     for time, frame in decoded(path):
@@ -149,7 +148,7 @@ def _read_sequentially(path: str | Path, choose: Choose, short_side: int | None)
     return film.video()
 
 
-def decoded(path: str | Path) -> Iterator[tuple[float, VideoFrame]]:
+def decoded(path: Source) -> Iterator[tuple[float, VideoFrame]]:
     """All frames with their times in seconds, without damaged ones at the end.
 
     Raises BadVideo for a packet that can't be decoded, unless it's the last one.

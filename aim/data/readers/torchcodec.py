@@ -1,7 +1,6 @@
 """Reads video files with torchcodec, which needs FFmpeg's shared libraries on the system."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aim.data.readers.drawing import first_matrix, is_mirrored
-from aim.data.readers.interface import BadVideo, Pick, in_span, picked, resized
+from aim.data.readers.interface import BadVideo, Pick, Source, in_span, picked, resized, url
 from aim.data.readers.packets import family, is_start, is_whole, order_doubt, video_packets
 from aim.data.readers.pyav import opened
 from aim.errors import UserError
@@ -24,7 +23,7 @@ class TorchCodec:
     """
 
     def __call__(
-        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
     ) -> Tensor:
         """See `video.Reader`."""
         decoder_class = _decoder_class()
@@ -51,7 +50,7 @@ class TorchCodec:
                 raise BadVideo(f"{path}: torchcodec doesn't mirror frames as the file asks; use reader=pyav")
             base, stream_index = np.float64(stream.time_base or 1), stream.index
         try:
-            decoder = decoder_class(str(path), stream_index=stream_index, num_ffmpeg_threads=1, seek_mode="exact")
+            decoder = decoder_class(url(path), stream_index=stream_index, num_ffmpeg_threads=1, seek_mode="exact")
             if len(decoder) != len(times):
                 raise BadVideo(f"{path}: torchcodec counts {len(decoder)} frames of {len(times)}; use reader=pyav")
             exist = in_span(path, np.sort(np.array(times, np.float64)) * base, span)

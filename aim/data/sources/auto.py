@@ -15,6 +15,7 @@ from aim.data.sources.mmaction2 import MMAction2
 from aim.data.sources.ready import Ready
 from aim.data.sources.something_something import SomethingSomething
 from aim.data.sources.ucf101 import UCF101
+from aim.data.sources.webdataset import WebDataset
 from aim.errors import UserError
 
 NAMES: dict[type, str] = {
@@ -26,14 +27,15 @@ NAMES: dict[type, str] = {
     MMAction2: "mmaction2",
     Folders: "folders",
     Ready: "ready",
+    WebDataset: "webdataset",
 }  # the files of configs/format
 
 
 @dataclass(frozen=True)
 class Auto:
-    """Whichever of the formats the root holds; annotations go before list files of ours, these before folders.
+    """Whichever of the formats the root holds: annotations before list files of ours, these before shards and folders.
 
-    Lists that `aim.prepare` has made of the folders are made anew, as there may be other videos by now.
+    Lists that `aim.prepare` has made of folders or shards in their place are made anew: there may be other videos now.
     """
 
     split: int  # of UCF-101 and HMDB-51
@@ -48,9 +50,9 @@ class Auto:
         published: list[Format] = [
             Kinetics(), SomethingSomething(), Diving48(), UCF101(self.split), HMDB51(self.split), MMAction2(),
         ]  # fmt: skip
-        other: list[Format] = [Ready("train.txt", "val.txt", "classes.txt"), Folders(self.val_share)]
-        if _made_of_folders(root):
-            del other[0]
+        other: list[Format] = [WebDataset(self.val_share), Folders(self.val_share)]
+        if not _made_here(root):
+            other.insert(0, Ready("train.txt", "val.txt", "classes.txt"))
         found = [form for form in published if form.recognises(root)]
         return found or [form for form in other if form.recognises(root)][:1]
 
@@ -81,7 +83,8 @@ def last_report(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _made_of_folders(root: Path) -> bool:
-    """Whether the root's list files are what `aim.prepare` made of its folders."""
+def _made_here(root: Path) -> bool:
+    """Whether the root's list files are what `aim.prepare` made of its folders or shards, without writing videos."""
     settings = last_report(root).get("settings", {})
-    return settings.get("format") == "folders" and settings.get("transcode") is None
+    written = settings.get("transcode") or settings.get("shards")
+    return settings.get("format") in ("folders", "webdataset") and not written

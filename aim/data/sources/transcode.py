@@ -12,7 +12,7 @@ from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
 
 from aim.data.readers.drawing import Drawing, display_matrix
-from aim.data.readers.interface import BadVideo, scaled
+from aim.data.readers.interface import BadVideo, Source, file_of, scaled
 from aim.data.readers.pyav import decoded, opened
 from aim.errors import UserError
 
@@ -27,7 +27,7 @@ class Frames:
     promised: int
 
 
-def count_frames(path: str | Path) -> Frames:
+def count_frames(path: Source) -> Frames:
     """Decode everything. Raises BadVideo where that fails, or most frames are missing."""
     with opened(path) as (_, stream):
         promised = stream.frames
@@ -52,7 +52,7 @@ class Transcode:
         if self.short_side < 16 or self.key_every < 1 or not 0 <= self.crf <= 51:
             raise UserError(f"{self}: short_side must be 16 or more, key_every 1 or more, crf 0 to 51")
 
-    def __call__(self, source: str | Path, target: Path) -> Frames:
+    def __call__(self, source: Source, target: Path) -> Frames:
         """Write `target`, whole or not at all. Raises BadVideo where the source can't be decoded to its end."""
         with opened(source) as (_, stream):
             rate, promised = stream.average_rate or Fraction(25), stream.frames
@@ -63,7 +63,7 @@ class Transcode:
             with opened(part) as (_, stream):
                 if stream.frames != count:
                     raise BadVideo(f"{source}: {count} frames were read, but {stream.frames} written")
-            times = Path(source).stat()
+            times = file_of(source).stat()
             os.utime(part, ns=(times.st_atime_ns, times.st_mtime_ns))  # so that a replaced source is noticed
             part.replace(target)
         finally:
@@ -117,7 +117,7 @@ class Work:
 
     transcode: Transcode | None
 
-    def __call__(self, paths: tuple[Path, Path]) -> Frames:
+    def __call__(self, paths: tuple[Source, Path]) -> Frames:
         source, target = paths
         if self.transcode is None:
             return count_frames(source)
@@ -135,7 +135,7 @@ def part_of(target: Path) -> Path:
     return target.with_name(f".{target.name}.part")
 
 
-def _plausible(path: str | Path, frames: Frames) -> Frames:
+def _plausible(path: Source, frames: Frames) -> Frames:
     if frames.count < max(1, frames.promised / 2):
         raise BadVideo(f"{path}: only {frames.count} of {frames.promised} frames can be decoded")
     return frames

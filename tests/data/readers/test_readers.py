@@ -21,7 +21,7 @@ from einops import rearrange, reduce
 from aim.data.readers import decord, packets, pyav
 from aim.data.readers.decord import Decord
 from aim.data.readers.frames import Frames
-from aim.data.readers.interface import BadVideo, Reader
+from aim.data.readers.interface import BadVideo, Part, Reader, Source
 from aim.data.readers.pyav import PyAV
 from aim.data.readers.torchcodec import TorchCodec
 from aim.errors import UserError
@@ -372,3 +372,24 @@ def test_readers_can_be_sent_to_workers() -> None:
 
     for reader, fallback in itertools.product([PyAV(), TorchCodec(), Frames(30)], [None]):
         assert pickle.loads(pickle.dumps(reader)) == reader, fallback
+
+
+@pytest.mark.parametrize("name", READERS)
+@pytest.mark.parametrize("video", ["k400_test.mp4", "odd_size_vp9.mp4", "rotation_90.mov", BROKEN])
+def test_a_part_of_a_file_reads_as_the_file_would(name: str, video: str, shared: Path, tmp_path: Path) -> None:
+    reader, path = make(name), shared / "videos" / video
+    content = path.read_bytes()
+    (tmp_path / "a,b:c d.tar").write_bytes(b"moov" * 128 + content + content[: len(content) // 2])
+    part = Part(tmp_path / "a,b:c d.tar", 512, len(content), video)
+
+    def got(source: Source) -> torch.Tensor | str:
+        try:
+            return reader(source, lambda n: [0, n // 2, n - 1], 64)
+        except BadVideo as error:
+            return str(error).removeprefix(str(source))
+
+    expected, found = got(path), got(part)
+    if isinstance(expected, str):
+        assert found == expected
+    else:
+        assert torch.equal(expected, found)

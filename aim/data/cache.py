@@ -1,0 +1,178 @@
+"""Copies of videos on this machine's own disk: made as they are read, bounded, shared by all processes that name it.
+
+What was read since the job began isn't evicted for more. An epoch reads every video once, in an order of its own: a
+cache of half the data set that kept the newest would serve 1/2 - ln(2)/2 = 15 % of the next one, one that keeps what it
+has serves half (Mohan et al., "Analyzing and Mitigating Data Stalls in DNN Training", VLDB 2021: MinIO).
+"""
+
+import errno
+import fcntl
+import hashlib
+import logging
+import os
+import stat
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+
+from aim.clock import seconds_since_start
+from aim.data.readers.interface import Part, Source, file_of
+from aim.errors import UserError
+
+log = logging.getLogger(__name__)
+
+GB = 10**9
+LARGEST = 2**30  # bytes of a video that is copied: it's in memory meanwhile
+LEFT_BEHIND = 600.0  # seconds after which what is half-written belongs to a process that was killed
+PAUSE = 60.0  # seconds without new copies after the disk has refused one
+LOOKING = 0.05  # share of the time that may go into looking for what can be evicted
+SLACK = 0.05  # share of the limit that is made free at once
+FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@dataclass
+class State:
+    """What the processes know together, in a file; a count that a killed one got wrong is mended by the next look."""
+
+    used: int = 0  # bytes
+    look_again: float = 0.0  # Unix time before which nobody needs to look for what can be evicted
+    refused: float = 0.0  # Unix time at which the disk last refused a copy
+
+    FORMAT = struct.Struct("<qdd")
+
+
+@dataclass(frozen=True)
+class Cache:
+    """A folder for copies of `limit` bytes in all. A copy belongs to a source as it is: its place, size and time."""
+
+    folder: Path
+    limit: int
+    began: float  # Unix time; copies that were used since then stay
+    resting: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)  # "until"
+
+    def copy_of(self, source: Source) -> Path | None:
+        """The copy of a video, made if there is room; None where there's none, or the source can't be read."""
+        try:
+            about = file_of(source).stat()
+            offset, size = (source.offset, source.size) if isinstance(source, Part) else (0, about.st_size)
+            if not stat.S_ISREG(about.st_mode) or size > LARGEST:
+                return None
+            copy = self._place(source, about)
+            with suppress(FileNotFoundError):
+                os.utime(copy)
+                if copy.stat().st_size == size:  # a power cut can leave less
+                    return copy
+            if not self._has_room(size):
+                return None
+            with file_of(source).open("rb") as file:
+                file.seek(offset)
+                content = file.read(size)
+        except OSError:
+            return None
+        return copy if len(content) == size and self._put(copy, content) else None
+
+    def _place(self, source: Source, about: os.stat_result) -> Path:
+        part = (source.offset, source.size) if isinstance(source, Part) else ()
+        what = (str(file_of(source).absolute()), about.st_size, about.st_mtime_ns, *part)
+        digest = hashlib.sha256(repr(what).encode()).hexdigest()[:32]
+        suffix = Path(source.name if isinstance(source, Part) else source).suffix
+        return self.folder / digest[:2] / f"{digest[2:]}{suffix}"
+
+    def _put(self, copy: Path, content: bytes) -> bool:
+        """Write a copy, whole or not at all; what the disk refuses is said once a job."""
+        part = self.folder / "part" / f"{os.getpid()}-{copy.name}"
+        try:
+            try:
+                part.write_bytes(content)
+                copy.parent.mkdir(exist_ok=True)
+                part.replace(copy)
+            finally:
+                part.unlink(missing_ok=True)
+        except OSError as error:
+            self._rest(error)
+            return False
+        return True
+
+    def _has_room(self, size: int) -> bool:
+        """Count `size` more bytes as used, where they are free or can be made so."""
+        if time.time() < self.resting.get("until", 0.0):
+            return False
+        with self._state() as state:
+            if state.used + size > self.limit and time.time() >= state.look_again:
+                began = time.monotonic()
+                state.used = self._evict(size)
+                state.look_again = time.time() + (time.monotonic() - began) / LOOKING
+            if state.used + size > self.limit:
+                return False
+            state.used += size
+            return True
+
+    def _evict(self, size: int) -> int:
+        """Delete copies so that `size` bytes have room, those first that weren't used for longest; what is left."""
+        found = []
+        for folder in self.folder.glob("??"):
+            for file in os.scandir(folder):
+                with suppress(FileNotFoundError):
+                    about = file.stat()
+                    found.append((about.st_mtime, about.st_size, file.path))
+        left = sum(bytes_ for _, bytes_, _ in found)
+        if left + size > self.limit:
+            for used, bytes_, path in sorted(found):
+                if used >= self.began or left + size <= (1 - SLACK) * self.limit:
+                    break
+                Path(path).unlink(missing_ok=True)
+                left -= bytes_
+        return left
+
+    def _rest(self, error: OSError) -> None:
+        """Make no copies for a while."""
+        said = "until" in self.resting
+        self.resting["until"] = time.time() + PAUSE
+        with suppress(OSError), self._state() as state:
+            said = said or state.refused >= self.began
+            state.refused = time.time()
+        if not said:
+            log.warning("data.cache=%s: %s; videos are read without new copies there", self.folder, error.strerror)
+
+    def sweep(self) -> None:
+        """Delete what killed processes left half-written, and count what is there."""
+        (self.folder / "part").mkdir(parents=True, exist_ok=True)
+        for part in (self.folder / "part").iterdir():
+            with suppress(FileNotFoundError):
+                if time.time() - part.stat().st_mtime > LEFT_BEHIND:
+                    part.unlink()
+        with self._state():
+            pass
+
+    @contextmanager
+    def _state(self) -> Iterator[State]:
+        """The state, for this process alone."""
+        with os.fdopen(os.open(self.folder / "state", os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            content = file.read()
+            known = len(content) == State.FORMAT.size
+            state = State(*State.FORMAT.unpack(content)) if known else State(used=self._evict(0))
+            try:
+                yield state
+            finally:
+                file.seek(0)
+                file.write(State.FORMAT.pack(*astuple(state)))
+
+
+def opened(folder: Path, gigabytes: float) -> Cache | None:
+    """The cache in this folder, made if need be; None, with a warning, where the disk is too full for a first byte.
+
+    Raises UserError where it can't be.
+    """
+    cache = Cache(folder, int(gigabytes * GB), time.time() - seconds_since_start())
+    try:
+        cache.sweep()
+    except OSError as error:
+        if error.errno not in FULL:
+            raise UserError(f"data.cache={folder} can't be used: {error.strerror}; name another folder") from error
+        log.warning("data.cache=%s: %s; videos are read without copies there", folder, error.strerror)
+        return None
+    return cache
