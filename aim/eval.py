@@ -4,7 +4,7 @@
     python -m aim.eval checkpoint=runs/k400 data.root=DIR views.temporal=5 views.spatial=3
 
 The checkpoint says what the model is and sees, on which data and with which views it was tested; the command what shall
-be otherwise. Leaves `results.json` and `predictions.npz` (index, label, probability "n k", path) in the run directory.
+be otherwise. Leaves `results.json` and `predictions.npz` (docs/predictions.md) in the run directory.
 """
 
 from aim import command
@@ -20,15 +20,14 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from omegaconf import DictConfig
 
 from aim import config
 from aim.data.lists import Lists, data_hash
-from aim.engine import bad_videos, checkpoint, distributed, files, hardware, identity, lease, results
+from aim.engine import bad_videos, checkpoint, distributed, files, hardware, identity, lease, predictions, results
 from aim.engine.checkpoint import Checkpoint
 from aim.engine.distributed import World
-from aim.engine.evaluation import Evaluation, evaluate
+from aim.engine.evaluation import evaluate
 from aim.engine.launcher import launch
 from aim.engine.settings import Run, of_checkpoint, write_settings
 from aim.errors import UserError, check_all
@@ -110,9 +109,10 @@ def test(
     ):
         found = evaluate(model, loader, device=world.device, precision=run.precision, stop=stop)
     if world.is_main:
-        save_predictions(run_dir / "predictions.npz", found, lists)
+        left = found.predictions(loader.dataset, lists.classes)
+        predictions.write(run_dir / predictions.TEST, left, run.predictions)
         tested = {"num_missing": found.num_missing, "checkpoint": str(saved.path), "identity": content}
-        result = results.collect(run, wanted, world, model, lists, found.counts, **tested)
+        result = results.collect(run, wanted, world, model, lists, found.counts, left, **tested)
         files.write_json(run_dir / "results.json", result)
         results.show(result, run_dir)
 
@@ -138,20 +138,3 @@ def check_classes(saved: checkpoint.Checkpoint, lists: Lists) -> None:
             f"{saved.path} knows {len(saved.classes)} classes and the data has {len(lists.classes)}; class {i} is "
             f"{theirs!r} there and {ours!r} here; use the data that it was trained for"
         )
-
-
-def save_predictions(path: Path, test: Evaluation, lists: Lists) -> None:
-    """Write every video's probabilities, "n k", with its label and path."""
-    columns: dict[str, Any] = {
-        "index": test.index.numpy(),
-        "label": test.label.numpy(),
-        "probability": test.probability.numpy(),
-        "path": np.array([lists.val[i].path for i in test.index.tolist()]),
-        "classes": np.array(lists.classes),
-    }
-
-    def write(file: Path) -> None:
-        with file.open("wb") as stream:
-            np.savez_compressed(stream, **columns)
-
-    files.write_atomically(path, write)

@@ -25,9 +25,9 @@ from aim import config
 from aim.clock import seconds_since_start
 from aim.data.lists import Lists
 from aim.data.loader import Loader
-from aim.engine import bad_videos, checkpoint, distributed, files, hardware, identity, lease, results
+from aim.engine import bad_videos, checkpoint, distributed, files, hardware, identity, lease, predictions, results
 from aim.engine.distributed import World
-from aim.engine.evaluation import evaluate
+from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.hardware import Precision
 from aim.engine.launcher import launch
 from aim.engine.settings import Run, write_settings
@@ -139,6 +139,11 @@ def train_and_test(
         stack.enter_context(bad_videos.named(run_dir, train_loader, val_loader))
         if world.is_main:
             print(loading(train_loader, val_loader), flush=True)
+
+        def validated(epoch: int, val: Evaluation) -> None:
+            left = val.predictions(val_loader.dataset, lists.classes, epoch=epoch)
+            predictions.write(run_dir / predictions.VALIDATION, left, run.predictions)
+
         state = train(
             model,
             train_loader,
@@ -150,6 +155,7 @@ def train_and_test(
             run_dir=run_dir,
             world=world,
             save_best=lambda: checkpoint.save_weights(run_dir / "best.safetensors", model, settings, lists.classes),
+            validated=validated,
             identity=content,
             log=log,
             stop=stop,
@@ -165,7 +171,9 @@ def train_and_test(
         test = evaluate(model, loader, device=world.device, precision=run.precision, stop=stop)
     if world.is_main:
         tested |= {"num_missing": test.num_missing, "seconds": round(state.seconds + seconds_since_start(), 1)}
-        found = results.collect(run, settings, world, model, lists, test.counts, **tested)
+        left = test.predictions(loader.dataset, lists.classes)
+        predictions.write(run_dir / predictions.TEST, left, run.predictions)
+        found = results.collect(run, settings, world, model, lists, test.counts, left, **tested)
         files.write_json(run_dir / "results.json", found)
         results.show(found, run_dir)
 

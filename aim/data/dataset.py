@@ -16,6 +16,7 @@ from aim.data.judge import OnError
 from aim.data.lists import Lists, Video, check_present
 from aim.data.readers.interface import BadVideo, Pick, Reader, Source, file_of
 from aim.data.readers.pyav import PyAV
+from aim.data.readers.times import seconds_of
 from aim.data.sampling import Clip, test_indices, train_indices
 from aim.data.shards import located, source_of
 from aim.data.transforms import Augment, Views
@@ -95,14 +96,15 @@ class VideoDataset:
 
     def read(self, epoch: int, index: int) -> Tensor:
         """Uint8 "v t c h w", a function of (seed, epoch, index). Raises BadVideo if no reader can read the file."""
-        return self.read_video(self.videos[index], epoch, index)
+        return self.read_video(self.videos[index], epoch, index)[0]
 
-    def read_video(self, video: Video, epoch: int, index: int) -> Tensor:
-        """What `read` returns where `video` stands at `index`, for a worker that doesn't hold the list."""
+    def read_video(self, video: Video, epoch: int, index: int) -> tuple[Tensor, NDArray[np.float32] | None]:
+        """What `read` returns where `video` stands at `index`, for a worker that doesn't hold the list.
+
+        And of a test's views "v 2" when their first and their last frame are shown, in seconds from the file's first.
+        """
         if isinstance(self.transform, Views):
-            views = self.transform.temporal
-            frames = self._frames(video, lambda n: test_indices(n, self.clip, views).ravel())
-            return rearrange(self.transform(frames, self.clip.size), "s (v t) c h w -> (v s) t c h w", v=views)
+            return self._read_views(video, self.transform)
         indices_rng, transform_rng = np.random.default_rng([self.seed, epoch, index]).spawn(2)
         state = indices_rng.bit_generator.state
 
@@ -111,12 +113,26 @@ class VideoDataset:
             return train_indices(num_frames, self.clip, indices_rng, self.clips).ravel()
 
         clips = rearrange(self._frames(video, pick), "(v t) c h w -> v t c h w", v=self.clips)
-        return torch.stack([self.transform(clip, self.clip.size, transform_rng) for clip in clips])
+        return torch.stack([self.transform(clip, self.clip.size, transform_rng) for clip in clips]), None
+
+    def _read_views(self, video: Video, views: Views) -> tuple[Tensor, NDArray[np.float32]]:
+        indices = np.empty(0, np.int64)
+
+        def pick(num_frames: int) -> NDArray[np.int64]:
+            nonlocal indices
+            indices = test_indices(num_frames, self.clip, views.temporal)
+            return indices.ravel()
+
+        frames = self._frames(video, pick)
+        clips = rearrange(views(frames, self.clip.size), "s (v t) c h w -> (v s) t c h w", v=views.temporal)
+        seconds = seconds_of(source_of(self.root, video), indices, self.reader, span_of(video))
+        ends = np.stack([seconds.min(1), seconds.max(1)], 1, dtype=np.float32)
+        return clips, ends.repeat(views.spatial, 0)
 
     def _frames(self, video: Video, pick: Pick) -> Tensor:
         """The picked frames, of a copy on this machine if there is one and it's sound."""
         source = source_of(self.root, video)
-        span = None if video.start is None or video.end is None else (video.start, video.end)
+        span = span_of(video)
         if self.cache and (copy := self.cache.copy_of(source)):
             try:
                 return self._read(copy, pick, span)
@@ -132,3 +148,8 @@ class VideoDataset:
             if isinstance(self.reader, PyAV) or not file_of(source).is_file():
                 raise
             return PyAV()(source, pick, span=span)
+
+
+def span_of(video: Video) -> tuple[float, float] | None:
+    """The part of a file that is listed, in seconds, if it isn't all of it."""
+    return None if video.start is None or video.end is None else (video.start, video.end)

@@ -41,9 +41,10 @@ class ReadRow:
     dataset: VideoDataset
     blocks: list[Tensor]
 
-    def __call__(self, task: Task) -> None:
+    def __call__(self, task: Task) -> NDArray[np.float32] | None:
         block, row, epoch, index, video = task
-        self.blocks[block][row] = self.dataset.read_video(video, epoch, index)
+        self.blocks[block][row], seconds = self.dataset.read_video(video, epoch, index)
+        return seconds
 
 
 class Feeder:
@@ -60,8 +61,9 @@ class Feeder:
         plan: Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]],
         ready: "queue.SimpleQueue[Filling | BaseException | None]",
         consumer: Connection,
+        seconds: dict[int, NDArray[np.float32]],
     ) -> None:
-        self.dataset, self.judge, self.pool, self.blocks = dataset, judge, pool, blocks
+        self.dataset, self.judge, self.pool, self.blocks, self.seconds = dataset, judge, pool, blocks, seconds
         self.epoch, self.plan, self.ready, self.consumer = epoch, plan, ready, consumer
         self.free = deque(range(len(blocks)))
         self.rows: deque[Row] = deque()  # to be handed out
@@ -131,6 +133,8 @@ class Feeder:
             raise RuntimeError(f"a worker failed on {path}:\n{outcome.text}")
         if outcome.kind == "done":
             batch.missing -= 1
+            if outcome.value is not None:
+                self.seconds[index] = outcome.value
         else:
             hung = f"no frame after data.timeout={self.pool.timeout:g} seconds"
             why = hung if outcome.kind == "hung" else outcome.text

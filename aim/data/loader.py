@@ -79,6 +79,7 @@ class Loader:
         setting = "data.on_error" if shuffle else "data.eval_on_error"
         self._judge = Judge(dataset.videos, world_size, on_error=on_error, setting=setting, max_bad=max_bad)
         self.bad = self._judge.bad  # path as listed -> why it could not be read
+        self.seconds: dict[int, NDArray[np.float32]] = {}  # of a test: index -> "v 2", see read_video
         self.waited = 0.0  # seconds that the consumer has waited for batches
         row = math.prod(dataset.shape)
         self.blocks = num_blocks(batch_size * row, batch_size, workers)
@@ -136,7 +137,10 @@ class Loader:
                     weight[row] = 0
                     continue
                 try:
-                    video[row] = self.dataset.read(epoch, int(index[row]))
+                    at = int(index[row])
+                    video[row], seconds = self.dataset.read_video(self.dataset.videos[at], epoch, at)
+                    if seconds is not None:
+                        self.seconds[at] = seconds
                 except BadVideo as error:
                     self._judge.blame(int(index[row]), str(self.dataset.path(index[row])), str(error))
                     weight[row] = 0
@@ -151,7 +155,7 @@ class Loader:
         mine, feeders = Pipe()
         feeder = Feeder(
             self.dataset, self._judge, pool, self._blocks,
-            epoch=epoch, plan=self._plan(epoch, start), ready=ready, consumer=feeders,
+            epoch=epoch, plan=self._plan(epoch, start), ready=ready, consumer=feeders, seconds=self.seconds,
         )  # fmt: skip
         thread = threading.Thread(target=feeder, daemon=True)
         thread.start()

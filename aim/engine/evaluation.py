@@ -1,19 +1,25 @@
 """Scores every video exactly once, at any number of ranks."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from einops import rearrange, reduce
+from numpy.typing import NDArray
 from torch import Tensor
 
+from aim.data.dataset import VideoDataset
+from aim.data.lists import data_hash
 from aim.data.loader import Batch, Loader
+from aim.data.transforms import Views
 from aim.engine import distributed
 from aim.engine.console import Display
 from aim.engine.feeding import on_device, one_late, to_host
 from aim.engine.hardware import Precision, autocast
 from aim.engine.metrics import Counts
+from aim.engine.predictions import Predictions, spans
 from aim.models.classifier import VideoClassifier
 from aim.signals import Interrupted, Stop
 
@@ -26,7 +32,27 @@ class Evaluation:
     index: Tensor  # int64 "n", ascending
     label: Tensor  # int64 "n"
     probability: Tensor  # float32 "n k", the mean over views
+    log_probability: Tensor  # float16 "n v k", of each view
+    seconds: NDArray[np.float32]  # "n v 2", when the first and the last frame of each view are shown; NaN if unknown
     num_missing: int  # videos that could not be read; only with data.on_error=skip
+
+    def predictions(self, dataset: VideoDataset, classes: Sequence[str], **about: Any) -> Predictions:
+        """What it leaves of the videos of `dataset`; `about` is what only the caller knows."""
+        assert isinstance(dataset.transform, Views)
+        videos = [dataset.videos[i] for i in self.index.tolist()]
+        where = {"root": str(dataset.root.resolve()), "data_hash": data_hash(dataset.videos, classes)}
+        views = f"{dataset.clip.num_frames}x{dataset.transform.temporal}x{dataset.transform.spatial}"
+        return Predictions(
+            index=self.index.numpy(),
+            label=self.label.numpy(),
+            path=np.array([video.path for video in videos], np.str_),
+            span=spans(videos),
+            probability=self.probability.numpy(),
+            log_probability=self.log_probability.numpy(),
+            seconds=self.seconds,
+            classes=np.array(classes, np.str_),
+            about={**where, "views": views, **about},
+        )
 
 
 @torch.inference_mode()
@@ -45,39 +71,46 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    k = model.head.out_features
-    parts = [(torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.int64), torch.empty(0, k))]
+    k, v = model.head.out_features, loader.dataset.shape[0]
+    nothing = torch.empty(0, dtype=torch.int64)
+    parts = [(nothing, nothing, torch.empty(0, k), torch.empty(0, v, k, dtype=torch.float16))]
     num_missing, stopped = 0, False
     with Display(title, loader.steps_per_epoch, visible=distributed.rank() == 0) as display:
         batches = on_device(loader.epoch(0), device)
         for step, scores in enumerate(one_late(score(model, batches, device=device, precision=precision))):
             if stopped := bool(stop):
                 break
-            index, label, weight, probability = scores
+            index, label, weight, probability, views = scores
             read = weight > 0
             num_missing += int((~read).sum())
-            parts.append((index[read], label[read], probability[read]))
+            parts.append((index[read], label[read], probability[read], views[read]))
             display.update(step + 1, f"{loader.batch_size * (step + 1)} videos")
     model.train(was_training)
-    mine = [torch.cat(column) for column in zip(*parts, strict=True)]
-    ranks = distributed.gather((*(column.numpy() for column in mine), num_missing, stopped))
-    if any(rank[4] for rank in ranks):  # all together: a rank that left alone would tear the others' connections
+    mine = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
+    seconds = np.array([loader.seconds[i] for i in mine[0].tolist()], np.float32).reshape(-1, v, 2)
+    ranks = distributed.gather((*mine, seconds, num_missing, stopped))
+    if any(rank[6] for rank in ranks):  # all together: a rank that left alone would tear the others' connections
         raise Interrupted(f"stopped by a signal during the {title}, which will be done again")
-    index, label, probability = (torch.from_numpy(np.concatenate([rank[i] for rank in ranks])) for i in range(3))
-    order = index.argsort()
+    columns = [np.concatenate([rank[i] for rank in ranks]) for i in range(5)]
+    order = columns[0].argsort()
+    index, label, probability, views = (torch.from_numpy(column[order]) for column in columns[:4])
     assert len(index) == len(set(index.tolist())), "a video was counted twice"
-    return Evaluation(
-        Counts.of(probability, label), index[order], label[order], probability[order], sum(rank[3] for rank in ranks)
-    )
+    missing = sum(rank[5] for rank in ranks)
+    return Evaluation(Counts.of(probability, label), index, label, probability, views, columns[4][order], missing)
 
 
 def score(
     model: VideoClassifier, batches: Iterator[Batch], *, device: torch.device, precision: Precision
 ) -> Iterator[Callable[[], list[Tensor]]]:
-    """Begin to score batches on the device: of each what gives index, label, weight, and probabilities "b k"."""
+    """Begin to score batches on the device.
+
+    Of each what gives index, label, weight, probabilities "b k", and their logarithms of each view, float16 "b v k".
+    """
     for batch in batches:
         video = rearrange(batch.video, "b v t c h w -> (b v) t c h w")
         with autocast(device, precision):
             logits = model(model.preprocess(video))
-        probability = reduce(logits.float().softmax(1), "(b v) k -> b k", "mean", b=len(batch.video))
-        yield to_host(batch.index, batch.label, batch.weight, probability)
+        logits = logits.float()
+        probability = reduce(logits.softmax(1), "(b v) k -> b k", "mean", b=len(batch.video))
+        views = rearrange(logits.log_softmax(1).half(), "(b v) k -> b v k", b=len(batch.video))
+        yield to_host(batch.index, batch.label, batch.weight, probability, views)

@@ -22,12 +22,21 @@ MACHINE = (
     "data.root", "data.workers", "data.timeout", "data.on_error", "data.eval_on_error", "data.max_bad",
     "data.cache", "data.cache_gb",
     "train.accumulate", "train.log_every", "train.save_minutes", "train.profile",
+    "predictions",
 )  # fmt: skip
 
 # Paths whose content decides, and is compared by a hash: the same file may lie elsewhere.
 BY_CONTENT = ("backbone.weights", "init")
 
-UNSAID = ("run_dir", "restarts", "debug", "checkpoint", "what", "gpu")  # nobody needs to hear that these changed
+UNSAID = (
+    "run_dir",
+    "restarts",
+    "debug",
+    "checkpoint",
+    "what",
+    "gpu",
+    "predictions",
+)  # nobody needs to hear that these changed
 
 
 def run_name(name: str, overrides: Sequence[str], *, own_data: bool = False) -> str:

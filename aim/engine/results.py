@@ -16,6 +16,7 @@ from aim.engine import identity
 from aim.engine.console import plain_console, plain_table
 from aim.engine.distributed import World
 from aim.engine.metrics import Counts
+from aim.engine.predictions import Predictions
 from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
@@ -24,7 +25,14 @@ from aim.models.freeze import num_parameters
 
 
 def collect(
-    run: Run, config: Mapping[str, Any], world: World, model: VideoClassifier, lists: Lists, counts: Counts, **more: Any
+    run: Run,
+    config: Mapping[str, Any],
+    world: World,
+    model: VideoClassifier,
+    lists: Lists,
+    counts: Counts,
+    predictions: Predictions,
+    **more: Any,
 ) -> dict[str, Any]:
     """The result of a test with all that decided it; `more` is what only the caller knows."""
     tuned, total = num_parameters(model)
@@ -53,6 +61,7 @@ def collect(
         "trunk": {"name": model.trunk_name, "sha256": model.fingerprint},
         "versions": versions(),
         **more,
+        **predictions.results(),
     }
 
 

@@ -22,6 +22,7 @@ from aim.engine import distributed, files, identity
 from aim.engine.distributed import World
 from aim.engine.hardware import Device, Gpu, Precision, resolve_device
 from aim.engine.optim import Optim
+from aim.engine.predictions import Form
 from aim.engine.tracking import Tracker
 from aim.errors import UserError
 from aim.models.classifier import Backbone, VideoClassifier, build
@@ -73,6 +74,7 @@ class Run:
     views: Views
     val_views: Views
     test: Literal["last", "best"]
+    predictions: Form
     train: Training
     optim: Optim
     dropout: float
@@ -209,18 +211,9 @@ def write_settings(settings: Mapping[str, Any], run_dir: Path) -> None:
 
 # What a test takes from the command and not from the checkpoint: the machine, and where the result goes.
 OF_THE_COMMAND = (
-    "run_dir",
-    "device",
-    "gpus",
-    "restarts",
-    "debug",
-    "checkpoint",
-    "what",
-    "gpu",
-    "stretch_time",
-    "tracker",
-    "init",
-)
+    "run_dir", "device", "gpus", "restarts", "debug", "checkpoint", "what", "gpu", "stretch_time", "tracker", "init",
+    "predictions",
+)  # fmt: skip
 # What the checkpoint's model is: another value would test another model. Frames and size may differ (stretch_time).
 OF_THE_MODEL = ("backbone", "adapter", "dropout")
 # What says how it was trained: an experiment that is named for its data or its protocol has no say in it.

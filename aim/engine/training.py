@@ -15,7 +15,7 @@ from torch import Tensor
 from aim.data.loader import Batch, Loader
 from aim.engine import bad_videos, distributed
 from aim.engine.distributed import World
-from aim.engine.evaluation import evaluate
+from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.feeding import on_device, to_host
 from aim.engine.hardware import Precision, autocast
 from aim.engine.mixing import mix
@@ -42,6 +42,7 @@ def train(
     run_dir: Path,
     world: World,
     save_best: Callable[[], None],
+    validated: Callable[[int, Evaluation], None],
     identity: Mapping[str, str],
     log: Log,
     stop: Stop,
@@ -82,6 +83,8 @@ def train(
                     if val.counts.top1 > state.best_top1:
                         state.best_top1, state.best_epoch = val.counts.top1, epoch
                     report.validated(state.step, epoch, val.counts.top1, state.best_epoch)
+                    if world.is_main:
+                        validated(epoch, val)
                 if world.is_main and (state.best_epoch == epoch or not training.eval_every):
                     save_best()
                 bad_videos.gathered(run_dir, loader, val_loader)

@@ -70,7 +70,7 @@ def test_a_test_reads_nothing_but_results(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(evaluation, "to_host", lambda *tensors: lambda: list(tensors))
     model = settings().model(8).to(META).eval()
     for read in evaluation.score(model, iter([batch(), batch()]), device=META, precision="fp32"):
-        assert [tuple(tensor.shape) for tensor in read()] == [(4,), (4,), (4,), (4, 8)]
+        assert [tuple(tensor.shape) for tensor in read()] == [(4,), (4,), (4,), (4, 8), (4, 2, 8)]
 
 
 @pytest.mark.usefixtures("toy_cache")

@@ -1,0 +1,167 @@
+"""`predictions.npz`: what a model says of every video of a test; the one file that reports and studies read.
+
+Its columns are those of `Predictions`; docs/predictions.md has them in words. Nothing in it is code.
+"""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from aim.data.lists import Video
+from aim.engine import files, scores
+from aim.errors import UserError
+
+Form = Literal["npz", "jsonl"]
+
+TEST, VALIDATION = "predictions.npz", "validation.npz"  # of a test, and of a training's newest validation
+KINDS = {"index": "iu", "label": "iu", "path": "U", "span": "f", "probability": "f", "log_probability": "f",
+         "seconds": "f", "classes": "U"}  # fmt: skip
+AGAIN = "delete it, and let aim.eval write it anew"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Every video of a test that could be read, once, in the order of the list: n videos, v views, k classes."""
+
+    index: NDArray[np.int64]  # "n", its place in the list
+    label: NDArray[np.int64]  # "n"
+    path: NDArray[np.str_]  # "n", from the data's root
+    span: NDArray[np.float64]  # "n 2", the part of the file in seconds; NaN: all of it
+    probability: NDArray[np.float32]  # "n k", the mean over views
+    log_probability: NDArray[np.float16]  # "n v k", of each view
+    seconds: NDArray[np.float32]  # "n v 2", of the first and the last frame of a view; NaN: unknown
+    classes: NDArray[np.str_]  # "k"
+    about: Mapping[str, Any]  # where it comes from: root, views, data_hash, the epoch of a validation
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """The most probable class of each video, "n"; of several the first."""
+        best: NDArray[np.int64] = self.probability.argmax(1)
+        return best
+
+    @property
+    def right(self) -> NDArray[np.bool_]:
+        """Whether that is its class, "n"."""
+        right: NDArray[np.bool_] = self.predicted == self.label
+        return right
+
+    @property
+    def confidence(self) -> NDArray[np.float32]:
+        """The probability of the predicted class, "n"."""
+        highest: NDArray[np.float32] = self.probability.max(1)
+        return highest
+
+    def results(self) -> dict[str, Any]:
+        """What `results.json` says of them beside the counts."""
+        entropy = scores.cross_entropies(self.probability, self.label)
+        bins = scores.reliability(self.probability, self.label)
+        videos, hits = (np.bincount(part, minlength=len(self.classes)) for part in (self.label, self.label[self.right]))
+        return {
+            "cross_entropy": round(float(entropy.mean()), 5) if len(entropy) else 0.0,
+            "brier": round(scores.brier(self.probability, self.label), 5),
+            "calibration_error": round(scores.calibration_error(bins), 5),
+            "per_class": {
+                name: {"videos": count, "right": right}
+                for name, count, right in zip(self.classes.tolist(), videos.tolist(), hits.tolist(), strict=True)
+            },
+        }
+
+
+def spans(videos: Sequence[Video]) -> NDArray[np.float64]:
+    """The parts of their files that are listed, "n 2"; NaN where it's all."""
+    return np.array([(video.start, video.end) for video in videos], np.float64).reshape(-1, 2)
+
+
+def write(path: Path, found: Predictions, form: Form = "npz") -> None:
+    """Write the file, whole or not at all; for jsonl the text beside it, too."""
+    columns = {field.name: getattr(found, field.name) for field in fields(found)}
+    columns["about"] = np.array(json.dumps(dict(found.about)))
+
+    def write_arrays(file: Path) -> None:
+        with file.open("wb") as stream:
+            np.savez_compressed(stream, **columns)
+
+    files.write_atomically(path, write_arrays)
+    if form == "jsonl":
+        text = path.with_suffix(".jsonl")
+        files.write_atomically(text, lambda file: write_lines(file, found))
+
+
+def write_lines(path: Path, found: Predictions) -> None:
+    """Write a video a line, as JSON: 400 classes and 20000 videos are some 90 MB."""
+    with path.open("w", encoding="utf-8") as stream:
+        stream.writelines(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries(found))
+
+
+def entries(found: Predictions) -> Iterator[dict[str, Any]]:
+    """Each video as plain values, by names that FiftyOne and its like use."""
+    root = Path(found.about["root"])
+    names = found.classes.tolist()
+    for i, label in enumerate(found.label.tolist()):
+        start, end = (None if np.isnan(value) else value for value in found.span[i].tolist())
+        best = int(found.predicted[i])
+        yield {
+            "index": int(found.index[i]),
+            "filepath": str(root / str(found.path[i])),
+            "start": start,
+            "end": end,
+            "label": names[label],
+            "label_index": label,
+            "prediction": names[best],
+            "prediction_index": best,
+            "confidence": round(float(found.confidence[i]), 6),
+            "probabilities": [float(f"{value:.6g}") for value in found.probability[i].tolist()],
+        }
+
+
+def read(path: Path) -> Predictions:
+    """Read a file of `write`. Raises UserError where it's none, or damaged."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+            columns = {name: file[name] for name in (*KINDS, "about") if name in file.files}
+        about = json.loads(str(columns.pop("about")))
+        problem = _problem(columns, about)
+    except (
+        OSError,
+        EOFError,
+        KeyError,
+        ValueError,
+        TypeError,
+        AttributeError,
+        zipfile.BadZipFile,
+        zlib.error,
+    ) as error:
+        problem = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path} can't be read as predictions ({problem}); {AGAIN}") from error
+    if problem:
+        raise UserError(f"{path} can't be read as predictions ({problem}); {AGAIN}")
+    return Predictions(**columns, about=about)
+
+
+def _problem(columns: Mapping[str, NDArray[Any]], about: object) -> str:
+    """What is wrong with the columns of a file, or nothing."""
+    if lacking := [name for name in KINDS if name not in columns]:
+        return f"it lacks {', '.join(lacking)}"
+    if wrong := [name for name, kinds in KINDS.items() if columns[name].dtype.kind not in kinds]:
+        return f"{wrong[0]} holds values of {columns[wrong[0]].dtype}"
+    n, k = columns["index"].size, columns["classes"].size
+    v = columns["log_probability"].shape[1] if columns["log_probability"].ndim == 3 else 0
+    shapes = {"index": (n,), "label": (n,), "path": (n,), "span": (n, 2), "probability": (n, k),
+              "log_probability": (n, v, k), "seconds": (n, v, 2), "classes": (k,)}  # fmt: skip
+    for name, shape in shapes.items():
+        if columns[name].shape != shape:
+            return f"{name} has shape {columns[name].shape}, not {shape}"
+    if n and not 0 <= columns["label"].min() <= columns["label"].max() < k:
+        return f"labels that are none of the {k} classes"
+    if not np.isfinite(columns["probability"]).all():
+        return "probabilities that are not finite"
+    return (
+        "" if isinstance(about, dict) and isinstance(about.get("root"), str) else "it doesn't say where it comes from"
+    )

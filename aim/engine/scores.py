@@ -1,0 +1,54 @@
+"""How good probabilities are, beyond which one is the largest: NumPy arrays in, plain numbers out."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Probability = NDArray[np.float32]  # "n k"
+Label = NDArray[np.int64]  # "n"
+
+BINS = 15  # of confidence, as Guo et al. (ICML 2017) have them
+LEAST = 1e-38  # of a probability whose logarithm is taken: float32's smallest normal number
+
+
+class Bin(NamedTuple):
+    """Videos of like confidence: how many, how sure the model is of them on average, how often it is right."""
+
+    videos: int
+    confidence: float
+    accuracy: float
+
+
+def cross_entropies(probability: Probability, label: Label) -> NDArray[np.float64]:
+    """Of each video the negative logarithm of its class's probability, "n"."""
+    return -np.log(np.maximum(probability[np.arange(len(label)), label].astype(np.float64), LEAST))
+
+
+def brier(probability: Probability, label: Label) -> float:
+    """The mean squared distance from the truth, summed over classes: 0 to 2 (Brier 1950, equation 2)."""
+    if not len(label):
+        return 0.0
+    square = (probability.astype(np.float64) ** 2).sum(1)
+    return float(np.mean(square - 2 * probability[np.arange(len(label)), label] + 1))
+
+
+def reliability(probability: Probability, label: Label, bins: int = BINS) -> list[Bin]:
+    """The videos by the probability of the predicted class, in equal steps from 0 to 1."""
+    confidence = probability.max(1).astype(np.float64)
+    right = probability.argmax(1) == label
+    place = np.clip(
+        np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1
+    )  # (0, 1/bins], ..., ((bins-1)/bins, 1]
+    inside = [place == i for i in range(bins)]
+    return [
+        Bin(int(part.sum()), float(confidence[part].mean()), float(right[part].mean())) if part.any() else Bin(0, 0, 0)
+        for part in inside
+    ]
+
+
+def calibration_error(bins: Sequence[Bin]) -> float:
+    """The expected calibration error, 0 to 1: how far confidence and accuracy are apart (Guo et al., equation 3)."""
+    total = sum(part.videos for part in bins)
+    return sum(part.videos * abs(part.accuracy - part.confidence) for part in bins) / max(1, total)
