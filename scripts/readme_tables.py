@@ -11,8 +11,10 @@ from typing import Any
 
 import torch
 
-from aim import config, report
+from aim import config
 from aim.engine.settings import Run
+from aim.reporting.runs import read_results
+from aim.reporting.table import spread
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "scripts" / "results"
@@ -44,15 +46,15 @@ def found(glob: str) -> list[dict[str, Any]]:
     """The results of the runs that match."""
     runs = sorted(RESULTS.glob(glob))
     assert runs, f"no runs {glob} in {RESULTS}; scripts/demo_results.sh makes them"
-    return [report.read(run)[0] for run in runs]
+    return [read_results(run / "results.json") for run in runs]
 
 
 def ladder(name: str) -> str:
     """A row of the ladder."""
     glob, paper = LADDER[name]
     runs = found(glob)
-    spread = report.spread([run["top1"] for run in runs])
-    return f"{name} | {parameters(runs[0])} | {spread} | {len(runs)} | {mean(r['seconds'] for r in runs):.0f} | {paper}"
+    top1 = spread([run["top1"] for run in runs])
+    return f"{name} | {parameters(runs[0])} | {top1} | {len(runs)} | {mean(r['seconds'] for r in runs):.0f} | {paper}"
 
 
 def adapter(name: str) -> str:

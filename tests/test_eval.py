@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from aim import config, eval, predict, report
+from aim import config, eval, predict
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Lists
-from aim.engine import checkpoint, settings
+from aim.engine import checkpoint, predictions, settings
 from aim.engine.settings import Run
 from aim.errors import UserError
+from aim.reporting.runs import read
+from aim.reporting.table import table
 from tests.conftest import ROOT
 from tests.toy import TOY, evaluate, run, videos
 
@@ -30,15 +32,6 @@ def test_eval_of_the_last_checkpoint_repeats_the_training_runs_result(unbroken: 
     assert {k: found[k] for k in ("num_videos", "data_hash", "params_tuned")} == {
         k: ours[k] for k in ("num_videos", "data_hash", "params_tuned")
     }
-
-
-def test_predictions_hold_every_video_once_and_are_the_result(unbroken: Path, tmp_path: Path) -> None:
-    found = evaluate(unbroken, tmp_path)
-    with np.load(tmp_path / "predictions.npz") as file:
-        assert file["index"].tolist() == list(range(16))
-        assert file["probability"].sum(1) == pytest.approx(1, abs=1e-5)
-        top1 = 100 * np.mean(file["probability"].argmax(1) == file["label"])
-    assert found["top1"] == pytest.approx(top1, abs=1e-3)
 
 
 def test_a_test_that_skips_says_how_much_it_covers(
@@ -56,10 +49,22 @@ def test_a_test_that_skips_says_how_much_it_covers(
     assert (found["num_videos"], found["num_missing"]) == (15, 1)
 
 
-def test_views_are_averaged_as_probabilities(unbroken: Path, tmp_path: Path, toy_cache: Path) -> None:
-    evaluate(unbroken, tmp_path, "views.temporal=2", "views.spatial=3", "views.resize=40")
-    with np.load(tmp_path / "predictions.npz") as file:
-        averaged = file["probability"][0]
+def test_views_are_averaged_as_probabilities_and_stand_at_their_times(unbroken: Path, tmp_path: Path) -> None:
+    more = ["views.temporal=2", "views.spatial=3", "views.resize=40", "predictions=jsonl"]
+    result = evaluate(unbroken, tmp_path, *more)
+    found = predictions.read(tmp_path / "predictions.npz")
+    assert result["top1"] == pytest.approx(100 * found.right.mean(), abs=1e-3)
+    averaged = found.probability[0]
+    assert found.log_probability.shape == (16, 6, 8)
+    assert np.exp(found.log_probability.astype(np.float32)).mean(1) == pytest.approx(found.probability, abs=2e-3)
+    # Of 9 frames, 16 a second, two views of 4 uniform segments start at 0 and 1 and end at 6 and 7: see sampling.py.
+    assert (found.seconds[0] * 16).tolist() == [[0, 6]] * 3 + [[1, 7]] * 3
+    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [line["index"] for line in lines] == found.index.tolist() == list(range(16))
+    assert all(Path(line["filepath"]).is_file() for line in lines)
+    assert [line["probabilities"] for line in lines] == [pytest.approx(row, abs=1e-5) for row in found.probability]
+    assert {(line["label"], line["label_index"]) for line in lines} == set(zip(found.classes, range(8), strict=True))
+    assert [line["prediction"] == line["label"] for line in lines] == found.right.tolist()
     run_ = config.build(config.compose([*TOY, "views.temporal=2", "views.spatial=3", "views.resize=40"]), Run)
     lists = run_.load_lists()
     root = Path(run_.data.root)
@@ -101,7 +106,7 @@ def test_the_checkpoint_says_all_that_the_command_does_not(
     names = {str(unbroken / "best.safetensors"), str(tmp_path / "other" / "best.safetensors")}
     assert {each["checkpoint"] for each in found} == names
     assert {each["num_videos"] for each in found} == {16}
-    lines = report.table(folders).splitlines()  # finds what each was made of
+    lines = table([read(folder) for folder in folders]).splitlines()  # finds what each was made of
     assert len(lines) == 4
     assert [each["epochs"] for each in found] == [
         config.load(folder / "config.yaml")["train"]["epochs"] for folder in folders

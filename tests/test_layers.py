@@ -13,7 +13,7 @@ FLOORS: list[set[str]] = [
     {"adapters", "weights", "data"},
     {"models"},
     {"engine"},
-    {"measuring"},
+    {"measuring", "reporting"},
     {"train", "eval", "predict", "export", "prepare", "benchmark", "report"},
 ]
 GROUND, MODELS = 0, 2

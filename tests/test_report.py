@@ -1,81 +1,75 @@
-import json
 from pathlib import Path
 
 import pytest
 
 from aim import report
-from aim.errors import UserError
+from aim.reporting.runs import read
+from aim.reporting.table import table
+from tests.reporting.made import run_directory
+from tests.toy import exits
 
 
-def make(folder: Path, name: str, seed: int, ratio: float, top1: float) -> Path:
-    run_dir = folder / name
-    run_dir.mkdir()
-    (run_dir / "config.yaml").write_text(f"seed: {seed}\nadapter: {{ratio: {ratio}}}\n")
-    found = {"views": "8x3x1", "params_tuned": 11e6, "params_total": 97e6, "gmacs_per_view": 202.0}
-    found |= {"top1": top1, "top5": 90.0, "seconds": 60.0}
-    (run_dir / "results.json").write_text(json.dumps(found))
-    return run_dir
+def test_a_run_has_its_page_in_its_folder_and_its_line_on_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = run_directory(tmp_path / "run", {}, "seed: 0")
+    report.main([str(run_dir)])
+    out, err = capsys.readouterr()
+    assert out == table([read(run_dir)]) + "\n"
+    assert err.startswith(f"aim: {run_dir / 'report.html'} is written")
+    assert "80.00" in (run_dir / "report.html").read_text(encoding="utf-8")
 
 
-def test_seeds_share_a_row_and_settings_do_not(tmp_path: Path) -> None:
-    runs = [
-        make(tmp_path, "a,seed=0", 0, 0.25, 80.0),
-        make(tmp_path, "b", 0, 0.5, 70.0),
-        make(tmp_path, "a,seed=1", 1, 0.25, 83.0),
-    ]
-    lines = report.table(runs).splitlines()
-    assert len(lines) == 4
-    assert "| a | 8x3x1 | 11.00 / 97.00 | 202.00 | 2 | 81.5 (80.0 to 83.0) |" in lines[2]
-    assert "| b | 8x3x1 | 11.00 / 97.00 | 202.00 | 1 | 70.0 |" in lines[3]
-    assert {line.count("|") for line in lines} == {9}
-
-
-def test_runs_of_one_setting_and_one_seed_keep_rows_of_their_own(tmp_path: Path) -> None:
-    runs = [make(tmp_path, name, 0, 0.25, top1) for name, top1 in (("one", 80.0), ("other", 70.0))]
-    lines = report.table(runs).splitlines()
-    assert [line.split(" | ")[0] for line in lines[2:]] == ["| one", "| other"]
-
-
-def test_what_holds_no_results_is_left_out_and_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    done = make(tmp_path, "done", 0, 0.25, 80.0)
-    (tmp_path / "begun").mkdir()
-    (tmp_path / "begun" / "config.yaml").touch()
+def test_what_is_no_run_is_left_out_and_what_still_trains_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run_directory(tmp_path / "done", {}, "seed: 0")
+    run_directory(tmp_path / "begun", None, "train: {epochs: 5}")
     (tmp_path / "eval").mkdir()  # holds folders of tests
     (tmp_path / "multirun.yaml").touch()
+    monkeypatch.chdir(tmp_path)
     report.main([str(path) for path in sorted(tmp_path.iterdir())])
     out, err = capsys.readouterr()
-    assert out.splitlines() == report.table([done]).splitlines()
-    assert err == f"aim: no results in {tmp_path / 'begun'}\n"
+    assert out == table([read(done)]) + "\n"
+    assert err.splitlines()[0] == "aim: begun has no results yet: epoch 3.0 of 5, validation top-1 80.0 %"
+    assert "still training" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_damaged_run_is_named(tmp_path: Path) -> None:
-    run_dir = make(tmp_path, "run", 0, 0.25, 80.0)
-    (run_dir / "results.json").write_text("{}")
-    with pytest.raises(UserError, match=r"run/results\.json lacks views, "):
-        report.table([run_dir])
-    (run_dir / "results.json").write_text("{")
-    with pytest.raises(
-        UserError, match=r"run is not a finished run: results\.json can't be read \(Expecting.*; delete it"
-    ):
-        report.table([run_dir])
+def test_tests_without_a_config_are_reported_beside_trainings(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = run_directory(tmp_path / "run", {"seconds": 900}, "seed: 0")
+    test = run_directory(tmp_path / "test", {"views": "8x5x3", "checkpoint": "x", "seconds": 30}, "")
+    (test / "config.yaml").unlink()
+    report.main([str(training), str(test), f"out={tmp_path / 'deep' / 'page.html'}"])
+    assert [line.split(" | ")[-2:] for line in capsys.readouterr().out.splitlines()[2:]] == [
+        ["900", "- |"],
+        ["-", "30 |"],
+    ]
+    assert (tmp_path / "deep" / "page.html").is_file()
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"),
+    ("arguments", "expected"),
     [
-        ("3", r"results\.json is not a result; delete it"),
-        ('{"views": "8x1x1", "params_tuned": null}', r"results\.json lacks params_tuned, params_total"),
-        (b"\xff\xfe", r"results\.json can't be read"),
+        ([], "name run directories"),
+        (["--help"], "name run directories"),
+        (["nowhere"], "nowhere doesn't exist"),
+        (["run", "data.root=nowhere"], "data.root=nowhere is not a folder"),
+        (["run", "out=run/config.yaml/page.html"], "can't be written: a file is where a folder should be"),
+        (["out=page.html"], "name run directories"),
     ],
 )
-def test_results_of_the_wrong_kind_are_named(tmp_path: Path, text: str | bytes, expected: str) -> None:
-    run_dir = make(tmp_path, "run", 0, 0.25, 80.0)
-    (run_dir / "results.json").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(UserError, match=expected):
-        report.table([run_dir])
-
-
-@pytest.mark.parametrize(("name", "expected"), [(".", "no results.json"), ("nowhere", "doesn't exist")])
-def test_no_results_at_all_are_an_error(tmp_path: Path, name: str, expected: str) -> None:
-    with pytest.raises(UserError, match=expected):
-        report.finished([tmp_path / name])
+def test_what_cannot_be_reported_is_one_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    expected: str,
+) -> None:
+    run_directory(tmp_path / "run", {}, "seed: 0")
+    monkeypatch.chdir(tmp_path)
+    with exits(2):
+        report.main(arguments)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line

@@ -27,7 +27,9 @@ REASONS = {
 }
 AGAIN = "and the same command continues once that is mended"
 ELSEWHERE = "name another folder, such as run_dir=DIR"
-LEFTOVER = re.compile(r"\.[\w-]+\.(pt|safetensors|yaml|jsonl?|npz|txt|id|onnx|pt2|tar)\..+\.\d+")  # of `temporary_of`
+LEFTOVER = re.compile(
+    r"\.[\w-]+\.(pt|safetensors|yaml|jsonl?|npz|txt|html|id|onnx|pt2|tar)\..+\.\d+"
+)  # of `temporary_of`
 
 
 @contextmanager

@@ -48,24 +48,6 @@ def test_a_training_leaves_the_predictions_of_its_test_and_of_its_last_validatio
     )
 
 
-def test_views_stand_at_their_times_and_average_to_the_videos_probability(unbroken: Path, tmp_path: Path) -> None:
-    """The toy's videos have 9 frames, 16 a second; two views of 4 uniform segments: see sampling.py."""
-    evaluate(unbroken, tmp_path, "views.temporal=2", "views.spatial=3", "predictions=jsonl")
-    found = predictions.read(tmp_path / "predictions.npz")
-    assert found.log_probability.shape == (16, 6, 8)
-    assert np.exp(found.log_probability.astype(np.float32)).mean(1) == pytest.approx(found.probability, abs=2e-3)
-    fps = 16
-    first = np.array([0, 6], np.float32) / fps
-    assert found.seconds[0].tolist() == [(first).tolist()] * 3 + [((first * fps + 1) / fps).tolist()] * 3
-    lines = [json.loads(line) for line in (tmp_path / "predictions.jsonl").read_text(encoding="utf-8").splitlines()]
-    assert [line["index"] for line in lines] == found.index.tolist()
-    assert all(Path(line["filepath"]).is_file() for line in lines)
-    assert [line["probabilities"] for line in lines] == [pytest.approx(row, abs=1e-5) for row in found.probability]
-    names = found.classes.tolist()
-    assert {(line["label"], line["label_index"]) for line in lines} == {(name, i) for i, name in enumerate(names)}
-    assert [line["prediction"] == line["label"] for line in lines] == found.right.tolist()
-
-
 def test_a_file_reads_as_it_was_written(tmp_path: Path) -> None:
     found = replace(made(), classes=np.array(["<b>", "schön", "c"]), about={"root": "/x", "more": [1, None]})
     found.span[1] = 0.5, 1.25
@@ -134,6 +116,7 @@ def test_several_ranks_leave_every_video_once(unbroken: Path, tmp_path: Path, to
     assert np.array_equal(three.seconds, one.seconds)
 
 
+@pytest.mark.slow
 def test_a_run_that_never_validates_leaves_its_test_alone(tmp_path: Path, toy_cache: Path) -> None:
     run(tmp_path, "train.epochs=1", "train.eval_every=0")
     assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["predictions.npz"]

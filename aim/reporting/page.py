@@ -1,0 +1,227 @@
+"""`report.html`: one file that needs no other, for the browser of whoever asks how a run went."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from aim.clock import clock
+from aim.engine.predictions import Predictions
+from aim.reporting import charts, statistics, strips
+from aim.reporting.runs import RunData, paper
+from aim.reporting.table import differing
+
+EXAMPLES = 24  # of the worst mistakes, of the least sure right ones, of doubted labels; over all runs of a page
+WHOLE_MATRIX = 50  # classes; above, the most confused pairs alone
+PAIRS = {True: 8, False: 24}  # most confused, beside a matrix and without one
+BAD = 200  # videos that are named
+
+
+@dataclass(frozen=True)
+class Example:
+    """A video of a test, as the page shows it."""
+
+    path: str
+    true: str
+    predicted: str
+    confidence: float  # of the predicted class, percent
+    own: float  # probability of the true class, percent
+    when: str  # what the views saw
+    image: str  # a data URI; empty where the video can't be read
+
+
+def render(runs: Sequence[RunData], root: Path | None = None) -> str:
+    """The page of these runs; `root` is where the videos lie, where that isn't where they lay in the test."""
+    environment = Environment(
+        loader=PackageLoader("aim.reporting", "templates"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    most = max(4, EXAMPLES // len(runs))
+    return environment.get_template("report.html").render(
+        runs=[section(run, most, root) for run in runs],
+        comparison=comparison(runs) if len(runs) > 1 else None,
+        curves=charts.curves(runs),
+        chart=charts.of_template(),
+        title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
+    )
+
+
+def section(run: RunData, most: int, root: Path | None) -> dict[str, Any]:
+    """What the page says of a run."""
+    found = run.found
+    page: dict[str, Any] = {
+        "name": run.name,
+        "kind": "training" if run.trains else "test",
+        "headline": headline(run),
+        "paper": paper(str(run.results.get("name", "")), run.settings) if run.results else "",
+        "facts": facts(run),
+        "bad": list(run.bad.items())[:BAD],
+        "num_bad": len(run.bad),
+        "found": None,
+    }
+    if found is not None and len(found.index):
+        page["found"] = tested(found, most, root)
+    return page
+
+
+def headline(run: RunData) -> dict[str, Any]:
+    """The number, and what it is of."""
+    results, found = run.results, run.found
+    if results is None:
+        top1 = None if found is None else 100 * float(found.right.mean())
+        what = "" if found is None else f"validation after epoch {found.about.get('epoch', '?')}"
+        return {
+            "top1": top1,
+            "interval": None if found is None else _interval(found),
+            "what": what,
+            "state": run.progress,
+        }
+    count = results.get("num_videos") or (len(found.index) if found is not None else 0)
+    low, high = statistics.interval(round(results["top1"] * count / 100), count)
+    return {
+        "top1": results["top1"],
+        "interval": (low, high),
+        "what": f"{count} videos, {results['views']} views",
+        "state": "",
+    }
+
+
+def _interval(found: Predictions) -> tuple[float, float]:
+    return statistics.interval(int(found.right.sum()), len(found.index))
+
+
+def facts(run: RunData) -> list[tuple[str, str]]:
+    """Everything that decided the number, by name."""
+    results = run.results
+    if results is None:
+        return [("experiment", str(run.settings.get("name", "-"))), ("folder", str(run.path))]
+    trunk, epochs = results.get("trunk", {}), results.get("epochs", "-")
+    rows = {
+        "top-5": f"{results['top5']:.2f} %",
+        "mean per class": _percent(results.get("mean_class")),
+        "cross-entropy": _number(results.get("cross_entropy")),
+        "Brier score": _number(results.get("brier")),
+        "calibration error": _percent(results.get("calibration_error"), 100),
+        "tuned parameters": f"{results['params_tuned'] / 1e6:.2f} of {results['params_total'] / 1e6:.2f} M",
+        "GMACs a view": f"{results['gmacs_per_view']:.1f}",
+        "trunk": f"{trunk.get('name', '-')} ({str(trunk.get('sha256', '-'))[:8]})",
+        "weights": f"{results.get('weights', '-')}, after {epochs} epochs, seed {results.get('seed', '-')}",
+        "machine": f"{results.get('world_size', '-')} x {results.get('device', '-')}, {results.get('precision', '-')}",
+        "time": f"{clock(results['seconds'])} ({'training and test' if run.trains else 'test alone'})",
+        "validation data": f"{results.get('num_classes', '-')} classes, {str(results.get('data_hash', '-'))[:8]}",
+        "commit": _short(str(results.get("commit") or "-")),
+        "checkpoint": str(results.get("checkpoint", "")),
+        "folder": str(run.path),
+    }
+    return [(name, text) for name, text in rows.items() if text]
+
+
+def _short(commit: str) -> str:
+    """The first twelve letters of a commit, and whether there were changes."""
+    return commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
+
+
+def _percent(value: float | None, factor: float = 1.0) -> str:
+    return "" if value is None else f"{factor * value:.2f} %"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
+    """What the page says of a test's predictions."""
+    folder = root or Path(found.about["root"])
+    classes = statistics.by_class(found)
+    wrong, unsure = statistics.worst_mistakes(found, most), statistics.least_sure(found, most)
+    shown, few = Strips(found, folder), len(found.classes) <= WHOLE_MATRIX
+    return {
+        "about": "" if "epoch" not in found.about else f"the validation after epoch {found.about['epoch']}",
+        "classes": classes,
+        "matrix": charts.matrix(found) if few else None,
+        "pairs": statistics.most_confused(found, PAIRS[few]),
+        "reliability": charts.reliability(found),
+        "mistakes": [shown.example(i) for i in wrong],
+        "unsure": [shown.example(i) for i in unsure],
+        "doubts": statistics.doubted_labels(found, most),
+        "missing": shown.note,
+    }  # fmt: skip
+
+
+class Strips:
+    """Shows videos of a test, as long as their frames can be read, and notes how many could not."""
+
+    def __init__(self, found: Predictions, root: Path) -> None:
+        self.found, self.root, self.lost, self.asked = found, root, 0, 0
+
+    @property
+    def note(self) -> str:
+        """Why frames are left out, or nothing."""
+        if not self.lost:
+            return ""
+        lost = f"The frames of {self.lost} of {self.asked} videos are left out: they can't be read under {self.root}."
+        return f"{lost} If the videos were moved, give data.root=DIR."
+
+    def example(self, at: int) -> Example:
+        """A video with its strip."""
+        from aim.data.readers.interface import BadVideo
+
+        found, self.asked, image = self.found, self.asked + 1, ""
+        try:
+            image = strips.strip(found, at, self.root)
+        except BadVideo:
+            self.lost += 1
+        first, last = float(found.seconds[at, :, 0].min()), float(found.seconds[at, :, 1].max())
+        return Example(
+            str(found.path[at]), str(found.classes[found.label[at]]), str(found.classes[found.predicted[at]]),
+            100 * float(found.confidence[at]), 100 * float(found.probability[at, found.label[at]]),
+            "" if first != first else f"{first:.1f} to {last:.1f} s", image,
+        )  # fmt: skip
+
+
+def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
+    """Several runs side by side: a table, and whether their differences from the first are more than chance."""
+    settings = differing([run.deciding for run in runs])
+    rows = [
+        {"name": run.name, "at": i + 1, "settings": [cells[i] for cells in settings.values()], **row(run)}
+        for i, run in enumerate(runs)
+    ]
+    return {"settings": list(settings), "rows": rows, "tests": differences(runs)}
+
+
+def row(run: RunData) -> Mapping[str, Any]:
+    """The numbers of a run in the table of several; None where it has none yet."""
+    results: Mapping[str, Any] = run.results or {}
+    line = headline(run)
+    error = results.get("calibration_error")
+    return {
+        "kind": "training" if run.trains else "test",
+        "state": line["state"],
+        "views": results.get("views", run.found.about.get("views", "") if run.found else ""),
+        "top1": line["top1"],
+        "interval": line["interval"],
+        "top5": results.get("top5"),
+        "mean_class": results.get("mean_class"),
+        "calibration_error": None if error is None else 100 * error,
+        "params_tuned": results["params_tuned"] / 1e6 if results else None,
+        "gmacs": results["gmacs_per_view"] if results else None,
+        "seconds": results.get("seconds"),
+        "clock": clock(results["seconds"]) if results else "",
+    }
+
+
+def differences(runs: Sequence[RunData]) -> list[dict[str, Any]]:
+    """Each run that has predictions of the first one's data, compared with it."""
+    first, *others = [run for run in runs if run.found is not None] or [runs[0]]
+    found = []
+    for run in others:
+        if first.found is not None and run.found is not None and _data(run) == _data(first):
+            test = statistics.paired(first.found, run.found)
+            found += [{"first": first.name, "second": run.name, "test": test}] if test.videos else []
+    return found
+
+
+def _data(run: RunData) -> object:
+    return run.found.about.get("data_hash") if run.found is not None else None

@@ -1,0 +1,142 @@
+"""What a run directory tells: of a training, finished or not, and of a test."""
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aim import config
+from aim.data.lists import read_lines
+from aim.engine import identity, predictions
+from aim.engine.predictions import Predictions
+from aim.errors import UserError
+
+NUMBERS = ("params_tuned", "params_total", "gmacs_per_view", "top1", "top5", "seconds")
+KINDS = {"views": str} | dict.fromkeys(NUMBERS, int | float)  # of results.json
+MEND = "delete it and repeat the command that wrote it, aim.train or aim.eval"
+ELSEWHERE = ("seed", "precision", "reader", "backbone.weights")  # what may differ from the paper's run unsaid
+PAPER = re.compile(r"(\d+\.\d) top-1 \(the paper's, (tables? [^)]+)\)")
+
+
+@dataclass(frozen=True)
+class RunData:
+    """What is read of a run directory; `results` is None of one that still trains."""
+
+    path: Path
+    results: Mapping[str, Any] | None
+    settings: Mapping[str, Any]
+    log: Sequence[Mapping[str, Any]] = field(default=(), repr=False)  # the lines of log.jsonl
+    found: Predictions | None = field(default=None, repr=False)  # of its test, or of its newest validation
+    bad: Mapping[str, str] = field(default_factory=dict, repr=False)  # path -> why it could not be read
+
+    @property
+    def name(self) -> str:
+        """The directory's."""
+        return self.path.resolve().name
+
+    @property
+    def trains(self) -> bool:
+        """Whether it is a training, not a test of aim.eval."""
+        return self.results is None or "checkpoint" not in self.results
+
+    @property
+    def deciding(self) -> dict[str, Any]:
+        """The dotted settings that decide the result."""
+        return identity.experiment_settings(self.settings)
+
+    @property
+    def progress(self) -> str:
+        """How far a training is that has no results yet."""
+        steps = [line for line in self.log if "loss" in line]
+        validations = [line for line in self.log if "val_top1" in line]
+        epochs = self.settings.get("train", {}).get("epochs", "?")
+        text = f"epoch {steps[-1]['epoch']:.1f} of {epochs}" if steps else "before its first line of log"
+        return text + (f", validation top-1 {validations[-1]['val_top1']:.1f} %" if validations else "")
+
+
+def read(run_dir: Path, *, whole: bool = False) -> RunData:
+    """What a run has left; with `whole` also its log, its predictions and its bad videos.
+
+    Raises UserError where a file is damaged.
+    """
+    done, said = run_dir / "results.json", run_dir / "config.yaml"
+    run = RunData(run_dir, read_results(done) if done.exists() else None, config.load(said) if said.exists() else {})
+    if not whole:
+        return run
+    return RunData(
+        run_dir, run.results, run.settings, read_log(run_dir / "log.jsonl"), read_predictions(run_dir),
+        read_bad(run_dir / "bad_videos.txt"),
+    )  # fmt: skip
+
+
+def read_results(file: Path) -> dict[str, Any]:
+    """What a report needs of a results.json. Raises UserError where it is damaged."""
+    try:
+        results = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{file.parent} is not a finished run: {file.name} can't be read ({error}); {MEND}") from error
+    if not isinstance(results, dict):
+        raise UserError(f"{file} is not a result; {MEND}")
+    lacking = [key for key, kind in KINDS.items() if not isinstance(results.get(key), kind)]
+    if lacking:
+        raise UserError(f"{file} lacks {', '.join(lacking)}; {MEND}")
+    return results
+
+
+def read_log(file: Path) -> list[dict[str, Any]]:
+    """The lines of a log.jsonl; the one that is being written may be cut short."""
+    found = []
+    for line in read_lines(file) if file.exists() else ():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict) and isinstance(entry.get("epoch"), int | float):
+            found.append(entry)
+    return found
+
+
+def read_predictions(run_dir: Path) -> Predictions | None:
+    """Those of the test, or where there are none those of the newest validation. Raises UserError if damaged."""
+    for name in (predictions.TEST, predictions.VALIDATION):
+        if (run_dir / name).exists():
+            return predictions.read(run_dir / name)
+    return None
+
+
+def read_bad(file: Path) -> dict[str, str]:
+    """The videos that bad_videos.txt names, and why."""
+    return dict(line.split("\t", 1) for line in read_lines(file) if "\t" in line) if file.exists() else {}
+
+
+def reportable(paths: Sequence[Path]) -> list[Path]:
+    """Those that are run directories, finished or not. Raises UserError for one that doesn't exist, or for none."""
+    for path in paths:
+        if not path.exists():
+            raise UserError(f"{path} doesn't exist; give the directories of runs")
+    found = [path for path in paths if any((path / name).is_file() for name in ("results.json", "config.yaml"))]
+    if not found:
+        names = ", ".join(map(str, paths))
+        raise UserError(f"{names}: no results.json, and no training that goes on; give the directories of runs")
+    return found
+
+
+def paper(name: str, settings: Mapping[str, Any]) -> str:
+    """The paper's top-1 for the experiment of this name, if it has one, and what is otherwise here; or nothing."""
+    folder = config.CONFIGS / "experiment"
+    file = next((file for file in folder.rglob("*.yaml") if file.stem == name), None)
+    match = PAPER.search(file.read_text(encoding="utf-8").partition("defaults:")[0]) if file else None
+    if file is None or match is None:
+        return ""
+    place = file.relative_to(folder).with_suffix("").as_posix()
+    published = identity.experiment_settings(config.resolve(config.compose([f"+experiment={place}"])))
+    ours = identity.experiment_settings(settings)
+    differ = [
+        key.removesuffix("._target_")
+        for key in sorted(published.keys() & ours.keys())
+        if published[key] != ours[key] and not identity.is_one_of(key, ELSEWHERE)
+    ]
+    more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+    return f"{match[1]} % ({match[2]})" + (f", with another {', '.join(differ[:3])}{more}" if differ else "")

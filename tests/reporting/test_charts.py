@@ -1,0 +1,71 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from aim.reporting import charts
+from aim.reporting.runs import read
+from tests.reporting.made import predicted, run_directory
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"),
+    [
+        (0, 10, [0, 2, 4, 6, 8, 10]),
+        (0, 0.0003, [0, 0.0001, 0.0002, 0.0003]),
+        (0, 100, [0, 20, 40, 60, 80, 100]),
+        (-1, 1, [-1, -0.5, 0, 0.5, 1]),
+        (3, 3, [3]),
+    ],
+)
+def test_ticks_are_round_and_inside(low: float, high: float, expected: list[float]) -> None:
+    assert charts.ticks(low, high) == pytest.approx(expected)
+
+
+def test_a_line_goes_where_its_values_are() -> None:
+    chart = charts.line_chart("loss", [("a", 0, False, [(0.0, 4.0), (1.0, float("nan")), (2.0, 1.0)])])
+    assert chart is not None
+    (line,) = chart.lines
+    (x0, y0), (x1, y1) = (tuple(map(float, pair.split(","))) for pair in line.points.split())
+    assert (x0, x1) == (charts.LEFT, charts.WIDTH - charts.RIGHT)
+    assert y0 == charts.TOP  # the highest value at the top tick, 4
+    assert y1 == pytest.approx(charts.TOP + 0.75 * (charts.HEIGHT - charts.BOTTOM - charts.TOP), abs=0.1)
+    assert chart.summary == "loss: a ends at 1"
+    assert charts.line_chart("loss", [("a", 0, False, [(0.0, float("inf"))])]) is None
+
+
+def test_long_logs_become_short_lines() -> None:
+    chart = charts.line_chart(
+        "loss", [("a", 0, False, [(i / 100, 1.0 + i % 2 if i > 50 else 0.0) for i in range(5000)])]
+    )
+    assert chart is not None
+    points = [tuple(map(float, pair.split(","))) for pair in chart.lines[0].points.split()]
+    assert len(points) == charts.POINTS
+    assert np.ptp([y for _, y in points[9:]]) < 25  # of means
+
+
+def test_runs_are_laid_over_each_other_and_keep_their_colours(tmp_path: Path) -> None:
+    runs = [read(run_directory(tmp_path / name, {}, "seed: 0"), whole=True) for name in ("a", "b")]
+    found = charts.curves(runs)
+    assert [chart.title for chart in found] == [
+        "Training loss", "Validation top-1", "Learning rate", "Time spent waiting for data",
+    ]  # fmt: skip
+    assert {tuple((line.name, line.colour) for line in chart.lines) for chart in found} == {(("a", 0), ("b", 1))}
+    alone = charts.curves(runs[:1])[1]
+    assert [(line.name, line.last) for line in alone.lines] == [("validation", "80.0 %"), ("training clips", "30.0 %")]
+    assert charts.curves([]) == []
+
+
+def test_bars_stand_where_accuracy_is() -> None:
+    found = charts.reliability(predicted([0, 1, 0], [[0.95, 0.05], [0.9 + 0.06, 0.04], [0.55, 0.45]]))
+    low, high = found.bars
+    bottom, height = charts.HEIGHT - charts.BOTTOM, charts.HEIGHT - charts.BOTTOM - charts.TOP
+    assert low.top == charts.TOP  # one of one is right
+    assert high.top == pytest.approx(bottom - height / 2, abs=0.1)  # one of two
+    assert high.expected == pytest.approx(bottom - 0.955 * height, abs=0.1)
+    assert (low.share, high.share) == (0.5, 1.0)
+
+
+def test_a_matrix_has_true_classes_in_rows() -> None:
+    found = charts.matrix(predicted([0, 0, 1], [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]))
+    assert found.rows == [[(1, 0.5), (1, 0.5)], [(0, 0.0), (1, 1.0)]]

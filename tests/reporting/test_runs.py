@@ -1,0 +1,72 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from aim import config
+from aim.errors import UserError
+from aim.reporting.runs import paper, read, reportable
+from tests.reporting.made import RESULT, random_predictions, run_directory
+
+
+def test_a_run_that_still_trains_tells_how_far_it_is(tmp_path: Path) -> None:
+    run_dir = run_directory(tmp_path / "run", None, "train: {epochs: 20}", random_predictions(9, 3))
+    log = run_dir / "log.jsonl"
+    log.write_text(log.read_text(encoding="utf-8") + '{"step": 31, "epo', encoding="utf-8")
+    run = read(run_dir, whole=True)
+    assert run.results is None
+    assert run.progress == "epoch 3.0 of 20, validation top-1 80.0 %"
+    assert run.found is not None
+    assert read(run_directory(tmp_path / "new", None, "train: {epochs: 20}", epochs=0)).progress.startswith("before")
+
+
+def test_a_test_is_told_from_a_training(tmp_path: Path) -> None:
+    assert read(run_directory(tmp_path / "a", {}, "seed: 0")).trains
+    assert not read(run_directory(tmp_path / "b", {"checkpoint": "x"}, "seed: 0")).trains
+
+
+def test_a_result_alone_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text(json.dumps(RESULT))
+    run = read(tmp_path, whole=True)
+    assert (run.settings, run.log, run.found, run.bad) == ({}, [], None, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("3", r"results\.json is not a result; delete it"),
+        ("{}", r"results\.json lacks views, "),
+        ("{", r"is not a finished run: results\.json can't be read \(Expecting.*; delete it"),
+        ('{"views": "8x1x1", "params_tuned": null}', r"results\.json lacks params_tuned, params_total"),
+        (b"\xff\xfe", r"results\.json can't be read"),
+    ],
+)
+def test_results_of_the_wrong_kind_are_named(tmp_path: Path, text: str | bytes, expected: str) -> None:
+    run_dir = run_directory(tmp_path / "run", {}, "seed: 0")
+    (run_dir / "results.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError, match=expected):
+        read(run_dir)
+
+
+def test_damaged_settings_and_predictions_are_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"config\.yaml is not what a run wrote"):
+        read(run_directory(tmp_path / "a", {}, "a: [1"))
+    run_dir = run_directory(tmp_path / "b", {}, "seed: 0")
+    (run_dir / "predictions.npz").write_bytes(b"PK")
+    with pytest.raises(UserError, match=r"predictions\.npz can't be read as predictions"):
+        read(run_dir, whole=True)
+
+
+@pytest.mark.parametrize(("name", "expected"), [(".", "no results.json"), ("nowhere", "doesn't exist")])
+def test_no_results_at_all_are_an_error(tmp_path: Path, name: str, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        reportable([tmp_path / name])
+
+
+def test_the_papers_number_stands_beside_its_experiments_and_what_is_otherwise() -> None:
+    settings = config.resolve(config.compose(["+experiment=k400"]))
+    assert paper("k400", settings) == "83.9 % (table 2)"
+    assert paper("k400", settings | {"seed": 7}) == "83.9 % (table 2)"
+    changed = settings | {"optim": settings["optim"] | {"lr": 1.0}}
+    assert paper("k400", changed) == "83.9 % (table 2), with another optim.lr"
+    assert paper("demo", {}) == paper("custom", {}) == ""
