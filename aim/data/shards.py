@@ -34,8 +34,15 @@ class Entry(NamedTuple):
 
 
 def find(root: Path) -> list[Path]:
-    """The tar files in the root or a folder of it, not deeper."""
-    return sorted(path for depth in ("", "*/") for path in root.glob(f"{depth}*.tar") if not path.name.startswith("."))
+    """The tar files in the root or a folder of it, not deeper. Raises UserError for an index whose tar isn't there."""
+    there = [path for depth in ("", "*/") for path in root.glob(f"{depth}[!.]*.tar*")]
+    shards = sorted(path for path in there if path.suffix == ".tar")
+    if lost := {path for path in there if path.name.endswith(".tar.tsv")} - {*map(index_of, shards)}:
+        raise UserError(
+            f"{min(lost).with_suffix('')} is missing, though its index is there, and so are {len(lost) - 1} others; "
+            "copy them, or delete their indexes too, and aim.prepare makes them anew"
+        )
+    return shards
 
 
 def index_of(shard: Path) -> Path:

@@ -132,6 +132,10 @@ def foreign_index(root: Path) -> None:
     shutil.copy(shards.index_of(root / "val-000000.tar"), shards.index_of(root / "train-000000.tar"))
 
 
+def missing(root: Path) -> None:
+    (root / "train-000000.tar").unlink()
+
+
 def foreign_index_of_equal_size(root: Path) -> None:
     index = shards.index_of(root / "train-000000.tar")
     index.write_text(index.read_text().replace("\n512\t", "\n1024\t"))
@@ -163,6 +167,7 @@ def twice_in_one(root: Path) -> None:
     ("harm", "expected"),
     [
         (cut, r"train-000000\.tar has 700 bytes, by its index 10240: it is cut off, or the index is another's; "),
+        (missing, r"/train-000000\.tar is missing, though its index is there, and so are 0 others; copy them"),
         (cut_without_index, r"train-000000\.tar is cut off, damaged or not a plain tar \(unexpected end of data\)"),
         (foreign_index, r"train-000000\.tar has no video of 1200 bytes at byte \d+, .*, or the index is another's"),
         (foreign_index_of_equal_size, "train-000000.tar has no video of 900 bytes at byte 1024, as its index says"),
