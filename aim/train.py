@@ -17,6 +17,7 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from omegaconf.dictconfig import DictConfig
@@ -31,6 +32,7 @@ from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.hardware import Precision
 from aim.engine.launcher import launch
 from aim.engine.settings import Run, write_settings
+from aim.engine.splitting import followed
 from aim.engine.tracking import Log
 from aim.engine.training import train
 from aim.errors import check_all
@@ -61,19 +63,28 @@ def main(cfg: DictConfig) -> None:
         distributed.agree({**data, "settings": identity.config_hash(settings)})
         if world.is_main:
             after_all.enter_context(lease.held(run.directory()))  # before it nothing is written
-        finished, begun_in = taken_up(run, settings, lists, data) if world.is_main else (False, None)
+        finished, begun_in, clips = taken_up(run, settings, lists, data) if world.is_main else (False, None, None)
         if not distributed.share(finished):
+            clips = distributed.share(clips)
+            run = followed(run, world.size, clips)
+            clips = clips or run.clips_at_once(world.size)
             run = replace(run, precision=hardware.settle(settings, run.device, begun_in)).with_reader()
             with stop_signals() as stop:  # one for both, so that none is lost between training and test
-                train_and_test(run, settings, lists, data, world, stop)
+                train_and_test(run, settings, lists, data, world, stop, clips)
 
 
 def check(run: Run) -> tuple[int, Lists]:
     """Find every problem at once; raise them as one UserError. Returns the number of ranks, and the data's lists."""
     ranks, lists = list[int](), list[Lists]()
+
+    def check_batch() -> None:
+        """A run that goes on may have other ranks than before, and the first of them knows whether it does."""
+        if ranks and distributed.rank() == 0 and not last_of(run).exists():
+            run.check_batch(ranks[0])
+
     check_all(
         lambda: ranks.append(distributed.num_ranks(run.device, run.gpus)),
-        lambda: [run.local_batch_size(count) for count in ranks],
+        check_batch,
         run.check_augmentation,
         run.check_test,
         run.backbone.check_weights,
@@ -85,16 +96,17 @@ def check(run: Run) -> tuple[int, Lists]:
 
 def taken_up(
     run: Run, settings: Mapping[str, Any], lists: Lists, data: Mapping[str, str]
-) -> tuple[bool, Precision | None]:
-    """Whether the run directory holds this run's result, which is shown; and the precision of a run that goes on.
+) -> tuple[bool, Precision | None, int | None]:
+    """Whether the run directory holds this run's result, which is shown; precision and clips of a run that goes on.
 
-    It ends in the precision in which it began, whatever the machine. Raises UserError where the folder holds another
+    It ends in the precision in which it began, whatever the machine, and with no more clips at once on a rank, unless
+    that is what is asked for. Raises UserError where the folder holds another
     run; says on stderr what a run that goes on will do differently.
     """
     run_dir = run.directory()
-    last, done = run_dir / "last.pt", run_dir / "results.json"
+    last, done = last_of(run), run_dir / "results.json"
     if not (last.exists() or done.exists()):
-        return False, None
+        return False, None, None
     found = results.read(done) if done.exists() else checkpoint.load_last(last, quiet=True)
     changed = identity.changes(config.load(run_dir / "config.yaml"), settings, run_dir)
     now = dict(data)
@@ -107,7 +119,13 @@ def taken_up(
         print(f"This run was already finished; to train again, delete {run_dir} or set run_dir=DIR.")
     if changed and not distributed.is_launched():  # whose launcher has said it
         print(f"aim: the run {'is this' if done.exists() else 'goes on'}, though {'; '.join(changed)}", file=sys.stderr)
-    return done.exists(), found["identity"].get("precision")
+    split_anew = any(text.startswith("train.accumulate ") for text in changed)
+    return done.exists(), found["identity"].get("precision"), None if split_anew else found.get("clips")
+
+
+def last_of(run: Run) -> Path:
+    """The state that a run goes on from, if there is one."""
+    return run.directory() / "last.pt"
 
 
 def begun_from(run: Run) -> checkpoint.Checkpoint | None:
@@ -116,9 +134,12 @@ def begun_from(run: Run) -> checkpoint.Checkpoint | None:
 
 
 def train_and_test(
-    run: Run, settings: Mapping[str, Any], lists: Lists, data: Mapping[str, str], world: World, stop: Stop
+    run: Run, settings: Mapping[str, Any], lists: Lists, data: Mapping[str, str], world: World, stop: Stop, clips: int
 ) -> None:
-    """Build the model and the loaders, train or continue, test with the experiment's protocol, leave results.json."""
+    """Build the model and the loaders, train or continue, test with the experiment's protocol, leave results.json.
+
+    `clips` is what a rank may work through at once, wherever the run goes on.
+    """
     run_dir = run.directory()
     if world.is_main:
         write_settings(settings, run_dir)
@@ -154,6 +175,7 @@ def train_and_test(
             seed=run.seed,
             run_dir=run_dir,
             world=world,
+            clips=clips,
             save_best=lambda: checkpoint.save_weights(run_dir / "best.safetensors", model, settings, lists.classes),
             validated=validated,
             identity=content,
@@ -181,7 +203,7 @@ def train_and_test(
 def introduce(run: Run, model: VideoClassifier, lists: Lists, data: Mapping[str, str], world: World) -> None:
     """Say what is going to be trained, on what, with what and where to."""
     tuned, total = num_parameters(model)
-    clips, parts = run.local_batch_size(world.size), run.train.accumulate
+    clips, parts = run.clips_at_once(world.size), run.train.accumulate
     split = f" ({world.size} ranks x {parts} parts x {clips})" if world.size * parts > 1 else ""
     steps = math.ceil(len(lists.train) * run.train.clips_per_video / run.train.batch_size)
     lines = (

@@ -47,7 +47,7 @@ def test_an_ablation_builds_with_the_published_size_and_says_what_it_is(name: st
     run = config.build(config.compose(overrides), Run)
     run.check_augmentation()
     assert run.name == name
-    assert run.local_batch_size(1) * run.train.accumulate == run.train.batch_size
+    run.check_batch(1)
     assert run.views_text in lines[1].replace(" frames x ", "x").replace(" clips x ", "x").replace(" clip x ", "x")
     with torch.device("meta"):
         model = run.model(run.data.num_classes)

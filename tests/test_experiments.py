@@ -48,7 +48,7 @@ def test_an_experiment_builds_and_has_the_published_size(name: str) -> None:
     run, model = build(name)
     adamw(model, run.optim)
     run.check_augmentation()
-    assert run.local_batch_size(1) * run.train.accumulate == run.train.batch_size
+    run.check_batch(1)
     assert run.name == name
     total = sum(p.numel() for p in model.parameters())
     tuned = sum(p.numel() for p in model.parameters() if p.requires_grad)

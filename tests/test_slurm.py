@@ -1,4 +1,4 @@
-"""scripts/train.slurm, with stand-ins for SLURM's two commands."""
+"""scripts/train.slurm and sweep.slurm, with stand-ins for SLURM's two commands."""
 
 import os
 import signal
@@ -14,9 +14,10 @@ import pytest
 from aim.engine import checkpoint
 from aim.signals import INTERRUPTED
 from tests.conftest import ROOT
-from tests.toy import TOY
+from tests.toy import TOY, journal, killed_at
 
 SCRIPT = ROOT / "scripts" / "train.slurm"
+SWEEP = ROOT / "scripts" / "sweep.slurm"
 SCONTROL = """
 import sys
 if sys.argv[1] == "show":
@@ -41,15 +42,35 @@ while True:
 """
 RUNS = """
 import os, sys
-changes = {"--nproc-per-node=gpu": "--nproc-per-node=2", "--rdzv-endpoint=node1:29500": "--rdzv-endpoint=localhost:0"}
+changes = {"--nproc-per-node=gpu": "--nproc-per-node=2", "--rdzv-endpoint=node1:21234": "--rdzv-endpoint=localhost:0"}
 command = [changes.get(argument, argument) for argument in sys.argv[2:]]
 os.chdir(os.environ["ROOT"])
 os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", *command])
 """
+# The same with two nodes of a rank each, which srun starts, signals and waits for.
+NODES = """
+import os, signal, socket, subprocess, sys
+with socket.socket() as probe:
+    probe.bind(("127.0.0.1", 0))
+    port = probe.getsockname()[1]
+changes = {
+    "--nproc-per-node=gpu": "--nproc-per-node=1", "--rdzv-endpoint=node1:21234": f"--rdzv-endpoint=127.0.0.1:{port}"
+}
+command = [changes.get(argument, argument) for argument in sys.argv[2:]]
+assert "--nnodes=2" in command
+os.chdir(os.environ["ROOT"])
+command = [sys.executable, "-m", "torch.distributed.run", "--local-addr=127.0.0.1", *command]
+nodes = [subprocess.Popen(command) for _ in range(2)]
+for number in (signal.SIGUSR1, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: [node.send_signal(number) for node in nodes])
+sys.exit(max(node.wait() for node in nodes))
+"""
 
 
 @contextmanager
-def submitted(folder: Path, step: str, *overrides: str) -> Iterator["subprocess.Popen[str]"]:
+def submitted(
+    folder: Path, step: str, *overrides: str, nodes: int = 1, script: Path = SCRIPT, task: int = 1
+) -> Iterator["subprocess.Popen[str]"]:
     """Start the script in `folder` with an `srun` that is the Python program `step`; leave nothing of it behind."""
     programs = folder / "bin"
     programs.mkdir()
@@ -62,9 +83,10 @@ def submitted(folder: Path, step: str, *overrides: str) -> Iterator["subprocess.
         "SLURM_SUBMIT_DIR": str(folder),
         "SLURM_JOB_ID": "1234",
         "SLURM_JOB_NODELIST": "node[1-2]",
-        "SLURM_JOB_NUM_NODES": "1",
+        "SLURM_JOB_NUM_NODES": str(nodes),
+        "SLURM_ARRAY_TASK_ID": str(task),
     }
-    command = ["bash", str(SCRIPT), *overrides]
+    command = ["bash", str(script), *overrides]
     job = subprocess.Popen(command, env=environment, cwd="/", stderr=subprocess.PIPE, text=True, start_new_session=True)
     with job:
         try:
@@ -87,8 +109,9 @@ def requeued(folder: Path) -> list[str]:
     return asked.read_text().splitlines() if asked.exists() else []
 
 
-def test_it_asks_slurm_for_what_it_needs() -> None:
-    asked = {line.removeprefix("#SBATCH ") for line in SCRIPT.read_text().splitlines() if line.startswith("#SBATCH")}
+@pytest.mark.parametrize("script", [SCRIPT, SWEEP])
+def test_it_asks_slurm_for_what_it_needs(script: Path) -> None:
+    asked = {line.removeprefix("#SBATCH ") for line in script.read_text().splitlines() if line.startswith("#SBATCH")}
     assert asked >= {"--signal=B:USR1@120", "--requeue", "--open-mode=append", "--ntasks-per-node=1"}
 
 
@@ -118,7 +141,7 @@ def test_without_a_signal_the_steps_exit_code_is_the_jobs(tmp_path: Path, code: 
     assert (job.returncode, stderr) == (code, "")
     assert requeued(tmp_path) == []
     command = (tmp_path / "srun").read_text().splitlines()
-    assert "--rdzv-endpoint=node1:29500" in command
+    assert "--rdzv-endpoint=node1:21234" in command
     assert command[-4:] == ["-m", "aim.train", "+experiment=k400", "data.root=a folder"]
 
 
@@ -130,4 +153,54 @@ def test_a_signal_to_torchrun_lets_the_ranks_save(tmp_path: Path, toy_cache: Pat
     state = checkpoint.load_last(tmp_path / "run" / "last.pt")
     assert f"stopped by a signal; saved at step {state['step']} of " in stderr
     assert job.returncode == 1, stderr  # torchrun's, which doesn't say 75
+    assert requeued(tmp_path) == ["requeue 1234"]
+
+
+@pytest.mark.slow
+def test_two_nodes_train_save_at_a_signal_and_continue(tmp_path: Path, unbroken: Path) -> None:
+    long = ["train.epochs=1000", "train.eval_every=0"]
+    (tmp_path / "first").mkdir()
+    with submitted(tmp_path / "first", NODES, *TOY, *long, f"run_dir={tmp_path / 'long'}", nodes=2) as job:
+        signal_when(job, tmp_path / "long" / "last.pt")
+        _, stderr = job.communicate(timeout=280)
+    assert job.returncode == 1, stderr
+    assert f"saved at step {checkpoint.load_last(tmp_path / 'long' / 'last.pt')['step']} of " in stderr
+    assert requeued(tmp_path / "first") == ["requeue 1234"]
+
+    (tmp_path / "second").mkdir()
+    killed_at(2, tmp_path / "run")
+    with submitted(tmp_path / "second", NODES, *TOY, f"run_dir={tmp_path / 'run'}", nodes=2) as job:
+        _, stderr = job.communicate(timeout=280)
+    assert job.returncode == 0, stderr
+    assert requeued(tmp_path / "second") == []
+    for line, expected in zip(journal(tmp_path / "run"), journal(unbroken), strict=True):
+        assert line == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_task_of_a_sweep_trains_its_line(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "train.slurm").symlink_to(SCRIPT)
+    (tmp_path / "grid").write_text("+experiment=k400 seed=0\n+experiment=k400 'data.root=a folder' seed=1\n")
+    with submitted(tmp_path, ENDS.format(code=INTERRUPTED), "grid", script=SWEEP, task=2) as job:
+        _, stderr = job.communicate(timeout=60)
+    assert (job.returncode, stderr) == (INTERRUPTED, "")
+    command = (tmp_path / "srun").read_text().splitlines()
+    assert command[-5:] == ["-m", "aim.train", "+experiment=k400", "data.root=a folder", "seed=1"]
+
+
+def test_a_task_of_a_sweep_without_a_line_says_so(tmp_path: Path) -> None:
+    (tmp_path / "grid").write_text("+experiment=k400\n")
+    with submitted(tmp_path, ENDS.format(code=0), "grid", script=SWEEP, task=2) as job:
+        _, stderr = job.communicate(timeout=60)
+    assert (job.returncode, stderr) == (2, "grid has no line 2; use --array=1-1\n")
+
+
+def test_a_signal_reaches_the_step_of_a_sweeps_task(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "train.slurm").symlink_to(SCRIPT)
+    (tmp_path / "grid").write_text("+experiment=k400\n")
+    with submitted(tmp_path, WAITS.format(code=INTERRUPTED), "grid", script=SWEEP) as job:
+        signal_when(job, tmp_path / "started")
+        _, stderr = job.communicate(timeout=60)
+    assert job.returncode == INTERRUPTED, stderr
     assert requeued(tmp_path) == ["requeue 1234"]

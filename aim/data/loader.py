@@ -52,9 +52,9 @@ def num_blocks(size: int, rows: int, workers: int) -> int:
 class Loader:
     """Iterates a data set in batches of one rank, in an order that depends on (seed, epoch) alone.
 
-    Training (`shuffle`): global batch i is the i-th run of batch_size * world_size videos of the epoch's permutation,
-    of which each rank takes its part; slots past the end have weight 0. Otherwise every video comes exactly once over
-    all ranks, and the last batch of a rank is shorter.
+    Training (`shuffle`): step i takes the i-th run of `step_size` videos of the epoch's permutation, in as many batches
+    of all ranks as that needs; places past the end of the step or the epoch have weight 0. Otherwise every video comes
+    exactly once over all ranks, and the last batch of a rank is shorter.
 
     A video that can't be read, or takes longer than `timeout` seconds, has weight 0, stands in `bad`, and isn't tried
     again. Raises UserError where `on_error` is "raise", and where more than the share `max_bad` of the videos is bad.
@@ -65,6 +65,7 @@ class Loader:
         dataset: VideoDataset,
         batch_size: int,
         *,
+        step_size: int | None = None,  # over all ranks; None: what they take at once
         rank: int,
         world_size: int,
         seed: int,
@@ -87,8 +88,12 @@ class Loader:
         self._open: Generator[Batch, None, None] | None = None  # the newest epoch
         self._pool: Pool[Row] | None = None
         self._blocks: list[Tensor] = []
+        at_once = batch_size * world_size
+        self.step_size = step_size or at_once
+        self.parts = math.ceil(self.step_size / at_once)  # batches of a step
         if shuffle:
-            self.steps_per_epoch = math.ceil(len(dataset) / (batch_size * world_size))
+            steps, rest = divmod(len(dataset), self.step_size)
+            self.steps_per_epoch = steps * self.parts + math.ceil(rest / at_once)
         else:
             self.steps_per_epoch = math.ceil(len(range(rank, len(dataset), world_size)) / batch_size)
 
@@ -119,7 +124,8 @@ class Loader:
         order = np.random.default_rng([self.seed, epoch]).permutation(n) if self.shuffle else np.arange(n)
         for step in range(start, self.steps_per_epoch):
             if self.shuffle:
-                places = (step * self.world_size + self.rank) * b + np.arange(b)
+                within = (step % self.parts * self.world_size + self.rank) * b + np.arange(b)
+                places = np.where(within < self.step_size, step // self.parts * self.step_size + within, n)
             else:
                 places = np.arange(self.rank, n, self.world_size)[step * b : (step + 1) * b]
             yield order[np.minimum(places, n - 1)].astype(np.int64), (places < n).astype(np.float32)

@@ -37,9 +37,10 @@ class Saver:
         optimizer: torch.optim.Optimizer,
         identity: Mapping[str, str],
         world: World,
+        clips: int,
     ) -> None:
         self.path, self.model, self.optimizer, self.world = run_dir / "last.pt", model, optimizer, world
-        self.identity = dict(identity)
+        self.identity, self.clips = dict(identity), clips  # clips: what a rank may work through at once
         self.saved_at = time.monotonic()
 
     @property
@@ -54,7 +55,7 @@ class Saver:
             now = replace(state, seconds=state.seconds + seconds_since_start())
             tensors = checkpoint.trained_tensors(self.model)
             saved = {**asdict(now), "model": tensors, "optimizer": self.optimizer.state_dict()}
-            checkpoint.save_last(self.path, saved | {"identity": self.identity})
+            checkpoint.save_last(self.path, saved | {"identity": self.identity, "clips": self.clips})
 
     def restore(self) -> State:
         """Go on from what the first rank finds, or begin; the other nodes may not see its folder.

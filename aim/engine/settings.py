@@ -1,5 +1,6 @@
 """The settings of a run, as configs/config.yaml lists them, and what training and testing build from them alike."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -136,8 +137,8 @@ class Run:
             dropout=self.dropout,
         )
 
-    def local_batch_size(self, ranks: int) -> int:
-        """Clips that one rank works through at once. Raises UserError where the batch can't be divided so."""
+    def check_batch(self, ranks: int) -> None:
+        """Raise UserError where a step's batch can't be divided among so many ranks."""
         batch, parts = self.train.batch_size, ranks * self.train.accumulate
         if batch % parts:
             divisors = [n for n in range(1, batch + 1) if batch % (n * self.train.accumulate) == 0]
@@ -156,13 +157,18 @@ class Run:
                 "train.mixup and train.cutmix mix the clips that a rank works through at once, and that is one; use a "
                 "larger train.batch_size, or fewer train.accumulate parts or ranks"
             )
-        return batch // parts
+
+    def clips_at_once(self, ranks: int) -> int:
+        """Clips that one rank works through at once; more than its share where the batch can't be divided."""
+        each = self.train.clips_per_video
+        return math.ceil(self.train.batch_size / (each * ranks * self.train.accumulate)) * each
 
     def train_loader(self, lists: Lists, world: World) -> Loader:
         """Shuffled, augmented clips: train.batch_size / train.accumulate of them over all ranks at a time."""
         dataset = replace(self._dataset(lists.train, self.augment), clips=self.train.clips_per_video)
-        videos = self.local_batch_size(world.size) // self.train.clips_per_video
-        return self._loader(dataset, videos, world, shuffle=True)
+        each = self.train.clips_per_video
+        videos = self.clips_at_once(world.size) // each
+        return self._loader(dataset, videos, world, shuffle=True, step_size=self.train.batch_size // each)
 
     def val_loader(self, lists: Lists, world: World) -> Loader:
         """One view a video, for choosing the best epoch."""
@@ -183,10 +189,13 @@ class Run:
             self.data.folder, videos, self.reader, self.clip, transform, self.seed, self.data.local_cache()
         )
 
-    def _loader(self, dataset: VideoDataset, batch_size: int, world: World, *, shuffle: bool) -> Loader:
+    def _loader(
+        self, dataset: VideoDataset, batch_size: int, world: World, *, shuffle: bool, step_size: int | None = None
+    ) -> Loader:
         return Loader(
             dataset,
             batch_size,
+            step_size=step_size,
             rank=world.rank,
             world_size=world.size,
             seed=self.seed,

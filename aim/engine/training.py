@@ -41,6 +41,7 @@ def train(
     seed: int,
     run_dir: Path,
     world: World,
+    clips: int,
     save_best: Callable[[], None],
     validated: Callable[[int, Evaluation], None],
     identity: Mapping[str, str],
@@ -53,7 +54,7 @@ def train(
     weights of an unbroken one. Raises Interrupted after a signal, UserError for a loss or gradient that is not finite.
     """
     optimizer = adamw(model, optim)
-    saver = Saver(run_dir, model, optimizer, identity, world)
+    saver = Saver(run_dir, model, optimizer, identity, world, clips)
     state = saver.restore()
     steps_per_epoch = math.ceil(loader.steps_per_epoch / training.accumulate)
     total = steps_per_epoch * training.epochs

@@ -36,7 +36,8 @@ def plan(run: Run) -> dict[str, Any]:
     sheet, gpus = GPUS[run.gpu], run.gpus or 1
     run = replace(run, precision=sheet.precision(run.precision, run.gpu))
     videos, source, classes = training_videos(run)
-    clips = run.local_batch_size(gpus)
+    run.check_batch(gpus)
+    clips = run.clips_at_once(gpus)
     costs = {name: cost_of_step(of_setting, classes, clips) for name, of_setting in memory_settings(run).items()}
     plans = {name: on_gpu(cost, run, gpus, sheet, videos) for name, cost in costs.items()}
     return {
@@ -115,7 +116,7 @@ def way_out(run: Run, gpus: int, most: int) -> str:
 
 def too_large(run: Run, num_classes: int, gpus: int, free: float) -> str | None:
     """A line that says that a step needs more than the `free` bytes of the device that it will run on, if it does."""
-    clips = run.local_batch_size(gpus)
+    clips = run.clips_at_once(gpus)
     peak = peak_of_step(run, num_classes, clips)
     if peak <= free:
         return None

@@ -56,6 +56,28 @@ def epochs(**settings: Any) -> list[Batch]:
         return copies(made.epoch(0)) + copies(made.epoch(1))
 
 
+@pytest.mark.parametrize(("ranks", "batch_size"), [(1, 6), (1, 4), (2, 3), (3, 1), (4, 2), (5, 2), (8, 1)])
+def test_a_step_takes_the_same_videos_at_any_number_of_ranks(ranks: int, batch_size: int) -> None:
+    expected = [set(batch.index[batch.weight > 0].tolist()) for batch in epochs(batch_size=6, workers=0)]
+    settings: dict[str, Any] = {"batch_size": batch_size, "step_size": 6, "world_size": ranks, "workers": 0}
+    found = [set[int]() for _ in expected]
+    with loader(**settings) as made:
+        parts, batches = made.parts, made.steps_per_epoch
+    starts = [0, *range(parts, batches, parts)]  # of steps
+    for rank in range(ranks):
+        with loader(**settings, rank=rank) as made:
+            for epoch in range(2):
+                read = copies(made.epoch(epoch))
+                assert same(read[parts:], copies(made.epoch(epoch, start=parts)))
+                assert len(read) == batches
+                for i, batch in enumerate(read):
+                    videos = set(batch.index[batch.weight > 0].tolist())
+                    step = epoch * len(starts) + i // parts
+                    assert not found[step] & videos
+                    found[step] |= videos
+    assert found == expected
+
+
 def test_content_and_order_do_not_depend_on_the_workers() -> None:
     alone = epochs(workers=0)
     assert same(alone, epochs(workers=1))

@@ -1,0 +1,31 @@
+"""How a step's batch is worked through by another number of ranks than before: in as many parts as memory wants."""
+
+import math
+import sys
+from dataclasses import replace
+
+from aim.engine import distributed
+from aim.engine.settings import Run
+
+
+def followed(run: Run, ranks: int, clips: int | None) -> Run:
+    """The run with the `train.accumulate` by which no rank works through more than `clips` at once, as it did before.
+
+    Global batches stay what they were: where they can't be divided, places of a step are empty. Rank 0 says what has
+    changed. Raises UserError where the batch can't be divided and the run begins, or mixes the clips of a part.
+    """
+    if clips is None:
+        run.check_batch(ranks)
+        return run
+    parts = math.ceil(run.train.batch_size / (ranks * clips))
+    split = replace(run, train=replace(run.train, accumulate=parts))
+    if run.train.mixup or run.train.cutmix:
+        split.check_batch(ranks)
+    empty = ranks * parts * split.clips_at_once(ranks) - run.train.batch_size
+    if (empty or parts != run.train.accumulate) and distributed.rank() == 0:
+        print(
+            f"aim: train.accumulate={parts} on {ranks} rank{'s' * (ranks > 1)}, as none has worked through more than "
+            f"{clips} clips at once before{f'; {empty} places of a step stay empty' if empty else ''}",
+            file=sys.stderr,
+        )
+    return split
