@@ -240,13 +240,9 @@ def lines(run: Path) -> list[dict[str, float]]:
     """The lines of a run's log; the last may be cut short."""
     found = []
     with suppress(json.JSONDecodeError, FileNotFoundError):
-        found.extend(iter_lines(run / "log.jsonl"))
+        for line in (run / "log.jsonl").read_text(encoding="utf-8").splitlines():
+            found.append(json.loads(line))
     return found
-
-
-def iter_lines(path: Path) -> Iterator[dict[str, float]]:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        yield json.loads(line)
 
 
 def step_of(found: Sequence[Path]) -> int:
