@@ -47,7 +47,7 @@ class AdaptMLPBlock(nn.Module):
 
     def forward(self, x: Tensor, rope: Tensor | None = None, **unused: None) -> Tensor:
         view = self.view
-        x = x + view.attend_space(view.norm1(x), rope)
+        x = view.wanted(x) + view.attend_space(view.norm1(x), rope, wanted=True)
         y = view.norm2(x)
         adapted: Tensor = self.adapters["mlp"](y)
         return x + view.mlp(y) + self.scale * adapted

@@ -6,7 +6,7 @@ into the batch: blocks see "(b t) n d" (ViT) or "(b t) h w d" (Swin); "..." stan
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,8 +32,12 @@ class Adapter(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.up(F.gelu(self.down(x)))
+        y = self.rise(self.down(x))
         return x + y if self.skip else y
+
+    def rise(self, hidden: Tensor) -> Tensor:
+        y: Tensor = self.up(F.gelu(hidden))
+        return y
 
 
 @dataclass(frozen=True)
@@ -97,14 +101,14 @@ class AIMBlock(nn.Module):
             y = view.norm1(x)
             if "temporal_in" in adapters:
                 y = adapters["temporal_in"](y)
-            x = x + self.drop_temporal(adapters["temporal"](view.attend_time(y)))
-        y = view.attend_space(view.norm1(x), rope)
-        x = x + (adapters["spatial"](y) if "spatial" in adapters else y)
+            temporal: Any = adapters["temporal"]
+            x = x + self.drop_temporal(temporal.rise(view.attend_time(y, into=temporal.down)))
+        y = view.attend_space(view.norm1(x), rope, wanted=True)
+        x = view.wanted(x) + (adapters["spatial"](y) if "spatial" in adapters else y)
         y = view.norm2(x)
+        joint = self.drop_joint(self.scale * adapters["joint"](y)) if "joint" in adapters else None
         x = x + view.mlp(y)
-        if "joint" in adapters:
-            x = x + self.drop_joint(self.scale * adapters["joint"](y))
-        return x
+        return x if joint is None else x + joint
 
 
 def chosen(blocks: str, depth: int) -> range:

@@ -50,9 +50,10 @@ class STBlock(nn.Module):
         view, adapters = self.view, self.adapters
         if "attention" in adapters:
             x = adapters["attention"](x)
-        x = x + view.attend_space(view.norm1(x), rope)
         if "mlp" in adapters:
-            x = adapters["mlp"](x)
+            x = adapters["mlp"](x + view.attend_space(view.norm1(x), rope))
+        else:
+            x = view.wanted(x) + view.attend_space(view.norm1(x), rope, wanted=True)
         return x + view.mlp(view.norm2(x))
 
 

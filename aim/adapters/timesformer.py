@@ -49,7 +49,7 @@ class DividedBlock(nn.Module):
     def forward(self, x: Tensor, rope: Tensor | None = None, **unused: None) -> Tensor:
         view = self.view
         x = x + self.drop_time(self.adapters["time"](x))
-        x = x + self.drop_space(view.attend_space(view.norm1(x), rope))
+        x = view.wanted(x) + self.drop_space(view.attend_space(view.norm1(x), rope, wanted=True))
         y: Tensor = self.drop_space(view.mlp(view.norm2(x)))
         return x + y
 

@@ -1,7 +1,7 @@
 """VideoClassifier: backbone -> mean over time -> dropout -> linear; `build` makes one from a config's parts."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -173,6 +173,22 @@ def build(
     state = model.state_dict(keep_vars=True)
     model.given = set() if backbone.weights == "random" else {name for name in state if id(state[name]) in given}
     return model
+
+
+@contextmanager
+def plainly(model: VideoClassifier) -> Iterator[None]:
+    """Inside, all tokens go through all products, as timm does and papers count, and autograd keeps all it likes."""
+    backbone = model.backbone
+    memory, views = backbone.memory, backbone.views if isinstance(backbone, ViT) else ()
+    for view in views:
+        view.plain = True
+    backbone.memory = None
+    try:
+        yield
+    finally:
+        backbone.memory = memory
+        for view in views:
+            view.plain = False
 
 
 def read_as_video(trunk: nn.Module, backbone: Backbone, adapter: AdapterConfig, num_frames: int) -> ViT | Swin:

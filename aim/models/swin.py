@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from aim.adapters.interface import AdapterConfig, Axis, Place
 from aim.errors import UserError
+from aim.models.memory import Memory, remembering
 
 
 class SwinBlockView(nn.Module):
@@ -45,11 +46,14 @@ class SwinBlockView(nn.Module):
         y: Tensor = self.block.mlp(x)
         return y
 
-    def attend_space(self, x: Tensor, rope: Tensor | None = None) -> Tensor:
+    def wanted(self, x: Tensor) -> Tensor:
+        return x  # their mean
+
+    def attend_space(self, x: Tensor, rope: Tensor | None = None, *, wanted: bool = False) -> Tensor:
         y: Tensor = self.block._attn(x)  # shifts, windows, attends, and undoes both
         return y
 
-    def attend_time(self, x: Tensor) -> Tensor:
+    def attend_time(self, x: Tensor, into: nn.Linear | None = None) -> Tensor:
         attn, (h, w) = self.block.attn, x.shape[1:3]
         q, k, v = rearrange(
             attn.qkv(x), "(b t) h w (qkv head d) -> qkv (b h w) head t d", t=self.num_frames, qkv=3, head=attn.num_heads
@@ -57,7 +61,7 @@ class SwinBlockView(nn.Module):
         bias = rearrange(self.temporal_bias[self.offset], "i j head -> 1 head i j").to(q.dtype)
         x = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         y: Tensor = attn.proj(rearrange(x, "(b h w) head t d -> (b t) h w (head d)", h=h, w=w))
-        return y
+        return y if into is None else into(y)
 
 
 class TubeletEmbed(nn.Module):
@@ -79,6 +83,8 @@ class TubeletEmbed(nn.Module):
 
 class Swin(nn.Module):
     """A timm Swin whose patches are tubelets, read as a video model: "b c t*tubelet h w" -> "b t d", means in space."""
+
+    memory: Memory | None = "fast"
 
     def __init__(self, trunk: Any, adapter: AdapterConfig, num_frames: int, drop_path_axes: tuple[Axis, Axis]) -> None:
         super().__init__()
@@ -106,7 +112,12 @@ class Swin(nn.Module):
             tokens = [rearrange(y, "(b t) d h w -> b t (h w) d", t=t) for y in stages]
             y: Tensor = self.adapters["readout"](tokens, rearrange(last, "(b t) h w d -> b t (h w) d", t=t))
             return y
-        pooled: Tensor = self.trunk.forward_head(self.trunk.forward_features(video), pre_logits=True)
+        x = self.trunk.patch_embed(video)
+        for stage in self.trunk.layers:
+            x = stage.downsample(x)
+            for block in stage.blocks:
+                x = remembering(block, x, self.memory)
+        pooled: Tensor = self.trunk.forward_head(self.trunk.norm(x), pre_logits=True)
         return rearrange(pooled, "(b t) d -> b t d", t=t)
 
 

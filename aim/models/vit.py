@@ -1,24 +1,31 @@
 """A timm ViT read as a video model, and the view of its blocks. Shapes: b clips, t frames, n tokens, d channels."""
 
+from functools import partial
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from timm.models.eva import Eva, EvaBlock
 from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
-from aim.adapters.interface import AdapterConfig, Axis, Place
+from aim.adapters.interface import AdapterConfig, Axis, BlockView, Place
 from aim.errors import UserError
+from aim.models.attention import of_class_token, over_time
+from aim.models.memory import Memory, remembering
 
 
 class ViTBlockView(nn.Module):
     """A timm ViT block, its attention also run along time: every token attends to itself in other frames."""
 
-    def __init__(self, block: Any, dim: int, num_frames: int, num_prefix_tokens: int) -> None:
+    plain = False  # True: every token through every product, as timm does and papers count
+
+    def __init__(self, block: Any, dim: int, num_frames: int, num_prefix_tokens: int, *, class_token: bool) -> None:
         super().__init__()
         self.block, self.dim = block, dim
         self.num_frames, self.num_prefix_tokens = num_frames, num_prefix_tokens
+        self.class_token = class_token  # alone is read of what this block gives
 
     def norm1(self, x: Tensor) -> Tensor:
         y: Tensor = self.block.norm1(x)
@@ -31,14 +38,29 @@ class ViTBlockView(nn.Module):
     def mlp(self, x: Tensor) -> Tensor:
         return scaled(self.block, 2, self.block.mlp(x))
 
-    def attend_space(self, x: Tensor, rope: Tensor | None = None) -> Tensor:
-        y = self.block.attn(x) if rope is None else self.block.attn(x, rope=rope)
+    def wanted(self, x: Tensor) -> Tensor:
+        return x[:, :1] if self.class_token and not self.plain else x
+
+    def attend_space(self, x: Tensor, rope: Tensor | None = None, *, wanted: bool = False) -> Tensor:
+        attn = self.block.attn
+        if wanted and self.class_token and not self.plain:
+            y: Tensor = attn.proj_drop(attn.proj(of_class_token(attn, x, rope)))
+        else:
+            y = attn(x) if rope is None else attn(x, rope=rope)
         return scaled(self.block, 1, y)
 
-    def attend_time(self, x: Tensor) -> Tensor:
-        n = x.shape[1]
-        x = rearrange(x, "(b t) n d -> (b n) t d", t=self.num_frames)
-        return rearrange(self.attend_space(x), "(b n) t d -> (b t) n d", n=n)
+    def attend_time(self, x: Tensor, into: nn.Linear | None = None) -> Tensor:
+        attn = self.block.attn
+        x = over_time(attn, x, self.num_frames)
+        if into is None or self.plain:
+            y = scaled(self.block, 1, attn.proj_drop(attn.proj(x)))
+            return y if into is None else into(y)
+        # The two products are one by a smaller matrix, that of the projection, the layer scale and the layer.
+        weight = scaled(self.block, 1, attn.proj.weight.T).T
+        bias: Tensor = into.bias
+        if attn.proj.bias is not None:
+            bias = F.linear(scaled(self.block, 1, attn.proj.bias), into.weight, bias)
+        return F.linear(x, into.weight @ weight, bias)
 
 
 def scaled(block: nn.Module, which: int, x: Tensor) -> Tensor:
@@ -81,19 +103,26 @@ class ViT(nn.Module):
     A frame's features are what timm pools for its own head: class token, mean or attention pooling.
     """
 
+    memory: Memory | None = "fast"
+
     def __init__(
         self, trunk: VisionTransformer | Eva, adapter: AdapterConfig, num_frames: int, drop_path_axes: tuple[Axis, Axis]
     ) -> None:
         super().__init__()
         dim, depth = trunk.embed_dim, len(trunk.blocks)
+        readout = adapter.readout([dim] * depth, num_frames)
+        pools_class_token = readout is None and trunk.global_pool == "token" and trunk.attn_pool is None
         if adapter.temporal:
             trunk.norm_pre = Entry(trunk.norm_pre, num_frames, dim)
+        views = []
         for i, block in enumerate(trunk.blocks):
-            if type(block) not in (Block, EvaBlock):
+            if type(block) not in (Block, EvaBlock) or getattr(block.attn, "gate", None) is not None:
                 raise UserError(f"a block of the unknown family {type(block).__name__}; use a trunk of pre-norm blocks")
-            place = Place(i, depth, range(depth), drop_path_axes)
-            trunk.blocks[i] = adapter(ViTBlockView(block, dim, num_frames, trunk.num_prefix_tokens), place)
-        readout = adapter.readout([dim] * depth, num_frames)
+            last = i == depth - 1
+            view = ViTBlockView(block, dim, num_frames, trunk.num_prefix_tokens, class_token=last and pools_class_token)
+            trunk.blocks[i] = adapter(view, Place(i, depth, range(depth), drop_path_axes))
+            views.append(view)
+        self.views = tuple(views)  # a tuple, for the blocks hold their parameters
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
         self.trunk, self.num_frames = trunk, num_frames
         self.dim = dim if readout is None else readout.dim
@@ -107,5 +136,26 @@ class ViT(nn.Module):
             unfolded = [rearrange(y, "(b t) n d -> b t n d", t=t) for y in (*tokens, last)]
             y: Tensor = self.adapters["readout"](unfolded[:-1], unfolded[-1])
             return y
-        x = self.trunk.forward_head(self.trunk.forward_features(x), pre_logits=True)
+        x = self.trunk.forward_head(self.trunk.norm(self.through_blocks(x)), pre_logits=True)
         return rearrange(x, "(b t) d -> b t d", t=t)
+
+    def through_blocks(self, x: Tensor) -> Tensor:
+        """timm's `forward_features` to the last norm, block by block; of the last one, the tokens that are pooled."""
+        trunk: Any = self.trunk
+        x, rope = trunk.patch_embed(x), None
+        if isinstance(trunk, Eva):
+            x, rope = trunk._pos_embed(x)
+        else:
+            x = trunk.patch_drop(trunk._pos_embed(x))
+        x = trunk.norm_pre(x)
+        extra = {} if rope is None else {"rope": rope}
+        for block, view in zip(trunk.blocks, self.views, strict=True):
+            unadapted = block is view.block and view.class_token and not view.plain
+            x = remembering(partial(by_view, view) if unadapted else block, x, self.memory, **extra)
+        return x
+
+
+def by_view(view: BlockView, x: Tensor, rope: Tensor | None = None) -> Tensor:
+    """A block of timm by its view, which knows what is wanted of it."""
+    x = view.wanted(x) + view.attend_space(view.norm1(x), rope, wanted=True)
+    return x + view.mlp(view.norm2(x))

@@ -1,9 +1,12 @@
 """What holds for every adapter, said once."""
 
+from itertools import chain
+
 import torch
 from einops import rearrange, repeat
 
 from aim.models.classifier import build
+from aim.models.memory import kept_bytes
 from tests.models.test_trunks import plain
 from tests.models.toys import FRAMES, SIZE, adapter, backbone, randomise, toy
 
@@ -64,16 +67,5 @@ def order_matters(name, trunk, **overrides) -> bool:
 
 def saved_bytes(model) -> int:
     """What a forward pass keeps for the backward pass beside the weights, in bytes."""
-    weights = {tensor.untyped_storage().data_ptr() for tensor in model.state_dict(keep_vars=True).values()}
-    kept = {}
-
-    def pack(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        logits = model(video())
-    assert logits.requires_grad
-    return sum(kept.values())
+    clips = video()
+    return kept_bytes(lambda: model(clips), chain(model.parameters(), model.buffers()))

@@ -10,7 +10,7 @@ from einops import rearrange, repeat
 from safetensors.torch import save_file
 
 from aim.errors import UserError
-from aim.models.classifier import build
+from aim.models.classifier import build, plainly
 from tests.models.toys import FRAMES, SIZE, adapter, backbone, config, names, randomise, toy
 
 TRUNKS = names("backbone")
@@ -63,7 +63,7 @@ def test_the_model_starts_as_the_image_model_frame_by_frame(name, tmp_path):
     model = built(name, tmp_path / "trunk.safetensors").eval()
     tubelet = toy(name).tubelet
     frames = video(FRAMES // tubelet)
-    with torch.no_grad():
+    with torch.no_grad(), plainly(model):
         ours = model.backbone(repeat(frames, "b c t h w -> b c (t r) h w", r=tubelet))
         theirs = trunk(rearrange(frames, "b c t h w -> (b t) c h w"))
     theirs = rearrange(theirs, "(b t) d -> b t d", b=2)

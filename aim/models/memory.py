@@ -1,0 +1,90 @@
+"""What is kept for the backward pass, and how the frozen weights are stored.
+
+A frozen block's own weights need nothing to be kept, but what lies below them does: attention its q, k and v, an
+activation its input, a norm the tokens. Most of that is cheap to compute again from little.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.nn.utils import parametrize
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+Memory = Literal["fast", "lean", "smallest"]
+PRODUCTS = (torch.ops.aten.addmm.default, torch.ops.aten.mm.default)
+
+
+def remembering(block: Callable[..., Tensor], x: Tensor, memory: Memory | None, **kwargs: Any) -> Tensor:
+    """`block(x, **kwargs)`, which keeps for the backward pass what `memory` says; None: whatever autograd keeps.
+
+    fast: attention, and matrix products of the tokens; norms, activations, sums and what a bottleneck or an MLP gives
+    back are computed again. lean: of the products only those that don't widen the tokens. smallest: the tokens alone.
+    """
+    if memory is None or not torch.is_grad_enabled():
+        return block(x, **kwargs)
+    if memory == "smallest":
+        return run_again(block, x, **kwargs)
+    keep = partial(policy, memory, x.shape[-1])
+    return run_again(block, x, context_fn=partial(create_selective_checkpoint_contexts, keep), **kwargs)
+
+
+run_again: Callable[..., Tensor] = partial(checkpoint, use_reentrant=False)
+
+
+def policy(memory: Memory, width: int, context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    """Whether the result of an operation of a block is kept, for torch's selective checkpoint."""
+    if op in PRODUCTS:
+        taken, given = args[-1].shape
+        keep = taken == width and (memory == "fast" or given <= width)
+    else:
+        keep = "scaled_dot_product" in str(op)
+    return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:
+    """Store the frozen matrices once in the type that autocast would cast them to in every step.
+
+    Norms, positions, layer scales and what is trained stay in float32, as does a frozen matrix that a parametrization
+    adds to.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and not parametrize.is_parametrized(module):
+            for parameter in module.parameters(recurse=False):
+                if not parameter.requires_grad:
+                    parameter.data = parameter.data.to(dtype)
+
+
+def kept_bytes(forward: Callable[[], Tensor], own: Iterable[Tensor]) -> int:
+    """What `forward()` allocates for the backward pass: what is there until its result goes, and isn't `own`.
+
+    Hooks on saved tensors would not see what a checkpoint keeps.
+    """
+    known = {tensor.untyped_storage().data_ptr() for tensor in own}
+    with Allocated() as allocated:
+        result = forward()
+    storages = allocated.storages.values()
+    kept: int = sum(size for address, there, size in storages if not there.expired() and address not in known)
+    return kept - int(result.untyped_storage().nbytes())
+
+
+class Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Remembers every storage that an operation gives, without keeping it alive."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.storages: dict[int, tuple[int, Any, int]] = {}
+
+    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = op(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                storage = tensor.untyped_storage()
+                reference: Any = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+                self.storages[reference.cdata] = (storage.data_ptr(), reference, storage.nbytes())
+        return result
