@@ -27,6 +27,7 @@ from aim.engine.predictions import Form
 from aim.engine.tracking import Tracker
 from aim.errors import UserError
 from aim.models.classifier import Backbone, VideoClassifier, build
+from aim.models.memory import Memory, store_frozen
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Training:
     log_every: int  # steps
     save_minutes: float
     profile: bool  # leave a trace and a table of some steps in run_dir/profile
+    memory: Memory  # what is kept for the backward pass
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "clips_per_video", "accumulate", "log_every"):
@@ -128,7 +130,7 @@ class Run:
     def model(self, num_classes: int) -> VideoClassifier:
         """The adapted, frozen model, its new weights drawn from `seed`."""
         torch.manual_seed(self.seed)
-        return build(
+        model = build(
             self.backbone,
             self.adapter,
             num_classes=num_classes,
@@ -136,6 +138,10 @@ class Run:
             size=self.clip.size,
             dropout=self.dropout,
         )
+        model.backbone.memory = self.train.memory
+        if self.precision == "bf16":
+            store_frozen(model, torch.bfloat16)
+        return model
 
     def check_batch(self, ranks: int) -> None:
         """Raise UserError where a step's batch can't be divided among so many ranks."""
