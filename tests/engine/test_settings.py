@@ -1,0 +1,16 @@
+"""What the settings of a run make."""
+
+import torch
+
+from aim import config
+from aim.engine.settings import Run
+
+
+def test_memory_and_stored_precision_reach_the_model() -> None:
+    for precision, stored in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        overrides = ["+experiment=demo", f"precision={precision}", "train.memory=lean"]
+        model = config.build(config.compose(overrides), Run).model(8)
+        attn = model.backbone.views[0].block.attn
+        assert attn.qkv.weight.dtype == attn.qkv.bias.dtype == stored
+        assert model.head.weight.dtype == torch.float32
+        assert model.backbone.memory == "lean"
