@@ -46,7 +46,11 @@ def far(ours, theirs):
     return max(((a - b).abs().max() / b.abs().max()).item() for a, b in pairs)
 
 
-@pytest.mark.parametrize(("trunk", "name"), FITTING)
+# By default each trunk family under AIM, and each adapter in a CLIP; `pytest -m slow` takes every pair.
+PAIRS = [(*pair, *(() if pair[1] == "aim" or pair[0] == "clip_vit_b16" else (pytest.mark.slow,))) for pair in FITTING]
+
+
+@pytest.mark.parametrize(("trunk", "name"), [pytest.param(*pair[:2], marks=pair[2:]) for pair in PAIRS])
 def test_every_way_equals_the_plain_one(trunk, name):
     model = toy(trunk, name)
     with plainly(model):
