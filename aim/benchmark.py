@@ -31,7 +31,8 @@ from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.measuring.loader import loader_notes, loader_table, measure_loader
 from aim.measuring.model import measure_model, model_rows
-from aim.measuring.plan import plan, plan_notes, plan_rows
+from aim.measuring.plan import plan
+from aim.measuring.plan_table import memory_head, memory_rows, plan_notes, plan_rows
 
 
 def main(cfg: DictConfig) -> None:
@@ -85,6 +86,7 @@ def show(found: Mapping[str, Any], path: Path) -> None:
     if "gpu" in found:
         console.print(f"{found['name']} on {found['gpus']} x {found['gpu']}, {found['precision']}: a plan")
         console.print(plain_table(plan_rows(found), overflow="fold"))
+        console.print(plain_table(memory_rows(found), memory_head(found), overflow="fold"))
         console.print("\n".join(plan_notes(found)))
     else:
         console.print(f"{found['name']} on {found['device']}, {found['cores']} cores, {found['precision']}")

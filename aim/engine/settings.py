@@ -26,6 +26,7 @@ from aim.engine.optim import Optim
 from aim.engine.predictions import Form
 from aim.engine.tracking import Tracker
 from aim.errors import UserError
+from aim.models.attention import attend_by_products
 from aim.models.classifier import Backbone, VideoClassifier, build
 from aim.models.memory import Memory, store_frozen
 
@@ -141,6 +142,8 @@ class Run:
         model.backbone.memory = self.train.memory
         if self.precision == "bf16":
             store_frozen(model, torch.bfloat16)
+            if self.device == "cpu":
+                attend_by_products(model)
         return model
 
     def check_batch(self, ranks: int) -> None:

@@ -4,9 +4,8 @@ Bytes and operations are counted on fake tensors; what follows from them rests o
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
@@ -15,6 +14,7 @@ from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.measuring.gpus import GAPS, GPUS, Sheet
 from aim.measuring.step import Cost, cost_of_step, peak_of_step
+from aim.models.memory import Memory
 
 UTILISATION = 0.4  # of a GPU's rate, an assumption: well-fed transformers reach 0.3 to 0.5
 CORE_DOWNLOADED, CORE_PREPARED = 15.01, 162.66  # clips/s of 8 frames, measured: scripts/results/bench_loader.json
@@ -51,7 +51,7 @@ def plan(run: Run) -> dict[str, Any]:
 
 def memory_settings(run: Run) -> dict[str, Run]:
     """The run with each setting of what is kept for the backward pass."""
-    return {"default": run}
+    return {name: replace(run, train=replace(run.train, memory=name)) for name in get_args(Memory)}
 
 
 def training_videos(run: Run) -> tuple[int, str, int]:
@@ -120,86 +120,15 @@ def too_large(run: Run, num_classes: int, gpus: int, free: float) -> str | None:
     peak = peak_of_step(run, num_classes, clips)
     if peak <= free:
         return None
+    leaner = [name for name, other in memory_settings(run).items() if peak_of_step(other, num_classes, clips) <= free]
     most = most_clips(cost_of_step(run, num_classes, clips), free)
+    cure = f"use train.memory={leaner[0]}" if leaner else way_out(run, gpus, most)
     return (
         f"a step of {clips} clips at once needs about {peak / GIB:.1f} GiB of GPU memory by estimate, and "
-        f"{free / GIB:.1f} are free; {way_out(run, gpus, most)}"
+        f"{free / GIB:.1f} are free; {cure}"
     )
 
 
 def free_bytes(device: torch.device) -> float:
     """What a run's tensors may take of a CUDA device, those that are there already included."""
     return (torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)) * (1 - GAPS)
-
-
-# --------------------------------------------------------------------------------------------------------- the report
-def plan_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """A plan as text; what rests on assumptions is called an estimate."""
-    (cost, *_) = found["memory"].values()
-    rows = [
-        ("parameters", f"{cost['params_tuned'] / 1e6:.2f} of {cost['params_total'] / 1e6:.2f} M tuned"),
-        (
-            "weights, gradients, optimizer",
-            ", ".join(mib(cost[name]) for name in ("weight_bytes", "gradient_bytes", "optimizer_bytes")),
-        ),
-    ]
-    for of, each in by_setting(found):
-        rows += setting_rows(found, each, of)
-    return [*rows, ("the paper needed", found["paper"])]
-
-
-def by_setting(found: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
-    """The costs, each with what names its setting of what is kept, if there are several."""
-    several = len(found["memory"]) > 1
-    return [(f"train.memory={name}: " if several else "", cost) for name, cost in found["memory"].items()]
-
-
-def setting_rows(found: Mapping[str, Any], cost: Mapping[str, Any], of: str) -> list[tuple[str, str]]:
-    """The rows that depend on what is kept for the backward pass."""
-    peak, usable = cost["peak_bytes"] / GIB, found["usable_gib"]
-    fits = "fits" if cost["fits"] else "does NOT fit"
-    downloaded, prepared = cost["cores_per_gpu"].values()
-    counted = f"{found['videos']:,} videos ({found['videos_from']})"
-    return [
-        (f"{of}kept for the backward pass", f"{mib(cost['kept_bytes'])} a clip"),
-        (f"{of}memory, estimate", f"{peak:.1f} of {usable:.1f} GiB for {cost['clips']} clips at once: {fits}"),
-        (f"{of}largest batch a GPU, estimate", f"{cost['most_clips']} (clips at once)"),
-        (
-            f"{of}a step, estimate",
-            f"{1000 * cost['seconds_per_step']:.0f} ms, bound by {cost['bound_by']}: "
-            f"{cost['clips_per_second_per_gpu']:.0f} clips/s a GPU",
-        ),
-        (f"{of}training, estimate", f"{duration(cost['hours'])} for {found['epochs']} epochs of {counted}"),
-        (
-            f"{of}cores to decode, a GPU, estimate",
-            f"{downloaded} for files as downloaded, {prepared} for prepared ones",
-        ),
-    ]
-
-
-def duration(hours: float) -> str:
-    """Hours as text."""
-    return f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"
-
-
-def mib(size: float) -> str:
-    """Bytes as text."""
-    return f"{size / 2**20:,.0f} MiB"
-
-
-def plan_notes(found: Mapping[str, Any]) -> list[str]:
-    """What the estimates rest on, line by line."""
-    sheet = found["sheet"]
-    rate = sheet[f"{found['precision']}_tflops"]
-    too_large = [
-        f"{of}{cost['clips']} clips at once do NOT fit into one {found['gpu']}; {cost['way_out']}"
-        for of, cost in by_setting(found)
-        if not cost["fits"]
-    ]
-    return [
-        *too_large,
-        f"Counted: parameters and bytes. Estimated: {found['gpu']} computes {UTILISATION:.0%} of the {rate:g} TFLOP/s "
-        f"of its data sheet and moves {sheet['bandwidth_gb']:g} GB/s; validation and test come on top.",
-        f"Cores by {CORE_DOWNLOADED:g} and {CORE_PREPARED:g} clips/s a core, measured on Kinetics clips of "
-        f"{FRAMES_MEASURED} frames; aim.benchmark what=loader measures yours.",
-    ]

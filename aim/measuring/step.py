@@ -1,8 +1,8 @@
 """What a training step allocates and computes, counted without computing it: on fake tensors, whose shapes are real."""
 
 import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -74,7 +74,7 @@ class Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @contextmanager
 def pretended(run: Run, num_classes: int) -> Iterator[VideoClassifier]:
     """The run's model of fake tensors, in a block where every tensor is fake: shapes and types, no memory, no time."""
-    run = replace(run, backbone=replace(run.backbone, weights="random"))
+    run = replace(run, device="cuda", backbone=replace(run.backbone, weights="random"))
     with torch.device("meta"):
         model = run.model(num_classes)
     # As on a CPU, where no GPU is asked what it can do; attention that keeps no matrix of weights is the same there.
@@ -86,7 +86,7 @@ def cost_of_step(run: Run, num_classes: int, clips: int) -> Cost:
     """Count a step of `clips` clips, and of twice as many for what a clip adds."""
     with pretended(run, num_classes) as model:
         tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        (peak, flops), (peak_of_twice, _) = (measure_step(run, model, n) for n in (clips, 2 * clips))
+        peak, peak_of_twice = (peak_bytes(run, model, n) for n in (clips, 2 * clips))
         kept, kept_of_twice = (kept_bytes(run, model, CPU, n) for n in (clips, 2 * clips))
         num_tuned = sum(parameter.numel() for parameter in tuned)
         return Cost(
@@ -99,47 +99,62 @@ def cost_of_step(run: Run, num_classes: int, clips: int) -> Cost:
             kept_bytes=(kept_of_twice - kept) // clips,
             clip_bytes=(peak_of_twice - peak) // clips,
             peak_bytes=peak,
-            flops=flops,
+            flops=flops(run, model, clips),
         )
 
 
 def peak_of_step(run: Run, num_classes: int, clips: int) -> int:
     """The bytes of a step's largest moment, with weights, gradients and moments."""
     with pretended(run, num_classes) as model:
-        return measure_step(run, model, clips, count=False)[0]
+        return peak_bytes(run, model, clips)
 
 
-def measure_step(run: Run, model: VideoClassifier, clips: int, *, count: bool = True) -> tuple[int, int]:
-    """Peak bytes and floating-point operations of a step on fake or real tensors.
-
-    It goes as `train_step` does, forward and backward of a part that isn't the first of its batch, so that there are
-    gradients. AdamW's moments are added. Mixing, which asks for values, and the ranks' sum, for which they would wait,
-    are left out.
-    """
-    counter = FlopCounterMode(display=False)
-    tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    with Allocated() as allocated, counter if count else nullcontext():
-        for parameter in tuned:
-            parameter.grad = torch.zeros_like(parameter)
-        video = model.preprocess(make_batch(model, clips, CPU).video[:, 0])
-        with autocast(CPU, run.precision):
-            logits = model(video)
-        loss = F.cross_entropy(logits.float(), torch.zeros(clips, dtype=torch.int64))
-        loss.backward()  # type: ignore[no-untyped-call]
+def peak_bytes(run: Run, model: VideoClassifier, clips: int) -> int:
+    """The same on fake or real tensors. AdamW's moments are added."""
+    with Allocated() as allocated:
+        there_and_back(run, model, clips)
     model.zero_grad()
-    own = weight_bytes(model) + MOMENTS * sum(parameter.numel() for parameter in tuned)
-    flops: int = counter.get_total_flops() if count else 0
-    return own + allocated.peak, flops
+    tuned = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    peak: int = weight_bytes(model) + MOMENTS * tuned + allocated.peak
+    return peak
+
+
+def flops(run: Run, model: VideoClassifier, clips: int) -> int:
+    """Floating-point operations of a step, repeated ones included; counting keeps tensors, so peaks are apart."""
+    with FlopCounterMode(display=False) as counter:
+        there_and_back(run, model, clips)
+    model.zero_grad()
+    total: int = counter.get_total_flops()
+    return total
+
+
+def there_and_back(run: Run, model: VideoClassifier, clips: int) -> None:
+    """Forward and backward as `train_step` goes, of a part that isn't its batch's first, so that there are gradients.
+
+    Mixing, which asks for values, and the ranks' sum, for which fake tensors would wait, are left out.
+    """
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.zeros_like(parameter)
+    video = model.preprocess(make_batch(model, clips, CPU).video[:, 0])
+    with autocast(CPU, run.precision):
+        logits = model(video)
+    loss = F.cross_entropy(logits.float(), torch.zeros(clips, dtype=torch.int64))
+    loss.backward()  # type: ignore[no-untyped-call]
 
 
 def kept_bytes(run: Run, model: VideoClassifier, device: torch.device, clips: int) -> int:
     """What a forward pass over `clips` clips keeps for the backward one, on fake or real tensors."""
+    video = model.preprocess(make_batch(model, clips, device).video[:, 0])
+    with autocast(device, run.precision):
+        return kept_by(lambda: model(video))
+
+
+def kept_by(forward: Callable[[], Tensor]) -> int:
+    """The bytes that `forward()` allocates and that live for as long as its result, which isn't counted."""
     with Allocated() as allocated:
-        video = model.preprocess(make_batch(model, clips, device).video[:, 0])
-        before = allocated.now
-        with autocast(device, run.precision):
-            logits = model(video)
-        kept: int = allocated.now - before - logits.untyped_storage().nbytes()
+        result = forward()
+        kept: int = allocated.now - result.untyped_storage().nbytes()
         return kept
 
 

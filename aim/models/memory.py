@@ -4,16 +4,13 @@ A frozen block's own weights need nothing to be kept, but what lies below them d
 activation its input, a norm the tokens. Most of that is cheap to compute again from little.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.multiprocessing.reductions import StorageWeakRef
 from torch.nn.utils import parametrize
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 Memory = Literal["fast", "lean", "smallest"]
@@ -58,33 +55,3 @@ def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:
             for parameter in module.parameters(recurse=False):
                 if not parameter.requires_grad:
                     parameter.data = parameter.data.to(dtype)
-
-
-def kept_bytes(forward: Callable[[], Tensor], own: Iterable[Tensor]) -> int:
-    """What `forward()` allocates for the backward pass: what is there until its result goes, and isn't `own`.
-
-    Hooks on saved tensors would not see what a checkpoint keeps.
-    """
-    known = {tensor.untyped_storage().data_ptr() for tensor in own}
-    with Allocated() as allocated:
-        result = forward()
-    storages = allocated.storages.values()
-    kept: int = sum(size for address, there, size in storages if not there.expired() and address not in known)
-    return kept - int(result.untyped_storage().nbytes())
-
-
-class Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Remembers every storage that an operation gives, without keeping it alive."""
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.storages: dict[int, tuple[int, Any, int]] = {}
-
-    def __torch_dispatch__(self, op: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = op(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                reference: Any = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
-                self.storages[reference.cdata] = (storage.data_ptr(), reference, storage.nbytes())
-        return result

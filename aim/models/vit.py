@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from aim.adapters.interface import AdapterConfig, Axis, BlockView, Place
 from aim.errors import UserError
-from aim.models.attention import of_class_token, over_time
+from aim.models.attention import feed_forward, over_space, over_time
 from aim.models.memory import Memory, remembering
 
 
@@ -36,17 +36,18 @@ class ViTBlockView(nn.Module):
         return y
 
     def mlp(self, x: Tensor) -> Tensor:
-        return scaled(self.block, 2, self.block.mlp(x))
+        return scaled(self.block, 2, self.block.mlp(x) if self.plain else feed_forward(self.block.mlp, x))
 
     def wanted(self, x: Tensor) -> Tensor:
         return x[:, :1] if self.class_token and not self.plain else x
 
     def attend_space(self, x: Tensor, rope: Tensor | None = None, *, wanted: bool = False) -> Tensor:
         attn = self.block.attn
-        if wanted and self.class_token and not self.plain:
-            y: Tensor = attn.proj_drop(attn.proj(of_class_token(attn, x, rope)))
+        if self.plain:
+            y: Tensor = attn(x) if rope is None else attn(x, rope=rope)
         else:
-            y = attn(x) if rope is None else attn(x, rope=rope)
+            asking = 1 if wanted and self.class_token else None
+            y = attn.proj_drop(attn.proj(over_space(attn, x, rope, asking)))
         return scaled(self.block, 1, y)
 
     def attend_time(self, x: Tensor, into: nn.Linear | None = None) -> Tensor:
@@ -150,12 +151,14 @@ class ViT(nn.Module):
         x = trunk.norm_pre(x)
         extra = {} if rope is None else {"rope": rope}
         for block, view in zip(trunk.blocks, self.views, strict=True):
-            unadapted = block is view.block and view.class_token and not view.plain
+            unadapted = block is view.block and not view.plain
             x = remembering(partial(by_view, view) if unadapted else block, x, self.memory, **extra)
         return x
 
 
 def by_view(view: BlockView, x: Tensor, rope: Tensor | None = None) -> Tensor:
     """A block of timm by its view, which knows what is wanted of it."""
-    x = view.wanted(x) + view.attend_space(view.norm1(x), rope, wanted=True)
-    return x + view.mlp(view.norm2(x))
+    block: Any = view.block
+    x = view.wanted(x) + block.drop_path1(view.attend_space(view.norm1(x), rope, wanted=True))
+    y: Tensor = x + block.drop_path2(view.mlp(view.norm2(x)))
+    return y

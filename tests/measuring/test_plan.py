@@ -16,7 +16,7 @@ from aim.engine.distributed import World
 from aim.engine.hardware import Gpu
 from aim.engine.settings import Run
 from aim.errors import UserError
-from aim.measuring import plan
+from aim.measuring import plan, plan_table
 from aim.measuring.gpus import GPUS, Sheet
 from aim.measuring.step import Cost, cost_of_step, peak_of_step
 from tests.conftest import ROOT
@@ -42,12 +42,14 @@ def test_without_data_or_the_gpu_everything_is_answered(
     assert not (tmp_path / "cache").exists()  # the demo's data would be generated there
     assert (found["gpu"], found["gpus"], found["precision"], found["clips_at_once"]) == ("h200", 2, "bf16", 4)
     assert (found["videos"], found["videos_from"], found["paper"]) == (24, "generated", "not published")
-    (each,) = found["memory"].values()
-    assert each["fits"]
-    assert each["most_clips"] > 4
-    assert min(each[key] for key in ("params_tuned", "weight_bytes", "kept_bytes", "flops", "hours")) > 0
+    fast, lean, smallest = (found["memory"][name] for name in ("fast", "lean", "smallest"))
+    assert fast["kept_bytes"] > lean["kept_bytes"] > smallest["kept_bytes"] > 0
+    assert fast["flops"] < lean["flops"] < smallest["flops"]
+    assert fast["fits"]
+    assert fast["most_clips"] > 4
+    assert min(fast[key] for key in ("params_tuned", "weight_bytes", "hours")) > 0
     shown = capsys.readouterr().out
-    for text in ("2 x h200, bf16", "memory, estimate", "largest batch a GPU, estimate", "cores to decode", "24 videos"):
+    for text in ("2 x h200, bf16", "memory (estimate)", "largest batch a GPU", "cores to decode", "24 videos"):
         assert text in shown
 
 
@@ -118,14 +120,14 @@ def test_a_plan_that_does_not_fit_says_so_and_its_way_out_fits(
 ) -> None:
     usable = peak_of_step(toy(), 8, 4) + 100
     monkeypatch.setattr(Sheet, "usable_bytes", usable)
-    (each,) = measure(tmp_path, "what=plan", "gpu=t4")["memory"].values()
+    each = measure(tmp_path, "what=plan", "gpu=t4")["memory"]["fast"]
     assert not each["fits"]
-    assert "8 clips at once do NOT fit into one t4; use train.accumulate=2" in capsys.readouterr().out
+    assert "train.memory=fast: 8 clips at once do NOT fit into one t4; use train." in capsys.readouterr().out
     (parts,) = re.findall(r"train\.accumulate=(\d+)", each["way_out"])
-    (each,) = measure(tmp_path, "what=plan", "gpu=t4", f"train.accumulate={parts}")["memory"].values()
+    each = measure(tmp_path, "what=plan", "gpu=t4", f"train.accumulate={parts}")["memory"]["fast"]
     assert each["fits"]
     monkeypatch.setattr(Sheet, "usable_bytes", 1000)
-    (each,) = measure(tmp_path, "what=plan", "gpu=t4")["memory"].values()
+    each = measure(tmp_path, "what=plan", "gpu=t4")["memory"]["fast"]
     assert "smaller clip.num_frames" in each["way_out"]
 
 
@@ -172,4 +174,4 @@ def test_the_numbers_that_a_plan_rests_on_are_those_of_the_documentation() -> No
 
 @pytest.mark.parametrize(("hours", "expected"), [(0.05, "3.0 min"), (4.44, "4.4 h"), (1234.5, "1,234.5 h")])
 def test_hours_are_shown_as_people_say_them(hours: float, expected: str) -> None:
-    assert plan.duration(hours) == expected
+    assert plan_table.duration(hours) == expected

@@ -1,5 +1,7 @@
 """Fake tensors are counted as real ones are allocated."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
@@ -9,6 +11,7 @@ from aim import config
 from aim.engine.settings import Run
 from aim.engine.training import train_step
 from aim.measuring import step
+from aim.models.classifier import VideoClassifier, plainly
 from aim.models.flops import gmacs_per_view
 from tests.toy import TOY
 
@@ -41,18 +44,22 @@ def toy(*overrides: str) -> Run:
 def test_fake_tensors_are_counted_as_real_ones_are_allocated(overrides: list[str], missing: float) -> None:
     run = toy(*overrides)
     with step.pretended(run, 5) as model:
-        kept, (peak, flops) = step.kept_bytes(run, model, CPU, 2), step.measure_step(run, model, 2)
-    real = run.model(5).train()
-    real_kept, (real_peak, real_flops) = step.kept_bytes(run, real, CPU, 2), step.measure_step(run, real, 2)
+        kept, peak, flops = count(run, model)
+    real_kept, real_peak, real_flops = count(run, replace(run, device="cuda").model(5).train())
     assert 1 - missing <= kept / real_kept <= 1
     assert 1 - missing <= peak / real_peak <= 1
     assert flops == real_flops
 
 
+def count(run: Run, model: VideoClassifier) -> tuple[int, int, int]:
+    """Of two clips."""
+    return step.kept_bytes(run, model, CPU, 2), step.peak_bytes(run, model, 2), step.flops(run, model, 2)
+
+
 @pytest.mark.parametrize(("precision", "expected"), [("fp32", 1313.475), ("bf16", 745.561)])
 def test_a_clip_of_the_paper_keeps_what_was_measured_on_real_tensors(precision: str, expected: float) -> None:
     run = config.build(config.compose(["+experiment=k400", f"precision={precision}"]), Run)
-    with step.pretended(run, 400) as model:
+    with step.pretended(run, 400) as model, plainly(model):
         kept = step.kept_bytes(run, model, CPU, 2) - step.kept_bytes(run, model, CPU, 1)
     assert kept / 2**20 == pytest.approx(expected, abs=0.001)
 
@@ -62,9 +69,12 @@ def test_a_linear_probe_goes_backward_through_its_head_alone() -> None:
     model = run.model(5)
     cost = step.cost_of_step(run, 5, 4)
     head = 2 * 4 * model.head.in_features * model.head.out_features  # the gradient of its weight
-    assert cost.flops == 4 * 2e9 * gmacs_per_view(model) + head
-    trained = step.cost_of_step(toy("adapter=full"), 5, 4)
-    assert 3 * 0.9 < trained.flops / (4 * 2e9 * gmacs_per_view(model)) <= 3
+    with plainly(model):  # every token, as papers count
+        assert step.flops(run, model, 4) == 4 * 2e9 * gmacs_per_view(model) + head
+    assert step.flops(run, model, 4) == cost.flops > 8e9 * 0.5 * gmacs_per_view(model)
+    full = toy("adapter=full")
+    with plainly(trained := full.model(5)):
+        assert 3 * 0.9 < step.flops(full, trained, 4) / (4 * 2e9 * gmacs_per_view(model)) <= 3
 
 
 def test_a_step_needs_its_weights_gradients_and_moments_and_what_each_clip_adds() -> None:
@@ -81,7 +91,7 @@ def test_a_step_needs_its_weights_gradients_and_moments_and_what_each_clip_adds(
 def test_the_step_that_is_counted_is_that_of_the_training_loop() -> None:
     run = toy("precision=fp32")
     model = run.model(5).train()
-    (counted, _), batch = step.measure_step(run, model, 8), step.make_batch(model, 8, CPU)
+    counted, batch = step.peak_bytes(run, model, 8), step.make_batch(model, 8, CPU)
     # Of AdamW on a CPU, unlike a GPU's, the temporary tensors would be larger than this step.
     optimizer = torch.optim.SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.0)
     with step.Allocated() as allocated:

@@ -1,12 +1,10 @@
 """What holds for every adapter, said once."""
 
-from itertools import chain
-
 import torch
 from einops import rearrange, repeat
 
+from aim.measuring.step import kept_by
 from aim.models.classifier import build
-from aim.models.memory import kept_bytes
 from tests.models.test_trunks import plain
 from tests.models.toys import FRAMES, SIZE, adapter, backbone, randomise, toy
 
@@ -68,4 +66,4 @@ def order_matters(name, trunk, **overrides) -> bool:
 def saved_bytes(model) -> int:
     """What a forward pass keeps for the backward pass beside the weights, in bytes."""
     clips = video()
-    return kept_bytes(lambda: model(clips), chain(model.parameters(), model.buffers()))
+    return kept_by(lambda: model(clips))
