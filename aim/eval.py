@@ -16,7 +16,6 @@ import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,7 @@ def check(run: Run, saved: Checkpoint) -> tuple[int, Lists]:
         run.backbone.check_weights,
         lambda: lists.append(run.load_lists()),
     )
-    check_classes(saved, lists[0])
+    checkpoint.check_classes(saved, lists[0])
     return ranks[0], lists[0]
 
 
@@ -126,15 +125,4 @@ def check_free(run_dir: Path, content: Mapping[str, str]) -> None:
     if before != content:
         raise UserError(
             f"{run_dir} holds a training run, or a test of another checkpoint, other data or settings; set run_dir=DIR"
-        )
-
-
-def check_classes(saved: checkpoint.Checkpoint, lists: Lists) -> None:
-    """Raise UserError if the checkpoint was trained for other classes than the data has."""
-    if saved.classes != lists.classes:
-        pairs = enumerate(zip_longest(saved.classes, lists.classes, fillvalue="nothing"))
-        i, (theirs, ours) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
-        raise UserError(
-            f"{saved.path} knows {len(saved.classes)} classes and the data has {len(lists.classes)}; class {i} is "
-            f"{theirs!r} there and {ours!r} here; use the data that it was trained for"
         )

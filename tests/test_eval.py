@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from aim import config, eval, predict
+from aim import config, predict
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Lists
 from aim.engine import checkpoint, predictions, settings
@@ -79,7 +79,7 @@ def test_eval_refuses_a_checkpoint_of_other_classes(unbroken: Path, tmp_path: Pa
     saved = checkpoint.read_weights(unbroken / "best.safetensors")
     lists = Lists([], [], ["other", *saved.classes[1:]])
     with pytest.raises(UserError, match=r"class 0 is .* there and 'other' here"):
-        eval.check_classes(saved, lists)
+        checkpoint.check_classes(saved, lists)
 
 
 def test_another_number_of_frames_is_an_error_unless_stretching_is_asked_for(unbroken: Path, tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ FLOORS: list[set[str]] = [
     {"adapters", "weights", "data"},
     {"models"},
     {"engine"},
-    {"measuring", "reporting"},
-    {"train", "eval", "predict", "export", "prepare", "benchmark", "report"},
+    {"explaining", "measuring", "reporting"},
+    {"train", "eval", "predict", "explain", "export", "prepare", "benchmark", "report"},
 ]
 GROUND, MODELS = 0, 2
 OWNERS = {  # the only users

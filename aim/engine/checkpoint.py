@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aim.config import leaves
+from aim.data.lists import Lists
 from aim.engine import distributed
 from aim.engine.files import AGAIN, temporary_of, write_atomically, writing
 from aim.errors import UserError
@@ -130,6 +132,17 @@ class Checkpoint:
     def fingerprint(self) -> str:
         """The sha256 of its tensors."""
         return fingerprint(self.tensors)
+
+
+def check_classes(saved: Checkpoint, lists: Lists) -> None:
+    """Raise UserError if the checkpoint was trained for other classes than the data has."""
+    if saved.classes != lists.classes:
+        pairs = enumerate(zip_longest(saved.classes, lists.classes, fillvalue="nothing"))
+        i, (theirs, ours) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+        raise UserError(
+            f"{saved.path} knows {len(saved.classes)} classes and the data has {len(lists.classes)}; class {i} is "
+            f"{theirs!r} there and {ours!r} here; use the data that it was trained for"
+        )
 
 
 def trained_tensors(model: VideoClassifier) -> dict[str, Tensor]:

@@ -78,6 +78,17 @@ def write_atomically(path: Path, write: Callable[[Path], None], kept: str = "wha
     _sync_folder(path.parent)
 
 
+def check_writable(path: Path) -> None:
+    """Raise UserError if a file can't be written later; nothing of it is left behind, and none is touched."""
+    if path.is_dir():
+        raise UserError(f"{path} can't be written: it is a folder; name a file")
+    make_folder(path.parent)
+    with writing(path, "name another file"):
+        temporary = temporary_of(path)
+        temporary.touch()
+        temporary.unlink()
+
+
 def make_folder(folder: Path) -> None:
     """Make the folder and those above it. Raises UserError where that can't be."""
     with writing(folder, ELSEWHERE):

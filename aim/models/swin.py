@@ -85,6 +85,7 @@ class Swin(nn.Module):
     """A timm Swin whose patches are tubelets, read as a video model: "b c t*tubelet h w" -> "b t d", means in space."""
 
     memory: Memory | None = "fast"
+    num_prefix_tokens = 0
 
     def __init__(self, trunk: Any, adapter: AdapterConfig, num_frames: int, drop_path_axes: tuple[Axis, Axis]) -> None:
         super().__init__()
@@ -104,6 +105,18 @@ class Swin(nn.Module):
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
         self.trunk, self.num_frames = trunk, t
         self.dim = trunk.num_features if readout is None else readout.dim
+
+    @property
+    def last_block(self) -> nn.Module:
+        """The highest block, adapted or not."""
+        block: nn.Module = self.trunk.layers[-1].blocks[-1]
+        return block
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """The tokens of the last block: frames after tubelets, and windows' tokens down and across."""
+        h, w = self.trunk.layers[-1].output_resolution
+        return self.num_frames, h, w
 
     def forward(self, video: Tensor) -> Tensor:
         t = self.num_frames

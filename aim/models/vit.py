@@ -127,6 +127,18 @@ class ViT(nn.Module):
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
         self.trunk, self.num_frames = trunk, num_frames
         self.dim = dim if readout is None else readout.dim
+        self.num_prefix_tokens = trunk.num_prefix_tokens
+
+    @property
+    def last_block(self) -> nn.Module:
+        """The highest block, adapted or not."""
+        return self.trunk.blocks[-1]
+
+    @property
+    def grid(self) -> tuple[int, int, int]:
+        """The tokens of the last block but for the prefix: frames, and patches down and across."""
+        h, w = self.trunk.patch_embed.grid_size
+        return self.num_frames, h, w
 
     def forward(self, video: Tensor) -> Tensor:
         t = self.num_frames

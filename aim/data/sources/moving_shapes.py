@@ -158,10 +158,15 @@ def render(scene: Scene, poses: Poses) -> NDArray[np.uint8]:
     return np.asarray(np.rint(frames * 255), np.uint8)
 
 
-def draw_video(seed: int, split: str, pair: int, index: int, num_frames: int, size: int) -> NDArray[np.uint8]:
-    """Draw video `index` of the first class of a pair, uint8 "t h w c": a function of its arguments alone."""
+def draw_motion(seed: int, split: str, pair: int, index: int, num_frames: int, size: int) -> tuple[Scene, Poses]:
+    """Draw what happens in video `index` of the first class of a pair: a function of its arguments alone."""
     rng = np.random.default_rng([seed, ("train", "val").index(split), pair, index])
-    return render(draw_scene(rng, size), draw_poses(pair, num_frames, rng))
+    return draw_scene(rng, size), draw_poses(pair, num_frames, rng)
+
+
+def draw_video(seed: int, split: str, pair: int, index: int, num_frames: int, size: int) -> NDArray[np.uint8]:
+    """Draw the frames of `draw_motion`, uint8 "t h w c"."""
+    return render(*draw_motion(seed, split, pair, index, num_frames, size))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,207 @@
+"""Show what a trained model's decision on a video rests on, and what the order of frames means to the model.
+
+    python -m aim.explain checkpoint=runs/demo/best.safetensors input=VIDEO out=FILE.png     # or .gif, .mp4: it moves
+    python -m aim.explain checkpoint=runs/demo/best.safetensors input=VIDEO method=gradient  # the quick view
+    python -m aim.explain checkpoint=runs/demo/best.safetensors what=order    # on all validation videos of its data
+
+Parts of the clip are removed, and the evidence that is lost says what they count for. Beside the map stands what the
+removal of its best parts does to the probability, and how like it the map of random weights is: docs/explain.md.
+"""
+
+from aim import command
+
+if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
+    command.entrypoint("aim.explain", "explain", "aim.explain.Settings")
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from omegaconf import DictConfig
+from torch import Tensor
+
+from aim import config
+from aim.clock import clock
+from aim.data.readers.frames import SUFFIXES as PICTURES
+from aim.data.readers.interface import Reader
+from aim.engine import distributed, exported, files
+from aim.engine.console import Display, plain_console
+from aim.engine.hardware import Device, Precision, resolve_device, settle
+from aim.engine.recogniser import Recogniser, load
+from aim.engine.results import device_name
+from aim.errors import UserError
+from aim.explaining import clips, films, order, tables
+from aim.explaining.explanation import SHUFFLES, Explanation, Method, explain, num_passes, orders_as_json
+from aim.explaining.occlusion import chunks
+from aim.models.classifier import VideoClassifier
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keys of configs/explain.yaml."""
+
+    checkpoint: str
+    input: str | None
+    out: str | None
+    what: Literal["all", "order"]
+    label: str | None
+    view: int | None
+    method: Method
+    cells: int
+    batch_size: int
+    limit: int | None
+    json: bool
+    device: Device
+    precision: Precision
+    workers: int
+    debug: bool
+    backbone: Mapping[str, str | None]
+    data: Mapping[str, str | None]
+    reader: Reader
+
+    def __post_init__(self) -> None:
+        for name, least in (("batch_size", 1), ("cells", 2), ("view", 1), ("limit", 1)):
+            if (value := getattr(self, name)) is not None and value < least:
+                raise UserError(f"{name}={value}; use {least} or more")
+
+    @property
+    def as_json(self) -> bool:
+        """Whether what is found is printed for a program."""
+        return self.json or not plain_console().is_terminal
+
+
+def main(cfg: DictConfig) -> None:
+    """Explain the decision on the video `input`, or try other orders of frames on a list of videos."""
+    settings = config.build(cfg, Settings)
+    check(settings)
+    device = resolve_device(settings.device)
+    distributed.num_ranks(device, 1)
+    recogniser = load(settings.checkpoint, weights=settings.backbone["weights"], device=device)
+    if settings.what == "order" and recogniser.clip.num_frames == 1:
+        raise UserError(f"what=order, but the model of {settings.checkpoint} sees one frame, which has no order")
+    asked = {"device": settings.device, "precision": settings.precision}
+    settings = replace(settings, precision=settle(asked, device))
+    found = on_list(settings, recogniser) if is_list(settings.input) else on_video(settings, recogniser)
+    if settings.as_json:
+        print(json.dumps(found, ensure_ascii=False), flush=True)
+
+
+def is_list(named: str | None) -> bool:
+    """Whether the input is many videos: a list file, or those of the checkpoint's data."""
+    return named is None or named.endswith(".txt")
+
+
+def check(settings: Settings) -> None:
+    """Raise UserError for what can't be explained or written, before anything is loaded."""
+    if exported.is_exported(settings.checkpoint):
+        raise UserError(
+            f"checkpoint={settings.checkpoint} is exported, and has no inside to look into; give the best.safetensors"
+        )
+    if settings.what == "order":
+        if settings.out is not None:
+            raise UserError(f"out={settings.out} would be a picture of a map, and what=order makes none; leave one out")
+    elif is_list(settings.input):
+        named = (
+            "input must be given: add input=VIDEO" if settings.input is None else f"input={settings.input} is a list"
+        )
+        raise UserError(f"{named}; or what=order, which tells what the order of frames means on a list of videos")
+    if settings.input is not None:
+        check_input(Path(settings.input).expanduser())
+    if settings.out is not None:
+        out = Path(settings.out).expanduser()
+        if out.suffix not in films.SUFFIXES:
+            raise UserError(f"out={out} has none of the suffixes that are known: {', '.join(films.SUFFIXES)}")
+        if settings.input is not None and out.resolve() == Path(settings.input).expanduser().resolve():
+            raise UserError(f"out={out} is the input, which would be lost; name another file")
+        files.check_writable(out)
+
+
+def check_input(path: Path) -> None:
+    """Raise UserError where it is no video that could be read."""
+    if not path.exists():
+        raise UserError(f"input={path} doesn't exist; give a video")
+    if path.suffix.lower() in PICTURES:
+        raise UserError(f"input={path} is a picture, in which nothing moves; give the video that it is from")
+
+
+def on_video(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
+    """Explain the decision on one clip of a video, draw it and show it; what was found, as JSON has it."""
+    path = Path(str(settings.input)).expanduser()
+    views = clips.read_views(path, settings.reader, recogniser)
+
+    def predict(video: Tensor) -> Tensor:
+        return recogniser.predict(video, settings.precision)
+
+    probability = torch.cat([predict(part) for part in chunks(views, settings.batch_size)])
+    label = clips.chosen_label(settings.label, recogniser.classes, probability)
+    view = clips.chosen_view(settings.view, probability[:, label])
+    where = {"path": str(path), "view": view + 1, "views": len(views)}
+    console = plain_console(quiet=settings.as_json)
+    if settings.what == "order":
+        answers = orders_as_json(order.of_clip(predict, views[view], SHUFFLES), label, recogniser.classes)
+        tables.show_orders(console, answers, recogniser.classes[label])
+        return where | {"label": recogniser.classes[label], "order": answers}
+    found = explained(settings, recogniser, views[view], label)
+    about = f"{path.name}, view {view + 1} of {len(views)}, by {settings.method}"
+    if settings.out is not None:
+        out = Path(settings.out).expanduser()
+        files.write_atomically(out, lambda file: films.save(found, about, file, out.suffix))
+    console.print(f"{found.name} {100 * float(found.probability[label]):.1f} %: {about}")
+    tables.show(console, found)
+    if settings.out is not None:
+        console.print(f"written to {settings.out}")
+    return where | {"method": settings.method} | found.as_json()
+
+
+def explained(settings: Settings, recogniser: Recogniser, clip: Tensor, label: int) -> Explanation:
+    """The explanation of one clip; before it is begun its cost is said."""
+    assert isinstance(recogniser.model, VideoClassifier)
+    began = time.monotonic()
+    recogniser.predict(clip.expand(settings.batch_size, *clip.shape), settings.precision)
+    passes = num_passes(recogniser.model, settings.method, settings.cells)
+    seconds = (time.monotonic() - began) / settings.batch_size * passes
+    where = device_name(recogniser.model.mean.device)
+    print(f"aim: {passes} forward passes of the model, about {clock(seconds)} on {where}", file=sys.stderr)
+    with Display("explain", passes, visible=not settings.as_json) as display:
+        seen = 0
+
+        def passed(number: int) -> None:
+            nonlocal seen
+            seen += number
+            display.update(seen, "passes")
+
+        return explain(
+            recogniser, clip, label, method=settings.method, cells=settings.cells, batch_size=settings.batch_size,
+            precision=settings.precision, passed=passed,
+        )  # fmt: skip
+
+
+def on_list(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
+    """Try other orders of frames on a list of videos, and show it; what was found, as JSON has it."""
+    root = settings.data["root"]
+    policy: dict[str, Any] = {"timeout": 60.0, "on_error": "raise", "max_bad": 0.0}
+    if settings.input is None:
+        data, lists = clips.validation_videos(settings.checkpoint, root)
+        folder, videos = data.folder, lists.val
+        policy = {"timeout": data.timeout, "on_error": data.eval_on_error, "max_bad": data.max_bad}
+    else:
+        folder, videos = clips.listed(Path(settings.input).expanduser(), root, recogniser.classes)
+    videos = clips.spread(videos, settings.limit)
+    size = {"batch_size": settings.batch_size, "workers": settings.workers}
+    loader = clips.loader_of(folder, videos, recogniser, settings.reader, **size, **policy)
+    passes = len(videos) * len(order.ORDERS) * loader.dataset.shape[0]
+    print(f"aim: {len(videos)} videos in {len(order.ORDERS)} orders: {passes} forward passes", file=sys.stderr)
+    with closing(loader), Display("order", len(videos), visible=not settings.as_json) as display:
+        found = order.of_videos(
+            lambda video: recogniser.predict(video, settings.precision),
+            loader,
+            lambda done: display.update(done, "videos"),
+        )
+    tables.show_sensitivity(plain_console(quiet=settings.as_json), found, recogniser.classes)
+    return {"checkpoint": settings.checkpoint, "input": settings.input} | found.as_json(recogniser.classes)

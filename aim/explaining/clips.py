@@ -1,0 +1,98 @@
+"""What is explained: the views of a video, one of them, a class; or the videos of a list."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from aim import config
+from aim.data.dataset import Data, VideoDataset
+from aim.data.lists import Lists, Video, read_list
+from aim.data.loader import Loader
+from aim.data.readers.interface import BadVideo, Reader
+from aim.engine import checkpoint
+from aim.engine.recogniser import Recogniser
+from aim.errors import UserError, nearest
+
+
+def read_views(path: Path, reader: Reader, recogniser: Recogniser) -> Tensor:
+    """The clips that the test sees of a video, uint8 "v t c h w". Raises UserError for one in which nothing moves."""
+    dataset = VideoDataset(Path(), [Video(str(path), 0)], reader, recogniser.clip, recogniser.views, seed=0)
+    try:
+        views = dataset.read(0, 0)
+    except BadVideo as error:
+        raise UserError(f"input={path} could not be read: {str(error).removeprefix(f'{path}: ')}") from error
+    if recogniser.clip.num_frames > 1 and bool((views == views[:, :1]).all()):
+        raise UserError(
+            f"input={path} shows one and the same frame all the time; give a video in which something moves"
+        )
+    return views
+
+
+def chosen_label(name: str | None, classes: Sequence[str], probability: Tensor) -> int:
+    """The class of this name; without one that which the test decides for, by "v k"."""
+    if name is None:
+        return int(probability.mean(0).argmax())
+    if name not in classes:
+        raise UserError(f"label={name} is no class of the model{nearest(name, classes)}")
+    return classes.index(name)
+
+
+def chosen_view(number: int | None, probability: Tensor) -> int:
+    """The view of this number from 1, as an index; without one that with the highest probability, of "v"."""
+    if number is None:
+        return int(probability.argmax())
+    if number > len(probability):
+        raise UserError(
+            f"view={number}, and the test sees {len(probability)} of a video (views); use 1 or more up to it"
+        )
+    return number - 1
+
+
+@dataclass(frozen=True)
+class Trained:
+    """The part of a training run's settings that says which videos it is tested on."""
+
+    data: Data
+
+
+def validation_videos(path: str, root: str | None) -> tuple[Data, Lists]:
+    """The data that a checkpoint was trained for, at `root`, and its lists. Raises UserError for other classes."""
+    saved = checkpoint.read_weights(path)
+    try:
+        data = config.build({"data": saved.config.get("data")}, Trained, received=True).data
+    except UserError as error:
+        raise UserError(f"the config in {path}: {error}") from error
+    data = data if root is None else replace(data, root=root)
+    lists = data.load()
+    checkpoint.check_classes(saved, lists)
+    return data, lists
+
+
+def listed(path: Path, root: str | None, classes: Sequence[str]) -> tuple[Path, list[Video]]:
+    """The videos of a list file, and the folder that they are relative to: the file's own, if no `root` is given."""
+    return path.parent if root is None else Path(root).expanduser(), read_list(path, len(classes))
+
+
+def spread(videos: list[Video], limit: int | None) -> list[Video]:
+    """So many of the videos, evenly spread over the list, which may be in the order of classes."""
+    count = len(videos) if limit is None else min(limit, len(videos))
+    return [videos[i * len(videos) // count] for i in range(count)]
+
+
+def loader_of(
+    folder: Path,
+    videos: list[Video],
+    recogniser: Recogniser,
+    reader: Reader,
+    *,
+    batch_size: int,
+    workers: int,
+    **policy: Any,
+) -> Loader:
+    """All views of each video, about `batch_size` clips at once; `policy` is for videos that can't be read."""
+    dataset = VideoDataset(folder, videos, reader, recogniser.clip, recogniser.views, seed=0)
+    together = max(1, batch_size // (recogniser.views.temporal * recogniser.views.spatial))
+    return Loader(dataset, together, rank=0, world_size=1, seed=0, shuffle=False, workers=workers, **policy)

@@ -1,0 +1,65 @@
+"""Gradient x activation: the quick view of what a decision depends on, for a forward and a short backward pass.
+
+The length, over channels, of the product of what the last block reads and of the gradient of the class's evidence.
+Its sum, which grad-CAM takes (Selvaraju et al., ICCV 2017), is about 0 for a token that only a LayerNorm reads: a norm
+doesn't see a token's scale. So a map tells how much depends on a token, not whether it speaks for or against the class.
+Shapes: t frames (after tubelets), n tokens, h w grid, i j tokens that fall into one of it, d channels.
+"""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from einops import reduce
+from torch import Tensor, nn
+
+from aim.models.classifier import VideoClassifier, plainly
+from aim.models.swin import Swin
+from aim.models.vit import ViT
+
+
+@torch.enable_grad()
+def gradient_x_activation(model: VideoClassifier, clip: Tensor, label: int) -> Tensor:
+    """How much a class's log-odds on a clip, uint8 "t c h w", depend on each token of the last block's grid: "t h w".
+
+    These are the tokens that the last block reads, as of those that it leaves often only the class token counts; with a
+    readout (probes, side networks) all that it reads.
+    """
+    backbone = model.backbone
+    readout = "readout" in backbone.adapters
+    reads = backbone.adapters["readout"] if readout else backbone.last_block
+    with plainly(model), read_by(reads) as tensors:
+        logits = model(model.preprocess(clip[None].to(model.mean.device))).float()
+        others = torch.cat([logits[:, :label], logits[:, label + 1 :]], 1)
+        log_odds = logits[0, label] - others.logsumexp(1)[0]
+        gradients = torch.autograd.grad(log_odds, tensors, materialize_grads=True)  # 0 for what isn't used
+    products = [(x * gradient).norm(dim=-1).float() for x, gradient in zip(tensors, gradients, strict=True)]
+    return torch.stack([on_grid(x, backbone) for x in products]).sum(0).cpu()
+
+
+def on_grid(x: Tensor, backbone: ViT | Swin) -> Tensor:
+    """What is one value a token, "(t n)" in whatever shape, on the last block's grid "t h w"; n is of any stage."""
+    t, h, w = backbone.grid
+    x = x.reshape(t, -1)[:, backbone.num_prefix_tokens :]
+    scale = math.isqrt(x.shape[1] // (h * w))  # of a Swin's earlier stages, whose tokens are as many times smaller
+    return reduce(x, "t (h i w j) -> t h w", "sum", h=h, i=scale, w=w, j=scale)
+
+
+@contextmanager
+def read_by(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Collect the tensors that a module is given inside the block, from which on gradients are computed."""
+    found: list[Tensor] = []
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            found.append(value.detach().requires_grad_())
+            return found[-1]
+        return [leaf(item) for item in value]
+
+    hook = module.register_forward_pre_hook(lambda _, values: tuple(leaf(value) for value in values))
+    try:
+        yield found
+    finally:
+        hook.remove()

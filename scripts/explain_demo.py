@@ -1,0 +1,106 @@
+"""Measures aim.explain where the truth is known: how much of its maps lies on the shape that moves in a demo's video.
+
+python scripts/explain_demo.py runs/demo,seed=0 --order "frozen trunk, linear head=runs/demo,adapter=none,seed=0"
+
+Writes scripts/results/explain.json, of which scripts/readme_tables.py makes a table. A quarter of an hour on 2 cores.
+"""
+
+import argparse
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from aim.clock import seconds_since_start
+from aim.data.dataset import VideoDataset
+from aim.data.readers.pyav import PyAV
+from aim.data.sampling import test_indices
+from aim.data.sources.moving_shapes import MovingShapes
+from aim.engine import checkpoint, files
+from aim.engine.recogniser import load
+from aim.engine.results import commit, device_name, versions
+from aim.explaining import clips, order
+from aim.explaining.explanation import explain
+from aim.explaining.truth import points_inside, shape_in, share_inside
+
+RESULT = Path(__file__).resolve().parent / "results" / "explain.json"
+METHODS = ("occlusion", "gradient")
+
+
+def located(path: str, count: int) -> dict[str, Any]:
+    """What the maps of `count` videos, evenly spread over the classes, find of the shape; a list has one value each."""
+    recogniser = load(path)
+    data, lists = clips.validation_videos(path, None)
+    assert isinstance(data.lists, MovingShapes), f"{path} was not trained on the demo's data"
+    assert recogniser.views.resize == recogniser.clip.size, "a crop would need its mask cropped"
+    videos = clips.spread(lists.val, count)
+    dataset = VideoDataset(data.folder, videos, PyAV(), recogniser.clip, recogniser.views, seed=0)
+    frames = test_indices(data.lists.num_frames, recogniser.clip, 1)[0]
+    masks = [shape_in(data.lists, video.path)[torch.from_numpy(frames)] for video in videos]
+    found: dict[str, Any] = {
+        "videos": [video.path for video in videos],
+        "pixels": [float(mask.float().mean()) for mask in masks],
+    }
+    for method in METHODS:
+        maps, scores = list[Tensor](), list[dict[str, Any]]()
+        for i, video in enumerate(videos):
+            settings = {"method": method, "cells": 8, "batch_size": 16, "precision": "fp32"}
+            one = explain(recogniser, dataset.read(0, i)[0], video.label, **settings)
+            maps.append(one.grid.spread(one.relevance))
+            scores.append(one.as_json())
+            print(f"{method} {i + 1}/{len(videos)}", file=sys.stderr)
+        others = [*maps[1:], maps[0]]  # of another class: what a map finds that knows only where shapes are wont to be
+        found[method] = {
+            "inside": [share_inside(*pair) for pair in zip(maps, masks, strict=True)],
+            "hits": [points_inside(*pair) for pair in zip(maps, masks, strict=True)],
+            "inside_of_another": [share_inside(*pair) for pair in zip(others, masks, strict=True)],
+            "hits_of_another": [points_inside(*pair) for pair in zip(others, masks, strict=True)],
+            **{
+                f"{name}_{kind}": float(np.mean([score[name][kind] for score in scores]))
+                for name in ("deletion", "insertion")
+                for kind in ("area", "by_chance")
+            },
+            "similarity_to_randomised": {
+                name: float(np.mean([score["similarity_to_randomised"][name] for score in scores]))
+                for name in scores[0]["similarity_to_randomised"]
+            },
+        }
+    return found
+
+
+def sensitivity(path: str) -> dict[str, Any]:
+    """The answers of a model to other orders of frames, on all validation videos."""
+    recogniser = load(path)
+    data, lists = clips.validation_videos(path, None)
+    policy = {"timeout": data.timeout, "on_error": "raise", "max_bad": 0.0}
+    loader = clips.loader_of(data.folder, lists.val, recogniser, PyAV(), batch_size=16, workers=1, **policy)
+    with closing(loader):
+        return order.of_videos(recogniser.predict, loader, lambda done: None).as_json(recogniser.classes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint")
+    parser.add_argument("--videos", type=int, default=48)
+    parser.add_argument(
+        "--order", metavar="NAME=CHECKPOINT", action="append", default=[], help="whose order to test, too"
+    )
+    asked = parser.parse_args()
+    others = dict(text.split("=", 1) for text in asked.order)
+    result = {
+        **located(asked.checkpoint, asked.videos),
+        "order": {name: sensitivity(path) for name, path in {"AIM": asked.checkpoint, **others}.items()},
+        "checkpoint": checkpoint.read_weights(asked.checkpoint).fingerprint,
+        "device": device_name(torch.device("cpu")),
+        "versions": versions(),
+        "commit": commit(),
+    }
+    files.write_json(RESULT, result | {"seconds": round(seconds_since_start())})
+
+
+if __name__ == "__main__":
+    main()

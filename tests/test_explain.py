@@ -1,0 +1,118 @@
+"""The verb: what it prints and writes, on the toy's checkpoint."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aim import config, explain
+from aim.data.sources.moving_shapes import encode
+from aim.errors import UserError
+from aim.explaining.order import ORDERS
+from tests.toy import evaluate, videos
+
+
+def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[dict[str, object], str]:
+    """What is printed, and what is said on the way."""
+    capsys.readouterr()
+    explain.main(config.compose(["reader=pyav", "workers=0", "device=cpu", *overrides], "explain"))
+    out, err = capsys.readouterr()
+    return json.loads(out), err
+
+
+@pytest.mark.parametrize("method", ["occlusion", "gradient"])
+def test_a_video_is_explained_and_drawn(
+    unbroken: Path, tmp_path: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str], method: str
+) -> None:
+    passes: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(explain.Display, "update", lambda _, done, text: passes.append(done))
+        path, out = videos(toy_cache)[0], tmp_path / "new" / "map.png"
+        chosen = [f"checkpoint={unbroken}", f"input={path}", f"out={out}", f"method={method}", "cells=3"]
+        found, said = told(capsys, *chosen)
+    assert f"aim: {passes[-1]} forward passes of the model, about " in said
+    probability, order = found["labels"][0]["probability"], found["order"]  # type: ignore[index]
+    assert order["as it is"] == {"label": found["label"], "probability": probability}  # type: ignore[index]
+    assert list(order) == list(ORDERS)  # type: ignore[call-overload]
+    shape = {"occlusion": [3, 3, 3], "gradient": [4, 4, 4]}[method]
+    assert found["map"]["shape"] == list(np.shape(found["map"]["relevance"])) == shape  # type: ignore[index]
+    assert len(found["frames"]["evidence_lost"]) == 3  # type: ignore[index]
+    assert set(found["similarity_to_randomised"]) == {"head", "head and adapters"}  # type: ignore[call-overload]
+    with Image.open(out) as picture:
+        assert picture.width > 1000
+    assert [file.name for file in out.parent.iterdir()] == [out.name]
+
+
+def test_the_terminal_has_tables(
+    unbroken: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "120")
+    asked = [f"checkpoint={unbroken}", f"input={videos(toy_cache)[0]}", "method=gradient", "label=grow"]
+    explain.main(config.compose(["reader=pyav", "workers=0", "device=cpu", *asked], "explain"))
+    shown = capsys.readouterr().out
+    for text in ("grow ", "evidence lost", "first frame only", "by chance", "head and adapters"):
+        assert text in shown
+
+
+def test_the_order_as_it_is_has_the_tests_accuracy(
+    unbroken: Path, tmp_path: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = (f"checkpoint={unbroken / 'best.safetensors'}", "what=order")
+    found, _ = told(capsys, *asked)
+    result = evaluate(unbroken, tmp_path / "test")
+    assert found["videos"] == result["num_videos"] == 16
+    assert found["order"]["as it is"]["top1"] == result["top1"]  # type: ignore[index]
+    folder = next(toy_cache.glob("moving_shapes_*"))
+    listed, _ = told(capsys, *asked, f"input={folder / 'val.txt'}", f"data.root={folder}")
+    assert listed["order"] == found["order"]
+    few, said = told(capsys, *asked, "limit=3")
+    assert few["videos"] == 3
+    assert "3 videos in 4 orders: 12 forward passes" in said
+    one, _ = told(capsys, *asked, f"input={videos(toy_cache)[0]}")
+    assert list(one["order"]) == list(ORDERS)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], r"input must be given: add input=VIDEO; or what=order"),
+        (["input=nowhere.mp4"], r"input=nowhere\.mp4 doesn't exist"),
+        (["input=TMP/a.png"], r"a\.png is a picture, in which nothing moves"),
+        (["input=TMP/bad.mp4"], r"input=.*bad\.mp4 could not be read: "),
+        (["input=TMP/still.mp4"], r"still\.mp4 shows one and the same frame all the time"),
+        (["input=TMP"], r"input=.* could not be read"),
+        (["input=TMP/list.txt"], r"list\.txt is a list; or what=order"),
+        (["what=order", "input=TMP/list.txt"], r"list\.txt"),
+        (["input=VIDEO", "label=gorw"], r"label=gorw is no class of the model.*grow"),
+        (["input=VIDEO", "view=2"], r"view=2, and the test sees 1 of a video"),
+        (["input=VIDEO", "cells=1"], r"cells=1; use 2 or more"),
+        (["input=VIDEO", "out=TMP/a.jpeg"], r"out=.*a\.jpeg has none of the suffixes that are known: \.png"),
+        (["input=VIDEO", "out=TMP/bad.mp4/a.png"], r"bad\.mp4 can't be written: a file is where a folder should be"),
+        (["input=VIDEO", "out=TMP/f.png"], r"f\.png can't be written: it is a folder"),
+        (["input=TMP/copy.mp4", "out=TMP/copy.mp4"], r"copy\.mp4 is the input, which would be lost"),
+        (["input=VIDEO", "what=order", "out=TMP/a.png"], r"out=.*what=order makes none"),
+        (["input=VIDEO", "checkpoint=model.onnx"], r"checkpoint=model\.onnx is exported, and has no inside"),
+        (["input=VIDEO", "checkpoint=TMP/bad.mp4"], r"bad\.mp4 is not a safetensors file"),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_bad_input_gets_one_clear_message_and_leaves_nothing(
+    unbroken: Path, tmp_path: Path, toy_cache: Path, overrides: list[str], expected: str
+) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    (tmp_path / "bad.mp4").write_bytes(b"no video")
+    (tmp_path / "f.png").mkdir()
+    (tmp_path / "list.txt").write_text("a.mp4 99\n")
+    encode(tmp_path / "still.mp4", np.full((9, 32, 32, 3), 100, np.uint8))
+    shutil.copy(videos(toy_cache)[0], tmp_path / "copy.mp4")
+    before = sorted((path, path.stat().st_size) for path in tmp_path.iterdir())
+    words = [word.replace("TMP", str(tmp_path)).replace("VIDEO", str(videos(toy_cache)[0])) for word in overrides]
+    with pytest.raises(UserError, match=expected):
+        explain.main(
+            config.compose(["reader=pyav", "workers=0", "device=cpu", f"checkpoint={unbroken}", *words], "explain")
+        )
+    assert sorted((path, path.stat().st_size) for path in tmp_path.iterdir()) == before
