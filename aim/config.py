@@ -9,10 +9,10 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import is_dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -29,6 +29,19 @@ T = TypeVar("T")
 CONFIGS = next(
     path for path in (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs") if path.is_dir()
 )
+
+
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Auto:
+    """Marks a number, `Annotated[int, Auto(20)]`, for which YAML may say `auto`; `build` takes `value` for it.
+
+    Who knows better puts another one into the settings before they are built.
+    """
+
+    value: float
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -88,13 +101,22 @@ def _groups(node: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _build(node: Mapping[str, Any], target: Callable[..., T]) -> T:
-    return target(**{key: _value(value) for key, value in node.items() if key != "_target_"})
+    hints = _hints(target)
+    return target(**{key: _value(value, hints.get(key)) for key, value in node.items() if key != "_target_"})
 
 
-def _value(value: Any) -> Any:
+def _value(value: Any, hint: Any) -> Any:
     if isinstance(value, Mapping) and "_target_" in value:
         return _build(value, locate(value["_target_"]))
+    if value == AUTO and get_origin(hint) is Annotated:
+        number, auto = get_args(hint)
+        return number(auto.value)
     return value
+
+
+def _hints(target: Callable[..., Any]) -> dict[str, Any]:
+    """The types of the arguments, with what is noted beside them."""
+    return get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
 
 
 def locate(path: str) -> Callable[..., Any]:
@@ -109,7 +131,7 @@ def locate(path: str) -> Callable[..., Any]:
 
 def _problems(node: Mapping[str, Any], target: Callable[..., Any], prefix: str) -> Iterator[str]:
     parameters = inspect.signature(target).parameters
-    hints = get_type_hints(target.__init__ if inspect.isclass(target) else target)
+    hints = _hints(target)
     for key in node.keys() - parameters.keys() - {"_target_"}:
         yield f"no setting {prefix + key!r}{nearest(key, parameters)}"
     for key, parameter in parameters.items():
@@ -130,6 +152,8 @@ def _fits(value: Any, hint: Any) -> bool:
         return any(_fits(value, arg) for arg in args)
     if origin is Literal:
         return value in args
+    if origin is Annotated:
+        return value == AUTO or _fits(value, args[0])
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint in (int, str, bool, NoneType):
@@ -151,6 +175,8 @@ def _words(hint: Any) -> str:
         return " or ".join(_words(arg) for arg in args)
     if origin is Literal:
         return "one of " + ", ".join(str(arg) for arg in args)
+    if origin is Annotated:
+        return f"{_words(args[0])} or {AUTO}"
     if origin is not None and issubclass(origin, tuple | Sequence):
         return f"a list of {_words(args[0])}"
     names = {

@@ -27,8 +27,9 @@ from omegaconf import DictConfig
 from aim import config
 from aim.data import shards
 from aim.data.dataset import Data
-from aim.data.lists import data_hash, format_line
+from aim.data.lists import data_hash, format_line, without_videos
 from aim.data.sources.auto import NAMES, Auto, last_report
+from aim.data.sources.folders import Folders
 from aim.data.sources.interface import Format
 from aim.data.sources.transcode import Transcode
 from aim.data.sources.webdataset import WebDataset
@@ -137,6 +138,10 @@ def main(cfg: DictConfig) -> None:
         )
         made = {"root": str(root), "format": NAMES.get(type(form)), **written(root, out, settings)}
         show(report, write(folder, report, made), folder)
+        for name in without_videos(root) if isinstance(form, Folders) else []:
+            print(f"No video is in {root / name}: it is no class")
+        for label in sorted(set(range(len(listed.classes))) - {video.label for video in report.kept.train}):
+            print(f"No training video is left of class {listed.classes[label]}")
 
 
 def written(root: Path, out: Path | None, settings: Settings) -> dict[str, Any]:

@@ -12,7 +12,6 @@ from aim import command
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
     command.entrypoint("aim.train", "config", "aim.engine.settings.Run")
 
-import math
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -30,8 +29,10 @@ from aim.engine import bad_videos, checkpoint, distributed, files, hardware, ide
 from aim.engine.distributed import World
 from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.hardware import Precision
+from aim.engine.inspection import inspected
 from aim.engine.launcher import launch
 from aim.engine.settings import Run, write_settings
+from aim.engine.sizing import goes_on, said, settled, shorter, steps_per_epoch
 from aim.engine.splitting import followed
 from aim.engine.tracking import Log
 from aim.engine.training import train
@@ -45,21 +46,20 @@ from aim.signals import Stop, interruptible, stop_signals
 def main(cfg: DictConfig) -> None:
     """Check what can be checked, start the ranks if there are to be several, train, test."""
     distributed.refuse_bare_slurm("aim.train")
-    settings = config.resolve(cfg)
-    run = config.build(settings, Run).placed()
+    asked = config.resolve(cfg)
+    run = config.build(asked, Run).placed()
     with interruptible(), ExitStack() as after_all, ExitStack() as stack:  # the lease outlives the ranks
-        if distributed.is_rank():
-            world = stack.enter_context(distributed.start(run.device, run.data.workers))
-            _, lists = check(run)
-            data = identity.of_data(lists)
-        else:
-            ranks, lists = check(run)
-            data = identity.of_data(lists)
+        start = distributed.start(run.device, run.data.workers)
+        world = stack.enter_context(start) if distributed.is_rank() else None
+        ranks, lists, settings = check(run, asked)
+        run = config.build(settings, Run).placed()
+        data = identity.of_data(lists)
+        if world is None:
             if ranks > 1:
                 if not taken_up(run, settings, lists, data)[0]:
                     sys.exit(launch(command.again("aim.train"), ranks, run.restarts))
                 return
-            world = stack.enter_context(distributed.start(run.device, run.data.workers))
+            world = stack.enter_context(start)
         distributed.agree({**data, "settings": identity.config_hash(settings)})
         if world.is_main:
             after_all.enter_context(lease.held(run.directory()))  # before it nothing is written
@@ -69,29 +69,46 @@ def main(cfg: DictConfig) -> None:
             run = followed(run, world.size, clips)
             clips = clips or run.clips_at_once(world.size)
             run = replace(run, precision=hardware.settle(settings, run.device, begun_in)).with_reader()
+            if world.is_main and (line := said(asked, settings, len(lists.train))):
+                print(f"aim: {line}", file=sys.stderr)
+            lists = inspected(run, lists)
             with stop_signals() as stop:  # one for both, so that none is lost between training and test
                 train_and_test(run, settings, lists, data, world, stop, clips)
 
 
-def check(run: Run) -> tuple[int, Lists]:
-    """Find every problem at once; raise them as one UserError. Returns the number of ranks, and the data's lists."""
+def check(run: Run, asked: Mapping[str, Any]) -> tuple[int, Lists, dict[str, Any]]:
+    """Find every problem at once; raise them as one UserError.
+
+    Returns the number of ranks, the data's lists, and the settings with numbers where `asked` says `auto`.
+    """
     ranks, lists = list[int](), list[Lists]()
+    before = distributed.share(earlier(run.directory()) if distributed.rank() == 0 else None)
+
+    def sized() -> dict[str, Any]:
+        return settled(asked, len(lists[0].train), before)
 
     def check_batch() -> None:
         """A run that goes on may have other ranks than before, and the first of them knows whether it does."""
         if ranks and distributed.rank() == 0 and not last_of(run).exists():
-            run.check_batch(ranks[0])
+            (config.build(sized(), Run) if lists else run).check_batch(ranks[0])
 
     check_all(
         lambda: ranks.append(distributed.num_ranks(run.device, run.gpus)),
+        lambda: lists.append(run.load_lists()),
         check_batch,
         run.check_augmentation,
         run.check_test,
         run.backbone.check_weights,
         lambda: run.init is not None and checkpoint.read_weights(run.init),
-        lambda: lists.append(run.load_lists()),
     )
-    return ranks[0], lists[0]
+    return ranks[0], lists[0], sized()
+
+
+def earlier(run_dir: Path) -> dict[str, Any] | None:
+    """The settings of the run that a directory holds, if there is one."""
+    path = run_dir / "config.yaml"
+    begun = path.exists() and any((run_dir / name).exists() for name in ("last.pt", "results.json"))
+    return config.load(path) if begun else None
 
 
 def taken_up(
@@ -106,26 +123,40 @@ def taken_up(
     run_dir = run.directory()
     last, done = last_of(run), run_dir / "results.json"
     if not (last.exists() or done.exists()):
+        if (other := shorter(run)) != run_dir and earlier(other):
+            say(f"this is a run of its own; to go on with the one in {other}, add run_dir={other}")
         return False, None, None
     found = results.read(done) if done.exists() else checkpoint.load_last(last, quiet=True)
     changed = identity.changes(config.load(run_dir / "config.yaml"), settings, run_dir)
+    resized = any(text.startswith(f"{identity.LENGTH} ") for text in changed)
+    finished = done.exists() and not resized
+    if resized:
+        found = checkpoint.load_last(last, quiet=True)
     now = dict(data)
     if any(text.startswith(identity.BY_CONTENT) for text in changed):
         start = begun_from(run)
         now |= identity.of_weights(run.model(len(lists.classes)).fingerprint, start.fingerprint if start else None)
     identity.check_same(found, now, run_dir)
-    if done.exists():
+    if finished:
         results.show(found, run_dir)
         print(f"This run was already finished; to train again, delete {run_dir} or set run_dir=DIR.")
-    if changed and not distributed.is_launched():  # whose launcher has said it
-        print(f"aim: the run {'is this' if done.exists() else 'goes on'}, though {'; '.join(changed)}", file=sys.stderr)
+    if resized:
+        changed.append(goes_on(run, found["step"], lists))
+    if changed:
+        say(f"the run {'is this' if finished else 'goes on'}, though {'; '.join(changed)}")
     split_anew = any(text.startswith("train.accumulate ") for text in changed)
-    return done.exists(), found["identity"].get("precision"), None if split_anew else found.get("clips")
+    return finished, found["identity"].get("precision"), None if split_anew else found.get("clips")
 
 
 def last_of(run: Run) -> Path:
     """The state that a run goes on from, if there is one."""
     return run.directory() / "last.pt"
+
+
+def say(text: str) -> None:
+    """A line on stderr, unless this process was launched by one that has said it."""
+    if not distributed.is_launched():
+        print(f"aim: {text}", file=sys.stderr)
 
 
 def begun_from(run: Run) -> checkpoint.Checkpoint | None:
@@ -142,6 +173,7 @@ def train_and_test(
     """
     run_dir = run.directory()
     if world.is_main:
+        results.set_aside(run_dir)  # of fewer epochs
         write_settings(settings, run_dir)
     with world.first_on_node():
         model = run.model(len(lists.classes)).to(world.device)
@@ -182,7 +214,7 @@ def train_and_test(
             log=log,
             stop=stop,
         )
-    tested: dict[str, Any] = {"weights": "last", "identity": content}
+    tested: dict[str, Any] = {"weights": "last", "schedule": state.schedule, "identity": content}
     if run.test == "best":
         if world.is_main:  # the other nodes may not see its folder
             checkpoint.load_weights(model, checkpoint.read_weights(run_dir / "best.safetensors"))
@@ -205,7 +237,7 @@ def introduce(run: Run, model: VideoClassifier, lists: Lists, data: Mapping[str,
     tuned, total = num_parameters(model)
     clips, parts = run.clips_at_once(world.size), run.train.accumulate
     split = f" ({world.size} ranks x {parts} parts x {clips})" if world.size * parts > 1 else ""
-    steps = math.ceil(len(lists.train) * run.train.clips_per_video / run.train.batch_size)
+    steps = steps_per_epoch(run, lists)
     lines = (
         f"{run.name} in {run.directory()}",
         f"data: {len(lists.classes)} classes, {len(lists.train)} training videos ({data['train_hash'][:8]}), "

@@ -179,5 +179,5 @@ def test_all_jobs_of_a_sweep_are_checked_before_the_first_one_starts(
     _, err = shell("-m", "+experiment=demo", "train.epochs=1,0,x")
     assert err == (
         "aim: error: train.epochs=0: train.epochs=0 must be 1 or more; "
-        "train.epochs=x: train.epochs='x' is not a whole number\n"
+        "train.epochs=x: train.epochs='x' is not a whole number or auto\n"
     )

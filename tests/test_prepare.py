@@ -106,6 +106,24 @@ def test_without_out_only_lists_are_written_and_verify_reads_every_video(root: P
     assert not list(root.rglob("*.mp4"))
 
 
+def test_verify_writes_its_five_files_alone_and_names_what_is_no_class(
+    root: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("train.txt", "val.txt", "classes.txt"):
+        (root / name).unlink()
+    for i in range(2):
+        (root / "Broken" / str(i)).mkdir(parents=True)
+        (root / "Broken" / f"{i}.mkv").write_bytes(b"not a video")
+        shutil.copy(video, root / "Run" / f"{3 + i}.mkv")
+    (root / "Empty").mkdir()
+    before = set(root.rglob("*"))
+    run(root, "verify=true")
+    names = ("train.txt", "val.txt", "classes.txt", "bad_videos.txt", "prepare.json")
+    assert set(root.rglob("*")) == before | {root / name for name in names}
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("No ")]
+    assert said == [f"No video is in {root / 'Empty'}: it is no class", "No training video is left of class Broken"]
+
+
 def test_the_same_command_again_writes_only_what_is_new(root: Path, tmp_path: Path, video: Path) -> None:
     out = tmp_path / "out"
     run(root, f"out={out}")

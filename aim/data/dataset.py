@@ -1,7 +1,7 @@
 """VideoDataset: an entry of a list file -> a clip, or the views of a test."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -80,6 +80,7 @@ class VideoDataset:
     seed: int
     cache: Cache | None = None
     clips: int = 1  # random clips from one decoding of a video (repeated augmentation)
+    bad: Mapping[str, str] = field(default_factory=dict)  # path -> why; known beforehand, so that none of it is read
 
     def __len__(self) -> int:
         return len(self.videos)

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 from aim.data.lists import Video
@@ -15,15 +16,26 @@ ONLY_BAD = 16
 
 
 class Judge:
-    """Keeps the bad videos of a rank's loader, which aren't tried again; `setting` names the policy in messages."""
+    """Keeps the bad videos of a rank's loader, which aren't tried again; `setting` names the policy in messages.
+
+    Those that are `known` to be bad, by their paths, are never tried, and were judged before.
+    """
 
     def __init__(
-        self, videos: list[Video], world_size: int, *, on_error: OnError, setting: str, max_bad: float
+        self,
+        videos: list[Video],
+        world_size: int,
+        *,
+        on_error: OnError,
+        setting: str,
+        max_bad: float,
+        known: Mapping[str, str],
     ) -> None:
         self.videos, self.on_error, self.setting, self.max_bad = videos, on_error, setting, max_bad
         self.own = math.ceil(len(videos) / world_size)  # videos of this rank
-        self.bad: dict[str, str] = {}  # path as listed -> why it could not be read
-        self.lost = set[int]()
+        self.lost = {index for index, video in enumerate(videos) if video.path in known}
+        self.bad = {videos[i].path: known[videos[i].path] for i in self.lost}  # path as listed -> why it can't be read
+        self.known = len(self.lost)
         self.seen = 0
 
     def blame(self, index: int, path: str, reason: str) -> None:
@@ -37,7 +49,7 @@ class Judge:
             )
         log.warning("skipped, it could not be read: %s", reason)
         self.lost.add(index)
-        lost, seen = len(self.lost), min(self.seen + 1, total)
+        lost, seen = len(self.lost) - self.known, min(self.seen + 1, total)
         enough = max(seen, min(SEEN_BEFORE_JUDGING, self.own))
         only_bad = seen == lost >= ONLY_BAD
         if lost > self.max_bad * enough or (only_bad and self.max_bad < 1):

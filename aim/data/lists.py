@@ -8,8 +8,8 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ class Lists:
     train: list[Video]
     val: list[Video]
     classes: list[str]
+    bad: Mapping[str, str] = field(default_factory=dict)  # path -> why it can't be read, as far as that is known
 
 
 def require_folder(root: Path) -> None:
@@ -231,6 +232,19 @@ def find_by_class(root: Path, split: str) -> dict[str, list[str]]:
         if not re.fullmatch(r"[^\n\r\t\ud800-\udfff]+", path):
             raise UserError(f"{path!r} has a line break, a tab or bytes that aren't UTF-8 in its name; rename it")
     return {name: paths for name, paths in found.items() if paths}
+
+
+def without_videos(root: Path) -> list[str]:
+    """The folders under `root`, relative to it, that look like those of classes and hold no video."""
+    splits = [root / name for name in ("train", *HELD_OUT) if (root / name).is_dir()]
+    parents = splits if len(splits) > 1 and splits[0].name == "train" else [root]
+    folders = (path for parent in parents for path in sorted(parent.iterdir()) if path.is_dir())
+    return [
+        folder.relative_to(root).as_posix()
+        for folder in folders
+        if not folder.name.startswith(".")
+        and not any(path.suffix.lower() in VIDEO_EXTENSIONS for path in folder.rglob("*"))
+    ]
 
 
 def spread(videos: Sequence[Video], sample: int = 64) -> Sequence[Video]:

@@ -28,6 +28,8 @@ MACHINE = (
 # Paths whose content decides, and is compared by a hash: the same file may lie elsewhere.
 BY_CONTENT = ("backbone.weights", "init")
 
+LENGTH = "train.epochs"  # a run may go on to another number of them than it began with: aim.engine.saving.State
+
 UNSAID = (
     "run_dir",
     "restarts",
@@ -94,7 +96,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) ->
         for key in sorted(old.keys() | new.keys())
         if old.get(key) != new.get(key)
     }
-    if refused := [text for key, text in differ.items() if not is_one_of(key, (*MACHINE, *BY_CONTENT))]:
+    if refused := [text for key, text in differ.items() if not is_one_of(key, (*MACHINE, *BY_CONTENT, LENGTH))]:
         raise UserError(
             f"{run_dir} holds a run of another configuration: {'; '.join(refused[:5])}"
             + (f" and {len(refused) - 5} more" if len(refused) > 5 else "")

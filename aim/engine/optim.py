@@ -4,11 +4,12 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from torch import nn
 
+from aim.config import Auto
 from aim.errors import UserError
 
 
@@ -19,7 +20,7 @@ class Optim:
     lr: float
     weight_decay: float
     betas: Sequence[float]
-    warmup_epochs: float
+    warmup_epochs: Annotated[float, Auto(1)]
     warmup_start: float  # the share of the rate at step 0
     schedule: Literal["step", "epoch"]  # the cosine falls at every step, or once an epoch as the public code's does
     no_decay: Sequence[str]  # glob patterns of parameters without weight decay

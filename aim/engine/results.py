@@ -12,7 +12,7 @@ import torch
 
 from aim.clock import clock, seconds_since_start
 from aim.data.lists import Lists, data_hash
-from aim.engine import identity
+from aim.engine import files, identity
 from aim.engine.console import plain_console, plain_table
 from aim.engine.distributed import World
 from aim.engine.metrics import Counts
@@ -74,6 +74,14 @@ def read(path: Path) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{path} is not the result of a run; delete it")
     return found
+
+
+def set_aside(run_dir: Path) -> None:
+    """Keep the result of a run that goes on to more epochs under the number of those that it had."""
+    done = run_dir / "results.json"
+    if done.exists():
+        with files.writing(done, f"it is kept, {files.AGAIN}"):
+            done.replace(run_dir / f"results_{read(done)['epochs']}_epochs.json")
 
 
 def show(found: Mapping[str, Any], run_dir: Path) -> None:

@@ -25,6 +25,12 @@ class State:
     best_epoch: int = 0
     seconds: float = 0.0  # of the processes before this one
     window: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, weight, hits since the last log line
+    schedule: list[list[int]] = field(default_factory=list)  # (step, epochs): from it on the rate is that of so many
+
+    def plan(self, epochs: int) -> None:
+        """Note from which step on the run is one of so many epochs."""
+        if not self.schedule or self.schedule[-1][1] != epochs:
+            self.schedule = [*(plan for plan in self.schedule if plan[0] < self.step), [self.step, epochs]]
 
 
 class Saver:

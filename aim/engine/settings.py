@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from omegaconf import OmegaConf
@@ -35,15 +35,15 @@ from aim.models.memory import Memory, store_frozen
 class Training:
     """The values of `train` in configs/config.yaml. `batch_size` is global: over all ranks and accumulated parts."""
 
-    epochs: int
-    batch_size: int
+    epochs: Annotated[int, config.Auto(20)]  # for what auto is of a list of videos: aim.engine.sizing
+    batch_size: Annotated[int, config.Auto(32)]
     clips_per_video: int  # of a step's batch, from one decoding (repeated augmentation)
     accumulate: int  # parts that a step's batch is worked through in, to save memory
     label_smoothing: float
     mixup: float  # alpha of the beta distribution; 0 is off
     cutmix: float
-    eval_every: int  # epochs; 0 is never
-    log_every: int  # steps
+    eval_every: Annotated[int, config.Auto(1)]  # epochs; 0 is never
+    log_every: Annotated[int, config.Auto(10)]  # steps
     save_minutes: float
     profile: bool  # leave a trace and a table of some steps in run_dir/profile
     memory: Memory  # what is kept for the backward pass
@@ -88,12 +88,13 @@ class Run:
     reader: Reader
     tracker: Tracker
 
-    def directory(self, verb: str = "", name: str | None = None) -> Path:
+    def directory(self, verb: str = "", name: str | None = None, overrides: Sequence[str] | None = None) -> Path:
         """Where a verb writes: `run_dir`, or runs/ and the experiment's name with the overrides that change results."""
         if self.run_dir is not None:
             return Path(self.run_dir)
         own_data = self.data.num_classes is None
-        return Path("runs", verb, identity.run_name(name or self.name, config.task_overrides(), own_data=own_data))
+        given = config.task_overrides() if overrides is None else overrides
+        return Path("runs", verb, identity.run_name(name or self.name, given, own_data=own_data))
 
     def placed(self) -> "Run":
         """This run on the device that `auto` means here."""
@@ -174,7 +175,7 @@ class Run:
 
     def train_loader(self, lists: Lists, world: World) -> Loader:
         """Shuffled, augmented clips: train.batch_size / train.accumulate of them over all ranks at a time."""
-        dataset = replace(self._dataset(lists.train, self.augment), clips=self.train.clips_per_video)
+        dataset = replace(self._dataset(lists, lists.train, self.augment), clips=self.train.clips_per_video)
         each = self.train.clips_per_video
         videos = self.clips_at_once(world.size) // each
         return self._loader(dataset, videos, world, shuffle=True, step_size=self.train.batch_size // each)
@@ -191,11 +192,12 @@ class Run:
         # As many clips at once as in training; without gradients they need less memory.
         clips = self.train.batch_size // (world.size * self.train.accumulate)
         videos = max(1, clips // (views.temporal * views.spatial))
-        return self._loader(self._dataset(lists.val, views), videos, world, shuffle=False)
+        return self._loader(self._dataset(lists, lists.val, views), videos, world, shuffle=False)
 
-    def _dataset(self, videos: list[Video], transform: Augment | Views) -> VideoDataset:
+    def _dataset(self, lists: Lists, videos: list[Video], transform: Augment | Views) -> VideoDataset:
+        cache = self.data.local_cache()
         return VideoDataset(
-            self.data.folder, videos, self.reader, self.clip, transform, self.seed, self.data.local_cache()
+            self.data.folder, videos, self.reader, self.clip, transform, self.seed, cache, bad=lists.bad
         )
 
     def _loader(

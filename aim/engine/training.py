@@ -56,6 +56,7 @@ def train(
     optimizer = adamw(model, optim)
     saver = Saver(run_dir, model, optimizer, identity, world, clips)
     state = saver.restore()
+    state.plan(training.epochs)
     steps_per_epoch = math.ceil(loader.steps_per_epoch / training.accumulate)
     total = steps_per_epoch * training.epochs
     newest = Newest(state, run_dir)

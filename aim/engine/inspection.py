@@ -1,0 +1,144 @@
+"""Before training: the files of a small data set are looked at, so that all bad ones are named at once.
+
+Of somebody's own videos (data=folder), that is, up to MOST of them. Published data sets are checked by `aim.prepare`,
+and with hundreds of thousands of files a run doesn't wait for that: it skips what it can't read, up to `data.max_bad`.
+Files that were found good aren't opened again as long as their size and time stay the same.
+"""
+
+import hashlib
+import json
+import math
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from aim.data.checking import VERSION, bad_files
+from aim.data.lists import ClassFolders, Lists, Video, without_videos
+from aim.data.readers.frames import Frames
+from aim.engine import bad_videos, distributed, files
+from aim.engine.console import Display
+from aim.engine.settings import Run
+from aim.errors import UserError
+
+MOST = 5000  # files
+NAMED = 20  # files, a line each
+STAMP = tuple[int, int]  # size, nanoseconds of the last change
+
+
+def inspected(run: Run, lists: Lists) -> Lists:
+    """The lists with their bad files known, on every rank; rank 0 looks at them, and names them.
+
+    Raises UserError, on all ranks, where the run is not to go on without them.
+    """
+    videos = [*lists.train, *lists.val]
+    paths = sorted({video.path for video in videos})
+    in_shards = any(video.stored for video in videos)
+    if run.data.num_classes is not None or len(paths) > MOST or in_shards or isinstance(run.reader, Frames):
+        return lists
+    bad = distributed.share(_found(run, paths) if distributed.rank() == 0 else None) or {}
+    if bad:
+        judge(run, lists, bad)
+    return replace(lists, bad=bad)
+
+
+def _found(run: Run, paths: Sequence[str]) -> dict[str, str]:
+    """Path -> what is wrong; said on stderr, together with folders that hold no video."""
+    root = run.data.folder
+    memory = memory_of(root)
+    remembered = recall(memory)
+    stamps = {path: stamp for path in paths if (stamp := stamp_of(root / path))}
+    unknown = [path for path in paths if path not in stamps or remembered.get(path) != stamps[path]]
+    bad = look_at(run, unknown)
+    good = {path: stamps[path] for path in unknown if path in stamps and path not in bad}
+    if good:
+        with suppress(UserError):  # then they are looked at again
+            files.write_json(memory, {path: list(stamp) for path, stamp in (remembered | good).items()})
+    if isinstance(run.data.lists, ClassFolders):
+        say([f"no video is in {root / folder}: it is no class" for folder in without_videos(root)])
+    lines = [f"{root / path}: {reason}" for path, reason in sorted(bad.items())]
+    if len(lines) > NAMED:
+        bad_videos.name(run.directory(), bad)
+        lines[NAMED:] = [f"and {len(lines) - NAMED} more: {run.directory() / 'bad_videos.txt'}"]
+    say(lines)
+    return bad
+
+
+def look_at(run: Run, paths: Sequence[str]) -> dict[str, str]:
+    """Path -> what is wrong, of the files that are bad."""
+    bad = {}
+    if paths:
+        with Display("checking videos", len(paths), visible=True) as display:
+            found = bad_files(run.data.folder, paths, workers=run.data.workers, timeout=run.data.timeout)
+            for done, (path, reason) in enumerate(found, 1):
+                if reason is not None:
+                    bad[path] = reason
+                display.update(done, f"{len(bad)} bad")
+    return bad
+
+
+def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:
+    """Raise UserError, with the command that goes on, if bad files are not to be skipped, or are too many."""
+    parts: list[tuple[str, list[Video], str, str]] = [
+        ("training", lists.train, "data.on_error", run.data.on_error),
+        ("validation", lists.val, "data.eval_on_error", run.data.eval_on_error),
+    ]
+    counts, settings, share = list[str](), list[str](), 0.0
+    for name, videos, setting, policy in parts:
+        count = sum(video.path in bad for video in videos)
+        if count == len(videos):
+            raise UserError(f"none of the {count} {name} videos can be read; is data.root={run.data.root} right?")
+        if count:
+            counts.append(f"{count} of {len(videos)} {name} videos")
+            share = max(share, count / len(videos))
+            settings += [f"{setting}=skip"] if policy == "raise" else []
+    if share > run.data.max_bad:
+        settings.append(f"data.max_bad={math.ceil(1000 * share) / 1000}")
+    if settings:
+        raise UserError(
+            f"{' and '.join(counts)} can't be read, see above; mend or remove them, or go on without them: the same "
+            f"command with {' '.join(settings)}"
+        )
+    if distributed.rank() == 0:
+        readable = {video.label for video in lists.train if video.path not in bad}
+        empty = sorted({lists.classes[video.label] for video in lists.train if video.label not in readable})
+        say(
+            [
+                f"goes on without {' and '.join(counts)}",
+                *(f"no training video is left of class {name}" for name in empty),
+            ]
+        )
+
+
+def memory_of(root: Path) -> Path:
+    """Where it's remembered which files of a folder were good: not in the folder, which is the user's."""
+    cache = Path(os.environ.get("AIM_CACHE") or Path.home() / ".cache" / "aim-video")
+    name = hashlib.sha256(f"{VERSION} {root.resolve()}".encode()).hexdigest()[:16]
+    return cache / "checked" / f"{name}.json"
+
+
+def recall(memory: Path) -> dict[str, STAMP]:
+    """Path -> size and time of files that were good; nothing where it is not what we wrote."""
+    try:
+        found: Any = json.loads(memory.read_text(encoding="utf-8"))
+        return {path: (int(size), int(time)) for path, (size, time) in found.items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        return {}
+
+
+def stamp_of(path: Path) -> STAMP | None:
+    """What changes when a file does; None where it can't be told."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def say(lines: Sequence[str]) -> None:
+    """Lines on stderr."""
+    for line in lines:
+        print(f"aim: {line}", file=sys.stderr)

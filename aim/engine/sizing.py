@@ -1,0 +1,85 @@
+"""How long a run is: what `auto` comes to in the settings of training, and how it goes on to more epochs.
+
+A recipe for thousands of videos trains dozens for a handful of steps. So small data gets smaller batches and more
+epochs; large data what `aim.engine.settings.Training` gives for `auto`.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from aim import config
+from aim.config import AUTO, leaves
+from aim.data.lists import Lists
+from aim.engine.identity import LENGTH
+from aim.engine.settings import Run
+from aim.errors import UserError
+
+BATCHES = (32, 16, 8)  # clips; the largest with so many steps an epoch, or the smallest
+STEPS_AN_EPOCH = 8
+STEPS = 400  # at least, though an epoch may not be repeated more than 100 times
+EPOCHS, MOST_EPOCHS = 20, 100
+PARTS = 20  # of a run: a validation after each, and the first is the warm-up
+LOG_STEPS = 10  # between lines of the log at most, and never more than an epoch
+
+
+def settled(settings: Mapping[str, Any], videos: int, before: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The settings, `auto` as it stands in those of the run `before`, which goes on, or by the number of videos."""
+    asked, known = dict(leaves(settings)), dict(leaves(before or {}))
+    found: dict[str, Any] = {}
+
+    def number(key: str, rule: Callable[[], float]) -> Any:
+        if asked[key] == AUTO:
+            found[key] = known[key] if key in known else rule()
+        return found.get(key, asked[key])
+
+    clips = videos * asked["train.clips_per_video"]
+    batch = number("train.batch_size", lambda: next((b for b in BATCHES if clips >= STEPS_AN_EPOCH * b), BATCHES[-1]))
+    steps = math.ceil(clips / batch)
+    epochs = number("train.epochs", lambda: min(MOST_EPOCHS, max(EPOCHS, math.ceil(STEPS / steps))))
+    number("train.eval_every", lambda: max(1, epochs // PARTS))
+    number("train.log_every", lambda: min(LOG_STEPS, steps))
+    number("optim.warmup_epochs", lambda: epochs / PARTS)
+    return _with(settings, found)
+
+
+def said(asked: Mapping[str, Any], settings: Mapping[str, Any], videos: int) -> str | None:
+    """A line on what `auto` came to, if it stood anywhere."""
+    numbers = dict(leaves(settings))
+    found = [f"{key}={numbers[key]:g}" for key, value in leaves(asked) if value == AUTO != numbers[key]]
+    return f"for {videos} training videos, auto is {' '.join(found)}" if found else None
+
+
+def steps_per_epoch(run: Run, lists: Lists) -> int:
+    """The steps in which every training video comes once."""
+    return math.ceil(len(lists.train) * run.train.clips_per_video / run.train.batch_size)
+
+
+def shorter(run: Run) -> Path:
+    """The directory of the run that is the same but for its number of epochs, which its name may have."""
+    return run.directory(overrides=[text for text in config.task_overrides() if not text.startswith(f"{LENGTH}=")])
+
+
+def goes_on(run: Run, step: int, lists: Lists) -> str:
+    """How a run with so many steps behind it goes on to another number of epochs than it began with, in words.
+
+    Raises UserError where more epochs are behind it.
+    """
+    steps, epochs = steps_per_epoch(run, lists), run.train.epochs
+    if step > steps * epochs:
+        raise UserError(
+            f"train.epochs={epochs}, but {run.directory()} has trained {step / steps:.3g} epochs already; use "
+            f"train.epochs={math.ceil(step / steps)} or more, or set run_dir=DIR"
+        )
+    return f"from step {step} on, the learning rate is that of a run of {epochs} epochs, {steps * epochs} steps"
+
+
+def _with(node: Mapping[str, Any], values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A copy with other values of dotted keys."""
+    return {
+        key: _with(value, values, f"{prefix}{key}.")
+        if isinstance(value, Mapping)
+        else values.get(f"{prefix}{key}", value)
+        for key, value in node.items()
+    }

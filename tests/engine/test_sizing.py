@@ -1,0 +1,187 @@
+"""Runs as long as their data asks for, and runs that go on to more epochs."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from aim import config, train
+from aim.engine import sizing
+from aim.engine.optim import learning_rate
+from aim.engine.settings import Run
+from aim.errors import UserError
+from tests.toy import TOY, killed_at, run, weights
+
+FIVE = ("train.batch_size", "train.epochs", "train.eval_every", "train.log_every", "optim.warmup_epochs")
+
+
+def numbers(videos: int, *overrides: str, before: dict[str, Any] | None = None) -> list[float]:
+    """What the five settings come to."""
+    asked = config.resolve(config.compose(["+experiment=finetune", "data.root=x", *overrides]))
+    leaves = dict(config.leaves(sizing.settled(asked, videos, before)))
+    return [leaves[key] for key in FIVE]
+
+
+@pytest.mark.parametrize(
+    ("videos", "expected"),
+    [
+        (6, [8, 100, 5, 1, 5.0]),
+        (32, [8, 100, 5, 4, 5.0]),  # 400 steps, where batches of 32 in 20 epochs are 20
+        (127, [8, 25, 1, 10, 1.25]),
+        (128, [16, 50, 2, 8, 2.5]),
+        (256, [32, 50, 2, 8, 2.5]),
+        (620, [32, 20, 1, 10, 1.0]),
+        (20_000, [32, 20, 1, 10, 1.0]),
+    ],
+)
+def test_finetuning_takes_hundreds_of_steps_however_few_videos_there_are(videos: int, expected: list[float]) -> None:
+    assert numbers(videos) == expected
+
+
+def test_what_the_user_says_wins_and_the_rest_follows_it() -> None:
+    assert numbers(32, "train.epochs=10") == [8, 10, 1, 4, 0.5]
+    assert numbers(32, "train.batch_size=32", "train.log_every=7") == [32, 100, 5, 7, 5.0]
+    assert numbers(32, "train.clips_per_video=4") == [16, 50, 2, 8, 2.5]
+
+
+def test_a_run_that_goes_on_keeps_what_auto_was_when_it_began() -> None:
+    before = {"train": {"epochs": 30, "batch_size": 16, "eval_every": 0}, "optim": {"warmup_epochs": 2.0}}
+    assert numbers(32, before=before) == [16, 30, 0, 2, 2.0]
+    assert numbers(32, "train.epochs=40", before=before) == [16, 40, 0, 2, 2.0]
+
+
+def test_only_finetuning_follows_the_data_and_says_so() -> None:
+    for name in (path.stem for path in (config.CONFIGS / "experiment").glob("*.yaml")):
+        asked = config.resolve(config.compose([f"+experiment={name}", "data.root=x"]))
+        settings = sizing.settled(asked, 32, None)
+        assert (settings == asked) == (name != "finetune")
+        said = sizing.said(asked, settings, 32)
+        if name == "finetune":
+            assert said == (
+                "for 32 training videos, auto is train.epochs=100 train.batch_size=8 train.eval_every=5 "
+                "train.log_every=4 optim.warmup_epochs=5"
+            )
+        else:
+            assert said is None
+        run = config.build(asked, Run)  # also where nobody knows the number of videos
+        assert (run.train.epochs, run.train.batch_size) == (20, 32) or name != "finetune"
+
+
+def test_only_numbers_that_may_be_auto_may_be_auto() -> None:
+    for setting, kind in (("optim.lr", "a number"), ("train.accumulate", "a whole number"), ("train.epochs", None)):
+        cfg = config.compose(["+experiment=k400", f"{setting}=auto"])
+        if kind is None:
+            config.build(cfg, Run)
+            continue
+        with pytest.raises(UserError, match=f"{setting}='auto' is not {kind}$"):
+            config.build(cfg, Run)
+    with pytest.raises(UserError, match=r"train\.epochs='many' is not a whole number or auto"):
+        config.build(config.compose(["train.epochs=many"]), Run)
+
+
+AUTO = [text for text in TOY if not text.startswith(("train.epochs", "train.log_every"))]
+AUTO += ["train.epochs=auto", "train.log_every=auto", "optim.warmup_epochs=auto"]
+
+
+def test_a_run_of_auto_leaves_numbers_and_goes_on_with_them(
+    tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sizing, "STEPS", 6)
+    monkeypatch.setattr(sizing, "EPOCHS", 1)
+    killed_at(4, tmp_path, toy=AUTO)
+    assert "aim: for 24 training videos, auto is train.epochs=2 train.log_every=3 opt" in capsys.readouterr().err
+    monkeypatch.setattr(sizing, "STEPS", 60)  # another version of us
+    found = run(tmp_path, toy=AUTO)
+    saved = config.load(tmp_path / "config.yaml")
+    assert (found["epochs"], saved["train"]["epochs"], saved["optim"]["warmup_epochs"]) == (2, 2, 0.1)
+    assert found["config_hash"] == run(tmp_path, "train.epochs=2", "optim.warmup_epochs=0.1")["config_hash"]
+
+
+@pytest.fixture
+def finished(tmp_path: Path, unbroken: Path) -> Path:
+    """A copy of a finished run of two epochs, three steps each."""
+    shutil.copytree(unbroken, tmp_path / "runs" / "demo")
+    return tmp_path / "runs" / "demo"
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory, unbroken: Path) -> Path:
+    """Another copy, gone on to three epochs in one go. No test may change it."""
+    folder = tmp_path_factory.mktemp("longer") / "run"
+    shutil.copytree(unbroken, folder)
+    run(folder, "train.epochs=3")
+    return folder
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def rates(run_dir: Path) -> dict[int, float]:
+    """The learning rate at each step, as the log has it."""
+    lines = [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+    return {line["step"]: line["lr"] for line in lines if "lr" in line}
+
+
+def test_a_finished_run_goes_on_to_more_epochs(unbroken: Path, longer: Path) -> None:
+    found = read(longer / "results.json")
+    assert (found["epochs"], found["schedule"]) == (3, [[0, 2], [6, 3]])
+    assert read(longer / "results_2_epochs.json") == read(unbroken / "results.json")
+    optim = config.build(config.compose(TOY), Run).optim
+    expected = {step + 1: learning_rate(step, optim, steps_per_epoch=3, epochs=3) for step in (6, 7, 8)}
+    assert rates(longer) == rates(unbroken) | expected
+    before, after = weights(unbroken), weights(longer)
+    assert any(not torch.equal(tensor, before[name]) for name, tensor in after.items())
+
+
+def test_it_is_done_after_that(longer: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(longer, "train.epochs=3")
+    assert "already finished" in capsys.readouterr().out
+    with pytest.raises(UserError, match=r"train\.epochs=2, but .* has trained 3 epochs already; use train\.epochs=3"):
+        run(longer)
+
+
+def test_more_epochs_may_be_interrupted_like_any(
+    finished: Path, longer: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "aim: the run goes on, though train.epochs was 2, is 3; from step 6 on, the learning rate is that of a run "
+    for step in (0, 2):
+        killed_at(step, finished, "train.epochs=3")
+        assert not (finished / "results.json").exists()
+        assert capsys.readouterr().err.count(f"{said}of 3 epochs, 9 steps\n") == (step == 0)
+    found = run(finished, "train.epochs=3")
+    assert found["schedule"] == read(longer / "results.json")["schedule"]
+    expected = weights(longer)
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(finished).items())
+
+
+def test_a_run_becomes_shorter_but_not_than_it_is(tmp_path: Path, toy_cache: Path) -> None:
+    killed_at(4, tmp_path, "train.epochs=3")
+    with pytest.raises(UserError, match=r"train\.epochs=1, but .* has trained 1\.33 epochs .* use train\.epochs=2 or"):
+        run(tmp_path, "train.epochs=1")
+    assert config.load(tmp_path / "config.yaml")["train"]["epochs"] == 3  # the refused command has changed nothing
+    assert run(tmp_path)["schedule"] == [[0, 3], [4, 2]]
+
+
+def test_a_finished_run_without_its_state_is_not_taken_further(finished: Path) -> None:
+    for name in ("last.pt", "previous.pt"):
+        (finished / name).unlink()
+    with pytest.raises(UserError, match=r"last\.pt can't be read"):
+        run(finished, "train.epochs=3")
+    assert (finished / "results.json").exists()
+
+
+def test_another_number_of_epochs_names_the_run_that_would_go_on(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The name of a run directory has `train.epochs`, so that a sweep over it gives several."""
+    monkeypatch.chdir(finished.parent.parent)
+    monkeypatch.setattr(config, "task_overrides", lambda: ["train.epochs=1"])
+    monkeypatch.setattr(train, "train_and_test", lambda *_: None)
+    train.main(config.compose([*TOY, "train.epochs=1"]))
+    assert "aim: this is a run of its own; to go on with the one in runs/demo, add run_dir=runs/demo\n" in (
+        capsys.readouterr().err
+    )
