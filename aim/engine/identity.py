@@ -21,7 +21,7 @@ MACHINE = (
     "run_dir", "device", "gpus", "restarts", "debug", "checkpoint", "what", "gpu", "tracker",
     "data.root", "data.workers", "data.timeout", "data.on_error", "data.eval_on_error", "data.max_bad",
     "data.cache", "data.cache_gb",
-    "train.accumulate", "train.log_every", "train.save_minutes", "train.profile",
+    "train.accumulate", "train.log_every", "train.save_minutes", "train.profile", "train.memory", "train.compile",
     "predictions",
 )  # fmt: skip
 
@@ -30,15 +30,8 @@ BY_CONTENT = ("backbone.weights", "init")
 
 LENGTH = "train.epochs"  # a run may go on to another number of them than it began with: aim.engine.saving.State
 
-UNSAID = (
-    "run_dir",
-    "restarts",
-    "debug",
-    "checkpoint",
-    "what",
-    "gpu",
-    "predictions",
-)  # nobody needs to hear that these changed
+# Nobody needs to hear that these changed.
+UNSAID = ("run_dir", "restarts", "debug", "checkpoint", "what", "gpu", "predictions")
 
 
 def run_name(name: str, overrides: Sequence[str], *, own_data: bool = False) -> str:

@@ -28,6 +28,7 @@ from aim.engine.tracking import Tracker
 from aim.errors import UserError
 from aim.models.attention import attend_by_products
 from aim.models.classifier import Backbone, VideoClassifier, build
+from aim.models.compiling import compile_blocks
 from aim.models.memory import Memory, store_frozen
 
 
@@ -47,6 +48,7 @@ class Training:
     save_minutes: float
     profile: bool  # leave a trace and a table of some steps in run_dir/profile
     memory: Memory  # what is kept for the backward pass
+    compile: bool | Literal["gpu"]  # blocks by torch.compile; gpu: where there is one
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "clips_per_video", "accumulate", "log_every"):
@@ -145,6 +147,8 @@ class Run:
             store_frozen(model, torch.bfloat16)
             if self.device == "cpu":
                 attend_by_products(model)
+        if self.train.compile is True or (self.train.compile == "gpu" and self.device == "cuda"):
+            compile_blocks(model)
         return model
 
     def check_batch(self, ranks: int) -> None:

@@ -74,7 +74,8 @@ class Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call]
 @contextmanager
 def pretended(run: Run, num_classes: int) -> Iterator[VideoClassifier]:
     """The run's model of fake tensors, in a block where every tensor is fake: shapes and types, no memory, no time."""
-    run = replace(run, device="cuda", backbone=replace(run.backbone, weights="random"))
+    train, backbone = replace(run.train, compile=False), replace(run.backbone, weights="random")
+    run = replace(run, device="cuda", train=train, backbone=backbone)
     with torch.device("meta"):
         model = run.model(num_classes)
     # As on a CPU, where no GPU is asked what it can do; attention that keeps no matrix of weights is the same there.

@@ -15,6 +15,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 
 Memory = Literal["fast", "lean", "smallest"]
 PRODUCTS = (torch.ops.aten.addmm.default, torch.ops.aten.mm.default)
+DRAWS = torch.ops.aten.bernoulli.default  # small, and compiled code can't draw the same again
 
 
 def remembering(block: Callable[..., Tensor], x: Tensor, memory: Memory | None, **kwargs: Any) -> Tensor:
@@ -40,7 +41,7 @@ def policy(memory: Memory, width: int, context: Any, op: Any, *args: Any, **kwar
         taken, given = args[-1].shape
         keep = taken == width and (memory == "fast" or given <= width)
     else:
-        keep = "scaled_dot_product" in str(op)
+        keep = op is DRAWS or "scaled_dot_product" in str(op)
     return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
 
 

@@ -3,6 +3,7 @@
 Shapes: b clips, t frames after tubelets, h w grid, d channels, i j frames of an attention matrix.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -86,6 +87,7 @@ class Swin(nn.Module):
 
     memory: Memory | None = "fast"
     num_prefix_tokens = 0
+    run: Callable[..., Tensor] = staticmethod(remembering)  # or the same, compiled
 
     def __init__(self, trunk: Any, adapter: AdapterConfig, num_frames: int, drop_path_axes: tuple[Axis, Axis]) -> None:
         super().__init__()
@@ -129,7 +131,7 @@ class Swin(nn.Module):
         for stage in self.trunk.layers:
             x = stage.downsample(x)
             for block in stage.blocks:
-                x = remembering(block, x, self.memory)
+                x = self.run(block, x, self.memory)
         pooled: Tensor = self.trunk.forward_head(self.trunk.norm(x), pre_logits=True)
         return rearrange(pooled, "(b t) d -> b t d", t=t)
 

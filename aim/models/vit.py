@@ -1,5 +1,6 @@
 """A timm ViT read as a video model, and the view of its blocks. Shapes: b clips, t frames, n tokens, d channels."""
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -105,6 +106,7 @@ class ViT(nn.Module):
     """
 
     memory: Memory | None = "fast"
+    run: Callable[..., Tensor] = staticmethod(remembering)  # or the same, compiled
 
     def __init__(
         self, trunk: VisionTransformer | Eva, adapter: AdapterConfig, num_frames: int, drop_path_axes: tuple[Axis, Axis]
@@ -164,7 +166,7 @@ class ViT(nn.Module):
         extra = {} if rope is None else {"rope": rope}
         for block, view in zip(trunk.blocks, self.views, strict=True):
             unadapted = block is view.block and not view.plain
-            x = remembering(partial(by_view, view) if unadapted else block, x, self.memory, **extra)
+            x = self.run(partial(by_view, view) if unadapted else block, x, self.memory, **extra)
         return x
 
 

@@ -1,0 +1,46 @@
+"""torch.compile for the blocks: those of the same shape share one compilation, which torch keeps between runs."""
+
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+
+from aim.models.classifier import VideoClassifier
+from aim.models.memory import Memory, remembering
+
+# Shapes of blocks, times training and testing, times sizes of a batch: the last one of a test is smaller.
+RECOMPILE_LIMIT = 64
+
+
+def compile_blocks(model: VideoClassifier, backend: str | Callable[..., Any] = "inductor") -> None:
+    """Let torch compile what runs a block, with what it keeps for the backward pass; the first steps take minutes."""
+    model.backbone.run = Compiled(backend)
+
+
+class Compiled:
+    """`remembering`, compiled; where the compiler fails, a line says why and the blocks run as they are."""
+
+    def __init__(self, backend: str | Callable[..., Any]) -> None:
+        self.run: Callable[..., Tensor] = torch.compile(remembering, backend=backend, dynamic=False, fullgraph=True)
+
+    def __call__(self, block: Callable[..., Tensor], x: Tensor, memory: Memory | None, **kwargs: Any) -> Tensor:
+        if self.run is remembering:
+            return remembering(block, x, memory, **kwargs)
+        try:
+            # The backward pass is compiled at once, too: what fails there could not be caught here.
+            with (
+                warnings.catch_warnings(action="ignore"),  # the compiler's own
+                torch._functorch.config.patch(force_non_lazy_backward_lowering=True),
+                torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT),
+            ):
+                return self.run(block, x, memory, **kwargs)
+        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
+            cause = getattr(error, "inner_exception", error)
+            reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+            print(f"aim: warning: train.compile failed ({reason}); going on without it", file=sys.stderr)
+            self.run = remembering
+            return remembering(block, x, memory, **kwargs)

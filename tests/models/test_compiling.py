@@ -1,0 +1,63 @@
+"""Compiled blocks compute what they do without a compiler, share their compilations, and do without where it fails."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch._dynamo.testing import CompileCounterWithBackend
+
+from aim.models.classifier import build
+from aim.models.compiling import compile_blocks
+from tests.models.checks import video
+from tests.models.test_memory import computed, far, toy
+from tests.models.toys import FRAMES, SIZE, adapter
+from tests.models.toys import toy as backbone
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.mark.parametrize(
+    ("trunk", "memory"),
+    [
+        ("clip_vit_b16", "fast"),
+        pytest.param("clip_vit_b16", "lean", marks=pytest.mark.slow),
+        pytest.param("clip_vit_b16", "smallest", marks=pytest.mark.slow),
+        pytest.param("swin_b", "fast", marks=pytest.mark.slow),
+        pytest.param("dinov3_vit_b16", "fast", marks=pytest.mark.slow),
+    ],
+)
+def test_compiled_blocks_equal_plain_ones(trunk, memory):
+    model = toy(trunk, memory=memory)
+    plain = computed(model, video())
+    compile_blocks(model, "aot_eager")
+    assert far(computed(model, video()), plain) < 1e-5
+
+
+@pytest.mark.slow
+def test_blocks_of_a_shape_share_a_compilation_whatever_their_rates():
+    deep = backbone("clip_vit_b16")
+    deep = replace(deep, options=dict(deep.options) | {"depth": 6})
+    model = build(deep, adapter(drop_path=0.5), num_classes=5, num_frames=FRAMES, size=SIZE, dropout=0.0).train()
+    counter = CompileCounterWithBackend("aot_eager")
+    compile_blocks(model, counter)
+    for _ in range(2):
+        model(video()).sum().backward()
+    assert counter.frame_count == 3  # the first drops no paths, of the last one the class token alone is asked for
+
+
+def test_a_compiler_that_fails_is_one_line_and_nothing_else(capsys):
+    def broken(graph, inputs):
+        raise RuntimeError("no C++ compiler\nand much more")
+
+    model = toy("clip_vit_b16")
+    plain = computed(model, video())
+    compile_blocks(model, broken)
+    for _ in range(2):
+        assert far(computed(model, video()), plain) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == "aim: warning: train.compile failed (no C++ compiler); going on without it"
