@@ -15,7 +15,7 @@ from torchvision.transforms.v2.functional import gaussian_blur
 
 Colour = tuple[int, int, int]
 PAPER, INK, MUTED, LINE = (255, 255, 255), (31, 35, 40), (110, 118, 129), (216, 222, 228)
-FOR, AGAINST = (217, 72, 15), (76, 110, 180)  # what speaks for a class, and what against it
+FOR, AGAINST, REST = (217, 72, 15), (76, 110, 180), (200, 207, 215)  # for a class, against it, and what is aside
 # From nothing to the most, over violet and orange: brighter is more, to the colour-blind and in grey, too.
 HEAT = (
     torch.tensor(

@@ -8,11 +8,11 @@ import numpy as np
 from PIL import Image
 
 from aim.explaining import drawing
-from aim.explaining.drawing import FOR, LINE, MUTED, Canvas
+from aim.explaining.drawing import MUTED, Canvas
 from aim.explaining.explanation import Explanation
-from aim.explaining.pictures import EDGE, GAP, overlay_of, page
+from aim.explaining.pictures import EDGE, GAP, overlay_of, page, weights
 
-PANE = 320
+PANE, HEAD = 320, 84
 SECONDS = 2.5  # that a clip's frames take, whatever they took in the video: it's there to be looked at
 SUFFIXES = (".png", ".gif", ".mp4")
 
@@ -22,13 +22,12 @@ def save(explanation: Explanation, about: str, path: Path, suffix: str) -> None:
     if suffix == ".png":
         page(explanation, about).save(path, "PNG", optimize=True)
         return
-    pictures = frames(explanation, about)
-    seconds = SECONDS / len(pictures)
-    if suffix == ".gif":
-        small = [picture.quantize(128, dither=Image.Dither.NONE) for picture in pictures]
-        small[0].save(path, "GIF", save_all=True, append_images=small[1:], duration=round(1000 * seconds), loop=0)
-    else:
-        encode(path, pictures, Fraction(len(pictures)) / Fraction(SECONDS))
+    shown = film(explanation, about)
+    if suffix == ".mp4":
+        encode(path, shown, Fraction(len(shown)) / Fraction(SECONDS))
+        return
+    first, *rest = [picture.quantize(256) for picture in shown]
+    first.save(path, "GIF", save_all=True, append_images=rest, duration=round(1000 * SECONDS / len(shown)), loop=0)
 
 
 def encode(path: Path, pictures: list[Image.Image], rate: Fraction) -> None:
@@ -42,31 +41,19 @@ def encode(path: Path, pictures: list[Image.Image], rate: Fraction) -> None:
         container.mux(stream.encode())
 
 
-def frames(explanation: Explanation, about: str) -> list[Image.Image]:
-    """The frames of a film: the clip, its heat beside it, and the weights of all frames with the present one."""
-    overlay = overlay_of(explanation)
-    width = 2 * EDGE + 2 * PANE + GAP
+def film(explanation: Explanation, about: str) -> list[Image.Image]:
+    """A picture for each frame: the clip, its heat beside it, and below what all frames count for."""
+    clip, overlay = explanation.clip, overlay_of(explanation)
+    width, below = 2 * PANE + GAP, HEAD + PANE
+    p = float(explanation.probability[explanation.label])
     found = []
-    for i in range(len(explanation.clip)):
-        canvas = Canvas(width, 84 + PANE + 96)
-        p = float(explanation.probability[explanation.label])
-        canvas.text(EDGE, 14, f"{explanation.name}  {100 * p:.1f} %", 24, width=width - 2 * EDGE)
-        canvas.text(EDGE, 50, about, 13, MUTED, width=width - 2 * EDGE)
-        canvas.image.paste(drawing.picture(explanation.clip[i], (PANE, PANE)), (EDGE, 84))
-        canvas.image.paste(drawing.picture(overlay[i], (PANE, PANE)), (EDGE + PANE + GAP, 84))
-        strip(canvas, explanation, i, EDGE, 84 + PANE + 12, width - 2 * EDGE)
+    for i in range(len(clip)):
+        canvas = Canvas(width + 2 * EDGE, below + 96)
+        canvas.text(EDGE, 14, f"{explanation.name}  {100 * p:.1f} %", 24, width=width)
+        canvas.text(EDGE, 50, about, 13, MUTED, width=width)
+        canvas.image.paste(drawing.picture(clip[i], (PANE, PANE)), (EDGE, HEAD))
+        canvas.image.paste(drawing.picture(overlay[i], (PANE, PANE)), (EDGE + PANE + GAP, HEAD))
+        weights(canvas, explanation, range(len(clip)), EDGE, below + 12, width / len(clip), 52, now=i)
+        canvas.text(EDGE, below + 72, "evidence lost if the frame stands still", 13, MUTED)
         found.append(canvas.image)
     return found
-
-
-def strip(canvas: Canvas, explanation: Explanation, now: int, x: int, y: int, width: int) -> None:
-    """A bar for each cell of time, the present one in colour."""
-    most = float(explanation.frames.clamp_min(0).max().clamp_min(1e-6))
-    wide = width / len(explanation.clip)
-    canvas.line([(x, y + 56), (x + width, y + 56)])
-    for begin, end, value in zip(
-        explanation.steps[:-1], explanation.steps[1:], explanation.frames.tolist(), strict=True
-    ):
-        colour = FOR if begin <= now < end else LINE
-        canvas.box(x + begin * wide + 3, y + 56, (end - begin) * wide - 6, -50 * max(0.0, value) / most, colour)
-    canvas.text(x, y + 62, "evidence lost if the frame stands still", 13, MUTED)

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from aim.explaining import drawing
-from aim.explaining.drawing import AGAINST, FOR, INK, LINE, MUTED, Canvas
+from aim.explaining.drawing import AGAINST, FOR, INK, LINE, MUTED, REST, Canvas
 from aim.explaining.explanation import Explanation
 from aim.explaining.order import ORDERS
 
@@ -59,27 +59,43 @@ def frames_row(canvas: Canvas, explanation: Explanation, overlay: torch.Tensor, 
 
 
 def bars(canvas: Canvas, explanation: Explanation, frames: range, y: int) -> None:
-    """The evidence lost where each cell of time stands still, under its frames; what is gained hangs down."""
+    """The bars of a row of frames, with what they mean on the left."""
+    for i, line in enumerate(("evidence lost", "if the frame", "stands still")):
+        canvas.text(EDGE, y + 18 + 16 * i, line, 13, MUTED)
+    weights(canvas, explanation, frames, EDGE + GUTTER, y + 18, FRAME + GAP, BARS - 36)
+
+
+def weights(
+    canvas: Canvas,
+    explanation: Explanation,
+    frames: range,
+    x: float,
+    y: float,
+    column: float,
+    height: float,
+    now: int | None = None,
+) -> None:
+    """The evidence lost where each cell of time stands still, as bars over columns of frames; gains hang down.
+
+    The other cells than that of the frame `now` are grey.
+    """
     most = float(explanation.frames.abs().max().clamp_min(1e-6))
     low = max(0.0, -float(explanation.frames.min()) / most)
-    room = (BARS - 36) / (1 + low)
-    base = y + 18 + room
-    canvas.text(EDGE, y + 18, "evidence lost", 13, MUTED)
-    canvas.text(EDGE, y + 34, "if the frame", 13, MUTED)
-    canvas.text(EDGE, y + 50, "stands still", 13, MUTED)
-    left = EDGE + GUTTER
-    canvas.line([(left, base), (left + len(frames) * (FRAME + GAP) - GAP, base)])
-    for begin, end, value in zip(
-        explanation.steps[:-1], explanation.steps[1:], explanation.frames.tolist(), strict=True
-    ):
+    room = height / (1 + low)
+    base = y + room
+    gap = min(GAP, column / 4)
+    canvas.line([(x, base), (x + len(frames) * column - gap, base)])
+    cells = zip(explanation.steps[:-1], explanation.steps[1:], explanation.frames.tolist(), strict=True)
+    for begin, end, value in cells:
         shown = range(max(begin, frames.start), min(end, frames.stop))
         if not shown:
             continue
-        x = left + (shown.start - frames.start) * (FRAME + GAP)
-        wide = len(shown) * (FRAME + GAP) - GAP
-        height = -room * value / most
-        canvas.box(x + 12, base, wide - 24, height, FOR if value > 0 else AGAINST)
-        canvas.text(x + wide / 2, base + min(0.0, height) - 4, f"{value:+.2f}", 13, INK, "mb")
+        left, width = x + (shown.start - frames.start) * column, len(shown) * column - gap
+        up, inset = room * value / most, min(12, width / 12)
+        colour = (FOR if value > 0 else AGAINST) if now is None or begin <= now < end else REST
+        canvas.box(left + inset, base, width - 2 * inset, -up, colour)
+        if now is None:
+            canvas.text(left + width / 2, base - max(0.0, up) - 4, f"{value:+.2f}", 13, INK, "mb")
 
 
 def scores_panel(canvas: Canvas, explanation: Explanation, x: int, y: int, width: int) -> None:
@@ -87,7 +103,7 @@ def scores_panel(canvas: Canvas, explanation: Explanation, x: int, y: int, width
     canvas.line([(x, y), (x + width, y)])
     third = (width - 2 * 40) // 3
     places = [x + i * (third + 40) for i in range(3)]
-    heads = ("Prediction", f"{explanation.name} in another order", "Is the map true to the model?")
+    heads = ("Prediction", "Its probability in another order", "Is the map true to the model?")
     for left, head in zip(places, heads, strict=True):
         canvas.text(left, y + 18, head, 17, width=third)
     for i, (name, p) in enumerate(explanation.top):
