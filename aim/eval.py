@@ -23,12 +23,23 @@ from omegaconf import DictConfig
 
 from aim import config
 from aim.data.lists import Lists, data_hash
-from aim.engine import bad_videos, checkpoint, distributed, files, hardware, identity, lease, predictions, results
+from aim.engine import (
+    bad_videos,
+    checkpoint,
+    distributed,
+    files,
+    hardware,
+    identity,
+    lease,
+    predictions,
+    results,
+    retest,
+)
 from aim.engine.checkpoint import Checkpoint
 from aim.engine.distributed import World
 from aim.engine.evaluation import evaluate
 from aim.engine.launcher import launch
-from aim.engine.settings import Run, of_checkpoint, write_settings
+from aim.engine.settings import Run, write_settings
 from aim.errors import UserError, check_all
 from aim.signals import interruptible, stop_signals
 from aim.weights.trunk import stretch_time
@@ -44,7 +55,7 @@ def main(cfg: DictConfig) -> None:
         start = distributed.start(hardware.resolve_device(asked["device"]), asked["data"]["workers"])
         world = stack.enter_context(start) if distributed.is_rank() else None
         saved = checkpoint.read_weights(asked["checkpoint"])
-        wanted = of_checkpoint(saved.config, asked, config.task_overrides(), saved.path)
+        wanted = retest.of_checkpoint(saved.config, asked, config.task_overrides(), saved.path)
         run = config.build(wanted, Run).placed()
         ranks, lists = check(run, saved)
         if world is None:

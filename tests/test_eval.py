@@ -13,7 +13,7 @@ import torch
 from aim import config, predict
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Lists
-from aim.engine import checkpoint, predictions, settings
+from aim.engine import checkpoint, predictions, retest
 from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.reporting.runs import read
@@ -132,12 +132,12 @@ def test_what_contradicts_the_checkpoints_model_is_refused(
 def test_a_value_on_the_command_line_counts_even_where_it_is_the_default(unbroken: Path) -> None:
     saved = checkpoint.read_weights(unbroken / "best.safetensors")
     asked = config.resolve(config.compose([]))
-    assert settings.of_checkpoint(saved.config, asked, [], saved.path)["clip"]["num_frames"] == 4
-    found = settings.of_checkpoint(saved.config, asked, ["clip.num_frames=8"], saved.path)
+    assert retest.of_checkpoint(saved.config, asked, [], saved.path)["clip"]["num_frames"] == 4
+    found = retest.of_checkpoint(saved.config, asked, ["clip.num_frames=8"], saved.path)
     assert found["clip"]["num_frames"] == asked["clip"]["num_frames"] == 8
     assert found["clip"]["size"] == 32
     with pytest.raises(UserError, match=r"adapter\.drop_path="):
-        settings.of_checkpoint(saved.config, asked, ["adapter=aim"], saved.path)
+        retest.of_checkpoint(saved.config, asked, ["adapter=aim"], saved.path)
 
 
 def test_an_experiment_says_on_what_and_how_to_test_and_nothing_of_the_training(unbroken: Path) -> None:
@@ -146,9 +146,9 @@ def test_an_experiment_says_on_what_and_how_to_test_and_nothing_of_the_training(
     command = ["+experiment=k400", "backbone=demo"]
     asked = config.resolve(config.compose([*command, "backbone.weights=random"]))
     with pytest.raises(UserError, match=r"of a model with backbone\.options"):
-        settings.of_checkpoint(saved.config, asked, command, saved.path)
+        retest.of_checkpoint(saved.config, asked, command, saved.path)
     asked |= {"backbone": saved.config["backbone"], "adapter": saved.config["adapter"], "dropout": 0.0}
-    found = settings.of_checkpoint(saved.config, asked, command, saved.path)
+    found = retest.of_checkpoint(saved.config, asked, command, saved.path)
     assert found["data"]["num_classes"] == 400
     assert found["views"] == asked["views"]
     assert found["name"] == "demo"
@@ -158,7 +158,7 @@ def test_an_experiment_says_on_what_and_how_to_test_and_nothing_of_the_training(
 def test_another_reader_takes_the_place_of_the_checkpoints_as_a_whole(unbroken: Path) -> None:
     saved = checkpoint.read_weights(unbroken / "best.safetensors")
     asked = config.resolve(config.compose(["reader=frames"]))
-    assert settings.of_checkpoint(saved.config, asked, [], saved.path)["reader"] == asked["reader"]
+    assert retest.of_checkpoint(saved.config, asked, [], saved.path)["reader"] == asked["reader"]
 
 
 def test_a_folder_of_another_test_or_of_a_training_run_is_refused(unbroken: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -231,74 +231,3 @@ def write_settings(settings: Mapping[str, Any], run_dir: Path) -> None:
     """Leave a run's settings in its config.yaml."""
     text = OmegaConf.to_yaml(OmegaConf.create(dict(settings)))
     files.write_atomically(run_dir / "config.yaml", lambda file: files.write_text(file, text))
-
-
-# What a test takes from the command and not from the checkpoint: the machine, and where the result goes.
-OF_THE_COMMAND = (
-    "run_dir", "device", "gpus", "restarts", "debug", "checkpoint", "what", "gpu", "stretch_time", "tracker", "init",
-    "predictions",
-)  # fmt: skip
-# What the checkpoint's model is: another value would test another model. Frames and size may differ (stretch_time).
-OF_THE_MODEL = ("backbone", "adapter", "dropout")
-# What says how it was trained: an experiment that is named for its data or its protocol has no say in it.
-OF_THE_TRAINING = ("name", "seed", "precision", "augment", "val_views", "test", "train", "optim")
-
-
-def of_checkpoint(
-    saved: Mapping[str, Any], asked: Mapping[str, Any], overrides: Sequence[str], path: Path
-) -> dict[str, Any]:
-    """The settings to test a checkpoint with: its own, and over them what the command asks for.
-
-    Asked for is what stands on the command line, in the experiment that it names, or differs from configs/config.yaml.
-    Raises UserError where that contradicts what the checkpoint's model is.
-    """
-    config.check_received({key: value for key, value in saved.items() if key not in OF_THE_COMMAND})
-    default = dict(config.leaves(config.resolve(config.compose([]))))
-    if removed := [override for override in overrides if override.startswith("~")]:
-        raise UserError(f"{removed[0]}: aim.eval can't take a setting away from a checkpoint's; give it another value")
-    given = [*OF_THE_COMMAND, *(override.lstrip("+").partition("=")[0] for override in overrides)]
-
-    def is_asked(key: str, value: Any) -> bool:
-        if identity.is_one_of(key, given):
-            return True
-        if "experiment" in given:
-            return not identity.is_one_of(key, OF_THE_TRAINING)
-        return bool(default.get(key, ...) != value)
-
-    if is_asked("clip.size", asked["clip"]["size"]):
-        given.append("views.resize")  # which is made of it
-    found = _put_over(saved, asked, is_asked)
-    if differ := [text for group in OF_THE_MODEL for text in _differences(group, saved.get(group), found.get(group))]:
-        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
-        raise UserError(f"{path} is of a model with {'; '.join(differ[:3])}{more}; leave out what says otherwise")
-    return found
-
-
-def _differences(name: str, before: Any, now: Any) -> Iterator[str]:
-    """What differs between two values of a setting; of groups of two classes that alone."""
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        kinds = [str(node.get("_target_")).rpartition(".")[2] for node in (before, now)]
-        if kinds[0] != kinds[1]:
-            yield f"{name} {kinds[0]}, not {kinds[1]}"
-            return
-        for key in sorted(before.keys() | now.keys()):
-            yield from _differences(f"{name}.{key}", before.get(key, "absent"), now.get(key, "absent"))
-    elif before != now and name != "backbone.weights":
-        yield f"{name}={before}, not {now}"
-
-
-def _put_over(
-    saved: Mapping[str, Any], asked: Mapping[str, Any], is_asked: Callable[[str, Any], bool], prefix: str = ""
-) -> dict[str, Any]:
-    """A copy of `saved` with the asked values; a group of another class is taken as a whole."""
-    target = asked.get("_target_")
-    if target != saved.get("_target_") and is_asked(f"{prefix}_target_", target):
-        return dict(asked)
-    found = dict(saved)
-    for key, value in asked.items():
-        inside = saved.get(key)
-        if isinstance(value, Mapping) and isinstance(inside, Mapping):
-            found[key] = _put_over(inside, value, is_asked, f"{prefix}{key}.")
-        elif is_asked(f"{prefix}{key}", value):
-            found[key] = value
-    return found
