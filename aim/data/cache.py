@@ -57,22 +57,25 @@ class Cache:
         """The copy of a video, made if there is room; None where there's none, or the source can't be read."""
         try:
             about = file_of(source).stat()
-            offset, size = (source.offset, source.size) if isinstance(source, Part) else (0, about.st_size)
-            if not stat.S_ISREG(about.st_mode) or size > LARGEST:
-                return None
-            copy = self._place(source, about)
-            with suppress(FileNotFoundError):
-                os.utime(copy)
-                if copy.stat().st_size == size:  # a power cut can leave less
-                    return copy
-            if not self._has_room(size):
-                return None
-            with file_of(source).open("rb") as file:
-                file.seek(offset)
-                content = file.read(size)
         except OSError:
+            return None  # its reader says why
+        offset, size = (source.offset, source.size) if isinstance(source, Part) else (0, about.st_size)
+        if not stat.S_ISREG(about.st_mode) or size > LARGEST:
             return None
-        return copy if len(content) == size and self._put(copy, content) else None
+        copy = self._place(source, about)
+        try:
+            if self._is_there(copy, size):
+                return copy
+            if time.time() < self.resting.get("until", 0.0) or not self._has_room(size):
+                return None
+            content = _bytes(file_of(source), offset, size)
+            if len(content) < size:
+                return None
+            self._write(copy, content)
+        except OSError as error:
+            self._rest(error)
+            return None
+        return copy
 
     def _place(self, source: Source, about: os.stat_result) -> Path:
         part = (source.offset, source.size) if isinstance(source, Part) else ()
@@ -81,25 +84,25 @@ class Cache:
         suffix = Path(source.name if isinstance(source, Part) else source).suffix
         return self.folder / digest[:2] / f"{digest[2:]}{suffix}"
 
-    def _put(self, copy: Path, content: bytes) -> bool:
-        """Write a copy, whole or not at all; what the disk refuses is said once a job."""
+    def _is_there(self, copy: Path, size: int) -> bool:
+        """Whether there is a copy, which is noted as used."""
+        with suppress(FileNotFoundError):
+            os.utime(copy)
+            return copy.stat().st_size == size  # a power cut can leave less
+        return False
+
+    def _write(self, copy: Path, content: bytes) -> None:
+        """Write a copy, whole or not at all."""
         part = self.folder / "part" / f"{os.getpid()}-{copy.name}"
         try:
-            try:
-                part.write_bytes(content)
-                copy.parent.mkdir(exist_ok=True)
-                part.replace(copy)
-            finally:
-                part.unlink(missing_ok=True)
-        except OSError as error:
-            self._rest(error)
-            return False
-        return True
+            part.write_bytes(content)
+            copy.parent.mkdir(exist_ok=True)
+            part.replace(copy)
+        finally:
+            part.unlink(missing_ok=True)
 
     def _has_room(self, size: int) -> bool:
         """Count `size` more bytes as used, where they are free or can be made so."""
-        if time.time() < self.resting.get("until", 0.0):
-            return False
         with self._state() as state:
             if state.used + size > self.limit and time.time() >= state.look_again:
                 began = time.monotonic()
@@ -112,6 +115,7 @@ class Cache:
 
     def _evict(self, size: int) -> int:
         """Delete copies so that `size` bytes have room, those first that weren't used for longest; what is left."""
+        self._clear()
         found = []
         for folder in self.folder.glob("??"):
             for file in os.scandir(folder):
@@ -137,13 +141,17 @@ class Cache:
         if not said:
             log.warning("data.cache=%s: %s; videos are read without new copies there", self.folder, error.strerror)
 
-    def sweep(self) -> None:
-        """Delete what killed processes left half-written, and count what is there."""
-        (self.folder / "part").mkdir(parents=True, exist_ok=True)
+    def _clear(self) -> None:
+        """Delete what killed processes left half-written."""
         for part in (self.folder / "part").iterdir():
             with suppress(FileNotFoundError):
                 if time.time() - part.stat().st_mtime > LEFT_BEHIND:
                     part.unlink()
+
+    def make(self) -> None:
+        """Make the folder, or clear it, and see that it can be written to."""
+        (self.folder / "part").mkdir(parents=True, exist_ok=True)
+        self._clear()
         with self._state():
             pass
 
@@ -162,6 +170,16 @@ class Cache:
                 file.write(State.FORMAT.pack(*astuple(state)))
 
 
+def _bytes(file: Path, offset: int, size: int) -> bytes:
+    """What can be read of these bytes of a file."""
+    try:
+        with file.open("rb") as opened:
+            opened.seek(offset)
+            return opened.read(size)
+    except OSError:
+        return b""
+
+
 def opened(folder: Path, gigabytes: float) -> Cache | None:
     """The cache in this folder, made if need be; None, with a warning, where the disk is too full for a first byte.
 
@@ -169,7 +187,7 @@ def opened(folder: Path, gigabytes: float) -> Cache | None:
     """
     cache = Cache(folder, int(gigabytes * GB), time.time() - seconds_since_start())
     try:
-        cache.sweep()
+        cache.make()
     except OSError as error:
         if error.errno not in FULL:
             raise UserError(f"data.cache={folder} can't be used: {error.strerror}; name another folder") from error

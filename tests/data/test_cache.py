@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -32,7 +33,7 @@ def videos(tmp_path: Path) -> list[Path]:
 
 def made(tmp_path: Path, limit: int = 10**6, began: float | None = None) -> Cache:
     found = Cache(tmp_path / "fast", limit, time.time() if began is None else began)
-    found.sweep()
+    found.make()
     return found
 
 
@@ -116,7 +117,7 @@ def test_what_killed_processes_left_is_cleared_and_counted_anew(tmp_path: Path, 
         part.touch()
         os.utime(part, (time.time() - age, time.time() - age))
     (found.folder / "state").write_bytes(b"half")
-    found.sweep()
+    found.make()
     assert [part.name for part in (found.folder / "part").iterdir()] == ["2-b"]
     assert used(found) == 1000
 
@@ -155,9 +156,19 @@ def test_a_folder_that_cannot_be_used_is_refused_and_a_full_disk_is_not(
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Cache, "sweep", full)
+    monkeypatch.setattr(Cache, "make", full)
     assert cache.opened(tmp_path / "new", 1.0) is None
     assert "No space left on device; videos are read without copies" in caplog.text
+
+
+def test_a_folder_that_vanished_is_said_once_and_read_past(
+    tmp_path: Path, videos: list[Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    found = made(tmp_path)
+    shutil.rmtree(found.folder)
+    assert [found.copy_of(video) for video in videos] == [None] * 10
+    assert len(caplog.records) == 1
+    assert "No such file or directory; videos are read without new copies there" in caplog.text
 
 
 def test_sources_that_cannot_be_read_are_left_to_their_reader(tmp_path: Path, videos: list[Path]) -> None:
