@@ -26,6 +26,8 @@ from aim.signals import INTERRUPTED, SIGNALS, as_parent, follow_parent, forwarde
 # Settings that are paths: runs/demo,seed=1/best.safetensors is one, without quotes.
 PATHS = ("run_dir", "init", "checkpoint", "input", "out", "data.root", "backbone.weights")
 
+SPINS = "10000"  # of GNU OpenMP, about a tenth of a millisecond
+
 STOPPED = (INTERRUPTED, *(-number for number in SIGNALS))  # exit codes of a job that a signal ended
 
 
@@ -48,6 +50,7 @@ def entrypoint(verb: str, config_name: str, settings: str | None = None) -> NoRe
     follow_parent()
     debug = "debug=true" in (argument.lower().lstrip("+") for argument in sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through; they are reported here
+    spin_briefly()
     jobs: list[Job] = []
 
     def task(cfg: DictConfig) -> None:
@@ -63,6 +66,16 @@ def entrypoint(verb: str, config_name: str, settings: str | None = None) -> NoRe
         if jobs:
             sys.exit(sweep(program(verb), jobs))
     sys.exit()
+
+
+def spin_briefly() -> None:
+    """Let torch's threads on a CPU sleep where they would wait for each other for long.
+
+    By default they spin for milliseconds, on cores that decoding processes need, and for threads that these displace.
+    OpenMP reads it when torch is imported.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def of_sweep() -> bool:

@@ -181,3 +181,18 @@ def test_all_jobs_of_a_sweep_are_checked_before_the_first_one_starts(
         "aim: error: train.epochs=0: train.epochs=0 must be 1 or more; "
         "train.epochs=x: train.epochs='x' is not a whole number or auto\n"
     )
+
+
+def test_threads_spin_briefly_unless_somebody_knows_better(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
+    command.spin_briefly()
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
+    command.spin_briefly()
+    assert os.environ["GOMP_SPINCOUNT"] == "7"
+    monkeypatch.delenv("GOMP_SPINCOUNT")
+    command.spin_briefly()
+    assert os.environ.pop("GOMP_SPINCOUNT") == command.SPINS

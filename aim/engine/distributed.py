@@ -112,11 +112,13 @@ def refuse_bare_slurm(module: str) -> None:
 def start(device: str, workers: int) -> Iterator[World]:
     """Join the ranks that the environment names, or be the only one; leave them at the end.
 
-    On a CPU torch leaves one core to each of the `workers` that decode: its threads wait for each other by spinning,
-    and one that shares its core slows all the others down.
+    On a CPU torch takes all cores, and shares them with the `workers` that decode, if its threads sleep where they wait
+    for each other (`aim.command.spin_briefly`). Where they spin, one that shares its core slows all the others down:
+    then it leaves one core to each worker.
     """
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, num_cores() - workers))
+        spinning = "GOMP_SPINCOUNT" not in os.environ
+        torch.set_num_threads(max(1, num_cores() - workers * spinning))
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device("cpu")
     with ExitStack() as stack:

@@ -56,3 +56,22 @@ def test_ranks_that_meet_get_a_name_that_nobody_had_before() -> None:
         names.append(set(found))
     assert [len(each) for each in names] == [1, 1, 1]
     assert len(set.union(*names)) == 3
+
+
+@pytest.mark.parametrize(("spins", "workers", "expected"), [("9", 0, 4), ("9", 9, 4), (None, 1, 3), (None, 9, 1)])
+def test_threads_that_sleep_share_their_cores_and_those_that_spin_leave_some(
+    monkeypatch: pytest.MonkeyPatch, spins: str | None, workers: int, expected: int
+) -> None:
+    """On four cores. Results depend on the number of threads, and `data.workers` may change in a run that goes on."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    if spins:
+        monkeypatch.setenv("GOMP_SPINCOUNT", spins)
+    monkeypatch.setattr(distributed, "num_cores", lambda: 4)
+    chosen = list[int]()
+    monkeypatch.setattr(torch, "set_num_threads", chosen.append)
+    with distributed.start("cpu", workers):
+        assert chosen == [expected]
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")  # somebody knows better
+    with distributed.start("cpu", workers):
+        assert chosen == [expected]
