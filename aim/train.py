@@ -31,10 +31,12 @@ from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.hardware import Precision
 from aim.engine.inspection import inspected
 from aim.engine.launcher import launch
+from aim.engine.saving import State
+from aim.engine.selection import WORDS
 from aim.engine.settings import Run, write_settings
 from aim.engine.sizing import goes_on, said, settled, shorter, steps_per_epoch
 from aim.engine.splitting import followed
-from aim.engine.tracking import Log
+from aim.engine.tracking import Guarded, Log, NoTracker
 from aim.engine.training import train
 from aim.errors import check_all
 from aim.measuring.plan import free_bytes, too_large
@@ -67,7 +69,7 @@ def main(cfg: DictConfig) -> None:
         if not distributed.share(finished):
             clips = distributed.share(clips)
             run = followed(run, world.size, clips)
-            clips = clips or run.clips_at_once(world.size)
+            clips = clips or run.train.clips_at_once(world.size)
             run = replace(run, precision=hardware.settle(settings, run.device, begun_in)).with_reader()
             if world.is_main and (line := said(asked, settings, len(lists.train))):
                 print(f"aim: {line}", file=sys.stderr)
@@ -98,6 +100,7 @@ def check(run: Run, asked: Mapping[str, Any]) -> tuple[int, Lists, dict[str, Any
         check_batch,
         run.check_augmentation,
         run.check_test,
+        run.tracker.check,
         run.backbone.check_weights,
         lambda: run.init is not None and checkpoint.read_weights(run.init),
     )
@@ -185,19 +188,49 @@ def train_and_test(
     content = {**data, **weights, "precision": run.precision}
     distributed.agree(content)
     distributed.broadcast_(list(model.state_dict().values()))
+    tracker = run.tracker if world.is_main else NoTracker()
+    with Guarded(tracker, run_dir, run.name, settings) as tracked:
+        state = fit(run, settings, model, lists, content, world, stop, clips, tracked.log)
+        tested: dict[str, Any] = {"weights": "last", "schedule": state.schedule, "identity": content}
+        if run.train.patience is not None:
+            tested["epochs_trained"] = round(state.step / steps_per_epoch(run, lists), 3)
+        if run.test == "best":
+            if world.is_main:  # the other nodes may not see its folder
+                checkpoint.load_weights(model, checkpoint.read_weights(run_dir / "best.safetensors"))
+            distributed.broadcast_(list(model.state_dict().values()))
+            by = run.train.best_by
+            chosen = {"by": f"validation {WORDS[by]}", by: state.best, "epoch": round(state.best_epoch, 3)}
+            tested |= {"weights": "best", "selection": chosen}
+        with closing(run.test_loader(lists, world)) as loader, bad_videos.named(run_dir, loader):
+            test = evaluate(model, loader, device=world.device, precision=run.precision, stop=stop)
+        if world.is_main:
+            tested |= {"num_missing": test.num_missing, "seconds": round(state.seconds + seconds_since_start(), 1)}
+            left = test.predictions(loader.dataset, lists.classes)
+            predictions.write(run_dir / predictions.TEST, left, run.predictions)
+            found = results.collect(run, settings, world, model, lists, test.counts, left, **tested)
+            files.write_json(run_dir / "results.json", found)
+            tracked.attach(found)
+            results.show(found, run_dir)
+
+
+def fit(
+    run: Run, settings: Mapping[str, Any], model: VideoClassifier, lists: Lists, content: Mapping[str, str],
+    world: World, stop: Stop, clips: int, log: Log,
+) -> State:  # fmt: skip
+    """Train on the lists, or go on; leave in the model what is to be tested, unless that is the best."""
+    run_dir = run.directory()
     with ExitStack() as stack:
-        log: Log = stack.enter_context(run.tracker.open(run_dir, run.name, settings)) if world.is_main else silent
         train_loader = stack.enter_context(closing(run.train_loader(lists, world)))
         val_loader = stack.enter_context(closing(run.val_loader(lists, world)))
         stack.enter_context(bad_videos.named(run_dir, train_loader, val_loader))
         if world.is_main:
             print(loading(train_loader, val_loader), flush=True)
 
-        def validated(epoch: int, val: Evaluation) -> None:
+        def validated(epoch: float, val: Evaluation) -> None:
             left = val.predictions(val_loader.dataset, lists.classes, epoch=epoch)
             predictions.write(run_dir / predictions.VALIDATION, left, run.predictions)
 
-        state = train(
+        return train(
             model,
             train_loader,
             val_loader,
@@ -214,28 +247,12 @@ def train_and_test(
             log=log,
             stop=stop,
         )
-    tested: dict[str, Any] = {"weights": "last", "schedule": state.schedule, "identity": content}
-    if run.test == "best":
-        if world.is_main:  # the other nodes may not see its folder
-            checkpoint.load_weights(model, checkpoint.read_weights(run_dir / "best.safetensors"))
-        distributed.broadcast_(list(model.state_dict().values()))
-        chosen = {"by": "validation top-1, one view", "top1": state.best_top1, "epoch": state.best_epoch}
-        tested |= {"weights": "best", "selection": chosen}
-    with closing(run.test_loader(lists, world)) as loader, bad_videos.named(run_dir, loader):
-        test = evaluate(model, loader, device=world.device, precision=run.precision, stop=stop)
-    if world.is_main:
-        tested |= {"num_missing": test.num_missing, "seconds": round(state.seconds + seconds_since_start(), 1)}
-        left = test.predictions(loader.dataset, lists.classes)
-        predictions.write(run_dir / predictions.TEST, left, run.predictions)
-        found = results.collect(run, settings, world, model, lists, test.counts, left, **tested)
-        files.write_json(run_dir / "results.json", found)
-        results.show(found, run_dir)
 
 
 def introduce(run: Run, model: VideoClassifier, lists: Lists, data: Mapping[str, str], world: World) -> None:
     """Say what is going to be trained, on what, with what and where to."""
     tuned, total = num_parameters(model)
-    clips, parts = run.clips_at_once(world.size), run.train.accumulate
+    clips, parts = run.train.clips_at_once(world.size), run.train.accumulate
     split = f" ({world.size} ranks x {parts} parts x {clips})" if world.size * parts > 1 else ""
     steps = steps_per_epoch(run, lists)
     lines = (
@@ -261,7 +278,3 @@ def loading(train: Loader, val: Loader) -> str:
         f"loading: {train.workers} processes a rank, up to {train.blocks - 1} batches ahead in "
         f"{train.shared_bytes / 2**20:.0f} MiB of shared memory; a validation's take {val.shared_bytes / 2**20:.0f} MiB"
     )
-
-
-def silent(step: int, values: Mapping[str, float]) -> None:
-    """The tracker of the other ranks."""

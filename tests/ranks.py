@@ -9,6 +9,7 @@ from tests.conftest import ROOT
 
 PROGRAM = """
 import os, signal, sys, time
+from datetime import timedelta
 from aim import command
 from aim.engine import distributed, peers
 from aim.errors import UserError
@@ -50,6 +51,39 @@ def trains(world):
         if world.is_main:  # a tracker that takes longer than any other rank
             time.sleep(3)
             print("tracker closed", flush=True)
+
+def no_memory(world):
+    import torch
+    from aim import config
+    from aim.engine.faults import explained
+    from aim.engine.settings import Run
+    from tests.toy import TOY
+
+    training = config.build(config.compose(TOY), Run).train
+    with explained(lambda: "step 5 of 9", training, world):
+        if world.rank == 1:
+            torch.empty(2**60)
+        distributed.gather(1)
+
+def hangs(world):
+    from aim.engine.faults import explained
+
+    soon()
+    if world.rank == 0:
+        with explained(lambda: "step 5 of 9", None, world):
+            distributed.gather(1)
+    time.sleep(600)
+
+def soon():
+    distributed.gather(1)  # all are there
+    distributed.dist.distributed_c10d._set_pg_timeout(timedelta(seconds=3))
+
+def apart(world):
+    soon()
+    if world.rank == 1:
+        time.sleep(6)
+    distributed.meet()
+    say(f"met {distributed.gather(world.rank)}")
 
 def buckets(world):
     import torch

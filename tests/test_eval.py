@@ -161,6 +161,18 @@ def test_another_reader_takes_the_place_of_the_checkpoints_as_a_whole(unbroken: 
     assert retest.of_checkpoint(saved.config, asked, [], saved.path)["reader"] == asked["reader"]
 
 
+def test_a_setting_that_is_newer_than_the_checkpoint_has_its_default(unbroken: Path) -> None:
+    saved = checkpoint.read_weights(unbroken / "best.safetensors")
+    expected = saved.config["train"] | {"ema": None}
+    del saved.config["train"]["ema"]
+    asked = config.resolve(config.compose([]))
+    asked["backbone"]["options"] = {"patch_size": 16, "of_another_trunk": 1}
+    found = retest.of_checkpoint(saved.config, asked, [], saved.path)
+    assert found["train"] == expected
+    assert "of_another_trunk" not in found["backbone"]["options"]
+    config.build(found, Run)
+
+
 def test_a_folder_of_another_test_or_of_a_training_run_is_refused(unbroken: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds a training run"):
         evaluate(unbroken, unbroken)

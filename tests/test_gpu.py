@@ -14,12 +14,14 @@ from torch.nn.functional import cross_entropy
 from aim import config
 from aim.data.loader import Batch
 from aim.engine.distributed import World
+from aim.engine.ema import Average
 from aim.engine.evaluation import score
 from aim.engine.feeding import on_device, to_host
 from aim.engine.hardware import Precision, autocast
 from aim.engine.optim import adamw
 from aim.engine.settings import Run
 from aim.engine.training import train_step
+from aim.engine.watching import Pace
 from aim.measuring.step import make_batch, peak_of_step
 from tests.conftest import ROOT
 from tests.toy import TOY, run
@@ -59,16 +61,20 @@ def test_bf16_gradients_point_where_float32_ones_do() -> None:
 
 def test_a_step_and_a_test_wait_for_nothing_but_results() -> None:
     """CUDA itself refuses whatever would wait for it, everything but the reading of a copy that was sent before."""
-    settings = config.build(config.compose([*TOY, "device=cuda", "train.mixup=0.8", "train.cutmix=1.0"]), Run)
+    settings = config.build(
+        config.compose([*TOY, "device=cuda", "train.mixup=0.8", "train.cutmix=1.0", "train.clip_grad=1"]), Run
+    )
     lists = settings.load_lists()
     world = World(0, 1, CUDA)
     model = settings.model(8).to(CUDA).train()
-    optimizer = adamw(model, settings.optim)
+    optimizer, average, pace = adamw(model, settings.optim), Average(model, 0.9), Pace(CUDA)
 
     def steps(epoch: int) -> None:
         for batch in on_device(loader.epoch(epoch), CUDA):
             torch.manual_seed(epoch)
-            train_step(model, optimizer, [batch], settings.train, "bf16", CUDA, stop=False)
+            pace.begins(loader.waited)
+            train_step(model, optimizer, [batch], settings.train, "bf16", CUDA, stop=False, meets=pace.meets)
+            average.update(epoch)
         for _ in score(model.eval(), on_device(loader.epoch(epoch), CUDA), device=CUDA, precision="bf16"):
             pass
         model.train()
@@ -83,6 +89,7 @@ def test_a_step_and_a_test_wait_for_nothing_but_results() -> None:
                 torch.ones(1, device=CUDA).item()
         finally:
             torch.cuda.set_sync_debug_mode("default")
+    assert 0 < pace.seconds < 60
 
 
 def test_a_batch_on_the_device_outlives_the_loader_s() -> None:

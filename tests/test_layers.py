@@ -20,6 +20,8 @@ GROUND, MODELS = 0, 2
 OWNERS = {  # the only users
     "torch.distributed": {"aim.engine.distributed", "aim.engine.launcher", "aim.engine.peers"},
     "wandb": {"aim.engine.tracking"},
+    "trackio": {"aim.engine.tracking"},
+    "torch.utils.tensorboard": {"aim.engine.tracking"},
 }
 FILES = sorted(path for path in (ROOT / "aim").rglob("*.py") if path.name != "__init__.py")
 

@@ -71,7 +71,9 @@ def videos(toy_cache: Path) -> list[Path]:
 def journal(run_dir: Path) -> list[dict[str, float]]:
     """The lines of log.jsonl without what the clock decides."""
     lines = [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-    return [{k: v for k, v in line.items() if k not in ("clips_per_second", "waiting")} for line in lines]
+    return [
+        {k: v for k, v in line.items() if k not in ("clips_per_second", "waiting", "peak_memory_gib")} for line in lines
+    ]
 
 
 class Died(KeyboardInterrupt):

@@ -146,9 +146,9 @@ def check_classes(saved: Checkpoint, lists: Lists) -> None:
 
 
 def trained_tensors(model: VideoClassifier) -> dict[str, Tensor]:
-    """Every tensor of the model that is neither in the trunk's weights nor derived from them, on the CPU."""
+    """Every tensor of the model that is neither in the trunk's weights nor derived from them."""
     state = model.state_dict()
-    return {name: state[name].detach().cpu().contiguous() for name in model.saved_names()}
+    return {name: state[name].detach() for name in model.saved_names()}
 
 
 def save_weights(path: Path, model: VideoClassifier, config: Mapping[str, Any], classes: list[str]) -> None:
@@ -156,7 +156,7 @@ def save_weights(path: Path, model: VideoClassifier, config: Mapping[str, Any], 
 
     Raises UserError where it can't be written, and for values that are not finite.
     """
-    tensors = trained_tensors(model)
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in trained_tensors(model).items()}
     refuse_infinite(path, tensors)
     metadata = {
         "format": "aim-video 1",

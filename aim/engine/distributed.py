@@ -23,7 +23,8 @@ from aim.signals import fatal_signals
 
 T = TypeVar("T")
 
-COLLECTIVE_TIMEOUT = timedelta(hours=1)  # rank 0 may decode a whole test set alone
+COLLECTIVE_TIMEOUT = timedelta(minutes=10)  # then a rank hangs, or its machine is gone without a word
+PATIENCE = timedelta(hours=2)  # where ranks may be far apart: one downloads a trunk, or tests on a slower disk
 MANY = 50_000_000  # trained numbers, 200 MB of gradients; AIM in a ViT-L has 38 M
 MEETING_SECONDS = 0.05  # between looks for ranks that aren't there yet
 
@@ -45,10 +46,10 @@ class World:
         """Let one process of each machine do something, a download say, before the others do it."""
         waits = self.size > 1 and os.environ.get("LOCAL_RANK", "0") != "0"
         if waits:
-            dist.barrier()
+            meet()
         yield
-        if self.size > 1 and not waits:
-            dist.barrier()
+        if not waits:
+            meet()
 
 
 def num_ranks(device: str, gpus: int | None) -> int:
@@ -159,6 +160,15 @@ def meeting(store: Store, rank: int, size: int) -> str:
                 break
             time.sleep(MEETING_SECONDS)
     return mine
+
+
+def meet() -> None:
+    """Wait for the other ranks, and for longer than elsewhere."""
+    if dist.is_initialized():
+        group = dist.new_group(timeout=PATIENCE, backend="gloo")
+        assert isinstance(group, dist.ProcessGroup)
+        dist.barrier(group)
+        dist.destroy_process_group(group)
 
 
 def sum_(tensors: Sequence[Tensor]) -> None:

@@ -36,6 +36,14 @@ class Evaluation:
     seconds: NDArray[np.float32]  # "n v 2", when the first and the last frame of each view are shown; NaN if unknown
     num_missing: int  # videos that could not be read; only with data.on_error=skip
 
+    @property
+    def scores(self) -> dict[str, float]:
+        """What a validation can be judged by: percentages, and the mean of -log(probability of the true class)."""
+        likelihood = self.probability.gather(1, self.label[:, None]).double()
+        loss = -likelihood.clamp(min=torch.finfo(torch.float32).tiny).log().mean()
+        counts = self.counts
+        return {"top1": counts.top1, "top5": counts.top5, "mean_class": counts.mean_class, "loss": float(loss)}
+
     def predictions(self, dataset: VideoDataset, classes: Sequence[str], **about: Any) -> Predictions:
         """What it leaves of the videos of `dataset`; `about` is what only the caller knows."""
         assert isinstance(dataset.transform, Views)
@@ -88,6 +96,7 @@ def evaluate(
     model.train(was_training)
     mine = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
     seconds = np.array([loader.seconds[i] for i in mine[0].tolist()], np.float32).reshape(-1, v, 2)
+    distributed.meet()
     ranks = distributed.gather((*mine, seconds, num_missing, stopped))
     if any(rank[6] for rank in ranks):  # all together: a rank that left alone would tear the others' connections
         raise Interrupted(f"stopped by a signal during the {title}, which will be done again")

@@ -1,5 +1,6 @@
 """What this machine can do: what `device=auto` and `precision=auto` come to."""
 
+import resource
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -46,6 +47,13 @@ def computes_in_bf16(device: Device) -> bool:
     except OSError:
         return False
     return any(BF16_FLAGS & set(line.split()) for line in lines if line.startswith(("flags", "Features")))
+
+
+def peak_memory(device: torch.device) -> int:
+    """The bytes that this process held at its largest moment: of tensors on a GPU, of everything on the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def settle(asked: Mapping[str, Any], device: Device, before: Precision | None = None) -> Precision:

@@ -108,7 +108,8 @@ class Peers:
                 raise Interrupted(NOTHING_LOST) from error
             sys.exit(first.code)
         if lost:
-            text = "lost contact with another rank, which was killed or hangs; the same command continues"
+            where = " ".join(["", *getattr(error, "__notes__", [])])
+            text = f"lost contact with another rank{where}, which was killed or hangs; the same command continues"
             raise RankError(f"rank {self._rank}{_place()} {text}", code=1) from error
         if isinstance(error, UserError) and self._rank > 0:
             raise RankError(f"rank {self._rank}{_place()}: {error}") from error

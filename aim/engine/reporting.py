@@ -1,14 +1,20 @@
 """What training says while it goes on: a progress bar or lines, `log.jsonl`, and what a tracker is told."""
 
 import json
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
+import torch
+
 from aim.engine import files
 from aim.engine.console import Display
+from aim.engine.hardware import peak_memory
+from aim.engine.selection import Metric, said
 from aim.engine.tracking import Log
+from aim.engine.watching import Watch
 
 
 class Report:
@@ -20,15 +26,18 @@ class Report:
         log: Log,
         *,
         step: int,
-        validated: int,
+        rested: int,
         total: int,
         steps_per_epoch: int,
         batch_size: int,
+        device: torch.device,
+        watch: Watch,
         visible: bool,
     ) -> None:
         self.log, self.step, self.steps_per_epoch, self.batch_size = log, step, steps_per_epoch, batch_size
+        self.device, self.watch = device, watch
         self.display = Display("train", total, visible=visible, start=step)
-        self.journal = Journal(run_dir / "log.jsonl", step, validated) if visible else None
+        self.journal = Journal(run_dir / "log.jsonl", step, rested) if visible else None
         self.time: float | None = time.monotonic()  # since when the clock goes; None in a pause
         self.seconds, self.waited, self.text = 0.0, 0.0, ""  # seconds since the last line, up to `time`
 
@@ -42,17 +51,21 @@ class Report:
             self.journal.close()
 
     def line(self, step: int, lr: float, waited: float, window: Sequence[float]) -> None:
-        """Tell of the steps since the last line: `window` sums loss, weight and hits, `waited` is in seconds so far."""
+        """Tell of the steps since the last line: `window` is that of State, `waited` is in seconds so far."""
         now = time.monotonic()
         seconds = self._passed(now)
-        loss, weight, hits = window
+        for text in self.watch.line(step, window, waited - self.waited, seconds):
+            self.warn(text)
+        loss, weight, hits, norms, steps = window
         values = {
-            "epoch": round(step / self.steps_per_epoch, 3),
+            "epoch": self.epoch(step),
             "loss": loss / max(1.0, weight),
             "top1": 100 * hits / max(1.0, weight),
+            "gradient_norm": norms / max(1.0, steps),
             "lr": lr,
             "clips_per_second": (step - self.step) * self.batch_size / seconds if seconds else 0.0,
             "waiting": min(1.0, (waited - self.waited) / seconds) if seconds else 0.0,
+            "peak_memory_gib": round(peak_memory(self.device) / 2**30, 3),
             "weight": weight,
         }
         self.step, self.waited, self.seconds, self.time = step, waited, 0.0, now
@@ -62,16 +75,24 @@ class Report:
             f"{values['clips_per_second']:.1f} clips/s  waiting for data {values['waiting']:.0%}"
         )
 
+    def warn(self, text: str) -> None:
+        """Say what is odd, on stderr."""
+        if self.journal:
+            print(f"aim: warning: {text}", file=sys.stderr, flush=True)
+
     def tick(self, step: int) -> None:
         """A step is done."""
         self.display.update(step, self.text)
 
-    def validated(self, step: int, epoch: int, top1: float, best_epoch: int) -> None:
-        """Tell of a validation."""
-        self._write(step, {"epoch": epoch, "val_top1": top1})
-        self.display.say(
-            f"epoch {epoch}: validation top-1 {top1:.2f} %{' (best so far)' if best_epoch == epoch else ''}"
-        )
+    def epoch(self, step: int) -> float:
+        """How many epochs so many steps are."""
+        return round(step / self.steps_per_epoch, 3)
+
+    def validated(self, step: int, scores: Mapping[str, float], by: Metric, *, improved: bool) -> None:
+        """Tell of a validation; `by` is what the best weights are chosen by."""
+        self._write(step, {"epoch": self.epoch(step), **{f"val_{name}": value for name, value in scores.items()}})
+        shown = ", ".join(said(name, scores[name]) for name in dict.fromkeys(("top1", by)))
+        self.display.say(f"epoch {self.epoch(step):g}: validation {shown}{' (best so far)' if improved else ''}")
 
     def pause(self) -> None:
         """Leave what follows, up to `resume`, out of the speed; the steps before it keep their time."""
@@ -94,10 +115,10 @@ class Report:
 class Journal:
     """Appends to `log.jsonl`; continuing drops what an interrupted run wrote later than its last save.
 
-    That save holds the `step`, and the epochs that were `validated`: a validation's line stands at the step before it.
+    That save holds the `step`, and the one up to which what follows epochs and validations is done (`rested`).
     """
 
-    def __init__(self, path: Path, step: int, validated: int) -> None:
+    def __init__(self, path: Path, step: int, rested: int) -> None:
         kept = []
         if path.exists():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
@@ -105,7 +126,7 @@ class Journal:
                     entry = json.loads(line)
                 except json.JSONDecodeError:
                     break  # the line that the crash cut short
-                if entry["step"] <= step and ("val_top1" not in entry or entry["epoch"] <= validated):
+                if entry["step"] <= (rested if "val_top1" in entry else step):
                     kept.append(f"{line}\n")
         files.write_atomically(path, lambda file: files.write_text(file, "".join(kept)))
         self.path, self.file = path, path.open("a", encoding="utf-8")

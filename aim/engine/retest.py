@@ -24,7 +24,8 @@ def of_checkpoint(
 ) -> dict[str, Any]:
     """The settings to test a checkpoint with: its own, and over them what the command asks for.
 
-    Asked for is what stands on the command line, in the experiment that it names, or differs from configs/config.yaml.
+    Asked for is what stands on the command line, in the experiment that it names, or differs from configs/config.yaml,
+    and settings that are newer than the checkpoint.
     Raises UserError where that contradicts what the checkpoint's model is.
     """
     config.check_received({key: value for key, value in saved.items() if key not in OF_THE_COMMAND})
@@ -70,10 +71,11 @@ def _put_over(
     if target != saved.get("_target_") and is_asked(f"{prefix}_target_", target):
         return dict(asked)
     found = dict(saved)
+    has_all = "_target_" in saved or not prefix  # other mappings, such as backbone.options, have what they like
     for key, value in asked.items():
         inside = saved.get(key)
         if isinstance(value, Mapping) and isinstance(inside, Mapping):
             found[key] = _put_over(inside, value, is_asked, f"{prefix}{key}.")
-        elif is_asked(f"{prefix}{key}", value):
+        elif (has_all and key not in saved) or is_asked(f"{prefix}{key}", value):
             found[key] = value
     return found

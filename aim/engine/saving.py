@@ -2,14 +2,19 @@
 
 import time
 from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor
+from torch.utils._pytree import tree_map
 
 from aim.clock import seconds_since_start
 from aim.engine import checkpoint, distributed
 from aim.engine.distributed import World
+from aim.engine.ema import Average
 from aim.engine.identity import check_same
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
@@ -17,14 +22,16 @@ from aim.models.classifier import VideoClassifier
 
 @dataclass
 class State:
-    """How far a run is; with the weights and the optimizer's moments all that `last.pt` needs."""
+    """How far a run is; with the weights, their mean and the optimizer's moments all that `last.pt` needs."""
 
     step: int = 0
-    validated: int = 0  # epochs
-    best_top1: float = -1.0  # of the validations so far, in percent
-    best_epoch: int = 0
+    rested: int = 0  # the step up to which all that follows an epoch's end or a validation is done
+    best: float | None = None  # by train.best_by, of the validations so far
+    best_epoch: float = 0.0
+    in_vain: int = 0  # validations since the best one
     seconds: float = 0.0  # of the processes before this one
-    window: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # loss, weight, hits since the last log line
+    # Loss, weight, hits, norms of gradients, steps: their sums since the last log line.
+    window: list[float] = field(default_factory=lambda: [0.0] * 5)
     schedule: list[list[int]] = field(default_factory=list)  # (step, epochs): from it on the rate is that of so many
 
     def plan(self, epochs: int) -> None:
@@ -34,34 +41,63 @@ class State:
 
 
 class Saver:
-    """Writes `last.pt` on the first rank, and gives every rank what stands in it."""
+    """Writes `last.pt` while training goes on: it waits for the copy to memory alone, and for the save before.
+
+    What a write fails by is raised by the next call of any method.
+    """
 
     def __init__(
         self,
         run_dir: Path,
         model: VideoClassifier,
         optimizer: torch.optim.Optimizer,
+        average: Average,
         identity: Mapping[str, str],
         world: World,
         clips: int,
     ) -> None:
-        self.path, self.model, self.optimizer, self.world = run_dir / "last.pt", model, optimizer, world
-        self.identity, self.clips = dict(identity), clips  # clips: what a rank may work through at once
+        self.path, self.model, self.optimizer, self.average = run_dir / "last.pt", model, optimizer, average
+        self.identity, self.world, self.clips = (
+            dict(identity),
+            world,
+            clips,
+        )  # clips: what a rank may work through at once
         self.saved_at = time.monotonic()
+        self.writer = ThreadPoolExecutor(1, "aim-saver")
+        self.writing: Future[None] | None = None
 
-    @property
-    def minutes(self) -> float:
-        """Since the last save."""
-        return (time.monotonic() - self.saved_at) / 60
+    def __enter__(self) -> "Saver":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.writer.shutdown()  # waits; whatever happened, a copy that was taken is written
+
+    def is_due(self, minutes: float) -> bool:
+        """Whether so much time has passed since the last save."""
+        if self.writing is not None and self.writing.done():
+            self.finish()
+        return time.monotonic() - self.saved_at > 60 * minutes
 
     def save(self, state: State) -> None:
-        """Write what a run needs to go on. Every rank calls it."""
+        """Begin to write what a run needs to go on. Every rank calls it."""
+        self.finish()
         self.saved_at = time.monotonic()
         if self.world.is_main:
-            now = replace(state, seconds=state.seconds + seconds_since_start())
-            tensors = checkpoint.trained_tensors(self.model)
-            saved = {**asdict(now), "model": tensors, "optimizer": self.optimizer.state_dict()}
-            checkpoint.save_last(self.path, saved | {"identity": self.identity, "clips": self.clips})
+            saved = {
+                **asdict(replace(state, seconds=state.seconds + seconds_since_start())),
+                "model": checkpoint.trained_tensors(self.model),
+                "optimizer": self.optimizer.state_dict(),
+                "ema": self.average.mean,
+                "identity": self.identity,
+                "clips": self.clips,
+            }
+            self.writing = self.writer.submit(checkpoint.save_last, self.path, tree_map(copied, saved))
+
+    def finish(self) -> None:
+        """Wait until what was begun is written."""
+        writing, self.writing = self.writing, None
+        if writing is not None:
+            writing.result()
 
     def restore(self) -> State:
         """Go on from what the first rank finds, or begin; the other nodes may not see its folder.
@@ -79,4 +115,10 @@ class Saver:
         check_same(saved, self.identity, self.path.parent)
         checkpoint.put_tensors(self.model, saved["model"], str(self.path))
         self.optimizer.load_state_dict(saved["optimizer"])
+        self.average.restore(saved["ema"])
         return State(**{f.name: saved[f.name] for f in fields(State)})
+
+
+def copied(value: Any) -> Any:
+    """A tensor's copy in the host's memory, which the next steps leave alone."""
+    return value.detach().to("cpu", copy=True) if isinstance(value, Tensor) else value

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import torch
 from omegaconf import OmegaConf
 
@@ -24,6 +25,7 @@ from aim.engine.distributed import World
 from aim.engine.hardware import Device, Gpu, Precision, resolve_device
 from aim.engine.optim import Optim
 from aim.engine.predictions import Form
+from aim.engine.selection import Metric
 from aim.engine.tracking import Tracker
 from aim.errors import UserError
 from aim.models.attention import attend_by_products
@@ -43,7 +45,12 @@ class Training:
     label_smoothing: float
     mixup: float  # alpha of the beta distribution; 0 is off
     cutmix: float
-    eval_every: Annotated[int, config.Auto(1)]  # epochs; 0 is never
+    eval_every: Annotated[float, config.Auto(1)]  # epochs; 0 is never
+    eval_videos: int | None  # of a validation, always the same; None: all
+    best_by: Metric  # of the validations
+    patience: int | None  # validations without a better one after which training ends
+    ema: float | None  # decay of the mean of the trained weights that is tested and saved in their place
+    clip_grad: float | None  # norm of all gradients together
     log_every: Annotated[int, config.Auto(10)]  # steps
     save_minutes: float
     profile: bool  # leave a trace and a table of some steps in run_dir/profile
@@ -54,8 +61,30 @@ class Training:
         for name in ("epochs", "batch_size", "clips_per_video", "accumulate", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name}={getattr(self, name)} must be 1 or more")
-        if self.eval_every < 0:
+        if not 0 <= self.eval_every < math.inf:
             raise UserError(f"train.eval_every={self.eval_every}; use a number of epochs, or 0 for never")
+        for name in ("eval_videos", "patience"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise UserError(f"train.{name}={value}; use 1 or more, or null")
+        if self.patience is not None and not self.eval_every:
+            raise UserError(
+                f"train.patience={self.patience} with train.eval_every=0: there is no validation to wait for"
+            )
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise UserError(f"train.ema={self.ema}; use a decay between 0 and 1, such as 0.999, or null")
+        if self.clip_grad is not None and not self.clip_grad > 0:
+            raise UserError(f"train.clip_grad={self.clip_grad}; use a norm above 0, such as 1.0, or null")
+
+    def clips_at_once(self, ranks: int) -> int:
+        """Clips that one rank works through at once; more than its share where the batch can't be divided."""
+        each = self.clips_per_video
+        return math.ceil(self.batch_size / (each * ranks * self.accumulate)) * each
+
+    def fitting(self, ranks: int, most: int) -> int | None:
+        """The most clips, but not more than that, which a rank's share of a batch can be worked through in at once."""
+        clips, least = self.batch_size // ranks, 2 if self.mixup or self.cutmix else 1
+        found = [n for n in range(least, most + 1) if clips % n == 0 and n % self.clips_per_video == 0]
+        return max(found, default=None)
 
 
 @dataclass(frozen=True)
@@ -172,31 +201,28 @@ class Run:
                 "larger train.batch_size, or fewer train.accumulate parts or ranks"
             )
 
-    def clips_at_once(self, ranks: int) -> int:
-        """Clips that one rank works through at once; more than its share where the batch can't be divided."""
-        each = self.train.clips_per_video
-        return math.ceil(self.train.batch_size / (each * ranks * self.train.accumulate)) * each
-
     def train_loader(self, lists: Lists, world: World) -> Loader:
         """Shuffled, augmented clips: train.batch_size / train.accumulate of them over all ranks at a time."""
         dataset = replace(self._dataset(lists, lists.train, self.augment), clips=self.train.clips_per_video)
         each = self.train.clips_per_video
-        videos = self.clips_at_once(world.size) // each
+        videos = self.train.clips_at_once(world.size) // each
         return self._loader(dataset, videos, world, shuffle=True, step_size=self.train.batch_size // each)
 
     def val_loader(self, lists: Lists, world: World) -> Loader:
-        """One view a video, for choosing the best epoch."""
-        return self._eval_loader(lists, self.val_views, world)
+        """One view a video, for choosing the best weights: of all, or of the train.eval_videos drawn for every run."""
+        most, n = self.train.eval_videos, len(lists.val)
+        drawn = np.sort(np.random.default_rng(0).permutation(n)[:most])
+        return self._eval_loader(lists, [lists.val[i] for i in drawn], self.val_views, world)
 
     def test_loader(self, lists: Lists, world: World) -> Loader:
         """All views of every video."""
-        return self._eval_loader(lists, self.views, world)
+        return self._eval_loader(lists, lists.val, self.views, world)
 
-    def _eval_loader(self, lists: Lists, views: Views, world: World) -> Loader:
+    def _eval_loader(self, lists: Lists, videos: list[Video], views: Views, world: World) -> Loader:
         # As many clips at once as in training; without gradients they need less memory.
         clips = self.train.batch_size // (world.size * self.train.accumulate)
-        videos = max(1, clips // (views.temporal * views.spatial))
-        return self._loader(self._dataset(lists, lists.val, views), videos, world, shuffle=False)
+        at_once = max(1, clips // (views.temporal * views.spatial))
+        return self._loader(self._dataset(lists, videos, views), at_once, world, shuffle=False)
 
     def _dataset(self, lists: Lists, videos: list[Video], transform: Augment | Views) -> VideoDataset:
         cache = self.data.local_cache()

@@ -21,7 +21,7 @@ def followed(run: Run, ranks: int, clips: int | None) -> Run:
     split = replace(run, train=replace(run.train, accumulate=parts))
     if run.train.mixup or run.train.cutmix:
         split.check_batch(ranks)
-    empty = ranks * parts * split.clips_at_once(ranks) - run.train.batch_size
+    empty = ranks * parts * split.train.clips_at_once(ranks) - run.train.batch_size
     if (empty or parts != run.train.accumulate) and distributed.rank() == 0:
         print(
             f"aim: train.accumulate={parts} on {ranks} rank{'s' * (ranks > 1)}, as none has worked through more than "

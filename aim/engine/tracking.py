@@ -1,10 +1,20 @@
-"""Where a run's numbers go besides `log.jsonl`: TensorBoard, wandb. The only user of wandb."""
+"""Where a run's numbers go besides `log.jsonl`: TensorBoard, wandb, trackio, a CSV. The only user of these libraries.
 
+Each is optional. One that fails, at whatever, never stops training: it says so once and is left alone.
+"""
+
+import contextlib
+import csv
+import importlib.util
+import io
+import json
 import netrc
 import os
 import secrets
+import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -14,37 +24,102 @@ from aim.errors import UserError
 
 Log = Callable[[int, Mapping[str, float]], None]  # (step, values)
 
+COLUMNS = (
+    "step", "epoch", "loss", "top1", "gradient_norm", "lr", "clips_per_second", "waiting", "peak_memory_gib", "weight",
+    "val_top1", "val_top5", "val_mean_class", "val_loss",
+)  # fmt: skip
+FINISH_SECONDS = 60  # for wandb to send what is left, which without a network it would try for ever
+
+
+@dataclass(frozen=True)
+class Sink:
+    """What an opened tracker takes: the numbers of a step, and the result at the end."""
+
+    log: Log
+    attach: Callable[[Mapping[str, Any]], None]
+
 
 class Tracker(Protocol):
-    """Where a run's numbers go besides `log.jsonl`: the nodes of configs/tracker/."""
+    """The nodes of configs/tracker/."""
 
-    def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> "Any": ...
+    def check(self) -> None:
+        """Raise UserError where it can't work: before anything is loaded."""
+
+    def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> AbstractContextManager[Sink]:
+        """Begin, or go on with, what shows this run."""
 
 
 @dataclass(frozen=True)
 class NoTracker:
     """Only the files of the run directory."""
 
+    def check(self) -> None:
+        pass
+
     @contextmanager
-    def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> Iterator[Log]:
-        yield lambda step, values: None
+    def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> Iterator[Sink]:
+        yield Sink(lambda step, values: None, lambda found: None)
+
+
+@dataclass(frozen=True)
+class Csv:
+    """The lines of `log.jsonl` as a table, `run_dir/log.csv`."""
+
+    def check(self) -> None:
+        pass
+
+    @contextmanager
+    def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> Iterator[Sink]:
+        with ExitStack() as stack:
+            table: csv.DictWriter[str] | None = None
+
+            def log(step: int, values: Mapping[str, float]) -> None:
+                nonlocal table
+                if table is None:  # log.jsonl has this line already, and nothing that a killed run wrote too much
+                    lines = (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()
+                    file = stack.enter_context(
+                        (run_dir / "log.csv").open("w", encoding="utf-8", newline="", buffering=1)
+                    )
+                    table = csv.DictWriter(file, COLUMNS)
+                    table.writeheader()
+                    table.writerows(json.loads(line) for line in lines)
+                else:
+                    table.writerow({"step": step, **values})
+
+            yield Sink(log, lambda found: None)
 
 
 @dataclass(frozen=True)
 class TensorBoard:
     """Event files in `run_dir/tensorboard`."""
 
+    def check(self) -> None:
+        require("tensorboard")
+
     @contextmanager
-    def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> Iterator[Log]:
+    def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> Iterator[Sink]:
         from torch.utils.tensorboard import SummaryWriter
 
-        with SummaryWriter(run_dir / "tensorboard") as writer:
+        with ExitStack() as stack:
+            writer: SummaryWriter | None = None
+
+            def begun(step: int) -> SummaryWriter:
+                nonlocal writer
+                if writer is None:  # what a killed run wrote later than its last save isn't shown
+                    writer = stack.enter_context(SummaryWriter(run_dir / "tensorboard", purge_step=step))
+                    writer.add_text("config", as_code(config), step)
+                return writer
 
             def log(step: int, values: Mapping[str, float]) -> None:
                 for key, value in values.items():
-                    writer.add_scalar(key, value, step)
+                    begun(step).add_scalar(key, value, step)
 
-            yield log
+            yield Sink(log, lambda found: begun(0).add_text("results", as_code(found)))
+
+
+def as_code(values: Mapping[str, Any]) -> str:
+    """Values as Markdown that shows them as they are."""
+    return textwrap.indent(json.dumps(values, indent=2), "    ")
 
 
 @dataclass(frozen=True)
@@ -55,27 +130,109 @@ class Wandb:
     entity: str | None
     mode: Literal["online", "offline"]
 
-    @contextmanager
-    def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> Iterator[Log]:
-        import wandb
-
+    def check(self) -> None:
+        require("wandb")
         if self.mode == "online" and not _has_wandb_key():
             raise UserError(
                 "tracker=wandb has no key: set WANDB_API_KEY, run `wandb login`, or use tracker.mode=offline"
             )
+
+    @contextmanager
+    def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> Iterator[Sink]:
+        import wandb
+
+        os.environ.setdefault("WANDB_FINISH_TIMEOUT", str(FINISH_SECONDS))
         run = wandb.init(
-            project=self.project, entity=self.entity, mode=self.mode, dir=run_dir, name=name, id=wandb_id(run_dir),
-            resume="allow", config=dict(config), settings=wandb.Settings(silent=True),
+            project=self.project, entity=self.entity, mode=self.mode, dir=run_dir, name=name,
+            id=own_id(run_dir / "wandb.id"), resume="allow", config=dict(config), settings=wandb.Settings(silent=True),
         )  # fmt: skip
         try:
-            yield lambda step, values: run.log(dict(values), step=step)
+            yield Sink(
+                lambda step, values: run.log(dict(values), step=step), lambda found: run.summary.update(dict(found))
+            )
         finally:
             run.finish()
 
 
-def wandb_id(run_dir: Path) -> str:
-    """The run's id on wandb, drawn once for each run directory: the same path elsewhere or later is another run."""
-    file = run_dir / "wandb.id"
+@dataclass(frozen=True)
+class Trackio:
+    """A run of trackio, on this machine (`trackio show`) or in a Space of Hugging Face's, continued as wandb's is."""
+
+    project: str
+    space: str | None  # USER/NAME
+
+    def check(self) -> None:
+        require("trackio")
+
+    @contextmanager
+    def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> Iterator[Sink]:
+        import trackio
+
+        with contextlib.redirect_stdout(io.StringIO()):  # how to show it, in six lines
+            run = trackio.init(
+                project=self.project, space_id=self.space, name=f"{name}-{own_id(run_dir / 'trackio.id')}",
+                resume="allow", config=dict(config), embed=False, auto_log_gpu=False, auto_log_cpu=False,
+            )  # fmt: skip
+        try:
+            yield Sink(
+                lambda step, values: run.log(dict(values), step=step),
+                lambda found: run.log({f"test_{key}": found[key] for key in ("top1", "top5", "mean_class")}),
+            )
+        finally:
+            with contextlib.redirect_stdout(io.StringIO()):
+                run.finish()  # type: ignore[no-untyped-call]
+
+
+class Guarded:
+    """An opened tracker whatever becomes of it: what it fails by is said once, and stops nothing."""
+
+    def __init__(self, tracker: Tracker, run_dir: Path, name: str, config: Mapping[str, Any]) -> None:
+        self.name, self.failed, self.stack = type(tracker).__name__.lower(), False, ExitStack()
+        self.sink: Sink | None = None
+        self._try("to start", lambda: self._open(tracker, run_dir, name, config))
+
+    def __enter__(self) -> "Guarded":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._try("to end", self.stack.close)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """Pass on the numbers of a step."""
+        if (sink := self.sink) is not None:
+            self._try(f"at step {step}", lambda: sink.log(step, values))
+
+    def attach(self, found: Mapping[str, Any]) -> None:
+        """Pass on the result."""
+        if (sink := self.sink) is not None:
+            self._try("to take the result", lambda: sink.attach(found))
+
+    def _open(self, tracker: Tracker, run_dir: Path, name: str, config: Mapping[str, Any]) -> None:
+        self.sink = self.stack.enter_context(tracker.open(run_dir, name, config))
+
+    def _try(self, what: str, action: Callable[[], object]) -> None:
+        if self.failed:
+            return
+        try:
+            action()
+        except Exception as error:  # of a library that has no common class for what its network or disk may do
+            self.failed, self.sink = True, None
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            print(
+                f"aim: warning: tracker={self.name} failed {what} ({reason}), and is told nothing more; training "
+                "goes on, and log.jsonl has it all",
+                file=sys.stderr, flush=True,
+            )  # fmt: skip
+
+
+def require(library: str) -> None:
+    """Raise UserError where a tracker's library isn't installed."""
+    if importlib.util.find_spec(library) is None:
+        raise UserError(f"tracker={library} needs {library}: pip install 'aim-video[{library}]'")
+
+
+def own_id(file: Path) -> str:
+    """A run's id with a tracker, drawn once for each run directory: the same path elsewhere or later is another run."""
     found = file.read_text(encoding="utf-8").strip() if file.exists() else ""
     if not found:
         found = secrets.token_hex(6)

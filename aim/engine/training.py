@@ -1,8 +1,10 @@
 """The training loop."""
 
 import math
+import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -15,7 +17,9 @@ from torch import Tensor
 from aim.data.loader import Batch, Loader
 from aim.engine import bad_videos, distributed
 from aim.engine.distributed import World
+from aim.engine.ema import Average
 from aim.engine.evaluation import Evaluation, evaluate
+from aim.engine.faults import explained
 from aim.engine.feeding import on_device, to_host
 from aim.engine.hardware import Precision, autocast
 from aim.engine.mixing import mix
@@ -23,8 +27,10 @@ from aim.engine.optim import Optim, adamw, learning_rate, set_learning_rate
 from aim.engine.profiling import Profile, part
 from aim.engine.reporting import Report
 from aim.engine.saving import Saver, State
+from aim.engine.selection import due, exhausted, judge
 from aim.engine.settings import Training
 from aim.engine.tracking import Log
+from aim.engine.watching import Pace, Watch, cure_for_waiting
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
 from aim.signals import Interrupted, Stop
@@ -43,7 +49,7 @@ def train(
     world: World,
     clips: int,
     save_best: Callable[[], None],
-    validated: Callable[[int, Evaluation], None],
+    validated: Callable[[float, Evaluation], None],
     identity: Mapping[str, str],
     log: Log,
     stop: Stop,
@@ -54,18 +60,24 @@ def train(
     weights of an unbroken one. Raises Interrupted after a signal, UserError for a loss or gradient that is not finite.
     """
     optimizer = adamw(model, optim)
-    saver = Saver(run_dir, model, optimizer, identity, world, clips)
-    state = saver.restore()
-    state.plan(training.epochs)
+    average = Average(model, training.ema)
     steps_per_epoch = math.ceil(loader.steps_per_epoch / training.accumulate)
     total = steps_per_epoch * training.epochs
-    newest = Newest(state, run_dir)
+    is_due = partial(due, training.eval_every, steps_per_epoch=steps_per_epoch, total=total)
     summing = distributed.summing(model)
 
     with ExitStack() as stack:
+        saver = stack.enter_context(Saver(run_dir, model, optimizer, average, identity, world, clips))
+        state = saver.restore()
+        state.plan(training.epochs)
+        newest, pace = Newest(state, run_dir), Pace(world.device)
+        watch = Watch(
+            classes=model.head.out_features, warm_up=optim.warmup_epochs * steps_per_epoch,
+            steps_per_epoch=steps_per_epoch, total=total, cure=cure_for_waiting(loader.workers, world.size),
+        )  # fmt: skip
         report = Report(
-            run_dir, log, step=state.step, validated=state.validated, total=total, steps_per_epoch=steps_per_epoch,
-            batch_size=training.batch_size, visible=world.is_main,
+            run_dir, log, step=state.step, rested=state.rested, total=total, steps_per_epoch=steps_per_epoch,
+            batch_size=training.batch_size, device=world.device, watch=watch, visible=world.is_main,
         )  # fmt: skip
         stack.enter_context(report)
         profile = Profile(run_dir / "profile", world.device) if training.profile and world.is_main else None
@@ -74,57 +86,77 @@ def train(
         if state.step:
             report.display.say(f"goes on at step {state.step} of {total}")
 
-        while True:
-            epoch = state.step // steps_per_epoch
-            if epoch > state.validated:  # it has just ended
-                newest.read()
-                report.pause()
-                saver.save(state)
-                if due(training.eval_every, epoch, training.epochs):
+        def rest() -> None:
+            """Validate if it is time, keep the best weights, save."""
+            newest.read()
+            report.pause()
+            saver.save(state)
+            improved = not training.eval_every
+            with average.in_place():
+                if is_due(state.step):
                     val = evaluate(model, val_loader, device=world.device, precision=precision, stop=stop, title="val")
-                    if val.counts.top1 > state.best_top1:
-                        state.best_top1, state.best_epoch = val.counts.top1, epoch
-                    report.validated(state.step, epoch, val.counts.top1, state.best_epoch)
+                    improved = judge(state, val.scores, training.best_by, state.step / steps_per_epoch)
+                    report.validated(state.step, val.scores, training.best_by, improved=improved)
                     if world.is_main:
-                        validated(epoch, val)
-                if world.is_main and (state.best_epoch == epoch or not training.eval_every):
+                        validated(report.epoch(state.step), val)
+                if improved and world.is_main:
                     save_best()
-                bad_videos.gathered(run_dir, loader, val_loader)
-                state.validated = epoch
-                saver.save(state)
-                report.resume()
-                if newest.stopping:
-                    raise stopped(state, total, run_dir)
-            if epoch == training.epochs:
-                return state
+            bad_videos.gathered(run_dir, loader, val_loader)
+            if text := watch.ranks(distributed.gather((socket.gethostname(), pace.seconds))):
+                report.warn(text)
+            state.rested = state.step
+            saver.save(state)
+            report.resume()
+            if newest.stopping:
+                raise stopped(state, total, run_dir, saver)
 
-            skipped = (state.step - epoch * steps_per_epoch) * training.accumulate
-            batches = on_device(loader.epoch(epoch, start=skipped), world.device)
+        def rests() -> bool:
+            """Whether there is more to do after the newest step than the next one."""
+            return state.step > state.rested and (state.step % steps_per_epoch == 0 or is_due(state.step))
+
+        stack.enter_context(explained(lambda: f"step {state.step + 1} of {total}", training, world))
+        if rests():  # it was stopped before
+            rest()
+        while state.step < total and not exhausted(state, training.patience):
+            epoch, done = divmod(state.step, steps_per_epoch)
+            batches = on_device(loader.epoch(epoch, start=done * training.accumulate), world.device)
             for parts in chunks(batches, training.accumulate):
                 lr = learning_rate(state.step, optim, steps_per_epoch=steps_per_epoch, epochs=training.epochs)
                 set_learning_rate(optimizer, lr)
                 torch.manual_seed(seed_of(seed, state.step, world.rank))  # of a GPU, too, which needn't hear of it
+                pace.begins(loader.waited)
                 sums = train_step(
-                    model, optimizer, parts, training, precision, world.device, stop=bool(stop), summing=summing
-                )
+                    model, optimizer, parts, training, precision, world.device,
+                    stop=bool(stop), summing=summing, meets=pace.meets,
+                )  # fmt: skip
                 newest.take(sums)
+                average.update(state.step)
                 if state.step % training.log_every == 0 or state.step == total:
                     newest.read()
                     report.line(state.step, lr, loader.waited, state.window)
-                    state.window = [0.0, 0.0, 0.0]
+                    state.window = State().window
                 report.tick(state.step)
                 if profile and (said := profile.tick(ends_epoch=state.step % steps_per_epoch == 0)):
                     report.display.say(said)
                 stopping = newest.stopping  # of a step that all ranks have read; the clock below is each one's own
-                if stopping or saver.minutes > training.save_minutes:
+                if stopping or saver.is_due(training.save_minutes):
                     newest.read()
                     saver.save(state)
                 if stopping:
-                    raise stopped(state, total, run_dir)
+                    raise stopped(state, total, run_dir, saver)
+                if rests():
+                    rest()
+                    if exhausted(state, training.patience):
+                        report.display.say(f"no better for {state.in_vain} validations (train.patience): training ends")
+                        break
+        saver.finish()
+    average.swap()  # for the test
+    return state
 
 
-def stopped(state: State, total: int, run_dir: Path) -> Interrupted:
+def stopped(state: State, total: int, run_dir: Path, saver: Saver) -> Interrupted:
     """How a run ends that a signal has stopped, once it is saved."""
+    saver.finish()
     return Interrupted(f"stopped by a signal; saved at step {state.step} of {total} in {run_dir}")
 
 
@@ -154,7 +186,8 @@ class Newest:
                     f"the {name} became {value} at step {self.state.step}; use a lower optim.lr or precision=fp32 "
                     f"(that is another run), or repeat the command to continue from the last save in {self.run_dir}"
                 )
-        self.state.window = [old + new for old, new in zip(self.state.window, window, strict=True)]
+        new = [*window, norm, 1.0]
+        self.state.window = [old + value for old, value in zip(self.state.window, new, strict=True)]
         self.stopping = stops > 0
 
 
@@ -168,12 +201,13 @@ def train_step(
     *,
     stop: bool,
     summing: Callable[[Tensor], Tensor] | None = None,
+    meets: Callable[[], None] = lambda: None,
 ) -> Tensor:
     """One step on this rank's parts, which lie on the device, of the global batch. A GPU is never waited for.
 
     Returns the global batch's loss, weight, hits, gradient norm, and how many ranks were asked to stop. The loss is the
     weighted sum over the global weight, so a video that could not be read counts for nothing. `summing` is what
-    `distributed.summing` makes of the model.
+    `distributed.summing` makes of the model; `meets` is told when this rank has done its own part.
     """
     optimizer.zero_grad()
     sums = torch.zeros(5, device=device)
@@ -193,19 +227,18 @@ def train_step(
         with part("backward"):
             loss.backward()  # type: ignore[no-untyped-call]
         sums[:3] += torch.stack([loss.detach(), weight.sum(), hits])
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    tuned = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+    gradients = [p.grad for p in tuned]
+    meets()
     with part("communication"):
         distributed.sum_([sums] if summing else [*gradients, sums])
     with part("optimizer"):
         torch._foreach_div_(gradients, sums[1].clamp(min=1.0))
         sums[3] = torch.nn.utils.get_total_norm(gradients)
+        if training.clip_grad is not None:
+            torch.nn.utils.clip_grads_with_norm_(tuned, training.clip_grad, sums[3])
         optimizer.step()
     return sums
-
-
-def due(every: int, epoch: int, epochs: int) -> bool:
-    """Whether something that happens every so many epochs (0: never), and after the last, happens after this one."""
-    return every > 0 and (epoch % every == 0 or epoch == epochs)
 
 
 def seed_of(seed: int, step: int, rank: int) -> int:

@@ -30,7 +30,7 @@ def measure_model(run: Run, num_classes: int, world: World) -> dict[str, Any]:
     model = run.model(num_classes).to(world.device)
     on_gpu = world.device.type == "cuda"
     gmacs = gmacs_per_view(model)
-    clips = run.clips_at_once(1) if on_gpu else max(1, min(run.clips_at_once(1), int(CPU_GMACS / gmacs)))
+    clips = run.train.clips_at_once(1) if on_gpu else max(1, min(run.train.clips_at_once(1), int(CPU_GMACS / gmacs)))
     warm_up, steps = GPU_STEPS if on_gpu else CPU_STEPS
     batch = make_batch(model, clips, world.device)
     optimizer = adamw(model, run.optim)

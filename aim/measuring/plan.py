@@ -37,7 +37,7 @@ def plan(run: Run) -> dict[str, Any]:
     run = replace(run, precision=sheet.precision(run.precision, run.gpu))
     videos, source, classes = training_videos(run)
     run.check_batch(gpus)
-    clips = run.clips_at_once(gpus)
+    clips = run.train.clips_at_once(gpus)
     costs = {name: cost_of_step(of_setting, classes, clips) for name, of_setting in memory_settings(run).items()}
     plans = {name: on_gpu(cost, run, gpus, sheet, videos) for name, cost in costs.items()}
     return {
@@ -107,16 +107,16 @@ def most_clips(cost: Cost, usable: float) -> int:
 
 def way_out(run: Run, gpus: int, most: int) -> str:
     """How to get by with `most` clips at once."""
-    clips, each = run.train.batch_size // gpus, run.train.clips_per_video
-    fitting = [n for n in range(1, most + 1) if clips % n == 0 and n % each == 0]
-    if not fitting:
+    fitting = run.train.fitting(gpus, most)
+    if fitting is None:
         return "use a smaller clip.num_frames, clip.size or backbone"
-    return f"use train.accumulate={clips // fitting[-1]}, more GPUs or a smaller train.batch_size"
+    parts = run.train.batch_size // gpus // fitting
+    return f"use train.accumulate={parts}, more GPUs or a smaller train.batch_size"
 
 
 def too_large(run: Run, num_classes: int, gpus: int, free: float) -> str | None:
     """A line that says that a step needs more than the `free` bytes of the device that it will run on, if it does."""
-    clips = run.clips_at_once(gpus)
+    clips = run.train.clips_at_once(gpus)
     peak = peak_of_step(run, num_classes, clips)
     if peak <= free:
         return None

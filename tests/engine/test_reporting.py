@@ -6,9 +6,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from aim.engine import reporting
 from aim.engine.reporting import Journal, Report
+from aim.engine.watching import Watch
 from aim.errors import UserError
 from tests.toy import file_size_limit
 
@@ -42,7 +44,7 @@ def test_the_journal_drops_a_validation_that_no_save_knows_of(tmp_path: Path) ->
         journal(3 * epoch, {"epoch": float(epoch), "loss": 1.0})
         journal(3 * epoch, {"epoch": epoch, "val_top1": 50.0})
     journal.close()
-    Journal(path, 6, 1).close()
+    Journal(path, 6, 3).close()
     assert [(line["step"], line["epoch"], "val_top1" in line) for line in lines(path)] == [
         (3, 1, False),
         (3, 1, True),
@@ -90,15 +92,16 @@ class Clock:
 @contextmanager
 def report_to(run_dir: Path, step: int = 0) -> Iterator[Report]:
     with Report(
-        run_dir, lambda step, values: None, step=step, validated=0, total=1000, steps_per_epoch=10, batch_size=8,
-        visible=True,
+        run_dir, lambda step, values: None, step=step, rested=0, total=1000, steps_per_epoch=10, batch_size=8,
+        device=torch.device("cpu"), visible=True,
+        watch=Watch(classes=8, warm_up=0, steps_per_epoch=10, total=1000, cure="workers"),
     ) as report:  # fmt: skip
         yield report
 
 
 def test_the_speed_is_that_of_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step takes a second, of which a quarter is waiting for data; what lies between epochs takes 500 seconds."""
-    clock, window = Clock(monkeypatch), [1.0, 1.0, 0.0]
+    clock, window = Clock(monkeypatch), [1.0, 1.0, 0.0, 1.0, 1.0]
     with report_to(tmp_path) as report:
         for step in range(1, 31):
             clock.now += 1.0
@@ -107,7 +110,7 @@ def test_the_speed_is_that_of_training_alone(tmp_path: Path, monkeypatch: pytest
             if step % 10 == 0:
                 report.pause()
                 clock.now += 500.0
-                report.validated(step, step // 10, 50.0, 1)
+                report.validated(step, {"top1": 50.0}, "top1", improved=True)
                 report.resume()
         clock.now += 1.0
         report.line(31, 0.1, 31 / 4, window)  # two steps, the validation between them
@@ -121,6 +124,6 @@ def test_a_line_without_a_step_or_a_second_has_no_speed(tmp_path: Path, monkeypa
     Clock(monkeypatch)
     with report_to(tmp_path, step=5) as report:
         report.pause()
-        report.line(5, 0.1, 0.0, [0.0, 0.0, 0.0])
-        report.line(6, 0.1, 0.0, [1.0, 1.0, 0.0])
+        report.line(5, 0.1, 0.0, [0.0] * 5)
+        report.line(6, 0.1, 0.0, [1.0, 1.0, 0.0, 1.0, 1.0])
     assert [line["clips_per_second"] for line in lines(tmp_path / "log.jsonl")] == [0.0, 0.0]

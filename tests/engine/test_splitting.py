@@ -40,7 +40,7 @@ def test_parts_follow_the_ranks_and_no_rank_takes_more_at_once(
 ) -> None:
     asked = toy(f"train.batch_size={batch}", f"train.clips_per_video={each}")
     found = followed(asked, ranks, clips)
-    assert (found.train.accumulate, found.clips_at_once(ranks)) == (parts, at_once)
+    assert (found.train.accumulate, found.train.clips_at_once(ranks)) == (parts, at_once)
     empty = ranks * parts * at_once - batch
     said = capsys.readouterr().err
     assert bool(said) == (parts > 1 or empty > 0)

@@ -1,19 +1,30 @@
+import csv
+import json
+import os
+import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from aim.engine.tracking import TensorBoard, Wandb
+from aim import config, train
+from aim.engine.reporting import Journal
+from aim.engine.tracking import Csv, Guarded, Sink, TensorBoard, Trackio, Wandb
 from aim.errors import UserError
+from tests.conftest import ROOT
 
 
 def test_wandb_writes_offline_without_a_key_or_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    with Wandb(project="p", entity=None, mode="offline").open(tmp_path, "toy", {"seed": 1}) as log:
-        log(1, {"loss": 2.0})
-        log(2, {"loss": 1.0})
+    with Wandb(project="p", entity=None, mode="offline").open(tmp_path, "toy", {"seed": 1}) as sink:
+        sink.log(1, {"loss": 2.0})
+        sink.log(2, {"loss": 1.0})
+        sink.attach({"top1": 50.0, "trunk": {"name": "a"}})
     files = list((tmp_path / "wandb").glob("offline-run-*/*.wandb"))
     assert len(files) == 1
     assert files[0].stat().st_size > 0
@@ -22,21 +33,162 @@ def test_wandb_writes_offline_without_a_key_or_a_network(tmp_path: Path, monkeyp
 def test_wandb_without_a_key_is_an_error_and_never_a_prompt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "nothing"))
-    with (
-        pytest.raises(UserError, match=r"WANDB_API_KEY, .*tracker\.mode=offline"),
-        Wandb(project="p", entity=None, mode="online").open(tmp_path, "toy", {}),
-    ):
-        pass
+    with pytest.raises(UserError, match=r"WANDB_API_KEY, .*tracker\.mode=offline"):
+        Wandb(project="p", entity=None, mode="online").check()
+    Wandb(project="p", entity=None, mode="offline").check()
 
 
-def test_tensorboard_writes_what_its_own_reader_reads(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["wandb", "tensorboard", "trackio"])
+def test_a_library_that_is_absent_is_named_with_its_extra_before_anything_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    settings = ["+experiment=finetune", f"tracker={name}", "data.root=nowhere", f"run_dir={tmp_path / 'run'}"]
+    monkeypatch.setitem(sys.modules, name, None)
+    with pytest.raises(UserError, match=rf"tracker={name} needs {name}: pip install 'aim-video\[{name}\]'"):
+        train.main(config.compose(settings))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+def test_no_tracker_is_imported_that_nobody_asked_for() -> None:
+    names = {"wandb", "tensorboard", "trackio"}
+    code = f"import sys, aim.train, aim.eval, aim.predict; print(sorted({names} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=250)
+    assert done.stdout == "[]\n", done.stderr
+
+
+def scalars(run_dir: Path) -> list[tuple[int, float]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    with TensorBoard().open(tmp_path, "toy", {}) as log:
-        log(3, {"loss": 0.5})
-    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events = EventAccumulator(str(run_dir / "tensorboard"))
     events.Reload()
-    assert [(e.step, e.value) for e in events.Scalars("loss")] == [(3, 0.5)]
+    assert {"config/text_summary", "results/text_summary"} <= set(events.Tags()["tensors"])
+    return [(e.step, e.value) for e in events.Scalars("loss")]
+
+
+def test_tensorboard_shows_each_step_once_though_a_killed_run_had_gone_further(tmp_path: Path) -> None:
+    for steps in ((1, 2, 3), (2, 3, 4)):
+        with TensorBoard().open(tmp_path, "toy", {"seed": 1}) as sink:
+            for step in steps:
+                sink.log(step, {"loss": step / 2})
+            sink.attach({"top1": 50.0})
+    assert scalars(tmp_path) == [(1, 0.5), (2, 1.0), (3, 1.5), (4, 2.0)]
+
+
+def test_a_csv_has_the_lines_of_the_log_and_goes_on_with_it(unbroken: Path, tmp_path: Path) -> None:
+    entries = [json.loads(line) for line in (unbroken / "log.jsonl").read_text().splitlines()]
+    for first in (0, 4):  # the whole run, and one that goes on after the first epoch's validation
+        saved = entries[first]["step"] - 1
+        journal = Journal(tmp_path / "log.jsonl", saved, saved)
+        with Csv().open(tmp_path, "toy", {}) as sink:
+            for entry in entries[first:]:
+                values = {key: value for key, value in entry.items() if key != "step"}
+                journal(entry["step"], values)
+                sink.log(entry["step"], values)
+        journal.close()
+        with (tmp_path / "log.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [{key: float(value) for key, value in row.items() if value} for row in rows] == entries
+
+
+def test_trackio_is_told_everything_under_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in: the real one is asked in the slow tests, as it takes seconds to import."""
+    told = list[Any]()
+    run = SimpleNamespace(log=lambda values, step=None: told.append((step, values)), finish=lambda: told.append("end"))
+
+    def init(**settings: Any) -> Any:
+        told.append((settings["name"], settings["resume"], settings["config"]))
+        return run
+
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(init=init))
+    for _ in range(2):
+        with Trackio(project="p", space=None).open(tmp_path, "toy", {"seed": 1}) as sink:
+            sink.log(1, {"loss": 2.0})
+            sink.attach({"top1": 1.0, "top5": 2.0, "mean_class": 3.0, "name": "toy"})
+    name = f"toy-{(tmp_path / 'trackio.id').read_text().strip()}"
+    assert told[:4] == [
+        (name, "allow", {"seed": 1}), (1, {"loss": 2.0}),
+        (None, {"test_top1": 1.0, "test_top5": 2.0, "test_mean_class": 3.0}), "end",
+    ]  # fmt: skip
+    assert told[4:] == told[:4]
+
+
+TRACKIO = """
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from aim.engine.tracking import Trackio
+for steps in ((1, 2), (3,)):
+    with Trackio(project="p", space=None).open(Path(sys.argv[1]), "toy", {"seed": 1}) as sink:
+        for step in steps:
+            sink.log(step, {"loss": step / 2})
+        sink.attach({"top1": 50.0, "top5": 60.0, "mean_class": 70.0})
+import trackio
+(run,) = trackio.Api().runs("p")
+print([(line["step"], line["value"]) for line in run.history("loss")] if hasattr(run, "history") else run)
+"""
+
+
+@pytest.mark.slow
+def test_the_real_trackio_continues_one_run_without_a_network(tmp_path: Path) -> None:
+    environment = os.environ | {
+        "TRACKIO_DIR": str(tmp_path / "trackio"),
+        "PYTHONPATH": str(ROOT),
+        "HF_HUB_OFFLINE": "1",
+    }
+    command = [sys.executable, "-c", TRACKIO, str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=250)
+    assert done.returncode == 0, done.stderr
+    print(done.stdout)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A tracker that fails at one thing."""
+
+    at: str
+
+    def check(self) -> None:
+        pass
+
+    @contextmanager
+    def open(self, run_dir: Path, name: str, config: Any) -> Iterator[Sink]:
+        self.reach("start")
+        yield Sink(lambda step, values: self.reach("log"), lambda found: self.reach("attach"))
+        self.reach("end")
+
+    def reach(self, place: str) -> None:
+        if place == self.at:
+            raise ConnectionError("no route to host\nand a page of details")
+
+
+@pytest.mark.parametrize(
+    ("at", "said"),
+    [("start", "to start"), ("log", "at step 1"), ("attach", "to take the result"), ("end", "to end"), ("never", "")],
+)
+def test_a_tracker_that_fails_says_so_once_and_stops_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], at: str, said: str
+) -> None:
+    with Guarded(Broken(at), tmp_path, "toy", {}) as tracked:
+        for step in (1, 2, 3):
+            tracked.log(step, {"loss": 1.0})
+        tracked.attach({})
+    expected = (
+        f"aim: warning: tracker=broken failed {said} (no route to host), and is told nothing more; training goes on, "
+        "and log.jsonl has it all\n"
+    )
+    assert capsys.readouterr().err == (expected if said else "")
+
+
+def test_what_stops_training_is_not_the_trackers_to_keep(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt), Guarded(Broken("end"), tmp_path, "toy", {}):
+        raise KeyboardInterrupt
 
 
 def wandb_ids(monkeypatch: pytest.MonkeyPatch, *run_dirs: Path) -> list[str]:

@@ -24,6 +24,7 @@ META = torch.device("meta")
 ADAPTERS = sorted(path.stem for path in (config.CONFIGS / "adapter").glob("*.yaml"))
 EVERYTHING = [
     "train.mixup=0.8", "train.cutmix=1.0", "train.label_smoothing=0.1", "train.clips_per_video=2", "dropout=0.5",
+    "train.clip_grad=1.0",
 ]  # fmt: skip
 
 

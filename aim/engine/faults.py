@@ -1,0 +1,62 @@
+"""What can befall a step, in words: memory that runs out, and the step at which ranks lost each other."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+
+from aim.engine.distributed import World
+from aim.engine.settings import Training
+from aim.errors import UserError
+
+GIB = 2**30
+LEANER = {"fast": "lean", "lean": "smallest"}
+OTHERS = 0.05  # of a GPU, whose mention helps
+NO_HOST_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
+
+
+@contextmanager
+def explained(where: Callable[[], str], training: Training, world: World) -> Iterator[None]:
+    """Make memory that runs out in the block a UserError with the way out, and note `where` it was with other errors.
+
+    What it says is from what was measured: the bytes before a step, which are weights, and at the largest moment.
+    """
+    resting = torch.cuda.memory_allocated(world.device) if world.device.type == "cuda" else 0
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        free, total = torch.cuda.mem_get_info(world.device)
+        peak = torch.cuda.max_memory_allocated(world.device)
+        others = total - free - torch.cuda.memory_reserved(world.device)
+        raise UserError(no_gpu_memory(where(), training, world, resting, peak, total, others)) from error
+    except RuntimeError as error:
+        if any(text in str(error) for text in NO_HOST_MEMORY):
+            raise UserError(f"the machine's memory ran out at {where()}; {way_out(training, world)}") from error
+        error.add_note(f"at {where()}")
+        raise
+
+
+def no_gpu_memory(
+    where: str, training: Training, world: World, resting: int, peak: int, total: int, others: int
+) -> str:
+    """A line on bytes of a GPU: those that were held before the steps and at their peak, and those of `others`."""
+    clips = training.clips_at_once(world.size)
+    fewer = training.fitting(world.size, clips // 2)
+    least = resting + (peak - resting) * (fewer or 0) / clips
+    more = f", and {others / GIB:.1f} GiB are of other programs" if others > OTHERS * total else ""
+    return (
+        f"GPU memory ran out at {where}: {clips} clips at once took {peak / GIB:.1f} GiB and more, "
+        f"{resting / GIB:.1f} of them for weights, of the {total / GIB:.1f} GiB there{more}; "
+        + way_out(training, world, f", {least / GIB:.1f} GiB and more")
+    )
+
+
+def way_out(training: Training, world: World, needs: str = "") -> str:
+    """What needs less memory in the same run; what half as many clips at once `need`, if that is known."""
+    clips = training.clips_at_once(world.size)
+    fewer = training.fitting(world.size, clips // 2)
+    if fewer is None:
+        return "use more GPUs, or a smaller train.batch_size, clip.size or backbone (that is another run)"
+    parts = training.batch_size // (world.size * fewer)
+    lean = "" if training.memory == "smallest" else "; train.memory=" + LEANER[training.memory] + " keeps less, too"
+    return f"the same command with train.accumulate={parts} goes on from the last save ({fewer} clips at once{needs}){lean}"

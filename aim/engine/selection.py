@@ -1,0 +1,40 @@
+"""When a run is validated, which of its weights are the best so far, and when more of it is in vain."""
+
+import math
+from collections.abc import Mapping
+from typing import Literal
+
+from aim.engine.saving import State
+
+Metric = Literal["top1", "top5", "mean_class", "loss"]
+WORDS: dict[Metric, str] = {"top1": "top-1", "top5": "top-5", "mean_class": "mean per class", "loss": "loss"}
+
+
+def due(every: float, step: int, *, steps_per_epoch: int, total: int) -> bool:
+    """Whether a validation, which comes every so many epochs (0: never) and at the end, follows this step."""
+
+    def intervals(step: int) -> int:
+        return math.floor(step / (every * steps_per_epoch) + 1e-9)
+
+    return every > 0 and (step == total or intervals(step) > intervals(step - 1))
+
+
+def judge(state: State, scores: Mapping[str, float], by: Metric, epoch: float) -> bool:
+    """Note a validation at this epoch; whether it is the best so far. Of two alike the earlier one is."""
+    new, best = scores[by], state.best
+    improved = best is None or (new < best if by == "loss" else new > best)
+    if improved:
+        state.best, state.best_epoch, state.in_vain = new, epoch, 0
+    else:
+        state.in_vain += 1
+    return improved
+
+
+def exhausted(state: State, patience: int | None) -> bool:
+    """Whether the newest `patience` validations were all in vain."""
+    return patience is not None and state.in_vain >= patience
+
+
+def said(metric: Metric, value: float) -> str:
+    """A score as text."""
+    return f"{WORDS[metric]} {value:.3f}" if metric == "loss" else f"{WORDS[metric]} {value:.2f} %"

@@ -1,0 +1,166 @@
+"""What can befall a run is produced here, as far as a test may: memory, disks, shared memory, ranks."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from aim import config
+from aim.engine import faults
+from aim.engine.distributed import World
+from aim.engine.faults import explained, no_gpu_memory
+from aim.engine.settings import Run, Training
+from aim.errors import UserError
+from tests.conftest import ROOT
+from tests.ranks import start
+from tests.toy import TOY, at_each_step, run
+
+GIB = 2**30
+CPU = World(0, 1, torch.device("cpu"))
+
+
+def settings(*overrides: str) -> Training:
+    made: Run = config.build(config.compose([*TOY, *overrides]), Run)
+    return made.train
+
+
+@pytest.mark.parametrize(
+    ("overrides", "ranks", "expected"),
+    [
+        (
+            [],
+            1,
+            r"train\.accumulate=2 goes on from the last save \(4 clips at once, 20\.5 GiB.*\); train\.memory=lean ",
+        ),
+        (["train.accumulate=2"], 1, r"train\.accumulate=4 .* \(2 clips at once, 20\.5 GiB"),
+        (["train.batch_size=24"], 2, r"train\.accumulate=2 .* \(6 clips"),
+        (["train.batch_size=18"], 2, r"train\.accumulate=3 .* \(3 clips at once, 14\.0 GiB"),
+        (["train.batch_size=2"], 2, r"use more GPUs, or a smaller train\.batch_size"),
+        (["train.batch_size=4", "train.mixup=0.8"], 2, r"use more GPUs, or"),
+        (["train.clips_per_video=4"], 1, r"train\.accumulate=2"),
+        (["train.clips_per_video=8"], 1, r"use more GPUs, or"),
+    ],
+)
+def test_gpu_memory_that_runs_out_is_told_with_what_was_measured_and_what_fits(
+    overrides: list[str], ranks: int, expected: str
+) -> None:
+    world = World(0, ranks, torch.device("cuda"))
+    text = no_gpu_memory("step 3 of 9", settings(*overrides), world, 1 * GIB, 40 * GIB, 48 * GIB, 0)
+    assert text.startswith("GPU memory ran out at step 3 of 9: ")
+    assert "clips at once took 40.0 GiB and more, 1.0 of them for weights, of the 48.0 GiB there; " in text
+    assert re.search(expected, text), text
+
+
+def test_memory_of_other_programs_is_named() -> None:
+    text = no_gpu_memory("step 1 of 9", settings(), CPU, GIB, 30 * GIB, 48 * GIB, 16 * GIB)
+    assert "of the 48.0 GiB there, and 16.0 GiB are of other programs; " in text
+
+
+def test_a_gpu_that_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_cache: Path) -> None:
+    """torch's error in the second step, on a CPU that is asked as a GPU is."""
+
+    def full(step: int) -> None:
+        if step == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand more")
+
+    at_each_step(monkeypatch, before=full)
+    for name in ("memory_reserved", "max_memory_allocated"):
+        monkeypatch.setattr(torch.cuda, name, lambda *_: 2 * GIB)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda *_: (0, 2 * GIB))
+    with pytest.raises(UserError, match=r"ran out at step 2 of 6: 8 clips .*train\.accumulate=2 goes on") as caught:
+        run(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 1
+
+
+def test_memory_of_the_machine_that_runs_out_is_one_line() -> None:
+    with (
+        pytest.raises(UserError, match=r"the machine's memory ran out at step 1; the same command with train\.acc"),
+        explained(lambda: "step 1", settings(), CPU),
+    ):
+        torch.empty(2**60)
+
+
+def test_other_errors_stay_what_they_are_and_know_their_step() -> None:
+    with pytest.raises(RuntimeError, match="a bug") as caught, explained(lambda: "step 7", settings(), CPU):
+        raise RuntimeError("a bug")
+    assert caught.value.__notes__ == ["at step 7"]
+    assert faults.GIB == GIB
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("case", "code", "expected"),
+    [
+        ("no_memory", 2, r"aim: error: rank 1: the machine's memory ran out at step 5 of 9; the same command [^\n]*\n"),
+        (
+            "hangs",
+            1,
+            r"aim: error: rank 0 lost contact with another rank at step 5 of 9, which was killed or hangs; the same "
+            r"command continues\n",
+        ),
+    ],
+)
+def test_a_rank_in_trouble_is_one_line_and_the_others_leave(
+    tmp_path: Path, case: str, code: int, expected: str
+) -> None:
+    """The second waits 600 seconds for nothing, and a collective 3 for it."""
+    process = start(tmp_path, case)
+    _, stderr = process.communicate(timeout=120)
+    assert re.fullmatch(expected, stderr), stderr
+    assert process.returncode == code
+
+
+@pytest.mark.slow
+def test_where_ranks_may_be_apart_they_wait_for_longer_than_for_a_collective(tmp_path: Path) -> None:
+    process = start(tmp_path, "apart")
+    stdout, stderr = process.communicate(timeout=120)
+    assert stdout == "met [0, 1]\n" * 2, stderr
+
+
+SMALL_DISK = """
+mount -t tmpfs -o size={size} none {folder} || exit 99
+exec {command}
+"""
+
+
+def in_small(folder: Path, size: str, *command: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command where the folder is a disk of that size, which nobody else sees; skip where that is forbidden."""
+    quoted = " ".join(f"'{word}'" for word in command)
+    script = SMALL_DISK.format(size=size, folder=folder, command=quoted)
+    done = subprocess.run(
+        ["unshare", "--mount", "--map-root-user", "sh", "-c", script],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=250,
+    )
+    if done.returncode == 99 or "unshare" in done.stderr:
+        pytest.skip(f"no small disks here: {done.stderr}")
+    return done
+
+
+@pytest.mark.slow
+def test_a_disk_that_is_full_is_one_line(tmp_path: Path, toy_cache: Path) -> None:
+    """A toy's last.pt has half a megabyte."""
+    command = [sys.executable, "-m", "aim.train", *TOY, f"run_dir={tmp_path}/run"]
+    done = in_small(tmp_path, "600k", *command)
+    assert done.returncode == 2, done.stderr
+    assert re.search(
+        r"aim: error: \S+last\.pt can't be written: the disk is full; the last good checkpoint is kept", done.stderr
+    )
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_shared_memory_that_is_too_small_is_one_line(tmp_path: Path, toy_cache: Path) -> None:
+    """Three batches of 8 clips of 4 frames of 224 pixels are 14 MiB."""
+    own = [*TOY, "clip.size=224", "backbone.options.img_size=224", "data.workers=1"]
+    command = [sys.executable, "-m", "aim.train", *own, f"run_dir={tmp_path}/run"]
+    done = in_small(Path("/dev/shm"), "4m", *command)
+    assert done.returncode == 2, done.stderr
+    assert re.search(r"aim: error: .*shared memory.*--shm-size", done.stderr), done.stderr
+    assert "Traceback" not in done.stderr
