@@ -135,8 +135,11 @@ class Feeder:
             batch.missing -= 1
             if outcome.value is not None:
                 self.seconds[index] = outcome.value
+            self.judge.hung = 0
         else:
             hung = f"no frame after data.timeout={self.pool.timeout:g} seconds"
+            if outcome.kind == "hung":
+                self.judge.hangs(f"{path}: {hung}")
             why = hung if outcome.kind == "hung" else outcome.text
             self.judge.blame(index, path, why if why.startswith(path) else f"{path}: {why}")
             self._lose(batch, row)

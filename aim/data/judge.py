@@ -13,6 +13,7 @@ log = logging.getLogger(__name__)
 OnError = Literal["skip", "raise"]
 SEEN_BEFORE_JUDGING = 1000  # videos after which the share of bad ones counts; a run of only bad ones counts at once
 ONLY_BAD = 16
+STALLED = 4  # videos in a row at least, and as many as there are processes: then it isn't the videos that hang
 
 
 class Judge:
@@ -25,6 +26,7 @@ class Judge:
         self,
         videos: list[Video],
         world_size: int,
+        workers: int,
         *,
         on_error: OnError,
         setting: str,
@@ -37,6 +39,16 @@ class Judge:
         self.bad = {videos[i].path: known[videos[i].path] for i in self.lost}  # path as listed -> why it can't be read
         self.known = len(self.lost)
         self.seen = 0
+        self.hung, self.stalled = 0, max(STALLED, workers)  # videos since one was read
+
+    def hangs(self, reason: str) -> None:
+        """Count a video that hangs. Raises UserError where all do."""
+        self.hung += 1
+        if self.hung >= self.stalled:
+            raise UserError(
+                f"the disk or data server stalls: {self.hung} videos hung one after the other, the last one {reason}; "
+                "the same command goes on from the last save once it answers, and a larger data.timeout waits longer"
+            )
 
     def blame(self, index: int, path: str, reason: str) -> None:
         """Put a video on the bad list, or raise UserError if that is not wanted or the list is too long."""

@@ -79,8 +79,9 @@ class Loader:
         self.seed, self.shuffle, self.timeout, self.workers = seed, shuffle, timeout, workers
         setting = "data.on_error" if shuffle else "data.eval_on_error"
         self._judge = Judge(
-            dataset.videos, world_size, on_error=on_error, setting=setting, max_bad=max_bad, known=dataset.bad
-        )
+            dataset.videos, world_size, workers,
+            on_error=on_error, setting=setting, max_bad=max_bad, known=dataset.bad,
+        )  # fmt: skip
         self.bad = self._judge.bad  # path as listed -> why it could not be read
         self.seconds: dict[int, NDArray[np.float32]] = {}  # of a test: index -> "v 2", see read_video
         self.waited = 0.0  # seconds that the consumer has waited for batches

@@ -200,6 +200,17 @@ def test_a_bad_video_keeps_its_slot_with_weight_zero(workers: int) -> None:
     assert made.bad == {f"{i}.mp4": "it is bad" for i in (3, 5)}
 
 
+@pytest.mark.slow
+def test_a_server_that_stalls_ends_the_epoch() -> None:
+    """After two batches; of a reader that hangs from then on."""
+    with loader(reader=Fake(hang=tuple(range(8, 13))), shuffle=False, timeout=1.0, max_bad=1.0) as made:
+        batches = made.epoch(0)
+        next(batches)
+        with pytest.raises(UserError, match="data server stalls: 4 videos hung one after the other, the last one"):
+            for _ in batches:
+                pass
+
+
 def test_a_reader_that_never_returns_costs_its_timeout_and_its_file() -> None:
     with loader(reader=Fake(hang=(4,)), timeout=2.0) as made:
         batches = copies(made.epoch(0))
