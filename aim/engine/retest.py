@@ -71,11 +71,11 @@ def _put_over(
     if target != saved.get("_target_") and is_asked(f"{prefix}_target_", target):
         return dict(asked)
     found = dict(saved)
-    has_all = "_target_" in saved or not prefix  # other mappings, such as backbone.options, have what they like
+    is_whole = not prefix or target == saved.get("_target_", ...)  # while backbone.options, say, has what it likes
     for key, value in asked.items():
         inside = saved.get(key)
         if isinstance(value, Mapping) and isinstance(inside, Mapping):
             found[key] = _put_over(inside, value, is_asked, f"{prefix}{key}.")
-        elif (has_all and key not in saved) or is_asked(f"{prefix}{key}", value):
+        elif (is_whole and key not in saved) or is_asked(f"{prefix}{key}", value):
             found[key] = value
     return found

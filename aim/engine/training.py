@@ -72,7 +72,7 @@ def train(
         state.plan(training.epochs)
         newest, pace = Newest(state, run_dir), Pace(world.device)
         watch = Watch(
-            classes=model.head.out_features, warm_up=optim.warmup_epochs * steps_per_epoch,
+            step=state.step, classes=model.head.out_features, warm_up=optim.warmup_epochs * steps_per_epoch,
             steps_per_epoch=steps_per_epoch, total=total, cure=cure_for_waiting(loader.workers, world.size),
         )  # fmt: skip
         report = Report(

@@ -22,11 +22,11 @@ PACED = 100  # steps
 class Watch:
     """Looks at the lines of training, those of rank 0."""
 
-    def __init__(self, *, classes: int, warm_up: float, steps_per_epoch: int, total: int, cure: str) -> None:
+    def __init__(self, *, step: int, classes: int, warm_up: float, steps_per_epoch: int, total: int, cure: str) -> None:
         self.classes, self.warm_up, self.steps_per_epoch, self.total = classes, warm_up, steps_per_epoch, total
         self.cure = cure  # for waiting for data
         self.waited, self.seconds = 0.0, -1.0  # below 0 before the first line, in which processes start
-        self.began = 0  # the step since which what follows is summed
+        self.began = step  # since which what follows is summed
         self.loss, self.weight, self.hits = 0.0, 0.0, 0.0
         self.before: float | None = None  # the loss before that
         self.done = set[str]()

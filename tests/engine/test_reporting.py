@@ -94,7 +94,7 @@ def report_to(run_dir: Path, step: int = 0) -> Iterator[Report]:
     with Report(
         run_dir, lambda step, values: None, step=step, rested=0, total=1000, steps_per_epoch=10, batch_size=8,
         device=torch.device("cpu"), visible=True,
-        watch=Watch(classes=8, warm_up=0, steps_per_epoch=10, total=1000, cure="workers"),
+        watch=Watch(step=step, classes=8, warm_up=0, steps_per_epoch=10, total=1000, cure="workers"),
     ) as report:  # fmt: skip
         yield report
 

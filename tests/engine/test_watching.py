@@ -12,7 +12,7 @@ EPOCH = 100  # steps of 64 clips
 
 
 def watch() -> Watch:
-    return Watch(classes=10, warm_up=2.5 * EPOCH, steps_per_epoch=EPOCH, total=20 * EPOCH, cure="use more")
+    return Watch(step=0, classes=10, warm_up=2.5 * EPOCH, steps_per_epoch=EPOCH, total=20 * EPOCH, cure="use more")
 
 
 def said(losses: list[float], top1: list[float], to: Watch | None = None) -> list[tuple[int, str]]:
@@ -45,8 +45,16 @@ def test_a_run_that_learns_is_left_alone() -> None:
     assert said([2.3] * 3, [0.1] * 3) == []  # within the warm-up, and half an epoch
 
 
+def test_a_run_that_goes_on_tells_of_its_own_steps() -> None:
+    watched = Watch(step=1000, classes=10, warm_up=250, steps_per_epoch=EPOCH, total=2000, cure="")
+    ((_, text),) = [(step, text) for step in range(1010, 1111, 10) for text in watched.line(
+        step, [1472.0, 640.0, 64.0, 10.0, 10.0], 0.0, 1.0
+    )]  # fmt: skip
+    assert "from step 1000 to 1100" in text
+
+
 def test_a_few_clips_say_nothing() -> None:
-    watched = Watch(classes=8, warm_up=0, steps_per_epoch=3, total=6, cure="")
+    watched = Watch(step=0, classes=8, warm_up=0, steps_per_epoch=3, total=6, cure="")
     texts = [watched.line(step, [16.0, 8.0, 1.0, 1.0, 1.0], 0.0, 1.0) for step in range(1, 100)]
     assert [text for each in texts for text in each] == []
 
