@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import sync_playwright
 
 from aim.reporting import strips
 from aim.reporting.page import render
@@ -24,8 +25,7 @@ def browser() -> Iterator[Any]:
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         missing("no chromium, which reports are looked at in: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as tool:
+    with sync_playwright() as tool:
         started = tool.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield started
         started.close()
