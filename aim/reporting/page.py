@@ -12,7 +12,7 @@ from aim.reporting import charts, statistics
 from aim.reporting.runs import RunData, paper
 from aim.reporting.table import differing
 
-EXAMPLES = 24  # of the worst mistakes, of the least sure right ones, of doubted labels; over all runs of a page
+EXAMPLES = 24  # of the worst mistakes and of the least sure right ones, over all runs of a page; of doubted labels
 WHOLE_MATRIX = 50  # classes; above, the most confused pairs alone
 PAIRS = {True: 8, False: 24}  # most confused, beside a matrix and without one
 BAD = 200  # videos that are named
@@ -24,7 +24,7 @@ def render(runs: Sequence[RunData], root: Path | None = None) -> str:
         loader=PackageLoader("aim.reporting", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    most = max(4, EXAMPLES // len(runs))
+    most = EXAMPLES // len(runs)
     return environment.get_template("report.html").render(
         runs=[section(run, most, root) for run in runs],
         comparison=comparison(runs) if len(runs) > 1 else None,
@@ -137,7 +137,7 @@ def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
         "reliability": charts.reliability(found),
         "mistakes": mistakes,
         "unsure": unsure,
-        "doubts": statistics.doubted_labels(found, most),
+        "doubts": statistics.doubted_labels(found, EXAMPLES),
         "lost": lost,
         "folder": str(folder),
     }  # fmt: skip
