@@ -29,6 +29,7 @@ from torch import Tensor
 from aim import config
 from aim.clock import clock
 from aim.data.readers.frames import SUFFIXES as PICTURES
+from aim.data.readers.frames import Frames
 from aim.data.readers.interface import Reader
 from aim.engine import distributed, exported, files
 from aim.engine.console import Display, plain_console
@@ -112,7 +113,7 @@ def check(settings: Settings) -> None:
         )
         raise UserError(f"{named}; or what=order, which tells what the order of frames means on a list of videos")
     if settings.input is not None:
-        check_input(Path(settings.input).expanduser())
+        check_input(Path(settings.input).expanduser(), folders=isinstance(settings.reader, Frames))
     if settings.out is not None:
         out = Path(settings.out).expanduser()
         if out.suffix not in films.SUFFIXES:
@@ -122,10 +123,12 @@ def check(settings: Settings) -> None:
         files.check_writable(out)
 
 
-def check_input(path: Path) -> None:
-    """Raise UserError where it is no video that could be read."""
+def check_input(path: Path, *, folders: bool) -> None:
+    """Raise UserError where it is no video that could be read; `folders` of pictures are some."""
     if not path.exists():
         raise UserError(f"input={path} doesn't exist; give a video")
+    if path.is_dir() and not folders:
+        raise UserError(f"input={path} is a folder; give one video, or with reader=frames the folder of its pictures")
     if path.suffix.lower() in PICTURES:
         raise UserError(f"input={path} is a picture, in which nothing moves; give the video that it is from")
 

@@ -1,7 +1,10 @@
 """The verb: what it prints and writes, on the toy's checkpoint."""
 
 import json
+import re
+import shlex
 import shutil
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +15,7 @@ from aim import config, explain
 from aim.data.sources.moving_shapes import encode
 from aim.errors import UserError
 from aim.explaining.order import ORDERS
+from tests.conftest import ROOT
 from tests.toy import evaluate, videos
 
 
@@ -76,6 +80,17 @@ def test_the_order_as_it_is_has_the_tests_accuracy(
     assert list(one["order"]) == list(ORDERS)  # type: ignore[call-overload]
 
 
+def test_documented_commands_are_composed() -> None:
+    texts = [
+        explain.__doc__ or "",
+        *((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/explain.md")),
+    ]
+    found = [re.findall(r"python -m aim\.explain +([^#\n]*)", text) for text in texts]
+    assert [len(commands) for commands in found] == [3, 2, 4]
+    for command in chain(*found):
+        config.build(config.compose(shlex.split(command), "explain"), explain.Settings)
+
+
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
@@ -84,7 +99,7 @@ def test_the_order_as_it_is_has_the_tests_accuracy(
         (["input=TMP/a.png"], r"a\.png is a picture, in which nothing moves"),
         (["input=TMP/bad.mp4"], r"input=.*bad\.mp4 could not be read: "),
         (["input=TMP/still.mp4"], r"still\.mp4 shows one and the same frame all the time"),
-        (["input=TMP"], r"input=.* could not be read"),
+        (["input=TMP"], r"input=.* is a folder; give one video, or with reader=frames"),
         (["input=TMP/list.txt"], r"list\.txt is a list; or what=order"),
         (["what=order", "input=TMP/list.txt"], r"list\.txt"),
         (["input=VIDEO", "label=gorw"], r"label=gorw is no class of the model.*grow"),

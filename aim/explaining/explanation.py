@@ -134,7 +134,7 @@ def num_passes(model: VideoClassifier, method: Method, cells: int) -> int:
     """The clips that the model sees for an explanation, but for the few with a gradient."""
     coarse, fine = grids(model, method, cells)
     maps = (1 + len(fine.windows())) * (1 + len(RANDOMISED)) if method == "occlusion" else 0
-    return maps + 1 + coarse.shape[0] + 2 * (STEPS + 1) * (1 + CHANCES) + len(order.ORDERS) * SHUFFLES
+    return maps + 1 + coarse.shape[0] + 2 * (STEPS + 1) * (1 + CHANCES) + len(order.ORDERS) + SHUFFLES
 
 
 def grids(model: VideoClassifier, method: Method, cells: int) -> tuple[Grid, Grid]:

@@ -39,8 +39,10 @@ def shuffled(num_frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
 def of_clip(predict: Predict, clip: Tensor, shuffles: int) -> Tensor:
     """Probabilities "r k" of a clip, uint8 "t c h w", in each of ORDERS; the mean over several shuffles."""
     rng = np.random.default_rng(0)
-    found = [predict(clip[torch.from_numpy(indices(len(clip), rng))]) for _ in range(shuffles)]
-    return torch.stack(found).mean(0)
+    orders = indices(len(clip), rng)
+    mixed = np.stack([shuffled(len(clip), rng) for _ in range(shuffles)])
+    found, mean = predict(clip[torch.from_numpy(orders)]), predict(clip[torch.from_numpy(mixed)]).mean(0)
+    return torch.stack([mean if name == "shuffled" else p for name, p in zip(ORDERS, found, strict=True)])
 
 
 @dataclass(frozen=True)
