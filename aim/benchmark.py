@@ -12,7 +12,7 @@ One process and one GPU are measured; the trunk's weights are random, as no spee
 from aim import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.benchmark", "config", "aim.engine.settings.Run")
+    command.entrypoint("aim.benchmark", "config", "aim.engine.settings.Run", experiment=True)
 
 from collections.abc import Mapping
 from dataclasses import replace

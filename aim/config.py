@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 import hydra
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -203,10 +204,18 @@ def load(path: Path) -> dict[str, Any]:
 
 
 def compose(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
-    """The config that the command line `overrides` would give, for notebooks and tests."""
+    """The config that the command line `overrides` would give, for notebooks and tests.
+
+    Raises UserError for what a verb would refuse.
+    """
     here = GlobalHydra.instance().is_initialized()  # inside a verb: it knows the folder
-    with nullcontext() if here else hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose(config_name, overrides=list(overrides))
+    try:
+        with nullcontext() if here else hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return hydra.compose(config_name, overrides=list(overrides))
+    except HydraException as error:
+        from aim.overrides import explain  # which reads the configs by this module
+
+        raise UserError(explain(error)) from None  # a notebook would show the chain, pages of Hydra's own
 
 
 def task_overrides() -> list[str]:

@@ -1,6 +1,8 @@
-"""The one exception that is the user's to mend, and the hint at what was probably meant."""
+"""What a user is told: the one exception that is theirs to mend, what was probably meant, and lines on stderr."""
 
 import difflib
+import os
+import sys
 from collections.abc import Callable, Iterable
 
 
@@ -32,3 +34,9 @@ def check_all(*checks: Callable[[], object]) -> None:
             problems.append(str(error))
     if problems:
         raise UserError("; ".join(problems))
+
+
+def say(text: str) -> None:
+    """A line on stderr, from one rank."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"aim: {text}", file=sys.stderr, flush=True)

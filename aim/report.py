@@ -42,6 +42,7 @@ def parse(arguments: Sequence[str]) -> tuple[list[Path], dict[str, Path]]:
 def main(arguments: Sequence[str]) -> None:
     """Print the table of the runs named on the command line, and write the page."""
     with command.reported(debug=False):
+        command.answer_version()
         paths, options = parse(arguments)
         folders = reportable(paths)
         page = options.get("out", folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))

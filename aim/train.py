@@ -10,7 +10,7 @@ The same command continues an interrupted run. Exit codes: 0 done, 2 something t
 from aim import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.train", "config", "aim.engine.settings.Run")
+    command.entrypoint("aim.train", "config", "aim.engine.settings.Run", experiment=True)
 
 import sys
 from collections.abc import Mapping
@@ -24,8 +24,18 @@ from omegaconf.dictconfig import DictConfig
 from aim import config
 from aim.clock import seconds_since_start
 from aim.data.lists import Lists
-from aim.data.loader import Loader
-from aim.engine import bad_videos, checkpoint, distributed, files, hardware, identity, lease, predictions, results
+from aim.engine import (
+    bad_videos,
+    checkpoint,
+    distributed,
+    files,
+    hardware,
+    identity,
+    introduction,
+    lease,
+    predictions,
+    results,
+)
 from aim.engine.distributed import World
 from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.hardware import Precision
@@ -41,7 +51,6 @@ from aim.engine.training import train
 from aim.errors import check_all
 from aim.measuring.plan import free_bytes, too_large
 from aim.models.classifier import VideoClassifier
-from aim.models.freeze import num_parameters
 from aim.signals import Stop, interruptible, stop_signals
 
 
@@ -178,12 +187,13 @@ def train_and_test(
     if world.is_main:
         results.set_aside(run_dir)  # of fewer epochs
         write_settings(settings, run_dir)
+        print(introduction.of_run(run, lists, data, world), flush=True)
     with world.first_on_node():
         model = run.model(len(lists.classes)).to(world.device)
     if (start := begun_from(run)) is not None:
         checkpoint.load_weights(model, start, head=start.classes == lists.classes)
     if world.is_main:
-        introduce(run, model, lists, data, world)
+        introduce(run, model, len(lists.classes), world)
     weights = identity.of_weights(model.fingerprint, start.fingerprint if start else None)
     content = {**data, **weights, "precision": run.precision}
     distributed.agree(content)
@@ -224,7 +234,7 @@ def fit(
         val_loader = stack.enter_context(closing(run.val_loader(lists, world)))
         stack.enter_context(bad_videos.named(run_dir, train_loader, val_loader))
         if world.is_main:
-            print(loading(train_loader, val_loader), flush=True)
+            print(introduction.of_loading(train_loader, val_loader), flush=True)
 
         def validated(epoch: float, val: Evaluation) -> None:
             left = val.predictions(val_loader.dataset, lists.classes, epoch=epoch)
@@ -249,32 +259,10 @@ def fit(
         )
 
 
-def introduce(run: Run, model: VideoClassifier, lists: Lists, data: Mapping[str, str], world: World) -> None:
-    """Say what is going to be trained, on what, with what and where to."""
-    tuned, total = num_parameters(model)
-    clips, parts = run.train.clips_at_once(world.size), run.train.accumulate
-    split = f" ({world.size} ranks x {parts} parts x {clips})" if world.size * parts > 1 else ""
-    steps = steps_per_epoch(run, lists)
-    lines = (
-        f"{run.name} in {run.directory()}",
-        f"data: {len(lists.classes)} classes, {len(lists.train)} training videos ({data['train_hash'][:8]}), "
-        f"{len(lists.val)} validation videos ({data['data_hash'][:8]})",
-        f"model: {model.trunk_name} ({model.fingerprint[:8]}), {tuned / 1e6:.2f} of {total / 1e6:.2f} M parameters "
-        f"tuned, {run.precision} on {world.size} x {results.device_name(world.device)}",
-        f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{split}",
-    )
-    print("\n".join(lines), flush=True)
+def introduce(run: Run, model: VideoClassifier, num_classes: int, world: World) -> None:
+    """Say what is going to be trained, and that a GPU is too small for it."""
+    print(introduction.of_model(model), flush=True)
     if world.device.type == "cuda":
-        too_much = too_large(run, len(lists.classes), world.size, free_bytes(world.device))
+        too_much = too_large(run, num_classes, world.size, free_bytes(world.device))
         if too_much is not None:
             print(f"aim: warning: {too_much}", file=sys.stderr, flush=True)
-
-
-def loading(train: Loader, val: Loader) -> str:
-    """How a rank reads its videos, and the shared memory that this takes."""
-    if not train.workers:
-        return "loading: in the training process, nothing ahead (data.workers=0)"
-    return (
-        f"loading: {train.workers} processes a rank, up to {train.blocks - 1} batches ahead in "
-        f"{train.shared_bytes / 2**20:.0f} MiB of shared memory; a validation's take {val.shared_bytes / 2**20:.0f} MiB"
-    )

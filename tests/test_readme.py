@@ -12,7 +12,8 @@ from aim.prepare import Settings
 from tests.conftest import ROOT
 
 EXPERIMENTS = sorted((config.CONFIGS / "experiment").rglob("*.yaml"))
-DOCUMENTS = [ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "CONTRIBUTING.md", *EXPERIMENTS]
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+DOCUMENTS = [ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "CONTRIBUTING.md", *PAGES, *EXPERIMENTS]
 VALUES = {
     "DIR": "some/folder",
     "FILE": "some/file",
@@ -20,6 +21,7 @@ VALUES = {
     "NAME": "demo",
     "DIR2": "b",
     "NEW": "c",
+    "N": "2",
 }
 
 
@@ -27,8 +29,10 @@ def commands() -> list[tuple[str, str, tuple[str, ...]]]:
     found = []
     for document in DOCUMENTS:
         for line in document.read_text(encoding="utf-8").splitlines():
-            if match := re.search(r"python -m aim\.(train|eval|benchmark|prepare)\s+([^`#]*)", line):
+            if match := re.search(r"(?:python -m aim\.|^aim )(train|eval|benchmark|prepare)\s+([^`#]*)", line):
                 words = shlex.split(match[2].replace("[KEY=VALUE ...]", "").strip(), comments=True)
+                if "-m" in words:  # a sweep: its first
+                    words = [word.split(",")[0] for word in words]
                 found.append((document.name, match[1], tuple(word for word in words if "=" in word)))
     return found
 
@@ -36,11 +40,9 @@ def commands() -> list[tuple[str, str, tuple[str, ...]]]:
 @pytest.mark.parametrize(("document", "verb", "words"), commands())
 def test_a_documented_command_composes(document: str, verb: str, words: tuple[str, ...]) -> None:
     overrides = [
-        re.sub(r"\b(DIR2|DIR|FILE|VIDEO_OR_FOLDER|NAME|NEW)\b", lambda m: VALUES[m[0]], word) for word in words
+        re.sub(r"\b(DIR2|DIR|FILE|VIDEO_OR_FOLDER|NAME|NEW|N)\b", lambda m: VALUES[m[0]], word) for word in words
     ]
     overrides = [word.replace(",", r"\,") if word.startswith("checkpoint=") else word for word in overrides]
-    if any(word.startswith("adapter=") and "," in word for word in overrides):
-        overrides = [word.split(",")[0] for word in overrides]  # a sweep: its first
     cfg = config.compose(overrides, "prepare" if verb == "prepare" else "config")
     if verb == "prepare":
         config.build({key: config.resolve(cfg)[key] for key in Settings.__dataclass_fields__}, Settings)
@@ -52,7 +54,7 @@ def test_the_readme_shows_commands_at_all() -> None:
     assert len([document for document, *_ in commands() if document == "README.md"]) >= 8
 
 
-@pytest.mark.parametrize("document", ["README.md", "data/README.md"])
+@pytest.mark.parametrize("document", ["README.md", "data/README.md", *(f"docs/{page.name}" for page in PAGES)])
 def test_files_that_a_document_names_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     for name in re.findall(r"`((?:aim|configs|scripts|tests|data)/[\w./-]+?)`", text):

@@ -22,6 +22,9 @@ def imported(*arguments: str) -> tuple[int, set[str]]:
 @pytest.mark.parametrize(
     ("code", "arguments"),
     [
+        (0, ["aim"]),
+        (0, ["aim", "--complete", "aim train +experiment="]),
+        (2, ["aim.train"]),
         (0, ["aim.train", "--help"]),
         (0, ["aim.train", "+experiment=k400", "--cfg", "job"]),
         (2, ["aim.train", "+experiment=demo", "train.epocs=3"]),

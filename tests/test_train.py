@@ -15,7 +15,6 @@ from safetensors.torch import load_file
 
 from aim import config, train
 from aim.engine import checkpoint, distributed, lease, training
-from aim.engine.distributed import World
 from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.signals import INTERRUPTED
@@ -359,6 +358,25 @@ def test_more_gpus_than_visible_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
         distributed.num_ranks("cuda", 4)
 
 
+def test_under_torchrun_its_number_of_ranks_counts_and_another_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    assert distributed.num_ranks("cpu", None) == distributed.num_ranks("cpu", 2) == 4
+    with pytest.raises(UserError, match=r"gpus=3, but torchrun has started 2 ranks on this machine; leave gpus out"):
+        distributed.num_ranks("cpu", 3)
+
+
+@pytest.mark.slow
+def test_torchrun_ends_with_what_is_wrong(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "aim.train", *TOY, f"run_dir={tmp_path / 'run'}", "train.epochs=0"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=250)
+    assert done.returncode == 1
+    assert done.stderr.count("aim: error: train.epochs=0 must be 1 or more\n") == 1
+    assert "train.epochs=0 must be 1 or more" in done.stderr.splitlines()[-2]
+    assert not (tmp_path / "run").exists()
+
+
 def test_torchrun_starts_the_same_run(tmp_path: Path, unbroken: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     command += ["-m", "aim.train", *TOY, f"run_dir={tmp_path}"]
@@ -369,15 +387,3 @@ def test_torchrun_starts_the_same_run(tmp_path: Path, unbroken: Path) -> None:
     expected = weights(unbroken)
     for name, tensor in weights(tmp_path).items():
         torch.testing.assert_close(tensor, expected[name], rtol=1e-4, atol=1e-5)
-
-
-def test_the_start_says_how_much_is_read_ahead(toy_cache: Path) -> None:
-    said, large = [], ["clip.num_frames=16", "clip.size=224"]
-    for workers in (0, 6):
-        made = config.build(config.compose([*TOY, f"data.workers={workers}", "train.accumulate=2", *large]), Run)
-        lists, world = made.load_lists(), World(0, 1, torch.device("cpu"))
-        said.append(train.loading(made.train_loader(lists, world), made.val_loader(lists, world)))
-    assert said == [
-        "loading: in the training process, nothing ahead (data.workers=0)",
-        "loading: 6 processes a rank, up to 3 batches ahead in 37 MiB of shared memory; a validation's take 37 MiB",
-    ]

@@ -36,6 +36,8 @@ def test_the_wheel_holds_every_config_and_the_demos_weights(installed: Path) -> 
     assert names(installed / "aim" / "configs") == names(config.CONFIGS)
     assert (installed / "aim" / "weights" / "demo_trunk.safetensors").stat().st_size < 8 * 2**20
     assert not (installed / "tests").exists()
+    (entry_points,) = installed.glob("aim_video-*.dist-info/entry_points.txt")
+    assert "aim = aim.__main__:main" in entry_points.read_text(encoding="utf-8")
 
 
 def test_the_demo_starts_from_the_wheel(installed: Path, tmp_path: Path) -> None:

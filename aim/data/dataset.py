@@ -27,7 +27,7 @@ from aim.errors import UserError
 class Data:
     """Where a data set lies and how it is read; the values of a configs/data/*.yaml."""
 
-    root: str
+    root: str | None  # null: it must be given where videos are read
     lists: Callable[[Path], Lists]
     num_classes: int | None  # null: as many as the lists name
     directional: bool  # labels tell left from right, so that clips must not be mirrored
@@ -45,7 +45,9 @@ class Data:
 
     @property
     def folder(self) -> Path:
-        """The root, with ~ spelt out."""
+        """The root, with ~ spelt out. Raises UserError where there is none."""
+        if self.root is None:
+            raise UserError("data.root must be given: add data.root=DIR, the folder of the videos")
         return Path(self.root).expanduser()
 
     def load(self) -> Lists:

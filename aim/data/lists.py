@@ -46,6 +46,7 @@ class Lists:
     val: list[Video]
     classes: list[str]
     bad: Mapping[str, str] = field(default_factory=dict)  # path -> why it can't be read, as far as that is known
+    split: str = ""  # how `val` was chosen, where the data set doesn't say
 
 
 def require_folder(root: Path) -> None:
@@ -189,11 +190,12 @@ class ClassFolders:
 
     def scan(self, root: Path) -> Lists:
         """The lists by the folders alone."""
-        held_out = next((name for name in HELD_OUT if (root / name).is_dir()), None)
+        held_out, split = next((name for name in HELD_OUT if (root / name).is_dir()), None), ""
         if (root / "train").is_dir() and held_out:
             train, val = find_by_class(root, "train"), find_by_class(root, held_out)
         else:
             train, val = {}, {}
+            split = f"{self.val_share:.0%} of each class, by a hash of the path, as there is no folder val"
             for name, paths in find_by_class(root, "").items():
                 train[name], val[name] = hold_out(paths, self.val_share)
         classes = sorted(train)
@@ -207,7 +209,7 @@ class ClassFolders:
         ]
         if not lists[1]:
             raise UserError(f"{root}: no video is left for validation; give each class two or more, or fill {root}/val")
-        return Lists(lists[0], lists[1], classes)
+        return Lists(lists[0], lists[1], classes, split=split)
 
 
 def hold_out(paths: Sequence[str], share: float) -> tuple[list[str], list[str]]:

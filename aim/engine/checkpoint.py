@@ -21,7 +21,7 @@ from aim.config import leaves
 from aim.data.lists import Lists
 from aim.engine import distributed
 from aim.engine.files import AGAIN, temporary_of, write_atomically, writing
-from aim.errors import UserError
+from aim.errors import UserError, nearest
 from aim.models.classifier import VideoClassifier
 from aim.weights.trunk import PER_FRAME, fingerprint
 
@@ -37,7 +37,7 @@ def save_last(path: Path, state: Mapping[str, Any]) -> None:
     refuse_infinite(path, dict(leaves(state)))
     previous = path.with_name("previous.pt")
     aside = temporary_of(previous)
-    with writing(previous, f"{KEPT} is kept, {AGAIN}"):
+    with writing(previous, f"{KEPT} is kept, and {AGAIN}" if path.exists() else AGAIN):
         try:
             aside.unlink(missing_ok=True)
             if path.exists():
@@ -73,9 +73,10 @@ def refuse_infinite(path: Path, values: Mapping[str, Any]) -> None:
     if sums and torch.isfinite(torch.stack([each.to(sums[0].device) for each in sums])).all():
         return
     if name := next((name for name, tensor in floats.items() if not torch.isfinite(tensor).all()), None):
+        kept = f" and {KEPT} is kept" if path.exists() else ""
         raise UserError(
-            f"{name} is no longer finite, so {path} isn't written and {KEPT} is kept; use a lower "
-            "optim.lr or precision=fp32 (that is another run), or repeat the command to continue from there"
+            f"{name} is no longer finite, so {path} isn't written{kept}; use a lower optim.lr or precision=fp32 "
+            "(that is another run), or repeat the command to continue from there"
         )
 
 
@@ -171,9 +172,17 @@ def read_weights(path: str | Path) -> Checkpoint:
     """Read a file of `save_weights`, also by its run directory. Raises UserError when it is none."""
     path = Path(path).expanduser()
     if path.is_dir():
+        if not (path / "best.safetensors").exists():
+            begun = (path / "config.yaml").exists()
+            why = "its run has saved no weights yet" if begun else "it is not the directory of a run"
+            raise UserError(f"checkpoint {path} has no best.safetensors: {why}")
         path = path / "best.safetensors"
     if not path.is_file():
-        raise UserError(f"checkpoint {path} doesn't exist; it is the best.safetensors of a run directory")
+        beside = [str(other) for other in path.parent.glob("*")]
+        raise UserError(
+            f"checkpoint {path} doesn't exist{nearest(str(path), beside)}; it is a run directory, or the "
+            "best.safetensors in one"
+        )
     try:
         with safe_open(path, "pt") as file:
             metadata = file.metadata() or {}

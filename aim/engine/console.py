@@ -1,17 +1,23 @@
 """Lines, tables and bars on a terminal; names of files, classes and runs are never taken for markup or emojis."""
 
+import math
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from aim.clock import clock
 
-LINE_SECONDS = 30.0  # without a terminal
+LINE_SECONDS = 30.0  # without a terminal; and what a step may take unexplained
+SLOW = (  # what makes a step of a model shorter
+    "a smaller trunk (backbone=NAME), train.batch_size, clip.size or clip.num_frames makes it shorter; "
+    "aim.benchmark tells computing and reading apart"
+)
 
 Overflow = Literal["fold", "ellipsis"]
 
@@ -39,41 +45,70 @@ def plain_table(
 
 
 class Display:
-    """A bar on a terminal, a line every half minute elsewhere; silent on other ranks than the first."""
+    """A bar on a terminal, a line every half minute elsewhere; silent on other ranks than the first.
 
-    def __init__(self, title: str, total: int, *, visible: bool, start: int = 0) -> None:
+    With a `hint` it says, once, that a step takes longer than that. What `concludes` ends with a line, however short.
+    """
+
+    def __init__(
+        self, title: str, total: int, *, visible: bool, start: int = 0, hint: str = "", concludes: bool = False
+    ) -> None:
         self.console = plain_console(quiet=not visible)
         self.title, self.total, self.done, self.start = title, total, start, start
-        self.began = self.last_line = time.monotonic()
+        self.hint, self.concludes, self.closed = hint if visible else "", concludes, threading.Event()
+        self.began = self.last_line = self.last_step = time.monotonic()
         self.bar: Progress | None = None
         if self.console.is_terminal:
-            columns = (
+            columns = (  # what matters most first: a narrow terminal cuts the text at its end
                 TextColumn("{task.description}", markup=False),
-                BarColumn(),
+                BarColumn(bar_width=10),
                 MofNCompleteColumn(),
-                TextColumn("{task.fields[text]}", markup=False),
+                TextColumn("{task.fields[left]}", markup=False),
+                TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
             )
-            self.bar = Progress(*columns, console=self.console)
-            self.task = self.bar.add_task(title, total=total, completed=start, text="")
+            self.bar = Progress(*columns, console=self.console, expand=True)
+            self.task = self.bar.add_task(title, total=total, completed=start, left="", text="")
 
     def __enter__(self) -> "Display":
         if self.bar:
             self.bar.start()
+        self.resume()
+        if self.hint:
+            threading.Thread(target=self._watch, daemon=True).start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.closed.set()
         if self.bar:
             self.bar.stop()
 
     def update(self, done: int, text: str) -> None:
         """Show that `done` of all steps are behind us."""
-        self.done = done
-        text = f"{text}  {clock(self.seconds_left)} left"
+        self.done, self.last_step = done, time.monotonic()
+        left = f"{clock(self.seconds_left)} left"
         if self.bar:
-            self.bar.update(self.task, completed=done, text=text)
-        elif time.monotonic() - self.last_line >= LINE_SECONDS:
-            self.last_line = time.monotonic()
-            self.say(f"{self.title} {done}/{self.total}  {text}")
+            self.bar.update(self.task, completed=done, left=left, text=text)
+        elif self.last_step - self.last_line >= LINE_SECONDS or (self.concludes and done == self.total):
+            self.last_line = self.last_step
+            self.say(f"{self.title} {done}/{self.total}  {left}  {text}")
+
+    def pause(self) -> None:
+        """Something else goes on, up to `resume`."""
+        self.last_step = math.inf
+
+    def resume(self) -> None:
+        """A step begins."""
+        self.last_step = time.monotonic()
+
+    def look(self) -> bool:
+        """Whether the step that goes on takes too long, which is said."""
+        if slow := time.monotonic() - self.last_step > LINE_SECONDS:
+            self.say(f"{self.title}: step {self.done + 1} takes longer than half a minute; {self.hint}")
+        return slow
+
+    def _watch(self) -> None:
+        while not self.closed.wait(1.0) and not self.look():
+            pass
 
     @property
     def seconds_left(self) -> float:

@@ -58,6 +58,9 @@ def num_ranks(device: str, gpus: int | None) -> int:
     Raises UserError for more GPUs than are visible, and for CUDA that is asked for and doesn't work.
     """
     if is_rank():
+        here = os.environ.get("LOCAL_WORLD_SIZE", str(gpus))
+        if gpus is not None and str(gpus) != here:
+            raise UserError(f"gpus={gpus}, but torchrun has started {here} ranks on this machine; leave gpus out")
         return int(os.environ["WORLD_SIZE"])
     if gpus is not None and gpus < 1:
         raise UserError(f"gpus={gpus} is not a number of ranks; use 1 or more")

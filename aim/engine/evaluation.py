@@ -15,7 +15,7 @@ from aim.data.lists import data_hash
 from aim.data.loader import Batch, Loader
 from aim.data.transforms import Views
 from aim.engine import distributed
-from aim.engine.console import Display
+from aim.engine.console import SLOW, Display
 from aim.engine.feeding import on_device, one_late, to_host
 from aim.engine.hardware import Precision, autocast
 from aim.engine.metrics import Counts
@@ -83,7 +83,7 @@ def evaluate(
     nothing = torch.empty(0, dtype=torch.int64)
     parts = [(nothing, nothing, torch.empty(0, k), torch.empty(0, v, k, dtype=torch.float16))]
     num_missing, stopped = 0, False
-    with Display(title, loader.steps_per_epoch, visible=distributed.rank() == 0) as display:
+    with Display(title, loader.steps_per_epoch, visible=distributed.rank() == 0, hint=SLOW) as display:
         batches = on_device(loader.epoch(0), device)
         for step, scores in enumerate(one_late(score(model, batches, device=device, precision=precision))):
             if stopped := bool(stop):

@@ -25,7 +25,7 @@ REASONS = {
     errno.EEXIST: "a file is where a folder should be",
     errno.ENOTDIR: "a file is where a folder should be",
 }
-AGAIN = "and the same command continues once that is mended"
+AGAIN = "the same command continues once that is mended"
 ELSEWHERE = "name another folder, such as run_dir=DIR"
 LEFTOVER = re.compile(
     r"\.[\w-]+\.(pt|safetensors|yaml|jsonl?|npz|txt|html|id|onnx|pt2|tar)\..+\.\d+"
@@ -60,11 +60,11 @@ def _errno(error: BaseException) -> int | None:
 def write_atomically(path: Path, write: Callable[[Path], None], kept: str = "what was there before") -> None:
     """Let `write` fill a temporary file, then put it in the place of `path`: a crash leaves the old file or the new.
 
-    Raises UserError where it can't be written; the message says what is `kept`.
+    Raises UserError where it can't be written; the message says what is `kept`, if there is any.
     """
     temporary = temporary_of(path)
     make_folder(path.parent)
-    with writing(path, f"{kept} is kept, {AGAIN}"):
+    with writing(path, f"{kept} is kept, and {AGAIN}" if path.exists() else AGAIN):
         try:
             temporary.touch()
             mode = temporary.stat().st_mode

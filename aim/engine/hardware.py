@@ -61,9 +61,9 @@ def settle(asked: Mapping[str, Any], device: Device, before: Precision | None = 
     precision = distributed.share(resolve_precision(asked["precision"], device, before))
     notes = []
     if asked["device"] == "auto":
-        notes.append("device=auto is cuda" if device == "cuda" else "device=auto is cpu, as there is no GPU")
+        notes.append("device=auto is cuda" if device == "cuda" else "device=auto is cpu (no GPU)")
     if asked["precision"] == "auto":
-        why = ", as this device only emulates bf16" if precision == "fp32" else ""
+        why = " (bf16 is emulated here)" if precision == "fp32" else ""
         notes.append(f"precision=auto is {precision}{', with which the run began' if before else why}")
     if notes and distributed.rank() == 0:
         print(f"aim: {'; '.join(notes)}", file=sys.stderr)

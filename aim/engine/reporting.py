@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from aim.engine import files
-from aim.engine.console import Display
+from aim.engine.console import SLOW, Display
 from aim.engine.hardware import peak_memory
 from aim.engine.selection import Metric, said
 from aim.engine.tracking import Log
@@ -36,7 +36,7 @@ class Report:
     ) -> None:
         self.log, self.step, self.steps_per_epoch, self.batch_size = log, step, steps_per_epoch, batch_size
         self.device, self.watch = device, watch
-        self.display = Display("train", total, visible=visible, start=step)
+        self.display = Display("train", total, visible=visible, start=step, hint=SLOW, concludes=True)
         self.journal = Journal(run_dir / "log.jsonl", step, rested) if visible else None
         self.time: float | None = time.monotonic()  # since when the clock goes; None in a pause
         self.seconds, self.waited, self.text = 0.0, 0.0, ""  # seconds since the last line, up to `time`
@@ -71,8 +71,8 @@ class Report:
         self.step, self.waited, self.seconds, self.time = step, waited, 0.0, now
         self._write(step, values)
         self.text = (
-            f"loss {values['loss']:.3f}  top-1 {values['top1']:.1f} %  lr {lr:.1e}  "
-            f"{values['clips_per_second']:.1f} clips/s  waiting for data {values['waiting']:.0%}"
+            f"loss {values['loss']:.3f}  top-1 {values['top1']:.1f} %  {values['clips_per_second']:.1f} clips/s  "
+            f"waiting for data {values['waiting']:.0%}  lr {lr:.1e}"
         )
 
     def warn(self, text: str) -> None:
@@ -97,10 +97,12 @@ class Report:
     def pause(self) -> None:
         """Leave what follows, up to `resume`, out of the speed; the steps before it keep their time."""
         self.seconds, self.time = self._passed(time.monotonic()), None
+        self.display.pause()
 
     def resume(self) -> None:
         """Training goes on."""
         self.time = time.monotonic()
+        self.display.resume()
 
     def _passed(self, now: float) -> float:
         """The seconds of training since the last line."""
@@ -141,4 +143,4 @@ class Journal:
             self.file.close()
 
     def _writing(self) -> AbstractContextManager[None]:
-        return files.writing(self.path, f"the last good checkpoint is kept, {files.AGAIN}")
+        return files.writing(self.path, files.AGAIN)

@@ -80,7 +80,7 @@ def set_aside(run_dir: Path) -> None:
     """Keep the result of a run that goes on to more epochs under the number of those that it had."""
     done = run_dir / "results.json"
     if done.exists():
-        with files.writing(done, f"it is kept, {files.AGAIN}"):
+        with files.writing(done, f"it is kept, and {files.AGAIN}"):
             done.replace(run_dir / f"results_{read(done)['epochs']}_epochs.json")
 
 
@@ -89,7 +89,7 @@ def show(found: Mapping[str, Any], run_dir: Path) -> None:
     missing = f" ({found['num_missing']} could not be read)" if found["num_missing"] else ""
     rows = {
         "top-1": f"{found['top1']:.2f} %{missing}",
-        "top-5": f"{found['top5']:.2f} %",
+        **({"top-5": f"{found['top5']:.2f} %"} if found["num_classes"] > 5 else {}),
         "mean per class": f"{found['mean_class']:.2f} %",
         "tuned parameters": f"{found['params_tuned'] / 1e6:.2f} of {found['params_total'] / 1e6:.2f} M",
         "time": f"{clock(found['seconds'])} on {found['world_size']} x {found['device']}",

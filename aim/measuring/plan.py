@@ -64,7 +64,7 @@ def training_videos(run: Run) -> tuple[int, str, int]:
     except UserError:
         if classes in PUBLISHED:
             return PUBLISHED[classes], "published", classes
-        return UNKNOWN, f"no lists in {run.data.root}", classes or 1
+        return UNKNOWN, f"no lists in {run.data.root or 'data.root'}", classes or 1
     return len(lists.train), "listed", len(lists.classes)
 
 

@@ -56,6 +56,25 @@ def test_a_save_that_has_no_room_is_one_line_and_keeps_the_last_good_one(tmp_pat
     assert {path.name for path in tmp_path.iterdir()} == {"last.pt", "previous.pt", "best.safetensors"}
 
 
+def test_a_first_save_that_has_no_room_promises_nothing(tmp_path: Path) -> None:
+    with file_size_limit(20_000), pytest.raises(UserError) as caught:
+        checkpoint.save_last(tmp_path / "last.pt", state(1))
+    assert str(caught.value).endswith("(ulimit -f); the same command continues once that is mended")
+    with pytest.raises(UserError, match=r"so \S+last.pt isn't written; use a lower"):
+        checkpoint.save_last(tmp_path / "last.pt", state(1, float("nan")) | {"model": {"a": torch.tensor(torch.nan)}})
+
+
+def test_a_run_directory_without_weights_is_told_apart_from_one_that_does_not_exist(tmp_path: Path) -> None:
+    (tmp_path / "finetune").mkdir()
+    with pytest.raises(UserError, match=r"finetune has no best\.safetensors: it is not the directory of a run"):
+        checkpoint.read_weights(tmp_path / "finetune")
+    (tmp_path / "finetune" / "config.yaml").touch()
+    with pytest.raises(UserError, match=r"finetune has no best\.safetensors: its run has saved no weights yet"):
+        checkpoint.read_weights(tmp_path / "finetune")
+    with pytest.raises(UserError, match=r"finetun doesn't exist; nearest: \S*/finetune; it is a run directory, or"):
+        checkpoint.read_weights(tmp_path / "finetun")
+
+
 @pytest.mark.parametrize("links", [True, False])
 def test_the_save_before_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool) -> None:
     if not links:

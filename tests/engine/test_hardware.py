@@ -75,7 +75,7 @@ def test_what_is_asked_for_is_taken_and_not_commented_on(capsys: pytest.CaptureF
 def test_what_auto_came_to_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     device = resolve_device("auto")
     assert settle(AUTO, device) == "fp32"
-    said = "aim: device=auto is cpu, as there is no GPU; precision=auto is fp32, as this device only emulates bf16\n"
+    said = "aim: device=auto is cpu (no GPU); precision=auto is fp32 (bf16 is emulated here)\n"
     assert capsys.readouterr().err == said
     assert settle(AUTO, device, "bf16") == "bf16"
     assert capsys.readouterr().err.endswith("; precision=auto is bf16, with which the run began\n")

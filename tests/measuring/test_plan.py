@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from aim import config, train
-from aim.data.lists import Lists, Video
-from aim.engine import identity, results
+from aim.engine import results
 from aim.engine.distributed import World
 from aim.engine.hardware import Gpu
 from aim.engine.settings import Run
@@ -140,8 +139,7 @@ def test_training_on_a_gpu_says_before_its_first_step_that_it_will_not_fit(
     need = peak_of_step(run, 2, 8)
     monkeypatch.setattr(train, "free_bytes", lambda device: need if free == "enough" else need - 1)
     monkeypatch.setattr(results, "device_name", lambda device: "a GPU")
-    lists = Lists([Video("a.mp4", 0)], [Video("b.mp4", 1)], ["x", "y"])
-    train.introduce(run, model, lists, identity.of_data(lists), World(0, 1, torch.device("cuda")))
+    train.introduce(run, model, 2, World(0, 1, torch.device("cuda")))
     said = capsys.readouterr().err
     assert said.count("\n") == (0 if free == "enough" else 1)
     assert ("a step of 8 clips at once needs about" in said) == (free == "too little")

@@ -80,15 +80,18 @@ class Decord:
         except _RefusedError as error:
             if not self.fallback:
                 raise BadVideo(f"{path}: decord can't be trusted with it: {error}; reader=pyav may read it") from error
-            self._count(path, str(error))
-        return PyAV()(path, pick_once, short_side, span=span)
+            why = str(error)
+        frames = PyAV()(path, pick_once, short_side, span=span)
+        self._count(path, why)
+        return frames
 
     def _count(self, path: Source, why: str) -> None:
         """Note a file that PyAV reads; a log line for the first, the tenth, ... of this process."""
         if str(path) not in self.fallen:
             self.fallen[str(path)] = why
             if str(len(self.fallen)).strip("0") == "1":
-                log.warning("PyAV reads what decord gets wrong: %d files, last %s: %s", len(self.fallen), path, why)
+                files = "a file" if len(self.fallen) == 1 else f"{len(self.fallen)} files, last"
+                log.warning("PyAV reads what decord gets wrong: %s %s: %s", files, path, why)
 
 
 def _why_not(container: InputContainer, stream: VideoStream, packets: Packets, *, exact: bool) -> str:

@@ -24,7 +24,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from aim.data.lists import Lists, Video
-from aim.errors import UserError
+from aim.errors import UserError, say
 
 Array = NDArray[np.float32]
 
@@ -200,6 +200,7 @@ class MovingShapes:
             if not complete(folder, self.settings):
                 with lock(root):
                     if not complete(folder, self.settings):
+                        say(f"drawing {self.num_train + self.num_val} videos into {folder}, this once")
                         self.write(folder)
         except OSError as error:
             raise UserError(f"data.root={root}: the demo's videos can't be written ({error}); name another") from error

@@ -321,9 +321,22 @@ def test_decord_says_how_many_files_pyav_read(
             reader(odd(file), lambda _: [0])
         reader(shared / "videos/k400_test.mp4", lambda _: [0])
     assert len(reader.fallen) == 3
-    assert [record.getMessage().split(": ")[1] for record in caplog.records] == [
-        "1 files, last " + str(odd("b_frames.ts"))
-    ]
+    assert [record.getMessage().split(": ")[1] for record in caplog.records] == [f"a file {odd('b_frames.ts')}"]
+
+
+def test_what_pyav_cannot_read_either_is_not_called_read(
+    shared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    reader = make("decord")
+    assert isinstance(reader, Decord)
+    torn = tmp_path / "torn.mkv"
+    content = bytearray((shared / "videos/av1.mkv").read_bytes())
+    content[3000::7] = bytes(byte ^ 0x5A for byte in content[3000::7])
+    torn.write_bytes(content)
+    with caplog.at_level(logging.WARNING), pytest.raises(BadVideo):
+        reader(torn, lambda n: [n - 1])
+    assert not reader.fallen
+    assert not caplog.records
 
 
 def test_pyav_reads_everything_where_decord_is_missing(

@@ -1,0 +1,67 @@
+"""What Tab offers behind `aim`: verbs, experiments, groups, settings and their values; paths are the shell's own."""
+
+from collections.abc import Sequence
+
+from aim import catalogue
+from aim.errors import UserError
+from aim.overrides import OPTIONS
+
+# Bash takes what follows the last = for the word, and replaces that alone.
+BASH = """\
+_aim() {
+    local line="${COMP_LINE:0:COMP_POINT}" word
+    mapfile -t COMPREPLY < <(aim --complete "$line" 2>/dev/null)
+    word="${line##*[[:space:]]}"
+    if [[ $word == *=* && $COMP_WORDBREAKS == *=* ]]; then
+        COMPREPLY=("${COMPREPLY[@]#"${word%=*}="}")
+    fi
+}
+complete -o default -o nospace -F _aim aim
+"""
+
+
+def script(shells: Sequence[str]) -> str:
+    """What a shell is to read. Raises UserError for another than bash."""
+    if list(shells) != ["bash"]:
+        raise UserError('completion is there for bash: eval "$(aim completion bash)"; zsh reads it after bashcompinit')
+    return BASH
+
+
+def candidates(line: str) -> list[str]:
+    """The words that the last one of a command line, up to the cursor, may become; finished ones end with a space."""
+    *before, word = line.split(" ")
+    words = [text for text in before[1:] if text]
+    if not words:
+        return [f"{verb} " for verb in [*catalogue.verbs(), "completion"] if verb.startswith(word)]
+    if words[0] == "completion":
+        return ["bash "]
+    config_name = catalogue.config_of(words[0]) if words[0] in catalogue.verbs() else None
+    if config_name is None:
+        return []
+    if word.startswith("-"):
+        return [f"{option} " for option in OPTIONS if option.startswith(word)]
+    key, equals, value = word.partition("=")
+    if equals:
+        *earlier, last = value.split(",")
+        start = f"{key}={''.join(f'{text},' for text in earlier)}"
+        return [f"{start}{text} " for text in values(key, config_name) if text.startswith(last) and text not in earlier]
+    return keys(word, config_name)
+
+
+def values(key: str, config_name: str) -> list[str]:
+    """What a setting may be, where that is a choice."""
+    if key == "+experiment" or key in catalogue.config_groups(config_name):
+        return catalogue.choices(key.lstrip("+"))
+    known = catalogue.settings(config_name)
+    return ["true", "false"] if isinstance(known.get(key), bool) else []
+
+
+def keys(word: str, config_name: str) -> list[str]:
+    """The settings that begin with a word: up to their next dot, so that a group stands there once."""
+    found = {f"{group}=" for group in catalogue.config_groups(config_name)}
+    if "train.epochs" in (known := catalogue.settings(config_name)):
+        found.add("+experiment=")
+    for key in filter(lambda key: key.startswith(word), known):
+        head, dot, _ = key.removeprefix(word).partition(".")
+        found.add(f"{word}{head}{dot or '='}")
+    return sorted(text for text in found if text.startswith(word))

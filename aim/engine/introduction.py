@@ -1,0 +1,73 @@
+"""What a run says before it begins, a line each: where, on what device and data, how long, with what."""
+
+from collections.abc import Mapping
+
+from aim.data.lists import Lists, Video
+from aim.data.loader import Loader
+from aim.engine import results
+from aim.engine.distributed import World
+from aim.engine.settings import Run
+from aim.engine.sizing import steps_per_epoch
+from aim.models.classifier import VideoClassifier
+from aim.models.freeze import num_parameters
+
+WIDTH = 80  # columns; of the classes as many are named as fit
+
+
+def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str:
+    """What is known before the model is built; `data` has the hashes of the lists."""
+    clips, parts = run.train.clips_at_once(world.size), run.train.accumulate
+    divided = f" ({world.size} ranks x {parts} parts x {clips})" if world.size * parts > 1 else ""
+    steps = steps_per_epoch(run, lists)
+    lines = [
+        f"{run.name} in {run.directory()}",
+        f"device: {world.size} x {results.device_name(world.device)}, {run.precision}",
+        f"data: {len(lists.train)} training videos ({data['train_hash'][:8]}), "
+        f"{len(lists.val)} validation ({data['data_hash'][:8]})",
+        of_classes(lists),
+        f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{divided}",
+    ]
+    if lists.split:
+        lines.append(f"validation: {lists.split}")
+    if run.test == "best":
+        lines.append("test=best: chosen by the videos that test it, so top-1 is a little too high")
+    return "\n".join(lines)
+
+
+def of_classes(lists: Lists) -> str:
+    """The classes, each with its videos in training and validation."""
+    train, val = (counts(videos, len(lists.classes)) for videos in (lists.train, lists.val))
+    each = [f"{name} {train[i]}+{val[i]}" for i, name in enumerate(lists.classes)]
+    text = ""
+    for named in range(len(each), -1, -1):
+        more = [f"and {len(each) - named} more"] if named < len(each) else []
+        text = f"{len(each)} classes, training+validation: {', '.join(each[:named] + more)}"
+        if len(text) <= WIDTH:
+            break
+    return text
+
+
+def counts(videos: list[Video], num_classes: int) -> list[int]:
+    """How many videos each class has."""
+    found = [0] * num_classes
+    for video in videos:
+        found[video.label] += 1
+    return found
+
+
+def of_model(model: VideoClassifier) -> str:
+    """The trunk and what is trained."""
+    tuned, total = num_parameters(model)
+    trunk = f"{model.trunk_name} ({model.fingerprint[:8]})"
+    return f"model: {trunk}, {tuned / 1e6:.2f} of {total / 1e6:.2f} M parameters tuned"
+
+
+def of_loading(train: Loader, val: Loader) -> str:
+    """How a rank reads its videos, and the shared memory that this takes."""
+    if not train.workers:
+        return "loading: in the training process, nothing ahead (data.workers=0)"
+    mebibytes = (train.shared_bytes + val.shared_bytes) / 2**20
+    return (
+        f"loading: {train.workers} processes a rank, {train.blocks - 1} batches ahead in {mebibytes:.0f} MiB of "
+        "shared memory"
+    )

@@ -1,0 +1,117 @@
+"""The words of a command line: which are wrong, and what was probably meant, one line each."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from hydra._internal.utils import get_args_parser
+
+from aim import catalogue
+from aim.config import CONFIGS
+from aim.errors import UserError, nearest
+
+# Settings that are paths: runs/demo,seed=1/best.safetensors is one, without quotes.
+PATHS = ("run_dir", "init", "checkpoint", "input", "out", "data.root", "backbone.weights")
+OPTIONS = ("--help", "--version", "--cfg", "--multirun", "-m", "--resolve", "--info", "--config-dir", "--hydra-help")
+
+
+def checked(arguments: Sequence[str], config_name: str) -> list[str]:
+    """The options, then the overrides as Hydra's grammar wants them.
+
+    Raises UserError for what is neither, where Hydra would speak of its grammar.
+    """
+    parser = get_args_parser()
+
+    def fail(message: str) -> NoReturn:
+        raise UserError(f"{message}; --help says what there is")
+
+    parser.error = fail  # type: ignore[method-assign]
+    parser.allow_abbrev = False  # --experiment would be --experimental-rerun
+    given, unknown = parser.parse_known_intermixed_args(list(arguments))
+    if unknown:
+        raise UserError(f"no option {unknown[0]!r}{_instead(unknown[0], config_name)}")
+    for word in given.overrides:
+        key, equals, value = word.partition("=")
+        if key == "experiment" and equals:
+            raise UserError(f"{word} wants a plus, as it changes other settings: write +experiment={value or 'NAME'}")
+        if not equals and not word.startswith("~"):
+            raise UserError(f"{word!r} is no setting, which is KEY=VALUE{_instead(word, config_name)}")
+    return [*(word for word in arguments if word not in given.overrides), *map(quoted, given.overrides)]
+
+
+def quoted(argument: str) -> str:
+    """A path setting as Hydra's grammar wants it, which gives `=`, commas and spaces in it a meaning of their own."""
+    key, _, value = argument.partition("=")
+    if key.lstrip("+") not in PATHS or value[:1] in ("'", '"', "$", "") or value == "null":
+        return argument
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def _instead(word: str, config_name: str) -> str:
+    """The right form of what was written: "; write FORM", or "; nearest: FORMS", or nothing."""
+    known = catalogue.settings(config_name)
+    bare = word.lstrip("-+")
+    forms = {key: f"{key}=VALUE" for key in known} | {option: option for option in OPTIONS}
+    for group in catalogue.config_groups(config_name):
+        forms |= {name: f"{group}={name}" for name in catalogue.choices(group)}
+    if "train.epochs" in known:  # what an experiment changes
+        forms |= {name: f"+experiment={name}" for name in catalogue.choices("experiment")}
+    key = bare.partition("=")[0]
+    if "=" in bare and (key in known or key in catalogue.groups()):
+        return f"; a setting has no dashes: write {'+' if key == 'experiment' else ''}{bare}"
+    if Path(word).exists():
+        is_model = Path(word).suffix in (".safetensors", ".onnx", ".pt2") or (Path(word) / "config.yaml").exists()
+        for key, form in (("checkpoint", "") if is_model else ("input", ""), ("data.root", "+experiment=finetune ")):
+            if key in known:
+                return f"; write {form}{key}={word}"
+    if bare in forms:
+        return f"; write {forms[bare]}"
+    near = difflib.get_close_matches(word if word.startswith("-") else bare, forms, n=3, cutoff=0.5)
+    return f"; nearest: {', '.join(forms[name] for name in near)}" if near else ""
+
+
+def explain(error: BaseException) -> str:
+    """One line for an error of Hydra or OmegaConf: the full key, and the nearest right one."""
+    text = " ".join(f"{error} {error.__cause__ or ''}".split())
+    if match := re.search(r"Could not override '([^']+)'", text):
+        key = match[1].split("@")[0]
+        if "No match in the defaults list" in text:
+            return f"{key!r} is not in the defaults; to add it write +{key}=NAME"
+        known = _all_keys()
+        if key in known:
+            return f"{key} is a mapping; to add to it write +{key}={{KEY: VALUE}}"
+        return f"no setting {key!r}{nearest(key, known)}"
+    if match := re.search(r"Could not find '((?:hydra/)?[^'/]+)/([^']*)'", text):
+        return _no_choice(match[1], match[2], text)
+    if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
+        return f"{match[1]} has a comma; add -m to run once for each value, or quote a text: \"KEY='A,B'\""
+    if match := re.search(r"Multiple values for ([^.]+)\.", text):
+        return f"{match[1]} is given twice; write {match[1]}=NAME, without a plus, or name it once"
+    if match := re.search(r"Missing mandatory value: .*full_key: (\S+)", text):
+        return f"{match[1]} must be given: add {match[1]}=VALUE"
+    if match := re.search(r"Environment variable '([^']+)' not found", text):
+        return f"the environment variable {match[1]} is not set"
+    if any(sign in text for sign in ("mismatched input", "token recognition", "missing EQUAL")):
+        reason = re.sub(r"\s*See \S+ for details", "", text)
+        hint = "an override is KEY=VALUE, and a VALUE with , = or spaces wants quotes of its own"
+        return f"{reason}; {hint}: \"KEY='VALUE'\""
+    return text.split(" full_key:")[0]
+
+
+def _no_choice(group: str, name: str, text: str) -> str:
+    """What a group offers instead of `name`; of Hydra's own groups its message tells."""
+    if group.startswith("hydra/"):
+        installed = re.search(r"Available options in '[^']*':(.*?)(?: Config search path|$)", text)
+        there = ", ".join(installed[1].split()) if installed else "nothing"
+        return f"no {group} {name!r}; installed: {there}; the others are plugins of Hydra, packages of their own"
+    names = catalogue.choices(group)
+    return f"no {group} {name!r}" + (nearest(name, names) or f"; there are: {', '.join(names)}")
+
+
+def _all_keys() -> list[str]:
+    """The dotted names of all settings that some config file has, and the groups."""
+    primary = [path.stem for path in CONFIGS.glob("*.yaml")]
+    return sorted({*catalogue.groups(), *(key for name in primary for key in catalogue.settings(name))})

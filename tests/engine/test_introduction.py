@@ -1,0 +1,79 @@
+"""What a run says before it begins."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from aim import config
+from aim.data.lists import ClassFolders, Lists, Video
+from aim.engine import identity, introduction
+from aim.engine.distributed import World
+from aim.engine.settings import Run
+from tests.toy import TOY
+
+WORLD = World(0, 1, torch.device("cpu"))
+
+
+def own_videos(root: Path, *names: str) -> Lists:
+    """The lists of a folder of empty files."""
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    return ClassFolders(0.25)(root)
+
+
+def introduced(lists: Lists, *overrides: str) -> list[str]:
+    run = config.build(config.compose([*TOY, *overrides, "train.batch_size=2"]), Run)
+    return introduction.of_run(run, lists, identity.of_data(lists), WORLD).splitlines()
+
+
+def test_a_run_says_what_it_trains_on_and_how_long(tmp_path: Path) -> None:
+    lists = own_videos(tmp_path, *(f"{name}/{i}.mp4" for name in ("jump", "run") for i in range(4)))
+    where, device, data, classes, steps, split = introduced(lists)
+    assert where.startswith("demo in runs/demo")
+    assert device.startswith("device: 1 x ")
+    assert device.endswith(", fp32")
+    assert data.startswith("data: 6 training videos (")
+    assert classes == "2 classes, training+validation: jump 3+1, run 3+1"
+    assert steps == "steps: 3 an epoch, 6 in all, of 2 clips"
+    assert split.startswith("validation: 25% of each class, by a hash of the path")
+
+
+def test_a_given_split_is_not_talked_about(tmp_path: Path) -> None:
+    lists = own_videos(tmp_path, *(f"{part}/{name}/1.mp4" for part in ("train", "val") for name in ("a", "b")))
+    assert not any("validation:" in line and "hash" in line for line in introduced(lists))
+
+
+def test_choosing_and_testing_on_the_same_videos_is_said(tmp_path: Path) -> None:
+    lists = own_videos(tmp_path, *(f"{name}/{i}.mp4" for name in ("a", "b") for i in range(4)))
+    assert "chosen by the videos that test it" in introduced(lists, "test=best")[-1]
+    assert not any("test=best" in line for line in introduced(lists, "test=last"))
+
+
+def test_of_many_classes_as_many_are_named_as_fit() -> None:
+    names = [f"class {i}" for i in range(400)]
+    lists = Lists([Video(f"{i}.mp4", i) for i in range(400)], [Video("0.mp4", 0)], names)
+    text = introduction.of_classes(lists)
+    assert text.startswith("400 classes, training+validation: class 0 1+1, class 1 1+0, ")
+    assert len(text) <= 80
+    named = text.count("class ")
+    assert text.endswith(f", and {400 - named} more")
+    few = replace(lists, classes=["a" * 19, "b" * 19], train=[Video("a", 0)], val=[])
+    assert introduction.of_classes(few).endswith(f": {'a' * 19} 1+0, {'b' * 19} 0+0")  # exactly 80 columns
+    assert len(introduction.of_classes(few)) == 80
+    assert (
+        introduction.of_classes(replace(few, classes=["a" * 80, "b"])) == "2 classes, training+validation: and 2 more"
+    )
+
+
+def test_the_start_says_how_much_is_read_ahead(toy_cache: Path) -> None:
+    said, large = [], ["clip.num_frames=16", "clip.size=224"]
+    for workers in (0, 6):
+        made = config.build(config.compose([*TOY, f"data.workers={workers}", "train.accumulate=2", *large]), Run)
+        lists, world = made.load_lists(), World(0, 1, torch.device("cpu"))
+        said.append(introduction.of_loading(made.train_loader(lists, world), made.val_loader(lists, world)))
+    assert said == [
+        "loading: in the training process, nothing ahead (data.workers=0)",
+        "loading: 6 processes a rank, 3 batches ahead in 74 MiB of shared memory",
+    ]

@@ -1,0 +1,93 @@
+"""What `aim` and `aim train` list."""
+
+import re
+import sys
+from collections.abc import Callable
+
+import pytest
+from omegaconf import OmegaConf
+
+import aim.__main__
+from aim import catalogue, config
+from aim.engine.settings import Run
+from tests.conftest import ROOT
+from tests.test_layers import FLOORS
+from tests.toy import exits
+
+Shell = Callable[..., tuple[str, str]]
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
+    """Runs `aim` on a command line that ends with `code`; gives what it printed to stdout and stderr."""
+
+    def run(*arguments: str, code: int) -> tuple[str, str]:
+        monkeypatch.setattr(sys, "argv", ["aim", *arguments])
+        for verb in arguments:  # that another test has imported
+            monkeypatch.delitem(sys.modules, f"aim.{verb}", raising=False)
+        with exits(code):
+            aim.__main__.main()
+            sys.exit(0)
+        return capsys.readouterr()
+
+    return run
+
+
+@pytest.mark.parametrize("arguments", [[], ["-h"], ["--help"]])
+def test_aim_alone_lists_the_verbs(shell: Shell, arguments: list[str]) -> None:
+    out, err = shell(*arguments, code=0)
+    shown = dict(line.split(maxsplit=1) for line in out.splitlines() if line.startswith("  "))
+    assert err == ""
+    assert FLOORS[-2] <= shown.keys()
+    assert shown["eval"] == "Test a checkpoint with several views of every video"
+
+
+def test_an_unknown_verb_is_answered_with_the_nearest(shell: Shell) -> None:
+    out, err = shell("trian", code=2)
+    assert out == ""
+    assert err.startswith("aim: error: no verb 'trian'; nearest: train; there are: ")
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["train", "--version"], ["report", "--version"]])
+def test_the_version_is_ours(shell: Shell, arguments: list[str]) -> None:
+    out, err = shell(*arguments, code=0)
+    assert out.startswith("aim-video ")
+    assert (len(out.splitlines()), err) == (1, "")
+
+
+@pytest.mark.parametrize("verb", ["train", "prepare", "benchmark"])
+def test_a_verb_that_wants_an_experiment_lists_them(shell: Shell, verb: str) -> None:
+    out, err = shell(verb, code=2)
+    for path in sorted((config.CONFIGS / "experiment").rglob("*.yaml")):
+        (line,) = [line for line in out.splitlines() if line.split()[:1] == [path.stem]]
+        if top1 := re.search(r": ([\d.]+) top-1", path.read_text(encoding="utf-8").splitlines()[1]):
+            assert f" {top1[1]} %" in line
+    assert err == "aim: error: there is nothing to start without an experiment: add +experiment=NAME\n"
+
+
+def test_lists_fit_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = [*catalogue.experiments_text("aim.train").splitlines(), *catalogue.verbs_text().splitlines()]
+    assert max(map(len, lines)) <= 80
+    assert any(line.endswith("...") for line in lines)
+    monkeypatch.setenv("COLUMNS", "300")
+    assert "..." not in catalogue.verbs_text()
+
+
+def test_the_settings_are_those_that_the_classes_take() -> None:
+    known = catalogue.settings("config")
+    assert Run.__dataclass_fields__.keys() <= {key.partition(".")[0] for key in known}
+    composed = dict(config.leaves(OmegaConf.to_container(config.compose([]))))
+    assert {key for key in composed if not key.endswith("_target_")} <= known.keys()
+    assert not any("hydra" in key for key in known)
+    assert "transcode.crf" in catalogue.settings("prepare")  # and those of `config`, which it builds on
+    assert "train.epochs" in catalogue.settings("prepare")
+
+
+def test_every_verb_has_its_config() -> None:
+    assert {verb: catalogue.config_of(verb) for verb in ("train", "eval", "predict", "prepare", "report")} == {
+        "train": "config", "eval": "config", "predict": "predict", "prepare": "prepare", "report": None,
+    }  # fmt: skip
+    assert set(catalogue.verbs().values()) <= set((ROOT / "aim").glob("*.py"))

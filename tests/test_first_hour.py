@@ -1,0 +1,51 @@
+"""The walk of docs/first-hour.md, command by command, from its text."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from aim.data.sources.moving_shapes import MovingShapes
+from tests.conftest import ROOT
+
+TEXT = (ROOT / "docs" / "first-hour.md").read_text(encoding="utf-8")
+
+
+def commands() -> list[str]:
+    """The lines of the document's shell blocks."""
+    blocks = re.findall(r"```sh\n(.*?)```", TEXT, flags=re.DOTALL)
+    return [line for block in blocks for line in block.splitlines()]
+
+
+def own_videos(folder: Path) -> None:
+    """Twelve videos in each of two folders, as somebody has them."""
+    made = folder.parent / "made"
+    lists = MovingShapes(num_train=96, num_val=8, size=64, num_frames=17, seed=0)(made)
+    for i, video in enumerate(lists.train):
+        if video.label < 2:
+            place = folder / ("jump", "wave")[video.label] / f"{i}.mp4"
+            place.parent.mkdir(parents=True, exist_ok=True)
+            (made / video.path).rename(place)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_every_command_of_the_first_hour_works(tmp_path: Path) -> None:
+    own_videos(tmp_path / "videos")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    assert len(commands()) >= 6
+    for command in commands():
+        program, *words = shlex.split(command)
+        assert program == "aim"
+        done = subprocess.run(
+            [sys.executable, "-m", "aim", *words], cwd=tmp_path, env=environment, capture_output=True, text=True
+        )
+        assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+        if words[0] == "train":
+            assert "top-1" in done.stdout
+    assert (tmp_path / "runs" / "first" / "results.json").exists()
+    assert not list((tmp_path / "videos").glob("*.txt")), "the videos' folder stays as it was"
