@@ -13,7 +13,7 @@ from aim.config import CONFIGS
 from aim.errors import UserError, nearest
 
 # Settings that are paths: runs/demo,seed=1/best.safetensors is one, without quotes.
-PATHS = ("run_dir", "init", "checkpoint", "input", "out", "data.root", "backbone.weights")
+PATHS = ("run_dir", "init", "checkpoint", "input", "out", "data.root", "data.cache", "backbone.weights")
 OPTIONS = ("--help", "--version", "--cfg", "--multirun", "-m", "--resolve", "--info", "--config-dir", "--hydra-help")
 
 
