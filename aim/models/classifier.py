@@ -114,12 +114,17 @@ class VideoClassifier(nn.Module):
         return (video.float() / 255 - self.mean) / self.std
 
     def forward(self, video: Tensor) -> Tensor:
-        self._check(video)
-        features: Tensor = self.backbone(video)
-        with without_autocast(features.device):  # logits of bfloat16 have 8 bits, and tie
-            pooled = features.to(self.head.weight.dtype).mean(1)
+        pooled = self.pooled(video)
+        with without_autocast(pooled.device):  # logits of bfloat16 have 8 bits, and tie
             logits: Tensor = self.head(self.dropout(pooled))
         return logits
+
+    def pooled(self, video: Tensor) -> Tensor:
+        """What the head sees, "b c t h w" -> "b d": the mean over time, in the precision of the head's weights."""
+        self._check(video)
+        features: Tensor = self.backbone(video)
+        with without_autocast(features.device):
+            return features.to(self.head.weight.dtype).mean(1)
 
     def saved_names(self) -> list[str]:
         """The tensors of `state_dict` that the trunk's weights don't give: what a checkpoint has to hold."""

@@ -1,7 +1,6 @@
 """`report.html`: one file that needs no other, for the browser of whoever asks how a run went."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +8,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from aim.clock import clock
 from aim.engine.predictions import Predictions
-from aim.reporting import charts, statistics, strips
+from aim.reporting import charts, statistics
 from aim.reporting.runs import RunData, paper
 from aim.reporting.table import differing
 
-EXAMPLES = 24  # of the worst mistakes, of the least sure right ones, of doubted labels; over all runs of a page
+EXAMPLES = 24  # of the worst mistakes and of the least sure right ones, over all runs of a page; of doubted labels
 WHOLE_MATRIX = 50  # classes; above, the most confused pairs alone
 PAIRS = {True: 8, False: 24}  # most confused, beside a matrix and without one
 BAD = 200  # videos that are named
-
-
-@dataclass(frozen=True)
-class Example:
-    """A video of a test, as the page shows it."""
-
-    path: str
-    true: str
-    predicted: str
-    confidence: float  # of the predicted class, percent
-    own: float  # probability of the true class, percent
-    when: str  # what the views saw
-    image: str  # a data URI; empty where the video can't be read
 
 
 def render(runs: Sequence[RunData], root: Path | None = None) -> str:
@@ -38,7 +24,7 @@ def render(runs: Sequence[RunData], root: Path | None = None) -> str:
         loader=PackageLoader("aim.reporting", "templates"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    most = max(4, EXAMPLES // len(runs))
+    most = EXAMPLES // len(runs)
     return environment.get_template("report.html").render(
         runs=[section(run, most, root) for run in runs],
         comparison=comparison(runs) if len(runs) > 1 else None,
@@ -133,52 +119,28 @@ def _number(value: float | None) -> str:
 
 def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
     """What the page says of a test's predictions."""
+    from aim.reporting import strips  # late, as it takes the time of torch's import
+
     folder = root or Path(found.about["root"])
     classes = statistics.by_class(found)
-    wrong, unsure = statistics.worst_mistakes(found, most), statistics.least_sure(found, most)
-    shown, few = Strips(found, folder), len(found.classes) <= WHOLE_MATRIX
+    mistakes, unsure = (
+        strips.examples(found, choose(found, most), folder)
+        for choose in (statistics.worst_mistakes, statistics.least_sure)
+    )
+    lost = sum(not each.image for each in (*mistakes, *unsure))
+    few = len(found.classes) <= WHOLE_MATRIX
     return {
         "about": "" if "epoch" not in found.about else f"the validation after epoch {found.about['epoch']}",
         "classes": classes,
         "matrix": charts.matrix(found) if few else None,
         "pairs": statistics.most_confused(found, PAIRS[few]),
         "reliability": charts.reliability(found),
-        "mistakes": [shown.example(i) for i in wrong],
-        "unsure": [shown.example(i) for i in unsure],
-        "doubts": statistics.doubted_labels(found, most),
-        "missing": shown.note,
+        "mistakes": mistakes,
+        "unsure": unsure,
+        "doubts": statistics.doubted_labels(found, EXAMPLES),
+        "lost": lost,
+        "folder": str(folder),
     }  # fmt: skip
-
-
-class Strips:
-    """Shows videos of a test, as long as their frames can be read, and notes how many could not."""
-
-    def __init__(self, found: Predictions, root: Path) -> None:
-        self.found, self.root, self.lost, self.asked = found, root, 0, 0
-
-    @property
-    def note(self) -> str:
-        """Why frames are left out, or nothing."""
-        if not self.lost:
-            return ""
-        lost = f"The frames of {self.lost} of {self.asked} videos are left out: they can't be read under {self.root}."
-        return f"{lost} If the videos were moved, give data.root=DIR."
-
-    def example(self, at: int) -> Example:
-        """A video with its strip."""
-        from aim.data.readers.interface import BadVideo
-
-        found, self.asked, image = self.found, self.asked + 1, ""
-        try:
-            image = strips.strip(found, at, self.root)
-        except BadVideo:
-            self.lost += 1
-        first, last = float(found.seconds[at, :, 0].min()), float(found.seconds[at, :, 1].max())
-        return Example(
-            str(found.path[at]), str(found.classes[found.label[at]]), str(found.classes[found.predicted[at]]),
-            100 * float(found.confidence[at]), 100 * float(found.probability[at, found.label[at]]),
-            "" if first != first else f"{first:.1f} to {last:.1f} s", image,
-        )  # fmt: skip
 
 
 def comparison(runs: Sequence[RunData]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -65,10 +65,12 @@ def read(run_dir: Path, *, whole: bool = False) -> RunData:
     run = RunData(run_dir, read_results(done) if done.exists() else None, config.load(said) if said.exists() else {})
     if not whole:
         return run
-    return RunData(
-        run_dir, run.results, run.settings, read_log(run_dir / "log.jsonl"), read_predictions(run_dir),
-        read_bad(run_dir / "bad_videos.txt"),
-    )  # fmt: skip
+    return replace(
+        run,
+        log=read_log(run_dir / "log.jsonl"),
+        found=read_predictions(run_dir, finished=run.results is not None),
+        bad=read_bad(run_dir / "bad_videos.txt"),
+    )
 
 
 def read_results(file: Path) -> dict[str, Any]:
@@ -98,9 +100,9 @@ def read_log(file: Path) -> list[dict[str, Any]]:
     return found
 
 
-def read_predictions(run_dir: Path) -> Predictions | None:
-    """Those of the test, or where there are none those of the newest validation. Raises UserError if damaged."""
-    for name in (predictions.TEST, predictions.VALIDATION):
+def read_predictions(run_dir: Path, *, finished: bool) -> Predictions | None:
+    """Those of a finished run's test, else those of the newest validation. Raises UserError where they are damaged."""
+    for name in (predictions.TEST, predictions.VALIDATION) if finished else (predictions.VALIDATION,):
         if (run_dir / name).exists():
             return predictions.read(run_dir / name)
     return None

@@ -1,12 +1,24 @@
-"""Frames of a video side by side, as one small JPEG that stands inside the page."""
+"""Videos of a test as a page shows them: frames side by side, as one small JPEG that stands inside the page."""
 
 import base64
 import io
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
+from aim.data.lists import Lists, Video
+from aim.data.readers.frames import Frames
+from aim.data.readers.interface import BadVideo, Source, file_of
+from aim.data.readers.pyav import PyAV
+from aim.data.shards import located, source_of
 from aim.engine.predictions import Predictions
+from aim.errors import UserError
 
 FRAMES = 6
 PIXELS = 84  # height of a strip
@@ -16,33 +28,66 @@ GREY = (128, 128, 128)
 QUALITY = 65  # of the JPEG
 
 
-def strip(found: Predictions, at: int, root: Path) -> str:
-    """A data URI of frames evenly spread over what the views saw of a video. Raises BadVideo where it can't be read."""
-    from aim.data.readers.frames import Frames
-    from aim.data.readers.pyav import PyAV
+@dataclass(frozen=True)
+class Example:
+    """A video of a test, as the page shows it."""
 
-    path = root / str(found.path[at])
-    reader = Frames() if path.is_dir() else PyAV()
-    seen = found.seconds[at, :, 0].min().item(), found.seconds[at, :, 1].max().item() + 1e-3
-    span = seen if np.isfinite(seen).all() else tuple(found.span[at].tolist())
-    known = not path.is_dir() and bool(np.isfinite(span).all())  # images have no times
-    return encoded(reader(path, pick, PIXELS, span=span if known else None).numpy())
+    path: str
+    true: str
+    predicted: str
+    confidence: float  # of the predicted class, percent
+    own: float  # probability of the true class, percent
+    when: str  # what the views saw
+    image: str  # a data URI; empty where the video can't be read
 
 
-def pick(num_frames: int) -> "np.typing.NDArray[np.int64]":
+def examples(found: Predictions, places: Sequence[int], root: Path) -> list[Example]:
+    """The videos at these places, with their frames where they can be read under `root`."""
+    listed = [Video(str(found.path[at]), int(found.label[at])) for at in places]
+    with suppress(UserError):  # of damaged shards: what is in them can't be read, and has no frames
+        listed = located(root, Lists(listed, [], [])).train
+    return [_example(found, at, source_of(root, video)) for at, video in zip(places, listed, strict=True)]
+
+
+def _example(found: Predictions, at: int, source: Source) -> Example:
+    first, last = float(found.seconds[at, :, 0].min()), float(found.seconds[at, :, 1].max())
+    seen = math.isfinite(first) and math.isfinite(last)
+    span = (first, last + 1e-3) if seen else (float(found.span[at, 0]), float(found.span[at, 1]))
+    try:
+        image = strip(source, span if math.isfinite(span[0]) else None)
+    except BadVideo:
+        image = ""
+    label, predicted = int(found.label[at]), int(found.predicted[at])
+    return Example(
+        path=str(found.path[at]),
+        true=str(found.classes[label]),
+        predicted=str(found.classes[predicted]),
+        confidence=100 * float(found.confidence[at]),
+        own=100 * float(found.probability[at, label]),
+        when=f"{first:.1f} to {last:.1f} s" if seen else "",
+        image=image,
+    )
+
+
+def strip(source: Source, span: tuple[float, float] | None) -> str:
+    """A data URI of frames evenly spread over a part of a video. Raises BadVideo where it can't be read."""
+    if file_of(source).is_dir():
+        return encoded(Frames()(source, pick, PIXELS).numpy())  # images, which have no times
+    return encoded(PyAV()(source, pick, PIXELS, span=span).numpy())
+
+
+def pick(num_frames: int) -> NDArray[np.int64]:
     """The frames of a strip."""
     return np.linspace(0, num_frames - 1, FRAMES).round().astype(np.int64)
 
 
-def encoded(frames: "np.typing.NDArray[np.uint8]") -> str:
+def encoded(frames: NDArray[np.uint8]) -> str:
     """Frames "t c h w" beside each other, each cut to `WIDEST`."""
-    from PIL import Image
-
     height, width = frames.shape[-2:]
     size = (round(width * PIXELS / height), PIXELS)
     left = max(0, (size[0] - WIDEST) // 2)
     tile = size[0] - 2 * left
-    image = Image.new("RGB", (FRAMES * (tile + GAP) - GAP, PIXELS), GREY)
+    image = Image.new("RGB", (len(frames) * (tile + GAP) - GAP, PIXELS), GREY)
     for i, frame in enumerate(frames.transpose(0, 2, 3, 1)):
         image.paste(Image.fromarray(frame).resize(size).crop((left, 0, left + tile, PIXELS)), (i * (tile + GAP), 0))
     stream = io.BytesIO()

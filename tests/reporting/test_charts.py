@@ -22,6 +22,14 @@ def test_ticks_are_round_and_inside(low: float, high: float, expected: list[floa
     assert charts.ticks(low, high) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.0, "0"), (0.00015, "1.5e-4"), (3e-4, "3e-4"), (0.0025, "2.5e-3"), (0.25, "0.25"), (12345.6, "1.235e+04")],
+)
+def test_numbers_are_short_and_right(value: float, expected: str) -> None:
+    assert charts.number(value) == expected
+
+
 def test_a_line_goes_where_its_values_are() -> None:
     chart = charts.line_chart("loss", [("a", 0, False, [(0.0, 4.0), (1.0, float("nan")), (2.0, 1.0)])])
     assert chart is not None

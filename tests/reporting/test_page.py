@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from playwright.sync_api import sync_playwright
 
-from aim.engine import predictions
 from aim.reporting import strips
 from aim.reporting.page import render
 from aim.reporting.runs import RunData, read
@@ -25,8 +25,7 @@ def browser() -> Iterator[Any]:
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         missing("no chromium, which reports are looked at in: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as tool:
+    with sync_playwright() as tool:
         started = tool.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield started
         started.close()
@@ -148,12 +147,3 @@ def test_a_run_before_its_first_line_has_a_page(tmp_path: Path) -> None:
     text = render([read(run_directory(tmp_path / "new", None, "train: {epochs: 3}", epochs=0), whole=True)])
     assert "No result yet" in text
     assert "No predictions in the folder yet" in text
-
-
-def test_strips_show_the_frames_that_the_views_saw(unbroken: Path, shared: Path) -> None:
-    found = predictions.read(unbroken / "predictions.npz")
-    root = Path(found.about["root"])
-    whole = strips.strip(found, 0, root)
-    first = replace(found, seconds=np.zeros_like(found.seconds))  # one frame, six times
-    assert whole.startswith("data:image/jpeg;base64,")
-    assert strips.strip(first, 0, root) != whole

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from aim import config
+from aim.engine import predictions
 from aim.errors import UserError
 from aim.reporting.runs import paper, read, reportable
 from tests.reporting.made import RESULT, random_predictions, run_directory
@@ -18,6 +19,17 @@ def test_a_run_that_still_trains_tells_how_far_it_is(tmp_path: Path) -> None:
     assert run.progress == "epoch 3.0 of 20, validation top-1 80.0 %"
     assert run.found is not None
     assert read(run_directory(tmp_path / "new", None, "train: {epochs: 20}", epochs=0)).progress.startswith("before")
+
+
+def test_a_run_that_goes_on_is_told_by_its_validation_and_a_finished_one_by_its_test(tmp_path: Path) -> None:
+    old, new = random_predictions(9, 3), random_predictions(5, 3)
+    for results, expected in (({}, 9), (None, 5)):
+        run_dir = run_directory(tmp_path / str(expected), results, "seed: 0")
+        predictions.write(run_dir / "predictions.npz", old)
+        predictions.write(run_dir / "validation.npz", new)
+        found = read(run_dir, whole=True).found
+        assert found is not None
+        assert len(found.index) == expected
 
 
 def test_a_test_is_told_from_a_training(tmp_path: Path) -> None:
