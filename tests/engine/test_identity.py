@@ -59,7 +59,7 @@ MAY_CHANGE = {
     "data.cache", "data.cache_gb",
     "train.accumulate", "train.epochs", "train.log_every", "train.save_minutes", "train.profile", "train.memory",
     "train.compile", "predictions",
-    "tracker._target_", "tracker.project", "tracker.entity", "tracker.mode",
+    "tracker._target_", "tracker.project", "tracker.entity", "tracker.mode", "tracker.space",
 }  # fmt: skip
 
 
