@@ -76,7 +76,7 @@ def hangs(world):
 
 def soon():
     distributed.gather(1)  # all are there
-    distributed.dist.distributed_c10d._set_pg_timeout(timedelta(seconds=3))
+    distributed.dist.set_timeout(timedelta(seconds=3))
 
 def apart(world):
     soon()
