@@ -41,6 +41,7 @@ from aim.engine.evaluation import evaluate
 from aim.engine.launcher import launch
 from aim.engine.settings import Run, write_settings
 from aim.errors import UserError, check_all
+from aim.models.flops import gmacs_per_view
 from aim.signals import interruptible, stop_signals
 from aim.weights.trunk import stretch_time
 
@@ -122,7 +123,7 @@ def test(
         left = found.predictions(loader.dataset, lists.classes)
         predictions.write(run_dir / predictions.TEST, left, run.predictions)
         tested = {"num_missing": found.num_missing, "checkpoint": str(saved.path), "identity": content}
-        result = results.collect(run, wanted, world, model, lists, found.counts, left, **tested)
+        result = results.collect(run, wanted, world, model, lists, found.counts, left, gmacs_per_view(model), **tested)
         files.write_json(run_dir / "results.json", result)
         results.show(result, run_dir)
 

@@ -49,8 +49,9 @@ from aim.engine.splitting import followed
 from aim.engine.tracking import Guarded, Log, NoTracker
 from aim.engine.training import train
 from aim.errors import check_all
-from aim.measuring.plan import free_bytes, too_large
+from aim.measuring.plan import expected_memory, free_bytes
 from aim.models.classifier import VideoClassifier
+from aim.models.flops import gmacs_per_view
 from aim.signals import Stop, interruptible, stop_signals
 
 
@@ -193,7 +194,8 @@ def train_and_test(
     if (start := begun_from(run)) is not None:
         checkpoint.load_weights(model, start, head=start.classes == lists.classes)
     if world.is_main:
-        introduce(run, model, len(lists.classes), world)
+        gmacs = gmacs_per_view(model)
+        introduce(run, model, gmacs, len(lists.classes), world)
     weights = identity.of_weights(model.fingerprint, start.fingerprint if start else None)
     content = {**data, **weights, "precision": run.precision}
     distributed.agree(content)
@@ -217,7 +219,7 @@ def train_and_test(
             tested |= {"num_missing": test.num_missing, "seconds": round(state.seconds + seconds_since_start(), 1)}
             left = test.predictions(loader.dataset, lists.classes)
             predictions.write(run_dir / predictions.TEST, left, run.predictions)
-            found = results.collect(run, settings, world, model, lists, test.counts, left, **tested)
+            found = results.collect(run, settings, world, model, lists, test.counts, left, gmacs, **tested)
             files.write_json(run_dir / "results.json", found)
             tracked.attach(found)
             results.show(found, run_dir)
@@ -259,10 +261,11 @@ def fit(
         )
 
 
-def introduce(run: Run, model: VideoClassifier, num_classes: int, world: World) -> None:
-    """Say what is going to be trained, and that a GPU is too small for it."""
-    print(introduction.of_model(model), flush=True)
+def introduce(run: Run, model: VideoClassifier, gmacs: float, num_classes: int, world: World) -> None:
+    """Say what is going to be trained, and what of a GPU's memory it takes, or that this is too little."""
+    print(introduction.of_model(model, gmacs), flush=True)
     if world.device.type == "cuda":
-        too_much = too_large(run, num_classes, world.size, free_bytes(world.device))
+        memory, too_much = expected_memory(run, num_classes, world.size, free_bytes(world.device))
+        print(memory, flush=True)
         if too_much is not None:
             print(f"aim: warning: {too_much}", file=sys.stderr, flush=True)

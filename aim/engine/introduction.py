@@ -55,11 +55,13 @@ def counts(videos: list[Video], num_classes: int) -> list[int]:
     return found
 
 
-def of_model(model: VideoClassifier) -> str:
-    """The trunk and what is trained."""
+def of_model(model: VideoClassifier, gmacs: float) -> str:
+    """The trunk, and what is trained; `gmacs` are of one view."""
     tuned, total = num_parameters(model)
-    trunk = f"{model.trunk_name} ({model.fingerprint[:8]})"
-    return f"model: {trunk}, {tuned / 1e6:.2f} of {total / 1e6:.2f} M parameters tuned"
+    return (
+        f"model: {model.trunk_name} ({model.fingerprint[:8]})\n"
+        f"tuned: {tuned / 1e6:.2f} of {total / 1e6:.2f} M parameters; {gmacs:.3g} GMACs a view"
+    )
 
 
 def of_loading(train: Loader, val: Loader) -> str:

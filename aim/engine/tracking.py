@@ -180,7 +180,7 @@ class Trackio:
             )
         finally:
             with contextlib.redirect_stdout(io.StringIO()):
-                run.finish()  # type: ignore[no-untyped-call]
+                trackio.finish()  # type: ignore[no-untyped-call]
 
 
 class Guarded:

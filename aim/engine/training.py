@@ -147,8 +147,11 @@ def train(
                 if rests():
                     rest()
                     if exhausted(state, training.patience):
-                        report.display.say(f"no better for {state.in_vain} validations (train.patience): training ends")
                         break
+        if state.step < total:
+            report.display.say(
+                f"training ends: no better validation since epoch {round(state.best_epoch, 3):g} (train.patience)"
+            )
         saver.finish()
     average.swap()  # for the test
     return state

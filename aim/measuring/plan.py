@@ -114,19 +114,18 @@ def way_out(run: Run, gpus: int, most: int) -> str:
     return f"use train.accumulate={parts}, more GPUs or a smaller train.batch_size"
 
 
-def too_large(run: Run, num_classes: int, gpus: int, free: float) -> str | None:
-    """A line that says that a step needs more than the `free` bytes of the device that it will run on, if it does."""
+def expected_memory(run: Run, num_classes: int, gpus: int, free: float) -> tuple[str, str | None]:
+    """A line on what a step takes of the `free` bytes of its device; and one that it is too much, if it is."""
     clips = run.train.clips_at_once(gpus)
     peak = peak_of_step(run, num_classes, clips)
+    line = f"memory: about {peak / GIB:.2f} GiB a step of {clips} clips by estimate, {free / GIB:.2f} are free"
     if peak <= free:
-        return None
+        return line, None
     leaner = [name for name, other in memory_settings(run).items() if peak_of_step(other, num_classes, clips) <= free]
     most = most_clips(cost_of_step(run, num_classes, clips), free)
     cure = f"use train.memory={leaner[0]}" if leaner else way_out(run, gpus, most)
-    return (
-        f"a step of {clips} clips at once needs about {peak / GIB:.1f} GiB of GPU memory by estimate, and "
-        f"{free / GIB:.1f} are free; {cure}"
-    )
+    needs = f"a step of {clips} clips at once needs about {peak / GIB:.1f} GiB of GPU memory by estimate"
+    return line, f"{needs}, and {free / GIB:.1f} are free; {cure}"
 
 
 def free_bytes(device: torch.device) -> float:

@@ -94,13 +94,13 @@ def test_a_csv_has_the_lines_of_the_log_and_goes_on_with_it(unbroken: Path, tmp_
 def test_trackio_is_told_everything_under_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in: the real one is asked in the slow tests, as it takes seconds to import."""
     told = list[Any]()
-    run = SimpleNamespace(log=lambda values, step=None: told.append((step, values)), finish=lambda: told.append("end"))
+    run = SimpleNamespace(log=lambda values, step=None: told.append((step, values)))
 
     def init(**settings: Any) -> Any:
         told.append((settings["name"], settings["resume"], settings["config"]))
         return run
 
-    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(init=init))
+    monkeypatch.setitem(sys.modules, "trackio", SimpleNamespace(init=init, finish=lambda: told.append("end")))
     for _ in range(2):
         with Trackio(project="p", space=None).open(tmp_path, "toy", {"seed": 1}) as sink:
             sink.log(1, {"loss": 2.0})

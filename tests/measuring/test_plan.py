@@ -139,8 +139,11 @@ def test_training_on_a_gpu_says_before_its_first_step_that_it_will_not_fit(
     need = peak_of_step(run, 2, 8)
     monkeypatch.setattr(train, "free_bytes", lambda device: need if free == "enough" else need - 1)
     monkeypatch.setattr(results, "device_name", lambda device: "a GPU")
-    train.introduce(run, model, 2, World(0, 1, torch.device("cuda")))
-    said = capsys.readouterr().err
+    train.introduce(run, model, 0.003, 2, World(0, 1, torch.device("cuda")))
+    out, said = capsys.readouterr()
+    assert (
+        "M parameters; 0.003 GMACs a view\nmemory: about 0.00 GiB a step of 8 clips by estimate, 0.00 are free\n" in out
+    )
     assert said.count("\n") == (0 if free == "enough" else 1)
     assert ("a step of 8 clips at once needs about" in said) == (free == "too little")
     assert ("use train.accumulate=2, more GPUs" in said) == (free == "too little")
