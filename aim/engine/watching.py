@@ -16,7 +16,7 @@ CLIPS = 1000  # in which nothing is learnt, at least; and an epoch
 BY_CHANCE = 3.0  # standard deviations above chance
 FLAT = 0.005  # of the loss, between one such time and the next
 SLOWER = 4 / 3  # than the others
-PACED = 100  # steps
+PACED, ENOUGH = 100, 30  # steps that are looked at, and at least
 
 
 class Watch:
@@ -105,8 +105,10 @@ class Pace:
 
     @property
     def seconds(self) -> float:
-        """The median of a step, once the results of all steps have been read; 0 without any."""
-        return statistics.median([data + between(start, end) for data, start, end in self.steps] or [0.0])
+        """The median of a step, once the results of all steps have been read; 0 where there are few."""
+        if len(self.steps) < ENOUGH:
+            return 0.0
+        return statistics.median(data + between(start, end) for data, start, end in self.steps)
 
     def _now(self) -> Moment:
         if not self.on_gpu:
