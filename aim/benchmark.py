@@ -28,10 +28,11 @@ from aim.engine import distributed, files, identity, results
 from aim.engine.console import plain_console, plain_table
 from aim.engine.hardware import Device, settle
 from aim.engine.settings import Run
+from aim.engine.sizing import settled
 from aim.errors import UserError
 from aim.measuring.loader import loader_notes, loader_table, measure_loader
 from aim.measuring.model import measure_model, model_rows
-from aim.measuring.plan import plan
+from aim.measuring.plan import plan, training_videos
 from aim.measuring.plan_table import memory_head, memory_rows, plan_notes, plan_rows
 
 
@@ -40,7 +41,9 @@ def main(cfg: DictConfig) -> None:
     if distributed.is_rank():
         raise UserError("aim.benchmark measures one process; start it with python -m aim.benchmark, without torchrun")
     distributed.refuse_bare_slurm("aim.benchmark")
-    settings = config.resolve(cfg)
+    asked = config.resolve(cfg)
+    videos, _, _ = training_videos(config.build(asked, Run))
+    settings = settled(asked, videos, None)
     run = config.build(settings, Run)
     run.check_augmentation()
     if run.what == "plan":

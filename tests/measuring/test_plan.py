@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from aim import config, train
+from aim import benchmark, config, train
 from aim.engine import results
 from aim.engine.distributed import World
 from aim.engine.hardware import Gpu
@@ -50,6 +50,21 @@ def test_without_data_or_the_gpu_everything_is_answered(
     shown = capsys.readouterr().out
     for text in ("2 x h200, bf16", "memory (estimate)", "largest batch a GPU", "cores to decode", "24 videos"):
         assert text in shown
+
+
+def test_small_data_is_planned_with_the_batches_that_it_is_trained_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(20):
+            (tmp_path / name / f"{i}.mp4").touch()
+    planned = list[Run]()
+    monkeypatch.setattr(benchmark, "plan", lambda run: planned.append(run) or {})
+    monkeypatch.setattr(benchmark, "show", lambda *_: None)
+    own = [*OWN[:2], f"data.root={tmp_path}", "train.batch_size=auto", "train.epochs=auto"]
+    measure(tmp_path / "run", "what=plan", "gpu=t4", *own)
+    assert [(run.train.batch_size, run.train.epochs) for run in planned] == [(8, 100)]
 
 
 def test_an_unknown_gpu_is_one_clear_line() -> None:
