@@ -80,7 +80,7 @@ def test_out_holds_small_videos_lists_of_them_and_a_report(
     assert found["data_hash"] == data_hash(lists.val, lists.classes)
     bad = dict(line.split("\t") for line in (out / "bad_videos.txt").read_text(encoding="utf-8").splitlines())
     assert bad["Run/3.mkv"] == "missing"
-    assert "Invalid data" in bad["Run/2.mkv"]
+    assert bad["Run/2.mkv"] == "not a video"
     shown = capsys.readouterr().out
     assert "Run/2.mkv" in shown
     assert found["data_hash"] in shown

@@ -47,7 +47,7 @@ def test_bad_training_videos_are_named_beside_the_result(
     with pytest.raises(UserError, match=r"grow/00000\.mp4.*data\.on_error=skip"):
         run(tmp_path / "raise", "data.on_error=raise")
     named = (tmp_path / "raise" / "bad_videos.txt").read_text()
-    assert re.match(r"moving_shapes_\w+/train/grow/00000\.mp4\t\[Errno", named)
+    assert re.match(r"moving_shapes_\w+/train/grow/00000\.mp4\tnot a video\n", named)
     with pytest.raises(
         UserError, match=r"1 of the first \d+ videos could not be read .* a larger data\.max_bad goes on"
     ):

@@ -6,8 +6,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
-
 from aim.data.pool import Pool
 from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import opened
@@ -24,42 +22,15 @@ class Look:
 
     def __call__(self, name: str) -> None:
         """Raises BadVideo with the reason alone."""
-        path = self.root / name
-        reason = at_first_sight(path)
-        if reason:
-            raise BadVideo(reason)
+        path, reason = self.root / name, ""
         try:
             with opened(path) as (container, stream):
                 reason = "no frame can be decoded"
                 if any(not frame.is_corrupt for frame in container.decode(stream)):
                     return
         except BadVideo as error:
-            reason = reason or in_words(path, error)
+            reason = reason or str(error).removeprefix(f"{path}: ")
         raise BadVideo(reason)
-
-
-def at_first_sight(path: Path) -> str:
-    """What is wrong with a file that nobody needs to open, or nothing."""
-    try:
-        size = path.stat().st_size
-    except FileNotFoundError:
-        return "no such file"
-    except OSError as error:
-        return f"can't be looked at ({error.strerror})"
-    if path.is_dir():
-        return "a folder, not a file"
-    return "" if size else "an empty file"
-
-
-def in_words(path: Path, error: BadVideo) -> str:
-    """Why FFmpeg can't open a file."""
-    if isinstance(error.__cause__, PermissionError):
-        return "that it may be read is not permitted"
-    if not isinstance(error.__cause__, av.InvalidDataError):
-        return str(error).removeprefix(f"{path}: ")
-    with path.open("rb") as file:
-        is_mp4 = file.read(8)[4:] == b"ftyp"  # ISO/IEC 14496-12, 4.3
-    return "cut off: an MP4 file without its index" if is_mp4 else "not a video"
 
 
 def bad_files(root: Path, names: Sequence[str], *, workers: int, timeout: float) -> Iterator[tuple[str, str | None]]:

@@ -56,7 +56,7 @@ def test_a_file_that_may_not_be_read(good: Path, monkeypatch: pytest.MonkeyPatch
         raise PermissionError(13, "Permission denied", "good.mp4")
 
     monkeypatch.setattr(av, "open", refuse)
-    assert faults(good, "good.mp4") == {"good.mp4": "that it may be read is not permitted"}
+    assert faults(good, "good.mp4") == {"good.mp4": "[Errno 13] Permission denied: 'good.mp4'"}
 
 
 def test_real_files_of_every_kind_are_good(shared: Path) -> None:

@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import av
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.readers.drawing import Film
-from aim.data.readers.interface import BadVideo, Pick, Source, in_span, picked, url
+from aim.data.readers.interface import BadVideo, Part, Pick, Source, in_span, picked, url
 from aim.data.readers.packets import Packets, VideoPacket, from_file, from_index, is_start
 
 Choose = Callable[[NDArray[np.float64]], NDArray[np.int64]]  # times of all frames -> indices of the frames wanted
@@ -62,7 +63,7 @@ class PyAV:
 def opened(path: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
     """The file and its first video stream that isn't a cover picture. FFmpeg's errors become BadVideo."""
     try:
-        with av.open(url(path), metadata_errors="ignore") as container:
+        with _container(path) as container:
             cover = av.stream.Disposition.attached_pic
             streams = [stream for stream in _video_streams(container) if not stream.disposition & cover]
             if not streams or streams[0].codec_context is None:
@@ -72,6 +73,28 @@ def opened(path: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
             yield container, streams[0]
     except (av.FFmpegError, OSError) as error:
         raise BadVideo(f"{path}: {error}") from error
+
+
+def _container(path: Source) -> InputContainer:
+    try:
+        return av.open(url(path), metadata_errors="ignore")
+    except (av.FFmpegError, OSError) as error:
+        raise BadVideo(f"{path}: {_in_words(path, error)}") from error
+
+
+def _in_words(path: Source, error: Exception) -> str:
+    """Why a file can't be opened; "invalid data" has several reasons."""
+    if isinstance(error, FileNotFoundError | IsADirectoryError):
+        return "no such file" if isinstance(error, FileNotFoundError) else "a folder, not a file"
+    if not isinstance(error, av.InvalidDataError):
+        return str(error)
+    if isinstance(path, Part):
+        return "not a video"
+    with Path(path).open("rb") as file:
+        head = file.read(8)
+    if head[4:] == b"ftyp":  # ISO/IEC 14496-12, 4.3
+        return "cut off: an MP4 file without its index"
+    return "not a video" if head else "an empty file"
 
 
 def _video_streams(container: InputContainer) -> tuple[VideoStream, ...]:
