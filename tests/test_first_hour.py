@@ -37,7 +37,7 @@ def own_videos(folder: Path) -> None:
 def test_every_command_of_the_first_hour_works(tmp_path: Path) -> None:
     own_videos(tmp_path / "videos")
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    assert len(commands()) >= 6
+    assert len(commands()) >= 5
     for command in commands():
         program, *words = shlex.split(command)
         assert program == "aim"
