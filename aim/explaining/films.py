@@ -26,7 +26,7 @@ def save(explanation: Explanation, about: str, path: Path, suffix: str) -> None:
     if suffix == ".mp4":
         encode(path, shown, Fraction(len(shown)) / Fraction(SECONDS))
         return
-    first, *rest = [picture.quantize(256) for picture in shown]
+    first, *rest = [picture.quantize(256, Image.Quantize.MAXCOVERAGE) for picture in shown]
     first.save(path, "GIF", save_all=True, append_images=rest, duration=round(1000 * SECONDS / len(shown)), loop=0)
 
 
