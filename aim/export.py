@@ -82,6 +82,7 @@ def main(cfg: DictConfig) -> None:
         views=recogniser.views,
         trunk=saved.trunk,
         checkpoint={"name": f"{saved.path.resolve().parent.name}/{saved.path.name}", "sha256": saved.fingerprint},
+        temperature=saved.temperature,
     )
     difference = export(recogniser.model, about, out)
     print(

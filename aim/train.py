@@ -36,6 +36,8 @@ from aim.engine import (
     predictions,
     results,
 )
+from aim.engine.calibration import fit_temperature
+from aim.engine.checkpoint import BEST
 from aim.engine.distributed import World
 from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.hardware import Precision
@@ -208,7 +210,7 @@ def train_and_test(
             tested["epochs_trained"] = round(state.step / steps_per_epoch(run, lists), 3)
         if run.test == "best":
             if world.is_main:  # the other nodes may not see its folder
-                checkpoint.load_weights(model, checkpoint.read_weights(run_dir / "best.safetensors"))
+                checkpoint.load_weights(model, checkpoint.read_weights(run_dir / BEST))
             distributed.broadcast_(list(model.state_dict().values()))
             by = run.train.best_by
             chosen = {"by": f"validation {WORDS[by]}", by: state.best, "epoch": round(state.best_epoch, 3)}
@@ -219,6 +221,8 @@ def train_and_test(
             tested |= {"num_missing": test.num_missing, "seconds": round(state.seconds + seconds_since_start(), 1)}
             left = test.predictions(loader.dataset, lists.classes)
             predictions.write(run_dir / predictions.TEST, left, run.predictions)
+            if not run.train.eval_every:  # no validation has: these are the weights that were saved
+                checkpoint.set_temperature(run_dir / BEST, fit_temperature(test.log_probability, test.label))
             found = results.collect(run, settings, world, model, lists, test.counts, left, gmacs, **tested)
             files.write_json(run_dir / "results.json", found)
             tracked.attach(found)
@@ -238,9 +242,16 @@ def fit(
         if world.is_main:
             print(introduction.of_loading(train_loader, val_loader), flush=True)
 
+        newest = list[Evaluation]()
+
         def validated(epoch: float, val: Evaluation) -> None:
+            newest[:] = [val]
             left = val.predictions(val_loader.dataset, lists.classes, epoch=epoch)
             predictions.write(run_dir / predictions.VALIDATION, left, run.predictions)
+
+        def save_best() -> None:
+            temperature = fit_temperature(newest[0].log_probability, newest[0].label) if newest else None
+            checkpoint.save_weights(run_dir / BEST, model, settings, lists.classes, run.precision, temperature)
 
         return train(
             model,
@@ -253,7 +264,7 @@ def fit(
             run_dir=run_dir,
             world=world,
             clips=clips,
-            save_best=lambda: checkpoint.save_weights(run_dir / "best.safetensors", model, settings, lists.classes),
+            save_best=save_best,
             validated=validated,
             identity=content,
             log=log,

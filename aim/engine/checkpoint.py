@@ -21,10 +21,12 @@ from aim.config import leaves
 from aim.data.lists import Lists
 from aim.engine import distributed
 from aim.engine.files import AGAIN, temporary_of, write_atomically, writing
+from aim.engine.hardware import Precision
 from aim.errors import UserError, nearest
 from aim.models.classifier import VideoClassifier
 from aim.weights.trunk import PER_FRAME, fingerprint
 
+BEST = "best.safetensors"  # of a run directory
 KEPT = "the last good checkpoint"
 
 
@@ -128,6 +130,8 @@ class Checkpoint:
     config: dict[str, Any]
     classes: list[str]
     trunk: dict[str, str]  # name, sha256
+    precision: Precision | None = None  # of the training; None in files from before it was written down
+    temperature: float | None = None  # that calibrates it (aim.engine.calibration), fitted on the validation set
 
     @property
     def fingerprint(self) -> str:
@@ -152,7 +156,14 @@ def trained_tensors(model: VideoClassifier) -> dict[str, Tensor]:
     return {name: state[name].detach() for name in model.saved_names()}
 
 
-def save_weights(path: Path, model: VideoClassifier, config: Mapping[str, Any], classes: list[str]) -> None:
+def save_weights(
+    path: Path,
+    model: VideoClassifier,
+    config: Mapping[str, Any],
+    classes: list[str],
+    precision: Precision | None = None,
+    temperature: float | None = None,
+) -> None:
     """Write `best.safetensors`, which with the trunk's weights is the whole model.
 
     Raises UserError where it can't be written, and for values that are not finite.
@@ -164,7 +175,17 @@ def save_weights(path: Path, model: VideoClassifier, config: Mapping[str, Any], 
         "config": json.dumps(config),
         "classes": json.dumps(classes),
         "trunk": json.dumps({"name": model.trunk_name, "sha256": model.fingerprint}),
+        "precision": json.dumps(precision),
+        "temperature": json.dumps(temperature),
     }
+    write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
+
+
+def set_temperature(path: Path, temperature: float) -> None:
+    """Write a temperature into a file of `save_weights`, of which nothing else changes."""
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata() | {"temperature": json.dumps(temperature)}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
 
 
@@ -172,11 +193,11 @@ def read_weights(path: str | Path) -> Checkpoint:
     """Read a file of `save_weights`, also by its run directory. Raises UserError when it is none."""
     path = Path(path).expanduser()
     if path.is_dir():
-        if not (path / "best.safetensors").exists():
+        if not (path / BEST).exists():
             begun = (path / "config.yaml").exists()
             why = "its run has saved no weights yet" if begun else "it is not the directory of a run"
             raise UserError(f"checkpoint {path} has no best.safetensors: {why}")
-        path = path / "best.safetensors"
+        path = path / BEST
     if not path.is_file():
         beside = [str(other) for other in path.parent.glob("*")]
         raise UserError(
@@ -193,9 +214,14 @@ def read_weights(path: str | Path) -> Checkpoint:
         raise UserError(f"checkpoint {path} was not written by aim.train: it has no aim-video metadata")
     try:
         config, classes, trunk = (json.loads(metadata[key]) for key in ("config", "classes", "trunk"))
-    except (KeyError, ValueError) as error:
+        precision, temperature = (json.loads(metadata.get(key, "null")) for key in ("precision", "temperature"))
+        if precision not in (None, "bf16", "fp32"):
+            raise ValueError(f"precision {precision!r}")
+        if temperature is not None and not 0 < float(temperature) < float("inf"):
+            raise ValueError(f"temperature {temperature!r}")
+    except (KeyError, ValueError, TypeError) as error:
         raise UserError(f"checkpoint {path} has damaged metadata ({type(error).__name__}: {error})") from error
-    return Checkpoint(path, tensors, config, classes, trunk)
+    return Checkpoint(path, tensors, config, classes, trunk, precision, temperature)
 
 
 def load_weights(model: VideoClassifier, checkpoint: Checkpoint, *, head: bool = True) -> None:

@@ -40,6 +40,7 @@ class About:
     views: Views  # of the test
     trunk: Mapping[str, str]  # its name and sha256
     checkpoint: Mapping[str, str]  # its name and sha256
+    temperature: float | None = None  # that calibrates the probabilities, which are written without it
 
     def to_text(self) -> dict[str, str]:
         """Each part as JSON, with the name of the format."""
@@ -106,7 +107,10 @@ def parsed(text: Mapping[str, str], path: Path) -> About:
     if text.get("format") != FORMAT:
         raise UserError(f"{path} was not written by aim.export: it doesn't say {FORMAT!r}")
     try:
-        parts = {key: json.loads(text[key]) for key in About.__dataclass_fields__}
+        parts = {key: json.loads(text[key]) for key in About.__dataclass_fields__ if key != "temperature"}
+        temperature = json.loads(text.get("temperature", "null"))
+        if temperature is not None and not 0 < float(temperature) < float("inf"):
+            raise ValueError(f"temperature {temperature!r}")
         if not isinstance(parts["classes"], list):
             raise TypeError("classes that are no list")
         names = [*parts["classes"], *parts["trunk"].values(), *parts["checkpoint"].values()]
@@ -116,7 +120,7 @@ def parsed(text: Mapping[str, str], path: Path) -> About:
         views = config.build(dict(parts["views"]), Views, received=True)
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} has damaged metadata ({type(error).__name__}: {error})") from error
-    return About(parts["classes"], clip, views, parts["trunk"], parts["checkpoint"])
+    return About(parts["classes"], clip, views, parts["trunk"], parts["checkpoint"], temperature)
 
 
 def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:

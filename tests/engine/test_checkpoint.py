@@ -1,10 +1,12 @@
 import errno
+import json
 import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aim.engine import checkpoint
@@ -73,6 +75,29 @@ def test_a_run_directory_without_weights_is_told_apart_from_one_that_does_not_ex
         checkpoint.read_weights(tmp_path / "finetune")
     with pytest.raises(UserError, match=r"finetun doesn't exist; nearest: \S*/finetune; it is a run directory, or"):
         checkpoint.read_weights(tmp_path / "finetun")
+
+
+def test_a_temperature_is_all_that_changes(tmp_path: Path) -> None:
+    best = tmp_path / "best.safetensors"
+    checkpoint.save_weights(best, Model(), {"a": 1}, ["a"], precision="bf16")  # type: ignore[arg-type]
+    before = checkpoint.read_weights(best)
+    assert (before.precision, before.temperature) == ("bf16", None)
+    checkpoint.set_temperature(best, 1.25)
+    after = checkpoint.read_weights(best)
+    assert after.temperature == 1.25
+    assert after.fingerprint == before.fingerprint
+    assert (after.config, after.classes, after.trunk, after.precision) == ({"a": 1}, ["a"], before.trunk, "bf16")
+    save_weights(best, Model())  # of before
+    assert checkpoint.read_weights(best).temperature is None
+
+
+@pytest.mark.parametrize("wrong", ["0", "-1", "Infinity", "NaN", "[", "{}"])
+def test_a_temperature_that_is_none_is_damage(tmp_path: Path, wrong: str) -> None:
+    trunk = json.dumps({"name": "toy", "sha256": "0"})
+    metadata = {"format": "aim-video 1", "config": "{}", "classes": "[]", "trunk": trunk, "temperature": wrong}
+    save_file({}, tmp_path / "best.safetensors", metadata)
+    with pytest.raises(UserError, match="has damaged metadata"):
+        checkpoint.read_weights(tmp_path)
 
 
 @pytest.mark.parametrize("links", [True, False])

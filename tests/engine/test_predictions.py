@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
-from aim.engine import predictions
+from aim.engine import calibration, checkpoint, predictions
 from aim.engine.predictions import Predictions
 from aim.errors import UserError
 from tests.toy import evaluate, run, videos
@@ -119,4 +120,7 @@ def test_several_ranks_leave_every_video_once(unbroken: Path, tmp_path: Path, to
 @pytest.mark.slow
 def test_a_run_that_never_validates_leaves_its_test_alone(tmp_path: Path, toy_cache: Path) -> None:
     run(tmp_path, "train.epochs=1", "train.eval_every=0")
+    left = predictions.read(tmp_path / predictions.TEST)
+    scores, label = (torch.from_numpy(column) for column in (left.log_probability, left.label))
+    assert checkpoint.read_weights(tmp_path).temperature == calibration.fit_temperature(scores, label)
     assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["predictions.npz"]
