@@ -27,13 +27,16 @@ from aim.sweep import Job, sweep
 SPINS = "10000"  # of GNU OpenMP, about a tenth of a millisecond
 
 
-def entrypoint(verb: str, config_name: str, settings: str | None = None, *, experiment: bool = False) -> NoReturn:
+def entrypoint(
+    verb: str, config_name: str, settings: str | None = None, *, experiment: bool = False, positional: str | None = None
+) -> NoReturn:
     """Run `main` of the module `verb` on the config composed from the command line.
 
     The module is imported once the config is composed, so that help, a shown config and a misspelt setting don't wait
     for torch. Each job of a sweep runs in a process of its own; all must fit the class `settings` before the first one
-    starts. A verb that wants an `experiment` lists them where it is told nothing at all. A UserError and Hydra's own
-    errors become one line on stderr and exit code 2; with debug=true, and for every other error, the traceback is kept.
+    starts. A verb that wants an `experiment` lists them where it is told nothing at all; one with a `positional`
+    setting takes bare words for it. A UserError and Hydra's own errors become one line on stderr and exit code 2; with
+    debug=true, and for every other error, the traceback is kept.
     """
     follow_parent()
     debug = "debug=true" in (argument.lower().lstrip("+") for argument in sys.argv[1:])
@@ -55,7 +58,7 @@ def entrypoint(verb: str, config_name: str, settings: str | None = None, *, expe
         if experiment and not sys.argv[1:]:
             print(catalogue.experiments_text(verb))
             raise UserError("there is nothing to start without an experiment: add +experiment=NAME")
-        sys.argv[1:] = overrides.checked(sys.argv[1:], config_name)
+        sys.argv[1:] = overrides.checked(sys.argv[1:], config_name, positional)
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
         if jobs:
             sys.exit(sweep(program(verb), jobs))

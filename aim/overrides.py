@@ -13,12 +13,15 @@ from aim.config import CONFIGS
 from aim.errors import UserError, nearest
 
 # Settings that are paths: runs/demo,seed=1/best.safetensors is one, without quotes.
-PATHS = ("run_dir", "init", "checkpoint", "input", "out", "data.root", "data.cache", "backbone.weights")
+PATHS = (
+    "run_dir", "init", "checkpoint", "input", "out", "picture", "video_out", "data.root", "data.cache",
+    "backbone.weights",
+)  # fmt: skip
 OPTIONS = ("--help", "--version", "--cfg", "--multirun", "-m", "--resolve", "--info", "--config-dir", "--hydra-help")
 
 
-def checked(arguments: Sequence[str], config_name: str) -> list[str]:
-    """The options, then the overrides as Hydra's grammar wants them.
+def checked(arguments: Sequence[str], config_name: str, positional: str | None = None) -> list[str]:
+    """The options, then the overrides as Hydra's grammar wants them, bare words as those of `positional`.
 
     Raises UserError for what is neither, where Hydra would speak of its grammar.
     """
@@ -32,13 +35,14 @@ def checked(arguments: Sequence[str], config_name: str) -> list[str]:
     given, unknown = parser.parse_known_intermixed_args(list(arguments))
     if unknown:
         raise UserError(f"no option {unknown[0]!r}{_instead(unknown[0], config_name)}")
-    for word in given.overrides:
+    words = given.overrides if positional is None else as_setting(given.overrides, positional)
+    for word in words:
         key, equals, value = word.partition("=")
         if key == "experiment" and equals:
             raise UserError(f"{word} wants a plus, as it changes other settings: write +experiment={value or 'NAME'}")
         if not equals and not word.startswith("~"):
             raise UserError(f"{word!r} is no setting, which is KEY=VALUE{_instead(word, config_name)}")
-    return [*(word for word in arguments if word not in given.overrides), *map(quoted, given.overrides)]
+    return [*(word for word in arguments if word not in given.overrides), *map(quoted, words)]
 
 
 def quoted(argument: str) -> str:
@@ -46,8 +50,35 @@ def quoted(argument: str) -> str:
     key, _, value = argument.partition("=")
     if key.lstrip("+") not in PATHS or value[:1] in ("'", '"', "$", "") or value == "null":
         return argument
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
+    if key == "input" and re.fullmatch(r"\[.*\]", value) and not Path(value).exists():  # a list of Hydra's
+        return argument
+    return f"{key}={in_quotes(value)}"
+
+
+def in_quotes(text: str) -> str:
+    """A text as Hydra's grammar takes it, whatever is in it."""
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
+def as_setting(arguments: Sequence[str], key: str) -> list[str]:
+    """The overrides with all bare words, such as names of files, but no models, as a list for the setting `key`.
+
+    Raises UserError where that is given, too.
+    """
+    words, others = list[str](), list[str]()
+    for argument in arguments:
+        is_word = argument == "-" or not re.match(r"[-+~]|[\w.@/]+=", argument) or Path(argument).exists()
+        (words if is_word and not _is_model(argument) else others).append(argument)
+    if words and any(argument.startswith(f"{key}=") for argument in others):
+        raise UserError(f"{words[0]} stands beside {key}=; name all in one of the two ways")
+    return [*others, f"{key}=[{','.join(map(in_quotes, words))}]"] if words else others
+
+
+def _is_model(word: str) -> bool:
+    """Whether a word names a checkpoint or the directory of a run."""
+    path = Path(word)
+    return path.exists() and (path.suffix in (".safetensors", ".onnx", ".pt2") or (path / "config.yaml").exists())
 
 
 def _instead(word: str, config_name: str) -> str:
@@ -63,8 +94,10 @@ def _instead(word: str, config_name: str) -> str:
     if "=" in bare and (key in known or key in catalogue.groups()):
         return f"; a setting has no dashes: write {'+' if key == 'experiment' else ''}{bare}"
     if Path(word).exists():
-        is_model = Path(word).suffix in (".safetensors", ".onnx", ".pt2") or (Path(word) / "config.yaml").exists()
-        for key, form in (("checkpoint", "") if is_model else ("input", ""), ("data.root", "+experiment=finetune ")):
+        for key, form in (
+            ("checkpoint", "") if _is_model(word) else ("input", ""),
+            ("data.root", "+experiment=finetune "),
+        ):
             if key in known:
                 return f"; write {form}{key}={word}"
     if bare in forms:

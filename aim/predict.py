@@ -1,9 +1,11 @@
-"""Name what a trained model sees in a video, or in every video of a folder.
+"""Name what a trained model sees in videos, or second by second in long ones.
 
-    python -m aim.predict checkpoint=runs/demo/best.safetensors input=VIDEO_OR_FOLDER
-    python -m aim.predict checkpoint=FILE.onnx input=VIDEO_OR_FOLDER    # what aim.export wrote
+    python -m aim.predict checkpoint=runs/demo/best.safetensors VIDEO FOLDER 'PATTERN/*.mp4'
+    find . -name '*.mp4' | python -m aim.predict checkpoint=FILE.onnx input=-          # what aim.export wrote
+    python -m aim.predict checkpoint=FILE window=10 stride=5 out=FILE.csv VIDEO         # a time line
 
-A table on a terminal, JSON lines when piped or with json=true. In a notebook:
+A table on a terminal, JSON lines when piped or with json=true; docs/predict.md has the rest. Exit codes: 0 done, 1 done
+but for what could not be read, 2 something to mend before anything is done. In a notebook:
 
     recogniser = aim.predict.load("runs/demo/best.safetensors")
     recogniser.predict_file("a.mp4")   # probabilities "k", of recogniser.classes
@@ -13,37 +15,32 @@ A table on a terminal, JSON lines when piped or with json=true. In a notebook:
 from aim import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.predict", "predict", "aim.predict.Settings")
+    command.entrypoint("aim.predict", "predict", "aim.predict.Settings", positional="input")
 
-import json
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
+from torch import Tensor
 
 from aim import config
-from aim.data.lists import VIDEO_EXTENSIONS
-from aim.data.readers.interface import Reader
-from aim.engine import distributed, exported
-from aim.engine.console import plain_console, plain_table
-from aim.engine.hardware import Device, Precision, resolve_device, settle
-from aim.engine.recogniser import load
+from aim.data.readers.frames import Frames
+from aim.data.readers.interface import BadVideo, Reader
+from aim.data.windows import Windows
+from aim.engine import distributed, exported, files
+from aim.engine.console import Display, plain_console
+from aim.engine.hardware import Device, Precision, resolve_device, resolve_precision
+from aim.engine.recogniser import Recogniser, load
 from aim.errors import UserError
+from aim.predicting import answers, drawn, picture
+from aim.predicting.answers import Answer
+from aim.predicting.inputs import Input, find_videos
+from aim.predicting.timeline import Timeline, timeline
 
-
-def find_videos(path: Path) -> list[Path]:
-    """The file itself, or all video files under a folder. Raises UserError where there are none."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
-        raise UserError(f"input={path} doesn't exist; give a video file, or a folder of them")
-    found = sorted(file for file in path.rglob("*") if file.suffix.lower() in VIDEO_EXTENSIONS and file.is_file())
-    if not found:
-        raise UserError(f"input={path} holds no video ({', '.join(VIDEO_EXTENSIONS)})")
-    return found
+MAX_WORKERS = 8  # decoding processes, where nobody says how many
 
 
 @dataclass(frozen=True)
@@ -51,53 +48,181 @@ class Settings:
     """The keys of configs/predict.yaml."""
 
     checkpoint: str
-    input: str
+    input: str | Sequence[str]
+    views: Mapping[str, int | None]
     top: int
+    min_probability: float | None
+    temperature: float | None
+    window: float | None
+    stride: float | None
+    smooth: float
     json: bool
+    out: str | None
+    picture: str | None
+    video_out: str | None
     device: Device
     precision: Precision
-    workers: int
+    batch_size: int
+    workers: int | None
     trust: bool
     debug: bool
     backbone: Mapping[str, str | None]
     reader: Reader
 
+    def __post_init__(self) -> None:
+        for name, least in (("top", 1), ("batch_size", 1), ("workers", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name}={value} must be {least} or more")
+        if self.window is None and (self.stride is not None or self.smooth):
+            name = "stride" if self.stride is not None else "smooth"
+            raise UserError(f"{name}={getattr(self, name):g} is of a time line; add window=SECONDS")
+        if self.min_probability is not None and not 0 <= self.min_probability <= 1:
+            raise UserError(f"min_probability={self.min_probability:g} must be between 0 and 1")
+        if self.temperature is not None and not 0 < self.temperature < float("inf"):
+            raise UserError(f"temperature={self.temperature:g} must be above 0")
+        if self.temperature is not None and self.min_probability is None:
+            raise UserError(f"temperature={self.temperature:g} calibrates for min_probability=P, from 0 on; add that")
+        if self.smooth < 0:
+            raise UserError(f"smooth={self.smooth:g} must be seconds, or 0 for none")
+        if self.windows and isinstance(self.reader, Frames):
+            raise UserError(f"window={self.window:g} is of video files, which PyAV reads; leave out reader=frames")
+        kinds = {"out": answers.SUFFIXES, "picture": picture.SUFFIXES, "video_out": drawn.SUFFIXES}
+        for name, suffixes in kinds.items():
+            if (path := getattr(self, name)) is not None and Path(path).suffix not in suffixes:
+                raise UserError(f"{name}={path} must end in {' or '.join(suffixes)}")
+        if self.picture is not None and self.windows is None:
+            raise UserError(f"picture={self.picture} is of a time line; add window=SECONDS")
+
+    @property
+    def outputs(self) -> list[str]:
+        """The files that will be written."""
+        return [path for path in (self.out, self.picture, self.video_out) if path]
+
+    @property
+    def windows(self) -> Windows | None:
+        """The windows of a time line."""
+        return None if self.window is None else Windows(self.window, self.stride or self.window)
+
 
 def main(cfg: DictConfig) -> None:
-    """Print the `top` labels of each video; exit code 2 if one could not be read."""
+    """Say what is in each video, and go on with the next where one can't be read."""
     settings = config.build(cfg, Settings)
-    paths = find_videos(Path(settings.input))
-    asked = settings.device, settings.precision
+    inputs = find_videos(settings.input, sys.stdin, folders=isinstance(settings.reader, Frames))
+    check_outputs(settings, inputs)
+    recogniser, precision = prepared(settings)
+    console = plain_console(soft_wrap=False)
+    as_table = console.is_terminal and not settings.json
+    visible = as_table or not console.is_terminal  # a bar would tear JSON lines on a terminal
+    bar = partial(Display, visible=visible, stderr=not as_table)
+    told, lines, failed = list[Answer](), list[Timeline](), 0
+    asked = recogniser.classes, settings.top, settings.min_probability
+    with bar("videos", len(inputs), visible=visible and not settings.windows and len(inputs) > 1) as display:
+        for done, (path, found) in enumerate(answered(recogniser, inputs, settings, precision, bar), 1):
+            said = answers.answers_of(path, found, *asked)
+            told += said
+            lines += [found] if settings.picture and isinstance(found, Timeline) else []
+            failed += isinstance(found, str)
+            if as_table:
+                answers.show(console, path, found, *asked)
+            else:
+                print("\n".join(map(answers.as_json, said)), flush=True)
+            display.update(done, "")
+            if settings.video_out and not isinstance(found, str):
+                drawn.write(Path(settings.video_out), path, found, recogniser.classes, settings.min_probability, bar)
+    if settings.out:
+        answers.write(Path(settings.out), told)
+    if settings.picture and lines:
+        picture.write(Path(settings.picture), lines, recogniser.classes, settings.min_probability)
+    if written := [name for name in settings.outputs if Path(name).exists()]:
+        say(f"written: {', '.join(written)}")
+    if failed:
+        say(f"error: {failed} of {len(inputs)} videos could not be read")
+        sys.exit(1)
+
+
+def check_outputs(settings: Settings, inputs: Sequence[Input]) -> None:
+    """Find out before the work whether what comes of it can be written. Raises UserError."""
+    if settings.video_out and len(inputs) > 1:
+        raise UserError(f"video_out={settings.video_out} is of one video, and {len(inputs)} are named; name one")
+    if settings.picture and not picture.fits(Path(settings.picture), len(inputs)):
+        raise UserError(f"picture={settings.picture} has no room for {len(inputs)} videos; use a .html")
+    for name in settings.outputs:
+        if any(Path(name).resolve() == item.path.resolve() for item in inputs):
+            raise UserError(f"{name} is read, and would be written over; name another file")
+        files.check_writable(Path(name))
+
+
+def prepared(settings: Settings) -> tuple[Recogniser, Precision]:
+    """The model on its device, and the precision it will compute in, which is said."""
+    device, precision = settings.device, settings.precision
     if exported.is_exported(settings.checkpoint):
-        asked = exported.on_cpu(settings.checkpoint, *asked)
-    device = resolve_device(asked[0])
+        device, precision = exported.on_cpu(settings.checkpoint, device, precision)
+    device = resolve_device(device)
     distributed.num_ranks(device, 1)
+    precision = resolve_precision(precision, device)
     weights = settings.backbone["weights"]
     recogniser = load(settings.checkpoint, weights=weights, device=device, trust=settings.trust)
-    precision = settle({"device": asked[0], "precision": asked[1]}, device)
-    console = plain_console(soft_wrap=False)
-    head = ["video", *(f"top {i + 1}" for i in range(min(settings.top, len(recogniser.classes))))]
-    rows: list[list[str]] = []
-    failed = 0
-    found = recogniser.files(paths, settings.reader, workers=settings.workers, precision=precision)
-    for path, scores in found:
-        entry: dict[str, Any] = {"path": str(path)}
-        if isinstance(scores, str):
-            failed += 1
-            entry["error"] = scores
-            row = [f"could not be read: {scores}"]
-        else:
-            best = scores.argsort(descending=True)[: settings.top].tolist()
-            entry["labels"] = [
-                {"label": recogniser.classes[i], "probability": round(float(scores[i]), 4)} for i in best
-            ]
-            row = [f"{recogniser.classes[i]} {100 * float(scores[i]):.1f} %" for i in best]
-        if settings.json or not console.is_terminal:
-            print(json.dumps(entry, ensure_ascii=False), flush=True)
-        else:
-            rows.append([str(path), *row])
-    if rows:
-        console.print(plain_table(rows, head))
-    if failed:
-        print(f"aim: error: {failed} of {len(paths)} videos could not be read", file=sys.stderr)
-        sys.exit(2)
+    views = {key: value for key, value in settings.views.items() if value is not None}
+    recogniser = replace(recogniser, views=replace(recogniser.views, **views))
+    if settings.min_probability is not None:
+        recogniser = calibrated(recogniser, settings)
+    say(introduction(recogniser, settings, precision))
+    return recogniser, precision
+
+
+def calibrated(recogniser: Recogniser, settings: Settings) -> Recogniser:
+    """The model whose probabilities `min_probability` is meant for; where nothing is known of that, it's said."""
+    temperature = settings.temperature or recogniser.temperature
+    if temperature is None:
+        say(
+            f"warning: {settings.checkpoint} has no temperature, as it's older than that or was trained elsewhere: "
+            f"min_probability={settings.min_probability:g} compares probabilities as they are, mostly too sure; "
+            "temperature=T gives one"
+        )
+        return recogniser
+    return replace(recogniser, temperature=temperature, calibrated=True)
+
+
+def introduction(recogniser: Recogniser, settings: Settings, precision: Precision) -> str:
+    """Which model looks at the videos, how, and in what it computes."""
+    before = recogniser.precision
+    other = f", trained in {before} (precision={before} gives its test's numbers)" if before != precision else ""
+    calibrated = f", calibrated with temperature {recogniser.temperature:g}" if recogniser.calibrated else ""
+    return (
+        f"{settings.checkpoint}: {len(recogniser.classes)} classes, {recogniser.views_text} views, "
+        f"{precision} on {recogniser.device.type}{other if before else ''}{calibrated}"
+    )
+
+
+def answered(
+    recogniser: Recogniser,
+    inputs: Sequence[Input],
+    settings: Settings,
+    precision: Precision,
+    bar: Callable[[str, int], Display],
+) -> Iterator[tuple[Path, Tensor | Timeline | str]]:
+    """Of each video its probabilities, whole or as a time line, or why it can't be read."""
+    yield from ((item.path, item.problem) for item in inputs if item.problem)
+    paths = [item.path for item in inputs if not item.problem]
+    if settings.windows is None:
+        # One video alone is read sooner than a process is started.
+        many = min(distributed.num_cores(), MAX_WORKERS) if len(paths) > 1 else 0
+        workers = many if settings.workers is None else settings.workers
+        yield from recogniser.files(
+            paths, settings.reader, workers=workers, precision=precision, batch_size=settings.batch_size
+        )
+        return
+    for path in paths:
+        try:
+            found = timeline(
+                recogniser, path, settings.windows, precision=precision, batch_size=settings.batch_size, bar=bar
+            )
+            yield path, found.smoothed(settings.smooth)
+        except BadVideo as error:
+            yield path, str(error).removeprefix(f"{path}: ")
+
+
+def say(text: str) -> None:
+    """A line on stderr."""
+    print(f"aim: {text}", file=sys.stderr, flush=True)

@@ -106,8 +106,12 @@ def test_the_batch_is_free(file: Path, sharp: Path) -> None:
             theirs.predict(wrong)
 
 
-def test_predict_prints_the_same(file: Path, sharp: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    asked = [f"input={videos(toy_cache)[0]}", "top=8", "precision=fp32"]
+@pytest.mark.parametrize("more", [[], ["min_probability=0"], ["window=0.3"]], ids=str)
+def test_predict_prints_the_same(
+    file: Path, sharp: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    asked = [f"input={videos(toy_cache)[0]}", "top=8", "precision=fp32", *more]
+    assert predict.load(file, trust=True).temperature == predict.load(sharp).temperature is not None
     ours = predicted(capsys, f"checkpoint={sharp / 'best.safetensors'}", *asked)
     theirs = predicted(capsys, f"checkpoint={file}", "trust=true", *asked)
     for mine, other in zip(ours, theirs, strict=True):

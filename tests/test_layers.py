@@ -13,7 +13,7 @@ FLOORS: list[set[str]] = [
     {"adapters", "weights", "data"},
     {"models"},
     {"engine"},
-    {"explaining", "measuring", "reporting"},
+    {"explaining", "measuring", "predicting", "reporting"},
     {"train", "eval", "predict", "explain", "export", "prepare", "benchmark", "report"},
     {"__main__"},
 ]

@@ -65,3 +65,21 @@ def test_composing_in_a_notebook_fails_in_one_line(words: list[str], expected: s
         config.compose(words)
     assert expected in str(caught.value)
     assert caught.value.__suppress_context__
+
+
+def test_bare_words_are_the_list_of_one_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a=b.mp4", "m.onnx"):
+        Path(name).touch()
+    words = ["checkpoint=c", "x.mp4", "--config-dir", "DIR", "top=3", "a=b.mp4", "it's, [b].mp4", "-", "-m"]
+    *others, found = overrides.checked(words, "predict", "input")
+    assert others == ["--config-dir", "DIR", "-m", "checkpoint='c'", "top=3"]
+    assert config.compose(["checkpoint=c", found], "predict").input == ["x.mp4", "a=b.mp4", "it's, [b].mp4", "-"]
+    assert overrides.checked(["input=a", "top=3"], "predict", "input") == ["input='a'", "top=3"]
+    with pytest.raises(UserError, match=r"x\.mp4 stands beside input=; name all in one of the two ways"):
+        overrides.checked(["input=a", "x.mp4"], "predict", "input")
+    with pytest.raises(UserError, match=r"'m\.onnx' is no setting, which is KEY=VALUE; write checkpoint=m\.onnx"):
+        overrides.checked(["m.onnx", "x.mp4"], "predict", "input")
+    assert overrides.quoted("input=[a.mp4,b.mp4]") == "input=[a.mp4,b.mp4]"
+    Path("[a.mp4,b.mp4]").touch()
+    assert overrides.quoted("input=[a.mp4,b.mp4]") == "input='[a.mp4,b.mp4]'"

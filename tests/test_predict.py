@@ -3,7 +3,6 @@ import shutil
 import socket
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from safetensors.torch import save_file
 from aim import config, predict
 from aim.data.readers.pyav import PyAV
 from aim.data.transforms import Views
+from aim.engine import predictions
 from aim.engine.recogniser import Trained
 from aim.errors import UserError
 from tests.conftest import missing
@@ -66,7 +66,7 @@ def test_predict_reads_a_folder_and_reports_what_it_cannot_read(
     (tmp_path / "broken.mp4").write_bytes(b"not a video")
     (tmp_path / "notes.txt").write_text("not looked at")
     capsys.readouterr()
-    with exits(2):
+    with exits(1):
         predict.main(
             config.compose(
                 ["reader=pyav", "workers=0", f"checkpoint={unbroken / 'best.safetensors'}", f"input='{tmp_path}'"],
@@ -80,25 +80,84 @@ def test_predict_reads_a_folder_and_reports_what_it_cannot_read(
     assert "1 of 3 videos could not be read" in err
 
 
-def test_the_table_shows_names_as_they_are(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_terminal_gets_a_table_and_a_pipe_json(
+    unbroken: Path, tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    one, two = videos(toy_cache)[:2]
     (tmp_path / "b[").mkdir()
-    for name in ("a[x].mp4", "b[/x].mp4"):
-        (tmp_path / name).touch()
-    outcomes: dict[str, Any] = {"a[x].mp4": torch.tensor([0.25, 0.75]), "b[/x].mp4": "no [x] in [/x]"}
-    fake = SimpleNamespace(
-        classes=["[/walk]", "[run] :car:"],
-        files=lambda paths, reader, **_: ((path, outcomes[str(path.relative_to(tmp_path))]) for path in paths),
-    )
-    monkeypatch.setattr(predict, "load", lambda path, **_: fake)
+    shutil.copy(one, tmp_path / "b[" / "a[x] :car:.mp4")
+    names = f"input=['{tmp_path}','{two.parent}/*{two.stem}.mp4',nowhere.mp4]"
+    asked = [
+        "reader=pyav",
+        f"checkpoint={unbroken}",
+        names,
+        f"out={tmp_path}/o.csv",
+        "views.temporal=2",
+        "top=20",
+        "precision=fp32",
+    ]
     monkeypatch.setenv("FORCE_COLOR", "1")  # a terminal
-    monkeypatch.setenv("COLUMNS", "400")
-    with exits(2):
-        predict.main(config.compose(["reader=pyav", "checkpoint=x", f"input='{tmp_path}'"], "predict"))
-    shown = capsys.readouterr().out
-    for text in ("top 2", "a[x].mp4", "[run] :car: 75.0 %", "[/walk] 25.0 %", "b[/x].mp4", "no [x] in [/x]"):
-        assert text in shown
+    monkeypatch.setenv("COLUMNS", "80")
+    with exits(1):
+        predict.main(config.compose([*asked, "workers=0"], "predict"))
+    out, err = capsys.readouterr()
+    assert str(tmp_path / "b[" / "a[x] :car:.mp4") in out.replace("\n", "")
+    assert out.count(" %") == 2 * 8
+    assert "could not be read: doesn't exist" in out
+    assert "8 classes, 4x2x1 views, fp32 on cpu" in err
+    assert "1 of 3 videos could not be read" in err
+    monkeypatch.delenv("FORCE_COLOR")
+    with exits(1):
+        predict.main(config.compose([*asked, "batch_size=3", "window=0.3", "stride=0.1"], "predict"))
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert "doesn't exist" in lines[0]["error"]
+    assert lines[1] | {"labels": 0, "label": 0} == {"path": lines[1]["path"], "start": 0, "end": 0.3} | dict.fromkeys(
+        ("labels", "label"), 0
+    )
+    assert len((tmp_path / "o.csv").read_text().splitlines()) == 1 + len(lines)
+
+
+def test_a_threshold_compares_calibrated_probabilities(
+    unbroken: Path, tmp_path: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trained = predict.load(unbroken / "best.safetensors")
+    assert trained.precision == "fp32"
+    assert trained.temperature is not None
+    evaluate(unbroken, tmp_path, "views.temporal=2")
+    found = predictions.read(tmp_path / "predictions.npz")
+    path = next(video for video in videos(toy_cache) if str(video).endswith(str(found.path[0])))
+    logits = torch.from_numpy(found.log_probability[0]).double()
+    expected = (logits / 0.5).softmax(1).mean(0)
+    asked = [f"checkpoint={unbroken}", f"input={path}", "views.temporal=2", "temperature=0.5", "precision=fp32"]
+    for at_least, given in ((0, True), (expected.max() - 0.01, True), (expected.max() + 0.01, False)):
+        capsys.readouterr()
+        predict.main(config.compose([*asked, "reader=pyav", f"min_probability={at_least}"], "predict"))
+        out, err = capsys.readouterr()
+        line = json.loads(out)
+        assert line["labels"][0]["probability"] == pytest.approx(float(expected.max()), abs=1e-3)
+        assert line["label"] == (trained.classes[int(expected.argmax())] if given else None)
+        assert "calibrated with temperature 0.5" in err
+    (plain,) = predicted(capsys, *asked[:3], "precision=fp32")
+    assert plain["labels"][0]["probability"] == pytest.approx(float(found.probability[0].max()), abs=1e-4)
+
+
+def test_a_checkpoint_without_a_temperature_says_so(
+    unbroken: Path, tmp_path: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with safe_open(unbroken / "best.safetensors", "pt") as file:
+        old = {key: value for key, value in file.metadata().items() if key not in ("temperature", "precision")}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    save_file(tensors, tmp_path / "best.safetensors", old)
+    asked = [f"checkpoint={tmp_path}", f"input={videos(toy_cache)[0]}", "min_probability=0.9", "precision=bf16"]
+    predict.main(config.compose(["reader=pyav", *asked], "predict"))
+    out, err = capsys.readouterr()
+    assert json.loads(out)["label"] is None
+    assert "has no temperature" in err
+    assert "trained in" not in err
+    predict.main(config.compose(["reader=pyav", *asked[1:], f"checkpoint={unbroken}"], "predict"))
+    err = capsys.readouterr().err
+    assert "has no temperature" not in err
+    assert "bf16 on cpu, trained in fp32 (precision=fp32 gives its test's numbers), calibrated with" in err
 
 
 def test_predict_sees_real_videos(unbroken: Path, shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -116,6 +175,17 @@ def test_predict_sees_real_videos(unbroken: Path, shared: Path, capsys: pytest.C
         (["checkpoint=LICENSE", "input=."], "not a safetensors file"),
         (["checkpoint=GOOD", "input=nowhere"], "input=nowhere doesn't exist"),
         (["checkpoint=GOOD", "input=EMPTY"], "holds no video"),
+        (["checkpoint=GOOD", "input=LICENSE", "top=0"], "top=0 must be 1 or more"),
+        (["checkpoint=GOOD", "input=LICENSE", "out=a.txt"], r"out=a\.txt must end in \.csv or \.jsonl"),
+        (["checkpoint=GOOD", "input=LICENSE", "stride=1"], "stride=1 is of a time line; add window=SECONDS"),
+        (["checkpoint=GOOD", "input=LICENSE", "window=0"], "window=0 must be seconds above 0"),
+        (["checkpoint=GOOD", "input=LICENSE", "min_probability=1.5"], "min_probability=1.5 must be between 0 and 1"),
+        (["checkpoint=GOOD", "input=LICENSE", "temperature=2"], "temperature=2 calibrates for min_probability=P"),
+        (["checkpoint=GOOD", "input=LICENSE", "picture=a.png"], r"picture=a\.png is of a time line; add window="),
+        (["checkpoint=GOOD", "input=[LICENSE,OTHER]", "video_out=a.mp4"], "is of one video, and 2 are named"),
+        (["checkpoint=GOOD", "input=LICENSE", "video_out=LICENSE"], "video_out=.*LICENSE must end in"),
+        (["checkpoint=GOOD", "input=VIDEO", "video_out=VIDEO"], "is read, and would be written over"),
+        (["checkpoint=GOOD", "input=LICENSE", "views.spatial=2"], "views.spatial=2 must be 1"),
     ],
 )
 def test_bad_input_gets_one_clear_message(unbroken: Path, tmp_path: Path, overrides: list[str], expected: str) -> None:
@@ -123,6 +193,7 @@ def test_bad_input_gets_one_clear_message(unbroken: Path, tmp_path: Path, overri
     (tmp_path / "v.mp4").write_bytes(b"")
     (tmp_path / "LICENSE").write_text("text")
     places = {"GOOD": unbroken / "best.safetensors", "EMPTY": tmp_path / "empty", "LICENSE": tmp_path / "LICENSE"}
+    places |= {"VIDEO": tmp_path / "v.mp4", "OTHER": tmp_path / "v.mp4"}
     places["=."] = Path(f"={tmp_path / 'v.mp4'}")
     for word, place in places.items():
         overrides = [override.replace(word, str(place)) for override in overrides]

@@ -11,6 +11,7 @@ from aim.errors import UserError
 log = logging.getLogger(__name__)
 
 OnError = Literal["skip", "raise"]
+Policy = OnError | Literal["note"]  # of whoever says himself what could not be read, however much that is
 SEEN_BEFORE_JUDGING = 1000  # videos after which the share of bad ones counts; a run of only bad ones counts at once
 ONLY_BAD = 16
 STALLED = 4  # videos in a row at least, and as many as there are processes: then it isn't the videos that hang
@@ -28,7 +29,7 @@ class Judge:
         world_size: int,
         workers: int,
         *,
-        on_error: OnError,
+        on_error: Policy,
         setting: str,
         max_bad: float,
         known: Mapping[str, str],
@@ -44,7 +45,7 @@ class Judge:
     def hangs(self, reason: str) -> None:
         """Count a video that hangs. Raises UserError where all do."""
         self.hung += 1
-        if self.hung >= self.stalled:
+        if self.hung >= self.stalled and self.on_error != "note":
             raise UserError(
                 f"the disk or data server stalls: {self.hung} videos hung one after the other, the last one {reason}; "
                 "the same command goes on from the last save once it answers, and a larger data.timeout waits longer"
@@ -59,8 +60,10 @@ class Judge:
             raise UserError(
                 f"{reason}; mend it, or go on without such videos: the same command with {self.setting}=skip{share}"
             )
-        log.warning("skipped, it could not be read: %s", reason)
         self.lost.add(index)
+        if self.on_error == "note":
+            return
+        log.warning("skipped, it could not be read: %s", reason)
         lost, seen = len(self.lost) - self.known, min(self.seen + 1, total)
         enough = max(seen, min(SEEN_BEFORE_JUDGING, self.own))
         only_bad = seen == lost >= ONLY_BAD

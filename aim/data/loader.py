@@ -21,7 +21,7 @@ from torch import Tensor
 
 from aim.data.dataset import VideoDataset
 from aim.data.feeder import Feeder, Filling, ReadRow, Row
-from aim.data.judge import Judge, OnError
+from aim.data.judge import Judge, Policy
 from aim.data.pool import Pool
 from aim.data.readers.interface import BadVideo
 from aim.errors import UserError
@@ -72,7 +72,7 @@ class Loader:
         shuffle: bool,
         workers: int,
         timeout: float,
-        on_error: OnError,
+        on_error: Policy,
         max_bad: float,
     ) -> None:
         self.dataset, self.batch_size, self.rank, self.world_size = dataset, batch_size, rank, world_size

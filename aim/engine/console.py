@@ -22,9 +22,9 @@ SLOW = (  # what makes a step of a model shorter
 Overflow = Literal["fold", "ellipsis"]
 
 
-def plain_console(*, soft_wrap: bool = True, quiet: bool = False) -> Console:
+def plain_console(*, soft_wrap: bool = True, quiet: bool = False, stderr: bool = False) -> Console:
     """A console that prints what it is given as it is."""
-    return Console(markup=False, emoji=False, highlight=False, soft_wrap=soft_wrap, quiet=quiet)
+    return Console(markup=False, emoji=False, highlight=False, soft_wrap=soft_wrap, quiet=quiet, stderr=stderr)
 
 
 def plain_table(
@@ -51,9 +51,17 @@ class Display:
     """
 
     def __init__(
-        self, title: str, total: int, *, visible: bool, start: int = 0, hint: str = "", concludes: bool = False
+        self,
+        title: str,
+        total: int,
+        *,
+        visible: bool,
+        start: int = 0,
+        hint: str = "",
+        concludes: bool = False,
+        stderr: bool = False,
     ) -> None:
-        self.console = plain_console(quiet=not visible)
+        self.console = plain_console(quiet=not visible, stderr=stderr)
         self.title, self.total, self.done, self.start = title, total, start, start
         self.hint, self.concludes, self.closed = hint if visible else "", concludes, threading.Event()
         self.began = self.last_line = self.last_step = time.monotonic()
@@ -66,7 +74,8 @@ class Display:
                 TextColumn("{task.fields[left]}", markup=False),
                 TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
             )
-            self.bar = Progress(*columns, console=self.console, expand=True)
+            # What is printed meanwhile appears above the bar; what goes to a pipe must not.
+            self.bar = Progress(*columns, console=self.console, expand=True, redirect_stdout=not stderr)
             self.task = self.bar.add_task(title, total=total, completed=start, left="", text="")
 
     def __enter__(self) -> "Display":

@@ -1,6 +1,6 @@
 """A trained model with its classes and its way of looking at a video, from a checkpoint or an exported file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,13 +13,15 @@ from aim import config
 from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
-from aim.data.loader import Loader
+from aim.data.loader import Batch, Loader
 from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.engine import checkpoint, exported
+from aim.engine.calibration import tempered
 from aim.engine.exported import Program
+from aim.engine.feeding import on_device, one_late, to_host
 from aim.engine.hardware import Precision, autocast
 from aim.errors import UserError
 from aim.models.classifier import Backbone, VideoClassifier, build
@@ -43,17 +45,34 @@ class Recogniser:
     classes: list[str]
     clip: Clip
     views: Views
+    precision: Precision | None = None  # that it was trained in, where its file tells
+    temperature: float | None = None  # that calibrates it, where its file tells
+    calibrated: bool = False  # whether its probabilities are
 
-    @torch.inference_mode()
+    @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return torch.device("cpu") if isinstance(self.model, Program) else self.model.mean.device
+
+    @property
+    def views_text(self) -> str:
+        """What it sees of a video as papers write it: frames x temporal x spatial views."""
+        return f"{self.clip.num_frames}x{self.views.temporal}x{self.views.spatial}"
+
     def predict(self, video: Tensor, precision: Precision = "fp32") -> Tensor:
         """Probabilities "b k" of clips, uint8 "b t c h w" with the model's number of frames and size."""
+        return self.score(video, precision).cpu()
+
+    @torch.inference_mode()
+    def score(self, video: Tensor, precision: Precision) -> Tensor:
+        """What `predict` returns, on the device, which is not waited for."""
+        temperature = self.temperature if self.calibrated and self.temperature else 1.0
         if isinstance(self.model, Program):
-            return self.model(video)
-        device = self.model.mean.device
-        with autocast(device, precision):
-            logits = self.model(self.model.preprocess(video.to(device)))
-        probability: Tensor = logits.float().softmax(1).cpu()
-        return probability
+            probability = self.model(video)
+            return tempered(probability.log(), temperature) if self.calibrated else probability
+        with autocast(self.device, precision):
+            logits = self.model(self.model.preprocess(video.to(self.device)))
+        return tempered(logits.float(), temperature)
 
     def predict_file(self, path: str | Path, reader: Reader | None = None, precision: Precision = "fp32") -> Tensor:
         """Probabilities "k" of a video, the mean over the test's views; by default decord reads it, or PyAV.
@@ -66,23 +85,29 @@ class Recogniser:
         return found
 
     def files(
-        self, paths: Sequence[Path], reader: Reader, *, workers: int, precision: Precision
+        self, paths: Sequence[Path], reader: Reader, *, workers: int, precision: Precision, batch_size: int = 1
     ) -> Iterator[tuple[Path, Tensor | str]]:
-        """For each file its probabilities "k", the mean over the test's views, or why it could not be read."""
+        """For each file its probabilities "k", the mean over the test's views, or why it could not be read.
+
+        As many videos at once as have about `batch_size` clips; while the device works on them, the next are read.
+        """
         videos = [Video(str(path), 0, None, None) for path in paths]
         dataset = VideoDataset(Path(), videos, reader, self.clip, self.views, seed=0)
+        together = max(1, batch_size // (self.views.temporal * self.views.spatial))
         loader = Loader(
-            dataset, 1, rank=0, world_size=1, seed=0, shuffle=False, workers=min(workers, len(paths)),
-            timeout=60.0, on_error="skip", max_bad=1.0,
+            dataset, min(together, len(paths)), rank=0, world_size=1, seed=0, shuffle=False,
+            workers=min(workers, len(paths)), timeout=60.0, on_error="note", max_bad=1.0,
         )  # fmt: skip
         with closing(loader):
-            for batch in loader.epoch(0):
-                path = paths[int(batch.index)]
-                if batch.weight:
-                    probability = self.predict(rearrange(batch.video, "1 v t c h w -> v t c h w"), precision)
-                    yield path, reduce(probability, "v k -> k", "mean")
-                else:
-                    yield path, loader.bad[str(path)]
+            for index, weight, probability in one_late(self.scored(loader.epoch(0), precision)):
+                for i, read, scores in zip(index.tolist(), weight.tolist(), probability, strict=True):
+                    yield paths[i], scores if read else loader.bad[str(paths[i])]
+
+    def scored(self, batches: Iterator[Batch], precision: Precision) -> Iterator[Callable[[], list[Tensor]]]:
+        """Begin to score batches of videos: of each what gives index, weight, and probabilities "b k" over views."""
+        for batch in on_device(batches, self.device):
+            scores = self.score(rearrange(batch.video, "b v t c h w -> (b v) t c h w"), precision)
+            yield to_host(batch.index, batch.weight, reduce(scores, "(b v) k -> b k", "mean", b=len(batch.video)))
 
 
 def load(path: str | Path, *, weights: str | None = None, device: str = "cpu", trust: bool = False) -> Recogniser:
@@ -95,7 +120,7 @@ def load(path: str | Path, *, weights: str | None = None, device: str = "cpu", t
         if weights is not None:
             raise UserError(f"backbone.weights={weights}, but {path} holds its trunk; leave it out")
         program, about = exported.read(path, trust=trust)
-        return Recogniser(program, about.classes, about.clip, about.views)
+        return Recogniser(program, about.classes, about.clip, about.views, temperature=about.temperature)
     saved = checkpoint.read_weights(path)
     if not saved.config:
         raise UserError(f"{path} doesn't say what model it is for: convert it again, with its +experiment=NAME")
@@ -114,4 +139,6 @@ def load(path: str | Path, *, weights: str | None = None, device: str = "cpu", t
         dropout=0.0,
     )
     checkpoint.load_weights(model, saved)
-    return Recogniser(model.eval().to(device), saved.classes, trained.clip, trained.views)
+    return Recogniser(
+        model.eval().to(device), saved.classes, trained.clip, trained.views, saved.precision, saved.temperature
+    )

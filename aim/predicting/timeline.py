@@ -1,0 +1,122 @@
+"""The labels of a long video over time: probabilities of windows, smoothed or not, and the segments they make."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from aim.data.loader import Batch
+from aim.data.windows import Cut, MispromisedError, Span, Windows, cut, read
+from aim.engine.console import Display
+from aim.engine.feeding import one_late
+from aim.engine.hardware import Precision
+from aim.engine.recogniser import Recogniser
+
+SILENT = partial(Display, visible=False)
+
+
+class Segment(NamedTuple):
+    """Neighbouring windows of one label; `label` is its place among the classes, or None for none of them."""
+
+    start: float  # seconds
+    end: float
+    label: int | None
+    probability: float  # of the best label, the mean over its windows
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """What is seen in each window of a video, in the order of time."""
+
+    path: Path
+    duration: float  # seconds
+    spans: Sequence[Span]
+    probability: Tensor  # float32 "w k", w windows
+
+    @cached_property
+    def middles(self) -> NDArray[np.float64]:
+        """The middle of each window, in seconds."""
+        return np.array([(span.start + span.end) / 2 for span in self.spans])
+
+    @cached_property
+    def bounds(self) -> list[float]:
+        """Where each window begins to speak, halfway from the middle of the one before; and where the last one ends."""
+        return [0.0, *((self.middles[1:] + self.middles[:-1]) / 2).tolist(), self.duration]
+
+    def smoothed(self, seconds: float) -> "Timeline":
+        """Each window with the mean probabilities of all whose middle is at most `seconds` / 2 from its own."""
+        if not seconds:
+            return self
+        reach = seconds / 2 + 1e-6
+        first = np.searchsorted(self.middles, self.middles - reach)
+        end = np.searchsorted(self.middles, self.middles + reach)
+        means = [self.probability[a:b].mean(0) for a, b in zip(first, end, strict=True)]
+        return replace(self, probability=torch.stack(means))
+
+    def segments(self, at_least: float | None) -> list[Segment]:
+        """Runs of windows with the same best label, which change halfway between two middles.
+
+        Where the best probability is below `at_least`, it's none of the labels.
+        """
+        best, label = (column.tolist() for column in self.probability.max(1))
+        labels = [None if at_least is not None and p < at_least else i for p, i in zip(best, label, strict=True)]
+        bounds = self.bounds
+        changes = [i for i in range(len(labels)) if not i or labels[i] != labels[i - 1]]
+        return [
+            Segment(bounds[a], bounds[b], labels[a], float(np.mean(best[a:b])))
+            for a, b in zip(changes, [*changes[1:], len(labels)], strict=True)
+        ]
+
+    def at(self, time: float) -> int:
+        """The window that speaks for a moment: the one with the nearest middle, as in `segments`."""
+        return bisect_right(self.bounds, time, 1, len(self.spans)) - 1
+
+
+def timeline(
+    recogniser: Recogniser,
+    path: Path,
+    windows: Windows,
+    *,
+    precision: Precision,
+    batch_size: int,
+    bar: Callable[[str, int], Display] = SILENT,
+) -> Timeline:
+    """Score the windows of a video while it's decoded, as many at once as have about `batch_size` clips.
+
+    A window gets exactly the probabilities of `Recogniser.files` for a video of its frames, read with PyAV. `bar`
+    shows the seconds that are done. Raises BadVideo for a video that can't be read.
+    """
+    try:
+        return _scored(recogniser, cut(path, windows, trust=True), precision, batch_size, bar)
+    except MispromisedError:
+        return _scored(recogniser, cut(path, windows, trust=False), precision, batch_size, bar)
+
+
+def _scored(
+    recogniser: Recogniser, cut: Cut, precision: Precision, batch_size: int, bar: Callable[[str, int], Display]
+) -> Timeline:
+    spans, parts = list[Span](), list[Tensor]()
+    together = max(1, batch_size // (recogniser.views.temporal * recogniser.views.spatial))
+
+    def batches() -> Iterator[Batch]:
+        windows = read(cut, recogniser.clip, recogniser.views)
+        while group := list(islice(windows, together)):
+            index = torch.arange(len(spans), len(spans) + len(group))
+            spans.extend(span for span, _ in group)
+            video = torch.stack([clips for _, clips in group])
+            yield Batch(video, torch.zeros_like(index), index, torch.ones(len(group)))
+
+    with bar(cut.path.name, math.ceil(cut.duration)) as display:
+        for index, _, probability in one_late(recogniser.scored(batches(), precision)):
+            parts.append(probability)
+            display.update(math.ceil(spans[int(index[-1])].end), f"{len(spans)} windows")
+    return Timeline(cut.path, cut.duration, spans, torch.cat(parts))

@@ -1,0 +1,69 @@
+from io import StringIO
+from pathlib import Path
+
+import pytest
+
+from aim.errors import UserError
+from aim.predicting.inputs import Input, find_videos
+
+NOTHING = StringIO()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.mp4", "b c.MKV", "sub/d.avi", "sub/[e].mp4", "notes.txt", "still.jpg", "film/2.png", "film/10.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    return tmp_path
+
+
+def names(found: list[Input], folder: Path) -> list[str]:
+    assert not any(item.problem for item in found)
+    return [item.path.relative_to(folder).as_posix() for item in found]
+
+
+def test_files_folders_and_patterns_name_videos_once_in_their_order(folder: Path) -> None:
+    everything = ["a.mp4", "b c.MKV", "sub/[e].mp4", "sub/d.avi"]
+    assert names(find_videos(str(folder), NOTHING), folder) == everything
+    both = [str(folder / "sub/d.avi"), str(folder)]
+    assert names(find_videos(both, NOTHING), folder) == ["sub/d.avi", "a.mp4", "b c.MKV", "sub/[e].mp4"]
+    assert names(find_videos(str(folder / "*"), NOTHING), folder) == everything  # pictures and texts aren't meant
+    assert names(find_videos(str(folder / "**/*.mp4"), NOTHING), folder) == ["a.mp4", "sub/[e].mp4"]
+    assert names(find_videos(str(folder / "sub/[e].mp4"), NOTHING), folder) == ["sub/[e].mp4"]  # a name, no pattern
+
+
+def test_a_list_comes_from_standard_input(folder: Path) -> None:
+    listed = StringIO(f"{folder}/sub/d.avi\n\n{folder}/b c.MKV\n")
+    assert names(find_videos("-", listed), folder) == ["sub/d.avi", "b c.MKV"]
+    ended_by_zeros = StringIO(f"{folder}/b c.MKV\0{folder}/a.mp4\0")
+    assert names(find_videos(["-"], ended_by_zeros), folder) == ["b c.MKV", "a.mp4"]
+    with pytest.raises(UserError, match="standard input, one a line, and it was empty"):
+        find_videos("-", StringIO("\n"))
+
+
+def test_one_bad_name_does_not_stop_the_others(folder: Path) -> None:
+    found = find_videos([str(folder / "nix.mp4"), str(folder / "a.mp4")], NOTHING)
+    assert [bool(item.problem) for item in found] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("named", "expected"),
+    [
+        ("nix.mp4", r"nix\.mp4 doesn't exist; give a video file, a folder"),
+        ("*.wmv", r"\*\.wmv matches no video"),
+        ("film", "holds pictures and no video; reader=frames takes a folder"),
+        ("still.jpg", "is a picture, in which nothing moves.*reader=frames the folder of its frames"),
+    ],
+)
+def test_what_is_no_video_is_refused_with_what_to_do(folder: Path, named: str, expected: str) -> None:
+    with pytest.raises(UserError, match=expected):
+        find_videos(str(folder / named), NOTHING)
+
+
+def test_folders_of_pictures_are_videos_for_the_reader_of_frames(folder: Path) -> None:
+    (folder / "still.jpg").unlink()
+    assert names(find_videos(str(folder), NOTHING, folders=True), folder) == ["film"]
+    with pytest.raises(UserError, match="a video is a folder of pictures"):
+        find_videos(str(folder / "a.mp4"), NOTHING, folders=True)
+    with pytest.raises(UserError, match="holds no folder of pictures"):
+        find_videos(str(folder / "sub"), NOTHING, folders=True)
