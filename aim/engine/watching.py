@@ -89,7 +89,10 @@ Moment = float | torch.cuda.Event  # of the process's clock in seconds, or of a 
 
 
 class Pace:
-    """How long this rank works on a step before it meets the others, waiting for data included, of late."""
+    """How long this rank works on a step before it meets the others, waiting for data included, of late.
+
+    Where gradients are summed in buckets, ranks meet during the backward pass, and are all as slow as the slowest.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self.on_gpu, self.waited = device.type == "cuda", 0.0
