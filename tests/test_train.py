@@ -26,7 +26,10 @@ pytestmark = pytest.mark.usefixtures("toy_cache")
 
 def test_a_run_leaves_what_the_design_says(unbroken: Path) -> None:
     names = {path.name for path in unbroken.iterdir() if not path.name.startswith(".")}
-    assert names == {"config.yaml", "log.jsonl", "last.pt", "previous.pt", "best.safetensors", "results.json"}
+    assert names == {
+        "config.yaml", "log.jsonl", "last.pt", "previous.pt", "best.safetensors", "results.json", "validation.npz",
+        "predictions.npz",
+    }  # fmt: skip
     found = json.loads((unbroken / "results.json").read_text(encoding="utf-8"))
     keys = """seed versions weights num_missing name top1 top5 mean_class num_videos num_classes views params_total
         params_tuned gmacs_per_view epochs seconds world_size device precision commit config_hash data_hash trunk"""
