@@ -14,7 +14,7 @@ FLOORS: list[set[str]] = [
     {"models"},
     {"engine"},
     {"explaining", "measuring", "predicting", "reporting"},
-    {"train", "eval", "predict", "explain", "export", "prepare", "benchmark", "report"},
+    {"train", "eval", "predict", "explain", "export", "features", "prepare", "benchmark", "report"},
     {"__main__"},
 ]
 GROUND, MODELS = 0, 2

@@ -1,0 +1,150 @@
+"""Write what a model sees in videos, before its head, for another model to learn from.
+
+    python -m aim.features checkpoint=runs/k400 VIDEOS out=DIR                       # a vector a view of the test
+    python -m aim.features checkpoint=runs/k400 VIDEOS out=DIR window=2 stride=0.5   # a vector each half second
+    python -m aim.features backbone=clip_vit_b16 VIDEOS out=DIR window=1             # a trunk alone, frozen
+
+A file a video: `feats`, float32 "w d", and `seconds`, float32 "w 2" (docs/features.md says how ActionFormer reads it).
+The same command goes on where one was stopped. Exit codes: 0 done, 1 done but for what could not be read, 2 something
+to mend before anything is done.
+"""
+
+from aim import command
+
+if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
+    command.entrypoint("aim.features", "features", "aim.features.Settings", positional="input")
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from aim import config
+from aim.adapters.plain import Plain
+from aim.data.readers.frames import Frames
+from aim.data.readers.interface import BadVideo, Reader
+from aim.data.sampling import Clip
+from aim.data.transforms import Views
+from aim.data.windows import Windows
+from aim.engine import checkpoint, distributed, exported
+from aim.engine.console import Display
+from aim.engine.hardware import Device, Precision, resolve_device, settle
+from aim.engine.recogniser import load
+from aim.errors import UserError, say
+from aim.models.classifier import Backbone, VideoClassifier, build
+from aim.predicting import features
+from aim.predicting.features import Extractor, Features, Form
+from aim.predicting.inputs import find_videos
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The keys of configs/features.yaml."""
+
+    checkpoint: str | None
+    backbone: Backbone | Mapping[str, str | None]
+    input: str | Sequence[str]
+    out: str
+    form: Form
+    window: float | None
+    stride: float | None
+    clip: Clip
+    views: Views
+    device: Device
+    precision: Precision
+    batch_size: int
+    workers: int
+    debug: bool
+    reader: Reader
+
+    def __post_init__(self) -> None:
+        if (self.checkpoint is None) != isinstance(self.backbone, Backbone):
+            raise UserError("give one of checkpoint=FILE, a trained model, and backbone=NAME, a trunk alone")
+        if self.checkpoint is not None and exported.is_exported(self.checkpoint):
+            raise UserError(
+                f"checkpoint={self.checkpoint} gives probabilities alone; use the checkpoint that it's from"
+            )
+        if self.window is None and self.stride is not None:
+            raise UserError(f"stride={self.stride:g} is of windows; add window=SECONDS")
+
+    @property
+    def windows(self) -> Windows | None:
+        """The windows that a vector each is of; None for the views of a test."""
+        return (
+            None if self.window is None else Windows(self.window, self.window if self.stride is None else self.stride)
+        )
+
+
+def main(cfg: DictConfig) -> None:
+    """Write the features of each video, and go on with the next where one can't be read."""
+    settings = config.build(cfg, Settings)
+    windows = settings.windows
+    inputs = find_videos(settings.input, sys.stdin, folders=isinstance(settings.reader, Frames))
+    problems = {item.path: item.problem for item in inputs if item.problem}
+    paths = [item.path for item in inputs if not item.problem]
+    folder = Path(settings.out).expanduser()
+    places = dict(zip(paths, features.names(paths, folder, settings.form), strict=True))
+    extractor, about = prepared(settings)
+    features.claim(folder, about)
+    todo = [path for path in paths if not places[path].exists()]
+    if len(todo) < len(paths):
+        say(f"{len(paths) - len(todo)} of {len(paths)} are in {folder} already")
+    with Display("videos", len(todo), visible=len(todo) > 1) as display:
+        for done, (path, found) in enumerate(extracted(extractor, todo, windows, settings), 1):
+            if isinstance(found, str):
+                problems[path] = found
+            else:
+                features.write(places[path], found)
+            display.update(done, "")
+    for path, problem in problems.items():
+        say(f"error: {path} could not be read: {problem}")
+    say(f"features of {len(inputs) - len(problems)} of {len(inputs)} videos are in {folder}")
+    if problems:
+        sys.exit(1)
+
+
+def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:
+    """The model on its device, and what is noted of its features."""
+    device = resolve_device(settings.device)
+    distributed.num_ranks(device, 1)
+    precision = settle({"device": settings.device, "precision": settings.precision}, device)
+    clip, views, backbone = settings.clip, settings.views, settings.backbone
+    if isinstance(backbone, Backbone):
+        backbone.check_weights()
+        frames, size = clip.num_frames, clip.size
+        model = build(backbone, Plain(), num_classes=1, num_frames=frames, size=size, dropout=0.0).eval().to(device)
+        origin = model.fingerprint
+    else:
+        assert settings.checkpoint is not None
+        trained = load(settings.checkpoint, weights=backbone["weights"], device=device)
+        assert isinstance(trained.model, VideoClassifier)  # not an exported one, which is refused
+        model, clip, views = trained.model, trained.clip, trained.views
+        origin = checkpoint.read_weights(settings.checkpoint).fingerprint
+    about = {
+        "model": model.trunk_name,
+        "sha256": origin,
+        "dimensions": model.head.in_features,
+        "clip": asdict(clip),
+        "views": asdict(views),
+        "windows": asdict(settings.windows) if settings.windows else None,
+        "precision": precision,
+    }
+    return Extractor(model, clip, views, precision, settings.batch_size), about
+
+
+def extracted(
+    extractor: Extractor, paths: Sequence[Path], windows: Windows | None, settings: Settings
+) -> Iterator[tuple[Path, Features | str]]:
+    """Of each video its features, or why it can't be read."""
+    if windows is None:
+        if paths:
+            yield from extractor.of_views(paths, settings.reader, workers=settings.workers)
+        return
+    for path in paths:
+        try:
+            yield path, extractor.of_windows(path, windows)
+        except BadVideo as error:
+            yield path, str(error).removeprefix(f"{path}: ")

@@ -1,0 +1,142 @@
+"""Pooled features of videos, what the head would see: a vector of each view, or of each window of some seconds."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import torch
+from einops import rearrange, reduce
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from torch import Tensor
+
+from aim.data.dataset import VideoDataset
+from aim.data.lists import Video
+from aim.data.loader import Batch, Loader
+from aim.data.readers.interface import Reader
+from aim.data.sampling import Clip
+from aim.data.transforms import Views
+from aim.data.windows import Cut, MispromisedError, Windows, cut, read
+from aim.engine import files
+from aim.engine.feeding import on_device, one_late, to_host
+from aim.engine.hardware import Precision, autocast
+from aim.errors import UserError
+from aim.models.classifier import VideoClassifier
+
+Form = Literal["npz", "safetensors"]
+
+
+class Features(NamedTuple):
+    """Of a video, w of its windows or views, d numbers each."""
+
+    feats: NDArray[np.float32]  # "w d", as ActionFormer calls it
+    seconds: NDArray[np.float32]  # "w 2", where each begins and ends; NaN: unknown
+
+
+@dataclass(frozen=True)
+class Extractor:
+    """A model, and what it sees of a video."""
+
+    model: VideoClassifier
+    clip: Clip
+    views: Views
+    precision: Precision
+    batch_size: int  # clips at once
+
+    def of_windows(self, path: Path, windows: Windows) -> Features:
+        """A vector of each window, the mean over its views. Raises BadVideo for a file that can't be read."""
+        try:
+            return self._of_cut(cut(path, windows, trust=True))
+        except MispromisedError:
+            return self._of_cut(cut(path, windows, trust=False))
+
+    def of_views(self, paths: Sequence[Path], reader: Reader, *, workers: int) -> Iterator[tuple[Path, Features | str]]:
+        """Of each file a vector of each view, or why it can't be read."""
+        videos = [Video(str(path), 0) for path in paths]
+        loader = Loader(
+            VideoDataset(Path(), videos, reader, self.clip, self.views, seed=0), min(self._together, len(paths)),
+            rank=0, world_size=1, seed=0, shuffle=False, workers=min(workers, len(paths)), timeout=60.0,
+            on_error="note", max_bad=1.0,
+        )  # fmt: skip
+        with closing(loader):
+            for index, weight, features in one_late(self._begun(loader.epoch(0))):
+                for i, was_read, feats in zip(index.tolist(), weight.tolist(), features.numpy(), strict=True):
+                    yield paths[i], Features(feats, loader.seconds[i]) if was_read else loader.bad[str(paths[i])]
+
+    @property
+    def _together(self) -> int:
+        return max(1, self.batch_size // (self.views.temporal * self.views.spatial))
+
+    def _of_cut(self, cut: Cut) -> Features:
+        spans, parts = list[tuple[float, float]](), list[Tensor]()
+
+        def batches() -> Iterator[Batch]:
+            windows = read(cut, self.clip, self.views)
+            while group := list(islice(windows, self._together)):
+                spans.extend((span.start, span.end) for span, _ in group)
+                index = torch.zeros(len(group), dtype=torch.int64)
+                yield Batch(torch.stack([clips for _, clips in group]), index, index, torch.ones(len(group)))
+
+        for _, _, features in one_late(self._begun(batches())):
+            parts.append(reduce(features, "b v d -> b d", "mean"))
+        return Features(torch.cat(parts).numpy(), np.array(spans, np.float32))
+
+    @torch.inference_mode()
+    def _begun(self, batches: Iterator[Batch]) -> Iterator[Callable[[], list[Tensor]]]:
+        """Begin to look at batches on the device: of each what gives index, weight, and features float32 "b v d"."""
+        device = self.model.mean.device
+        for batch in on_device(batches, device):
+            with autocast(device, self.precision):
+                video = rearrange(batch.video, "b v t c h w -> (b v) t c h w")
+                pooled = self.model.pooled(self.model.preprocess(video)).float()
+            features = rearrange(pooled, "(b v) d -> b v d", b=len(batch.video))
+            yield to_host(batch.index, batch.weight, features)
+
+
+def names(paths: Sequence[Path], folder: Path, form: Form) -> list[Path]:
+    """Where the features of each video go: by its path from the folder that holds all. Raises UserError for a clash."""
+    parents = [path.parent.resolve() for path in paths]
+    common = next(
+        parent for parent in (parents[0], *parents[0].parents) if all(p.is_relative_to(parent) for p in parents)
+    )
+    places = [
+        folder / parent.relative_to(common) / f"{path.stem}.{form}" for path, parent in zip(paths, parents, strict=True)
+    ]
+    taken: dict[Path, Path] = {}
+    for path, place in zip(paths, places, strict=True):
+        if place in taken:
+            raise UserError(f"{taken[place]} and {path} would both be {place}; rename one, or give them one by one")
+        taken[place] = path
+    return places
+
+
+def claim(folder: Path, about: Mapping[str, Any]) -> None:
+    """Note in `features.json` what a folder's features are. Raises UserError where it holds others."""
+    file = folder / "features.json"
+    if file.exists():
+        try:
+            before = json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            before = None
+        if before != about:
+            raise UserError(f"out={folder} holds features of another model, or of other windows; name another folder")
+        return
+    files.write_json(file, about)
+
+
+def write(path: Path, features: Features) -> None:
+    """Write a video's features, whole or not at all."""
+
+    def fill(file: Path) -> None:
+        if path.suffix == ".npz":
+            with file.open("wb") as stream:
+                np.savez(stream, **features._asdict())
+        else:
+            save_file({name: np.ascontiguousarray(values) for name, values in features._asdict().items()}, file)
+
+    files.write_atomically(path, fill)

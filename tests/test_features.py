@@ -1,0 +1,112 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file
+
+from aim import config, features
+from aim.data.dataset import VideoDataset
+from aim.data.lists import Video
+from aim.data.readers.pyav import PyAV
+from aim.data.transforms import Views
+from aim.engine.recogniser import Recogniser, load
+from aim.errors import UserError
+from tests.toy import exits, videos
+
+HERE = ["precision=fp32", "device=cpu", "workers=0", "reader=pyav"]
+
+
+def extract(folder: Path, *overrides: str) -> dict[str, dict[str, Any]]:
+    """What the verb leaves of each video, by its name."""
+    features.main(config.compose([*overrides, f"out={folder}", *HERE], "features"))
+    return {path.relative_to(folder).as_posix(): dict(np.load(path)) for path in sorted(folder.rglob("*.npz"))}
+
+
+def pooled(recogniser: Recogniser, path: Path, views: Views, span: tuple[float, float] | None = None) -> Any:
+    """Features "v d", by the way of the data sets, and that the head makes the probabilities of them."""
+    video = Video(str(path), 0, *(span or (None, None)))
+    clips = VideoDataset(Path(), [video], PyAV(), recogniser.clip, views, 0).read(0, 0)
+    model = recogniser.model
+    with torch.inference_mode():
+        found = model.pooled(model.preprocess(clips))
+        assert torch.allclose(model.head(found).softmax(1), recogniser.predict(clips), atol=1e-6)
+    return found.numpy()
+
+
+def test_a_checkpoint_gives_a_vector_of_each_view_of_its_test_and_of_each_window(
+    unbroken: Path, toy_cache: Path, tmp_path: Path
+) -> None:
+    path = videos(toy_cache)[3]
+    recogniser = load(unbroken)
+    found = extract(tmp_path / "views", f"checkpoint={unbroken}", f"input={path.parent}")
+    one = found[f"{path.stem}.npz"]
+    assert one["feats"] == pytest.approx(pooled(recogniser, path, recogniser.views), abs=1e-5)
+    assert one["seconds"].tolist() == [[0.0625, 0.4375]]  # of the frames 1 and 7, 16 a second
+    windows = extract(tmp_path / "windows", f"checkpoint={unbroken}", f"input={path}", "window=0.3125", "stride=0.125")
+    (one,) = windows.values()
+    assert one["seconds"].tolist() == [[0.0, 0.3125], [0.125, 0.4375], [0.25, 0.5625]]  # of 9 frames
+    expected = [pooled(recogniser, path, recogniser.views, tuple(span)).mean(0) for span in one["seconds"].tolist()]
+    assert one["feats"] == pytest.approx(np.stack(expected), abs=1e-5)
+    assert one["feats"].dtype == np.float32
+
+
+@pytest.mark.usefixtures("unbroken")
+def test_a_trunk_alone_goes_on_and_names_what_it_cannot_read(
+    toy_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As safetensors; a folder per class stays a folder; what is done isn't done again."""
+    root = tmp_path / "in"
+    for path in videos(toy_cache)[:4]:
+        (root / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / path.parent.name)
+    (root / "grow" / "bad.mp4").write_bytes(b"garbage")
+    trunk = ["backbone=demo", "clip.num_frames=4", "clip.size=64", *HERE]
+    asked = [*trunk, f"input={root}", "window=1", "form=safetensors", f"out={tmp_path / 'out'}"]
+    with exits(1):
+        features.main(config.compose(asked, "features"))
+    assert "bad.mp4 could not be read" in capsys.readouterr().err
+    left = sorted((tmp_path / "out").rglob("*.safetensors"))
+    assert [path.parent.name for path in left] == [path.parent.name for path in videos(toy_cache)[:4]]
+    assert load_file(left[0])["feats"].shape == (1, 128)
+    about = json.loads((tmp_path / "out" / "features.json").read_text())
+    assert (about["dimensions"], about["windows"]) == (128, {"length": 1, "stride": 1})
+    before = [path.stat().st_mtime_ns for path in left]
+    left[0].unlink()
+    with exits(1):
+        features.main(config.compose(asked, "features"))
+    assert "3 of 5 are in" in capsys.readouterr().err
+    assert [path.stat().st_mtime_ns for path in left][1:] == before[1:]
+    with pytest.raises(UserError, match="features of another model, or of other windows"):
+        features.main(config.compose([*asked, "stride=0.5"], "features"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], "give one of checkpoint=FILE"),
+        (["backbone=demo", "checkpoint=x"], "give one of checkpoint=FILE"),
+        (["checkpoint=x.onnx"], "x.onnx gives probabilities alone"),
+        (["backbone=demo", "stride=1"], "stride=1 is of windows"),
+        (["backbone=demo", "window=-1"], "window=-1 must be seconds above 0"),
+        (["backbone=demo", "input=nowhere"], "input=nowhere doesn't exist"),
+    ],
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(
+    tmp_path: Path, overrides: list[str], expected: str
+) -> None:
+    (tmp_path / "a.mp4").touch()
+    asked = [f"out={tmp_path / 'out'}", f"input={tmp_path}", *overrides]
+    with pytest.raises(UserError, match=expected):
+        features.main(config.compose(asked, "features"))
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_videos_of_one_name_are_named(tmp_path: Path) -> None:
+    for name in ("a.mp4", "a.mkv"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=r"a\.mkv and .*a\.mp4 would both be .*a\.npz; rename one"):
+        extract(tmp_path / "out", "backbone=demo", f"input={tmp_path}")
