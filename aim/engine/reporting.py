@@ -72,7 +72,7 @@ class Report:
         self._write(step, values)
         self.text = (
             f"loss {values['loss']:.3f}  top-1 {values['top1']:.1f} %  {values['clips_per_second']:.1f} clips/s  "
-            f"waiting for data {values['waiting']:.0%}  lr {lr:.1e}"
+            f"{values['waiting']:.0%} waiting for data  lr {lr:.1e}"
         )
 
     def warn(self, text: str) -> None:
