@@ -8,7 +8,14 @@ from aim.engine import results
 @pytest.mark.parametrize("name", ["a [x]", "a [/x]", "a :car:"])
 def test_a_result_shows_names_as_they_are(capsys: pytest.CaptureFixture[str], name: str) -> None:
     numbers = {"top1": 1.0, "top5": 2.0, "mean_class": 3.0, "params_tuned": 1e6, "params_total": 2e6, "seconds": 60.0}
-    more = {"num_videos": 8, "views": "8x1x1", "num_missing": 0, "world_size": 1, "device": f"device {name}"}
+    more = {
+        "num_videos": 8,
+        "views": "8x1x1",
+        "num_missing": 0,
+        "num_classes": 3,
+        "world_size": 1,
+        "device": f"device {name}",
+    }
     results.show({"name": f"run {name}", **numbers, **more}, Path(f"runs/{name}"))
     shown = capsys.readouterr().out
     for text in (f"run {name}", f"device {name}", f"written to runs/{name}\n"):
