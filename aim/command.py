@@ -24,7 +24,7 @@ from aim.errors import RankError, UserError, say
 from aim.signals import follow_parent, interruptible
 from aim.sweep import Job, sweep
 
-SPINS = "10000"  # of GNU OpenMP, about a tenth of a millisecond
+SPINS = "3000"  # of GNU OpenMP, some hundredths of a millisecond
 
 
 def entrypoint(
