@@ -137,7 +137,7 @@ def curves(runs: Sequence[RunData]) -> list[Chart]:
     if len(trained) == 1:  # a line's colour tells what it is of, not of which run
         (_, _, _, validated), (_, _, _, clips) = top1[0], of("top1")[0]
         top1 = [("validation", 0, False, validated), ("training clips", 1, True, clips)]
-        title = "Top-1 of validation and training clips"
+        title = "Top-1 of validation and training clips" if validated else "Top-1 of training clips"
     charts = (
         line_chart("Training loss", of("loss")),
         line_chart(title, top1, percent=True),
