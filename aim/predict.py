@@ -17,6 +17,8 @@ from aim import command
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
     command.entrypoint("aim.predict", "predict", "aim.predict.Settings", positional="input")
 
+import os
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +36,7 @@ from aim.engine import distributed, exported, files
 from aim.engine.console import Display, plain_console
 from aim.engine.hardware import Device, Precision, resolve_device, resolve_precision
 from aim.engine.recogniser import Recogniser, load
-from aim.errors import UserError
+from aim.errors import UserError, say
 from aim.predicting import answers, drawn, picture
 from aim.predicting.answers import Answer
 from aim.predicting.inputs import Input, find_videos
@@ -126,7 +128,7 @@ def main(cfg: DictConfig) -> None:
             if as_table:
                 answers.show(console, path, found, *asked)
             else:
-                print("\n".join(map(answers.as_json, said)), flush=True)
+                tell("\n".join(map(answers.as_json, said)))
             display.update(done, "")
             if settings.video_out and not isinstance(found, str):
                 drawn.write(Path(settings.video_out), path, found, recogniser.classes, settings.min_probability, bar)
@@ -223,6 +225,10 @@ def answered(
             yield path, str(error).removeprefix(f"{path}: ")
 
 
-def say(text: str) -> None:
-    """A line on stderr."""
-    print(f"aim: {text}", file=sys.stderr, flush=True)
+def tell(text: str) -> None:
+    """A line on stdout; who reads it may have enough, as `head` does, and the program ends."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it closes it
+        sys.exit(128 + signal.SIGPIPE)

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import socket
 from dataclasses import replace
@@ -158,6 +159,15 @@ def test_a_checkpoint_without_a_temperature_says_so(
     err = capsys.readouterr().err
     assert "has no temperature" not in err
     assert "bf16 on cpu, trained in fp32 (precision=fp32 gives its test's numbers), calibrated with" in err
+
+
+def test_whoever_has_read_enough_ends_it_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    with open(write, "w") as pipe, exits(141):  # noqa: PTH123 - a descriptor
+        monkeypatch.setattr("sys.stdout", pipe)
+        predict.tell("a line")
+    monkeypatch.undo()
 
 
 def test_predict_sees_real_videos(unbroken: Path, shared: Path, capsys: pytest.CaptureFixture[str]) -> None:
