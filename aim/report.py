@@ -56,7 +56,7 @@ def main(arguments: Sequence[str]) -> None:
 
         text = render(runs, options.get("data.root"))
         files.write_atomically(page, lambda file: files.write_text(file, text))
-        print(f"aim: {page} is written, {len(text.encode()) / 2**20:.1f} MiB", file=sys.stderr)
+        print(f"aim: {page} is written, {len(text.encode()) / 2**10:.0f} KiB", file=sys.stderr)
 
 
 if __name__ == "__main__":

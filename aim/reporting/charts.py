@@ -133,14 +133,15 @@ def curves(runs: Sequence[RunData]) -> list[Chart]:
             for i, run in enumerate(trained)
         ]
 
-    top1, title = of("val_top1"), "Validation top-1"
-    if len(trained) == 1:  # a line's colour tells what it is of, not of which run
-        (_, _, _, validated), (_, _, _, clips) = top1[0], of("top1")[0]
-        top1 = [("validation", 0, False, validated), ("training clips", 1, True, clips)]
-        title = "Top-1 of validation and training clips" if validated else "Top-1 of training clips"
+    def both(name: str) -> list[Series]:
+        """Of one run: a line's colour tells what it is of, not of which run."""
+        (_, _, _, validated), (_, _, _, clips) = of(f"val_{name}")[0], of(name)[0]
+        return [("validation", 0, False, validated), ("training clips", 1, True, clips)]
+
+    alone = len(trained) == 1
     charts = (
-        line_chart("Training loss", of("loss")),
-        line_chart(title, top1, percent=True),
+        line_chart("Loss" if alone else "Training loss", both("loss") if alone else of("loss")),
+        line_chart("Top-1" if alone else "Validation top-1", both("top1") if alone else of("val_top1"), percent=True),
         line_chart("Learning rate", of("lr")),
         line_chart("Time spent waiting for data", of("waiting", 100.0), percent=True),
     )

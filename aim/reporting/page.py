@@ -25,10 +25,12 @@ def render(runs: Sequence[RunData], root: Path | None = None) -> str:
         trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
     most = EXAMPLES // len(runs)
+    trained = [run.name for run in runs if run.log]
     return environment.get_template("report.html").render(
         runs=[section(run, most, root) for run in runs],
         comparison=comparison(runs) if len(runs) > 1 else None,
         curves=charts.curves(runs),
+        curves_of=trained[0] if len(trained) == 1 < len(runs) else "",
         chart=charts.of_template(),
         title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
     )
@@ -57,7 +59,7 @@ def headline(run: RunData) -> dict[str, Any]:
     results, found = run.results, run.found
     if results is None:
         top1 = None if found is None else 100 * float(found.right.mean())
-        what = "" if found is None else f"validation after epoch {found.about.get('epoch', '?')}"
+        what = "" if found is None else validation_of(found)
         return {
             "top1": top1,
             "interval": None if found is None else _interval(found),
@@ -72,6 +74,12 @@ def headline(run: RunData) -> dict[str, Any]:
         "what": f"{count} videos, {results['views']} views",
         "state": "",
     }
+
+
+def validation_of(found: Predictions) -> str:
+    """Of which validation predictions are; nothing for those of a test."""
+    epoch = found.about.get("epoch")
+    return "" if epoch is None else f"the validation after epoch {epoch:g}, {len(found.index)} videos"
 
 
 def _interval(found: Predictions) -> tuple[float, float]:
@@ -130,7 +138,7 @@ def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
     lost = sum(not each.image for each in (*mistakes, *unsure))
     few = len(found.classes) <= WHOLE_MATRIX
     return {
-        "about": "" if "epoch" not in found.about else f"the validation after epoch {found.about['epoch']}",
+        "about": validation_of(found),
         "classes": classes,
         "matrix": charts.matrix(found) if few else None,
         "pairs": statistics.most_confused(found, PAIRS[few]),
