@@ -3,6 +3,7 @@
 python scripts/readme_tables.py
 """
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 
 from aim import config
 from aim.engine.settings import Run
+from aim.explaining.order import ORDERS
 from aim.reporting.runs import read_results
 from aim.reporting.table import spread
 
@@ -35,10 +37,22 @@ ADAPTERS = {  # row: (run, configs/adapter)
     "LoRA, frame by frame": ("demo,adapter=lora", "lora"),
     "linear probe": ("demo,adapter=none,seed=0", "none"),
 }
+MAPS = {  # row: what scripts/explain_demo.py found of a map, and by chance; "" where there is none
+    "relevance that lies on the shape (%)": ("inside", "pixels"),
+    "... of the map of another video (%)": ("inside_of_another", "pixels"),
+    "videos whose largest relevance lies on the shape (%)": ("hits", "pixels"),
+    "... that of the map of another video (%)": ("hits_of_another", "pixels"),
+    "mean probability while the best cells are removed (%)": ("deletion_area", "deletion_by_chance"),
+    "... while they are put back into a blur (%)": ("insertion_area", "insertion_by_chance"),
+    "rank correlation with the map of a random head (%)": ("head", ""),
+    "... of a random head and adapters (%)": ("head and adapters", ""),
+}
 HEADS = {
     "ladder": "adapters | tuned / all parameters (M) | top-1 here (%), mean (range) | seeds | seconds, data and test "
     "included | the paper's top-1 on Something-Something v2 (%)",
     "adapters": "adapter | tuned / all parameters here (M) | top-1 here (%) | seconds | tuned in a ViT-B/16 (M)",
+    "maps": "map | removal | gradient x activation | by chance",
+    "order": f"top-1 on frames in another order (%) | {' | '.join(ORDERS)}",
 }
 
 
@@ -72,6 +86,33 @@ def tuned(chosen: str) -> int:
     return sum(p.numel() for name, p in model.named_parameters() if p.requires_grad and not name.startswith("head."))
 
 
+def explanations() -> dict[str, Any]:
+    """What scripts/explain_demo.py found."""
+    loaded: dict[str, Any] = json.loads((RESULTS / "explain.json").read_text(encoding="utf-8"))
+    return loaded
+
+
+def explained(name: str) -> str:
+    """A row of what maps of the demo's videos find."""
+    result = explanations()
+    of, by_chance = MAPS[name]
+    maps = [result[method] | result[method]["similarity_to_randomised"] for method in ("occlusion", "gradient")]
+    chance = [{"pixels": result["pixels"], "": None, **found}[by_chance] for found in maps]
+    values = [percent(found[of]) for found in maps]
+    return f"{name} | {' | '.join(values)} | {' and '.join(dict.fromkeys(map(percent, chance)))}"
+
+
+def percent(value: Any) -> str:
+    """A share, or the mean of many; empty for None."""
+    return "" if value is None else f"{100 * (mean(value) if isinstance(value, list) else value):.0f}"
+
+
+def ordered(name: str) -> str:
+    """A row of the orders of frames."""
+    orders = explanations()["order"][name]["order"]
+    return f"{name} | {' | '.join(format(orders[order]['top1'], '.1f') for order in ORDERS)}"
+
+
 def parameters(run: dict[str, Any]) -> str:
     """Tuned and all, in millions."""
     return f"{run['params_tuned'] / 1e6:.2f} / {run['params_total'] / 1e6:.2f}"
@@ -82,6 +123,8 @@ def written(readme: str) -> str:
     makers: dict[str, tuple[Callable[[str], str], list[str]]] = {
         "ladder": (ladder, [*LADDER]),
         "adapters": (adapter, [*ADAPTERS]),
+        "maps": (explained, [*MAPS]),
+        "order": (ordered, [*explanations()["order"]]),
     }
     for title, (row, names) in makers.items():
         head = HEADS[title]

@@ -36,7 +36,7 @@ def gradient_x_activation(model: VideoClassifier, clip: Tensor, label: int) -> T
         log_odds = logits[0, label] - others.logsumexp(1)[0]
         gradients = torch.autograd.grad(log_odds, tensors, materialize_grads=True)  # 0 for what isn't used
     products = [(x * gradient).norm(dim=-1).float() for x, gradient in zip(tensors, gradients, strict=True)]
-    return torch.stack([on_grid(x, backbone) for x in products]).sum(0).cpu()
+    return torch.stack([on_grid(x, backbone) for x in products]).sum(0).detach().cpu()
 
 
 def on_grid(x: Tensor, backbone: ViT | Swin) -> Tensor:

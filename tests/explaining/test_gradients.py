@@ -31,6 +31,7 @@ def test_it_is_captums_product():
     found = gradient_x_activation(model, clip(), 3)
     torch.testing.assert_close(found, expected.detach(), rtol=1e-3, atol=1e-6)
     assert found.std() > 0.01 * found.mean()
+    assert not found.requires_grad  # it would keep the activations
 
 
 def some(of: list[str], first: list[str]) -> list[object]:
