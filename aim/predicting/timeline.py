@@ -83,7 +83,7 @@ class Timeline:
 
 def timeline(
     recogniser: Recogniser,
-    path: Path,
+    path: str | Path,
     windows: Windows,
     *,
     precision: Precision,
@@ -96,9 +96,9 @@ def timeline(
     shows the seconds that are done. Raises BadVideo for a video that can't be read.
     """
     try:
-        return _scored(recogniser, cut(path, windows, trust=True), precision, batch_size, bar)
+        return _scored(recogniser, cut(Path(path), windows, trust=True), precision, batch_size, bar)
     except MispromisedError:
-        return _scored(recogniser, cut(path, windows, trust=False), precision, batch_size, bar)
+        return _scored(recogniser, cut(Path(path), windows, trust=False), precision, batch_size, bar)
 
 
 def _scored(
