@@ -205,7 +205,8 @@ def test_of_several_ranks_one_looks_and_all_end(folder: Path, tmp_path: Path, la
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == (1 if launcher else 2), done.stderr
     assert done.stderr.count(": an empty file") == 1
-    assert done.stderr.count("1 of 32 training videos can't be read") == 1  # torchrun shows it in a box of its own
+    said = done.stderr.count("1 of 32 training videos can't be read")
+    assert said == 1 or (launcher and said == 2)  # torchrun has a box for each rank
     more = ["data.on_error=skip", "data.max_bad=0.032"]
     done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
