@@ -35,6 +35,7 @@ from aim.engine import (
     lease,
     predictions,
     results,
+    sharding,
 )
 from aim.engine.calibration import fit_temperature
 from aim.engine.checkpoint import BEST
@@ -202,6 +203,8 @@ def train_and_test(
     content = {**data, **weights, "precision": run.precision}
     distributed.agree(content)
     distributed.broadcast_(list(model.state_dict().values()))
+    if run.train.shard:
+        sharding.shard(model, world, parts=run.train.accumulate)
     tracker = run.tracker if world.is_main else NoTracker()
     with Guarded(tracker, run_dir, run.name, settings) as tracked:
         state = fit(run, settings, model, lists, content, world, stop, clips, tracked.log)
@@ -211,7 +214,8 @@ def train_and_test(
         if run.test == "best":
             if world.is_main:  # the other nodes may not see its folder
                 checkpoint.load_weights(model, checkpoint.read_weights(run_dir / BEST))
-            distributed.broadcast_(list(model.state_dict().values()))
+            state_dict = model.state_dict()
+            distributed.broadcast_([state_dict[name] for name in model.saved_names()])
             by = run.train.best_by
             chosen = {"by": f"validation {WORDS[by]}", by: state.best, "epoch": round(state.best_epoch, 3)}
             tested |= {"weights": "best", "selection": chosen}

@@ -19,7 +19,7 @@ FLOORS: list[set[str]] = [
 ]
 GROUND, MODELS = 0, 2
 OWNERS = {  # the only users
-    "torch.distributed": {"aim.engine.distributed", "aim.engine.launcher", "aim.engine.peers"},
+    "torch.distributed": {"aim.engine.distributed", "aim.engine.launcher", "aim.engine.peers", "aim.engine.sharding"},
     "wandb": {"aim.engine.tracking"},
     "trackio": {"aim.engine.tracking"},
     "torch.utils.tensorboard": {"aim.engine.tracking"},

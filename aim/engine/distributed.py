@@ -13,6 +13,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.distributed_c10d import PrefixStore, Store
+from torch.distributed.fsdp import FSDPModule
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
@@ -188,10 +189,11 @@ def sum_(tensors: Sequence[Tensor]) -> None:
 def summing(model: nn.Module) -> Callable[[Tensor], Tensor] | None:
     """The model's forward pass, after which the backward pass sums gradients over the ranks while it goes on.
 
-    torch's DDP sends them bucket by bucket. None where one message at the end is as good: for few, and for one rank.
+    torch's DDP sends them bucket by bucket. None where one message at the end is as good, for few and for one rank, and
+    for a sharded model, whose hooks DDP knows nothing of.
     """
     trained, _ = num_parameters(model)
-    if not dist.is_initialized() or trained < MANY:
+    if not dist.is_initialized() or trained < MANY or isinstance(model, FSDPModule):
         return None
     ranks = dist.get_world_size()
     averaging = DistributedDataParallel(model, init_sync=False, gradient_as_bucket_view=True, static_graph=True)

@@ -20,6 +20,7 @@ from aim.engine.feeding import on_device, one_late, to_host
 from aim.engine.hardware import Precision, autocast
 from aim.engine.metrics import Counts
 from aim.engine.predictions import Predictions, spans
+from aim.engine.sharding import in_step, is_sharded
 from aim.models.classifier import VideoClassifier
 from aim.signals import Interrupted, Stop
 
@@ -83,14 +84,15 @@ def evaluate(
     nothing = torch.empty(0, dtype=torch.int64)
     parts = [(nothing, nothing, torch.empty(0, k), torch.empty(0, v, k, dtype=torch.float16))]
     num_missing, stopped = 0, False
+    together = is_sharded(model)  # then no rank may go ahead, or stay behind
     with Display(title, loader.steps_per_epoch, visible=distributed.rank() == 0, hint=SLOW) as display:
-        batches = on_device(loader.epoch(0), device)
+        batches = on_device(in_step(loader) if together else loader.epoch(0), device)
         for step, scores in enumerate(one_late(score(model, batches, device=device, precision=precision))):
-            if stopped := bool(stop):
+            if stopped := any(distributed.gather(bool(stop))) if together else bool(stop):
                 break
             index, label, weight, probability, views = scores
             read = weight > 0
-            num_missing += int((~read).sum())
+            num_missing += int((~read & (index >= 0)).sum())
             parts.append((index[read], label[read], probability[read], views[read]))
             display.update(step + 1, f"{loader.batch_size * (step + 1)} videos")
     model.train(was_training)

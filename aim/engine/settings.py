@@ -53,6 +53,7 @@ class Training:
     clip_grad: float | None  # norm of all gradients together
     log_every: Annotated[int, config.Auto(10)]  # steps
     save_minutes: float
+    shard: bool  # the frozen blocks over the ranks
     profile: bool  # leave a trace and a table of some steps in run_dir/profile
     memory: Memory  # what is kept for the backward pass
     compile: bool | Literal["gpu"]  # blocks by torch.compile; gpu: where there is one

@@ -1,0 +1,61 @@
+"""Spreads a frozen trunk over the ranks, block by block, where it doesn't fit beside its activations: torch's FSDP2."""
+
+from collections.abc import Iterator
+
+import torch
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, fully_shard
+
+from aim.data.loader import Batch, Loader
+from aim.engine.distributed import World, share
+from aim.errors import UserError
+from aim.models.classifier import VideoClassifier
+
+LEAST = 2_000_000_000  # frozen parameters of the blocks; docs/cluster.md does the arithmetic
+BYTES = 4  # of a parameter
+
+
+def shard(model: VideoClassifier, world: World, *, parts: int, least: int = LEAST) -> None:
+    """Leave each rank its share of every block's frozen parameters; a block is whole while it computes.
+
+    What is trained stays whole on all ranks, and so does what stands outside of the blocks. A step is worked through in
+    `parts`. Raises UserError where a replica of the trunk is the better way.
+    """
+    trunk = model.backbone.trunk
+    blocks = [block for stage in getattr(trunk, "layers", [trunk]) for block in stage.blocks]
+    of_blocks = {parameter for block in blocks for parameter in block.parameters()}
+    frozen = {parameter for parameter in of_blocks if not parameter.requires_grad}
+    number = sum(parameter.numel() for parameter in frozen)
+    if number < least:
+        raise UserError(
+            f"train.shard=true with {number / 1e6:.0f} M frozen parameters in the blocks: a whole copy takes "
+            f"{BYTES * number / 1e9:.2f} GB of each rank, and spread out, {2 * BYTES * number / 1e9:.2f} GB would be "
+            f"gathered for each of the {parts} parts of every step, forward and backward; leave it out below "
+            f"{least / 1e6:.0f} M"
+        )
+    if world.size == 1:
+        raise UserError("train.shard=true on one rank, which has nobody to share with; leave it out, or use more GPUs")
+    if any(name in model.saved_names() for name, parameter in model.named_parameters() if parameter in frozen):
+        raise UserError(
+            "train.shard=true with backbone.weights=random, which would be saved whole; give a trunk's file"
+        )
+    mesh = init_device_mesh(world.device.type, (world.size,))
+    whole = {parameter for parameter in model.parameters() if parameter not in frozen}
+    for block in blocks:
+        fully_shard(block, mesh=mesh, ignored_params=whole)
+    # The root holds nothing itself, and lets a block be gathered while the one before it computes.
+    fully_shard(model, mesh=mesh, ignored_params=whole)
+
+
+def is_sharded(model: VideoClassifier) -> bool:
+    """Whether a forward pass is one of all ranks together."""
+    return isinstance(model, FSDPModule)
+
+
+def in_step(loader: Loader) -> Iterator[Batch]:
+    """A test's batches, as many on each rank as on the first, which has most: those that are added hold nothing."""
+    steps = share(loader.steps_per_epoch)
+    yield from loader.epoch(0)
+    for _ in range(loader.steps_per_epoch, steps):
+        video = torch.zeros(1, *loader.dataset.shape, dtype=torch.uint8)
+        yield Batch(video, torch.zeros(1, dtype=torch.int64), torch.full((1,), -1), torch.zeros(1))

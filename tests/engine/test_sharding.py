@@ -1,0 +1,108 @@
+"""Frozen blocks spread over ranks."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import load_file, save_file
+
+from aim import config
+from aim.engine import sharding
+from aim.engine.distributed import World
+from aim.engine.settings import Run
+from aim.errors import UserError
+from aim.models.classifier import VideoClassifier
+from tests.conftest import ROOT
+from tests.toy import TOY, journal, run
+
+CPU = torch.device("cpu")
+
+
+def model(*overrides: str) -> VideoClassifier:
+    return config.build(config.compose([*TOY, *overrides]), Run).model(8)
+
+
+@pytest.fixture
+def trunk(tmp_path: Path) -> str:
+    """The toy's trunk as a file."""
+    options = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    torch.manual_seed(0)
+    save_file(timm.create_model("vit_tiny_patch16_224", **options).state_dict(), tmp_path / "trunk.safetensors")
+    return f"backbone.weights={tmp_path / 'trunk.safetensors'}"
+
+
+def test_a_trunk_that_fits_is_refused_with_the_arithmetic() -> None:
+    made = model()
+    number = sum(p.numel() for name, p in made.named_parameters() if ".block." in name and not p.requires_grad)
+    with pytest.raises(UserError) as caught:
+        sharding.shard(made, World(0, 2, CPU), parts=3, least=2_000_000)
+    assert f"{number / 1e6:.0f} M frozen parameters" in str(caught.value)
+    assert f"{4 * number / 1e9:.2f} GB of each rank" in str(caught.value)
+    assert "each of the 3 parts of every step" in str(caught.value)
+    with torch.device("meta"):
+        large = model("backbone.name=vit_large_patch16_224", "backbone.options={embed_dim: 1024, depth: 24}")
+    with pytest.raises(UserError, match=r"with 302 M frozen .* takes 1\.21 GB .* leave it out below 2000 M"):
+        sharding.shard(large, World(0, 2, CPU), parts=1)
+
+
+def test_one_rank_and_a_random_trunk_are_refused(trunk: str) -> None:
+    with pytest.raises(UserError, match="on one rank"):
+        sharding.shard(model(trunk), World(0, 1, CPU), parts=1, least=0)
+    with pytest.raises(UserError, match=r"backbone\.weights=random"):
+        sharding.shard(model(), World(0, 2, CPU), parts=1, least=0)
+
+
+PROGRAM = """
+import sys
+from aim import config, train
+from aim.engine import sharding
+
+original = sharding.shard
+
+def shard(model, world, **settings):
+    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
+    original(model, world, **settings, least=0)
+    own = sum(getattr(p, "to_local", lambda: p)().numel() for p in model.parameters() if not p.requires_grad)
+    assert own < 0.6 * frozen, (own, frozen)
+    print(f"rank {world.rank} holds {own} of {frozen}", file=sys.stderr)
+
+sharding.shard = shard
+train.main(config.compose(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("adapter", ["aim_demo", "attentive_probe"])
+def test_losses_and_weights_are_those_of_a_whole_trunk(
+    tmp_path: Path, toy_cache: Path, trunk: str, adapter: str
+) -> None:
+    """Three ranks, with six, five and five batches in a validation."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    settings = [trunk, f"adapter={adapter}", "train.batch_size=9"]
+    expected = run(tmp_path / "whole", *settings)
+    line = [sys.executable, "-m", "program", *TOY, *settings, "train.shard=true", "train.accumulate=3"]
+    code = f"import sys; from aim.engine.launcher import launch; sys.exit(launch({line}, 3, 0))"
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    for again in range(2):  # then it has only to be tested
+        command = [sys.executable, "-c", code.replace("'train.shard", f"'run_dir={tmp_path / 'shared'}', 'train.shard")]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("holds") == 3
+        found = json.loads((tmp_path / "shared" / "results.json").read_text(encoding="utf-8"))
+        assert {key: found[key] for key in ("top1", "num_videos", "num_missing", "gmacs_per_view")} == {
+            key: expected[key] for key in ("top1", "num_videos", "num_missing", "gmacs_per_view")
+        }
+        (tmp_path / "shared" / "results.json").unlink()
+        assert again or journal(tmp_path / "shared")
+    for line_of_log, other in zip(journal(tmp_path / "shared"), journal(tmp_path / "whole"), strict=True):
+        assert line_of_log == pytest.approx(other, rel=1e-4)
+    weights = load_file(tmp_path / "whole" / "best.safetensors")
+    found_weights = load_file(tmp_path / "shared" / "best.safetensors")
+    assert found_weights.keys() == weights.keys()
+    for name, tensor in weights.items():
+        torch.testing.assert_close(found_weights[name], tensor, rtol=1e-4, atol=1e-5)
