@@ -124,6 +124,8 @@ def survive(scenario: str, kills: Sequence[Kill], folder: Path, rng: random.Rand
         difference, problems = compare(runs(unbroken), runs(broken))
         if process.returncode:
             problems.append(f"the run ended with exit code {process.returncode}")
+        if stay := processes(broken):
+            problems.append(f"{len(stay)} processes stay behind")
         for kill in of_this:
             kill.problems += problems
         largest = max(largest, difference)

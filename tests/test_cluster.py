@@ -1,18 +1,22 @@
-"""What docs/cluster.md tells Kubernetes."""
+"""What docs/cluster.md says of Kubernetes and of elastic jobs."""
 
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from aim import config
-from aim.engine import lease
+from aim.engine import checkpoint, lease
 from aim.engine.settings import Run
 from tests.conftest import ROOT
+from tests.toy import TOY, journal, killed_at
 
 TEXT = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 JOB, GRID, SWEEP = (
@@ -59,3 +63,52 @@ def test_a_pod_of_the_sweep_trains_its_line_and_gets_the_signals(tmp_path: Path)
 def test_the_text_has_the_numbers_of_the_code() -> None:
     assert f"after {lease.DEAD_SECONDS:g} seconds without a touch" in TEXT
     assert f"restarts={config.compose([]).restarts}" in TEXT
+
+
+@pytest.mark.slow
+def test_an_elastic_job_goes_on_with_the_nodes_it_gets(tmp_path: Path, toy_cache: Path) -> None:
+    """One node; then another one comes; then it is lost."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    long = [*TOY, "train.epochs=1000", "train.eval_every=0", f"run_dir={tmp_path / 'run'}"]
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nnodes=1:2", "--nproc-per-node=1", "--max-restarts=10",
+        "--rdzv-id=toy", "--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{port}", "--local-addr=127.0.0.1",
+        "--rdzv-conf=last_call_timeout=1", "--shutdown-timeout=100", "-m", "aim.train", *long,
+    ]  # fmt: skip
+    said = tmp_path / "said.txt"
+
+    def node() -> "subprocess.Popen[bytes]":
+        with said.open("ab") as file:
+            return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+
+    def wait_for(text: str, times: int) -> None:
+        until = time.monotonic() + 250
+        while said.read_text().count(text) < times:
+            assert time.monotonic() < until, said.read_text()
+            time.sleep(0.05)
+
+    one, two = "of 8 clips\n", "of 8 clips (2 ranks x 1 parts x 4)\n"  # as the start says it
+    nodes = [node()]
+    try:
+        wait_for(one, 1)
+        while not (tmp_path / "run" / "last.pt").exists():
+            time.sleep(0.05)
+        nodes.append(node())
+        wait_for(two, 1)
+        step = checkpoint.load_last(tmp_path / "run" / "last.pt")["step"]
+        while checkpoint.load_last(tmp_path / "run" / "last.pt")["step"] < step + 3:
+            time.sleep(0.05)
+        nodes[1].kill()
+        wait_for(one, 2)
+        step = checkpoint.load_last(tmp_path / "run" / "last.pt")["step"]
+        while checkpoint.load_last(tmp_path / "run" / "last.pt")["step"] < step + 3:
+            time.sleep(0.05)
+    finally:
+        for each in nodes:
+            each.terminate()
+            each.wait(120)
+    killed_at(30, tmp_path / "alone", *long[len(TOY) : -1])
+    for now, before in zip(journal(tmp_path / "run")[:30], journal(tmp_path / "alone"), strict=True):
+        assert now == pytest.approx(before, rel=1e-4)

@@ -21,8 +21,8 @@ MACHINE = (
     "run_dir", "device", "gpus", "restarts", "debug", "checkpoint", "what", "gpu", "tracker",
     "data.root", "data.workers", "data.timeout", "data.on_error", "data.eval_on_error", "data.max_bad",
     "data.cache", "data.cache_gb",
-    "train.accumulate", "train.log_every", "train.save_minutes", "train.shard", "train.profile", "train.memory", "train.compile",
-    "predictions",
+    "train.accumulate", "train.log_every", "train.save_minutes", "train.profile", "train.memory", "train.compile",
+    "train.shard", "predictions",
 )  # fmt: skip
 
 # Paths whose content decides, and is compared by a hash: the same file may lie elsewhere.

@@ -10,9 +10,10 @@ from aim.data.loader import Batch, Loader
 from aim.engine.distributed import World, share
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
+from aim.models.memory import remembering
+from aim.models.vit import ViT
 
 LEAST = 2_000_000_000  # frozen parameters of the blocks; docs/cluster.md does the arithmetic
-BYTES = 4  # of a parameter
 
 
 def shard(model: VideoClassifier, world: World, *, parts: int, least: int = LEAST) -> None:
@@ -26,12 +27,12 @@ def shard(model: VideoClassifier, world: World, *, parts: int, least: int = LEAS
     of_blocks = {parameter for block in blocks for parameter in block.parameters()}
     frozen = {parameter for parameter in of_blocks if not parameter.requires_grad}
     number = sum(parameter.numel() for parameter in frozen)
+    gigabytes = sum(parameter.numel() * parameter.element_size() for parameter in frozen) / 1e9
     if number < least:
         raise UserError(
             f"train.shard=true with {number / 1e6:.0f} M frozen parameters in the blocks: a whole copy takes "
-            f"{BYTES * number / 1e9:.2f} GB of each rank, and spread out, {2 * BYTES * number / 1e9:.2f} GB would be "
-            f"gathered for each of the {parts} parts of every step, forward and backward; leave it out below "
-            f"{least / 1e6:.0f} M"
+            f"{gigabytes:.2f} GB of each rank, and spread out, {2 * gigabytes:.2f} GB would be gathered in each of the "
+            f"{parts} parts of every step, forward and backward; leave it out below {least / 1e6:.0f} M"
         )
     if world.size == 1:
         raise UserError("train.shard=true on one rank, which has nobody to share with; leave it out, or use more GPUs")
@@ -41,6 +42,9 @@ def shard(model: VideoClassifier, world: World, *, parts: int, least: int = LEAS
         )
     mesh = init_device_mesh(world.device.type, (world.size,))
     whole = {parameter for parameter in model.parameters() if parameter not in frozen}
+    model.backbone.run = remembering  # a compiled block can't gather what it needs
+    for view in model.backbone.views if isinstance(model.backbone, ViT) else ():
+        view.plain = view.block in blocks  # then the block itself is called, which gathers it
     for block in blocks:
         fully_shard(block, mesh=mesh, ignored_params=whole)
     # The root holds nothing itself, and lets a block be gathered while the one before it computes.

@@ -57,8 +57,8 @@ MAY_CHANGE = {
     "restarts", "run_dir", "device", "gpus", "debug", "checkpoint", "what", "gpu", "init", "backbone.weights",
     "data.root", "data.workers", "data.timeout", "data.on_error", "data.eval_on_error", "data.max_bad",
     "data.cache", "data.cache_gb",
-    "train.accumulate", "train.epochs", "train.log_every", "train.save_minutes", "train.shard", "train.profile", "train.memory",
-    "train.compile", "predictions",
+    "train.accumulate", "train.epochs", "train.log_every", "train.save_minutes", "train.profile", "train.memory",
+    "train.compile", "train.shard", "predictions",
     "tracker._target_", "tracker.project", "tracker.entity", "tracker.mode", "tracker.space",
 }  # fmt: skip
 

@@ -43,7 +43,7 @@ def test_a_trunk_that_fits_is_refused_with_the_arithmetic() -> None:
         sharding.shard(made, World(0, 2, CPU), parts=3, least=2_000_000)
     assert f"{number / 1e6:.0f} M frozen parameters" in str(caught.value)
     assert f"{4 * number / 1e9:.2f} GB of each rank" in str(caught.value)
-    assert "each of the 3 parts of every step" in str(caught.value)
+    assert "in each of the 3 parts of every step" in str(caught.value)
     with torch.device("meta"):
         large = model("backbone.name=vit_large_patch16_224", "backbone.options={embed_dim: 1024, depth: 24}")
     with pytest.raises(UserError, match=r"with 302 M frozen .* takes 1\.21 GB .* leave it out below 2000 M"):
@@ -77,32 +77,35 @@ train.main(config.compose(sys.argv[1:]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("adapter", ["aim_demo", "attentive_probe"])
+@pytest.mark.parametrize(
+    ("adapter", "precision", "tolerance"),
+    [("aim_demo", "fp32", 1e-4), ("aim_demo", "bf16", 0.03), ("attentive_probe", "fp32", 1e-4), ("none", "fp32", 1e-4)],
+)
 def test_losses_and_weights_are_those_of_a_whole_trunk(
-    tmp_path: Path, toy_cache: Path, trunk: str, adapter: str
+    tmp_path: Path, toy_cache: Path, trunk: str, adapter: str, precision: str, tolerance: float
 ) -> None:
     """Three ranks, with six, five and five batches in a validation."""
     (tmp_path / "program.py").write_text(PROGRAM)
-    settings = [trunk, f"adapter={adapter}", "train.batch_size=9"]
+    settings = [trunk, f"adapter={adapter}", f"precision={precision}", "train.batch_size=9"]
     expected = run(tmp_path / "whole", *settings)
-    line = [sys.executable, "-m", "program", *TOY, *settings, "train.shard=true", "train.accumulate=3"]
-    code = f"import sys; from aim.engine.launcher import launch; sys.exit(launch({line}, 3, 0))"
+    sharded = ["train.shard=true", "train.accumulate=3"]
     environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
-    for again in range(2):  # then it has only to be tested
-        command = [sys.executable, "-c", code.replace("'train.shard", f"'run_dir={tmp_path / 'shared'}', 'train.shard")]
-        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=280)
+    for _ in range(2):  # at the second time it has only to be tested
+        line = [sys.executable, "-m", "program", *TOY, *settings, f"run_dir={tmp_path / 'shared'}", *sharded]
+        code = f"import sys; from aim.engine.launcher import launch; sys.exit(launch({line}, 3, 0))"
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=280
+        )
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("holds") == 3
         found = json.loads((tmp_path / "shared" / "results.json").read_text(encoding="utf-8"))
-        assert {key: found[key] for key in ("top1", "num_videos", "num_missing", "gmacs_per_view")} == {
-            key: expected[key] for key in ("top1", "num_videos", "num_missing", "gmacs_per_view")
-        }
+        for key in ("top1", "num_videos", "num_missing", "gmacs_per_view"):
+            assert found[key] == expected[key]
         (tmp_path / "shared" / "results.json").unlink()
-        assert again or journal(tmp_path / "shared")
-    for line_of_log, other in zip(journal(tmp_path / "shared"), journal(tmp_path / "whole"), strict=True):
-        assert line_of_log == pytest.approx(other, rel=1e-4)
-    weights = load_file(tmp_path / "whole" / "best.safetensors")
-    found_weights = load_file(tmp_path / "shared" / "best.safetensors")
-    assert found_weights.keys() == weights.keys()
+    for now, before in zip(journal(tmp_path / "shared"), journal(tmp_path / "whole"), strict=True):
+        assert now["step"] == before["step"]
+        assert now.get("loss") == pytest.approx(before.get("loss"), rel=tolerance)
+    weights, others = (load_file(tmp_path / name / "best.safetensors") for name in ("whole", "shared"))
+    assert weights.keys() == others.keys()
     for name, tensor in weights.items():
-        torch.testing.assert_close(found_weights[name], tensor, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(others[name], tensor, rtol=tolerance, atol=tolerance / 10)
