@@ -23,6 +23,7 @@ def test_a_few_kills_cover_every_scenario_and_moment() -> None:
     assert {kill.victim for kill in kills} >= {"all", "the launcher", "a rank", "a worker"}
 
 
+@pytest.mark.slow
 def test_it_sees_what_is_lost_damaged_and_different(tmp_path: Path, toy_cache: Path, unbroken: Path) -> None:
     compare, unreadable = SCRIPT["compare"], SCRIPT["unreadable"]
     broken = tmp_path / unbroken.name
