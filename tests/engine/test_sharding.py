@@ -30,9 +30,10 @@ def model(*overrides: str) -> VideoClassifier:
 @pytest.fixture
 def trunk(tmp_path: Path) -> str:
     """The toy's trunk as a file."""
-    options = {"img_size": 32, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    backbone = config.build(config.compose(TOY), Run).backbone
     torch.manual_seed(0)
-    save_file(timm.create_model("vit_tiny_patch16_224", **options).state_dict(), tmp_path / "trunk.safetensors")
+    made = timm.create_model(backbone.name, num_classes=0, **backbone.options)
+    save_file(made.state_dict(), tmp_path / "trunk.safetensors")
     return f"backbone.weights={tmp_path / 'trunk.safetensors'}"
 
 
