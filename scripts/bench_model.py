@@ -3,8 +3,9 @@
     python scripts/bench_model.py --out bench_model.json            # ViT-B/16, 8 frames of 224 pixels; --large: L/14
 
 Both have the same weights and take turns on the same clips; ratios are medians over the rounds of times within a round,
-so that a busy machine slows all alike. A step is forward, backward and AdamW. In bf16 both run under autocast, ours
-with its frozen matrices stored so. Bytes are what is there after a forward pass and wasn't before, whoever keeps it.
+so that a busy machine slows all alike. A step is forward, backward and AdamW, the public code's and our fused one. In
+bf16 both run under autocast, ours with its frozen matrices stored so. Bytes are what is there after a forward pass and
+wasn't before, whoever keeps it.
 `peak_share` is the rate of our forward pass, counted by the products that it does, over that of one large product.
 """
 
@@ -16,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +33,7 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the plain model belongs to the tests
 
+from aim.engine.results import device_name  # noqa: E402
 from aim.measuring.step import kept_by  # noqa: E402
 from aim.models.attention import attend_by_products  # noqa: E402
 from aim.models.classifier import VideoClassifier, build  # noqa: E402
@@ -44,6 +47,7 @@ SHAPES = {
     "clip_vit_l14": {"patch": 14, "dim": 1024, "depth": 24, "heads": 16},
 }
 MEMORY = ("fast", "lean", "smallest")
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 MINUTES = 12  # after which no new round begins
 
 
@@ -59,6 +63,16 @@ def ours(trunk: str) -> VideoClassifier:
     return model
 
 
+def ours_in_bf16(trunk: str, model: VideoClassifier, device: torch.device) -> VideoClassifier:
+    """The same weights, as `precision=bf16` has them."""
+    stored = ours(trunk).to(device)
+    stored.load_state_dict(model.state_dict())
+    store_frozen(stored, torch.bfloat16)
+    if device.type == "cpu":
+        attend_by_products(stored)
+    return stored
+
+
 def plain(trunk: str, weights: dict[str, Tensor]) -> PlainAIM:
     shape = SHAPES[trunk] | {"size": SIZE, "num_frames": FRAMES, "scale": 0.5, "drop_path": 0.2}
     model = PlainAIM(num_classes=CLASSES, dropout=0.5, **shape)
@@ -66,14 +80,80 @@ def plain(trunk: str, weights: dict[str, Tensor]) -> PlainAIM:
     return model
 
 
-def product(dtype: torch.dtype, device: torch.device) -> Callable[[], Tensor]:
-    """One large product, for the rate of this machine."""
-    n = product_size(device)
-    a, b = (torch.randn(n, n, device=device).to(dtype) for _ in range(2))
-    return lambda: torch.mm(a, b)
+class Contest:
+    """Both models on the same clips: what is timed, by name."""
+
+    def __init__(self, trunk: str, clips: int, device: torch.device) -> None:
+        self.device = device
+        self.video = torch.randn(clips, 3, FRAMES, SIZE, SIZE, device=device)
+        self.labels = torch.arange(clips, device=device)
+        model = ours(trunk).to(device)
+        public = plain(trunk, model.state_dict()).to(device)
+        self.difference = differences(model, public, self.video)
+        stored = ours_in_bf16(trunk, model, device)
+        self.models: dict[tuple[str, str], nn.Module] = {
+            ("plain", "fp32"): public,
+            ("plain", "bf16"): public,
+            ("ours", "fp32"): model,
+            ("ours", "bf16"): stored,
+        }
+        self.optimizers = {
+            id(each): torch.optim.AdamW([p for p in each.parameters() if p.requires_grad], lr=1e-5, fused=fused)
+            for each, fused in ((public, None), (model, True), (stored, True))
+        }
+
+    def chosen(self, whose: str, precision: str) -> nn.Module:
+        """The plain model, or ours with a setting of train.memory."""
+        if whose == "plain":
+            return self.models["plain", precision]
+        model = self.models["ours", precision]
+        if whose in MEMORY:
+            model.backbone.memory = whose
+        return model
+
+    def autocast(self, precision: str) -> torch.autocast:
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16")
+
+    def forward(self, whose: str, precision: str) -> None:
+        with torch.no_grad(), self.autocast(precision):
+            self.chosen(whose, precision).eval()(self.video)
+
+    def step(self, whose: str, precision: str) -> None:
+        model = self.chosen(whose, precision).train()
+        self.optimizers[id(model)].zero_grad()
+        with self.autocast(precision):
+            logits = model(self.video)
+        F.cross_entropy(logits.float(), self.labels).backward()
+        self.optimizers[id(model)].step()
+
+    def kept(self, whose: str, precision: str) -> int:
+        """Bytes kept for the backward pass."""
+        model = self.chosen(whose, precision).train()
+        with self.autocast(precision):
+            return kept_by(lambda: model(self.video))
+
+    def flops(self) -> int:
+        """Of our forward pass."""
+        with FlopCounterMode(display=False) as counter:
+            self.forward("ours", "fp32")
+        return counter.get_total_flops()
+
+    def works(self) -> dict[str, Callable[[], Any]]:
+        """Everything that is timed, in the order of a round."""
+        found: dict[str, Callable[[], Any]] = {}
+        for precision, dtype in PRECISIONS.items():
+            n = product_size(self.device)
+            a, b = (torch.randn(n, n, device=self.device).to(dtype) for _ in range(2))
+            found[f"product {precision}"] = partial(torch.mm, a, b)
+            for whose in ("plain", "ours"):
+                found[f"forward {precision} {whose}"] = partial(self.forward, whose, precision)
+            for whose in ("plain", *MEMORY):
+                found[f"step {precision} {whose}"] = partial(self.step, whose, precision)
+        return found
 
 
 def product_size(device: torch.device) -> int:
+    """Of the one large product that tells this machine's rate."""
     return 8192 if device.type == "cuda" else 2048
 
 
@@ -91,6 +171,76 @@ def differences(model: nn.Module, other: nn.Module, video: Tensor) -> float:
     return ((a - b).abs().max() / b.abs().max()).item()
 
 
+def timed(
+    works: dict[str, Callable[[], Any]], rounds: int, device: torch.device, until: float
+) -> tuple[dict[str, list[float]], dict[str, int]]:
+    """Seconds a round of each work, and on a GPU the peak bytes; the first round warms up."""
+    on_gpu = device.type == "cuda"
+    times: dict[str, list[float]] = {name: [] for name in works}
+    peaks: dict[str, int] = {}
+    for i in range(rounds + 1):
+        if i > 1 and time.monotonic() > until:
+            break
+        for name, work in works.items():
+            if on_gpu:
+                torch.cuda.reset_peak_memory_stats()
+                torch.cuda.synchronize()
+            start = time.perf_counter()
+            work()
+            if on_gpu:
+                torch.cuda.synchronize()
+                peaks[name] = torch.cuda.max_memory_allocated()
+            if i:
+                times[name].append(time.perf_counter() - start)
+    return times, peaks
+
+
+def summary(contest: Contest, times: dict[str, list[float]], peaks: dict[str, int]) -> dict[str, Any]:
+    """The ratios, and what is behind them."""
+    device, clips = contest.device, len(contest.video)
+
+    def ratio(name: str) -> float:
+        what, precision, _ = name.split()
+        return statistics.median(a / b for a, b in zip(times[f"{what} {precision} plain"], times[name], strict=True))
+
+    def peak_share(precision: str) -> float:
+        """The rate of our forward pass over that of one large product."""
+        work = contest_flops / (2 * product_size(device) ** 3)
+        pairs = zip(times[f"product {precision}"], times[f"forward {precision} ours"], strict=True)
+        return statistics.median(work * product / forward for product, forward in pairs)
+
+    contest_flops = contest.flops()
+    p = "bf16" if has_bf16(device) else "fp32"
+    kept = {f"{each} {whose}": contest.kept(whose, each) for each in PRECISIONS for whose in ("plain", *MEMORY)}
+    report: dict[str, Any] = {
+        "forward_ratio": ratio("forward fp32 ours"),
+        "step_ratio": ratio(f"step {p} fast"),
+        "saved_bytes_ratio": kept[f"{p} fast"] / kept[f"{p} plain"],
+        "lean_step_ratio": ratio(f"step {p} lean"),
+        "lean_saved_bytes_ratio": kept[f"{p} lean"] / kept[f"{p} plain"],
+        "smallest_step_ratio": ratio(f"step {p} smallest"),
+        "smallest_saved_bytes_ratio": kept[f"{p} smallest"] / kept[f"{p} plain"],
+        "peak_share": peak_share("fp32"),
+        "peak_share_bf16": peak_share("bf16"),
+        "largest_difference": contest.difference,
+    }
+    report = {name: float(f"{value:.3g}") for name, value in report.items()}
+    against_plain = [name for name in times if name.split()[-1] in ("ours", *MEMORY)]
+    return report | {
+        "precision": p,
+        "ratios": {name: round(ratio(name), 3) for name in against_plain},
+        "median_seconds": {name: round(statistics.median(found), 4) for name, found in times.items()},
+        "saved_mib_per_clip": {name: round(size / clips / 2**20, 1) for name, size in kept.items()},
+        "peak_mib": {name: round(peak / 2**20) for name, peak in peaks.items()},
+        "rounds": len(times["product fp32"]),
+        "clips": clips,
+        "threads": torch.get_num_threads(),
+        "load": round(os.getloadavg()[0], 1),
+        "device": device_name(device),
+        "torch": torch.__version__,
+    }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="Times the model against the public code's way, in one run.")
     parser.add_argument("--large", action="store_true", help="ViT-L/14")
@@ -99,149 +249,31 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--out", type=Path, help="write the numbers here as JSON")
     args = parser.parse_args()
-    began, device = time.monotonic(), torch.device(args.device)
-    clips = args.clips or (8 if device.type == "cuda" else 1)
+    until, device = time.monotonic() + 60 * MINUTES, torch.device(args.device)
     torch.manual_seed(0)
     trunk = "clip_vit_l14" if args.large else "clip_vit_b16"
-    video = torch.randn(clips, 3, FRAMES, SIZE, SIZE, device=device)
-    labels = torch.arange(clips, device=device)
-    step_precision = "bf16" if has_bf16(device) else "fp32"
-
-    model = ours(trunk).to(device)
-    public = plain(trunk, model.state_dict()).to(device)
-    difference = differences(model, public, video)
-    stored = ours(trunk).to(device)
-    stored.load_state_dict(model.state_dict())
-    store_frozen(stored, torch.bfloat16)
-    if device.type == "cpu":
-        attend_by_products(stored)
-    models: dict[tuple[str, str], nn.Module] = {
-        ("plain", "fp32"): public,
-        ("plain", "bf16"): public,
-        ("ours", "fp32"): model,
-        ("ours", "bf16"): stored,
-    }
-    optimizers = {
-        id(each): torch.optim.AdamW(
-            [p for p in each.parameters() if p.requires_grad], lr=1e-5, fused=None if each is public else True
-        )
-        for each in (public, model, stored)
-    }
-
-    def autocast(precision: str) -> torch.autocast:
-        return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-
-    def forward(whose: str, precision: str) -> None:
-        with torch.no_grad(), autocast(precision):
-            models[whose, precision].eval()(video)
-
-    def step(whose: str, precision: str, memory: str) -> None:
-        this = models[whose, precision].train()
-        if isinstance(this, VideoClassifier):
-            this.backbone.memory = memory
-        optimizers[id(this)].zero_grad()
-        with autocast(precision):
-            logits = this(video)
-        F.cross_entropy(logits.float(), labels).backward()
-        optimizers[id(this)].step()
-
-    def kept(whose: str, precision: str, memory: str) -> int:
-        this = models[whose, precision].train()
-        if isinstance(this, VideoClassifier):
-            this.backbone.memory = memory
-        with autocast(precision):
-            return kept_by(lambda: this(video))
-
-    def seconds(work: Callable[[], Any]) -> float:
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
-
-    works: dict[str, Callable[[], Any]] = {}
-    for precision, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
-        works[f"product {precision}"] = product(dtype, device)
-        for whose in ("plain", "ours"):
-            works[f"forward {precision} {whose}"] = lambda w=whose, p=precision: forward(w, p)
-        works[f"step {precision} plain"] = lambda p=precision: step("plain", p, "")
-        for memory in MEMORY:
-            works[f"step {precision} {memory}"] = lambda p=precision, m=memory: step("ours", p, m)
-    times: dict[str, list[float]] = {name: [] for name in works}
-    peaks: dict[str, int] = {}
-    for i in range(args.rounds + 1):  # the first warms up
-        if i > 1 and time.monotonic() - began > 60 * MINUTES:
-            break
-        for name, work in works.items():
-            if device.type == "cuda":
-                torch.cuda.reset_peak_memory_stats()
-            passed = seconds(work)
-            if i:
-                times[name].append(passed)
-                if device.type == "cuda" and name.startswith("step"):
-                    peaks[name] = torch.cuda.max_memory_allocated()
-    with FlopCounterMode(display=False) as counter:
-        forward("ours", "fp32")
-    flops = counter.get_total_flops()
-
-    def ratio(slow: str, fast: str) -> float:
-        return statistics.median(a / b for a, b in zip(times[slow], times[fast], strict=True))
-
-    size = {f"{p} plain": kept("plain", p, "") for p in ("fp32", "bf16")}
-    size |= {f"{p} {m}": kept("ours", p, m) for p in ("fp32", "bf16") for m in MEMORY}
-    share = {
-        precision: statistics.median(
-            (flops / mine) / (2 * product_size(device) ** 3 / best)
-            for mine, best in zip(times[f"forward {precision} ours"], times[f"product {precision}"], strict=True)
-        )
-        for precision in ("fp32", "bf16")
-    }
-    p = step_precision
-    report: dict[str, Any] = {
-        "forward_ratio": ratio("forward fp32 plain", "forward fp32 ours"),
-        "step_ratio": ratio(f"step {p} plain", f"step {p} fast"),
-        "saved_bytes_ratio": size[f"{p} fast"] / size[f"{p} plain"],
-        "lean_step_ratio": ratio(f"step {p} plain", f"step {p} lean"),
-        "lean_saved_bytes_ratio": size[f"{p} lean"] / size[f"{p} plain"],
-        "smallest_step_ratio": ratio(f"step {p} plain", f"step {p} smallest"),
-        "smallest_saved_bytes_ratio": size[f"{p} smallest"] / size[f"{p} plain"],
-        "peak_share": share["fp32"],
-        "precision": p,
-        "forward_ratio_bf16": ratio("forward bf16 plain", "forward bf16 ours"),
-        "peak_share_bf16": share["bf16"],
-        "largest_difference": difference,
-    }
-    report = {name: float(f"{x:.3g}") if isinstance(x, float) else x for name, x in report.items()}
-    report |= {
-        "median_seconds": {name: round(statistics.median(found), 4) for name, found in times.items()},
-        "saved_mib_per_clip": {name: round(bytes_ / clips / 2**20, 1) for name, bytes_ in size.items()},
-        "peak_mib": {name: round(peak / 2**20) for name, peak in peaks.items()},
-        "rounds": len(times["product fp32"]),
-        "clips": clips,
-        "trunk": trunk,
-        "threads": torch.get_num_threads(),
-        "load": os.getloadavg()[0],
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu",
-        "torch": torch.__version__,
-    }
+    contest = Contest(trunk, args.clips or (8 if device.type == "cuda" else 1), device)
+    times, peaks = timed(contest.works(), args.rounds, device, until)
+    report = {"trunk": trunk} | summary(contest, times, peaks)
     show(report)
     if args.out:
         args.out.write_text(json.dumps(report, indent=2) + "\n")
 
 
 def show(report: dict[str, Any]) -> None:
-    """The table of a report."""
+    """The table of a report, and the numbers that are aimed at."""
     console = Console(highlight=False)
-    console.print(f"{report['trunk']}, {report['clips']} clips, {report['threads']} threads, load {report['load']:.1f}")
-    table = Table("", "seconds", "MiB a clip kept")
+    console.print(
+        f"{report['trunk']}, {report['clips']} clips, {report['device']}, load {report['load']}", soft_wrap=True
+    )
+    table = Table("", "seconds", "times as fast", "MiB a clip kept")
     for name, passed in report["median_seconds"].items():
-        table.add_row(name, f"{passed:.3f}", str(report["saved_mib_per_clip"].get(name.removeprefix("step "), "")))
+        kept = report["saved_mib_per_clip"].get(name.removeprefix("step "), "")
+        table.add_row(name, f"{passed:.3f}", str(report["ratios"].get(name, "")), str(kept))
     console.print(table)
     for name, value in report.items():
-        if not isinstance(value, dict):
-            console.print(f"{name}: {value}", markup=False)
+        if isinstance(value, int | float | str):
+            console.print(f"{name}: {value}", markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,17 @@ MAPS = {  # row: what scripts/explain_demo.py found of a map, and by chance; "" 
     "rank correlation with the map of a random head (%)": ("head", ""),
     "... of a random head and adapters (%)": ("head and adapters", ""),
 }
+SPEED = {  # row: (what was timed of ours and of the plain model, whose bytes)
+    "forward, fp32": ("forward fp32 {}", None),
+    "forward, bf16": ("forward bf16 {}", None),
+    "train step, fp32, `train.memory=fast`": ("step fp32 {}", "fast"),
+    "train step, bf16, `train.memory=fast`": ("step bf16 {}", "fast"),
+    "train step, bf16, `train.memory=lean`": ("step bf16 {}", "lean"),
+    "train step, bf16, `train.memory=smallest`": ("step bf16 {}", "smallest"),
+}
 HEADS = {
+    "speed": "ViT-B/16, one clip of 8 frames | the public code's way, seconds | ours, seconds | times as fast "
+    "| kept for the backward pass, MiB (share of the public code's)",
     "ladder": "adapters | tuned / all parameters (M) | top-1 here (%), mean (range) | seeds | seconds, data and test "
     "included | the paper's top-1 on Something-Something v2 (%)",
     "adapters": "adapter | tuned / all parameters here (M) | top-1 here (%) | seconds | tuned in a ViT-B/16 (M)",
@@ -76,6 +86,19 @@ def adapter(name: str) -> str:
     glob, chosen = ADAPTERS[name]
     (run,) = found(glob)
     return f"{name} | {parameters(run)} | {run['top1']:.1f} | {run['seconds']:.0f} | {tuned(chosen) / 1e6:.2f}"
+
+
+def speed(name: str) -> str:
+    """A row of what scripts/bench_model.py measured."""
+    bench = json.loads((RESULTS / "bench_model.json").read_text())
+    what, memory = SPEED[name]
+    plain, ours = (bench["median_seconds"][what.format(whose)] for whose in ("plain", memory or "ours"))
+    ratio = bench["ratios"][what.format(memory or "ours")]
+    if memory is None:
+        return f"{name} | {plain:.2f} | {ours:.2f} | {ratio:.2f} | "
+    kept = bench["saved_mib_per_clip"]
+    size, whole = (kept[what.format(whose).removeprefix("step ")] for whose in (memory, "plain"))
+    return f"{name} | {plain:.2f} | {ours:.2f} | {ratio:.2f} | {size:.0f} ({size / whole:.2f})"
 
 
 def tuned(chosen: str) -> int:
@@ -125,6 +148,7 @@ def written(readme: str) -> str:
         "adapters": (adapter, [*ADAPTERS]),
         "maps": (explained, [*MAPS]),
         "order": (ordered, [*explanations()["order"]]),
+        "speed": (speed, [*SPEED]),
     }
     for title, (row, names) in makers.items():
         head = HEADS[title]
