@@ -34,7 +34,7 @@ from aim.data.readers.interface import BadVideo, Reader
 from aim.data.windows import Windows
 from aim.engine import distributed, exported, files
 from aim.engine.console import Display, plain_console
-from aim.engine.hardware import Device, Precision, resolve_device, resolve_precision
+from aim.engine.hardware import Device, Precision, resolve_device, resolve_precision, suit
 from aim.engine.recogniser import Recogniser, load
 from aim.errors import UserError, say
 from aim.predicting import answers, drawn, picture
@@ -165,6 +165,8 @@ def prepared(settings: Settings) -> tuple[Recogniser, Precision]:
     precision = resolve_precision(precision, device)
     weights = settings.backbone["weights"]
     recogniser = load(settings.checkpoint, weights=weights, device=device, trust=settings.trust)
+    if not isinstance(recogniser.model, exported.Program):
+        suit(recogniser.model, precision, device)
     views = {key: value for key, value in settings.views.items() if value is not None}
     recogniser = replace(recogniser, views=replace(recogniser.views, **views))
     if settings.min_probability is not None:

@@ -33,11 +33,10 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the plain model belongs to the tests
 
+from aim.engine.hardware import suit  # noqa: E402
 from aim.engine.results import device_name  # noqa: E402
 from aim.measuring.step import kept_by  # noqa: E402
-from aim.models.attention import attend_by_products  # noqa: E402
 from aim.models.classifier import VideoClassifier, build  # noqa: E402
-from aim.models.memory import store_frozen  # noqa: E402
 from aim.weights.official import to_official  # noqa: E402
 from tests.models.plain import PlainAIM  # noqa: E402
 
@@ -67,9 +66,7 @@ def ours_in_bf16(trunk: str, model: VideoClassifier, device: torch.device) -> Vi
     """The same weights, as `precision=bf16` has them."""
     stored = ours(trunk).to(device)
     stored.load_state_dict(model.state_dict())
-    store_frozen(stored, torch.bfloat16)
-    if device.type == "cpu":
-        attend_by_products(stored)
+    suit(stored, "bf16", device.type)
     return stored
 
 

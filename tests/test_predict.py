@@ -28,16 +28,19 @@ def predicted(capsys: pytest.CaptureFixture[str], *overrides: str) -> list[dict[
     return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_predict_gives_the_labels_of_eval(
-    unbroken: Path, tmp_path: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str]
+    unbroken: Path, tmp_path: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str], precision: str
 ) -> None:
-    evaluate(unbroken, tmp_path)
+    evaluate(unbroken, tmp_path, f"precision={precision}")
     with np.load(tmp_path / "predictions.npz") as file:
         expected = {Path(p).name: (q.argmax(), q.max()) for p, q in zip(file["path"], file["probability"], strict=True)}
         classes = file["classes"].tolist()
         first = file["path"][0]
     path = next(video for video in videos(toy_cache) if str(video).endswith(str(first)))
-    (line,) = predicted(capsys, f"checkpoint={unbroken / 'best.safetensors'}", f"input={path}", "top=3")
+    (line,) = predicted(
+        capsys, f"checkpoint={unbroken / 'best.safetensors'}", f"input={path}", "top=3", f"precision={precision}"
+    )
     best = line["labels"][0]
     with np.load(tmp_path / "predictions.npz") as file:
         probability = file["probability"][0]

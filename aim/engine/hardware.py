@@ -10,6 +10,9 @@ from typing import Any, Literal
 import torch
 
 from aim.engine import distributed
+from aim.models.attention import attend_by_products
+from aim.models.classifier import VideoClassifier
+from aim.models.memory import store_frozen
 
 Device = Literal["auto", "cuda", "cpu"]
 Precision = Literal["auto", "bf16", "fp32"]
@@ -74,3 +77,11 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
     """Matrix products in bfloat16, or everything in float32."""
     assert precision != "auto", "what it means is settled before"
     return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def suit(model: VideoClassifier, precision: Precision, device: str) -> None:
+    """Store and compute what `precision` takes as is best on the device: training, tests and predictions alike."""
+    if precision == "bf16":
+        store_frozen(model, torch.bfloat16)
+        if device == "cpu":
+            attend_by_products(model)

@@ -22,16 +22,15 @@ from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
 from aim.engine import distributed, files, identity
 from aim.engine.distributed import World
-from aim.engine.hardware import Device, Gpu, Precision, resolve_device
+from aim.engine.hardware import Device, Gpu, Precision, resolve_device, suit
 from aim.engine.optim import Optim
 from aim.engine.predictions import Form
 from aim.engine.selection import Metric
 from aim.engine.tracking import Tracker
 from aim.errors import UserError
-from aim.models.attention import attend_by_products
 from aim.models.classifier import Backbone, VideoClassifier, build
 from aim.models.compiling import compile_blocks
-from aim.models.memory import Memory, store_frozen
+from aim.models.memory import Memory
 
 
 @dataclass(frozen=True)
@@ -173,10 +172,7 @@ class Run:
             dropout=self.dropout,
         )
         model.backbone.memory = self.train.memory
-        if self.precision == "bf16":
-            store_frozen(model, torch.bfloat16)
-            if self.device == "cpu":
-                attend_by_products(model)
+        suit(model, self.precision, self.device)
         if self.train.compile is True or (self.train.compile == "gpu" and self.device == "cuda"):
             compile_blocks(model)
         return model
