@@ -4,6 +4,7 @@ What an attention gives here is what its output projection takes.
 Shapes: b clips, t frames, n tokens of a frame, d channels, head and e the attention's heads and their channels.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -69,10 +70,34 @@ def turned(attn: Any, x: Tensor, rope: Tensor, dtype: torch.dtype) -> Tensor:
 def attend(attn: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention: "... n e" three times -> the same."""
     dropout = attn.attn_drop.p if attn.training else 0.0
-    if attn.fused_attn:
+    if attn.fused_attn or dropout:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
-    shares = (q * q.shape[-1] ** -0.5 @ k.transpose(-2, -1)).softmax(-1)
-    return F.dropout(shares, dropout) @ v if dropout else shares @ v
+    y: Tensor = ByProducts.apply(q, k, v)
+    return y
+
+
+class ByProducts(torch.autograd.Function):
+    """Softmax attention as two products; for the backward pass q, k and v are kept, as the fused one does."""
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        with without_autocast(q.device):  # which would have the softmax in float32
+            q = q * q.shape[-1] ** -0.5
+            q, k, v = (x.to(v.dtype).contiguous() for x in (q, k, v))
+            ctx.save_for_backward(q, k, v)
+            return shares(q, k) @ v
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v = ctx.saved_tensors
+        y = shares(q, k)
+        of_scores = torch._softmax_backward_data(gradient @ v.mT, y, -1, y.dtype)
+        return of_scores @ k * q.shape[-1] ** -0.5, of_scores.mT @ q, y.mT @ gradient
+
+
+def shares(q: Tensor, k: Tensor) -> Tensor:
+    """How much of each token goes into each: rows that sum to 1."""
+    return (q @ k.mT).softmax(-1)
 
 
 def attend_by_products(model: nn.Module) -> None:
@@ -108,3 +133,9 @@ def has_quick_gelu(mlp: Any) -> bool:
     if type(mlp) is not Mlp or type(mlp.act) is not QuickGELU or type(mlp.norm) is not nn.Identity:
         return False
     return mlp.fc1.bias is not None and mlp.fc2.bias is not None and mlp.drop1.p == mlp.drop2.p == 0
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """Leave the precision of what is inside to its tensors; the meta device has no autocast to leave."""
+    known = torch.amp.is_autocast_available(device.type)
+    return torch.autocast(device.type, enabled=False) if known else nullcontext()

@@ -1,7 +1,7 @@
 """VideoClassifier: backbone -> mean over time -> dropout -> linear; `build` makes one from a config's parts."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from aim.adapters.interface import AdapterConfig, Axis
 from aim.errors import UserError
+from aim.models.attention import without_autocast
 from aim.models.freeze import freeze_except
 from aim.models.swin import Swin, inflate
 from aim.models.vit import ViT
@@ -141,12 +142,6 @@ class VideoClassifier(nn.Module):
             )
 
 
-def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Leave the precision of what is inside to its tensors; the meta device has no autocast to leave."""
-    known = torch.amp.is_autocast_available(device.type)
-    return torch.autocast(device.type, enabled=False) if known else nullcontext()
-
-
 def build(
     backbone: Backbone, adapter: AdapterConfig, *, num_classes: int, num_frames: int, size: int, dropout: float
 ) -> VideoClassifier:
@@ -187,7 +182,7 @@ def plainly(model: VideoClassifier) -> Iterator[None]:
     memory, views = backbone.memory, backbone.views if isinstance(backbone, ViT) else ()
     for view in views:
         view.plain = True
-    backbone.memory = None
+    backbone.memory = "fast"
     try:
         yield
     finally:

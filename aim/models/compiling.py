@@ -27,7 +27,7 @@ class Compiled:
     def __init__(self, backend: str | Callable[..., Any]) -> None:
         self.run: Callable[..., Tensor] = torch.compile(remembering, backend=backend, dynamic=False, fullgraph=True)
 
-    def __call__(self, block: Callable[..., Tensor], x: Tensor, memory: Memory | None, **kwargs: Any) -> Tensor:
+    def __call__(self, block: Callable[..., Tensor], x: Tensor, memory: Memory, **kwargs: Any) -> Tensor:
         if self.run is remembering:
             return remembering(block, x, memory, **kwargs)
         try:

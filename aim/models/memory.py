@@ -18,28 +18,28 @@ PRODUCTS = (torch.ops.aten.addmm.default, torch.ops.aten.mm.default)
 DRAWS = torch.ops.aten.bernoulli.default  # small, and compiled code can't draw the same again
 
 
-def remembering(block: Callable[..., Tensor], x: Tensor, memory: Memory | None, **kwargs: Any) -> Tensor:
-    """`block(x, **kwargs)`, which keeps for the backward pass what `memory` says; None: whatever autograd keeps.
+def remembering(block: Callable[..., Tensor], x: Tensor, memory: Memory, **kwargs: Any) -> Tensor:
+    """`block(x, **kwargs)`, which keeps for the backward pass what `memory` says.
 
-    fast: attention, and matrix products of the tokens; norms, activations, sums and what a bottleneck or an MLP gives
-    back are computed again. lean: of the products only those that don't widen the tokens. smallest: the tokens alone.
+    fast: what autograd keeps. lean: attention, and of the tokens' products those that don't widen them; the rest is
+    computed again. smallest: the tokens alone.
     """
-    if memory is None or not torch.is_grad_enabled():
+    if memory == "fast" or not torch.is_grad_enabled():
         return block(x, **kwargs)
     if memory == "smallest":
         return run_again(block, x, **kwargs)
-    keep = partial(policy, memory, x.shape[-1])
+    keep = partial(policy, x.shape[-1])
     return run_again(block, x, context_fn=partial(create_selective_checkpoint_contexts, keep), **kwargs)
 
 
 run_again: Callable[..., Tensor] = partial(checkpoint, use_reentrant=False)
 
 
-def policy(memory: Memory, width: int, context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
-    """Whether the result of an operation of a block is kept, for torch's selective checkpoint."""
+def policy(width: int, context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
+    """Whether the result of an operation of a lean block is kept, for torch's selective checkpoint."""
     if op in PRODUCTS:
         taken, given = args[-1].shape
-        keep = taken == width and (memory == "fast" or given <= width)
+        keep = given <= taken == width
     else:
         keep = op is DRAWS or "scaled_dot_product" in str(op)
     return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE

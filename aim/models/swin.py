@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from aim.adapters.interface import AdapterConfig, Axis, Place
 from aim.errors import UserError
 from aim.models.memory import Memory, remembering
+from aim.models.norm import norm
 
 
 class SwinBlockView(nn.Module):
@@ -36,12 +37,10 @@ class SwinBlockView(nn.Module):
             self.register_buffer("offset", frame[:, None] - frame[None, :] + num_frames - 1, persistent=False)
 
     def norm1(self, x: Tensor) -> Tensor:
-        y: Tensor = self.block.norm1(x)
-        return y
+        return norm(self.block.norm1, x)
 
     def norm2(self, x: Tensor) -> Tensor:
-        y: Tensor = self.block.norm2(x)
-        return y
+        return norm(self.block.norm2, x)
 
     def mlp(self, x: Tensor) -> Tensor:
         y: Tensor = self.block.mlp(x)
@@ -85,7 +84,7 @@ class TubeletEmbed(nn.Module):
 class Swin(nn.Module):
     """A timm Swin whose patches are tubelets, read as a video model: "b c t*tubelet h w" -> "b t d", means in space."""
 
-    memory: Memory | None = "fast"
+    memory: Memory = "fast"
     num_prefix_tokens = 0
     run: Callable[..., Tensor] = staticmethod(remembering)  # or the same, compiled
 

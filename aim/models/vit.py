@@ -15,6 +15,7 @@ from aim.adapters.interface import AdapterConfig, Axis, BlockView, Place
 from aim.errors import UserError
 from aim.models.attention import feed_forward, over_space, over_time
 from aim.models.memory import Memory, remembering
+from aim.models.norm import norm
 
 
 class ViTBlockView(nn.Module):
@@ -29,11 +30,11 @@ class ViTBlockView(nn.Module):
         self.class_token = class_token  # alone is read of what this block gives
 
     def norm1(self, x: Tensor) -> Tensor:
-        y: Tensor = self.block.norm1(x)
+        y: Tensor = self.block.norm1(x) if self.plain else norm(self.block.norm1, x)
         return y
 
     def norm2(self, x: Tensor) -> Tensor:
-        y: Tensor = self.block.norm2(x)
+        y: Tensor = self.block.norm2(x) if self.plain else norm(self.block.norm2, x)
         return y
 
     def mlp(self, x: Tensor) -> Tensor:
@@ -105,7 +106,7 @@ class ViT(nn.Module):
     A frame's features are what timm pools for its own head: class token, mean or attention pooling.
     """
 
-    memory: Memory | None = "fast"
+    memory: Memory = "fast"
     run: Callable[..., Tensor] = staticmethod(remembering)  # or the same, compiled
 
     def __init__(
