@@ -161,7 +161,7 @@ def test_training_on_a_gpu_says_before_its_first_step_that_it_will_not_fit(
     )
     assert said.count("\n") == (0 if free == "enough" else 1)
     assert ("a step of 8 clips at once needs about" in said) == (free == "too little")
-    assert ("use train.accumulate=2, more GPUs" in said) == (free == "too little")
+    assert ("use train.memory=lean" in said) == (free == "too little")
 
 
 def test_videos_are_counted_where_there_are_lists_and_else_taken_from_what_was_published(tmp_path: Path) -> None:
