@@ -96,8 +96,7 @@ class Entry(nn.Module):
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.norm(self.adapters["temporal_embedding"](x))
-        return y
+        return norm(self.norm, self.adapters["temporal_embedding"](x))
 
 
 class ViT(nn.Module):
