@@ -6,8 +6,7 @@ A small, fast version of the demo is trained by one rank, by two (gloo), and as 
 of its processes at once, as a power cut does, or one alone; while a checkpoint is being written, while validating, at
 a random step, while starting, and while a sweep changes jobs. A kill is survived if every file loads, no more than the
 last interval (a step, and the one in which it is saved) is lost, nothing stays behind, and the run ends bit-equal.
-About half a minute a kill.
-"""
+Half a minute a kill."""
 
 import argparse
 import json
