@@ -89,6 +89,7 @@ def test_another_number_of_frames_is_an_error_unless_stretching_is_asked_for(unb
     assert found["views"] == "6x1x1"
 
 
+@pytest.mark.slow
 def test_the_checkpoint_says_all_that_the_command_does_not(
     unbroken: Path, tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

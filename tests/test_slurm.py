@@ -145,6 +145,7 @@ def test_without_a_signal_the_steps_exit_code_is_the_jobs(tmp_path: Path, code: 
     assert command[-4:] == ["-m", "aim.train", "+experiment=k400", "data.root=a folder"]
 
 
+@pytest.mark.slow
 def test_a_signal_to_torchrun_lets_the_ranks_save(tmp_path: Path, toy_cache: Path) -> None:
     long = ["train.epochs=1000", "train.eval_every=0"]
     with submitted(tmp_path, RUNS, *TOY, *long, f"run_dir={tmp_path / 'run'}") as job:

@@ -93,6 +93,7 @@ def test_a_process_keeps_the_memory_that_it_frees() -> None:
         assert outcome(one, "page faults").value < 40
 
 
+@pytest.mark.slow
 def test_a_signal_to_all_processes_leaves_the_server_to_its_imports() -> None:
     """Ctrl-C reaches the server that forks ours, too, which would end with a traceback in the middle of its imports."""
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
@@ -208,6 +209,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_process_that_does_not_die_does_not_keep_the_program(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

@@ -11,6 +11,7 @@ from aim.errors import UserError
 from tests.ranks import start
 
 
+@pytest.mark.slow
 def test_gradients_in_buckets_are_those_of_one_message(tmp_path: Path) -> None:
     process = start(tmp_path, "buckets")
     stdout, stderr = process.communicate(timeout=120)

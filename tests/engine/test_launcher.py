@@ -16,14 +16,24 @@ from tests.ranks import start
     ("case", "code", "expected"),
     [
         ("bad_video", 2, r"aim: error: rank 1: x\.mp4 can't be read\n"),
-        ("bug", 1, r"\[rank1\]: Traceback[^\n]*\n(\[rank1\]:   .*\n)+\[rank1\]: ZeroDivisionError\n"),
+        pytest.param(
+            "bug",
+            1,
+            r"\[rank1\]: Traceback[^\n]*\n(\[rank1\]:   .*\n)+\[rank1\]: ZeroDivisionError\n",
+            marks=pytest.mark.slow,
+        ),
         (
             "killed",
             1,
             r"aim: error: rank 0 lost contact with another rank, .*\n"
             r"aim: error: rank 1 was killed by SIGKILL, as the kernel does when memory runs out; .*\n",
         ),
-        ("stopped_early", INTERRUPTED, r"aim: stopped by a signal outside of training, .*\n"),
+        pytest.param(
+            "stopped_early",
+            INTERRUPTED,
+            r"aim: stopped by a signal outside of training, .*\n",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_one_rank_says_what_happened_and_all_leave(tmp_path: Path, case: str, code: int, expected: str) -> None:

@@ -129,6 +129,7 @@ def test_the_largest_batch_is_the_last_that_fits() -> None:
     assert plan.most_clips(COST, 0) == 0
 
 
+@pytest.mark.slow
 def test_a_plan_that_does_not_fit_says_so_and_its_way_out_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
