@@ -106,9 +106,10 @@ class AIMBlock(nn.Module):
         y = view.attend_space(view.norm1(x), rope, wanted=True)
         x = view.wanted(x) + (adapters["spatial"](y) if "spatial" in adapters else y)
         y = view.norm2(x)
-        joint = self.drop_joint(self.scale * adapters["joint"](y)) if "joint" in adapters else None
         x = x + view.mlp(y)
-        return x if joint is None else x + joint
+        if "joint" in adapters:
+            x = x + self.drop_joint(self.scale * adapters["joint"](y))
+        return x
 
 
 def chosen(blocks: str, depth: int) -> range:

@@ -179,16 +179,16 @@ def build(
 def plainly(model: VideoClassifier) -> Iterator[None]:
     """Inside, all tokens go through all products, as timm does and papers count, and autograd keeps all it likes."""
     backbone = model.backbone
-    memory, views = backbone.memory, backbone.views if isinstance(backbone, ViT) else ()
-    for view in views:
-        view.plain = True
+    memory = backbone.memory
+    for part in backbone.parts:
+        part.plain = True
     backbone.memory = "fast"
     try:
         yield
     finally:
         backbone.memory = memory
-        for view in views:
-            view.plain = False
+        for part in backbone.parts:
+            part.plain = False
 
 
 def read_as_video(trunk: nn.Module, backbone: Backbone, adapter: AdapterConfig, num_frames: int) -> ViT | Swin:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 
-def norm(layer: nn.Module, x: Tensor) -> Tensor:
-    """`layer(x)`; what a frozen LayerNorm keeps for the backward pass is of bfloat16 where autocast computes in it."""
-    if isinstance(layer, nn.LayerNorm) and x.dtype == torch.float32 and autocasts(x) and is_frozen(layer):
+def norm(layer: nn.Module, x: Tensor, *, plain: bool) -> Tensor:
+    """`layer(x)`; unless `plain`, a frozen LayerNorm keeps bfloat16 for the backward pass under autocast to it."""
+    if not plain and isinstance(layer, nn.LayerNorm) and x.dtype == torch.float32 and autocasts(x) and is_frozen(layer):
         y: Tensor = Normed.apply(x, layer.weight, layer.bias, layer.eps)
         return y
     z: Tensor = layer(x)

@@ -26,6 +26,7 @@ class SwinBlockView(nn.Module):
 
     offset: Tensor
     num_prefix_tokens = 0
+    plain = False  # True: norms keep what timm's do
 
     def __init__(self, block: Any, num_frames: int, *, temporal: bool) -> None:
         super().__init__()
@@ -37,10 +38,10 @@ class SwinBlockView(nn.Module):
             self.register_buffer("offset", frame[:, None] - frame[None, :] + num_frames - 1, persistent=False)
 
     def norm1(self, x: Tensor) -> Tensor:
-        return norm(self.block.norm1, x)
+        return norm(self.block.norm1, x, plain=self.plain)
 
     def norm2(self, x: Tensor) -> Tensor:
-        return norm(self.block.norm2, x)
+        return norm(self.block.norm2, x, plain=self.plain)
 
     def mlp(self, x: Tensor) -> Tensor:
         y: Tensor = self.block.mlp(x)
@@ -98,10 +99,13 @@ class Swin(nn.Module):
         t = num_frames // tubelet
         blocks = [(stage.blocks, i) for stage in trunk.layers for i in range(len(stage.blocks))]
         even = [index for index, (_, i) in enumerate(blocks) if i % 2 == 0]  # time only where windows are not shifted
+        views = []
         for index, (stage, i) in enumerate(blocks):
             place = Place(index, len(blocks), even, drop_path_axes)
             view = SwinBlockView(stage[i], t, temporal=adapter.temporal and place.temporal)
             stage[i] = adapter(view, place)
+            views.append(view)
+        self.parts = tuple(views)  # that can be `plain`; a tuple, for the blocks hold their parameters
         readout = adapter.readout([info["num_chs"] for info in trunk.feature_info], t)
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
         self.trunk, self.num_frames = trunk, t

@@ -30,12 +30,10 @@ class ViTBlockView(nn.Module):
         self.class_token = class_token  # alone is read of what this block gives
 
     def norm1(self, x: Tensor) -> Tensor:
-        y: Tensor = self.block.norm1(x) if self.plain else norm(self.block.norm1, x)
-        return y
+        return norm(self.block.norm1, x, plain=self.plain)
 
     def norm2(self, x: Tensor) -> Tensor:
-        y: Tensor = self.block.norm2(x) if self.plain else norm(self.block.norm2, x)
-        return y
+        return norm(self.block.norm2, x, plain=self.plain)
 
     def mlp(self, x: Tensor) -> Tensor:
         return scaled(self.block, 2, self.block.mlp(x) if self.plain else feed_forward(self.block.mlp, x))
@@ -90,13 +88,15 @@ class TemporalEmbedding(nn.Module):
 class Entry(nn.Module):
     """What stands between the position embedding and the first block: the trunk's own norm, after time is added."""
 
+    plain = False
+
     def __init__(self, norm: nn.Module, num_frames: int, dim: int) -> None:
         super().__init__()
         self.adapters = nn.ModuleDict({"temporal_embedding": TemporalEmbedding(num_frames, dim)})
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
-        return norm(self.norm, self.adapters["temporal_embedding"](x))
+        return norm(self.norm, self.adapters["temporal_embedding"](x), plain=self.plain)
 
 
 class ViT(nn.Module):
@@ -117,6 +117,7 @@ class ViT(nn.Module):
         pools_class_token = readout is None and trunk.global_pool == "token" and trunk.attn_pool is None
         if adapter.temporal:
             trunk.norm_pre = Entry(trunk.norm_pre, num_frames, dim)
+        entry = [trunk.norm_pre] if adapter.temporal else []
         views = []
         for i, block in enumerate(trunk.blocks):
             if type(block) not in (Block, EvaBlock) or getattr(block.attn, "gate", None) is not None:
@@ -126,6 +127,7 @@ class ViT(nn.Module):
             trunk.blocks[i] = adapter(view, Place(i, depth, range(depth), drop_path_axes))
             views.append(view)
         self.views = tuple(views)  # a tuple, for the blocks hold their parameters
+        self.parts = (*views, *entry)  # that can be `plain`
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
         self.trunk, self.num_frames = trunk, num_frames
         self.dim = dim if readout is None else readout.dim
