@@ -14,7 +14,6 @@ if __name__ == "__main__":  # before the imports that take seconds: --help and a
     command.entrypoint("aim.explain", "explain", "aim.explain.Settings")
 
 import json
-import sys
 import time
 from collections.abc import Mapping
 from contextlib import closing
@@ -36,7 +35,7 @@ from aim.engine.console import Display, plain_console
 from aim.engine.hardware import Device, Precision, resolve_device, settle
 from aim.engine.recogniser import Recogniser, load
 from aim.engine.results import device_name
-from aim.errors import UserError
+from aim.errors import UserError, say
 from aim.explaining import clips, films, order, tables
 from aim.explaining.explanation import SHUFFLES, Explanation, Method, explain, num_passes, orders_as_json
 from aim.explaining.occlusion import chunks
@@ -170,7 +169,7 @@ def explained(settings: Settings, recogniser: Recogniser, clip: Tensor, label: i
     passes = num_passes(recogniser.model, settings.method, settings.cells)
     seconds = (time.monotonic() - began) / settings.batch_size * passes
     where = device_name(recogniser.model.mean.device)
-    print(f"aim: {passes} forward passes of the model, about {clock(seconds)} on {where}", file=sys.stderr)
+    say(f"{passes} forward passes of the model, about {clock(seconds)} on {where}")
     with Display("explain", passes, visible=not settings.as_json) as display:
         seen = 0
 
@@ -199,7 +198,7 @@ def on_list(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
     size = {"batch_size": settings.batch_size, "workers": settings.workers}
     loader = clips.loader_of(folder, videos, recogniser, settings.reader, **size, **policy)
     passes = len(videos) * len(order.ORDERS) * loader.dataset.shape[0]
-    print(f"aim: {len(videos)} videos in {len(order.ORDERS)} orders: {passes} forward passes", file=sys.stderr)
+    say(f"{len(videos)} videos in {len(order.ORDERS)} orders: {passes} forward passes")
     with closing(loader), Display("order", len(videos), visible=not settings.as_json) as display:
         found = order.of_videos(
             lambda video: recogniser.predict(video, settings.precision),

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from aim import command
 from aim.engine import files
-from aim.errors import UserError
+from aim.errors import UserError, say
 from aim.reporting.runs import read, reportable
 from aim.reporting.table import label, table
 
@@ -51,12 +51,12 @@ def main(arguments: Sequence[str]) -> None:
             print(table(done))
         for run in runs:
             if run.results is None:
-                print(f"aim: {label(run)} has no results yet: {run.progress}", file=sys.stderr)
+                say(f"{label(run)} has no results yet: {run.progress}")
         from aim.reporting.page import render  # late, as it takes the time of jinja2's and, for frames, torch's import
 
         text = render(runs, options.get("data.root"))
         files.write_atomically(page, lambda file: files.write_text(file, text))
-        print(f"aim: {page} is written, {len(text.encode()) / 2**10:.0f} KiB", file=sys.stderr)
+        say(f"{page} is written, {len(text.encode()) / 2**10:.0f} KiB")
 
 
 if __name__ == "__main__":

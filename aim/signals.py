@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+from aim.errors import say
+
 INTERRUPTED = 75  # exit code: EX_TEMPFAIL of sysexits.h, try again later
 NOTHING_LOST = "stopped by a signal outside of training, nothing was lost"
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # what batch systems send before they kill, and Ctrl-C
@@ -117,8 +119,7 @@ def interruptible() -> Iterator[None]:
         with stop_signals(at_once=True):
             yield
     except Interrupted as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"aim: {error}; the same command continues", file=sys.stderr)
+        say(f"{error}; the same command continues")
         sys.exit(INTERRUPTED)
 
 

@@ -51,7 +51,7 @@ from aim.engine.sizing import goes_on, said, settled, shorter, steps_per_epoch
 from aim.engine.splitting import followed
 from aim.engine.tracking import Guarded, Log, NoTracker
 from aim.engine.training import train
-from aim.errors import check_all
+from aim.errors import check_all, say
 from aim.measuring.plan import expected_memory, free_bytes
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
@@ -85,7 +85,7 @@ def main(cfg: DictConfig) -> None:
             clips = clips or run.train.clips_at_once(world.size)
             run = replace(run, precision=hardware.settle(settings, run.device, begun_in)).with_reader()
             if world.is_main and (line := said(asked, settings, len(lists.train))):
-                print(f"aim: {line}", file=sys.stderr)
+                say(line)
             lists = inspected(run, lists)
             with stop_signals() as stop:  # one for both, so that none is lost between training and test
                 train_and_test(run, settings, lists, data, world, stop, clips)
@@ -133,14 +133,14 @@ def taken_up(
     """Whether the run directory holds this run's result, which is shown; precision and clips of a run that goes on.
 
     It ends in the precision in which it began, whatever the machine, and with no more clips at once on a rank, unless
-    that is what is asked for. Raises UserError where the folder holds another
-    run; says on stderr what a run that goes on will do differently.
+    that is what is asked for. Raises UserError where the folder holds another run; says on stderr what a run that goes
+    on will do differently.
     """
     run_dir = run.directory()
     last, done = last_of(run), run_dir / "results.json"
     if not (last.exists() or done.exists()):
         if (other := shorter(run)) != run_dir and earlier(other):
-            say(f"this is a run of its own; to go on with the one in {other}, add run_dir={other}")
+            say_once(f"this is a run of its own; to go on with the one in {other}, add run_dir={other}")
         return False, None, None
     found = results.read(done) if done.exists() else checkpoint.load_last(last, quiet=True)
     changed = identity.changes(config.load(run_dir / "config.yaml"), settings, run_dir)
@@ -159,7 +159,7 @@ def taken_up(
     if resized:
         changed.append(goes_on(run, found["step"], lists))
     if changed:
-        say(f"the run {'is this' if finished else 'goes on'}, though {'; '.join(changed)}")
+        say_once(f"the run {'is this' if finished else 'goes on'}, though {'; '.join(changed)}")
     split_anew = any(text.startswith("train.accumulate ") for text in changed)
     return finished, found["identity"].get("precision"), None if split_anew else found.get("clips")
 
@@ -169,10 +169,10 @@ def last_of(run: Run) -> Path:
     return run.directory() / "last.pt"
 
 
-def say(text: str) -> None:
+def say_once(text: str) -> None:
     """A line on stderr, unless this process was launched by one that has said it."""
     if not distributed.is_launched():
-        print(f"aim: {text}", file=sys.stderr)
+        say(text)
 
 
 def begun_from(run: Run) -> checkpoint.Checkpoint | None:
@@ -283,4 +283,4 @@ def introduce(run: Run, model: VideoClassifier, gmacs: float, num_classes: int, 
         memory, too_much = expected_memory(run, num_classes, world.size, free_bytes(world.device))
         print(memory, flush=True)
         if too_much is not None:
-            print(f"aim: warning: {too_much}", file=sys.stderr, flush=True)
+            say(f"warning: {too_much}")

@@ -95,6 +95,10 @@ class Views:
         if self.temporal < 1:
             raise UserError(f"views.temporal={self.temporal} must be 1 or more")
 
+    def protocol(self, num_frames: int) -> str:
+        """As papers write it: frames x temporal x spatial views."""
+        return f"{num_frames}x{self.temporal}x{self.spatial}"
+
     def __call__(self, video: Tensor, size: int) -> Tensor:
         """Uint8 "t c h w" to uint8 "v t c size size": centre, or left or top, right or bottom, middle.
 

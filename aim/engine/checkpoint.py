@@ -3,7 +3,6 @@
 import json
 import pickle
 import shutil
-import sys
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -19,10 +18,9 @@ from torch import Tensor
 
 from aim.config import leaves
 from aim.data.lists import Lists
-from aim.engine import distributed
 from aim.engine.files import AGAIN, temporary_of, write_atomically, writing
 from aim.engine.hardware import Precision
-from aim.errors import UserError, nearest
+from aim.errors import UserError, nearest, say
 from aim.models.classifier import VideoClassifier
 from aim.weights.trunk import PER_FRAME, fingerprint
 
@@ -97,8 +95,8 @@ def load_last(path: Path, *, quiet: bool = False) -> dict[str, Any]:
             state = _load_state(previous)
         except UserError as also:
             raise UserError(f"{error}; {also}; delete both to train from the start") from also
-        if not quiet and distributed.rank() == 0:
-            print(f"aim: {error}; continuing from {previous}, the save before it", file=sys.stderr)
+        if not quiet:
+            say(f"{error}; continuing from {previous}, the save before it")
         return state
 
 

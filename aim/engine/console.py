@@ -1,9 +1,11 @@
 """Lines, tables and bars on a terminal; names of files, classes and runs are never taken for markup or emojis."""
 
+import logging
 import math
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal
 
 from rich.console import Console
@@ -20,6 +22,17 @@ SLOW = (  # what makes a step of a model shorter
 )
 
 Overflow = Literal["fold", "ellipsis"]
+
+
+@contextmanager
+def without_logs() -> Iterator[None]:
+    """Inside, no library logs anything."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.disable(before)
 
 
 def plain_console(*, soft_wrap: bool = True, quiet: bool = False, stderr: bool = False) -> Console:

@@ -5,7 +5,6 @@ An ONNX file has it in its metadata, a file of torch.export in an extra file. Bo
 
 import importlib
 import json
-import logging
 import pickle
 import warnings
 import zipfile
@@ -22,6 +21,7 @@ from torch import Tensor
 from aim import config
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
+from aim.engine.console import without_logs
 from aim.engine.hardware import Device, Precision
 from aim.errors import UserError
 
@@ -191,14 +191,13 @@ def library(name: str) -> Any:
 @contextmanager
 def quiet() -> Iterator[None]:
     """Nothing of what torch's exporter and its libraries say and warn of on their way reaches the user."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(before)
+    with (
+        without_logs(),
+        warnings.catch_warnings(action="ignore"),
+        redirect_stdout(StringIO()),
+        redirect_stderr(StringIO()),
+    ):
+        yield
 
 
 def one_line(error: BaseException) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 
 from aim.engine import distributed
+from aim.errors import say
 from aim.models.attention import attend_by_products
 from aim.models.classifier import VideoClassifier
 from aim.models.memory import store_frozen
@@ -68,8 +69,8 @@ def settle(asked: Mapping[str, Any], device: Device, before: Precision | None = 
     if asked["precision"] == "auto":
         why = " (bf16 is emulated here)" if precision == "fp32" else ""
         notes.append(f"precision=auto is {precision}{', with which the run began' if before else why}")
-    if notes and distributed.rank() == 0:
-        print(f"aim: {'; '.join(notes)}", file=sys.stderr)
+    if notes:
+        say("; ".join(notes))
     return precision
 
 

@@ -9,7 +9,6 @@ import hashlib
 import json
 import math
 import os
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -22,7 +21,7 @@ from aim.data.readers.frames import Frames
 from aim.engine import bad_videos, distributed, files
 from aim.engine.console import Display
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.errors import UserError, say
 
 MOST = 5000  # files
 NAMED = 20  # files, a line each
@@ -58,12 +57,14 @@ def _found(run: Run, paths: Sequence[str]) -> dict[str, str]:
         with suppress(UserError):  # then they are looked at again
             files.write_json(memory, {path: list(stamp) for path, stamp in (remembered | good).items()})
     if isinstance(run.data.lists, ClassFolders):
-        say([f"no video is in {root / folder}: it is no class" for folder in without_videos(root)])
+        for folder in without_videos(root):
+            say(f"no video is in {root / folder}: it is no class")
     lines = [f"{root / path}: {reason}" for path, reason in sorted(bad.items())]
     if len(lines) > NAMED:
         bad_videos.name(run.directory(), bad)
         lines[NAMED:] = [f"and {len(lines) - NAMED} more: {run.directory() / 'bad_videos.txt'}"]
-    say(lines)
+    for line in lines:
+        say(line)
     return bad
 
 
@@ -102,15 +103,10 @@ def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:
             f"{' and '.join(counts)} can't be read, see above; mend or remove them, or go on without them: the same "
             f"command with {' '.join(settings)}"
         )
-    if distributed.rank() == 0:
-        readable = {video.label for video in lists.train if video.path not in bad}
-        empty = sorted({lists.classes[video.label] for video in lists.train if video.label not in readable})
-        say(
-            [
-                f"goes on without {' and '.join(counts)}",
-                *(f"no training video is left of class {name}" for name in empty),
-            ]
-        )
+    readable = {video.label for video in lists.train if video.path not in bad}
+    say(f"goes on without {' and '.join(counts)}")
+    for name in sorted({lists.classes[video.label] for video in lists.train if video.label not in readable}):
+        say(f"no training video is left of class {name}")
 
 
 def memory_of(root: Path) -> Path:
@@ -136,9 +132,3 @@ def stamp_of(path: Path) -> STAMP | None:
     except OSError:
         return None
     return found.st_size, found.st_mtime_ns
-
-
-def say(lines: Sequence[str]) -> None:
-    """Lines on stderr."""
-    for line in lines:
-        print(f"aim: {line}", file=sys.stderr)

@@ -1,12 +1,9 @@
 """Starts the ranks of a run on this machine, with torchrun's own agent, and starts them again when one is lost."""
 
-import logging
 import os
 import signal
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch.distributed as dist
@@ -17,8 +14,9 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
 from aim.clock import seconds_since_start
+from aim.engine.console import without_logs
 from aim.engine.distributed import num_cores
-from aim.errors import UserError
+from aim.errors import UserError, say
 from aim.signals import INTERRUPTED, NOTHING_LOST, SIGNALS, Interrupted, as_parent, forwarded
 
 MONITOR_SECONDS = 0.1  # between looks at the ranks
@@ -78,7 +76,7 @@ def run_ranks(command: Sequence[str], ranks: int) -> tuple[dict[int, int], bool]
             raise Interrupted(NOTHING_LOST)
         return found
 
-    with forwarded(pids) as stop, quiet():
+    with forwarded(pids) as stop, without_logs():  # of torch: the ranks have said what there is to say
         result = agent.run()
     return {rank: failure.exitcode for rank, failure in result.failures.items()}, bool(stop)
 
@@ -91,7 +89,7 @@ def verdict(codes: Mapping[int, int], *, asked: bool, then: str | None = None) -
         stopped.add(-signal.SIGKILL)  # torch's, of a rank that waited for the one that the signal has ended
     if codes and stopped.issuperset(codes.values()):
         if INTERRUPTED not in codes.values():
-            print(f"aim: {NOTHING_LOST}; the same command continues", file=sys.stderr)
+            say(f"{NOTHING_LOST}; the same command continues")
         return INTERRUPTED
     if 2 in codes.values():
         return 2
@@ -99,7 +97,7 @@ def verdict(codes: Mapping[int, int], *, asked: bool, then: str | None = None) -
         rank, code = found
         hint = ", as the kernel does when memory runs out" if code == -signal.SIGKILL else ""
         text = f"rank {rank} was killed by {signal.Signals(-code).name}{hint}"
-        print(f"aim: {text}; {then}" if then else f"aim: error: {text}; the same command continues", file=sys.stderr)
+        say(f"{text}; {then}" if then else f"error: {text}; the same command continues")
         return 1
     return next((code for code in codes.values() if code not in (INTERRUPTED, -signal.SIGTERM)), 0)
 
@@ -109,14 +107,3 @@ def killed(codes: Mapping[int, int]) -> tuple[int, int] | None:
     first = next(iter(codes.values()), 0)
     deaths = ((rank, code) for rank, code in codes.items() if code < 0 and (code == first or code != -signal.SIGTERM))
     return next(deaths, None)
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without what torch's launcher logs: the ranks have said what there is to say."""
-    before = logging.root.manager.disable
-    logging.disable(logging.CRITICAL)
-    try:
-        yield
-    finally:
-        logging.disable(before)

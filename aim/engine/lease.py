@@ -8,7 +8,6 @@ import json
 import os
 import secrets
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from aim.engine.files import ELSEWHERE, clear_leftovers, make_folder, writing
-from aim.errors import UserError
+from aim.errors import UserError, say
 
 BEAT_SECONDS = 10.0  # between two touches
 DEAD_SECONDS = 60.0  # in which nobody has touched a lease of another host: its job is dead
@@ -139,8 +138,10 @@ def _await_death(path: Path, me: Holder) -> None:
     holder = Holder.read(text)
     state = holder.state(me) if holder else None
     if state is None:
-        print(f"aim: {path.parent} is held by {holder or 'an unknown job'}, which may be dead: waiting "
-              f"{DEAD_SECONDS:g} seconds for a sign of life", file=sys.stderr, flush=True)  # fmt: skip
+        say(
+            f"{path.parent} is held by {holder or 'an unknown job'}, which may be dead: waiting {DEAD_SECONDS:g} "
+            "seconds for a sign of life"
+        )
         until = time.monotonic() + DEAD_SECONDS
         while (now := _look(path)) == found and time.monotonic() < until:
             time.sleep(LOOK_SECONDS)
@@ -150,8 +151,7 @@ def _await_death(path: Path, me: Holder) -> None:
     if state == "alive":
         raise UserError(f"another job is writing to {path.parent} ({holder}); wait for it, or set run_dir=DIR")
     if _take_away(path, text):
-        print(f"aim: {path.parent} was held by {holder or 'an unknown job'}, which {state}; taken over",
-              file=sys.stderr, flush=True)  # fmt: skip
+        say(f"{path.parent} was held by {holder or 'an unknown job'}, which {state}; taken over")
 
 
 def _take_away(path: Path, text: str) -> bool:
@@ -185,7 +185,8 @@ def _beat(path: Path, text: str, done: threading.Event, lost: Callable[[Path, st
 
 def _leave(path: Path, text: str) -> None:
     """End this process, whose folder is another one's now: it was stopped, or cut off, for too long."""
-    print(f"aim: error: another job has taken over {path.parent} ({Holder.read(text)}), as this one gave no sign of "
-          f"life for {DEAD_SECONDS:g} seconds; it ends, and the other goes on from what it has saved",
-          file=sys.stderr, flush=True)  # fmt: skip
+    say(
+        f"error: another job has taken over {path.parent} ({Holder.read(text)}), as this one gave no sign of life for "
+        f"{DEAD_SECONDS:g} seconds; it ends, and the other goes on from what it has saved"
+    )
     os._exit(2)

@@ -57,7 +57,7 @@ class Recogniser:
     @property
     def views_text(self) -> str:
         """What it sees of a video as papers write it: frames x temporal x spatial views."""
-        return f"{self.clip.num_frames}x{self.views.temporal}x{self.views.spatial}"
+        return self.views.protocol(self.clip.num_frames)
 
     def predict(self, video: Tensor, precision: Precision = "fp32") -> Tensor:
         """Probabilities "b k" of clips, uint8 "b t c h w" with the model's number of frames and size."""

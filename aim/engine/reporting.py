@@ -1,7 +1,6 @@
 """What training says while it goes on: a progress bar or lines, `log.jsonl`, and what a tracker is told."""
 
 import json
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -15,6 +14,7 @@ from aim.engine.hardware import peak_memory
 from aim.engine.selection import Metric, said
 from aim.engine.tracking import Log
 from aim.engine.watching import Watch
+from aim.errors import say
 
 
 class Report:
@@ -78,7 +78,7 @@ class Report:
     def warn(self, text: str) -> None:
         """Say what is odd, on stderr."""
         if self.journal:
-            print(f"aim: warning: {text}", file=sys.stderr, flush=True)
+            say(f"warning: {text}")
 
     def tick(self, step: int) -> None:
         """A step is done."""

@@ -57,11 +57,8 @@ class Saver:
         clips: int,
     ) -> None:
         self.path, self.model, self.optimizer, self.average = run_dir / "last.pt", model, optimizer, average
-        self.identity, self.world, self.clips = (
-            dict(identity),
-            world,
-            clips,
-        )  # clips: what a rank may work through at once
+        self.identity, self.world = dict(identity), world
+        self.clips = clips  # that a rank may work through at once
         self.saved_at = time.monotonic()
         self.writer = ThreadPoolExecutor(1, "aim-saver")
         self.writing: Future[None] | None = None

@@ -1,7 +1,6 @@
 """The settings of a run, as configs/config.yaml lists them, and what training and testing build from them alike."""
 
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from aim.engine.optim import Optim
 from aim.engine.predictions import Form
 from aim.engine.selection import Metric
 from aim.engine.tracking import Tracker
-from aim.errors import UserError
+from aim.errors import UserError, say
 from aim.models.classifier import Backbone, VideoClassifier, build
 from aim.models.compiling import compile_blocks
 from aim.models.memory import Memory
@@ -140,8 +139,7 @@ class Run:
         if not isinstance(self.reader, Auto):
             return self
         reader, why = distributed.share(self.reader.of(self.data.folder))
-        if distributed.rank() == 0:
-            print(f"aim: reader=auto is {why}", file=sys.stderr)
+        say(f"reader=auto is {why}")
         return replace(self, reader=reader)
 
     def check_augmentation(self) -> None:
@@ -247,7 +245,7 @@ class Run:
     @property
     def views_text(self) -> str:
         """The protocol as papers write it: frames x temporal x spatial views."""
-        return f"{self.clip.num_frames}x{self.views.temporal}x{self.views.spatial}"
+        return self.views.protocol(self.clip.num_frames)
 
 
 def write_settings(settings: Mapping[str, Any], run_dir: Path) -> None:

@@ -1,11 +1,10 @@
 """How a step's batch is worked through by another number of ranks than before: in as many parts as memory wants."""
 
 import math
-import sys
 from dataclasses import replace
 
-from aim.engine import distributed
 from aim.engine.settings import Run
+from aim.errors import say
 
 
 def followed(run: Run, ranks: int, clips: int | None) -> Run:
@@ -22,10 +21,9 @@ def followed(run: Run, ranks: int, clips: int | None) -> Run:
     if run.train.mixup or run.train.cutmix:
         split.check_batch(ranks)
     empty = ranks * parts * split.train.clips_at_once(ranks) - run.train.batch_size
-    if (empty or parts != run.train.accumulate) and distributed.rank() == 0:
-        print(
-            f"aim: train.accumulate={parts} on {ranks} rank{'s' * (ranks > 1)}, as none has worked through more than "
-            f"{clips} clips at once before{f'; {empty} places of a step stay empty' if empty else ''}",
-            file=sys.stderr,
+    if empty or parts != run.train.accumulate:
+        say(
+            f"train.accumulate={parts} on {ranks} rank{'s' * (ranks > 1)}, as none has worked through more than "
+            f"{clips} clips at once before{f'; {empty} places of a step stay empty' if empty else ''}"
         )
     return split

@@ -11,7 +11,6 @@ import json
 import netrc
 import os
 import secrets
-import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from aim.engine import files
-from aim.errors import UserError
+from aim.errors import UserError, say
 
 Log = Callable[[int, Mapping[str, float]], None]  # (step, values)
 
@@ -218,11 +217,10 @@ class Guarded:
         except Exception as error:  # of a library that has no common class for what its network or disk may do
             self.failed, self.sink = True, None
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            print(
-                f"aim: warning: tracker={self.name} failed {what} ({reason}), and is told nothing more; training "
-                "goes on, and log.jsonl has it all",
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
+            say(
+                f"warning: tracker={self.name} failed {what} ({reason}), and is told nothing more; training goes on, "
+                "and log.jsonl has it all"
+            )
 
 
 def require(library: str) -> None:
