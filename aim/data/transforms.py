@@ -95,6 +95,10 @@ class Views:
         if self.temporal < 1:
             raise UserError(f"views.temporal={self.temporal} must be 1 or more")
 
+    def at_once(self, clips: int) -> int:
+        """How many videos, or windows of one, have about so many clips."""
+        return max(1, clips // (self.temporal * self.spatial))
+
     def protocol(self, num_frames: int) -> str:
         """As papers write it: frames x temporal x spatial views."""
         return f"{num_frames}x{self.temporal}x{self.spatial}"

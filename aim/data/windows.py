@@ -1,10 +1,11 @@
 """A long video as windows of some seconds, decoded once from its start, in memory that doesn't grow with its length."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aim.data.loader import Batch
 from aim.data.readers.drawing import Drawing
 from aim.data.readers.interface import BadVideo
 from aim.data.readers.packets import from_file, from_index
@@ -19,6 +21,8 @@ from aim.data.readers.pyav import decoded, opened
 from aim.data.sampling import Clip, test_indices
 from aim.data.transforms import Views
 from aim.errors import UserError
+
+T = TypeVar("T")
 
 EPSILON = 5e-7  # seconds, forgiven as `readers.interface.in_span` forgives them
 
@@ -144,3 +148,21 @@ def read(cut: Cut, clip: Clip, views: Views) -> Iterator[tuple[Span, Tensor]]:
             return
     if open_ or ahead:
         raise MispromisedError
+
+
+def batches(cut: Cut, clip: Clip, views: Views, batch_size: int, spans: list[Span]) -> Iterator[Batch]:
+    """The windows as a loader's batches, as many at once as have about `batch_size` clips; `spans` gets theirs."""
+    windows, together = read(cut, clip, views), views.at_once(batch_size)
+    while group := list(islice(windows, together)):
+        index = torch.arange(len(spans), len(spans) + len(group))
+        spans.extend(span for span, _ in group)
+        video = torch.stack([clips for _, clips in group])
+        yield Batch(video, torch.zeros_like(index), index, torch.ones(len(group)))
+
+
+def trusting(path: Path, windows: Windows, use: Callable[[Cut], T]) -> T:
+    """`use` of a video's windows by its packets; where these told a wrong story, again by a decode."""
+    try:
+        return use(cut(path, windows, trust=True))
+    except MispromisedError:
+        return use(cut(path, windows, trust=False))

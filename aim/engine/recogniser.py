@@ -93,7 +93,7 @@ class Recogniser:
         """
         videos = [Video(str(path), 0, None, None) for path in paths]
         dataset = VideoDataset(Path(), videos, reader, self.clip, self.views, seed=0)
-        together = max(1, batch_size // (self.views.temporal * self.views.spatial))
+        together = self.views.at_once(batch_size)
         loader = Loader(
             dataset, min(together, len(paths)), rank=0, world_size=1, seed=0, shuffle=False,
             workers=min(workers, len(paths)), timeout=60.0, on_error="note", max_bad=1.0,

@@ -216,7 +216,7 @@ class Run:
     def _eval_loader(self, lists: Lists, videos: list[Video], views: Views, world: World) -> Loader:
         # As many clips at once as in training; without gradients they need less memory.
         clips = self.train.batch_size // (world.size * self.train.accumulate)
-        at_once = max(1, clips // (views.temporal * views.spatial))
+        at_once = views.at_once(clips)
         return self._loader(self._dataset(lists, videos, views), at_once, world, shuffle=False)
 
     def _dataset(self, lists: Lists, videos: list[Video], transform: Augment | Views) -> VideoDataset:

@@ -94,5 +94,5 @@ def loader_of(
 ) -> Loader:
     """All views of each video, about `batch_size` clips at once; `policy` is for videos that can't be read."""
     dataset = VideoDataset(folder, videos, reader, recogniser.clip, recogniser.views, seed=0)
-    together = max(1, batch_size // (recogniser.views.temporal * recogniser.views.spatial))
+    together = recogniser.views.at_once(batch_size)
     return Loader(dataset, together, rank=0, world_size=1, seed=0, shuffle=False, workers=workers, **policy)

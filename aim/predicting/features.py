@@ -4,7 +4,6 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -21,7 +20,7 @@ from aim.data.loader import Batch, Loader
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
-from aim.data.windows import Cut, MispromisedError, Windows, cut, read
+from aim.data.windows import Cut, Span, Windows, batches, trusting
 from aim.engine import files
 from aim.engine.feeding import on_device, one_late, to_host
 from aim.engine.hardware import Precision, autocast
@@ -50,16 +49,14 @@ class Extractor:
 
     def of_windows(self, path: Path, windows: Windows) -> Features:
         """A vector of each window, the mean over its views. Raises BadVideo for a file that can't be read."""
-        try:
-            return self._of_cut(cut(path, windows, trust=True))
-        except MispromisedError:
-            return self._of_cut(cut(path, windows, trust=False))
+        return trusting(path, windows, self._of_cut)
 
     def of_views(self, paths: Sequence[Path], reader: Reader, *, workers: int) -> Iterator[tuple[Path, Features | str]]:
         """Of each file a vector of each view, or why it can't be read."""
         videos = [Video(str(path), 0) for path in paths]
+        together = min(self.views.at_once(self.batch_size), len(paths))
         loader = Loader(
-            VideoDataset(Path(), videos, reader, self.clip, self.views, seed=0), min(self._together, len(paths)),
+            VideoDataset(Path(), videos, reader, self.clip, self.views, seed=0), together,
             rank=0, world_size=1, seed=0, shuffle=False, workers=min(workers, len(paths)), timeout=60.0,
             on_error="note", max_bad=1.0,
         )  # fmt: skip
@@ -68,21 +65,10 @@ class Extractor:
                 for i, was_read, feats in zip(index.tolist(), weight.tolist(), features.numpy(), strict=True):
                     yield paths[i], Features(feats, loader.seconds[i]) if was_read else loader.bad[str(paths[i])]
 
-    @property
-    def _together(self) -> int:
-        return max(1, self.batch_size // (self.views.temporal * self.views.spatial))
-
     def _of_cut(self, cut: Cut) -> Features:
-        spans, parts = list[tuple[float, float]](), list[Tensor]()
-
-        def batches() -> Iterator[Batch]:
-            windows = read(cut, self.clip, self.views)
-            while group := list(islice(windows, self._together)):
-                spans.extend((span.start, span.end) for span, _ in group)
-                index = torch.zeros(len(group), dtype=torch.int64)
-                yield Batch(torch.stack([clips for _, clips in group]), index, index, torch.ones(len(group)))
-
-        for _, _, features in one_late(self._begun(batches())):
+        spans, parts = list[Span](), list[Tensor]()
+        clips = batches(cut, self.clip, self.views, self.batch_size, spans)
+        for _, _, features in one_late(self._begun(clips)):
             parts.append(reduce(features, "b v d -> b d", "mean"))
         return Features(torch.cat(parts).numpy(), np.array(spans, np.float32))
 

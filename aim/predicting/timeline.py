@@ -2,10 +2,9 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aim.data.loader import Batch
-from aim.data.windows import Cut, MispromisedError, Span, Windows, cut, read
+from aim.data.windows import Cut, Span, Windows, batches, trusting
 from aim.engine.console import Display
 from aim.engine.feeding import one_late
 from aim.engine.hardware import Precision
@@ -95,28 +93,14 @@ def timeline(
     A window gets exactly the probabilities of `Recogniser.files` for a video of its frames, read with PyAV. `bar`
     shows the seconds that are done. Raises BadVideo for a video that can't be read.
     """
-    try:
-        return _scored(recogniser, cut(Path(path), windows, trust=True), precision, batch_size, bar)
-    except MispromisedError:
-        return _scored(recogniser, cut(Path(path), windows, trust=False), precision, batch_size, bar)
 
+    def scored(cut: Cut) -> Timeline:
+        spans, parts = list[Span](), list[Tensor]()
+        clips = batches(cut, recogniser.clip, recogniser.views, batch_size, spans)
+        with bar(cut.path.name, math.ceil(cut.duration)) as display:
+            for index, _, probability in one_late(recogniser.scored(clips, precision)):
+                parts.append(probability)
+                display.update(math.ceil(spans[int(index[-1])].end), f"{len(spans)} windows")
+        return Timeline(cut.path, cut.duration, spans, torch.cat(parts))
 
-def _scored(
-    recogniser: Recogniser, cut: Cut, precision: Precision, batch_size: int, bar: Callable[[str, int], Display]
-) -> Timeline:
-    spans, parts = list[Span](), list[Tensor]()
-    together = max(1, batch_size // (recogniser.views.temporal * recogniser.views.spatial))
-
-    def batches() -> Iterator[Batch]:
-        windows = read(cut, recogniser.clip, recogniser.views)
-        while group := list(islice(windows, together)):
-            index = torch.arange(len(spans), len(spans) + len(group))
-            spans.extend(span for span, _ in group)
-            video = torch.stack([clips for _, clips in group])
-            yield Batch(video, torch.zeros_like(index), index, torch.ones(len(group)))
-
-    with bar(cut.path.name, math.ceil(cut.duration)) as display:
-        for index, _, probability in one_late(recogniser.scored(batches(), precision)):
-            parts.append(probability)
-            display.update(math.ceil(spans[int(index[-1])].end), f"{len(spans)} windows")
-    return Timeline(cut.path, cut.duration, spans, torch.cat(parts))
+    return trusting(Path(path), windows, scored)
