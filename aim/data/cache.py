@@ -10,6 +10,7 @@ import fcntl
 import hashlib
 import logging
 import os
+import secrets
 import stat
 import struct
 import time
@@ -93,7 +94,8 @@ class Cache:
 
     def _write(self, copy: Path, content: bytes) -> None:
         """Write a copy, whole or not at all."""
-        part = self.folder / "part" / f"{os.getpid()}-{copy.name}"
+        # Containers on one machine have the same process numbers.
+        part = self.folder / "part" / f"{secrets.token_hex(8)}-{copy.name}"
         try:
             part.write_bytes(content)
             copy.parent.mkdir(exist_ok=True)

@@ -109,6 +109,24 @@ def test_the_limit_holds_while_several_fill_at_once(tmp_path: Path, videos: list
     assert 1 <= len(copies(jobs[0])) <= 5
 
 
+def test_two_writers_of_a_copy_share_no_file_whatever_their_process_numbers(
+    tmp_path: Path, videos: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Path] = []
+    write = Path.write_bytes
+
+    def noted(path: Path, content: bytes) -> int:
+        written.append(path)
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", noted)
+    for _ in range(2):
+        copy = made(tmp_path, 5500).copy_of(videos[0])
+        assert isinstance(copy, Path)
+        copy.unlink()
+    assert len(set(written)) == 2
+
+
 def test_what_killed_processes_left_is_cleared_and_counted_anew(tmp_path: Path, videos: list[Path]) -> None:
     found = made(tmp_path)
     found.copy_of(videos[0])
