@@ -81,7 +81,8 @@ def test_an_elastic_job_goes_on_with_the_nodes_it_gets(tmp_path: Path, toy_cache
 
     def node() -> "subprocess.Popen[bytes]":
         with said.open("ab") as file:
-            return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+            environment = os.environ | {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}  # as the text says
+            return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=file, stderr=file)
 
     def wait_for(text: str, times: int) -> None:
         until = time.monotonic() + 250
