@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 from aim.models.classifier import VideoClassifier
 from aim.models.memory import Memory, remembering
@@ -28,7 +29,8 @@ class Compiled:
         self.run: Callable[..., Tensor] = torch.compile(remembering, backend=backend, dynamic=False, fullgraph=True)
 
     def __call__(self, block: Callable[..., Tensor], x: Tensor, memory: Memory, **kwargs: Any) -> Tensor:
-        if self.run is remembering:
+        # What counts operations or bytes is a mode of dispatch, and torch compiles nothing inside of one.
+        if self.run is remembering or is_in_torch_dispatch_mode(include_infra_modes=False):
             return remembering(block, x, memory, **kwargs)
         try:
             # The backward pass is compiled at once, too: what fails there could not be caught here.

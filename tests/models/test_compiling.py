@@ -8,7 +8,8 @@ from torch._dynamo.testing import CompileCounterWithBackend
 
 from aim.models.classifier import build
 from aim.models.compiling import compile_blocks
-from tests.models.checks import video
+from aim.models.flops import gmacs_per_view
+from tests.models.checks import saved_bytes, video
 from tests.models.test_memory import computed, far, toy
 from tests.models.toys import FRAMES, SIZE, adapter
 from tests.models.toys import toy as backbone
@@ -36,6 +37,14 @@ def test_compiled_blocks_equal_plain_ones(trunk, memory):
     plain = computed(model, video())
     compile_blocks(model, "aot_eager")
     assert far(computed(model, video()), plain) < 1e-5
+
+
+def test_a_compiled_model_is_counted_as_any_other(capsys):
+    model = toy("clip_vit_b16")
+    counted = gmacs_per_view(model), saved_bytes(model)
+    compile_blocks(model, "aot_eager")
+    assert (gmacs_per_view(model), saved_bytes(model)) == counted
+    assert not capsys.readouterr().err
 
 
 @pytest.mark.slow

@@ -89,6 +89,7 @@ def test_several_runs_stand_side_by_side_and_sort(browser: Any, tmp_path: Path) 
     assert names.all_inner_texts() == ["going on", "run0", "run1", "run2"]
     assert tab.locator("details.run[open]").count() == 0
     names.nth(1).click()
+    tab.wait_for_selector("details.run[open]")  # the address changes a moment after the click
     assert tab.locator("details.run[open] > summary").all_inner_texts() == ["run0"]
     assert tab.locator("polyline").count() == 4 * 4
     assert tab.wrong == []
