@@ -9,6 +9,7 @@ from aim.engine.distributed import World
 from aim.engine.settings import Run
 from aim.engine.sizing import steps_per_epoch
 from aim.models.classifier import VideoClassifier
+from aim.models.compiling import is_compiled
 from aim.models.freeze import num_parameters
 
 WIDTH = 80  # columns; of the classes as many are named as fit
@@ -58,9 +59,10 @@ def counts(videos: list[Video], num_classes: int) -> list[int]:
 def of_model(model: VideoClassifier, gmacs: float) -> str:
     """The trunk, and what is trained; `gmacs` are of one view."""
     tuned, total = num_parameters(model)
+    compiled = "\ncompiled: its blocks, in the first steps, which take minutes" if is_compiled(model) else ""
     return (
         f"model: {model.trunk_name} ({model.fingerprint[:8]})\n"
-        f"tuned: {tuned / 1e6:.2f} of {total / 1e6:.2f} M parameters; {gmacs:.3g} GMACs a view"
+        f"tuned: {tuned / 1e6:.2f} of {total / 1e6:.2f} M parameters; {gmacs:.3g} GMACs a view{compiled}"
     )
 
 
@@ -69,7 +71,5 @@ def of_loading(train: Loader, val: Loader) -> str:
     if not train.workers:
         return "loading: in the training process, nothing ahead (data.workers=0)"
     mebibytes = (train.shared_bytes + val.shared_bytes) / 2**20
-    return (
-        f"loading: {train.workers} processes a rank, {train.blocks - 1} batches ahead in {mebibytes:.0f} MiB of "
-        "shared memory"
-    )
+    processes = "1 process" if train.workers == 1 else f"{train.workers} processes"
+    return f"loading: {processes} a rank, {train.blocks - 1} batches ahead in {mebibytes:.0f} MiB of shared memory"

@@ -22,6 +22,11 @@ def compile_blocks(model: VideoClassifier, backend: str | Callable[..., Any] = "
     model.backbone.run = Compiled(backend)
 
 
+def is_compiled(model: VideoClassifier) -> bool:
+    """Whether `compile_blocks` was asked for this model."""
+    return isinstance(model.backbone.run, Compiled)
+
+
 class Compiled:
     """`remembering`, compiled; where the compiler fails, a line says why and the blocks run as they are."""
 

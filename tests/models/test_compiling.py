@@ -7,7 +7,7 @@ import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
 from aim.models.classifier import build
-from aim.models.compiling import compile_blocks
+from aim.models.compiling import compile_blocks, is_compiled
 from aim.models.flops import gmacs_per_view
 from tests.models.checks import saved_bytes, video
 from tests.models.test_memory import computed, far, toy
@@ -42,7 +42,9 @@ def test_compiled_blocks_equal_plain_ones(trunk, memory):
 def test_a_compiled_model_is_counted_as_any_other(capsys):
     model = toy("clip_vit_b16")
     counted = gmacs_per_view(model), saved_bytes(model)
+    assert not is_compiled(model)
     compile_blocks(model, "aot_eager")
+    assert is_compiled(model)
     assert (gmacs_per_view(model), saved_bytes(model)) == counted
     assert not capsys.readouterr().err
 
