@@ -18,13 +18,27 @@ _aim() {
 }
 complete -o default -o nospace -F _aim aim
 """
+ZSH = """\
+_aim() {
+    local -a found
+    found=("${(@f)$(aim --complete "${(j: :)words[1,CURRENT-1]} $PREFIX" 2>/dev/null)}")
+    if [[ -n $found ]]; then
+        compadd -Q -S '' -- "${found[@]}"
+    else
+        compset -P '*='
+        _files
+    fi
+}
+compdef _aim aim
+"""
+SCRIPTS = {"bash": BASH, "zsh": ZSH}
 
 
 def script(shells: Sequence[str]) -> str:
-    """What a shell is to read. Raises UserError for another than bash."""
-    if list(shells) != ["bash"]:
-        raise UserError('completion is there for bash: eval "$(aim completion bash)"; zsh reads it after bashcompinit')
-    return BASH
+    """What a shell is to read. Raises UserError for another than bash and zsh."""
+    if len(shells) != 1 or shells[0] not in SCRIPTS:
+        raise UserError('completion is there for bash and zsh: eval "$(aim completion bash)"')
+    return SCRIPTS[shells[0]]
 
 
 def candidates(line: str) -> list[str]:
@@ -34,7 +48,7 @@ def candidates(line: str) -> list[str]:
     if not words:
         return [f"{verb} " for verb in [*catalogue.verbs(), "completion"] if verb.startswith(word)]
     if words[0] == "completion":
-        return ["bash "]
+        return [f"{shell} " for shell in SCRIPTS if shell.startswith(word)]
     config_name = catalogue.config_of(words[0]) if words[0] in catalogue.verbs() else None
     if config_name is None:
         return []

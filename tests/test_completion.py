@@ -3,6 +3,7 @@
 import os
 import pty
 import select
+import shutil
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ import pytest
 
 from aim import completion
 from aim.errors import UserError
-from tests.conftest import ROOT
+from tests.conftest import ROOT, missing
 
 
 @pytest.mark.parametrize(
@@ -21,7 +22,7 @@ from tests.conftest import ROOT
         ("aim tr", ["train "]),
         ("aim  ev", ["eval "]),
         ("aim comp", ["completion "]),
-        ("aim completion ", ["bash "]),
+        ("aim completion ", ["bash ", "zsh "]),
         ("aim train +", ["+experiment="]),
         ("aim train +experiment=de", ["+experiment=demo "]),
         ("aim train +experiment=ablation/ratio_8", ["+experiment=ablation/ratio_8th "]),
@@ -79,11 +80,21 @@ def test_bash_is_given_what_it_replaces(on_path: dict[str, str]) -> None:
     assert (done.stdout, done.stderr) == ("1:aim,lora :0:", "")
 
 
+START = {
+    "bash": (["bash", "--norc", "--noprofile"], ""),
+    "zsh": (["zsh", "-f"], "autoload -U compinit && compinit -u -D; "),
+}
+
+
 @pytest.mark.slow
-def test_tab_in_a_real_bash(on_path: dict[str, str]) -> None:
+@pytest.mark.parametrize("shell", START)
+def test_tab_in_a_real_shell(on_path: dict[str, str], shell: str) -> None:
+    command, before = START[shell]
+    if shutil.which(shell) is None:
+        missing(f"{shell} is not installed")
     process, terminal = pty.fork()
     if not process:
-        os.execvpe("bash", ["bash", "--norc", "--noprofile"], on_path)
+        os.execvpe(shell, command, on_path)
 
     def shown(keys: str, until: str) -> str:
         os.write(terminal, keys.encode())
@@ -95,12 +106,12 @@ def test_tab_in_a_real_bash(on_path: dict[str, str]) -> None:
         return text
 
     try:
-        shown('PS1="<ready>"\n', "\n<ready>")
-        shown('eval "$(aim completion bash)"\n', "<ready>")
-        shown("aim tra\t", "aim train ")
-        shown("+exp\t", "+experiment=")
-        shown("de\t", "demo ")
-        shown("train.ep\t", "ochs=")
+        shown('PS1="<rea""dy>"\n', "<ready>")
+        shown(f'{before}eval "$(aim completion {shell})"; echo "st""ated"\n', "stated")
+        shown("aim tra\t", "in ")
+        shown("+exp\t", "eriment=")
+        shown("demo_\b\t", "demo")
+        shown(" train.ep\t", "ochs=")
         shown("1 backbone=swin\t", "_")
         assert "swin_s" in shown("\t\t", "swin_t")
     finally:
