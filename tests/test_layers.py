@@ -1,4 +1,4 @@
-"""Imports point down: verbs > measuring > engine > models > adapters, weights, data > ground > libraries."""
+"""Imports point down: verbs > studying > measuring > engine > models > adapters, weights, data > ground > libraries."""
 
 import ast
 from pathlib import Path
@@ -14,6 +14,7 @@ FLOORS: list[set[str]] = [
     {"models"},
     {"engine"},
     {"explaining", "measuring", "predicting", "reporting"},
+    {"studying"},
     {"train", "eval", "predict", "explain", "export", "features", "prepare", "benchmark", "report"},
     {"__main__"},
 ]
