@@ -64,21 +64,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="a JSON file for the result")
     arguments = parser.parse_args()
     rng = random.Random(arguments.seed)
-    planned = [plan(i, rng) for i in range(arguments.kills)]
-    largest = 0.0
+    planned, largest = [plan(i, rng) for i in range(arguments.kills)], 0.0
     with tempfile.TemporaryDirectory(prefix="crash_test") as folder:
         for scenario in SCENARIOS:
             if kills := [kill for kill in planned if kill.scenario == scenario]:
                 largest = max(largest, survive(scenario, kills, Path(folder), rng))
-    survived = sum(not kill.problems for kill in planned)
-    print(f"{survived} of {len(planned)} kills survived, largest difference {largest:g}")
     result = {
         "kills": len(planned),
-        "survived": survived,
+        "survived": (survived := sum(not kill.problems for kill in planned)),
         "largest_difference": largest,
         "lost_steps_max": max((kill.lost_steps or 0 for kill in planned), default=0),
         "each": [asdict(kill) for kill in planned],
     }
+    print(f"{survived} of {len(planned)} kills survived, largest difference {largest:g}")
     if arguments.out:
         arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     sys.exit(survived < len(planned))
@@ -108,8 +106,7 @@ def survive(scenario: str, kills: Sequence[Kill], folder: Path, rng: random.Rand
         of_this, broken = list[Kill](), folder / scenario / str(number)
         process = begin(scenario, broken)
         while (code := process.poll()) not in (0, 2):  # done, or something that no repetition mends
-            if code is not None:
-                process = begin(scenario, broken)
+            process = process if code is None else begin(scenario, broken)
             if left and moment(process, left[0], broken, startup, rng):
                 kill = left.pop(0)
                 strike(process, kill, broken, rng)
@@ -123,11 +120,10 @@ def survive(scenario: str, kills: Sequence[Kill], folder: Path, rng: random.Rand
         difference, problems = compare(runs(unbroken), runs(broken))
         if process.returncode:
             problems.append(f"the run ended with exit code {process.returncode}")
-        if stay := processes(broken):
-            problems.append(f"{len(stay)} processes stay behind")
+        problems += staying(broken)
+        largest = max(largest, difference)
         for kill in of_this:
             kill.problems += problems
-        largest = max(largest, difference)
         print(f"{scenario}: ended {'as undisturbed' if not problems else '; '.join(problems)}", flush=True)
     return largest
 
@@ -136,8 +132,8 @@ def begin(scenario: str, folder: Path) -> "subprocess.Popen[bytes]":
     """Start the command, in a folder of its own; the same each time."""
     folder.mkdir(parents=True, exist_ok=True)
     marks = {"AIM_CACHE": str(folder.parent.parent / "cache"), "PYTHONPATH": str(ROOT), "CRASH_TEST": str(folder)}
-    command = [sys.executable, "-m", "aim.train", *SCENARIOS[scenario], *SMALL]
     with (folder / "said.txt").open("ab") as said:
+        command = [sys.executable, "-m", "aim.train", *SCENARIOS[scenario], *SMALL]
         return subprocess.Popen(command, cwd=folder, env=os.environ | marks, stdout=said, stderr=said)
 
 
@@ -161,7 +157,7 @@ def wait(process: "subprocess.Popen[bytes]", happened: Callable[[], bool], what:
 def moment(process: "subprocess.Popen[bytes]", kill: Kill, folder: Path, startup: float, rng: random.Random) -> bool:
     """Wait for the moment of a kill; False where the process has ended before it came."""
     step = step_of(runs(folder))
-    target = min(step + rng.randint(1, STEPS), STEPS * EPOCHS)
+    target = step + rng.randint(1, STEPS)
 
     def happened() -> bool:
         found = runs(folder)
@@ -207,12 +203,7 @@ def strike(process: "subprocess.Popen[bytes]", kill: Kill, folder: Path, rng: ra
     kill.at_step = step_of(runs(folder))
     if kill.victim in ("all", "the rank", "the launcher"):
         process.wait(SECONDS)
-        until = time.monotonic() + SECONDS
-        while left := processes(folder):
-            if time.monotonic() > until:
-                kill.problems.append(f"{len(left)} processes stay behind: {', '.join(left.values())}")
-                break
-            time.sleep(0.05)
+        kill.problems += staying(folder)
         kill.at_step = step_of(runs(folder))
         kill.lost_steps = max((lost_steps(run) for run in runs(folder)), default=0)
         if kill.lost_steps > INTERVAL:
@@ -236,6 +227,16 @@ def processes(folder: Path) -> dict[int, str]:
             if kind == "server" and found.get(parent) in ("server", "worker"):
                 found[pid] = "worker"
     return found
+
+
+def staying(folder: Path) -> list[str]:
+    """What is wrong where processes outlive by a minute those that have ended."""
+    until = time.monotonic() + 60
+    while left := processes(folder):
+        if time.monotonic() > until:
+            return [f"{len(left)} processes stay behind: {', '.join(left.values())}"]
+        time.sleep(0.05)
+    return []
 
 
 def lines(run: Path) -> list[dict[str, float]]:
@@ -288,9 +289,8 @@ def compare(expected: Sequence[Path], found: Sequence[Path]) -> tuple[float, lis
             problems.append(f"{other.name} has logged other steps")
         for before, now in zip(*logs, strict=False):
             largest = max(largest, *(abs((a or 0.0) - (b or 0.0)) for a, b in zip(before, now, strict=True)))
-        before, now = (
-            load_file(run / "best.safetensors") | checkpoint.load_last(run / "last.pt")["model"] for run in (one, other)
-        )
+        files = ((run / "best.safetensors", run / "last.pt") for run in (one, other))
+        before, now = (load_file(best) | checkpoint.load_last(last)["model"] for best, last in files)
         largest = max(largest, *((now[name] - tensor).abs().max().item() for name, tensor in before.items()))
     return largest, [*problems, *([f"it differs by {largest:g}"] if largest else [])]
 
