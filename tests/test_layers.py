@@ -1,4 +1,4 @@
-"""Imports point down: verbs > studying > measuring > engine > models > adapters, weights, data > ground > libraries."""
+"""Imports point down: verbs > studying > measuring > engine, pages > models > adapters, weights, data > ground."""
 
 import ast
 from pathlib import Path
@@ -12,7 +12,7 @@ FLOORS: list[set[str]] = [
     {"command", "overrides", "sweep", "completion", "catalogue", "config", "clock", "signals", "errors"},
     {"adapters", "weights", "data"},
     {"models"},
-    {"engine"},
+    {"engine", "pages"},
     {"explaining", "measuring", "predicting", "reporting"},
     {"studying"},
     {"train", "eval", "predict", "explain", "export", "features", "prepare", "benchmark", "report"},

@@ -34,8 +34,9 @@ def test_the_wheel_holds_every_config_and_the_demos_weights(installed: Path) -> 
         return {path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")}
 
     assert names(installed / "aim" / "configs") == names(config.CONFIGS)
-    pages = {path.name for path in (ROOT / "aim" / "reporting" / "templates").iterdir()}
-    assert {path.name for path in (installed / "aim" / "reporting" / "templates").iterdir()} == pages
+    for folder in (ROOT / "aim").glob("*/templates"):
+        pages = {path.name for path in folder.iterdir()}
+        assert {path.name for path in (installed / folder.relative_to(ROOT)).iterdir()} == pages
     assert (installed / "aim" / "weights" / "demo_trunk.safetensors").stat().st_size < 8 * 2**20
     assert not (installed / "tests").exists()
     (entry_points,) = installed.glob("aim_video-*.dist-info/entry_points.txt")

@@ -1,29 +1,19 @@
 """The geometry of the page's pictures: numbers in, places in an SVG out. The templates draw them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from aim.engine import scores
 from aim.engine.predictions import Predictions
+from aim.pages.geometry import CHART, Scale, Tick, number, ticks
 from aim.reporting.runs import RunData
 from aim.reporting.statistics import confusion, smoothed
 
-WIDTH, HEIGHT = 360.0, 230.0  # of a chart, in the units of its viewBox; so large on a phone
-LEFT, RIGHT, TOP, BOTTOM = 46.0, 10.0, 12.0, 36.0
 POINTS = 300  # of a line at most
 COLOURS = 8  # of lines, in the page's style
-
-
-@dataclass(frozen=True)
-class Tick:
-    """A number at an axis."""
-
-    at: float
-    text: str
 
 
 @dataclass(frozen=True)
@@ -54,38 +44,6 @@ class Chart:
         return f"{self.title}: " + "; ".join(f"{line.name} ends at {line.last}" for line in self.lines)
 
 
-@dataclass(frozen=True)
-class Scale:
-    """Values to places along an axis, from `low` at `start` to `high` at `end`."""
-
-    low: float
-    high: float
-    start: float
-    end: float
-
-    def __call__(self, value: float) -> float:
-        share = (value - self.low) / ((self.high - self.low) or 1.0)
-        return round(self.start + (self.end - self.start) * share, 1)
-
-
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About so many round numbers from `low` to `high`: multiples of 1, 2 or 5 times a power of ten."""
-    rough = (high - low) / count
-    if not rough > 0:
-        return [low]
-    power = 10.0 ** math.floor(math.log10(rough))
-    step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
-    return [round(i * step, 12) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
-
-
-def number(value: float) -> str:
-    """As few digits as tell it."""
-    if not 0 < abs(value) < 0.01:
-        return f"{value:.4g}"
-    mantissa, _, exponent = f"{value:.2e}".partition("e")
-    return f"{float(mantissa):g}e{int(exponent)}"
-
-
 Series = tuple[str, int, bool, Sequence[tuple[float, float]]]  # name, colour, dashed, (epoch, value)
 
 
@@ -109,8 +67,8 @@ def line_chart(title: str, series: Sequence[Series], *, percent: bool = False) -
         *([steps[-1] + spacing] if steps[-1] < high else []),
     ]
     last = max(newest[0] for *_, newest in drawn)
-    x = Scale(0.0, last, LEFT, WIDTH - RIGHT)
-    y = Scale(steps[0], steps[-1], HEIGHT - BOTTOM, TOP)
+    x = Scale(0.0, last, CHART.left, CHART.right)
+    y = Scale(steps[0], steps[-1], CHART.bottom, CHART.top)
     lines = []
     for name, colour, dashed, points, newest in drawn:
         places = [(x(a), y(b)) for a, b in points]
@@ -177,7 +135,7 @@ class Reliability:
 def reliability(found: Predictions) -> Reliability:
     """The diagram of a test."""
     bins = scores.reliability(found.probability, found.label)
-    x, y = Scale(0, 1, LEFT, WIDTH - RIGHT), Scale(0, 1, HEIGHT - BOTTOM, TOP)
+    x, y = Scale(0, 1, CHART.left, CHART.right), Scale(0, 1, CHART.bottom, CHART.top)
     fullest = max((part.videos for part in bins), default=0) or 1
     bars = [
         Bar(
@@ -211,15 +169,3 @@ def matrix(found: Predictions) -> Matrix:
     shares = counts / np.maximum(1, videos)[:, None]
     rows = [list(zip(c.tolist(), s.round(3).tolist(), strict=True)) for c, s in zip(counts, shares, strict=True)]
     return Matrix(found.classes.tolist(), rows, videos.tolist())
-
-
-def of_template() -> Mapping[str, Any]:
-    """The measures that templates need."""
-    return {
-        "width": WIDTH,
-        "height": HEIGHT,
-        "left": LEFT,
-        "right": WIDTH - RIGHT,
-        "top": TOP,
-        "bottom": HEIGHT - BOTTOM,
-    }

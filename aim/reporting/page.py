@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from aim.clock import clock
 from aim.engine.predictions import Predictions
+from aim.pages.environment import environment
+from aim.pages.geometry import CHART
 from aim.reporting import charts, statistics
 from aim.reporting.runs import RunData, paper
 from aim.reporting.table import differing
@@ -20,19 +20,19 @@ BAD = 200  # videos that are named
 
 def render(runs: Sequence[RunData], root: Path | None = None) -> str:
     """The page of these runs; `root` is where the videos lie, where that isn't where they lay in the test."""
-    environment = Environment(
-        loader=PackageLoader("aim.reporting", "templates"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    )  # fmt: skip
     most = EXAMPLES // len(runs)
     trained = [run.name for run in runs if run.log]
-    return environment.get_template("report.html").render(
-        runs=[section(run, most, root) for run in runs],
-        comparison=comparison(runs) if len(runs) > 1 else None,
-        curves=charts.curves(runs),
-        curves_of=trained[0] if len(trained) == 1 < len(runs) else "",
-        chart=charts.of_template(),
-        title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
+    return (
+        environment("aim.reporting")
+        .get_template("report.html")
+        .render(
+            runs=[section(run, most, root) for run in runs],
+            comparison=comparison(runs) if len(runs) > 1 else None,
+            curves=charts.curves(runs),
+            curves_of=trained[0] if len(trained) == 1 < len(runs) else "",
+            chart=CHART,
+            title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
+        )
     )
 
 

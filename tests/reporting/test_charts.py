@@ -4,31 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aim.pages.geometry import CHART
 from aim.reporting import charts
 from aim.reporting.runs import read
 from tests.reporting.made import predicted, run_directory
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"),
-    [
-        (0, 10, [0, 2, 4, 6, 8, 10]),
-        (0, 0.0003, [0, 0.0001, 0.0002, 0.0003]),
-        (0, 100, [0, 20, 40, 60, 80, 100]),
-        (-1, 1, [-1, -0.5, 0, 0.5, 1]),
-        (3, 3, [3]),
-    ],
-)
-def test_ticks_are_round_and_inside(low: float, high: float, expected: list[float]) -> None:
-    assert charts.ticks(low, high) == pytest.approx(expected)
-
-
-@pytest.mark.parametrize(
-    ("value", "expected"),
-    [(0.0, "0"), (0.00015, "1.5e-4"), (3e-4, "3e-4"), (0.0025, "2.5e-3"), (0.25, "0.25"), (12345.6, "1.235e+04")],
-)
-def test_numbers_are_short_and_right(value: float, expected: str) -> None:
-    assert charts.number(value) == expected
 
 
 def test_a_line_goes_where_its_values_are() -> None:
@@ -36,9 +15,9 @@ def test_a_line_goes_where_its_values_are() -> None:
     assert chart is not None
     (line,) = chart.lines
     (x0, y0), (x1, y1) = (tuple(map(float, pair.split(","))) for pair in line.points.split())
-    assert (x0, x1) == (charts.LEFT, charts.WIDTH - charts.RIGHT)
-    assert y0 == charts.TOP  # the highest value at the top tick, 4
-    assert y1 == pytest.approx(charts.TOP + 0.75 * (charts.HEIGHT - charts.BOTTOM - charts.TOP), abs=0.1)
+    assert (x0, x1) == (CHART.left, CHART.right)
+    assert y0 == CHART.top  # the highest value at the top tick, 4
+    assert y1 == pytest.approx(CHART.top + 0.75 * (CHART.bottom - CHART.top), abs=0.1)
     assert chart.summary == "loss: a ends at 1"
     assert charts.line_chart("loss", [("a", 0, False, [(0.0, float("inf"))])]) is None
 
@@ -70,8 +49,8 @@ def test_runs_are_laid_over_each_other_and_keep_their_colours(tmp_path: Path) ->
 def test_bars_stand_where_accuracy_is() -> None:
     found = charts.reliability(predicted([0, 1, 0], [[0.95, 0.05], [0.9 + 0.06, 0.04], [0.55, 0.45]]))
     low, high = found.bars
-    bottom, height = charts.HEIGHT - charts.BOTTOM, charts.HEIGHT - charts.BOTTOM - charts.TOP
-    assert low.top == charts.TOP  # one of one is right
+    bottom, height = CHART.bottom, CHART.bottom - CHART.top
+    assert low.top == CHART.top  # one of one is right
     assert high.top == pytest.approx(bottom - height / 2, abs=0.1)  # one of two
     assert high.expected == pytest.approx(bottom - 0.955 * height, abs=0.1)
     assert (low.share, high.share) == (0.5, 1.0)

@@ -1,0 +1,9 @@
+"""Templates of a page, and those that all pages share: style, axes, tables that sort."""
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+
+
+def environment(package: str) -> Environment:
+    """What renders the templates of `package`; whatever is put into them is text, never markup."""
+    loader = ChoiceLoader([PackageLoader(package, "templates"), PackageLoader("aim.pages", "templates")])
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
