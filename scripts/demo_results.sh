@@ -1,6 +1,6 @@
 #!/bin/sh
 # The runs behind the README's tables, and the tables: the paper's ladder on the demo's data with three seeds a rung, and
-# each adapter once. An hour on 2 idle cores; finished runs are not repeated. What the runs left is kept in scripts/results.
+# each adapter once; and the speed of small models. An hour on 2 idle cores; finished runs are not repeated. What the runs left is kept in scripts/results.
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
@@ -18,4 +18,14 @@ for run in runs/demo,*; do
     mkdir -p "scripts/results/${run#runs/}"
     cp "$run/results.json" "$run/config.yaml" "scripts/results/${run#runs/}"
 done
+# What training costs without a GPU.
+laptop() {
+    backbone=$1
+    shift
+    $python -m aim.benchmark +experiment=finetune what=model backbone="$backbone" train.batch_size=8 "$@" \
+        run_dir="scripts/results/laptop,$backbone"
+}
+laptop in21k_vit_s16 clip.num_frames=4
+laptop clip_vit_b16
+laptop demo adapter=aim_demo clip.size=64
 $python scripts/readme_tables.py

@@ -55,7 +55,14 @@ SPEED = {  # row: (what was timed of ours and of the plain model, whose bytes)
     "train step, bf16, `train.memory=lean`": ("step bf16 {}", "lean"),
     "train step, bf16, `train.memory=smallest`": ("step bf16 {}", "smallest"),
 }
+LAPTOP = {  # row: what aim.benchmark measured
+    "`backbone=in21k_vit_s16 clip.num_frames=4`": "laptop,in21k_vit_s16",
+    "`backbone=clip_vit_b16` (8 frames)": "laptop,clip_vit_b16",
+    "`backbone=demo adapter=aim_demo clip.size=64` (8 frames)": "laptop,demo",
+}
 HEADS = {
+    "laptop": "`+experiment=finetune train.batch_size=8` | parameters (M), tuned / all | clips/s in training | in tests "
+    "| 20 epochs of 100 videos, minutes",
     "speed": "ViT-B/16, one clip of 8 frames | the public code's way, seconds | ours, seconds | times as fast "
     "| kept for the backward pass, MiB (share of the public code's)",
     "ladder": "adapters | tuned / all parameters (M) | top-1 here (%), mean (range) | seeds | seconds, data and test "
@@ -99,6 +106,13 @@ def speed(name: str) -> str:
     kept = bench["saved_mib_per_clip"]
     size, whole = (kept[what.format(whose).removeprefix("step ")] for whose in (memory, "plain"))
     return f"{name} | {plain:.2f} | {ours:.2f} | {ratio:.2f} | {size:.0f} ({size / whole:.2f})"
+
+
+def laptop(name: str) -> str:
+    """A row of what aim.benchmark what=model measured without a GPU."""
+    model = json.loads((RESULTS / LAPTOP[name] / "benchmark.json").read_text(encoding="utf-8"))["model"]
+    train, test = (model[stage]["clips_per_second"] for stage in ("train", "test"))
+    return f"{name} | {parameters(model)} | {train:.1f} | {test:.1f} | {20 * 100 / train / 60:.0f}"
 
 
 def tuned(chosen: str) -> int:
@@ -149,6 +163,7 @@ def written(readme: str) -> str:
         "maps": (explained, [*MAPS]),
         "order": (ordered, [*explanations()["order"]]),
         "speed": (speed, [*SPEED]),
+        "laptop": (laptop, [*LAPTOP]),
     }
     for title, (row, names) in makers.items():
         head = HEADS[title]
