@@ -7,7 +7,8 @@ python=${PYTHON:-.venv/bin/python}
 spatial="adapter.temporal=false adapter.joint=false"
 for seed in 0 1 2; do
     for rung in adapter=none "$spatial" adapter.joint=false ""; do
-        # shellcheck disable=SC2086 - a rung is several words
+        # A rung is several words.
+        # shellcheck disable=SC2086
         $python -m aim.train +experiment=demo seed=$seed $rung
     done
 done

@@ -61,8 +61,8 @@ LAPTOP = {  # row: what aim.benchmark measured
     "`backbone=demo adapter=aim_demo clip.size=64` (8 frames)": "laptop,demo",
 }
 HEADS = {
-    "laptop": "`+experiment=finetune train.batch_size=8` | parameters (M), tuned / all | clips/s in training | in tests "
-    "| 20 epochs of 100 videos, minutes",
+    "laptop": "`+experiment=finetune train.batch_size=8` | parameters (M), tuned / all | clips/s in training "
+    "| in tests | 20 epochs of 100 videos, minutes",
     "speed": "ViT-B/16, one clip of 8 frames | the public code's way, seconds | ours, seconds | times as fast "
     "| kept for the backward pass, MiB (share of the public code's)",
     "ladder": "adapters | tuned / all parameters (M) | top-1 here (%), mean (range) | seeds | seconds, data and test "
