@@ -29,7 +29,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from aim.data.sources.moving_shapes import COLOURS, EYE, SHAPES, Poses, cover, draw_scene, render
+from aim.data.sources.shape_drawing import COLOURS, EYE, SHAPES, Poses, cover, draw_scene, render
 
 SIZE, PATCH, WIDTH, DEPTH = 64, 16, 128, 4
 CELLS = 4  # the coverage of a patch is predicted in 4 x 4 parts

@@ -24,7 +24,7 @@ from tests.conftest import ROOT, missing
         ("aim comp", ["completion "]),
         ("aim completion ", ["bash ", "zsh "]),
         ("aim train +", ["+experiment="]),
-        ("aim train +experiment=de", ["+experiment=demo "]),
+        ("aim train +experiment=de", ["+experiment=demo ", "+experiment=demo_hard "]),
         ("aim train +experiment=ablation/ratio_8", ["+experiment=ablation/ratio_8th "]),
         ("aim train +experiment=demo train.ep", ["train.epochs="]),
         ("aim train backb", ["backbone.", "backbone="]),

@@ -14,7 +14,7 @@ from aim.models.vit import ViT
 from tests.adapters.test_aim import aim_count
 from tests.test_config import EXPERIMENTS
 
-CLASSES = {"k400": 400, "k700": 700, "ssv2": 174, "diving48": 48, "demo": 8, "folder": 10}
+CLASSES = {"k400": 400, "k700": 700, "ssv2": 174, "diving48": 48, "demo": 8, "demo_hard": 8, "folder": 10}
 
 # Tuned parameters that field.md section 1.1 derives: adapters + temporal embedding + last norm + head.
 EXACT = {

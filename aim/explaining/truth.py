@@ -2,20 +2,17 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from aim.data.sources.moving_shapes import CLASSES, EYE, SHAPES, MovingShapes, cover, draw_motion
+from aim.data.sources.moving_shapes import MovingShapes
 
 
 def shape_in(source: MovingShapes, path: str) -> Tensor:
-    """Where the shape is in a video of the demo, named as in its lists: bool "t h w"."""
+    """Where the shape is seen in a video of the demo, named as in its lists: bool "t h w"."""
     split, name, file = Path(path).parts[-3:]
-    pair, backwards = divmod(CLASSES.index(name), 2)
-    scene, poses = draw_motion(source.seed, split, pair, int(Path(file).stem), source.num_frames, source.size)
-    parts = [cover(polygon, poses, source.size) for polygon in (*SHAPES[scene.shape], EYE)]
-    mask = torch.from_numpy(np.maximum.reduce(parts)) > 0.5
+    pair, backwards = divmod(source.classes.index(name), 2)
+    mask = torch.from_numpy(source.film(split, pair, int(Path(file).stem)).mask())
     return mask.flip(0) if backwards else mask
 
 

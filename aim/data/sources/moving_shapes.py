@@ -8,15 +8,15 @@ both the same answer, which is right for at most one.
 import fcntl
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -24,149 +24,13 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from aim.data.lists import Lists, Video
+from aim.data.sources.shape_clutter import Clutter, Film, film
+from aim.data.sources.shape_motions import PAIRS
 from aim.errors import UserError, say
 
-Array = NDArray[np.float32]
-
-PAIRS = (
-    ("move_right", "move_left"),
-    ("move_down", "move_up"),
-    ("grow", "shrink"),
-    ("turn_clockwise", "turn_counterclockwise"),
-)
-CLASSES = [name for pair in PAIRS for name in pair]
 VERSION = 2  # of the drawing: raise it when the same settings give other videos, so that old files are left alone
 FPS = 16
 MANIFEST = "manifest.json"
-
-
-def _box(x0: float, y0: float, x1: float, y1: float) -> list[tuple[float, float]]:
-    return [(x0, y0), (x1, y0), (x1, y1), (x0, y1)]
-
-
-# A shape is a union of convex polygons within the unit circle, x to the right and y down, with an eye of another colour
-# where it points to, so that turning is visible in all of them.
-SHAPES: dict[str, list[list[tuple[float, float]]]] = {
-    "arrow": [_box(-0.95, -0.25, 0.2, 0.25), [(0.0, -0.85), (1.0, 0.0), (0.0, 0.85)]],
-    "ell": [_box(-0.9, -0.35, 0.9, 0.35), _box(-0.9, 0.0, -0.3, 0.9)],
-    "tee": [_box(0.2, -0.85, 0.85, 0.85), _box(-0.9, -0.25, 0.25, 0.25)],
-    "wedge": [[(-0.8, 0.0), (0.7, 0.75), (0.7, -0.75)]],
-    "half": [[(math.cos(a), 0.9 * math.sin(a)) for a in np.linspace(-math.pi / 2, math.pi / 2, 9)]],
-    "flag": [_box(-0.95, -0.2, 0.9, 0.2), [(0.1, 0.0), (0.9, 0.0), (0.9, 0.9)]],
-}
-EYE = [(0.5 + 0.32 * math.cos(a), 0.32 * math.sin(a)) for a in np.linspace(0, 2 * math.pi, 8, endpoint=False)]
-COLOURS = {
-    "red": (0.9, 0.15, 0.15),
-    "green": (0.15, 0.75, 0.2),
-    "blue": (0.2, 0.3, 0.95),
-    "yellow": (0.95, 0.9, 0.2),
-    "magenta": (0.85, 0.2, 0.85),
-    "cyan": (0.2, 0.85, 0.9),
-    "orange": (0.95, 0.55, 0.1),
-}
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What stays the same in a video: a shape, its colours "c", and the background "h w c", all in [0, 1]."""
-
-    shape: str
-    colour: str
-    paint: Array
-    eye: Array
-    background: Array
-
-
-@dataclass(frozen=True)
-class Poses:
-    """Where the shape is in each of "t" frames: lengths are shares of the frame's side, angles are in radians."""
-
-    x: Array
-    y: Array
-    radius: Array
-    angle: Array
-
-
-def draw_scene(rng: np.random.Generator, size: int) -> Scene:
-    """Draw a shape, a colour and a texture that the colour stands out from."""
-    shape = str(rng.choice(list(SHAPES)))
-    base = rng.uniform(0.1, 0.9, 3)
-    far = sorted(COLOURS, key=lambda name: float(np.abs(np.subtract(COLOURS[name], base)).max()))
-    colour = str(rng.choice(far[len(far) // 2 :]))
-    paint = np.clip(COLOURS[colour] + rng.uniform(-0.05, 0.05, 3), 0, 1)
-    brightness = paint.mean(), base.mean()
-    eye = np.full(3, 0.05 if min(brightness) > 1 - max(brightness) else 0.95)  # whichever stands out from both
-
-    # A few plane waves of random direction, length and tint: k waves, sin(u + v) = sin u cos v + cos u sin v.
-    direction, phase = rng.uniform(0, 2 * math.pi, (2, 4, 1))
-    grid = 2 * math.pi * rng.uniform(1, 8, (4, 1)) * (np.arange(size) + 0.5) / size
-    along_x, along_y = np.cos(direction) * grid, np.sin(direction) * grid + phase  # "k w", "k h"
-    rows = np.concatenate([np.sin(along_y), np.cos(along_y)])
-    columns = np.concatenate([np.cos(along_x), np.sin(along_x)])[:, :, None] * np.tile(
-        rng.uniform(-0.07, 0.07, (4, 1, 3)), (2, 1, 1)
-    )
-    background = np.clip(base + np.tensordot(rows.T, columns, 1), 0, 1)
-    return Scene(shape, colour, *(value.astype(np.float32) for value in (paint, eye, background)))
-
-
-def draw_poses(pair: int, num_frames: int, rng: np.random.Generator) -> Poses:
-    """Draw a motion of the first class of PAIRS[pair]; its reversal is one of the second class."""
-    time = np.linspace(-0.5, 0.5, num_frames)
-    x, y = rng.uniform(0.3, 0.7, 2)
-    radius, angle = rng.uniform(0.15, 0.25), rng.uniform(0, 2 * math.pi)
-    still = np.zeros(num_frames)
-    poses = {"x": x + still, "y": y + still, "radius": radius + still, "angle": angle + still}
-    name = PAIRS[pair][0]
-    if name in ("move_right", "move_down"):
-        length = rng.uniform(0.25, 0.6)
-        middle = rng.uniform(0.15 + length / 2, 0.85 - length / 2)
-        poses["x" if name == "move_right" else "y"] = middle + length * time
-        # It points about forwards or backwards: like the size of what turns, something that a single frame tells.
-        poses["angle"] = rng.uniform(-0.4, 0.4) + math.pi * (rng.integers(2) + (name == "move_down") / 2) + still
-    elif name == "grow":
-        poses["radius"] = rng.uniform(0.16, 0.21) * rng.uniform(1.7, 2.6) ** time
-    else:
-        # Half way it points up, more or less: an eye that goes from the left over the top to the right turns clockwise.
-        poses["radius"] = rng.uniform(0.2, 0.3) + still
-        poses["angle"] = -math.pi / 2 + rng.uniform(-1, 1) + rng.uniform(0.5, 1.4) * math.pi * time
-    return Poses(**{key: value.astype(np.float32) for key, value in poses.items()})
-
-
-def cover(polygon: Sequence[tuple[float, float]], poses: Poses, size: int) -> Array:
-    """How much of each pixel a convex polygon of unit size covers, about: "t h w" in [0, 1]."""
-    corners = np.array(polygon, np.float32)
-    edges = np.roll(corners, -1, axis=0) - corners
-    normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
-    normals *= np.sign((normals * (corners - corners.mean(0))).sum(1, keepdims=True))  # outward
-    reach = (normals * corners).sum(1)
-    # A pixel is inside if it is on the inner side of each of e edges.
-    cos, sin = np.cos(poses.angle)[:, None], np.sin(poses.angle)[:, None]
-    normal_x, normal_y = cos * normals[:, 0] - sin * normals[:, 1], sin * normals[:, 0] + cos * normals[:, 1]  # "t e"
-    offset = size * (normal_x * poses.x[:, None] + normal_y * poses.y[:, None] + reach * poses.radius[:, None])
-    grid = np.arange(size, dtype=np.float32) + 0.5
-    rows = normal_y[:, :, None] * grid - offset[:, :, None]
-    distance = (normal_x[:, :, None, None] * grid + rows[:, :, :, None]).max(1)  # in pixels, negative inside
-    return np.asarray(np.clip(0.5 - distance, 0, 1), np.float32)
-
-
-def render(scene: Scene, poses: Poses) -> NDArray[np.uint8]:
-    """Draw the frames, uint8 "t h w c", with smooth edges."""
-    size = len(scene.background)
-    body = np.maximum.reduce([cover(polygon, poses, size) for polygon in SHAPES[scene.shape]])[..., None]
-    frames = scene.background + body * (scene.paint - scene.background)
-    frames += cover(EYE, poses, size)[..., None] * (scene.eye - frames)
-    return np.asarray(np.rint(frames * 255), np.uint8)
-
-
-def draw_motion(seed: int, split: str, pair: int, index: int, num_frames: int, size: int) -> tuple[Scene, Poses]:
-    """Draw what happens in video `index` of the first class of a pair: a function of its arguments alone."""
-    rng = np.random.default_rng([seed, ("train", "val").index(split), pair, index])
-    return draw_scene(rng, size), draw_poses(pair, num_frames, rng)
-
-
-def draw_video(seed: int, split: str, pair: int, index: int, num_frames: int, size: int) -> NDArray[np.uint8]:
-    """Draw the frames of `draw_motion`, uint8 "t h w c"."""
-    return render(*draw_motion(seed, split, pair, index, num_frames, size))
 
 
 @dataclass(frozen=True)
@@ -183,15 +47,22 @@ class MovingShapes:
     size: int  # pixels, of both sides
     num_frames: int
     seed: int
+    phases: int = 1  # of a motion
+    difficulty: float = 1.0  # in [0, 1], how much of the clutter there is
+    clutter: Clutter = field(default_factory=Clutter)
 
     def __post_init__(self) -> None:
+        if self.phases not in PAIRS:
+            raise UserError(f"phases={self.phases} is not one of {', '.join(map(str, PAIRS))}")
         for name in ("num_train", "num_val"):
-            if getattr(self, name) < len(CLASSES) or getattr(self, name) % len(CLASSES):
-                raise UserError(f"{name}={getattr(self, name)} is not a multiple of the {len(CLASSES)} classes")
+            if getattr(self, name) < len(self.classes) or getattr(self, name) % len(self.classes):
+                raise UserError(f"{name}={getattr(self, name)} is not a multiple of the {len(self.classes)} classes")
         if self.size < 16 or self.size % 2:
             raise UserError(f"size={self.size}; use an even number of at least 16 pixels")
         if self.num_frames < 2:
             raise UserError(f"num_frames={self.num_frames}; a motion takes at least 2")
+        if not 0 <= self.difficulty <= 1:
+            raise UserError(f"difficulty={self.difficulty} is not from 0 to 1")
 
     def __call__(self, root: Path) -> Lists:
         """Return the lists, paths relative to `root`. Raises UserError where the files can't be written."""
@@ -212,8 +83,16 @@ class MovingShapes:
         return Lists(splits["train"], splits["val"], (folder / "classes.txt").read_text().splitlines())
 
     @property
-    def settings(self) -> dict[str, int]:
-        return {**asdict(self), "version": VERSION}
+    def classes(self) -> list[str]:
+        return [name for pair in PAIRS[self.phases] for name in pair]
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All that decides the videos; what there is none of is not said, so that the demo's folder keeps its name."""
+        plain = {name: getattr(self, name) for name in ("num_train", "num_val", "size", "num_frames", "seed")}
+        phases = {"phases": self.phases} if self.phases > 1 else {}
+        clutter = {name: value for name, value in asdict(self.clutter.times(self.difficulty)).items() if value}
+        return {**plain, **phases, **clutter, "version": VERSION}
 
     @property
     def folder(self) -> str:
@@ -221,26 +100,31 @@ class MovingShapes:
         digest = hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
         return f"moving_shapes_{digest[:8]}"
 
+    def film(self, split: str, pair: int, index: int) -> Film:
+        """What video `index` of the first class of a pair shows."""
+        clutter = self.clutter.times(self.difficulty)
+        return film(self.seed, split, pair, index, self.num_frames, self.size, self.phases, clutter)
+
     def write(self, folder: Path) -> None:
         """Write everything to a temporary folder beside `folder`, then rename it. The caller holds the lock."""
         for stale in folder.parent.glob(f"{folder.name}.tmp*"):
             shutil.rmtree(stale)
         new = Path(tempfile.mkdtemp(prefix=f"{folder.name}.tmp", dir=folder.parent))
         for split in ("train", "val"):
-            for name in CLASSES:
+            for name in self.classes:
                 (new / split / name).mkdir(parents=True)
         jobs = [
             (split, pair, index)
             for split, count in (("train", self.num_train), ("val", self.num_val))
-            for index in range(count // len(CLASSES))
-            for pair in range(len(PAIRS))
+            for index in range(count // len(self.classes))
+            for pair in range(len(PAIRS[self.phases]))
         ]
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             names = [name for both in pool.map(lambda job: self.write_pair(new, *job), jobs) for name in both]
         for split in ("train", "val"):
-            lines = [f"{name} {CLASSES.index(name.split('/')[1])}\n" for name in names if name.startswith(split)]
+            lines = [f"{name} {self.classes.index(name.split('/')[1])}\n" for name in names if name.startswith(split)]
             (new / f"{split}.txt").write_text("".join(lines))
-        (new / "classes.txt").write_text("".join(f"{name}\n" for name in CLASSES))
+        (new / "classes.txt").write_text("".join(f"{name}\n" for name in self.classes))
         sizes = {str(path.relative_to(new)): path.stat().st_size for path in sorted(new.rglob("*.*"))}
         (new / MANIFEST).write_text(json.dumps({"settings": self.settings, "bytes": sizes}, indent=1))
         new.chmod(0o755)
@@ -251,14 +135,14 @@ class MovingShapes:
 
     def write_pair(self, folder: Path, split: str, pair: int, index: int) -> list[str]:
         """Write a video and its reversal; return their paths in `folder`."""
-        frames = draw_video(self.seed, split, pair, index, self.num_frames, self.size)
-        names = [f"{split}/{name}/{index:05d}.mp4" for name in PAIRS[pair]]
+        frames = self.film(split, pair, index).frames()
+        names = [f"{split}/{name}/{index:05d}.mp4" for name in PAIRS[self.phases][pair]]
         encode(folder / names[0], frames)
         encode(folder / names[1], frames[::-1])
         return names
 
 
-def complete(folder: Path, settings: dict[str, int]) -> bool:
+def complete(folder: Path, settings: dict[str, Any]) -> bool:
     """Whether the folder's manifest is of these settings and every file it names has its size."""
     try:
         manifest = json.loads((folder / MANIFEST).read_text())
