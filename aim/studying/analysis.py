@@ -1,0 +1,261 @@
+"""All that a study says of its curves: what kind they are, what is a mirage, where they leave chance, which law."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+
+from aim.errors import UserError
+from aim.studying.curves import RULE, Curve, Verdict, classify_curve
+from aim.studying.laws import FORMS, Law, fit_law
+from aim.studying.levels import levels
+from aim.studying.findings import summary
+
+DESCENDING = ("trunk_error",)  # axes on which less is more
+MAIN = "top1"  # the score that thresholds and comparisons are told for
+LOSS = "cross_entropy"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A curve and its verdict."""
+
+    curve: Curve
+    verdict: Verdict
+
+
+def analyse(
+    curves: Sequence[Curve],
+    cells: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, Mapping[str, Any]],
+    axes: Mapping[str, str],
+) -> dict[str, Any]:
+    """The keys curves, mirages, thresholds, helps, laws, rule and summary of study.json (docs/study.md)."""
+    judged = [Judged(each, judge(each)) for each in map(measurable, curves)]
+    main = MAIN if MAIN in scores else next(iter(scores))
+    first = [each for each in judged if each.curve.score == main]
+    study = {
+        "curves": [as_dict(each) for each in judged],
+        "mirages": mirages(judged, scores),
+        "thresholds": [threshold(each, axes) for each in first],
+        "helps": helps([each.curve for each in first], axes),
+        "laws": laws(cells),
+        "rule": rule(),
+    }
+    return study | {"summary": summary(study, scores, axes)}
+
+
+def measurable(curve: Curve) -> Curve:
+    """A curve without the values whose scale can't be put on a log axis."""
+    good = np.asarray(curve.scale) > 0
+    if good.all():
+        return curve
+    error = None if curve.error is None else curve.error[good]
+    return replace(curve, scale=curve.scale[good], value=curve.value[good], seed=curve.seed[good], error=error)
+
+
+def judge(curve: Curve) -> Verdict:
+    """Classify a curve; on an axis on which less is more from its other end."""
+    if curve.axis not in DESCENDING:
+        return classify_curve(curve.scale, curve.value, curve.chance, curve.better, curve.error)
+    found = classify_curve(1 / curve.scale, curve.value, curve.chance, curve.better, curve.error)
+    fit = found.fit and {"scale": [1 / x for x in found.fit["scale"]][::-1], "value": found.fit["value"][::-1]}
+    at = found.threshold
+    return replace(found, fit=fit, threshold=at and replace(at, value=1 / at.value, low=1 / at.high, high=1 / at.low))
+
+
+def as_dict(each: Judged) -> dict[str, Any]:
+    """A curve of study.json: means with their 95 % intervals."""
+    curve, verdict = each.curve, each.verdict
+    found = levels(curve.scale, curve.value, curve.chance, curve.better, curve.error)
+    sign = 1 if curve.better == "high" else -1
+    mean, margin = curve.chance + sign * found.mean, found.margin
+    return {
+        "task": curve.task, "series": curve.series, "score": curve.score, "axis": curve.axis,
+        "scale": (10**found.x).tolist(), "mean": mean.tolist(), "low": (mean - margin).tolist(),
+        "high": (mean + margin).tolist(), "seeds": sorted({int(seed) for seed in curve.seed}),
+        "chance": curve.chance, "kind": verdict.kind, "why": verdict.why, "fit": verdict.fit,
+        "threshold": verdict.threshold and [finite(each) for each in verdict.threshold],
+    }  # fmt: skip
+
+
+def finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def mirages(judged: Sequence[Judged], scores: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """For every jump of a thresholded score whether a continuous score of the same cells is smooth.
+
+    Schaeffer et al. 2023 (arXiv 2304.15004): where it is, the score makes the jump, not the model.
+    """
+    found = []
+    for each in judged:
+        curve = each.curve
+        if each.verdict.kind != "emergent" or not scores[curve.score].get("thresholded"):
+            continue
+        same = [
+            other for other in judged
+            if not scores[other.curve.score].get("thresholded")
+            and (other.curve.task, other.curve.series, other.curve.axis) == (curve.task, curve.series, curve.axis)
+        ]  # fmt: skip
+        smooth = [other for other in same if other.verdict.kind == "smooth"]
+        jumps = [other for other in same if other.verdict.kind == "emergent"]
+        said = f"{where(curve)}: {change(each, scores)} is a jump"
+        if smooth:
+            said += f", but {change(smooth[0], scores)} is smooth at the same cells: the score makes the jump"
+        elif jumps:
+            said += f", and {change(jumps[0], scores)} is one at the same cells too: not the score alone makes it"
+        else:
+            why = "; ".join(f"{name(other, scores)}: {other.verdict.kind}" for other in same)
+            said += f"; whether the score makes it can't be told ({why or 'no continuous score'})"
+        found.append(
+            {"task": curve.task, "series": curve.series, "axis": curve.axis, "jump": curve.score,
+             "smooth_in": [other.curve.score for other in smooth], "sentence": said + "."}
+        )  # fmt: skip
+    return found
+
+
+def where(curve: Curve) -> str:
+    return ", ".join(part for part in (curve.series, curve.task) if part)
+
+
+def name(each: Judged, scores: Mapping[str, Mapping[str, Any]]) -> str:
+    return str(scores[each.curve.score].get("name", each.curve.score))
+
+
+def change(each: Judged, scores: Mapping[str, Mapping[str, Any]]) -> str:
+    """A score's means at both ends and how wide its rise is."""
+    found, numbers = as_dict(each), each.verdict.numbers
+    ends = f"{name(each, scores)} from {found['mean'][0]:.3g} to {found['mean'][-1]:.3g}"
+    return f"{ends} (10 to 90 % within {numbers['rise']:.2g} of {numbers['range']:.2g} decades)" if numbers else ends
+
+
+def threshold(each: Judged, axes: Mapping[str, str]) -> dict[str, Any]:
+    """Where a series leaves chance, with a sentence."""
+    curve, at = each.curve, each.verdict.threshold
+    axis = axes.get(curve.axis, curve.axis)
+    first, last = extent(curve)
+    if at is None:
+        said = f"doesn't leave chance up to the last scale measured ({axis}: {last:.3g})"
+    elif each.verdict.kind == "falling":
+        said = "gets worse with scale"
+    elif at.value == first:
+        said = f"is above chance from the first scale measured on ({axis}: {at.value:.3g})"
+    else:
+        low, high = (f"{end:.3g}" if math.isfinite(end) and end else "beyond the largest" for end in (at.low, at.high))
+        said = f"leaves chance at {at.value:.3g} {axis} (95 %: {low} to {high})"
+    number = at and [finite(end) for end in at]
+    return {
+        "series": curve.series, "task": curve.task, "axis": curve.axis, "scale": number and number[0],
+        "low": number and number[1], "high": number and number[2], "sentence": f"{where(curve)} {said}.",
+    }  # fmt: skip
+
+
+def extent(curve: Curve) -> tuple[float, float]:
+    """The first and the last scale, in the order in which more is expected of them."""
+    ends = float(np.min(curve.scale, initial=np.inf)), float(np.max(curve.scale, initial=0))
+    return ends[::-1] if curve.axis in DESCENDING else ends
+
+
+def helps(curves: Sequence[Curve], axes: Mapping[str, str]) -> list[dict[str, Any]]:
+    """For each pair of series of one task, axis and trunk: from which scale on the later one is better.
+
+    Differences are paired by seed; each scale's mean must exceed its 95 % interval, with one spread for all scales.
+    """
+    found = []
+    for against, series in combinations(curves, 2):
+        trunks = [each.series.partition(", ")[2] for each in (against, series)]
+        if (against.task, against.axis) == (series.task, series.axis) and trunks[0] == trunks[1]:
+            found.append(difference(series, against, axes))
+    return [each for each in found if each]
+
+
+def difference(series: Curve, against: Curve, axes: Mapping[str, str]) -> dict[str, Any]:
+    """What `helps` says of one pair; empty where they share less than two scales."""
+    sign = 1 if series.better == "high" else -1
+    other = {(order, seed): value for order, seed, value in placed(against)}
+    # Tuned and all parameters differ between adapters: the scales are paired by their order.
+    pairs = [(order, seed, sign * (value - other[order, seed])) for order, seed, value in placed(series)
+             if (order, seed) in other]  # fmt: skip
+    pairs = [each for each in pairs if not math.isnan(each[2])]
+    sizes = np.unique(series.scale)[:: -1 if series.axis in DESCENDING else 1]
+    if len({each[0] for each in pairs}) < 2:
+        return {}
+    order, _, gain = (np.array(each) for each in zip(*pairs, strict=True))
+    gained = levels(order + 1.0, gain, 0.0, "high")
+    if not gained.known:
+        return {}
+    scale = sizes[np.unique(order).astype(int)]
+    axis, task = axes.get(series.axis, series.axis), f" on {series.task}" if series.task not in ("", "all") else ""
+    better = gained.above
+    above, who = None, f"{series.series} against {against.series}{task}"
+    numbers = ", ".join(f"{value:+.3g}" for value in gained.mean)
+    if better.all():
+        said = "helps at every scale measured"
+    elif better[-1]:
+        first = len(better) - int(np.argmin(better[::-1]))
+        above = float(scale[first])
+        harm = " and harms below" if gained.below[:first].any() else ""
+        said = f"helps only from {above:.3g} {axis} on{harm}"
+    elif better.any():
+        said = "helps at some scales, but not at the largest"
+    else:
+        said = "harms" if gained.below.any() else "no difference can be told from chance"
+    return {"series": series.series, "against": against.series, "axis": series.axis, "above": above,
+            "sentence": f"{who}: {said} ({numbers})."}  # fmt: skip
+
+
+def placed(curve: Curve) -> list[tuple[int, int, float]]:
+    """The scale's place in the order, seed and value of each point."""
+    scales = np.unique(curve.scale)
+    order = np.searchsorted(scales, curve.scale)
+    if curve.axis in DESCENDING:
+        order = len(scales) - 1 - order
+    return list(zip(order.tolist(), np.asarray(curve.seed).tolist(), np.asarray(curve.value).tolist(), strict=True))
+
+
+def laws(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Three laws of each adapter's cross-entropy over trunk size and videos; the one that predicts best is chosen."""
+    found = []
+    for series in dict.fromkeys(str(cell["adapter"]) for cell in cells):
+        done = [cell for cell in cells if cell["adapter"] == series and cell["state"] == "done"]
+        sizes, videos = ([cell[key] for cell in done] for key in ("parameters", "videos"))
+        losses = [cell["scores"].get(LOSS, [math.nan])[0] for cell in done]
+        try:
+            fitted = [fit_law(sizes, videos, losses, form) for form in FORMS]
+        except UserError as error:
+            found.append(unfitted(series, str(error)))
+            continue
+        errors = [math.inf if math.isnan(law.held_out_error) else law.held_out_error for law in fitted]
+        found += [told(series, law, i == int(np.argmin(errors))) for i, law in enumerate(fitted)]
+    return found
+
+
+def unfitted(series: str, why: str) -> dict[str, Any]:
+    return {"series": series, "score": LOSS, "form": "constant", "parameters": {}, "held_out_error": None,
+            "extrapolates": False, "chosen": False, "sentence": f"{series}: no law ({why})."}  # fmt: skip
+
+
+def told(series: str, law: Law, chosen: bool) -> dict[str, Any]:
+    """A law of study.json."""
+    numbers = [f"{key} {at.value:.3g} [{at.low:.3g}, {at.high:.3g}]" for key, at in law.parameters.items()]
+    end = "it may be extrapolated" if law.extrapolates else "it isn't extrapolated"
+    return {
+        "series": series, "score": LOSS, "form": law.form,
+        "parameters": {key: [finite(end) for end in each] for key, each in law.parameters.items()},
+        "held_out_error": finite(law.held_out_error), "extrapolates": law.extrapolates, "chosen": chosen,
+        "sentence": f"{series}, {law.form} law: {', '.join(numbers)}; {law.why}; {end}.",
+    }  # fmt: skip
+
+
+def rule() -> dict[str, Any]:
+    """The rule in words and how often it errs on simulated curves, as measured by scripts/measure_study_rule.py."""
+    rates = json.loads(resources.files("aim.studying").joinpath("error_rates.json").read_text(encoding="utf-8"))
+    worst = {key: pick(grid[key] for grid in rates["grids"].values())
+             for key, pick in (("false_emergent", max), ("found_steps", min))}  # fmt: skip
+    return {"text": RULE, **worst, "simulations": rates["simulations"]}
