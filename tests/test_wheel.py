@@ -37,7 +37,9 @@ def test_the_wheel_holds_every_config_and_the_demos_weights(installed: Path) -> 
     for folder in (ROOT / "aim").glob("*/templates"):
         pages = {path.name for path in folder.iterdir()}
         assert {path.name for path in (installed / folder.relative_to(ROOT)).iterdir()} == pages
-    assert (installed / "aim" / "weights" / "demo_trunk.safetensors").stat().st_size < 8 * 2**20
+    weights = [path.name for kind in ("safetensors", "json") for path in (ROOT / "aim" / "weights").glob(f"*.{kind}")]
+    assert {path.name for path in (installed / "aim" / "weights").iterdir() if path.suffix != ".py"} == set(weights)
+    assert sum((installed / "aim" / "weights" / name).stat().st_size for name in weights) < 16e6
     assert not (installed / "tests").exists()
     (entry_points,) = installed.glob("aim_video-*.dist-info/entry_points.txt")
     assert "aim = aim.__main__:main" in entry_points.read_text(encoding="utf-8")
