@@ -88,12 +88,12 @@ def test_rank_0_alone_says_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert capsys.readouterr().err == ""
 
 
-def test_auto_is_the_default_of_every_experiment_but_the_demo() -> None:
+def test_auto_is_the_default_of_every_experiment_but_the_demos() -> None:
     for path in (config.CONFIGS / "experiment").rglob("*.yaml"):
         name = path.relative_to(config.CONFIGS / "experiment").with_suffix("").as_posix()
         cfg = config.compose([f"+experiment={name}"])
         asked = (cfg.device, cfg.precision)
-        assert asked == (("cpu", "fp32") if name == "demo" else ("auto", "auto")), name
+        assert asked == (("cpu", "fp32") if name in ("demo", "demo_hard") else ("auto", "auto")), name
 
 
 @pytest.mark.usefixtures("toy_cache")
