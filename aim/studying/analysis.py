@@ -12,9 +12,9 @@ import numpy as np
 
 from aim.errors import UserError
 from aim.studying.curves import RULE, Curve, Verdict, classify_curve
+from aim.studying.findings import summary
 from aim.studying.laws import FORMS, Law, fit_law
 from aim.studying.levels import levels
-from aim.studying.findings import summary
 
 DESCENDING = ("trunk_error",)  # axes on which less is more
 MAIN = "top1"  # the score that thresholds and comparisons are told for
