@@ -4,21 +4,32 @@ import csv
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from aim.errors import UserError
 from aim.studying.curves import Curve
 
-NEEDED, OPTIONAL = ("scale", "score", "seed", "task"), ("series", "chance")
+NEEDED, OPTIONAL = ("scale", "score", "seed", "task"), ("series", "chance", "error")
 SHAPE = f"a table has the columns {', '.join(NEEDED)} and, if you like, {', '.join(OPTIONAL)}"
+
+
+class Row(NamedTuple):
+    """A row of a table."""
+
+    scale: float
+    score: float
+    seed: int
+    chance: float
+    error: float
 
 
 def read(path: Path, chance: float = 0.0, better: Literal["high", "low"] = "high") -> list[Curve]:
     """The curves of a table, one for each task and series, in the order of their first rows.
 
-    `chance` holds where the table has no such column. An empty score, or nan, is a missing value.
+    `chance` holds where the table has no such column. An empty score, or nan, is a missing value. `error` is the
+    standard error of the score, over what was tested.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -33,7 +44,7 @@ def read(path: Path, chance: float = 0.0, better: Literal["high", "low"] = "high
         raise UserError(f"{path}: no column {', '.join(missing)}; {SHAPE}")
     if not rows:
         raise UserError(f"{path}: no rows; {SHAPE}")
-    found: dict[tuple[str, str], list[tuple[float, float, int, float]]] = {}
+    found: dict[tuple[str, str], list[Row]] = {}
     for line, row in rows:
         where = f"{path}, line {line}"
         if None in row or None in row.values():
@@ -48,21 +59,23 @@ def read(path: Path, chance: float = 0.0, better: Literal["high", "low"] = "high
             raise UserError(f"{where}: seed={row['seed'].strip()}: a seed is a whole number")
         score = number(row["score"] if row["score"].strip() else "nan", f"{where}: score")
         level = number(row["chance"], f"{where}: chance") if "chance" in columns else chance
-        if not math.isfinite(level) or math.isinf(score):
-            raise UserError(f"{where}: chance={level}, score={score}: both are finite, or the score is nan")
+        error = number(row["error"] or "0", f"{where}: error") if "error" in columns else 0.0
+        if not math.isfinite(level) or math.isinf(score) or not 0 <= error < math.inf:
+            raise UserError(
+                f"{where}: chance={level}, score={score}, error={error}: not finite, or an error below zero"
+            )
         key = row["task"].strip(), row.get("series", "").strip()
-        found.setdefault(key, []).append((scale, score, int(seed), level))
+        found.setdefault(key, []).append(Row(scale, score, int(seed), level, error))
     return [curve(path, *key, values, better) for key, values in found.items()]
 
 
-def curve(
-    path: Path, task: str, series: str, rows: Sequence[tuple[float, float, int, float]], better: Literal["high", "low"]
-) -> Curve:
+def curve(path: Path, task: str, series: str, rows: Sequence[Row], better: Literal["high", "low"]) -> Curve:
     """The rows of one task and series as a curve; chance must be the same in all."""
-    scale, score, seed, level = (np.array(each) for each in zip(*rows, strict=True))
+    scale, score, seed, level, error = (np.array(each) for each in zip(*rows, strict=True))
     if len(set(level.tolist())) > 1:
         raise UserError(f"{path}: task {task} has chance {level.min():g} and {level.max():g}; one for a task")
-    return Curve(task, series, "score", "scale", scale, score, seed, float(level[0]), better)
+    known = error if error.any() else None
+    return Curve(task, series, "score", "scale", scale, score, seed, float(level[0]), better, known)
 
 
 def number(text: str, what: str) -> float:
