@@ -59,13 +59,13 @@ def read(path: Path, chance: float = 0.0, better: Literal["high", "low"] = "high
             raise UserError(f"{where}: seed={row['seed'].strip()}: a seed is a whole number")
         score = number(row["score"] if row["score"].strip() else "nan", f"{where}: score")
         level = number(row["chance"], f"{where}: chance") if "chance" in columns else chance
-        error = number(row["error"] or "0", f"{where}: error") if "error" in columns else 0.0
-        if not math.isfinite(level) or math.isinf(score) or not 0 <= error < math.inf:
+        spread = number(row["error"].strip() or "0", f"{where}: error") if "error" in columns else 0.0
+        if not math.isfinite(level) or math.isinf(score) or not 0 <= spread < math.inf:
             raise UserError(
                 f"{where}: chance={level}, score={score}, error={error}: not finite, or an error below zero"
             )
         key = row["task"].strip(), row.get("series", "").strip()
-        found.setdefault(key, []).append(Row(scale, score, int(seed), level, error))
+        found.setdefault(key, []).append(Row(scale, score, int(seed), level, spread))
     return [curve(path, *key, values, better) for key, values in found.items()]
 
 
