@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -20,7 +20,7 @@ class Row(NamedTuple):
 
     scale: float
     score: float
-    seed: int
+    seed: float
     chance: float
     error: float
 
@@ -46,27 +46,30 @@ def read(path: Path, chance: float = 0.0, better: Literal["high", "low"] = "high
         raise UserError(f"{path}: no rows; {SHAPE}")
     found: dict[tuple[str, str], list[Row]] = {}
     for line, row in rows:
-        where = f"{path}, line {line}"
         if None in row or None in row.values():
-            raise UserError(f"{where}: not as many cells as the {len(columns)} columns; a comma in a name needs quotes")
-        scale = number(row["scale"], f"{where}: scale")
-        if not 0 < scale < math.inf:
-            raise UserError(
-                f"{where}: scale={row['scale'].strip()}: scales are positive, as they are put on a log axis"
-            )
-        seed = number(row["seed"], f"{where}: seed")
-        if not seed.is_integer():
-            raise UserError(f"{where}: seed={row['seed'].strip()}: a seed is a whole number")
-        score = number(row["score"] if row["score"].strip() else "nan", f"{where}: score")
-        level = number(row["chance"], f"{where}: chance") if "chance" in columns else chance
-        spread = number(row["error"].strip() or "0", f"{where}: error") if "error" in columns else 0.0
-        if not math.isfinite(level) or math.isinf(score) or not 0 <= spread < math.inf:
-            raise UserError(
-                f"{where}: chance={level}, score={score}, error={error}: not finite, or an error below zero"
-            )
+            wrong = f"not as many cells as the {len(columns)} columns; a comma in a name needs quotes"
+            raise UserError(f"{path}, line {line}: {wrong}")
         key = row["task"].strip(), row.get("series", "").strip()
-        found.setdefault(key, []).append(Row(scale, score, int(seed), level, spread))
+        found.setdefault(key, []).append(parsed(row, f"{path}, line {line}: ", chance))
     return [curve(path, *key, values, better) for key, values in found.items()]
+
+
+def parsed(cells: Mapping[str, str], where: str, chance: float) -> Row:
+    """The numbers of a row. Raises UserError that begins with `where`."""
+    row = Row(
+        number(cells, "scale", where),
+        number(cells, "score", where, math.nan),
+        number(cells, "seed", where),
+        number(cells, "chance", where, chance),
+        number(cells, "error", where, 0.0),
+    )
+    if not row.scale > 0:
+        raise UserError(f"{where}scale={cells['scale'].strip()}: a log axis takes positive scales alone")
+    if not row.seed.is_integer():
+        raise UserError(f"{where}seed={cells['seed'].strip()}: a seed is a whole number")
+    if math.isnan(row.chance) or not row.error >= 0:
+        raise UserError(f"{where}chance={row.chance:g}, error={row.error:g}: numbers, and no error below zero")
+    return row
 
 
 def curve(path: Path, task: str, series: str, rows: Sequence[Row], better: Literal["high", "low"]) -> Curve:
@@ -75,12 +78,18 @@ def curve(path: Path, task: str, series: str, rows: Sequence[Row], better: Liter
     if len(set(level.tolist())) > 1:
         raise UserError(f"{path}: task {task} has chance {level.min():g} and {level.max():g}; one for a task")
     known = error if error.any() else None
-    return Curve(task, series, "score", "scale", scale, score, seed, float(level[0]), better, known)
+    return Curve(task, series, "score", "scale", scale, score, seed.astype(np.int64), float(level[0]), better, known)
 
 
-def number(text: str, what: str) -> float:
-    """A cell as a number."""
+def number(cells: Mapping[str, str], column: str, where: str, otherwise: float | None = None) -> float:
+    """A finite number or nan; `otherwise` where the cell is empty or there is no such column."""
+    text = cells.get(column, "").strip()
+    if not text and otherwise is not None:
+        return otherwise
     try:
-        return float(text)
+        value = float(text)
     except ValueError as error:
-        raise UserError(f"{what}={text.strip()} is no number") from error
+        raise UserError(f"{where}{column}={text or 'nothing'} is no number; write it as 0.25 or 2.5e-1") from error
+    if math.isinf(value):
+        raise UserError(f"{where}{column}={text} isn't finite")
+    return value
