@@ -12,7 +12,7 @@ One process and one GPU are measured; the trunk's weights are random, as no spee
 from aim import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.benchmark", "config", "aim.engine.settings.Run", experiment=True)
+    command.entrypoint("aim.benchmark", "config", "aim.engine.settings.Run", wants="experiment")
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -60,7 +60,6 @@ def main(cfg: DictConfig) -> None:
 
 def measure(run: Run, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What this machine does with a run."""
-    run.check_precision()
     lists = None if run.what == "model" else load_lists(run)
     # Decoding can be measured on a machine without the GPU that it is to feed.
     device: Device = "cpu" if run.what == "loader" and not torch.cuda.is_available() else run.device

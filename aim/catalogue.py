@@ -46,9 +46,15 @@ def groups() -> list[str]:
     return sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and any(path.glob("*.yaml")))
 
 
-def reproduces(experiment: str) -> str:
+def added(config_name: str) -> str | None:
+    """The group of which a verb with this config takes a file with a plus, as that changes other settings."""
+    known = settings(config_name)
+    return "study" if "study.name" in known else "experiment" if "train.epochs" in known else None
+
+
+def reproduces(name: str, group: str = "experiment") -> str:
     """What an experiment is, by the first line of its file's head: a table's row with its number, or a sentence."""
-    lines = (CONFIGS / "experiment" / f"{experiment}.yaml").read_text(encoding="utf-8").splitlines()
+    lines = (CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     text = next(line for line in lines if line.startswith("# ") and "@package" not in line).removeprefix("# ")
     row = re.match(r"(.*): ([\d.]+) top-1", text)
     return f"{row[2]} %  {row[1]}" if row else text
@@ -100,15 +106,16 @@ def verbs_text() -> str:
     return columns({verb: purpose(verb) for verb in verbs()})
 
 
-def experiments_text(verb: str) -> str:
-    """The experiments and what they reproduce, with a first command."""
-    texts = {name: reproduces(name) for name in choices("experiment")}
+def wanted_text(verb: str, group: str) -> str:
+    """The files of a group that a verb wants one of, and what they are, with a first command."""
+    texts = {name: reproduces(name, group) for name in choices(group)}
     families = sorted({name.partition("/")[0] for name in texts if "/" in name})
-    parts = ["Experiments, +experiment=NAME:", columns({name: text for name, text in texts.items() if "/" not in name})]
+    title = "Experiments" if group == "experiment" else "Studies"
+    parts = [f"{title}, +{group}=NAME:", columns({name: text for name, text in texts.items() if "/" not in name})]
     for family in families:
         own = {name.removeprefix(f"{family}/"): text for name, text in texts.items() if name.startswith(f"{family}/")}
-        parts += [f"\n+experiment={family}/NAME:", columns(own)]
-    return "\n".join([*parts, f"\nTo begin with: python -m {verb} +experiment=demo; --help lists all settings"])
+        parts += [f"\n+{group}={family}/NAME:", columns(own)]
+    return "\n".join([*parts, f"\nTo begin with: python -m {verb} +{group}=demo; --help lists all settings"])
 
 
 def columns(rows: Mapping[str, str]) -> str:

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
@@ -28,15 +29,21 @@ SPINS = "3000"  # of GNU OpenMP, some hundredths of a millisecond
 
 
 def entrypoint(
-    verb: str, config_name: str, settings: str | None = None, *, experiment: bool = False, positional: str | None = None
+    verb: str,
+    config_name: str,
+    settings: str | None = None,
+    *,
+    wants: str | None = None,
+    positional: str | None = None,
+    flags: Sequence[str] = (),
 ) -> NoReturn:
     """Run `main` of the module `verb` on the config composed from the command line.
 
     The module is imported once the config is composed, so that help, a shown config and a misspelt setting don't wait
     for torch. Each job of a sweep runs in a process of its own; all must fit the class `settings` before the first one
-    starts. A verb that wants an `experiment` lists them where it is told nothing at all; one with a `positional`
-    setting takes bare words for it. A UserError and Hydra's own errors become one line on stderr and exit code 2; with
-    debug=true, and for every other error, the traceback is kept.
+    starts. A verb that `wants` a file of a group, an experiment say, lists them where it is told nothing; one with
+    a `positional` setting takes bare words for it; and --FLAG is FLAG=true. A UserError and Hydra's own errors become
+    one line on stderr and exit code 2; with debug=true, and for every other error, the traceback is kept.
     """
     follow_parent()
     debug = "debug=true" in (argument.lower().lstrip("+") for argument in sys.argv[1:])
@@ -55,10 +62,12 @@ def entrypoint(
 
     with reported(debug), interruptible():
         answer_version()
-        if experiment and not sys.argv[1:]:
-            print(catalogue.experiments_text(verb))
-            raise UserError("there is nothing to start without an experiment: add +experiment=NAME")
-        sys.argv[1:] = overrides.checked(sys.argv[1:], config_name, positional)
+        if wants and not sys.argv[1:]:
+            print(catalogue.wanted_text(verb, wants))
+            article = "an" if wants[0] in "aeiou" else "a"
+            raise UserError(f"there is nothing to start without {article} {wants}: add +{wants}=NAME")
+        words = [f"{word[2:]}=true" if word in [f"--{flag}" for flag in flags] else word for word in sys.argv[1:]]
+        sys.argv[1:] = overrides.checked(words, config_name, positional)
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
         if jobs:
             sys.exit(sweep(program(verb), jobs))

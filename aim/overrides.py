@@ -17,6 +17,7 @@ PATHS = (
     "run_dir", "init", "checkpoint", "input", "out", "picture", "video_out", "data.root", "data.cache",
     "backbone.weights",
 )  # fmt: skip
+ADDED = ("experiment", "study")  # groups whose files change other settings
 OPTIONS = ("--help", "--version", "--cfg", "--multirun", "-m", "--resolve", "--info", "--config-dir", "--hydra-help")
 
 
@@ -38,8 +39,8 @@ def checked(arguments: Sequence[str], config_name: str, positional: str | None =
     words = given.overrides if positional is None else as_setting(given.overrides, positional)
     for word in words:
         key, equals, value = word.partition("=")
-        if key == "experiment" and equals:
-            raise UserError(f"{word} wants a plus, as it changes other settings: write +experiment={value or 'NAME'}")
+        if key in ADDED and equals:
+            raise UserError(f"{word} wants a plus, as it changes other settings: write +{key}={value or 'NAME'}")
         if not equals and not word.startswith("~"):
             raise UserError(f"{word!r} is no setting, which is KEY=VALUE{_instead(word, config_name)}")
     return [*(word for word in arguments if word not in given.overrides), *map(quoted, words)]
@@ -88,11 +89,11 @@ def _instead(word: str, config_name: str) -> str:
     forms = {key: f"{key}=VALUE" for key in known} | {option: option for option in OPTIONS}
     for group in catalogue.config_groups(config_name):
         forms |= {name: f"{group}={name}" for name in catalogue.choices(group)}
-    if "train.epochs" in known:  # what an experiment changes
-        forms |= {name: f"+experiment={name}" for name in catalogue.choices("experiment")}
+    if added := catalogue.added(config_name):
+        forms |= {name: f"+{added}={name}" for name in catalogue.choices(added)}
     key = bare.partition("=")[0]
     if "=" in bare and (key in known or key in catalogue.groups()):
-        return f"; a setting has no dashes: write {'+' if key == 'experiment' else ''}{bare}"
+        return f"; a setting has no dashes: write {'+' if key in ADDED else ''}{bare}"
     if Path(word).exists():
         for key, form in (
             ("checkpoint", "") if _is_model(word) else ("input", ""),

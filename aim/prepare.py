@@ -14,7 +14,7 @@ Exit codes: 0 done, 2 something to mend, 75 interrupted.
 from aim import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.prepare", "prepare", experiment=True)
+    command.entrypoint("aim.prepare", "prepare", wants="experiment")
 
 import os
 from collections.abc import Iterable, Mapping

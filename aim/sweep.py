@@ -3,17 +3,14 @@
 import json
 import os
 import shutil
-import signal
-import subprocess
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from aim.errors import UserError, say
-from aim.signals import INTERRUPTED, SIGNALS, as_parent, forwarded
-
-STOPPED = (INTERRUPTED, *(-number for number in SIGNALS))  # exit codes of a job that a signal ended
+from aim.jobs import meaning, run, verdict
+from aim.signals import INTERRUPTED
 
 
 @dataclass(frozen=True)
@@ -35,29 +32,18 @@ def sweep(command: Sequence[str], jobs: Sequence[Job]) -> int:
     names = [" ".join(text for text in job.overrides if text not in common) or "the only one" for job in jobs]
     if problems := [f"{name}: {job.problem}" for name, job in zip(names, jobs, strict=True) if job.problem]:
         raise UserError("; ".join(problems))
-    codes: list[int] = []
-    running: list[int] = []
-    with forwarded(lambda: running) as stop:
-        for i, (name, job) in enumerate(zip(names, jobs, strict=True), 1):
-            say(f"job {i} of {len(jobs)}: {name}")
-            # Ranks that torchrun has started meet once a job.
-            environment = os.environ | as_parent() | {"AIM_JOB": str(i)}
-            process = subprocess.Popen([*command, *job.overrides], env=environment, start_new_session=True)
-            running[:] = [process.pid]
-            if stop:  # it came before there was a job to pass it on to
-                process.terminate()
-            codes.append(process.wait())
-            running.clear()
-            if stop and (codes[-1] in STOPPED or i < len(jobs)):
-                break
+    found, stopped = run(
+        [[*command, *job.overrides] for job in jobs],
+        begins=lambda number: say(f"job {number + 1} of {len(jobs)}: {names[number]}"),
+    )
+    codes = list(found.values())
     show(names, jobs, codes)
-    if stop and (len(codes) < len(jobs) or codes[-1] in STOPPED):
+    if stopped:
         say(f"stopped by a signal in job {len(codes)} of {len(jobs)}; the same command continues")
         return INTERRUPTED
     if failed := [f"{name} ({meaning(code)})" for name, code in zip(names, codes, strict=True) if code]:
         say(f"error: {len(failed)} of {len(jobs)} jobs failed: {'; '.join(failed)}")
-    worst = [code if code > 0 else 1 for code in codes if code]
-    return 2 if 2 in worst else next(iter(worst), 0)
+    return verdict(codes)
 
 
 def show(names: Sequence[str], jobs: Sequence[Job], codes: Sequence[int]) -> None:
@@ -85,12 +71,3 @@ def top1(run_dir: Path | None) -> str:
     except (OSError, ValueError):
         return ""
     return f"{found['top1']:.2f} %" if "top1" in found else ""
-
-
-def meaning(code: int) -> str:
-    """The exit code of a process in words."""
-    if code == 0:
-        return "done"
-    if code == INTERRUPTED:
-        return "interrupted, saved"
-    return f"exit code {code}" if code > 0 else f"killed by {signal.Signals(-code).name}"

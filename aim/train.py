@@ -10,7 +10,7 @@ The same command continues an interrupted run. Exit codes: 0 done, 2 something t
 from aim import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.train", "config", "aim.engine.settings.Run", experiment=True)
+    command.entrypoint("aim.train", "config", "aim.engine.settings.Run", wants="experiment")
 
 import sys
 from collections.abc import Mapping
@@ -96,9 +96,8 @@ def check(run: Run, asked: Mapping[str, Any]) -> tuple[int, Lists, dict[str, Any
 
     Returns the number of ranks, the data's lists, and the settings with numbers where `asked` says `auto`.
     """
-    run.check_precision()  # before anything is read
     ranks, lists = list[int](), list[Lists]()
-    before = distributed.share(earlier(run.directory()) if distributed.rank() == 0 else None)
+    before = distributed.share(identity.earlier(run.directory()) if distributed.rank() == 0 else None)
 
     def sized() -> dict[str, Any]:
         return settled(asked, len(lists[0].train), before)
@@ -121,13 +120,6 @@ def check(run: Run, asked: Mapping[str, Any]) -> tuple[int, Lists, dict[str, Any
     return ranks[0], lists[0], sized()
 
 
-def earlier(run_dir: Path) -> dict[str, Any] | None:
-    """The settings of the run that a directory holds, if there is one."""
-    path = run_dir / "config.yaml"
-    begun = path.exists() and any((run_dir / name).exists() for name in ("last.pt", "results.json"))
-    return config.load(path) if begun else None
-
-
 def taken_up(
     run: Run, settings: Mapping[str, Any], lists: Lists, data: Mapping[str, str]
 ) -> tuple[bool, Precision | None, int | None]:
@@ -140,7 +132,7 @@ def taken_up(
     run_dir = run.directory()
     last, done = last_of(run), run_dir / "results.json"
     if not (last.exists() or done.exists()):
-        if (other := shorter(run)) != run_dir and earlier(other):
+        if (other := shorter(run)) != run_dir and identity.earlier(other):
             say_once(f"this is a run of its own; to go on with the one in {other}, add run_dir={other}")
         return False, None, None
     found = results.read(done) if done.exists() else checkpoint.load_last(last, quiet=True)

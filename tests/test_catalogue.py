@@ -56,6 +56,13 @@ def test_the_version_is_ours(shell: Shell, arguments: list[str]) -> None:
     assert (len(out.splitlines()), err) == (1, "")
 
 
+def test_a_study_without_a_name_lists_them(shell: Shell) -> None:
+    out, err = shell("study", code=2)
+    named = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
+    assert named == [path.stem for path in sorted((config.CONFIGS / "study").glob("*.yaml"))]
+    assert err == "aim: error: there is nothing to start without a study: add +study=NAME\n"
+
+
 @pytest.mark.parametrize("verb", ["train", "prepare", "benchmark"])
 def test_a_verb_that_wants_an_experiment_lists_them(shell: Shell, verb: str) -> None:
     out, err = shell(verb, code=2)
@@ -69,7 +76,7 @@ def test_a_verb_that_wants_an_experiment_lists_them(shell: Shell, verb: str) -> 
 def test_lists_fit_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     monkeypatch.setenv("COLUMNS", "80")
-    lines = [*catalogue.experiments_text("aim.train").splitlines(), *catalogue.verbs_text().splitlines()]
+    lines = [*catalogue.wanted_text("aim.train", "experiment").splitlines(), *catalogue.verbs_text().splitlines()]
     assert max(map(len, lines)) <= 80
     assert any(line.endswith("...") for line in lines)
     monkeypatch.setenv("COLUMNS", "300")
@@ -87,7 +94,8 @@ def test_the_settings_are_those_that_the_classes_take() -> None:
 
 
 def test_every_verb_has_its_config() -> None:
-    assert {verb: catalogue.config_of(verb) for verb in ("train", "eval", "predict", "prepare", "report")} == {
+    assert {verb: catalogue.config_of(verb) for verb in ("train", "eval", "predict", "prepare", "report", "study")} == {
         "train": "config", "eval": "config", "predict": "predict", "prepare": "prepare", "report": None,
+        "study": "study",
     }  # fmt: skip
     assert set(catalogue.verbs().values()) <= set((ROOT / "aim").glob("*.py"))

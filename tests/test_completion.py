@@ -35,6 +35,8 @@ from tests.conftest import ROOT, missing
         ("aim train --ver", ["--version "]),
         ("aim train data.root=", []),  # the shell's own: files
         ("aim prepare format=uc", ["format=ucf101 "]),
+        ("aim study +", ["+study="]),
+        ("aim study +study=ra", ["+study=ratio "]),
         ("aim predict +", []),
         ("aim predict che", ["checkpoint="]),
         ("aim report runs/", []),

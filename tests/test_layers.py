@@ -9,13 +9,13 @@ from tests.conftest import ROOT
 
 # The rooms by height. What stands on one floor doesn't know its neighbours; verbs don't know each other either.
 FLOORS: list[set[str]] = [
-    {"command", "overrides", "sweep", "completion", "catalogue", "config", "clock", "signals", "errors"},
+    {"command", "overrides", "jobs", "sweep", "completion", "catalogue", "config", "clock", "signals", "errors"},
     {"adapters", "weights", "data"},
     {"models"},
     {"engine", "pages"},
     {"explaining", "measuring", "predicting", "reporting"},
     {"studying"},
-    {"train", "eval", "predict", "explain", "export", "features", "prepare", "benchmark", "report"},
+    {"train", "eval", "predict", "explain", "export", "features", "prepare", "benchmark", "report", "study"},
     {"__main__"},
 ]
 GROUND, MODELS = 0, 2

@@ -9,9 +9,10 @@ import pytest
 from aim import config
 from aim.engine.settings import Run
 from aim.prepare import Settings
+from aim.studying.grid import Study
 from tests.conftest import ROOT
 
-EXPERIMENTS = sorted((config.CONFIGS / "experiment").rglob("*.yaml"))
+EXPERIMENTS = [path for group in ("experiment", "study") for path in sorted((config.CONFIGS / group).rglob("*.yaml"))]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "CONTRIBUTING.md", *PAGES, *EXPERIMENTS]
 VALUES = {
@@ -29,7 +30,7 @@ def commands() -> list[tuple[str, str, tuple[str, ...]]]:
     found = []
     for document in DOCUMENTS:
         for line in document.read_text(encoding="utf-8").splitlines():
-            if match := re.search(r"(?:python -m aim\.|^aim )(train|eval|benchmark|prepare)\s+([^`#]*)", line):
+            if match := re.search(r"(?:python -m aim\.|^aim )(train|eval|benchmark|prepare|study)\s+([^`#]*)", line):
                 words = shlex.split(match[2].replace("[KEY=VALUE ...]", "").strip(), comments=True)
                 if "-m" in words:  # a sweep: its first
                     words = [word.split(",")[0] for word in words]
@@ -43,8 +44,11 @@ def test_a_documented_command_composes(document: str, verb: str, words: tuple[st
         re.sub(r"\b(DIR2|DIR|FILE|VIDEO_OR_FOLDER|NAME|NEW|N)\b", lambda m: VALUES[m[0]], word) for word in words
     ]
     overrides = [word.replace(",", r"\,") if word.startswith("checkpoint=") else word for word in overrides]
-    cfg = config.compose(overrides, "prepare" if verb == "prepare" else "config")
-    if verb == "prepare":
+    cfg = config.compose(overrides, verb if verb in ("prepare", "study") else "config")
+    if verb == "study":
+        given = config.resolve(cfg)
+        assert config.build(given["study"], Study).checked() if "input" not in words[0] else given["input"]
+    elif verb == "prepare":
         config.build({key: config.resolve(cfg)[key] for key in Settings.__dataclass_fields__}, Settings)
     elif "data.root" in "".join(overrides) or cfg.data.get("root", None):
         config.build(cfg, Run)

@@ -38,6 +38,8 @@ def imported(*arguments: str) -> tuple[int, set[str]]:
         (2, ["aim.export", "ot=x.onnx"]),
         (0, ["aim.prepare", "--help"]),
         (0, ["aim.benchmark", "--help"]),
+        (2, ["aim.study"]),
+        (2, ["aim.study", "+study=demo", "study.seed=[0]"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )

@@ -1,7 +1,7 @@
 """VideoDataset: an entry of a list file -> a clip, or the views of a test."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch import Tensor
 from aim.data import cache
 from aim.data.cache import Cache
 from aim.data.judge import OnError
-from aim.data.lists import Lists, Video, check_present
+from aim.data.lists import Lists, Video, check_present, share_of
 from aim.data.readers.interface import BadVideo, Pick, Reader, Source, file_of
 from aim.data.readers.pyav import PyAV
 from aim.data.readers.times import seconds_of
@@ -38,8 +38,11 @@ class Data:
     workers: int  # decoding processes a rank; 0: decode in the training process itself
     cache: str | None = None  # a folder on this machine's own disk for copies of the videos that are read
     cache_gb: float = 100.0  # that they may take in all
+    share: float = 1.0  # of the training videos, of each class
 
     def __post_init__(self) -> None:
+        if not 0 < self.share <= 1:
+            raise UserError(f"data.share={self.share}; use a share of the training videos above 0 and up to 1")
         if self.cache_gb <= 0:
             raise UserError(f"data.cache_gb={self.cache_gb} must be more than 0; data.cache=null reads without copies")
 
@@ -53,6 +56,7 @@ class Data:
     def load(self) -> Lists:
         """The lists, checked against each other and the disk. Raises UserError for what is missing or disagrees."""
         lists = located(self.folder, self.lists(self.folder))
+        lists = replace(lists, train=share_of(lists.train, self.share))
         problems = []
         if self.num_classes is not None and len(lists.classes) != self.num_classes:
             problems.append(f"{self.root} names {len(lists.classes)} classes, data.num_classes={self.num_classes}")

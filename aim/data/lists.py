@@ -219,6 +219,26 @@ def hold_out(paths: Sequence[str], share: float) -> tuple[list[str], list[str]]:
     return sorted(ranked[count:]), sorted(ranked[:count])
 
 
+def share_of(videos: Sequence[Video], share: float) -> list[Video]:
+    """A share of the videos of each class, at least one, in the order of the list; a hash of their lines chooses.
+
+    A smaller share is part of a larger one, whatever the order of the list.
+    """
+    if share == 1:
+        return list(videos)
+    by_class = dict[int, list[Video]]()
+    for video in videos:
+        by_class.setdefault(video.label, []).append(video)
+
+    def rank(video: Video) -> bytes:
+        return hashlib.sha256(f"share {format_line(video)}".encode()).digest()
+
+    chosen = set[Video]()
+    for each in by_class.values():
+        chosen.update(sorted(each, key=rank)[: max(1, round(share * len(each)))])
+    return [video for video in videos if video in chosen]
+
+
 def find_by_class(root: Path, split: str) -> dict[str, list[str]]:
     """Class name -> paths of the videos under root/split/CLASS, relative to `root`, sorted."""
     folders = sorted(path for path in (root / split).iterdir() if path.is_dir() and not path.name.startswith("."))

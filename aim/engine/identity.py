@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aim.config import leaves
+from aim.config import leaves, load
 from aim.data.lists import Lists, data_hash, ordered_hash
 from aim.errors import UserError
 
@@ -76,6 +76,13 @@ def of_data(lists: Lists) -> dict[str, str]:
 def of_weights(trunk: str, start: str | None) -> dict[str, str]:
     """Fingerprints of the trunk, and of the checkpoint whose adapters a run starts from."""
     return {"trunk": trunk, "init": start or "none"}
+
+
+def earlier(run_dir: Path) -> dict[str, Any] | None:
+    """The settings of the run that a directory holds, if there is one."""
+    path = run_dir / "config.yaml"
+    begun = path.exists() and any((run_dir / name).exists() for name in ("last.pt", "results.json"))
+    return load(path) if begun else None
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) -> list[str]:

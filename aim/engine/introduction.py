@@ -23,7 +23,7 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
     lines = [
         f"{run.name} in {run.directory()}",
         f"device: {world.size} x {results.device_name(world.device)}, {run.precision}",
-        f"data: {len(lists.train)} training videos ({data['train_hash'][:8]}), "
+        f"data: {len(lists.train)} training videos{of_share(run.data.share)} ({data['train_hash'][:8]}), "
         f"{len(lists.val)} validation ({data['data_hash'][:8]})",
         of_classes(lists),
         f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{divided}",
@@ -33,6 +33,11 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
     if run.test == "best":
         lines.append("test=best: chosen by the videos that test it, so top-1 is a little too high")
     return "\n".join(lines)
+
+
+def of_share(share: float) -> str:
+    """That it isn't all of the training videos."""
+    return "" if share == 1 else f", a share of {share:g}"
 
 
 def of_classes(lists: Lists) -> str:

@@ -58,13 +58,13 @@ def training_videos(run: Run) -> tuple[int, str, int]:
     """How many there are, where that is from, and the number of classes; nothing is downloaded or generated."""
     classes = run.data.num_classes
     if isinstance(run.data.lists, MovingShapes):
-        return run.data.lists.num_train, "generated", classes or 1
+        return round(run.data.share * run.data.lists.num_train), "generated", classes or 1
     try:
         lists = run.load_lists()
     except UserError:
         if classes in PUBLISHED:
-            return PUBLISHED[classes], "published", classes
-        return UNKNOWN, f"no lists in {run.data.root or 'data.root'}", classes or 1
+            return round(run.data.share * PUBLISHED[classes]), "published", classes
+        return round(run.data.share * UNKNOWN), f"no lists in {run.data.root or 'data.root'}", classes or 1
     return len(lists.train), "listed", len(lists.classes)
 
 
@@ -94,9 +94,7 @@ def step_seconds(cost: Cost, run: Run, sheet: Sheet) -> tuple[float, str]:
 
     At least the weights are read on either way, and what is kept is written and read.
     """
-    computing = (cost.flops - cost.fp8_flops) / (sheet.tflops(run.precision) * 1e12 * UTILISATION)
-    if sheet.fp8_tflops is not None:
-        computing += cost.fp8_flops / (sheet.fp8_tflops * 1e12 * UTILISATION)
+    computing = cost.flops / (sheet.tflops(run.precision) * 1e12 * UTILISATION)
     moving = 2 * (cost.weight_bytes + cost.clips * cost.kept_bytes) / (sheet.bandwidth_gb * 1e9)
     seconds = run.train.accumulate * max(computing, moving)
     return seconds, "computing" if computing >= moving else "memory bandwidth"

@@ -129,3 +129,10 @@ def test_lists_are_checked_against_the_configs_classes_and_the_disk(tmp_path: Pa
         data(tmp_path, 400).load()
     (tmp_path / "3.mp4").touch()
     assert [len(part) for part in (data(tmp_path).load().train, data(tmp_path, None).load().val)] == [2, 1]
+    assert len(replace(data(tmp_path, None), share=0.01).load().train) == 2  # one of each class
+
+
+@pytest.mark.parametrize("share", [0.0, -0.1, 1.01, float("nan")])
+def test_a_share_is_above_0_and_up_to_1(tmp_path: Path, share: float) -> None:
+    with pytest.raises(UserError, match=rf"^data\.share={share}; use a share of the training videos above 0 and up to"):
+        replace(data(tmp_path), share=share)

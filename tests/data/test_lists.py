@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from aim.data.lists import (
     data_hash,
     read_classes,
     read_list,
+    share_of,
     write_list,
 )
 from aim.errors import UserError
@@ -169,3 +171,16 @@ def test_the_hash_knows_order_of_classes_and_content_but_not_order_of_lines() ->
     assert data_hash([Video("a.mp4", 1), videos[1]], ["x", "y"]) != expected
     # By hand, with the shell's tool: printf 'a.mp4 0\nb.mp4 1\nx\ny' | sha256sum
     assert expected == "f5fcb60dca1f9d019c509acf97fe4b3b02830d92b519c7c106f80555a47532ee"
+
+
+def test_a_share_is_of_each_class_and_inside_of_larger_ones() -> None:
+    videos = [Video(f"{label}/{i}.mp4", label) for i in range(40) for label in (0, 1)] + [Video("rare.mp4", 2)]
+    shares = {share: share_of(videos, share) for share in (0.01, 0.05, 0.1, 0.5, 1.0)}
+    counts = {share: [sum(v.label == label for v in part) for label in range(3)] for share, part in shares.items()}
+    assert counts == {0.01: [1, 1, 1], 0.05: [2, 2, 1], 0.1: [4, 4, 1], 0.5: [20, 20, 1], 1.0: [40, 40, 1]}
+    sets = list(map(set, shares.values()))
+    assert all(smaller < larger for smaller, larger in itertools.pairwise(sets))
+    for part in shares.values():
+        assert part == [video for video in videos if video in part]  # in the order of the list
+    assert set(share_of(videos[::-1], 0.1)) == set(shares[0.1])
+    assert shares[0.5] != [*videos[:40], videos[-1]]  # a hash chooses, not the order

@@ -38,6 +38,7 @@ def test_a_run_says_what_it_trains_on_and_how_long(tmp_path: Path) -> None:
     assert classes == "2 classes, training+validation: jump 3+1, run 3+1"
     assert steps == "steps: 3 an epoch, 6 in all, of 2 clips"
     assert split.startswith("validation: 25% of each class, by a hash of the path")
+    assert "6 training videos, a share of 0.5 (" in introduced(lists, "data.share=0.5")[2]
 
 
 def test_a_given_split_is_not_talked_about(tmp_path: Path) -> None:

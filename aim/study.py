@@ -1,0 +1,136 @@
+"""Study how adaptation scales: a grid of trainings over trunks, adapters, data and seeds, and what it tells.
+
+    python -m aim.study +study=demo                        # four trunks, AIM and its ablations, five shares of the data
+    python -m aim.study +study=demo --dry                  # which cells there are, and what they cost
+    python -m aim.study +study=demo study.seeds=[0] train.epochs=2
+    python -m aim.study input=FILE.csv                     # analyses a table: columns scale, score, seed, task
+
+The same command continues. Exit codes: 0 done, 2 something to mend, 75 interrupted and saved; else that of a cell which
+failed: it is named and left out.
+"""
+
+from aim import command
+
+if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
+    command.entrypoint("aim.study", "study", wants="study", flags=["dry"])
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf.dictconfig import DictConfig
+
+from aim import config, jobs
+from aim.engine import distributed, identity, lease, results
+from aim.engine.files import write_json
+from aim.errors import UserError, say
+from aim.signals import Interrupted
+from aim.studying import tables, times
+from aim.studying.analysis import analyse
+from aim.studying.grid import Study, cells, key_of
+from aim.studying.intervals import scipy
+from aim.studying.planning import Planned, in_order, planned
+from aim.studying.points import AXES, Row, curves, rows
+from aim.studying.running import at_once, reasons, run
+from aim.studying.scores import described
+
+OWN = ("study", "input", "chance", "better", "out", "jobs", "dry", "run_dir")  # all other settings go to the cells
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What aim.study takes besides the settings of its cells."""
+
+    study: Study
+    input: str | None
+    chance: float
+    better: Literal["high", "low"]
+    out: str | None
+    jobs: int | None
+    dry: bool
+    run_dir: str | None
+
+
+def main(cfg: DictConfig) -> None:
+    """Check every cell, run those that aren't done, and say what all of them tell; or what a table tells."""
+    distributed.refuse_bare_slurm("aim.study")
+    asked = config.resolve(cfg)
+    settings = config.build({key: asked[key] for key in Settings.__dataclass_fields__}, Settings)
+    if settings.input is not None:
+        of_table(Path(settings.input).expanduser(), settings)
+        return
+    study = settings.study.checked()
+    given = [text for text in config.task_overrides() if key_of(text).partition(".")[0] not in OWN]
+    folder = Path(settings.run_dir or Path("runs", "study", identity.run_name(study.name, given)))
+    members = planned(cells(study, given, folder), look=not settings.dry)
+    number, threads = at_once(settings.jobs, members)
+    if settings.dry:
+        times.show(members, times.seconds(members, threads), number)
+        return
+    scipy("stats")  # hours before it is needed
+    with lease.held(folder):
+        code = conduct(study, members, folder, number if settings.jobs != 0 else 0, threads)
+    sys.exit(code)
+
+
+def conduct(study: Study, members: Sequence[Planned], folder: Path, number: int, threads: int) -> int:
+    """Run the cells that aren't done, `number` at once, and write what all tell; return the exit code.
+
+    Raises Interrupted where a signal stopped them, and UserError where none is done.
+    """
+    codes: dict[str, int] = {}
+    todo = [member for member in members if not member.done] if number else []
+    if todo:
+        say(times.total(members, times.seconds(members, threads), number))
+        codes, stopped = run(command.program("aim.train"), in_order(todo), number=number, threads=threads)
+        if stopped:
+            done = sum(member.done for member in members)
+            raise Interrupted(f"stopped by a signal; {done} of {len(members)} cells are done in {folder}")
+    found = rows(study, members, reasons(members, codes))
+    if failed := [f"{row.name}: {row.why}" for row in found if row.state == "failed"]:
+        say(f"error: {len(failed)} of {len(found)} cells failed and are left out: {'; '.join(failed)}")
+    if missing := [row.name for row in found if row.state == "missing"]:
+        say(f"{len(missing)} of {len(found)} cells are not done and left out: {', '.join(missing)}")
+    if all(row.state != "done" for row in found):
+        raise UserError(f"no cell in {folder} is done; the same command goes on once that is mended")
+    leave(told(study, found), folder)
+    return jobs.verdict([*codes.values(), *(1 for _ in failed)])
+
+
+def told(study: Study, found: Sequence[Row]) -> dict[str, Any]:
+    """What study.json says of a grid."""
+    done = [row for row in found if row.state == "done"]
+    left = [results.read(row.member.cell.run_dir / "results.json") for row in done]
+    scores, cells = described(done[0].member.classes), [row.as_json() for row in found]
+    about = {
+        "name": study.name,
+        "title": study.title,
+        "machine": str(left[0]["device"]),
+        "commit": results.commit(),
+        "seconds": sum(float(each["seconds"]) for each in left),
+        "axes": AXES,
+        "scores": scores,
+        "cells": cells,
+    }
+    return about | analyse(curves(found), cells, scores, AXES)
+
+
+def of_table(path: Path, settings: Settings) -> None:
+    """Analyse anybody's table, and write what it tells into `out`. Raises UserError where it can't be read."""
+    found = tables.read(path, settings.chance, settings.better)
+    axes = {"scale": "scale"}
+    score = {"name": "score", "better": settings.better, "thresholded": True, "chance": settings.chance}
+    about: dict[str, Any] = {
+        "name": path.stem, "title": path.name, "machine": "", "commit": results.commit(), "seconds": 0.0,
+        "axes": axes, "scores": {"score": score}, "cells": [],
+    }  # fmt: skip
+    leave(about | analyse(found, [], {"score": score}, axes), Path(settings.out or path.with_suffix("")))
+
+
+def leave(study: dict[str, Any], folder: Path) -> None:
+    """Write it, and say in short what it tells."""
+    write_json(folder / "study.json", study)
+    print("\n".join(study["summary"]))
+    say(f"{folder / 'study.json'} is written")

@@ -1,0 +1,37 @@
+"""What a clip costs a model: operations, counted on fake tensors, and parameters."""
+
+from dataclasses import dataclass, replace
+
+from torch.utils.flop_counter import FlopCounterMode
+
+from aim.engine.hardware import autocast, resolve_precision
+from aim.engine.settings import Run
+from aim.measuring.step import CPU, flops, make_batch, pretended
+from aim.models.freeze import num_parameters
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of a model on one clip, in operations, and its parameters."""
+
+    train_flops: float  # forward and backward as they run, where the frozen part needs no gradients of its weights
+    test_flops: float
+    parameters: int
+    tuned: int
+
+
+def count(run: Run, num_classes: int) -> Cost:
+    """Count a step of a whole batch, and divide by its clips; nothing is computed. Raises UserError for no model.
+
+    What an adapter computes once a step, such as products of its weights, is in it.
+    """
+    run = replace(run, precision=resolve_precision(run.precision, run.device))
+    clips = run.train.clips_at_once(1)
+    with pretended(run, num_classes) as model:
+        tuned, total = num_parameters(model)
+        trained = flops(run, model, clips)
+        # Not torch.no_grad, under which the counter's hooks fail on a parameter that is an input (the probe's query).
+        video = model.eval().requires_grad_(False).preprocess(make_batch(model, clips, CPU).video[:, 0])
+        with FlopCounterMode(display=False) as counter, autocast(CPU, run.precision):
+            model(video)
+        return Cost(trained / clips, counter.get_total_flops() / clips, total, tuned)

@@ -1,0 +1,140 @@
+"""A study's grid: trunks x adapters x shares of the training videos x seeds, and the cells of it that are asked for."""
+
+import itertools
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aim import catalogue
+from aim.errors import UserError, nearest
+from aim.weights.trunk import weights_file
+
+AXES = ("trunks", "adapters", "shares", "seeds")
+
+
+@dataclass(frozen=True)
+class Study:
+    """The values of `study` in configs/study.yaml."""
+
+    name: str
+    title: str
+    experiment: str | None
+    trunks: Mapping[str, Sequence[str]]
+    adapters: Mapping[str, Sequence[str]]
+    shares: Sequence[float]
+    epochs: Mapping[float, int]
+    seeds: Sequence[int]
+    common: Sequence[str]
+    cells: Sequence[Mapping[str, Sequence[str | float]]]
+    pairs: Sequence[Sequence[str]] | None
+    trunk_errors: str | None
+
+    def checked(self) -> "Study":
+        """This study. Raises UserError where it can't be one."""
+        if self.experiment is None:
+            there = ", ".join(catalogue.choices("study"))
+            raise UserError(f"there is nothing to study: add +study=NAME, one of {there}, or input=FILE.csv")
+        for axis in AXES:
+            values = list(getattr(self, axis))
+            if not values:
+                raise UserError(f"study.{axis} is empty; name one or more")
+            if len(set(values)) < len(values):
+                raise UserError(f"study.{axis}={values} names one twice")
+        for share in (*self.shares, *self.epochs):
+            if not (isinstance(share, float | int) and 0 < share <= 1):
+                raise UserError(f"study.shares: {share} is no share of the videos above 0 and up to 1")
+        if wrong := [pair for pair in self.pairs or () if len(set(pair)) != 2]:
+            raise UserError(f"study.pairs: {list(wrong[0])} is no pair of two classes")
+        if not self.cells:
+            raise UserError("study.cells is empty; [{}] is the whole grid")
+        for part in self.cells:
+            for axis, names in part.items():
+                self._check_part(axis, names)
+        trunk_errors(self)
+        return self
+
+    def _check_part(self, axis: str, names: Sequence[str | float]) -> None:
+        """Raise UserError where a slice names an axis or a value that isn't there."""
+        if axis not in AXES:
+            raise UserError(f"study.cells: no axis {axis!r}{nearest(axis, AXES)}; there are: {', '.join(AXES)}")
+        there = list(getattr(self, axis))
+        if unknown := [name for name in names if name not in there]:
+            close = nearest(str(unknown[0]), map(str, there))
+            raise UserError(f"study.cells names {unknown[0]}, which study.{axis}={there} lacks{close}")
+
+    @property
+    def varied(self) -> set[str]:
+        """The settings that make the grid, and that nobody can give for all cells."""
+        axes = itertools.chain(self.trunks.values(), self.adapters.values())
+        return {key_of(text) for texts in axes for text in texts} | {"seed", "data.share", "experiment"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A training of the grid: `overrides` are what aim.train is told, but for its run directory."""
+
+    trunk: str
+    adapter: str
+    share: float
+    seed: int
+    overrides: Sequence[str]
+    run_dir: Path
+
+    @property
+    def name(self) -> str:
+        """As its folder is called."""
+        return self.run_dir.name
+
+
+def cells(study: Study, given: Sequence[str], folder: Path) -> list[Cell]:
+    """The cells of all slices, each once; `given` overrides go to all. Raises UserError for one that an axis varies."""
+    for text in given:
+        if key_of(text) in study.varied:
+            raise UserError(
+                f"{text} is for all cells, but {key_of(text)} is what the study varies; change study.* instead"
+            )
+    wanted = dict[tuple[str, str, float, int], None]()
+    for part in study.cells:
+        chosen = [[value for value in getattr(study, axis) if value in part.get(axis, [value])] for axis in AXES]
+        wanted |= dict.fromkeys(itertools.product(*chosen))
+    found = []
+    for trunk, adapter, share, seed in wanted:
+        epochs = [f"train.epochs={study.epochs[share]}"] if share in study.epochs else []
+        own = [*study.trunks[trunk], *study.adapters[adapter], f"data.share={share:g}", *epochs, f"seed={seed}"]
+        overrides = [f"+experiment={study.experiment}", *last([*study.common, *own, *given])]
+        name = f"{trunk},{adapter},share={share:g},seed={seed}"
+        found.append(Cell(trunk, adapter, share, seed, overrides, folder / name))
+    return found
+
+
+def key_of(override: str) -> str:
+    """The setting that an override changes."""
+    return override.lstrip("+~").partition("=")[0].partition("@")[0]
+
+
+def last(overrides: Iterable[str]) -> list[str]:
+    """Of several overrides of a setting the last."""
+    return list({key_of(text): text for text in overrides}.values())
+
+
+def trunk_errors(study: Study) -> dict[str, float]:
+    """Trunk -> the error of its own linear probe on stills, where the study's file knows it.
+
+    It may go by the study's name for the trunk or by that of its backbone. Raises UserError where it can't be read.
+    """
+    if study.trunk_errors is None:
+        return {}
+    path = weights_file(study.trunk_errors)
+    try:
+        said: Any = json.loads(path.read_text(encoding="utf-8"))
+        errors = {name: float(entry["probe_error"]) for name, entry in said.items()}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UserError(f"study.trunk_errors={study.trunk_errors} can't be read ({error})") from error
+    found: dict[str, float] = {}
+    for trunk, overrides in study.trunks.items():
+        names = [trunk, *(text.partition("=")[2] for text in overrides if key_of(text) == "backbone")]
+        if known := [errors[name] for name in names if name in errors]:
+            found[trunk] = known[0]
+    return found

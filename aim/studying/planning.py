@@ -1,0 +1,151 @@
+"""Before the first cell of a study starts: each is composed, its data looked for, its model built of fake tensors."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aim import config, overrides
+from aim.data.sources.moving_shapes import MovingShapes
+from aim.engine import distributed, identity, predictions, results
+from aim.engine.settings import Run
+from aim.engine.sizing import settled
+from aim.errors import UserError, check_all
+from aim.measuring.plan import training_videos
+from aim.studying.cost import Cost, count
+from aim.studying.grid import Cell
+
+NAMED = 3  # problems
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A cell that can start: what aim.train will make of its overrides."""
+
+    cell: Cell
+    run: Run
+    settings: Mapping[str, Any]
+    videos: int  # of training
+    tested: int  # videos of the test
+    classes: int
+    cost: Cost
+
+    @property
+    def clips(self) -> int:
+        """That are trained on in all epochs."""
+        return self.videos * self.run.train.clips_per_video * self.run.train.epochs
+
+    @property
+    def flops(self) -> float:
+        """Of its training, forward and backward."""
+        return self.cost.train_flops * self.clips
+
+    @property
+    def test_flops(self) -> float:
+        views = self.run.views
+        return self.cost.test_flops * self.tested * views.temporal * views.spatial
+
+    @property
+    def kind(self) -> tuple[str, str, float]:
+        """What its other seeds have in common with it."""
+        return self.cell.trunk, self.cell.adapter, self.cell.share
+
+    @property
+    def done(self) -> bool:
+        """Whether it has left all that a study reads."""
+        return all((self.cell.run_dir / name).exists() for name in ("results.json", predictions.TEST))
+
+    @property
+    def seconds(self) -> float | None:
+        """That it took, from its start to its result; None where it isn't finished."""
+        return float(results.read(self.cell.run_dir / "results.json")["seconds"]) if self.done else None
+
+
+def planned(cells: Sequence[Cell], *, look: bool = True) -> list[Planned]:
+    """The cells, checked. Raises one UserError for all that stops any of them, and for folders of other runs.
+
+    Without a `look` at the data, which may not be here, videos are counted as `aim.benchmark what=plan` does.
+    """
+    counts, costs = dict[str, Counts](), dict[tuple[str, str], Cost]()
+    composed = dict[tuple[str, ...], dict[str, Any]]()
+    found, problems = list[Planned](), dict[str, str]()  # what is wrong -> the first cell in which it is
+
+    def plan(cell: Cell) -> Planned:
+        but_seed = tuple(text for text in cell.overrides if not text.startswith("seed="))
+        if but_seed not in composed:
+            composed[but_seed] = config.resolve(config.compose(list(map(overrides.quoted, but_seed))))
+        asked = composed[but_seed] | {"seed": cell.seed, "run_dir": str(cell.run_dir)}
+        run = config.build(asked, Run).placed()
+        key = json.dumps(asked["data"], sort_keys=True, default=str)
+        if key not in counts:
+            counts[key] = counted(run, look=look)
+        videos, tested, classes = counts[key]
+        settings = settled(asked, videos, identity.earlier(cell.run_dir))
+        run = config.build(settings, Run).placed()
+        check_all(
+            lambda: run.check_batch(distributed.num_ranks(run.device, run.gpus)),
+            run.check_augmentation,
+            run.check_test,
+            run.tracker.check,
+            run.backbone.check_weights,
+            lambda: check_same(cell.run_dir, settings),
+        )
+        if (pair := (cell.trunk, cell.adapter)) not in costs:
+            costs[pair] = count(run, classes)
+        return Planned(cell, run, settings, videos, tested, classes, costs[pair])
+
+    for cell in cells:
+        try:
+            found.append(plan(cell))
+        except UserError as error:
+            problems.setdefault(str(error), cell.name)
+    if problems:
+        texts = [f"{name}: {problem}" for problem, name in problems.items()]
+        raise UserError("; ".join(texts[:NAMED]) + (f"; and {len(texts) - NAMED} more" if len(texts) > NAMED else ""))
+    check_distinct(found)
+    return found
+
+
+class Counts(NamedTuple):
+    """Training videos, videos of the test, and classes."""
+
+    videos: int
+    tested: int
+    classes: int
+
+
+def counted(run: Run, *, look: bool) -> Counts:
+    """How many there are. Raises UserError where a look finds none."""
+    if not look:
+        videos, _, classes = training_videos(run)
+        source = run.data.lists
+        return Counts(videos, source.num_val if isinstance(source, MovingShapes) else 0, classes)
+    lists = run.load_lists()
+    return Counts(len(lists.train), len(lists.val), len(lists.classes))
+
+
+def check_same(run_dir: Path, settings: Mapping[str, Any]) -> None:
+    """Raise UserError where a folder holds another run than the cell's, one of other epochs included."""
+    before = identity.earlier(run_dir)
+    if before is None:
+        return
+    if text := [text for text in identity.changes(before, settings, run_dir) if text.startswith(f"{identity.LENGTH} ")]:
+        raise UserError(f"{run_dir} holds a run of another length: {text[0]}; set run_dir=DIR, or delete the folder")
+
+
+def check_distinct(found: Sequence[Planned]) -> None:
+    """Raise UserError where two cells would train the same."""
+    seen = dict[str, str]()
+    for member in found:
+        other = seen.setdefault(identity.config_hash(member.settings), member.cell.name)
+        if other != member.cell.name:
+            raise UserError(
+                f"{other} and {member.cell.name} are the same training; change study.trunks or study.adapters"
+            )
+
+
+def in_order(found: Sequence[Planned]) -> list[Planned]:
+    """A seed after the other, of each the long ones first, so that none is left alone at the end."""
+    seeds = list(dict.fromkeys(member.cell.seed for member in found))
+    return sorted(found, key=lambda member: (seeds.index(member.cell.seed), -member.flops))

@@ -1,0 +1,134 @@
+"""From the cells of a study to its points: rows of study.json, and the curves that they draw over each axis."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from aim.data.sources.moving_shapes import MovingShapes
+from aim.data.sources.shape_motions import PAIRS
+from aim.engine import predictions
+from aim.errors import UserError
+from aim.studying.curves import Curve
+from aim.studying.grid import Study, trunk_errors
+from aim.studying.intervals import Interval
+from aim.studying.planning import Planned
+from aim.studying.scores import ALL, LOW, NAMES, chances, score
+
+State = Literal["done", "failed", "missing"]
+
+AXES = {
+    "flops": "training FLOPs",
+    "parameters": "parameters",
+    "tuned": "tuned parameters",
+    "videos": "training videos",
+    "trunk_error": "the trunk's linear-probe error on stills",
+}
+SIZES = ("flops", "parameters", "tuned", "trunk_error")  # what differs between trunks; more videos are another axis
+PAIR_SIZES = ("parameters",)  # of these for pairs of classes: all say much the same, and each fit takes time
+NORMAL = 1.959964  # standard errors from the middle of a 95 % interval to its ends
+
+
+@dataclass(frozen=True)
+class Row:
+    """A cell with what became of it: its scores by task, none where it isn't done."""
+
+    member: Planned
+    state: State
+    why: str | None
+    trunk_error: float | None
+    tasks: Mapping[str, Mapping[str, Interval]]
+
+    @property
+    def name(self) -> str:
+        return self.member.cell.name
+
+    def on(self, axis: str) -> float | None:
+        """Its place on an axis."""
+        places = {
+            "flops": self.member.flops,
+            "parameters": self.member.cost.parameters,
+            "tuned": self.member.cost.tuned,
+            "videos": self.member.videos,
+            "trunk_error": self.trunk_error,
+        }
+        return places[axis]
+
+    def as_json(self) -> dict[str, Any]:
+        """The row of study.json."""
+        cell = self.member.cell
+        return {
+            "name": cell.name, "trunk": cell.trunk, "adapter": cell.adapter, "share": cell.share, "seed": cell.seed,
+            "state": self.state, "why": self.why, "run_dir": str(cell.run_dir),
+            **{axis: self.on(axis) for axis in AXES},
+            "seconds": self.member.seconds,
+            "scores": {name: list(interval) for name, interval in self.tasks.get(ALL, {}).items()},
+        }  # fmt: skip
+
+
+def rows(study: Study, members: Sequence[Planned], reasons: Mapping[str, str]) -> list[Row]:
+    """What every cell has left; `reasons` are those of cells that failed, by name."""
+    errors = trunk_errors(study)
+    pairs = study.pairs if study.pairs is not None else known_pairs(members[0])
+    found = []
+    for member in members:
+        name, error = member.cell.name, errors.get(member.cell.trunk)
+        tasks: Mapping[str, Mapping[str, Interval]] = {}
+        state: State = "failed" if name in reasons else "missing"
+        why = reasons.get(name)
+        if member.done:
+            try:
+                tasks = score(predictions.read(member.cell.run_dir / predictions.TEST), pairs)
+                state, why = "done", None
+            except UserError as problem:
+                state, why = "failed", str(problem)
+        found.append(Row(member, state, why, error, tasks))
+    return found
+
+
+def known_pairs(member: Planned) -> Sequence[tuple[str, str]]:
+    """The classes that are each other reversed, of data that knows them."""
+    source = member.run.data.lists
+    return PAIRS[source.phases] if isinstance(source, MovingShapes) else ()
+
+
+def curves(found: Sequence[Row]) -> list[Curve]:
+    """The points of every task and score: over the trunks at the most data, a series an adapter; and over the data.
+
+    An axis on which no series has two places is left out, unless there is no other.
+    """
+    done = [row for row in found if row.state == "done"]
+    if not done:
+        return []
+    most = max(row.member.cell.share for row in done)
+    at_most = [row for row in done if row.member.cell.share == most]
+    made = list[Curve]()
+    for task in done[0].tasks:
+        for axis in SIZES if task == ALL else PAIR_SIZES:
+            made += over(task, axis, at_most, lambda row: row.member.cell.adapter)
+        made += over(task, "videos", done, lambda row: f"{row.member.cell.adapter}, {row.member.cell.trunk}")
+    drawn = {curve.axis for curve in made if len(set(curve.scale)) > 1} or {PAIR_SIZES[0]}
+    return [curve for curve in made if curve.axis in drawn and (len(set(curve.scale)) > 1 or curve.axis != "videos")]
+
+
+def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str]) -> list[Curve]:
+    """The curves of a task over an axis, one a series and score; rows whose place on it nobody knows are left out."""
+    placed = [(row, place) for row in found if (place := row.on(axis)) is not None]
+    made = []
+    for name in dict.fromkeys(series(row) for row, _ in placed):
+        own = [(row, place) for row, place in placed if series(row) == name]
+        chance = chances(own[0][0].member.classes if task == ALL else 2)
+        for key in NAMES:
+            intervals = [row.tasks[task][key] for row, _ in own]
+            made.append(
+                Curve(
+                    task=task, series=name, score=key, axis=axis,
+                    scale=np.array([place for _, place in own], np.float64),
+                    value=np.array([interval.value for interval in intervals]),
+                    seed=np.array([row.member.cell.seed for row, _ in own]),
+                    chance=chance[key], better="low" if key in LOW else "high",
+                    error=np.array([(interval.high - interval.low) / (2 * NORMAL) for interval in intervals]),
+                )
+            )  # fmt: skip
+    return made

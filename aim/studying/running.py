@@ -1,0 +1,90 @@
+"""The cells of a study as processes, several at once; what became of each is kept beside its run."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+
+from aim import jobs
+from aim.clock import clock
+from aim.engine.distributed import num_cores
+from aim.engine.files import make_folder
+from aim.errors import UserError, say
+from aim.studying.planning import Planned
+from aim.sweep import top1
+
+OUTPUT = "output.txt"  # of a cell's process, in its run directory
+ENOUGH = 300  # characters of a reason
+ERROR = "aim: error: "
+
+
+def at_once(asked: int | None, members: Sequence[Planned]) -> tuple[int, int]:
+    """How many cells run at once, and with how many threads each: on a CPU one a core, on GPUs one with all of them."""
+    if asked is not None and asked < 0:
+        raise UserError(f"jobs={asked} is no number of cells; use 1 or more, or 0 to draw what is there")
+    on_cpu = all(member.run.device == "cpu" for member in members)
+    number = asked or (num_cores() if on_cpu else 1)
+    return number, max(1, num_cores() // number)
+
+
+def run(
+    command: Sequence[str], members: Sequence[Planned], *, number: int, threads: int
+) -> tuple[dict[str, int], bool]:
+    """Run `command` with the overrides of each cell, `number` at once; a line tells of each end.
+
+    Returns the exit codes of those that ran, by name, and whether a signal stopped them.
+    """
+    for member in members:
+        make_folder(member.cell.run_dir)
+    on_cpu = all(member.run.device == "cpu" for member in members)
+    own = {"OMP_NUM_THREADS": str(threads)} if on_cpu and "OMP_NUM_THREADS" not in os.environ else {}
+    names = [member.cell.name for member in members]
+    ends, began = list[int](), time.monotonic()
+
+    def ended(i: int, code: int) -> None:
+        ends.append(code)
+        rest = (time.monotonic() - began) / len(ends) * (len(names) - len(ends))
+        result = top1(members[i].cell.run_dir) if code == 0 else why(members[i], code)
+        say(f"cell {len(ends)} of {len(names)}, {clock(rest)} left: {names[i]}: {result}")
+
+    codes, stopped = jobs.run(
+        [[*command, *member.cell.overrides, f"run_dir={member.cell.run_dir}"] for member in members],
+        at_once=number,
+        environment=own,
+        output=lambda i: members[i].cell.run_dir / OUTPUT,
+        ended=ended,
+    )
+    return {names[i]: code for i, code in codes.items()}, stopped
+
+
+def reasons(members: Sequence[Planned], codes: Mapping[str, int]) -> dict[str, str]:
+    """Why cells failed, by name: those that ran now with another code than 0, or that ended so before."""
+    found = {}
+    for member in members:
+        code = codes.get(member.cell.name)
+        if member.done or code == 0:
+            continue
+        if code is not None:
+            found[member.cell.name] = why(member, code)
+        elif said := errors_of(member):
+            found[member.cell.name] = said[-1]
+    return found
+
+
+def why(member: Planned, code: int) -> str:
+    """The reason that a cell gave in its last words, or how it ended where it had none."""
+    reason = [*last_words(member)[-1:], *errors_of(member)][-1:]
+    return f"{reason[0]} ({jobs.meaning(code)})" if reason else jobs.meaning(code)
+
+
+def errors_of(member: Planned) -> list[str]:
+    """The errors that a cell has named."""
+    return [line.removeprefix(ERROR) for line in last_words(member) if line.startswith(ERROR)]
+
+
+def last_words(member: Planned) -> list[str]:
+    """The lines that the process of a cell has left."""
+    try:
+        text = (member.cell.run_dir / OUTPUT).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return []
+    return [line.strip()[:ENOUGH] for line in text.splitlines() if line.strip()]
