@@ -60,6 +60,7 @@ def main(cfg: DictConfig) -> None:
 
 def measure(run: Run, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What this machine does with a run."""
+    run.check_precision()
     lists = None if run.what == "model" else load_lists(run)
     # Decoding can be measured on a machine without the GPU that it is to feed.
     device: Device = "cpu" if run.what == "loader" and not torch.cuda.is_available() else run.device

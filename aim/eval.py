@@ -40,7 +40,7 @@ from aim.engine.distributed import World
 from aim.engine.evaluation import evaluate
 from aim.engine.launcher import launch
 from aim.engine.settings import Run, write_settings
-from aim.errors import UserError, check_all
+from aim.errors import UserError, check_all, say
 from aim.models.flops import gmacs_per_view
 from aim.signals import interruptible, stop_signals
 from aim.weights.trunk import stretch_time
@@ -74,6 +74,8 @@ def main(cfg: DictConfig) -> None:
             after_all.enter_context(lease.held(run_dir))  # before it nothing is written
             check_free(run_dir, content)
         run = replace(run, precision=hardware.settle(wanted, run.device)).with_reader()
+        if saved.precision == "fp8":
+            say(f"trained in fp8, tested in {run.precision}")
         test(run, wanted, saved, lists, run_dir, world, content)
 
 

@@ -32,7 +32,7 @@ from aim.data.readers.frames import Frames
 from aim.data.readers.interface import Reader
 from aim.engine import distributed, exported, files
 from aim.engine.console import Display, plain_console
-from aim.engine.hardware import Device, Precision, resolve_device, settle
+from aim.engine.hardware import Device, Untrained, resolve_device, settle
 from aim.engine.recogniser import Recogniser, load
 from aim.engine.results import device_name
 from aim.errors import UserError, say
@@ -58,7 +58,7 @@ class Settings:
     limit: int | None
     json: bool
     device: Device
-    precision: Precision
+    precision: Untrained
     workers: int
     debug: bool
     backbone: Mapping[str, str | None]
@@ -85,8 +85,9 @@ def main(cfg: DictConfig) -> None:
     recogniser = load(settings.checkpoint, weights=settings.backbone["weights"], device=device)
     if settings.what == "order" and recogniser.clip.num_frames == 1:
         raise UserError(f"what=order, but the model of {settings.checkpoint} sees one frame, which has no order")
-    asked = {"device": settings.device, "precision": settings.precision}
-    settings = replace(settings, precision=settle(asked, device))
+    precision = settle({"device": settings.device, "precision": settings.precision}, device)
+    assert precision != "fp8", "which isn't among what can be asked for"
+    settings = replace(settings, precision=precision)
     found = on_list(settings, recogniser) if is_list(settings.input) else on_video(settings, recogniser)
     if settings.as_json:
         print(json.dumps(found, ensure_ascii=False), flush=True)

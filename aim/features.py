@@ -31,7 +31,7 @@ from aim.data.transforms import Views
 from aim.data.windows import Windows
 from aim.engine import checkpoint, distributed, exported
 from aim.engine.console import Display
-from aim.engine.hardware import Device, Precision, resolve_device, settle
+from aim.engine.hardware import Device, Untrained, resolve_device, settle
 from aim.engine.recogniser import load
 from aim.errors import UserError, say
 from aim.models.classifier import Backbone, VideoClassifier, build
@@ -54,7 +54,7 @@ class Settings:
     clip: Clip
     views: Views
     device: Device
-    precision: Precision
+    precision: Untrained
     batch_size: int
     workers: int
     debug: bool

@@ -34,7 +34,7 @@ from aim.data.readers.interface import BadVideo, Reader
 from aim.data.windows import Windows
 from aim.engine import distributed, exported, files
 from aim.engine.console import Display, plain_console
-from aim.engine.hardware import Device, Precision, resolve_device, resolve_precision, suit
+from aim.engine.hardware import Device, Precision, Untrained, resolve_device, resolve_precision, suit
 from aim.engine.recogniser import Recogniser, load
 from aim.errors import UserError, say
 from aim.predicting import answers, drawn, picture
@@ -63,7 +63,7 @@ class Settings:
     picture: str | None
     video_out: str | None
     device: Device
-    precision: Precision
+    precision: Untrained
     batch_size: int
     workers: int | None
     trust: bool
@@ -157,7 +157,8 @@ def check_outputs(settings: Settings, inputs: Sequence[Input]) -> None:
 
 def prepared(settings: Settings) -> tuple[Recogniser, Precision]:
     """The model on its device, and the precision it will compute in, which is said."""
-    device, precision = settings.device, settings.precision
+    device: Device = settings.device
+    precision: Precision = settings.precision
     if exported.is_exported(settings.checkpoint):
         device, precision = exported.on_cpu(settings.checkpoint, device, precision)
     device = resolve_device(device)
@@ -191,7 +192,9 @@ def calibrated(recogniser: Recogniser, settings: Settings) -> Recogniser:
 def introduction(recogniser: Recogniser, settings: Settings, precision: Precision) -> str:
     """Which model looks at the videos, how, and in what it computes."""
     before = recogniser.precision
-    other = f", trained in {before} (precision={before} gives its test's numbers)" if before != precision else ""
+    other = f", trained in {before}" if before != precision else ""
+    if other and before != "fp8":  # of training alone
+        other += f" (precision={before} gives its test's numbers)"
     calibrated = f", calibrated with temperature {recogniser.temperature:g}" if recogniser.calibrated else ""
     return (
         f"{settings.checkpoint}: {len(recogniser.classes)} classes, {recogniser.views_text} views, "

@@ -96,6 +96,7 @@ def check(run: Run, asked: Mapping[str, Any]) -> tuple[int, Lists, dict[str, Any
 
     Returns the number of ranks, the data's lists, and the settings with numbers where `asked` says `auto`.
     """
+    run.check_precision()  # before anything is read
     ranks, lists = list[int](), list[Lists]()
     before = distributed.share(identity.earlier(run.directory()) if distributed.rank() == 0 else None)
 

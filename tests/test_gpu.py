@@ -17,17 +17,20 @@ from aim.engine.distributed import World
 from aim.engine.ema import Average
 from aim.engine.evaluation import score
 from aim.engine.feeding import on_device, to_host
-from aim.engine.hardware import Precision, autocast
+from aim.engine.hardware import FP8_SINCE, Precision, autocast, check_fp8
 from aim.engine.optim import adamw
 from aim.engine.settings import Run
 from aim.engine.training import train_step
 from aim.engine.watching import ENOUGH, Pace
+from aim.errors import UserError
 from aim.measuring.step import make_batch, peak_of_step
+from aim.models.float8 import Float8Linear
 from tests.conftest import ROOT
 from tests.toy import TOY, run
 
 pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("toy_cache")]
 CUDA = torch.device("cuda")
+FP8 = torch.cuda.is_available() and torch.cuda.get_device_capability() >= FP8_SINCE
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +133,33 @@ def test_a_profile_on_the_gpu_tells_of_its_kernels(tmp_path: Path) -> None:
     assert "copying to the device" in text
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_fp8_computes_what_bf16_does_on_gpus_that_have_it() -> None:
+    if not FP8:
+        with pytest.raises(UserError, match="precision=fp8 needs"):
+            check_fp8("cuda")
+        return
+    layer = torch.nn.Linear(768, 3072).requires_grad_(False).to(CUDA)
+    x = torch.randn(8 * 197, 768, device=CUDA, requires_grad=True)
+    y = Float8Linear(layer, 3)(x)
+    gradient = torch.randn_like(y)
+    y.backward(gradient)
+    exact = layer.double()(x.double()), gradient.double() @ layer.weight.double()
+    assert all((ours - e).norm() < 0.045 * e.norm() for ours, e in zip((y, x.grad), exact, strict=True))
+    gradients = []
+    for precision, *more in (["bf16"], ["fp8"], ["fp8", "train.compile=false"], ["fp8", "train.memory=lean"]):
+        asked = ["+experiment=k400", "backbone.weights=random", f"precision={precision}", *more]
+        run_ = config.build(config.compose(asked), Run)
+        model = run_.placed().model(400).to(CUDA).eval()  # as its seed draws it, and what follows
+        video = torch.randint(256, (2, 8, 3, 224, 224), dtype=torch.uint8, device=CUDA)
+        with autocast(CUDA, run_.precision):
+            logits = model(model.preprocess(video))
+        cross_entropy(logits.float(), torch.tensor([1, 2], device=CUDA)).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    for found in gradients[1:]:
+        assert torch.cosine_similarity(found, gradients[0], dim=0) > 0.95
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", *(["fp8"] if FP8 else [])])
 def test_a_step_needs_the_memory_that_was_planned(precision: Precision) -> None:
     settings = ["+experiment=k400", "backbone.weights=random", f"precision={precision}"]
     run_ = config.build(config.compose(settings), Run)

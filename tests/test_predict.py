@@ -162,6 +162,9 @@ def test_a_checkpoint_without_a_temperature_says_so(
     err = capsys.readouterr().err
     assert "has no temperature" not in err
     assert "bf16 on cpu, trained in fp32 (precision=fp32 gives its test's numbers), calibrated with" in err
+    save_file(tensors, tmp_path / "best.safetensors", old | {"precision": '"fp8"'})
+    predict.main(config.compose(["reader=pyav", *asked], "predict"))
+    assert "bf16 on cpu, trained in fp8\n" in capsys.readouterr().err
 
 
 def test_whoever_has_read_enough_ends_it_quietly(monkeypatch: pytest.MonkeyPatch) -> None:

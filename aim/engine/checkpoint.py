@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -213,7 +213,7 @@ def read_weights(path: str | Path) -> Checkpoint:
     try:
         config, classes, trunk = (json.loads(metadata[key]) for key in ("config", "classes", "trunk"))
         precision, temperature = (json.loads(metadata.get(key, "null")) for key in ("precision", "temperature"))
-        if precision not in (None, "bf16", "fp32"):
+        if precision not in (None, *get_args(Precision)):
             raise ValueError(f"precision {precision!r}")
         if temperature is not None and not 0 < float(temperature) < float("inf"):
             raise ValueError(f"temperature {temperature!r}")

@@ -10,19 +10,22 @@ from typing import Any, Literal
 import torch
 
 from aim.engine import distributed
-from aim.errors import say
+from aim.errors import UserError, say
 from aim.models.attention import attend_by_products
 from aim.models.classifier import VideoClassifier
+from aim.models.float8 import to_float8
 from aim.models.memory import store_frozen
 
 Device = Literal["auto", "cuda", "cpu"]
-Precision = Literal["auto", "bf16", "fp32"]
+Precision = Literal["auto", "bf16", "fp8", "fp32"]  # fp8: bf16, but for products of frozen weights in training
+Untrained = Literal["auto", "bf16", "fp32"]  # of what trains nothing
 Gpu = Literal["a100", "h100", "h200", "b200", "l40s", "rtx4090", "t4"]  # that aim.benchmark can plan for
 
 DRIVER = Path("/proc/driver/nvidia/version")
 CPUINFO = Path("/proc/cpuinfo")
 # As Linux calls them, on x86 and on ARM. Without any, bfloat16 is emulated, far slower than float32.
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+FP8_SINCE = (8, 9)  # compute capability: Ada
 
 
 def resolve_device(asked: Device) -> Device:
@@ -53,6 +56,18 @@ def computes_in_bf16(device: Device) -> bool:
     return any(BF16_FLAGS & set(line.split()) for line in lines if line.startswith(("flags", "Features")))
 
 
+def check_fp8(device: Device) -> None:
+    """Raise UserError where the device has no products in float8. A GPU that doesn't work is left to who says why."""
+    if device == "cuda" and not torch.cuda.is_available():
+        return
+    numbers = range(torch.cuda.device_count()) if device == "cuda" else ()
+    lacking = [n for n in numbers if torch.version.cuda is None or torch.cuda.get_device_capability(n) < FP8_SINCE]
+    if lacking or device == "cpu":
+        found = torch.cuda.get_device_name(lacking[0]) if lacking else "the CPU"
+        needed = "an NVIDIA GPU of compute capability {}.{} (Ada, Hopper) or newer".format(*FP8_SINCE)
+        raise UserError(f"precision=fp8 needs {needed}, and this is {found}; use precision=auto")
+
+
 def peak_memory(device: torch.device) -> int:
     """The bytes that this process held at its largest moment: of tensors on a GPU, of everything on the CPU."""
     if device.type == "cuda":
@@ -75,14 +90,16 @@ def settle(asked: Mapping[str, Any], device: Device, before: Precision | None = 
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
-    """Matrix products in bfloat16, or everything in float32."""
+    """Matrix products in bfloat16 (for fp8 those that aren't of frozen weights), or everything in float32."""
     assert precision != "auto", "what it means is settled before"
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    return torch.autocast(device.type, torch.bfloat16, enabled=precision != "fp32")
 
 
 def suit(model: VideoClassifier, precision: Precision, device: str) -> None:
     """Store and compute what `precision` takes as is best on the device: training, tests and predictions alike."""
-    if precision == "bf16":
+    if precision != "fp32":
         store_frozen(model, torch.bfloat16)
+        if precision == "fp8":
+            to_float8(model)
         if device == "cpu":
             attend_by_products(model)

@@ -44,6 +44,8 @@ def of_checkpoint(
     if is_asked("clip.size", asked["clip"]["size"]):
         given.append("views.resize")  # which is made of it
     found = _put_over(saved, asked, is_asked)
+    if found.get("precision") == "fp8":
+        found["precision"] = "bf16"  # fp8 is of training alone
     if differ := [text for group in OF_THE_MODEL for text in _differences(group, saved.get(group), found.get(group))]:
         more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise UserError(f"{path} is of a model with {'; '.join(differ[:3])}{more}; leave out what says otherwise")

@@ -21,7 +21,7 @@ from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
 from aim.engine import distributed, files, identity
 from aim.engine.distributed import World
-from aim.engine.hardware import Device, Gpu, Precision, resolve_device, suit
+from aim.engine.hardware import Device, Gpu, Precision, check_fp8, resolve_device, suit
 from aim.engine.optim import Optim
 from aim.engine.predictions import Form
 from aim.engine.selection import Metric
@@ -148,6 +148,15 @@ class Run:
             raise UserError(
                 f"augment.flip={self.augment.flip}, but this data's labels tell left from right; use augment.flip=0"
             )
+
+    def check_precision(self) -> None:
+        """Refuse fp8 where this machine or this model has no use for it; the model is one of shapes alone."""
+        if self.precision == "fp8":
+            check_fp8(self.device)
+            if self.train.shard:
+                raise UserError("train.shard=true spreads no weights of precision=fp8; use precision=bf16")
+            with torch.device("meta"):
+                replace(self, backbone=replace(self.backbone, weights="random")).model(1)
 
     def check_test(self) -> None:
         """Refuse what no training does: to test the best of no validations, or a checkpoint."""

@@ -94,7 +94,9 @@ def step_seconds(cost: Cost, run: Run, sheet: Sheet) -> tuple[float, str]:
 
     At least the weights are read on either way, and what is kept is written and read.
     """
-    computing = cost.flops / (sheet.tflops(run.precision) * 1e12 * UTILISATION)
+    computing = (cost.flops - cost.fp8_flops) / (sheet.tflops(run.precision) * 1e12 * UTILISATION)
+    if sheet.fp8_tflops is not None:
+        computing += cost.fp8_flops / (sheet.fp8_tflops * 1e12 * UTILISATION)
     moving = 2 * (cost.weight_bytes + cost.clips * cost.kept_bytes) / (sheet.bandwidth_gb * 1e9)
     seconds = run.train.accumulate * max(computing, moving)
     return seconds, "computing" if computing >= moving else "memory bandwidth"

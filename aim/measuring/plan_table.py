@@ -56,11 +56,13 @@ def mib(size: float) -> str:
 def plan_notes(found: Mapping[str, Any]) -> list[str]:
     """What doesn't fit and what does, and what the estimates rest on, line by line."""
     sheet, memory = found["sheet"], found["memory"]
-    rate = sheet[f"{found['precision']}_tflops"]
+    in_fp8 = found["precision"] == "fp8"
+    rate = sheet["bf16_tflops" if in_fp8 else f"{found['precision']}_tflops"]
+    faster = f" (in fp8 {sheet['fp8_tflops']:g})" if in_fp8 else ""
     return [
         *misfits(found["gpu"], memory, [name for name, cost in memory.items() if cost["fits"]]),
-        f"Counted: parameters and bytes. Estimated: {found['gpu']} computes {UTILISATION:.0%} of the {rate:g} TFLOP/s "
-        f"of its data sheet and moves {sheet['bandwidth_gb']:g} GB/s; validation and test come on top.",
+        f"Counted: parameters and bytes. Estimated: {found['gpu']} computes {UTILISATION:.0%} of the {rate:g} TFLOP/s"
+        f"{faster} of its data sheet and moves {sheet['bandwidth_gb']:g} GB/s; validation and test come on top.",
         f"Cores by {CORE_DOWNLOADED:g} and {CORE_PREPARED:g} clips/s a core, measured on Kinetics clips of "
         f"{FRAMES_MEASURED} frames; aim.benchmark what=loader measures yours.",
     ]

@@ -37,6 +37,7 @@ class Cost:
     clip_bytes: int  # at the peak, a clip more
     peak_bytes: int  # with weights, gradients and moments
     flops: int
+    fp8_flops: int = 0  # of them
 
 
 class Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -89,6 +90,7 @@ def cost_of_step(run: Run, num_classes: int, clips: int) -> Cost:
         tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
         peak, peak_of_twice = (peak_bytes(run, model, n) for n in (clips, 2 * clips))
         kept, kept_of_twice = (kept_bytes(run, model, CPU, n) for n in (clips, 2 * clips))
+        counted = flops_by_kind(run, model, clips)
         num_tuned = sum(parameter.numel() for parameter in tuned)
         return Cost(
             clips=clips,
@@ -100,7 +102,8 @@ def cost_of_step(run: Run, num_classes: int, clips: int) -> Cost:
             kept_bytes=(kept_of_twice - kept) // clips,
             clip_bytes=(peak_of_twice - peak) // clips,
             peak_bytes=peak,
-            flops=flops(run, model, clips),
+            flops=sum(counted.values()),
+            fp8_flops=counted.get(torch.ops.aten._scaled_mm, 0),
         )
 
 
@@ -121,12 +124,17 @@ def peak_bytes(run: Run, model: VideoClassifier, clips: int) -> int:
 
 
 def flops(run: Run, model: VideoClassifier, clips: int) -> int:
-    """Floating-point operations of a step, repeated ones included; counting keeps tensors, so peaks are apart."""
+    """Floating-point operations of a step, repeated ones included."""
+    return sum(flops_by_kind(run, model, clips).values())
+
+
+def flops_by_kind(run: Run, model: VideoClassifier, clips: int) -> dict[Any, int]:
+    """The same for each of torch's operations; counting keeps tensors, so peaks are apart."""
     with FlopCounterMode(display=False) as counter:
         there_and_back(run, model, clips)
     model.zero_grad()
-    total: int = counter.get_total_flops()
-    return total
+    counts: dict[Any, int] = counter.get_flop_counts()["Global"]
+    return counts
 
 
 def there_and_back(run: Run, model: VideoClassifier, clips: int) -> None:

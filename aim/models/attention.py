@@ -4,7 +4,9 @@ What an attention gives here is what its output projection takes.
 Shapes: b clips, t frames, n tokens of a frame, d channels, head and e the attention's heads and their channels.
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,6 +16,8 @@ from timm.layers.activations import QuickGELU
 from timm.layers.mlp import Mlp
 from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from torch import Tensor, nn
+
+from aim.models.float8 import Float8Linear
 
 QUICK = 1.702  # QuickGELU(x) = x sigmoid(1.702 x) = silu(1.702 x) / 1.702
 
@@ -25,8 +29,8 @@ def over_time(attn: Any, x: Tensor, num_frames: int) -> Tensor:
     where it lies. One product for all three would have to be copied, "(b t) n d -> (b n) t d", to and fro.
     """
     q, k, v = (
-        rearrange(F.linear(x, weight, bias), "(b t) n (head e) -> b (n head) t e", t=num_frames, head=attn.num_heads)
-        for weight, bias in projections(attn)
+        rearrange(project(x), "(b t) n (head e) -> b (n head) t e", t=num_frames, head=attn.num_heads)
+        for project in projections(attn)
     )
     y = attend(attn, attn.q_norm(q), attn.k_norm(k), v)
     return normed(attn, rearrange(y, "b (n head) t e -> (b t) n (head e)", head=attn.num_heads))
@@ -35,8 +39,8 @@ def over_time(attn: Any, x: Tensor, num_frames: int) -> Tensor:
 def over_space(attn: Any, x: Tensor, rope: Tensor | None, asking: int | None = None) -> Tensor:
     """The first `asking` tokens of a frame attend to all: "bt n d" -> "bt asking d"; None: all of them ask."""
     q, k, v = (
-        rearrange(F.linear(tokens, weight, bias), "bt n (head e) -> bt head n e", head=attn.num_heads)
-        for tokens, (weight, bias) in zip((x[:, :asking], x, x), projections(attn), strict=True)
+        rearrange(project(tokens), "bt n (head e) -> bt head n e", head=attn.num_heads)
+        for tokens, project in zip((x[:, :asking], x, x), projections(attn), strict=True)
     )
     q, k = attn.q_norm(q), attn.k_norm(k)
     if rope is not None:
@@ -44,16 +48,19 @@ def over_space(attn: Any, x: Tensor, rope: Tensor | None, asking: int | None = N
     return normed(attn, rearrange(attend(attn, q, k, v), "bt head n e -> bt n (head e)"))
 
 
-def projections(attn: Any) -> list[tuple[Tensor, Tensor | None]]:
-    """Weight and bias of q, k and v, whichever way a timm attention holds them."""
+def projections(attn: Any) -> list[Callable[[Tensor], Tensor]]:
+    """The products that make q, k and v, whichever way a timm attention holds their weights."""
     if attn.qkv is None:
-        return [(layer.weight, layer.bias) for layer in (attn.q_proj, attn.k_proj, attn.v_proj)]
+        return [attn.q_proj, attn.k_proj, attn.v_proj]
     biases = [None] * 3
     if getattr(attn, "q_bias", None) is not None:
         biases = [attn.q_bias, attn.k_bias, attn.v_bias]
     elif attn.qkv.bias is not None:
         biases = attn.qkv.bias.chunk(3)
-    return list(zip(attn.qkv.weight.chunk(3), biases, strict=True))
+    if isinstance(attn.qkv, Float8Linear):
+        return [partial(attn.qkv.product, parts=slice(i, i + 1), bias=bias) for i, bias in enumerate(biases)]
+    weights = zip(attn.qkv.weight.chunk(3), biases, strict=True)
+    return [partial(F.linear, weight=weight, bias=bias) for weight, bias in weights]
 
 
 def turned(attn: Any, x: Tensor, rope: Tensor, dtype: torch.dtype) -> Tensor:
@@ -119,10 +126,14 @@ def normed(attn: Any, y: Tensor) -> Tensor:
 
 def feed_forward(mlp: Any, x: Tensor) -> Tensor:
     """The block's MLP, "bt n d" -> the same; around a QuickGELU 1.702 goes with the products, which spares 3 passes."""
+    y: Tensor
     if not has_quick_gelu(mlp):
-        y: Tensor = mlp(x)
+        y = mlp(x)
         return y
     fc1, fc2 = mlp.fc1, mlp.fc2
+    if isinstance(fc1, Float8Linear) or isinstance(fc2, Float8Linear):
+        y = fc2(F.silu(QUICK * fc1(x)) / QUICK)
+        return y
     hidden = torch.addmm(fc1.bias, rearrange(x, "bt n d -> (bt n) d"), fc1.weight.T, beta=QUICK, alpha=QUICK)
     y = torch.addmm(fc2.bias, F.silu(hidden), fc2.weight.T, alpha=1 / QUICK)
     return rearrange(y, "(bt n) d -> bt n d", n=x.shape[1])

@@ -14,7 +14,8 @@ from torch.nn.utils import parametrize
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 Memory = Literal["fast", "lean", "smallest"]
-PRODUCTS = (torch.ops.aten.addmm.default, torch.ops.aten.mm.default)
+# Products, and which argument is the weight, "k n".
+PRODUCTS = {torch.ops.aten.addmm.default: 2, torch.ops.aten.mm.default: 1, torch.ops.aten._scaled_mm.default: 1}
 DRAWS = torch.ops.aten.bernoulli.default  # small, and compiled code can't draw the same again
 
 
@@ -38,7 +39,7 @@ run_again: Callable[..., Tensor] = partial(checkpoint, use_reentrant=False)
 def policy(width: int, context: Any, op: Any, *args: Any, **kwargs: Any) -> CheckpointPolicy:
     """Whether the result of an operation of a lean block is kept, for torch's selective checkpoint."""
     if op in PRODUCTS:
-        taken, given = args[-1].shape
+        taken, given = args[PRODUCTS[op]].shape
         keep = given <= taken == width
     else:
         keep = op is DRAWS or "scaled_dot_product" in str(op)

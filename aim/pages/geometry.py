@@ -59,11 +59,22 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
     return [round(i * step, 12) for i in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
 
 
+def enclosing_ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Such round numbers, the first at or below `low` and the last at or above `high`."""
+    steps = ticks(low, high if high > low else low + 1, count)
+    spacing = steps[1] - steps[0] if len(steps) > 1 else 1.0
+    return [
+        *([steps[0] - spacing] if steps[0] > low else []),
+        *steps,
+        *([steps[-1] + spacing] if steps[-1] < high else []),
+    ]
+
+
 def log_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """At most so many round numbers from `low` to `high`, both above zero, for a logarithmic axis."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     step = max(1, math.ceil((math.log10(high / low) - 1e-9) / count))  # in powers of ten
-    for factors in ((1, 2, 5), (1, 3), (1,)):
+    for factors in ((1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
         powers = range(first, last + 1, 1 if len(factors) > 1 else step)
         found = [f * 10.0**p for p in powers for f in factors if low * (1 - 1e-9) <= f * 10.0**p <= high * (1 + 1e-9)]
         if len(found) <= count:
@@ -92,4 +103,4 @@ def short(value: float, digits: int = 3) -> str:
     for limit, unit, name in ((999.5e3, 1e6, " M"), (9995.0, 1e3, " k")):
         if size >= limit:
             return f"{float(f'{value / unit:.{digits}g}'):g}{name}"
-    return f"{float(f'{value:.{digits if size < 1 else max(4, digits)}g}'):g}"
+    return f"{float(f'{value:.{digits if size < 999.5 else max(4, digits)}g}'):g}"

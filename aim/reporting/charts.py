@@ -8,7 +8,7 @@ import numpy as np
 
 from aim.engine import scores
 from aim.engine.predictions import Predictions
-from aim.pages.geometry import CHART, Scale, Tick, number, ticks
+from aim.pages.geometry import CHART, Scale, Tick, enclosing_ticks, number, ticks
 from aim.reporting.runs import RunData
 from aim.reporting.statistics import confusion, smoothed
 
@@ -59,13 +59,7 @@ def line_chart(title: str, series: Sequence[Series], *, percent: bool = False) -
     values = [y for _, _, _, points, _ in drawn for _, y in points]
     low, high = min(values), max(values)
     low = low if low > 0.6 * high else min(0.0, low)  # from zero, unless that would flatten everything
-    steps = ticks(low, high if high > low else low + 1)
-    spacing = steps[1] - steps[0] if len(steps) > 1 else 1.0
-    steps = [
-        *([steps[0] - spacing] if steps[0] > low else []),
-        *steps,
-        *([steps[-1] + spacing] if steps[-1] < high else []),
-    ]
+    steps = enclosing_ticks(low, high)
     last = max(newest[0] for *_, newest in drawn)
     x = Scale(0.0, last, CHART.left, CHART.right)
     y = Scale(steps[0], steps[-1], CHART.bottom, CHART.top)

@@ -11,14 +11,18 @@ from typing import Any
 import numpy as np
 
 from aim.errors import UserError
+from aim.pages.geometry import short
 from aim.studying.curves import RULE, Curve, Verdict, classify_curve
 from aim.studying.findings import summary
-from aim.studying.laws import FORMS, Law, fit_law
+from aim.studying.intervals import Interval
+from aim.studying.laws import FORMS, Law, chosen, fit_law
 from aim.studying.levels import levels
 
 DESCENDING = ("trunk_error",)  # axes on which less is more
+COMPARED = ("parameters", "videos")  # axes on which series are compared, if there: other sizes say the same
 MAIN = "top1"  # the score that thresholds and comparisons are told for
 LOSS = "cross_entropy"
+REPEATS = 100  # of the bootstrap of a law
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ def analyse(
         "mirages": mirages(judged, scores),
         "thresholds": [threshold(each, axes) for each in first],
         "helps": helps([each.curve for each in first], axes),
-        "laws": laws(cells),
+        "laws": laws(cells) if cells else laws_of_tables([each.curve for each in judged]),
         "rule": rule(),
     }
     return study | {"summary": summary(study, scores, axes)}
@@ -66,7 +70,8 @@ def judge(curve: Curve) -> Verdict:
     found = classify_curve(1 / curve.scale, curve.value, curve.chance, curve.better, curve.error)
     fit = found.fit and {"scale": [1 / x for x in found.fit["scale"]][::-1], "value": found.fit["value"][::-1]}
     at = found.threshold
-    return replace(found, fit=fit, threshold=at and replace(at, value=1 / at.value, low=1 / at.high, high=1 / at.low))
+    turned = at and Interval(1 / at.value, 1 / at.high, 1 / at.low if at.low else math.inf)
+    return replace(found, fit=fit, threshold=turned)
 
 
 def as_dict(each: Judged) -> dict[str, Any]:
@@ -77,10 +82,10 @@ def as_dict(each: Judged) -> dict[str, Any]:
     mean, margin = curve.chance + sign * found.mean, found.margin
     return {
         "task": curve.task, "series": curve.series, "score": curve.score, "axis": curve.axis,
-        "scale": (10**found.x).tolist(), "mean": mean.tolist(), "low": (mean - margin).tolist(),
+        "scale": found.scale.tolist(), "mean": mean.tolist(), "low": (mean - margin).tolist(),
         "high": (mean + margin).tolist(), "seeds": sorted({int(seed) for seed in curve.seed}),
         "chance": curve.chance, "kind": verdict.kind, "why": verdict.why, "fit": verdict.fit,
-        "threshold": verdict.threshold and [finite(each) for each in verdict.threshold],
+        "threshold": verdict.threshold and [finite(end) or None for end in verdict.threshold],
     }  # fmt: skip
 
 
@@ -130,26 +135,26 @@ def name(each: Judged, scores: Mapping[str, Mapping[str, Any]]) -> str:
 
 def change(each: Judged, scores: Mapping[str, Mapping[str, Any]]) -> str:
     """A score's means at both ends and how wide its rise is."""
-    found, numbers = as_dict(each), each.verdict.numbers
-    ends = f"{name(each, scores)} from {found['mean'][0]:.3g} to {found['mean'][-1]:.3g}"
+    means, numbers = as_dict(each)["mean"], each.verdict.numbers
+    first, last = means[:: -1 if each.curve.axis in DESCENDING else 1][:: max(1, len(means) - 1)]
+    ends = f"{name(each, scores)} from {first:.3g} to {last:.3g}"
     return f"{ends} (10 to 90 % within {numbers['rise']:.2g} of {numbers['range']:.2g} decades)" if numbers else ends
 
 
 def threshold(each: Judged, axes: Mapping[str, str]) -> dict[str, Any]:
-    """Where a series leaves chance, with a sentence."""
+    """Where a series leaves chance, with a sentence; an end of its interval that isn't measured is None."""
     curve, at = each.curve, each.verdict.threshold
     axis = axes.get(curve.axis, curve.axis)
     first, last = extent(curve)
     if at is None:
-        said = f"doesn't leave chance up to the last scale measured ({axis}: {last:.3g})"
-    elif each.verdict.kind == "falling":
-        said = "gets worse with scale"
-    elif at.value == first:
-        said = f"is above chance from the first scale measured on ({axis}: {at.value:.3g})"
+        said = f"isn't above chance at the last scale measured ({axis}: {short(last)})"
+    elif math.isclose(at.value, first):
+        said = f"is above chance from the first scale measured on ({axis}: {short(first)})"
     else:
-        low, high = (f"{end:.3g}" if math.isfinite(end) and end else "beyond the largest" for end in (at.low, at.high))
-        said = f"leaves chance at {at.value:.3g} {axis} (95 %: {low} to {high})"
-    number = at and [finite(end) for end in at]
+        ends = at.low or None, finite(at.high)
+        low, high = (short(end) if end else "beyond what was measured" for end in ends)
+        said = f"is above chance from {short(at.value)} {axis} on (leaves it between {low} and {high}, 95 %)"
+    number = at and [finite(end) or None for end in at]
     return {
         "series": curve.series, "task": curve.task, "axis": curve.axis, "scale": number and number[0],
         "low": number and number[1], "high": number and number[2], "sentence": f"{where(curve)} {said}.",
@@ -168,7 +173,8 @@ def helps(curves: Sequence[Curve], axes: Mapping[str, str]) -> list[dict[str, An
     Differences are paired by seed; each scale's mean must exceed its 95 % interval, with one spread for all scales.
     """
     found = []
-    for against, series in combinations(curves, 2):
+    kept = [curve for curve in curves if curve.axis in COMPARED] or list(curves)
+    for against, series in combinations(kept, 2):
         trunks = [each.series.partition(", ")[2] for each in (against, series)]
         if (against.task, against.axis) == (series.task, series.axis) and trunks[0] == trunks[1]:
             found.append(difference(series, against, axes))
@@ -201,7 +207,7 @@ def difference(series: Curve, against: Curve, axes: Mapping[str, str]) -> dict[s
         first = len(better) - int(np.argmin(better[::-1]))
         above = float(scale[first])
         harm = " and harms below" if gained.below[:first].any() else ""
-        said = f"helps only from {above:.3g} {axis} on{harm}"
+        said = f"helps only from {short(above)} {axis} on{harm}"
     elif better.any():
         said = "helps at some scales, but not at the largest"
     else:
@@ -225,30 +231,41 @@ def laws(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for series in dict.fromkeys(str(cell["adapter"]) for cell in cells):
         done = [cell for cell in cells if cell["adapter"] == series and cell["state"] == "done"]
         sizes, videos = ([cell[key] for cell in done] for key in ("parameters", "videos"))
-        losses = [cell["scores"].get(LOSS, [math.nan])[0] for cell in done]
-        try:
-            fitted = [fit_law(sizes, videos, losses, form) for form in FORMS]
-        except UserError as error:
-            found.append(unfitted(series, str(error)))
-            continue
-        errors = [math.inf if math.isnan(law.held_out_error) else law.held_out_error for law in fitted]
-        found += [told(series, law, i == int(np.argmin(errors))) for i, law in enumerate(fitted)]
+        found += fitted(series, LOSS, sizes, videos, [cell["scores"].get(LOSS, [math.nan])[0] for cell in done])
     return found
 
 
-def unfitted(series: str, why: str) -> dict[str, Any]:
-    return {"series": series, "score": LOSS, "form": "constant", "parameters": {}, "held_out_error": None,
-            "extrapolates": False, "chosen": False, "sentence": f"{series}: no law ({why})."}  # fmt: skip
+def laws_of_tables(curves: Sequence[Curve]) -> list[dict[str, Any]]:
+    """Laws of losses over one axis, for curves that come without cells."""
+    found = []
+    for curve in curves:
+        if curve.better == "low" and (curve.value > 0).any():
+            ones = np.ones_like(curve.scale)
+            found += fitted(where(curve), curve.score, curve.scale.tolist(), ones.tolist(), curve.value.tolist())
+    return found
 
 
-def told(series: str, law: Law, chosen: bool) -> dict[str, Any]:
+def fitted(
+    series: str, score: str, sizes: Sequence[float], videos: Sequence[float], losses: Sequence[float]
+) -> list[dict[str, Any]]:
+    """The laws of study.json for one series, or one entry that says why there are none."""
+    try:
+        found = [fit_law(sizes, videos, losses, form, repeats=REPEATS) for form in FORMS]
+    except UserError as error:
+        return [{"series": series, "score": score, "form": "constant", "parameters": {}, "held_out_error": None,
+                 "extrapolates": False, "chosen": False, "sentence": f"{series}: no law ({error})."}]  # fmt: skip
+    best = chosen(found)
+    return [told(series, score, law, i == best) for i, law in enumerate(found)]
+
+
+def told(series: str, score: str, law: Law, best: bool) -> dict[str, Any]:
     """A law of study.json."""
     numbers = [f"{key} {at.value:.3g} [{at.low:.3g}, {at.high:.3g}]" for key, at in law.parameters.items()]
     end = "it may be extrapolated" if law.extrapolates else "it isn't extrapolated"
     return {
-        "series": series, "score": LOSS, "form": law.form,
+        "series": series, "score": score, "form": law.form,
         "parameters": {key: [finite(end) for end in each] for key, each in law.parameters.items()},
-        "held_out_error": finite(law.held_out_error), "extrapolates": law.extrapolates, "chosen": chosen,
+        "held_out_error": finite(law.held_out_error), "extrapolates": law.extrapolates, "chosen": best,
         "sentence": f"{series}, {law.form} law: {', '.join(numbers)}; {law.why}; {end}.",
     }  # fmt: skip
 

@@ -25,7 +25,7 @@ RULE = (
     "A curve is flat if neither its trend nor the differences between its scales exceed what seeds and videos explain; "
     "falling if a falling logistic curve fits it better than a rising one; "
     f"emergent if at least {BEFORE} scales are at chance, the last is above it, and every logistic curve "
-    f"that the values allow (95 %) makes its rise, from 10 to 90 %, within {100 * NARROW:.0f} % of the measured range "
+    f"that the values allow (95 %) makes its gain, from 10 to 90 %, within {100 * NARROW:.0f} % of the measured range "
     "on a log scale; smooth if a step between two neighbouring scales is excluded (95 %) and it isn't emergent; "
     f"else, or with fewer than {FEWEST} scales, there are too few to tell."
 )
@@ -152,7 +152,7 @@ def risen(found: Levels, profile: Profile, chance: float) -> tuple[Kind, str, di
     step = step_misfit(found) / (count - 2)
     excluded = step > f_quantile(stats, 1 - DOUBT, count - 2, found.freedom)
     numbers = {"range": span, "rise": rise, "most": most, "before": before}
-    how = f"rises from 10 to 90 % within {rise:.2g} (at most {most:.2g}) of {span:.2g} decades"
+    how = f"makes its gain, from 10 to 90 %, within {rise:.2g} (at most {most:.2g}) of {span:.2g} decades"
     narrow = most <= NARROW * span and span >= LEAST_DECADES
     if narrow and before >= BEFORE and found.above[-1]:
         return "emergent", f"{how}, after {before} scales at chance ({chance:.3g})", numbers
@@ -223,28 +223,22 @@ def drawn_curve(found: Levels, profile: Profile, chance: float, sign: int) -> di
 
 
 def leaves_chance(found: Levels, repeats: int = 1000) -> Interval | None:
-    """The scale from which on the means are above chance, with its 95 % interval; None if the last one isn't.
+    """The first measured scale from which on the means are above chance, by more than their 95 % interval.
 
-    Above chance is: by more than the 95 % interval. Between two scales the means are joined by a line. The bootstrap
-    draws means around the measured ones (Student's t). An end at the smallest scale is "there or below", an infinite
-    one "above the largest".
+    Where between it and the scale before the series leaves chance can't be told. So the interval, of a bootstrap that
+    draws means around the measured ones (Student's t), begins at the scale before: zero if there is none. It ends at
+    infinity where the last scale may not be above. None if the last isn't.
     """
-    rng = np.random.default_rng(0)
-    noise = rng.standard_normal((repeats, len(found.x))) if np.isinf(found.freedom) else None
-    drawn = found.mean + found.error * (
-        rng.standard_t(found.freedom, (repeats, len(found.x))) if noise is None else noise
-    )
-    value = crossings(found.x, found.mean[None] - found.margin)[0]
-    low, high = percentiles(crossings(found.x, drawn - found.margin))
-    return None if np.isinf(value) else Interval(*(float(10**each) for each in (value, low, high)))
+    rng, shape = np.random.default_rng(0), (repeats, len(found.scale))
+    noise = rng.standard_normal(shape) if np.isinf(found.freedom) else rng.standard_t(found.freedom, shape)
+    scale = np.array([0.0, *found.scale, np.inf])
+    first = int(first_above(found.mean[None] - found.margin)[0])
+    low, high = percentiles(first_above(found.mean + found.error * noise - found.margin))
+    if first == len(found.scale):
+        return None
+    return Interval(float(found.scale[first]), float(scale[int(low)]), float(scale[int(high) + 1]))
 
 
-def crossings(x: Floats, y: Floats) -> Floats:
-    """From where on each row of y "r s" over x "s" is above zero; infinity if its last isn't."""
-    count = y.shape[1]
-    last = np.where((y <= 0).any(1), count - 1 - (y[:, ::-1] <= 0).argmax(1), -1)
-    j, rows = np.clip(last, 0, count - 2), np.arange(len(y))
-    before, after = y[rows, j], y[rows, j + 1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        inside = x[j] + (x[j + 1] - x[j]) * -before / (after - before)
-    return np.where(last < 0, x[0], np.where(last == count - 1, np.inf, inside))
+def first_above(y: Floats) -> Floats:
+    """The column from which on each row of y "r s" is above zero; s if its last isn't."""
+    return np.asarray(y.shape[1] - np.logical_and.accumulate(y[:, ::-1] > 0, 1).sum(1), np.float64)

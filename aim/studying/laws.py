@@ -22,17 +22,17 @@ Form = Literal["multiplicative", "additive", "constant"]
 FORMS: tuple[Form, ...] = ("multiplicative", "additive", "constant")
 HUBER = 1e-3  # of Hoffmann et al. 2022
 STEEPEST = 2.5  # exponent
-COARSE, FINE, ZOOMS = 13, 5, 6  # exponents of the grid and of each of its refinements
-ROUNDS = 6  # of reweighted least squares
+BETTER = 0.9  # of another law's error: as much smaller a held-out error must be to count as one
+COARSE, FINE, ZOOMS = 10, 5, 6  # exponents of the grid and of each of its refinements
+ROUNDS = 6  # of reweighted least squares; the coarse grid, which is only to be near, has two
 
 
 @dataclass(frozen=True)
 class Law:
-    """A fitted law; X and D are divided by `unit` first, so that A is what the loss loses at the geometric mean."""
+    """A fitted law; a parameter that it hasn't is zero."""
 
     form: Form
     parameters: Mapping[str, Interval]
-    unit: tuple[float, float]
     largest: tuple[float, float]
     held_out_error: float  # mean relative error at the largest scale, fitted without it; NaN: too few scales
     extrapolates: bool
@@ -43,12 +43,11 @@ class Law:
         x, d = np.asarray(x, np.float64), np.asarray(d, np.float64)
         if not self.extrapolates and ((x > self.largest[0]).any() or (d > self.largest[1]).any()):
             raise UserError(f"the {self.form} law isn't extrapolated: {self.why}")
-        theta = {name: each.value for name, each in self.parameters.items()}
-        return evaluate(theta, x / self.unit[0], d / self.unit[1])
+        return evaluate({name: each.value for name, each in self.parameters.items()}, x, d)
 
 
 def evaluate(theta: Mapping[str, float], x: Floats, d: Floats) -> Floats:
-    """A law's loss at scaled sizes and numbers; a parameter that it hasn't is zero."""
+    """A law's loss at sizes and numbers of videos; a parameter that it hasn't is zero."""
     a, b, e = (theta.get(name, 0.0) for name in "abE")
     if "B" in theta:
         return np.asarray(theta["A"] * x**-a + theta["B"] * d**-b + e)
@@ -57,7 +56,7 @@ def evaluate(theta: Mapping[str, float], x: Floats, d: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Points:
-    """What is fitted, "n": scaled sizes and numbers of videos, and losses."""
+    """What is fitted, "n": sizes and numbers of videos as multiples of a unit near them, and losses."""
 
     x: Floats
     d: Floats
@@ -86,16 +85,24 @@ def fit_law(
     scales = len({*zip(sizes, videos, strict=True)})
     if scales < 2:
         raise UserError(f"{'one scale only' if scales else 'no losses'}: no curve can be fitted")
-    unit = (float(np.exp(np.log(sizes).mean())), float(np.exp(np.log(videos).mean())))
+    unit = np.exp(np.log(sizes).mean()), np.exp(np.log(videos).mean())
     points = Points(sizes / unit[0], videos / unit[1], losses)
     names = parameters(points, form)
     if scales <= len(names) - (form != "constant"):
         raise UserError(f"{scales} scales for the {len(names)} parameters of the {form} law; give more")
-    theta = fit(points, form)
-    draws = [fit(points[each], form) for each in resampled(points, form, repeats, seed)]
+    theta = in_units(fit(points, form), *unit)
+    draws = [in_units(fit(points[each], form), *unit) for each in resampled(points, form, repeats, seed)]
     found = {name: Interval(theta[name], *percentiles(np.array([each[name] for each in draws]))) for name in names}
     error, useful, why = held_out(points, form, repeats, seed)
-    return Law(form, found, unit, (float(sizes.max()), float(videos.max())), error, useful, why)
+    return Law(form, found, (float(sizes.max()), float(videos.max())), error, useful, why)
+
+
+def in_units(theta: Mapping[str, float], x: float, d: float) -> dict[str, float]:
+    """The parameters for sizes and numbers that aren't multiples of these units."""
+    factor = {"A": x ** theta.get("a", 0.0), "B": d ** theta.get("b", 0.0)}
+    if "B" not in theta:
+        factor["A"] *= factor["B"]
+    return {name: float(value * factor.get(name, 1.0)) for name, value in theta.items()}
 
 
 def parameters(points: Points, form: Form) -> list[str]:
@@ -131,8 +138,8 @@ def held_out(points: Points, form: Form, repeats: int, seed: int) -> tuple[float
     width = max(high - low for low, high in map(percentiles, draws.T))
     span = float(np.ptp(points.loss))
     said = f"the largest scale, held out, is predicted with an error of {100 * error:.1f} %"
-    if error >= flat:
-        return error, False, f"{said}, no better than a constant ({100 * flat:.1f} %)"
+    if error > BETTER * flat:
+        return error, False, f"{said}, no better than a constant's ({100 * flat:.1f} %)"
     if width > span:
         return (
             error,
@@ -140,6 +147,15 @@ def held_out(points: Points, form: Form, repeats: int, seed: int) -> tuple[float
             f"{said}, but its 95 % interval ({width:.2g}) is wider than all that was measured ({span:.2g})",
         )
     return error, True, f"{said} (a constant: {100 * flat:.1f} %), its 95 % interval {width:.2g} wide"
+
+
+def chosen(laws: Sequence[Law]) -> int:
+    """The place of the law with the smallest held-out error; one with more parameters must be clearly better."""
+    best = min(range(len(laws)), key=lambda i: len(laws[i].parameters))
+    for i in sorted(range(len(laws)), key=lambda i: len(laws[i].parameters)):
+        if laws[i].held_out_error < BETTER * laws[best].held_out_error:
+            best = i
+    return best
 
 
 def relative(guess: Floats, truth: Floats) -> float:
@@ -156,10 +172,12 @@ def fit(points: Points, form: Form) -> dict[str, float]:
         axes = [np.linspace(low, high, count + 2)[1:-1] for low, high in bounds.values()]
         grid = np.stack([each.ravel() for each in np.meshgrid(*axes, indexing="ij")], 1) if axes else np.zeros((1, 0))
         exponents = {name: grid[:, i] for i, name in enumerate(bounds)}
-        linear, cost = projected(columns(points, names, exponents, len(grid)), points.loss)
+        linear, cost = projected(
+            columns(points, names, exponents, len(grid)), points.loss, ROUNDS if zoom or not bounds else 2
+        )
         best = int(cost.argmin())
         step = {name: (high - low) / (count + 1) for name, (low, high) in bounds.items()}
-        bounds = {name: (max(0.0, grid[best, i] - 1.5 * step[name]), grid[best, i] + 1.5 * step[name])
+        bounds = {name: (max(0.0, grid[best, i] - 1.5 * step[name]), min(STEEPEST, grid[best, i] + 1.5 * step[name]))
                   for i, name in enumerate(bounds)}  # fmt: skip
     theta = dict(zip([name for name in names if name not in "ab"], linear[best].tolist(), strict=True))
     return theta | {name: float(grid[best, i]) for i, name in enumerate(bounds)}
@@ -174,14 +192,14 @@ def columns(points: Points, names: Sequence[str], exponents: Mapping[str, Floats
     return np.stack([made[name] for name in names if name not in "ab"], 2)
 
 
-def projected(column: Floats, loss: Floats) -> tuple[Floats, Floats]:
+def projected(column: Floats, loss: Floats, rounds: int) -> tuple[Floats, Floats]:
     """The best non-negative linear parameters "g p" for each grid point, and their Huber losses "g".
 
     Least squares are reweighted until they are Huber's of the logarithm.
     """
     weight = np.broadcast_to(loss**-2, column.shape[:2])
     best, least = np.zeros((len(column), column.shape[2])), np.full(len(column), np.inf)
-    for _ in range(ROUNDS):
+    for _ in range(rounds):
         linear = non_negative(column, loss, weight)
         guess = np.maximum((column @ linear[..., None])[..., 0], 1e-12)
         off = np.log(guess / loss)

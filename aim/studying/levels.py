@@ -15,16 +15,21 @@ LEAST = 1e-3  # of the largest distance from chance: no mean counts as surer tha
 class Levels:
     """A score by scale, turned so that higher is better and chance is zero; "s" distinct scales, ascending."""
 
-    x: Floats  # "s", log10 of the scale
+    scale: Floats  # "s"
     mean: Floats  # "s"
     error: Floats  # "s", standard error of the mean; NaN where nothing tells it
     freedom: float  # degrees of freedom of that error
     left_out: int  # values that were no numbers
 
     @property
+    def x(self) -> Floats:
+        """The logarithm of the scale."""
+        return np.asarray(np.log10(self.scale))
+
+    @property
     def known(self) -> bool:
         """Whether anything tells the errors."""
-        return bool(len(self.x)) and not np.isnan(self.error).any()
+        return bool(len(self.scale)) and not np.isnan(self.error).any()
 
     @property
     def margin(self) -> Floats:
@@ -42,7 +47,7 @@ class Levels:
 
     def with_noise(self, noise: float, freedom: float) -> "Levels":
         """The same with one error for all."""
-        return Levels(self.x, self.mean, np.full_like(self.mean, noise), freedom, self.left_out)
+        return Levels(self.scale, self.mean, np.full_like(self.mean, noise), freedom, self.left_out)
 
 
 def levels(scale: ArrayLike, value: ArrayLike, chance: float, better: str, error: ArrayLike | None = None) -> Levels:
@@ -71,4 +76,4 @@ def levels(scale: ArrayLike, value: ArrayLike, chance: float, better: str, error
     videos = np.bincount(which, e**2, len(places)) / np.maximum(1, count)
     least = LEAST * float(np.abs(mean).max(initial=0))
     total = np.maximum(np.sqrt(spread / np.maximum(1, count) + videos), max(least, 1e-12))
-    return Levels(np.log10(places), mean, total, freedom or np.inf, int((~kept).sum()))
+    return Levels(places, mean, total, freedom or np.inf, int((~kept).sum()))

@@ -2,23 +2,34 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from aim.errors import UserError
 from aim.studying.curves import Curve
 
-NEEDED, OPTIONAL = ("scale", "score", "seed", "task"), ("series", "chance")
+NEEDED, OPTIONAL = ("scale", "score", "seed", "task"), ("series", "chance", "error")
 SHAPE = f"a table has the columns {', '.join(NEEDED)} and, if you like, {', '.join(OPTIONAL)}"
+
+
+class Row(NamedTuple):
+    """A row of a table."""
+
+    scale: float
+    score: float
+    seed: float
+    chance: float
+    error: float
 
 
 def read(path: Path, chance: float = 0.0, better: Literal["high", "low"] = "high") -> list[Curve]:
     """The curves of a table, one for each task and series, in the order of their first rows.
 
-    `chance` holds where the table has no such column. An empty score, or nan, is a missing value.
+    `chance` holds where the table has no such column. An empty score, or nan, is a missing value. `error` is the
+    standard error of the score, over what was tested.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -33,41 +44,52 @@ def read(path: Path, chance: float = 0.0, better: Literal["high", "low"] = "high
         raise UserError(f"{path}: no column {', '.join(missing)}; {SHAPE}")
     if not rows:
         raise UserError(f"{path}: no rows; {SHAPE}")
-    found: dict[tuple[str, str], list[tuple[float, float, int, float]]] = {}
+    found: dict[tuple[str, str], list[Row]] = {}
     for line, row in rows:
-        where = f"{path}, line {line}"
         if None in row or None in row.values():
-            raise UserError(f"{where}: not as many cells as the {len(columns)} columns; a comma in a name needs quotes")
-        scale = number(row["scale"], f"{where}: scale")
-        if not 0 < scale < math.inf:
-            raise UserError(
-                f"{where}: scale={row['scale'].strip()}: scales are positive, as they are put on a log axis"
-            )
-        seed = number(row["seed"], f"{where}: seed")
-        if not seed.is_integer():
-            raise UserError(f"{where}: seed={row['seed'].strip()}: a seed is a whole number")
-        score = number(row["score"] if row["score"].strip() else "nan", f"{where}: score")
-        level = number(row["chance"], f"{where}: chance") if "chance" in columns else chance
-        if not math.isfinite(level) or math.isinf(score):
-            raise UserError(f"{where}: chance={level}, score={score}: both are finite, or the score is nan")
+            wrong = f"not as many cells as the {len(columns)} columns; a comma in a name needs quotes"
+            raise UserError(f"{path}, line {line}: {wrong}")
         key = row["task"].strip(), row.get("series", "").strip()
-        found.setdefault(key, []).append((scale, score, int(seed), level))
+        found.setdefault(key, []).append(parsed(row, f"{path}, line {line}: ", chance))
     return [curve(path, *key, values, better) for key, values in found.items()]
 
 
-def curve(
-    path: Path, task: str, series: str, rows: Sequence[tuple[float, float, int, float]], better: Literal["high", "low"]
-) -> Curve:
+def parsed(cells: Mapping[str, str], where: str, chance: float) -> Row:
+    """The numbers of a row. Raises UserError that begins with `where`."""
+    row = Row(
+        number(cells, "scale", where),
+        number(cells, "score", where, math.nan),
+        number(cells, "seed", where),
+        number(cells, "chance", where, chance),
+        number(cells, "error", where, 0.0),
+    )
+    if not row.scale > 0:
+        raise UserError(f"{where}scale={cells['scale'].strip()}: a log axis takes positive scales alone")
+    if not row.seed.is_integer():
+        raise UserError(f"{where}seed={cells['seed'].strip()}: a seed is a whole number")
+    if math.isnan(row.chance) or not row.error >= 0:
+        raise UserError(f"{where}chance={row.chance:g}, error={row.error:g}: numbers, and no error below zero")
+    return row
+
+
+def curve(path: Path, task: str, series: str, rows: Sequence[Row], better: Literal["high", "low"]) -> Curve:
     """The rows of one task and series as a curve; chance must be the same in all."""
-    scale, score, seed, level = (np.array(each) for each in zip(*rows, strict=True))
+    scale, score, seed, level, error = (np.array(each) for each in zip(*rows, strict=True))
     if len(set(level.tolist())) > 1:
         raise UserError(f"{path}: task {task} has chance {level.min():g} and {level.max():g}; one for a task")
-    return Curve(task, series, "score", "scale", scale, score, seed, float(level[0]), better)
+    known = error if error.any() else None
+    return Curve(task, series, "score", "scale", scale, score, seed.astype(np.int64), float(level[0]), better, known)
 
 
-def number(text: str, what: str) -> float:
-    """A cell as a number."""
+def number(cells: Mapping[str, str], column: str, where: str, otherwise: float | None = None) -> float:
+    """A finite number or nan; `otherwise` where the cell is empty or there is no such column."""
+    text = cells.get(column, "").strip()
+    if not text and otherwise is not None:
+        return otherwise
     try:
-        return float(text)
+        value = float(text)
     except ValueError as error:
-        raise UserError(f"{what}={text.strip()} is no number") from error
+        raise UserError(f"{where}{column}={text or 'nothing'} is no number; write it as 0.25 or 2.5e-1") from error
+    if math.isinf(value):
+        raise UserError(f"{where}{column}={text} isn't finite")
+    return value

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from aim import config
-from aim.engine import hardware
-from aim.engine.hardware import resolve_device, resolve_precision, settle
-from tests.toy import run
+from aim.engine import checkpoint, hardware, settings
+from aim.engine.hardware import check_fp8, resolve_device, resolve_precision, settle
+from aim.errors import UserError
+from tests.toy import evaluate, measure, run
 
 AUTO = {"device": "auto", "precision": "auto"}
 
@@ -87,12 +88,12 @@ def test_rank_0_alone_says_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert capsys.readouterr().err == ""
 
 
-def test_auto_is_the_default_of_every_experiment_but_the_demo() -> None:
+def test_auto_is_the_default_of_every_experiment_but_the_demos() -> None:
     for path in (config.CONFIGS / "experiment").rglob("*.yaml"):
         name = path.relative_to(config.CONFIGS / "experiment").with_suffix("").as_posix()
         cfg = config.compose([f"+experiment={name}"])
         asked = (cfg.device, cfg.precision)
-        assert asked == (("cpu", "fp32") if name == "demo" else ("auto", "auto")), name
+        assert asked == (("cpu", "fp32") if name in ("demo", "demo_hard") else ("auto", "auto")), name
 
 
 @pytest.mark.usefixtures("toy_cache")
@@ -120,3 +121,69 @@ def test_a_gpu_that_is_there_and_does_not_work_is_not_passed_over(
     assert resolve_device("auto") == "cpu"
     (tmp_path / "driver").touch()
     assert resolve_device("auto") == "cuda"  # whose check tells what is wrong
+
+
+def with_gpus(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> None:
+    """Let this machine have such GPUs."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(capabilities))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda n: capabilities[n])
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda n: f"GPU {n}")
+    monkeypatch.setattr(torch.version, "cuda", "13.0")
+
+
+def test_gpus_from_ada_on_have_fp8(monkeypatch: pytest.MonkeyPatch) -> None:
+    with_gpus(monkeypatch, (8, 9), (9, 0))
+    check_fp8("cuda")
+    with_gpus(monkeypatch, (9, 0), (8, 6))
+    with pytest.raises(UserError, match=r"^precision=fp8 needs an NVIDIA GPU of .* 8\.9 .*this is GPU 1; use"):
+        check_fp8("cuda")
+    with_gpus(monkeypatch, (9, 4))
+    monkeypatch.setattr(torch.version, "cuda", None)  # of another maker
+    with pytest.raises(UserError, match="this is GPU 0"):
+        check_fp8("cuda")
+
+
+@pytest.mark.usefixtures("plain_cpu")
+def test_fp8_on_a_cpu_is_refused_before_anything_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIM_CACHE", str(tmp_path / "cache"))
+    for verb in (run, measure):
+        with pytest.raises(UserError, match=r"^precision=fp8 needs .* and this is the CPU; use precision=auto$"):
+            verb(tmp_path / "run", "precision=fp8", *(["what=model"] if verb is measure else []))
+    assert not list(tmp_path.glob("*[!o]"))  # but cpuinfo
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["adapter=full"], "precision=fp8 is for the frozen layers of a trunk's blocks, and here none is"),
+        (["adapter=lora"], "precision=fp8 is for the frozen layers of a trunk's blocks, and here none is"),
+        (["train.shard=true"], "train.shard=true spreads no weights of precision=fp8; use precision=bf16"),
+    ],
+    ids=str,
+)
+def test_what_has_no_use_for_fp8_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, overrides: list[str], expected: str
+) -> None:
+    monkeypatch.setattr(settings, "check_fp8", lambda device: None)
+    with pytest.raises(UserError, match=f"^{expected}"):
+        run(tmp_path / "run", "precision=fp8", *overrides)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.usefixtures("toy_cache")
+def test_a_run_in_fp8_goes_on_in_it_and_its_checkpoint_is_tested_in_bf16(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(settings, "check_fp8", lambda device: None)  # a CPU computes the same, slowly
+    assert run(tmp_path / "run", "precision=fp8", "train.epochs=1")["precision"] == "fp8"
+    (tmp_path / "run" / "results.json").unlink()
+    found = run(tmp_path / "run", "precision=fp8")
+    assert (found["precision"], checkpoint.read_weights(tmp_path / "run").precision) == ("fp8", "fp8")
+    with pytest.raises(UserError, match="precision was fp8, is bf16"):
+        run(tmp_path / "run", "precision=bf16")
+    monkeypatch.undo()
+    capsys.readouterr()
+    tested = evaluate(tmp_path / "run", tmp_path / "eval", toy=())
+    assert tested["precision"] == "bf16"
+    assert "aim: trained in fp8, tested in bf16\n" in capsys.readouterr().err

@@ -80,6 +80,12 @@ def test_an_unknown_gpu_is_one_clear_line() -> None:
         (["what=plan"], "what=plan needs a GPU to plan for; add gpu=NAME, one of a100"),
         (["what=model", "gpu=h100"], "gpu=h100 is a GPU to plan for, but what=model measures this machine"),
         (["what=plan", "gpu=t4", "precision=bf16"], "precision=bf16, but gpu=t4 only emulates it"),
+        (
+            ["what=plan", "gpu=t4", "precision=fp8"],
+            "precision=fp8, but gpu=t4 has no products in it; h100, h200, b200,",
+        ),
+        (["what=plan", "gpu=a100", "precision=fp8"], "precision=fp8, but gpu=a100 has no products in it"),
+        (["what=plan", "gpu=h100", "precision=fp8", "adapter=full"], "precision=fp8 is for the frozen layers"),
         (["what=plan", "gpu=t4", "gpus=0"], "gpus=0 is not a number of GPUs"),
         (["what=plan", "gpu=t4", "gpus=3"], "train.batch_size=8 can't be divided among 3 ranks"),
     ],
@@ -107,6 +113,15 @@ def test_a_step_takes_as_long_as_the_slower_of_computing_and_moving() -> None:
     parts = replace(run, train=replace(run.train, accumulate=3))
     assert plan.step_seconds(COST, parts, SHEET)[0] == pytest.approx(3.0)
     assert plan.step_seconds(COST, replace(run, precision="fp32"), SHEET)[0] == pytest.approx(10.0)
+    fp8 = replace(SHEET, fp8_tflops=200, bandwidth_gb=1e6), replace(COST, fp8_flops=2 * 10**13)
+    assert plan.step_seconds(fp8[1], replace(run, precision="fp8"), fp8[0])[0] == pytest.approx(0.5 + 0.25)
+
+
+def test_a_plan_in_fp8_says_both_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = measure(tmp_path, "what=plan", "gpu=h100", "precision=fp8")
+    each = found["memory"]["fast"]
+    assert (found["precision"], 0 < each["fp8_flops"] < each["flops"]) == ("fp8", True)
+    assert "of the 989 TFLOP/s (in fp8 1979) of its data sheet" in " ".join(capsys.readouterr().out.split())
 
 
 def test_hours_and_cores_follow_from_the_step(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,12 +34,13 @@ def toy(*overrides: str) -> Run:
     [
         (["adapter=aim", "precision=fp32"], 0.0),
         (["adapter=aim", "precision=bf16"], 0.0),
+        (["adapter=aim", "precision=fp8"], 0.0),
         (["adapter=side", "precision=fp32"], 0.0),
         ([*SWIN, "precision=fp32"], 0.0),
         # Of tokens in bf16, a norm on a CPU keeps mean and deviation in float32, on fake tensors in bf16.
         ([*SWIN, "precision=bf16"], 0.015),
     ],
-    ids=["aim-fp32", "aim-bf16", "side-fp32", "swin-fp32", "swin-bf16"],
+    ids=["aim-fp32", "aim-bf16", "aim-fp8", "side-fp32", "swin-fp32", "swin-bf16"],
 )
 def test_fake_tensors_are_counted_as_real_ones_are_allocated(overrides: list[str], missing: float) -> None:
     run = toy(*overrides)
@@ -75,6 +76,18 @@ def test_a_linear_probe_goes_backward_through_its_head_alone() -> None:
     full = toy("adapter=full")
     with plainly(trained := full.model(5)):
         assert 3 * 0.9 < step.flops(full, trained, 4) / (4 * 2e9 * gmacs_per_view(model)) <= 3
+
+
+def test_the_operations_in_fp8_are_those_of_the_frozen_layers() -> None:
+    costs = [step.cost_of_step(toy("adapter=none", f"precision={precision}"), 5, 4) for precision in ("bf16", "fp8")]
+    assert costs[0].flops == costs[1].flops
+    assert costs[0].fp8_flops == 0
+    # 4 clips x 4 frames of 17 tokens through qkv, proj, fc1 and fc2; in the second block one token but for k and v.
+    rows, each = 4 * 4, 2 * 32 * 32
+    assert costs[1].fp8_flops == rows * each * (17 * 12 + 17 * 2 + 10)
+    matrices = 2 * 12 * 32 * 32  # stored twice more, a byte a number; a scale a row, and a column of qkv's three parts
+    scales = 4 * 2 * ((96 + 32 + 128 + 32) + (3 * 32 + 32 + 32 + 128))
+    assert costs[1].weight_bytes - costs[0].weight_bytes == 2 * matrices + scales
 
 
 def test_a_step_needs_its_weights_gradients_and_moments_and_what_each_clip_adds() -> None:

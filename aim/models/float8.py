@@ -1,0 +1,116 @@
+"""Products of frozen linear layers in float8 (e4m3): the weights cast once, tokens and gradients as they come.
+
+A scale for every row that is summed over, of the weights and of what meets them. torch's own product and not torchao's
+Float8Linear, which makes a gradient of the weights and keeps the tokens for it, frozen or not, casts the weights in
+every step, and is passed over where q, k and v are products of their own.
+Shapes: m rows, k channels taken, n given, p parts that are products of their own.
+"""
+
+from functools import reduce
+from itertools import starmap
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from timm.models.eva import EvaBlock
+from timm.models.swin_transformer import SwinTransformerBlock
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from aim.adapters.interface import linears
+from aim.errors import UserError
+
+FLOAT8 = torch.float8_e4m3fn
+LARGEST, SMALLEST = torch.finfo(FLOAT8).max, torch.finfo(torch.float32).tiny
+MULTIPLE = 16  # of channels, that the products of GPUs ask for
+
+
+def to_float8(model: nn.Module) -> None:
+    """Let the frozen linear layers of the trunk's blocks compute in float8; what is trained, or added to, doesn't.
+
+    Raises UserError where that leaves none.
+    """
+    found = False
+    for block in [module for module in model.modules() if isinstance(module, Block | EvaBlock | SwinTransformerBlock)]:
+        for name, layer in linears(block).items():
+            parts = 3 if name.endswith("qkv") else 1
+            trained = parametrize.is_parametrized(layer) or any(p.requires_grad for p in layer.parameters())
+            if not (trained or layer.in_features % MULTIPLE or layer.out_features % (parts * MULTIPLE)):
+                block.set_submodule(name, Float8Linear(layer, parts))
+                found = True
+    if not found:
+        raise UserError(
+            "precision=fp8 is for the frozen layers of a trunk's blocks, and here none is frozen and of a multiple of "
+            f"{MULTIPLE} channels; use precision=bf16"
+        )
+
+
+class Float8Linear(nn.Module):
+    """A frozen linear layer whose rows are `parts` of the same size: of qkv three."""
+
+    there: Tensor
+    there_scale: Tensor
+    back: Tensor
+    back_scale: Tensor
+
+    def __init__(self, layer: nn.Linear, parts: int) -> None:
+        super().__init__()
+        self.weight, self.bias, self.parts = layer.weight, layer.bias, parts
+        self.cast()
+
+    def cast(self) -> None:
+        """Store the weights of both directions: "p n k", and for the gradient "p k n"."""
+        weight = rearrange(self.weight.detach(), "(p n) k -> p n k", p=self.parts)
+        for name, each in (("there", weight), ("back", weight.mT)):
+            values, scale = by_rows(each)
+            self.register_buffer(name, values, persistent=False)
+            self.register_buffer(f"{name}_scale", scale, persistent=False)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *args: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        if f"{prefix}weight" in state_dict:  # of a random trunk, which a checkpoint holds
+            self.cast()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.product(x, slice(None), self.bias)
+
+    def product(self, x: Tensor, parts: slice, bias: Tensor | None) -> Tensor:
+        """By the rows of some of the parts."""
+        if self.there.dtype != FLOAT8:  # cast to something else, as aim.models.flops does to count operations
+            weight = rearrange(self.weight, "(p n) k -> p n k", p=self.parts)[parts]
+            return F.linear(x, rearrange(weight, "p n k -> (p n) k"), bias)
+        weights = (each[parts] for each in (self.there, self.there_scale, self.back, self.back_scale))
+        y: Tensor = Product.apply(x, *weights)
+        return y if bias is None else y + bias.to(y.dtype)
+
+
+class Product(torch.autograd.Function):
+    """Tokens by weights, "... k" -> "... (p n)" in bfloat16; nothing of the tokens is kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, there: Tensor, there_scale: Tensor, back: Tensor, back_scale: Tensor) -> Tensor:
+        ctx.save_for_backward(back, back_scale)
+        ctx.dtype = x.dtype
+        weight, scale = (rearrange(each, "p n k -> (p n) k") for each in (there, there_scale))
+        return multiply(x, weight, scale, fast=True)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+        back, scale = ctx.saved_tensors
+        parts = zip(gradient.chunk(len(back), -1), back, scale, strict=True)
+        return reduce(torch.add, starmap(multiply, parts)).to(ctx.dtype), None, None, None, None
+
+
+def multiply(x: Tensor, weight: Tensor, scale: Tensor, *, fast: bool = False) -> Tensor:
+    """x by the rows of a weight, "... k" and "n k" -> "... n" in bfloat16; `fast` sums with fewer bits, as torchao."""
+    rows, of_rows = by_rows(rearrange(x, "... k -> (...) k"))
+    y = torch._scaled_mm(rows, weight.T, of_rows, scale.T, out_dtype=torch.bfloat16, use_fast_accum=fast)
+    return y.view(*x.shape[:-1], len(weight))
+
+
+def by_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """In float8, with a row's scale: what its largest value, there the largest that float8 has, is divided by."""
+    scale = (x.abs().amax(-1, keepdim=True).float() / LARGEST).clamp(min=SMALLEST)
+    return (x / scale).to(FLOAT8).contiguous(), scale

@@ -1,0 +1,46 @@
+"""The files of a study: study.html, study.json, study.md, and figures for a paper."""
+
+import json
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aim.engine.files import write_atomically, write_text
+from aim.studying.figures import draw
+from aim.studying.page import render
+from aim.studying.summary import summarise
+
+
+def write(study: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write all files of the study in this dict, each whole or not at all, and return their paths.
+
+    Without matplotlib there are no figures, and a line says so.
+    """
+    study = without_nan(study)
+    texts = {"study.html": render(study), "study.md": summarise(study), "study.json": as_json(study)}
+    for name, text in texts.items():
+        write_atomically(folder / name, partial(write_text, text=text))
+    return [folder / name for name in texts] + draw(study, folder / "figures")
+
+
+def without_nan(value: Any) -> Any:
+    """The value as JSON can have it: None for what is no finite number."""
+    if isinstance(value, Mapping):
+        return {key: without_nan(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def as_json(study: Mapping[str, Any]) -> str:
+    """JSON with a line for each cell, curve and finding, so that it can be read and compared."""
+    parts = []
+    for key, value in study.items():
+        if isinstance(value, list) and value:
+            lines = ",\n  ".join(json.dumps(each, ensure_ascii=False) for each in value)
+            parts.append(f" {json.dumps(key)}: [\n  {lines}\n ]")
+        else:
+            parts.append(f" {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"

@@ -1,0 +1,157 @@
+"""`study.md`: in words what was found and what was not, and a small table."""
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from aim.studying.predicted import laws_of
+from aim.studying.views import KINDS, WHOLE, Curve, Study, capital, scale_text, unique, value_text
+
+SENTENCES = 30  # of a list; study.json has all
+
+
+def summarise(data: Mapping[str, Any]) -> str:
+    """The summary as Markdown."""
+    study = Study(data)
+    parts = [f"# {plain(data['title'] or data['name'])}", *listed(data["summary"])]
+    parts += ["## What it was made of", *listed(f"{name}: {text}" for name, text in study.facts)]
+    if lost := [cell for cell in data["cells"] if cell["state"] != "done"]:
+        parts += ["Without a result, and left out:", *listed(lost_text(cell) for cell in lost)]
+    if rows := scores_table(study):
+        parts += [f"## {capital(study.score_name(study.score or ''))}", table_note(study), "\n".join(rows)]
+    parts += kinds(study)
+    over = f", over {plain(study.axis_name(study.axis or ''))}" if study.axis else ""
+    jumps = [each for each in data["mirages"] if each["axis"] == study.axis]
+    parts += section(f"Emergence, or a mirage of the score{over}", jumps, "No score that counts right answers jumps.")
+    places = [each for each in data["thresholds"] if each["axis"] == study.axis]
+    whole = [each for each in places if each["task"] == WHOLE]
+    parts += section(f"Where each series leaves chance{over}", whole or places, "")
+    parts += section(
+        "Does it help only above some size?", [each for each in data["helps"] if each["axis"] == study.axis], ""
+    )
+    parts += laws(study)
+    if data["rule"]["text"]:
+        parts += ["## The rule that sorts curves", plain(data["rule"]["text"]), rule_text(data["rule"])]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return re.sub(r"([\\`*\[\]<>|#$~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(str(text).split()))
+
+
+def listed(sentences: Any) -> list[str]:
+    """A list of sentences; what is beyond so many is counted."""
+    found = list(sentences)
+    lines = [f"- {plain(each)}" for each in found[:SENTENCES]]
+    lines += [f"- and {len(found) - SENTENCES} more, in study.json"] if len(found) > SENTENCES else []
+    return ["\n".join(lines)] if lines else []
+
+
+def section(title: str, found: Sequence[Mapping[str, Any]], nothing: str) -> list[str]:
+    """The sentences under a heading, or that there is nothing to say."""
+    sentences = unique(each["sentence"] for each in found)
+    return [f"## {title}", *(listed(sentences) or [nothing])] if sentences or nothing else []
+
+
+def lost_text(cell: Mapping[str, Any]) -> str:
+    """A cell without a result, and why."""
+    return f"{cell['name']}: {cell['state']}{', ' + cell['why'] if cell['why'] else ''}"
+
+
+def rule_text(rule: Mapping[str, Any]) -> str:
+    """How often the rule errs."""
+    wrong, found = (f"{100 * rule[key]:.1f} %" for key in ("false_emergent", "found_steps"))
+    return (
+        f"On {rule['simulations']} simulations it called {wrong} of smooth curves emergent, and found {found} of steps."
+    )
+
+
+def table_note(study: Study) -> str:
+    """What the table's columns are."""
+    if not study.data["cells"]:
+        return f"By {study.axis_name(study.axis or '')}."
+    shares = [cell["share"] for cell in study.data["cells"]]
+    return f"With {100 * max(shares):g} % of the training videos: mean over seeds, in brackets smallest and largest."
+
+
+def scores_table(study: Study) -> list[str]:
+    """The main score by series and size: of cells with all their videos, or of the curves of a table from elsewhere."""
+    score = study.score
+    if score is None:
+        return []
+    if not study.data["cells"]:
+        return curves_table([c for c in study.find(score=score, axis=study.axis or "") if c.points])
+    most = max(cell["share"] for cell in study.data["cells"])
+    cells = [cell for cell in study.data["cells"] if cell["share"] == most]
+    found: dict[tuple[str, str], list[float]] = {}
+    for cell in cells:
+        value = (cell["scores"].get(score) or [None])[0]
+        found.setdefault((cell["adapter"], cell["trunk"]), []).extend([] if value is None else [value])
+    rows = [
+        [adapter, *(mean_text(score, found.get((adapter, trunk))) for trunk in study.trunks)]
+        for adapter in unique(cell["adapter"] for cell in cells)
+    ]
+    return markdown(["adapter", *study.trunks], rows)
+
+
+def mean_text(score: str, values: Sequence[float] | None) -> str:
+    """Mean, smallest and largest over seeds."""
+    if not values:
+        return "-"
+    mean = value_text(score, float(np.mean(values)))
+    return mean if len(values) < 2 else f"{mean} ({value_text(score, min(values))} to {value_text(score, max(values))})"
+
+
+def curves_table(curves: Sequence[Curve]) -> list[str]:
+    """A row for each curve: its kind, and from where to where it goes."""
+    rows = []
+    for curve in curves:
+        first, last = curve.points[0], curve.points[-1]
+        scales, values = (
+            f"{scale_text(first.scale)} to {scale_text(last.scale)}",
+            f"{value_text(curve.score, first.mean)} to {value_text(curve.score, last.mean)}",
+        )
+        rows.append([curve.task, curve.series or "-", scales, values, curve.kind])
+    return markdown(["task", "series", "scale", "score", "kind"], rows)
+
+
+def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return ["| " + " | ".join(each if each == "---" else plain(each) for each in line) + " |" for line in lines]
+
+
+def named(curve: Curve) -> str:
+    """A curve by its task and series."""
+    if curve.task == WHOLE:
+        return curve.series or WHOLE
+    return f"{curve.task} ({curve.series})" if curve.series else curve.task
+
+
+def kinds(study: Study) -> list[str]:
+    """Which tasks are of which kind, on the main axis."""
+    curves = study.find(axis=study.axis or "", score=study.score or "")
+    if not curves:
+        return []
+    parts = [f"## Curves by kind, over {plain(study.axis_name(study.axis or ''))}"]
+    for kind, meaning in KINDS.items():
+        names = [named(curve) for curve in curves if curve.kind == kind]
+        said = f": {plain(', '.join(names))}" if names else ""
+        parts.append(f"- **{kind}** ({meaning}), {len(names)}{said}")
+    return [parts[0], "\n".join(parts[1:])]
+
+
+def laws(study: Study) -> list[str]:
+    """What the laws say, and how far they miss the scale that was held out."""
+    rows = [
+        [it.series, law.form, law.miss, "yes" if law.extrapolates else "no"]
+        for it in laws_of(study) for law in it.laws
+    ]  # fmt: skip
+    if not rows:
+        return []
+    said = listed(law.sentence for it in laws_of(study) for law in it.laws if law.chosen or not law.parameters)
+    table = "\n".join(markdown(["series", "form", "error at the largest scale", "extrapolates"], rows))
+    return ["## Laws", *said, table]

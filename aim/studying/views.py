@@ -1,0 +1,237 @@
+"""What there is to see in a study: its curves by axis, series, task and score, and how their numbers are said."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from aim.clock import clock
+from aim.pages.geometry import number, short
+
+WHOLE = "all"  # the task of all classes together
+KINDS = {  # in the order of the page, and what they mean
+    "smooth": "grows with scale, and passes through values in between",
+    "emergent": "at chance over several scales, then a rise that is short against the measured range",
+    "flat": "scale changes nothing",
+    "falling": "gets worse with scale",
+    "too few": "too few scales, or too noisy ones, to tell",
+}
+
+
+def finite(value: Any) -> float | None:
+    """The number, or None where there is none."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if number else None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A mean over seeds, with its interval where there is one."""
+
+    scale: float
+    mean: float
+    low: float
+    high: float
+    seeds: int  # 0: nobody knows
+    whole: bool  # whether every seed has a result
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A score of one series on one task over one axis."""
+
+    task: str
+    series: str
+    score: str
+    axis: str
+    kind: str
+    why: str
+    chance: float | None
+    runs: Sequence[Sequence[Point]]  # parts without a hole, by scale
+    fit: Sequence[tuple[float, float]]
+    threshold: tuple[float, float | None, float | None] | None  # where it leaves chance; ends that are open are None
+
+    @property
+    def points(self) -> list[Point]:
+        return [point for run in self.runs for point in run]
+
+
+def curve_of(found: Mapping[str, Any], cells: Sequence[tuple[float, bool]]) -> Curve:
+    """A curve of study.json, and its cells as (scale, whether it is done).
+
+    A point without a value, or whose cells all lack one, leaves a hole.
+    """
+    rows = [tuple(row) for row in zip(*(found[key] for key in ("scale", "mean", "low", "high")), strict=True)]
+    lost = [(at, None, None, None) for at in {at for at, _ in cells} if not any(same(at, row[0]) for row in rows)]
+    runs: list[list[Point]] = [[]]
+    for scale, *values in sorted([*rows, *lost], key=lambda row: row[0]):
+        mean, low, high = (finite(value) for value in values)
+        if mean is None:
+            runs.append([])
+        else:
+            ends = (mean if low is None else low, mean if high is None else high)
+            seeds = [done for at, done in cells if same(at, scale)]
+            runs[-1].append(Point(float(scale), mean, *ends, sum(seeds), all(seeds)))
+    fit = found["fit"] or {"scale": [], "value": []}
+    drawn = zip(fit["scale"], map(finite, fit["value"]), strict=True)
+    at, low, high = map(finite, found["threshold"] or (None,) * 3)
+    return Curve(
+        found["task"], found["series"], found["score"], found["axis"], found["kind"], found["why"],
+        finite(found["chance"]), [run for run in runs if run], [(float(x), y) for x, y in drawn if y is not None],
+        None if at is None else (at, low, high),
+    )  # fmt: skip
+
+
+def same(one: float, other: float) -> bool:
+    """Whether two places on an axis are one, but for rounding."""
+    return math.isclose(one, other, rel_tol=1e-6)
+
+
+@dataclass(frozen=True)
+class Study:
+    """The dict of study.json, by what is asked of it."""
+
+    data: Mapping[str, Any]
+
+    @cached_property
+    def curves(self) -> list[Curve]:
+        cells = {key: self.cells_of(*key) for key in {(each["series"], each["axis"]) for each in self.data["curves"]}}
+        return [curve_of(found, cells[found["series"], found["axis"]]) for found in self.data["curves"]]
+
+    def cells_of(self, series: str, axis: str) -> list[tuple[float, bool]]:
+        """Where the cells of a series lie on an axis, and whether each is done: of all shares along a trunk's."""
+        adapter, trunk = self.split(series)
+        most = max((cell["share"] for cell in self.data["cells"]), default=0.0)
+        return [
+            (place, cell["state"] == "done")
+            for cell in self.data["cells"]
+            if cell["adapter"] == adapter and (cell["trunk"] == trunk if trunk else cell["share"] == most)
+            if (place := finite(cell.get(axis))) is not None
+        ]
+
+    def find(self, **wanted: str) -> list[Curve]:
+        """The curves with these attributes, in the order of the study."""
+        return [curve for curve in self.curves if all(getattr(curve, key) == value for key, value in wanted.items())]
+
+    @cached_property
+    def axes(self) -> list[str]:
+        """Those that have curves."""
+        return [axis for axis in self.data["axes"] if self.find(axis=axis)]
+
+    @cached_property
+    def axis(self) -> str | None:
+        """The one that stands for scale where one has to do: the size of the model if it varies."""
+        return next((axis for axis in ("parameters", *self.axes) if axis in self.axes), None)
+
+    @cached_property
+    def scores(self) -> list[str]:
+        return [score for score in self.data["scores"] if self.find(score=score)]
+
+    @cached_property
+    def score(self) -> str | None:
+        """The one that stands for how good a model is."""
+        return next((score for score in (*self.of_sort(True), *self.scores)), None)
+
+    def of_sort(self, thresholded: bool) -> list[str]:
+        """The scores that count right answers, or those that don't."""
+        return [score for score in self.scores if self.data["scores"][score]["thresholded"] is thresholded]
+
+    @cached_property
+    def tasks(self) -> list[str]:
+        """All but the one of all classes."""
+        return unique(curve.task for curve in self.curves if curve.task != WHOLE)
+
+    @cached_property
+    def main_tasks(self) -> list[str]:
+        """Those with a chart each: that of all classes, or of a table from elsewhere its first ones."""
+        return [WHOLE] if self.find(task=WHOLE) else self.tasks[:6]
+
+    @cached_property
+    def trunks(self) -> list[str]:
+        return unique(cell["trunk"] for cell in self.data["cells"])
+
+    def split(self, series: str) -> tuple[str, str]:
+        """The adapter of a series, and its trunk where that is part of its name."""
+        adapter, _, trunk = series.rpartition(", ")
+        return (adapter, trunk) if adapter and trunk in self.trunks else (series, "")
+
+    @cached_property
+    def adapters(self) -> list[str]:
+        """What has a colour and a marker of its own, in that order."""
+        cells = (cell["adapter"] for cell in self.data["cells"])
+        return unique([*cells, *(self.split(curve.series)[0] for curve in self.curves)])
+
+    def style(self, series: str) -> int:
+        """The number of a series' colour and marker."""
+        return self.adapters.index(self.split(series)[0])
+
+    def cells(self, state: str) -> list[Mapping[str, Any]]:
+        return [cell for cell in self.data["cells"] if cell["state"] == state]
+
+    def axis_name(self, axis: str) -> str:
+        return str(self.data["axes"].get(axis, axis))
+
+    def score_name(self, score: str) -> str:
+        return str(self.data["scores"].get(score, {}).get("name", score))
+
+    @cached_property
+    def facts(self) -> list[tuple[str, str]]:
+        """Of what it was made, and where."""
+        states = {state: len(self.cells(state)) for state in ("done", "failed", "missing")}
+        commit = self.data["commit"]
+        rows = {
+            "cells": ", ".join(f"{count} {state}" for state, count in states.items() if count or state == "done"),
+            "trunks": ", ".join(self.trunks),
+            "adapters": ", ".join(unique(cell["adapter"] for cell in self.data["cells"])),
+            "shares of the videos": ", ".join(unique(f"{100 * c['share']:g} %" for c in self.data["cells"])),
+            "seeds": ", ".join(unique(str(cell["seed"]) for cell in self.data["cells"])),
+        }
+        rows = rows if self.data["cells"] else {"curves": str(len(self.curves))}
+        rows |= {"machine": str(self.data["machine"]), "commit": short_commit(commit) if commit else ""}
+        rows["time"] = clock(self.data["seconds"]) if finite(self.data["seconds"]) else ""
+        return [(name, text) for name, text in rows.items() if text]
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """Each once, in the order of their first time."""
+    return list(dict.fromkeys(names))
+
+
+def short_commit(commit: str) -> str:
+    """The first twelve letters of a commit, and whether there were changes."""
+    return commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
+
+
+def capital(text: str) -> str:
+    """The text as a sentence begins."""
+    return text[:1].upper() + text[1:]
+
+
+def is_percent(score: str) -> bool:
+    """Whether a score is a share of right answers, 0 to 1, which is said in percent."""
+    return re.fullmatch(r"(top|exact)\d+", score) is not None
+
+
+def value_text(score: str, value: float | None) -> str:
+    """A score as it is said."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f} %" if is_percent(score) else number(float(f"{value:.3g}"))
+
+
+def interval_text(score: str, values: Sequence[Any] | None) -> str:
+    """A score with its interval, as it is said; `values` are (value, low, high)."""
+    value, low, high = map(finite, values or (None,) * 3)
+    if value is None or low is None or high is None:
+        return value_text(score, value)
+    factor = 100 if is_percent(score) else 1
+    digits = 1 if is_percent(score) else 3
+    return f"{factor * value:.{digits}f} ({factor * low:.{digits}f} to {factor * high:.{digits}f})"
+
+
+def scale_text(value: Any) -> str:
+    """A place on an axis as it is said."""
+    known = finite(value)
+    return "-" if known is None else short(known)

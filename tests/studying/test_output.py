@@ -1,0 +1,197 @@
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from aim.studying import output
+from aim.studying.output import write
+from tests.studying.example import PAIRS, example, table_example
+
+ALL = {"scaling", "scaling_column", "data", "tasks", "scores", "laws"}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of the whole example, written once."""
+    folder = tmp_path_factory.mktemp("study")
+    paths = write(example(), folder)
+    assert sorted(paths) == sorted(path for path in folder.rglob("*") if path.is_file())
+    return folder
+
+
+def test_every_file_is_there_and_small(whole: Path) -> None:
+    assert {path.stem for path in (whole / "figures").glob("*.png")} == ALL
+    assert {path.stem for path in (whole / "figures").glob("*.pdf")} == ALL
+    assert (whole / "study.html").stat().st_size < 2 * 2**20
+    with Image.open(whole / "figures" / "scaling.png") as picture:
+        assert abs(picture.width - 900) <= 1
+    assert (whole / "figures" / "scaling.png").stat().st_size < 100_000
+    assert (whole / "figures" / "scaling.svg").stat().st_size < 100_000
+
+
+def test_a_column_is_as_wide_as_a_paper_has_it_and_fonts_are_embedded(whole: Path) -> None:
+    """Sizes from the PDF's own box, in points."""
+    for name, inches in (("scaling", 6.9), ("scaling_column", 3.3), ("laws", 3.3), ("tasks", 6.9)):
+        text = (whole / "figures" / f"{name}.pdf").read_bytes()
+        box = [float(part) for part in text.split(b"/MediaBox [")[1].split(b"]")[0].split()]
+        assert box[2] == pytest.approx(72 * inches, abs=0.5)
+        assert b"/FontFile2" in text  # TrueType outlines
+        assert b"/Type3" not in text
+
+
+def test_lines_differ_in_grey_by_marker_and_dash() -> None:
+    from aim.studying import plots
+
+    looks = [(plots.MARKERS[i % len(plots.MARKERS)], plots.DASHES[i % len(plots.DASHES)]) for i in range(16)]
+    assert len({str(look) for look in looks}) == 16
+    assert len(set(plots.MARKERS)) == len(plots.MARKERS) == len(plots.COLOURS)
+
+
+def test_the_json_is_the_study_with_null_for_nan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "draw", lambda study, folder: [])
+    study = example(trunks={"a": 1000, "b": 2000}, adapters=["frozen", "aim"], shares=[1.0], seeds=1)
+    study["curves"][0]["mean"][0] = float("nan")
+    study["thresholds"][0]["high"] = float("inf")
+    write(study, tmp_path)
+    text = (tmp_path / "study.json").read_text()
+    read = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert read["curves"][0]["mean"][0] is None
+    assert read["thresholds"][0]["high"] is None
+    study["curves"][0]["mean"][0] = study["thresholds"][0]["high"] = None
+    assert read == json.loads(json.dumps(study))
+    assert sum(line.startswith('  {"name": "trunk=a') for line in text.splitlines()) == 2  # a line for each cell
+
+
+def test_one_study_gives_one_page_and_one_figure(tmp_path: Path) -> None:
+    first, second = (write(table_example(), tmp_path / name) for name in ("a", "b"))
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+def test_what_cannot_be_written_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(table_example(), tmp_path)
+    before = (tmp_path / "figures" / "scaling.png").read_bytes()
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", fail)
+    with pytest.raises(KeyboardInterrupt):
+        write(table_example(), tmp_path)
+    assert (tmp_path / "figures" / "scaling.png").read_bytes() == before
+    assert not list(tmp_path.rglob(".*"))
+
+
+def test_without_matplotlib_there_is_a_line_and_a_page(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name))
+    paths = write(table_example(), tmp_path)
+    assert [path.name for path in paths] == ["study.html", "study.md", "study.json"]
+    assert capsys.readouterr().err == "aim: no figures, as they need matplotlib: pip install 'aim-video[study]'\n"
+
+
+def test_matplotlib_is_imported_late() -> None:
+    code = "import sys, aim.studying.output; sys.exit('matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "one size": example(trunks={"only": 1000}, shares=[0.5, 1.0], seeds=2),
+    "two sizes, one seed": example(trunks={"a": 10, "b": 20}, shares=[1.0], seeds=1, adapters=["frozen", "aim"]),
+    "one adapter": example(adapters=["aim"], shares=[1.0], axes=["parameters"]),
+    "chance": example(adapters=["frozen"], shares=[1.0]),
+    "many adapters": example(adapters=[f"adapter {i}" for i in range(20)], shares=[1.0], seeds=1, axes=["parameters"]),
+    "a table": table_example(),
+    "nothing": {**table_example(), "curves": [], "summary": []},
+    "no curves": {**example(shares=[1.0]), "curves": []},
+    "strange names": example(
+        trunks={"<b>\u5c0f$x_2$": 10, "_b|c": 100, "\u00e9" * 80: 1000, "d\n`e`": 10000}, adapters=["_$a$", "<i>&amp;"],
+        shares=[1.0], seeds=1,
+    ),
+}  # fmt: skip
+
+
+def all_nan(study: dict[str, Any]) -> dict[str, Any]:
+    """The study with no number in any curve and no cell that is done."""
+    study = json.loads(json.dumps(study))
+    for curve in study["curves"]:
+        curve |= {key: [float("nan")] * len(curve["scale"]) for key in ("mean", "low", "high")} | {"fit": None}
+    for cell in study["cells"]:
+        cell |= {"state": "failed", "why": "no space left", "scores": {}, "trunk_error": None}
+    return study
+
+
+ODD["nan"] = all_nan(ODD["two sizes, one seed"])
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_studies_are_drawn(tmp_path: Path, name: str) -> None:
+    """Warnings are errors here, those of matplotlib among them."""
+    paths = write(ODD[name], tmp_path)
+    assert all(path.stat().st_size for path in paths)
+    text = (tmp_path / "study.html").read_text(encoding="utf-8")
+    assert not re.search(r"\b(nan|inf|None)\b", text.replace("became nan at", ""))
+    pictures = list((tmp_path / "figures").glob("*.png"))
+    assert bool(pictures) == (name not in ("nothing", "no curves", "nan")) or name == "no curves"
+    for path in pictures:
+        with Image.open(path) as picture:
+            pixels = np.asarray(picture.convert("L"))
+            assert (pixels < 128).mean() > 0.002  # something is drawn
+            assert (pixels[[0, -1]] > 250).all()  # and nothing goes over the edge
+
+
+def test_a_point_lies_where_its_value_is(tmp_path: Path) -> None:
+    """A line from 10 to 90 % at 10 and 1000, in the SVG of the page: at the ends of a logarithmic axis."""
+    from aim.studying.drawing import picture
+    from aim.studying.views import Study
+
+    study = example(trunks={"a": 1, "b": 2, "c": 3}, adapters=["aim"], shares=[1.0], seeds=2, axes=["parameters"])
+    curve = next(c for c in study["curves"] if c["score"] == "top1" and c["task"] == "all")
+    curve |= {"scale": [10.0, 100.0, 1000.0], "mean": [0.1, None, 0.9], "low": [0.0, None, None], "high": [0.2] * 3}
+    curve |= {"threshold": [100.0, None, None], "fit": None}
+    for place, cell in zip([10.0, 10.0, 100.0, 100.0, 1000.0, 1000.0], study["cells"], strict=True):
+        cell |= {"parameters": place, "state": "done"}
+    study["cells"][-1]["state"] = "failed"
+    it = Study(study)
+    drawn = picture(it, "", it.find(task="all", score="top1"))
+    assert drawn is not None
+    (one,) = drawn.curves
+    first, last = one.marks
+    frame = drawn.frame
+    width, height = frame.right - frame.left, frame.bottom - frame.top
+    assert first.x - frame.left == pytest.approx(frame.right - last.x, abs=0.11)
+    assert (first.x + last.x) / 2 == pytest.approx(frame.left + width / 2, abs=0.11)
+    assert (first.y, last.y) == pytest.approx((frame.bottom - 0.1 * height, frame.bottom - 0.9 * height), abs=0.06)
+    assert (first.hollow, last.hollow) == (False, True)
+    assert (one.lines, len(one.bridges)) == ([], 1)  # no line over the hole but a bridge
+    assert drawn.chance == pytest.approx(frame.bottom - height / 8, abs=0.06)
+    assert one.threshold is not None
+    assert one.threshold[:3] == pytest.approx((frame.left + width / 2, frame.left, frame.right), abs=0.11)
+    assert "10 parameters: 10.0 (0.0 to 20.0), 2 seeds" in first.text
+
+
+def test_the_summary_says_what_is_not_there(whole: Path) -> None:
+    text = (whole / "study.md").read_text(encoding="utf-8")
+    assert "| frozen | 11.2 % (10.2 % to 12.3 %) |" in text
+    assert "out of memory" in text
+    assert "- **too few** (too few scales, or too noisy ones, to tell), 0\n" in text
+    assert f"{PAIRS[0]} (frozen)" in text
+    without = output.summarise({**example(shares=[1.0]), "mirages": []})
+    assert "No score that counts right answers jumps." in without
+
+
+def test_markdown_shows_names_as_they_are() -> None:
+    text = output.summarise(ODD["strange names"])
+    assert "\\<b\\>\u5c0f\\$x_2\\$" in text
+    assert "d \\`e\\`" in text
+    rows = [line for line in text.splitlines() if line.startswith("| \\_")]
+    assert rows
+    assert all(row.replace("\\|", "").count("|") == 6 for row in rows)
