@@ -61,7 +61,9 @@ def ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 def enclosing_ticks(low: float, high: float, count: int = 5) -> list[float]:
     """Such round numbers, the first at or below `low` and the last at or above `high`."""
-    steps = ticks(low, high if high > low else low + 1, count)
+    high = high if high > low else low + 1
+    steps = ticks(low, high, count)
+    steps = steps if len(steps) > 1 else ticks(low, high, 2 * count)
     spacing = steps[1] - steps[0] if len(steps) > 1 else 1.0
     return [
         *([steps[0] - spacing] if steps[0] > low else []),

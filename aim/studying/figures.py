@@ -9,6 +9,7 @@ from typing import Any
 
 from aim.engine.files import write_atomically
 from aim.errors import say
+from aim.pages.geometry import log_ticks, short
 from aim.studying.plots import (
     COLOURS,
     COLUMN,
@@ -170,7 +171,10 @@ def laws(study: Study) -> Any:
     found = [(it.series, law.dots) for it in laws_of(study) for law in it.laws if law.chosen and law.dots]
     if not found:
         return None
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
     figure, (axes,) = new(COLUMN, 3.3)
+    axes.set(xscale="log", yscale="log")
     ends = [end for _, dots in found for dot in dots for end in (dot.predicted, dot.measured)]
     axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color="#555555", linewidth=0.8, linestyle=(0, (4, 2)))
     for i, (series, dots) in enumerate(found):
@@ -182,6 +186,10 @@ def laws(study: Study) -> Any:
                 [dot.predicted for dot in some], [dot.measured for dot in some], **look,
                 markerfacecolor=COLOURS[style % 8] if held_out else "white", label=words(series) if held_out else None,
             )  # fmt: skip
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(FixedLocator(log_ticks(min(ends), max(ends))))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel("Cross-entropy that the law predicts")
     axes.set_ylabel("measured (filled: held out)")
     legend(figure, axes, 3)

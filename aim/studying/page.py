@@ -39,7 +39,7 @@ def render(data: Mapping[str, Any]) -> str:
         places=[found for axis in main_first(study) if (found := places(study, axis))],
         of_tasks=[each for each in data["thresholds"] if each["task"] != WHOLE][:PLACES],
         laws=laws_of(study),
-        helps=helps(study),
+        helps=study.helps,
         table=table(study),
         lost=[cell for cell in data["cells"] if cell["state"] != "done"],
         kinds=KINDS,
@@ -125,18 +125,11 @@ def jumps(study: Study) -> list[tuple[str, list[Picture]]]:
     for i, each in enumerate(sorted(study.data["mirages"], key=lambda each: each["axis"] != study.axis)):
         keys = {key: each[key] for key in ("task", "series", "axis")}
         shown = i < JUMPS and each["axis"] == study.axis
-        names = [each["jump"], *each["smooth_in"]] if shown else []
+        names = [each["jump"], *each["smooth_in"][:2]] if shown else []
         curves = [(study.score_name(score), study.find(**keys, score=score)) for score in names]
         drawn = pictures(picture(study, name, part, TILE) for name, part in curves)
         found.append((each["sentence"], drawn))
     return found
-
-
-def helps(study: Study) -> list[str]:
-    """Whether one series helps against another: on the main axis first, and of all classes before single tasks."""
-    found = sorted(study.data["helps"], key=lambda each: each["axis"] != study.axis)
-    names = {each["sentence"]: any(f" on {task}:" in each["sentence"] for task in study.tasks) for each in found}
-    return sorted(names, key=lambda sentence: names[sentence])
 
 
 def places(study: Study, axis: str) -> dict[str, Any] | None:
@@ -162,9 +155,11 @@ def span_text(at: float | None, low: float | None, high: float | None) -> str:
     """A place with its interval; an end that is missing is open."""
     if at is None:
         return "nowhere"
-    if low is None and high is None:
-        return scale_text(at)
-    return f"{scale_text(at)} ({scale_text(low) if low else 'less'} to {scale_text(high) if high else 'more'})"
+    if low and high:
+        return f"{scale_text(at)} ({scale_text(low)} to {scale_text(high)})"
+    if high:
+        return f"{scale_text(at)} or less" if high <= at else f"{scale_text(at)} (at most {scale_text(high)})"
+    return scale_text(at) + (f" (at least {scale_text(low)})" if low else "")
 
 
 def table(study: Study) -> dict[str, Any] | None:

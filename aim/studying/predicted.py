@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from aim.pages.geometry import CHART, Scale, Tick, enclosing_ticks, number
+from aim.pages.geometry import CHART, LogScale, Tick, log_ticks, number
 from aim.studying import laws
 from aim.studying.views import Study, finite, unique
 
@@ -77,7 +77,7 @@ def dots_of(study: Study, series: str, score: str, form: laws.Form) -> list[Dot]
         return []
     guesses = laws.evaluate(laws.fit(rest, form), points.x, points.d)
     dots = zip(guesses.tolist(), loss.tolist(), held_out.tolist(), strict=True)
-    return [Dot(*dot) for dot in dots if finite(dot[0]) is not None]
+    return [Dot(*dot) for dot in dots if finite(dot[0]) and min(dot[:2]) > 0]
 
 
 def parameter_text(values: Sequence[Any]) -> str:
@@ -94,10 +94,11 @@ def laws_of(study: Study) -> list[Laws]:
         for series in unique(each["series"] for each in study.data["laws"])
     ]
     ends = [end for _, found in by_series for dot in chosen_dots(found) for end in (dot.predicted, dot.measured)]
-    steps = enclosing_ticks(min(ends), max(ends), 4) if ends else [0.0, 1.0]
-    x = Scale(steps[0], steps[-1], CHART.left, CHART.right)
-    y = Scale(steps[0], steps[-1], CHART.bottom, CHART.top)
-    ticks = [(Tick(x(step), number(step)), Tick(y(step), number(step))) for step in steps]
+    low, high = (min(ends), max(ends)) if ends else (0.5, 2.0)
+    room = (high / low) ** 0.04 if high > low else 2.0
+    x = LogScale(low / room, high * room, CHART.left, CHART.right)
+    y = LogScale(low / room, high * room, CHART.bottom, CHART.top)
+    ticks = [(Tick(x(step), number(step)), Tick(y(step), number(step))) for step in log_ticks(low, high)]
     return [
         Laws(series, study.style(series) % 8 if series in study.adapters else 0, found, ticks, [
             (x(dot.predicted), y(dot.measured), dot.held_out, dot_text(dot)) for dot in chosen_dots(found)

@@ -1,7 +1,7 @@
 """`study.md`: in words what was found and what was not, and a small table."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ import numpy as np
 from aim.studying.predicted import laws_of
 from aim.studying.views import KINDS, WHOLE, Curve, Study, capital, scale_text, unique, value_text
 
-SENTENCES = 30  # of a list; study.json has all
+SENTENCES, COMPARISONS = 30, 15  # of a list; study.json has all
 
 
 def summarise(data: Mapping[str, Any]) -> str:
@@ -28,9 +28,8 @@ def summarise(data: Mapping[str, Any]) -> str:
     places = [each for each in data["thresholds"] if each["axis"] == study.axis]
     whole = [each for each in places if each["task"] == WHOLE]
     parts += section(f"Where each series leaves chance{over}", whole or places, "")
-    parts += section(
-        "Does it help only above some size?", [each for each in data["helps"] if each["axis"] == study.axis], ""
-    )
+    if study.helps:
+        parts += ["## Does it help only above some size?", *listed(study.helps, COMPARISONS)]
     parts += laws(study)
     if data["rule"]["text"]:
         parts += ["## The rule that sorts curves", plain(data["rule"]["text"]), rule_text(data["rule"])]
@@ -42,11 +41,11 @@ def plain(text: str) -> str:
     return re.sub(r"([\\`*\[\]<>|#$~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(str(text).split()))
 
 
-def listed(sentences: Any) -> list[str]:
+def listed(sentences: Iterable[str], most: int = SENTENCES) -> list[str]:
     """A list of sentences; what is beyond so many is counted."""
     found = list(sentences)
-    lines = [f"- {plain(each)}" for each in found[:SENTENCES]]
-    lines += [f"- and {len(found) - SENTENCES} more, in study.json"] if len(found) > SENTENCES else []
+    lines = [f"- {plain(each)}" for each in found[:most]]
+    lines += [f"- and {len(found) - most} more, in study.json"] if len(found) > most else []
     return ["\n".join(lines)] if lines else []
 
 

@@ -167,6 +167,13 @@ class Study:
         """The number of a series' colour and marker."""
         return self.adapters.index(self.split(series)[0])
 
+    @cached_property
+    def helps(self) -> list[str]:
+        """Whether one series helps against another: of all classes before single tasks, on the main axis first."""
+        found = sorted(self.data["helps"], key=lambda each: each["axis"] != self.axis)
+        said = unique(each["sentence"] for each in found)
+        return sorted(said, key=lambda sentence: any(f" on {task}:" in sentence for task in self.tasks))
+
     def cells(self, state: str) -> list[Mapping[str, Any]]:
         return [cell for cell in self.data["cells"] if cell["state"] == state]
 

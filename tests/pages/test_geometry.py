@@ -56,3 +56,8 @@ def test_a_decade_is_as_long_as_the_next() -> None:
 )  # fmt: skip
 def test_numbers_of_any_size_are_short(value: float, expected: str) -> None:
     assert geometry.short(value) == expected
+
+
+@pytest.mark.parametrize(("high", "expected"), [(0.34, [0, 0.2, 0.4]), (0.45, [0, 0.2, 0.4, 0.6]), (1, [0, 0.5, 1])])
+def test_enclosing_ticks_reach_from_end_to_end(high: float, expected: list[float]) -> None:
+    assert geometry.enclosing_ticks(0.0, high, 2) == pytest.approx(expected)
