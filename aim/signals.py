@@ -17,8 +17,11 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # what batch systems 
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
-class Interrupted(Exception):
-    """A signal asked the run to stop, and its state is saved."""
+class Interrupted(BaseException):
+    """A signal asked the run to stop, and its state is saved.
+
+    Like KeyboardInterrupt no Exception: it comes anywhere, and libraries make theirs of any Exception that passes them.
+    """
 
 
 class Stop:

@@ -24,10 +24,9 @@ from omegaconf.dictconfig import DictConfig
 
 from aim import config, jobs
 from aim.engine import distributed, identity, lease, results
-from aim.engine.files import write_json
 from aim.errors import UserError, say
 from aim.signals import Interrupted
-from aim.studying import tables, times
+from aim.studying import output, tables, times
 from aim.studying.analysis import analyse
 from aim.studying.grid import Study, cells, key_of
 from aim.studying.intervals import scipy
@@ -130,7 +129,7 @@ def of_table(path: Path, settings: Settings) -> None:
 
 
 def leave(study: dict[str, Any], folder: Path) -> None:
-    """Write it, and say in short what it tells."""
-    write_json(folder / "study.json", study)
-    print("\n".join(study["summary"]))
-    say(f"{folder / 'study.json'} is written")
+    """Write it as page, text, numbers and figures, and say in short what it tells."""
+    written = output.write(study, folder)
+    print("\n".join(study["summary"]), flush=True)
+    say(f"{', '.join(path.name for path in written[:3])} and {len(written) - 3} figures are written to {folder}")

@@ -111,10 +111,15 @@ def held(folder: Path) -> Iterator[None]:
 def _make(path: Path, text: str) -> bool:
     """Make the lease; False where there is one."""
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
+        file = path.open("x", encoding="utf-8")
     except FileExistsError:
         return False
+    try:
+        with file:
+            file.write(text)
+    except OSError:  # on a full disk names can be made, and nothing written: the next job would wait for nobody
+        path.unlink(missing_ok=True)
+        raise
     return True
 
 

@@ -102,9 +102,10 @@ class TensorBoard:
         with ExitStack() as stack:
             writer: SummaryWriter | None = None
 
-            def begun(step: int) -> SummaryWriter:
+            def begun(step: int | None) -> SummaryWriter:
+                """From this step on, which hides what a killed run wrote later than its last save; or of the test."""
                 nonlocal writer
-                if writer is None:  # what a killed run wrote later than its last save isn't shown
+                if writer is None:
                     writer = stack.enter_context(SummaryWriter(run_dir / "tensorboard", purge_step=step))
                     writer.add_text("config", as_code(config), step)
                 return writer
@@ -113,7 +114,7 @@ class TensorBoard:
                 for key, value in values.items():
                     begun(step).add_scalar(key, value, step)
 
-            yield Sink(log, lambda found: begun(0).add_text("results", as_code(found)))
+            yield Sink(log, lambda found: begun(None).add_text("results", as_code(found)))
 
 
 def as_code(values: Mapping[str, Any]) -> str:

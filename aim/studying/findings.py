@@ -51,7 +51,9 @@ def emergence(
         for each in jumps
     ]
     said = [f"{len(jumps)} jump{'s' if len(jumps) > 1 else ''} from chance: {listed(names)}."]
-    if mirages:
+    if all(score["thresholded"] for score in scores.values()):
+        said.append("No continuous score was given, which could tell a jump of the model from one that the score makes.")
+    elif mirages:
         smooth = sum(bool(each["smooth_in"]) for each in mirages)
         said.append(
             f"At the same cells a continuous score is smooth for {smooth} of {len(mirages)} jumps: there the score "
