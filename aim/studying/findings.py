@@ -52,7 +52,7 @@ def emergence(
     ]
     said = [f"{len(jumps)} jump{'s' if len(jumps) > 1 else ''} from chance: {listed(names)}."]
     if all(score["thresholded"] for score in scores.values()):
-        said.append("No continuous score was given, which could tell a jump of the model from one that the score makes.")
+        said.append("No continuous score was given, which could tell whether the model jumps or the score alone.")
     elif mirages:
         smooth = sum(bool(each["smooth_in"]) for each in mirages)
         said.append(

@@ -228,3 +228,11 @@ def test_a_file_where_the_folder_should_be_is_one_clear_error(tmp_path: Path, pl
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=f"{place} can't be written: a file is where a folder"):
         taken(tmp_path / place)
+
+
+def test_a_lease_without_room_leaves_nothing_to_wait_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    full = Path("/dev/full").open
+    monkeypatch.setattr(Path, "open", lambda path, *_, **__: (path.touch(), full("w"))[1])
+    with pytest.raises(OSError, match="No space"):
+        lease._make(tmp_path / "lease", "text")
+    assert list(tmp_path.iterdir()) == []
