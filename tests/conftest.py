@@ -1,10 +1,13 @@
 """What every test may use: the shared reference data, and a failure instead of a silent skip in CI."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -46,3 +49,15 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, toy_cache: Path) -> Path:
     folder = tmp_path_factory.mktemp("unbroken")
     run(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """A real Chromium without a window, one for all pages."""
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        missing("no chromium, which pages are looked at in: apt-get install chromium")
+    with sync_playwright() as tool:
+        started = tool.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield started
+        started.close()

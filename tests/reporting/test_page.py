@@ -1,34 +1,19 @@
 import re
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import sync_playwright
 
 from aim.reporting import strips
 from aim.reporting.page import render
 from aim.reporting.runs import RunData, read
-from tests.conftest import missing
+from tests.pages.browser import look
 from tests.reporting.made import random_predictions, run_directory
 
 EVIL = ["<script>evil()</script>", '"><img src=x onerror=evil()>', "{{ 7 * 7 }}", "a & b"]
 MEBIBYTE = 2**20
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A real Chromium without a window."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        missing("no chromium, which reports are looked at in: apt-get install chromium")
-    with sync_playwright() as tool:
-        started = tool.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 def made(folder: Path, name: str, *, seed: int = 0, classes: list[str] | None = None) -> RunData:
@@ -37,17 +22,6 @@ def made(folder: Path, name: str, *, seed: int = 0, classes: list[str] | None = 
         folder / name, {"top1": 100 * float(found.right.mean()), "num_videos": 60}, f"{{lr: {seed}}}", found
     )
     return read(run_dir, whole=True)
-
-
-def look(browser: Any, page: Path, width: int, scheme: str) -> Any:
-    """The page in a window of this width; what went wrong in it is in `page.wrong`."""
-    tab = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
-    tab.wrong = []
-    tab.on("console", lambda message: tab.wrong.append(message.text))
-    tab.on("pageerror", lambda error: tab.wrong.append(str(error)))
-    tab.on("request", lambda request: request.url.startswith(("file:", "data:")) or tab.wrong.append(request.url))
-    tab.goto(page.as_uri())
-    return tab
 
 
 def written(folder: Path, text: str) -> Path:

@@ -6,18 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from aim.studying.points import AXES
+
 TRUNKS = {"demo_xs": 5_200, "demo_s": 61_000, "demo_m": 540_000, "demo": 3_100_000}  # parameters
 PROBES = {"demo_xs": 0.55, "demo_s": 0.38, "demo_m": 0.22, "demo": 0.15}  # errors on stills
 ADAPTERS = ("frozen", "probe", "spatial", "temporal", "joint", "aim")
 SHARES = (0.05, 0.1, 0.25, 0.5, 1.0)
 PAIRS = ("move_right/move_left", "move_up/move_down", "grow/shrink", "turn_left/turn_right")
-AXES = {
-    "flops": "training FLOPs",
-    "parameters": "parameters",
-    "tuned": "tuned parameters",
-    "videos": "training videos",
-    "trunk_error": "the trunk's linear-probe error on stills",
-}
 CLASSES, VIDEOS = 8, 1200
 SCORES: dict[str, dict[str, Any]] = {
     "top1": {"name": "top-1", "better": "high", "thresholded": True, "chance": 1 / CLASSES},

@@ -1,42 +1,21 @@
 import re
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from aim.studying.page import render, span_text
-from tests.conftest import missing
+from tests.pages.browser import look
 from tests.studying.example import ADAPTERS, PAIRS, SCORES, TRUNKS, example, table_example
 
 EVIL = ["<script>evil()</script>", '"><img src=x onerror=evil()>', "{{ 7 * 7 }}", "a & b"]
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """A real Chromium without a window."""
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        missing("no chromium, which studies are looked at in: apt-get install chromium")
-    with sync_playwright() as tool:
-        started = tool.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield started
-        started.close()
-
-
-def look(browser: Any, folder: Path, text: str, width: int, scheme: str) -> Any:
-    """The page in a window of this width; what went wrong in it is in `page.wrong`."""
+def shown(browser: Any, folder: Path, text: str, width: int, scheme: str) -> Any:
+    """The page of this text in a window of this width."""
     page = folder / "study.html"
     page.write_text(text, encoding="utf-8")
-    tab = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
-    tab.wrong = []
-    tab.on("console", lambda message: tab.wrong.append(message.text))
-    tab.on("pageerror", lambda error: tab.wrong.append(str(error)))
-    tab.on("request", lambda request: request.url.startswith(("file:", "data:")) or tab.wrong.append(request.url))
-    tab.goto(page.as_uri())
-    return tab
+    return look(browser, page, width, scheme)
 
 
 DRAWN = """() => [...document.querySelectorAll("svg[role=img]")]
@@ -62,7 +41,7 @@ def test_a_real_browser_shows_the_page_at_any_width(browser: Any, tmp_path: Path
     """Nothing in it is wider than a phone, nothing complains, nothing is fetched, no label lies on another."""
     text = render(example())
     assert len(text.encode()) < 2 * 2**20
-    tab = look(browser, tmp_path, text, width, scheme)
+    tab = shown(browser, tmp_path, text, width, scheme)
     tab.wait_for_selector("table.cells")
     assert tab.wrong == []
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
@@ -84,7 +63,7 @@ def test_a_real_browser_shows_the_page_at_any_width(browser: Any, tmp_path: Path
 
 def test_every_cell_is_in_a_table_that_sorts(browser: Any, tmp_path: Path) -> None:
     study = example(shares=[0.1, 1.0], seeds=1)
-    tab = look(browser, tmp_path, render(study), 1280, "light")
+    tab = shown(browser, tmp_path, render(study), 1280, "light")
     rows = tab.locator("table.cells tbody tr")
     assert rows.count() == len(study["cells"]) == len(TRUNKS) * len(ADAPTERS) * 2
     done = [cell for cell in study["cells"] if cell["state"] == "done"]
@@ -105,7 +84,7 @@ def test_every_cell_is_in_a_table_that_sorts(browser: Any, tmp_path: Path) -> No
 
 def test_tasks_stand_under_their_kind_with_their_sentence(browser: Any, tmp_path: Path) -> None:
     study = example(shares=[1.0], seeds=1, axes=["parameters"])
-    tab = look(browser, tmp_path, render(study), 1280, "light")
+    tab = shown(browser, tmp_path, render(study), 1280, "light")
     for kind in ("smooth", "emergent", "flat", "falling"):
         found = tab.locator(f"h3:has(.kind-{kind}) + .tiles figure")
         expected = [c for c in study["curves"] if c["kind"] == kind and c["score"] == "top1" and c["task"] in PAIRS]
@@ -128,7 +107,7 @@ def test_names_are_never_run(browser: Any, tmp_path: Path) -> None:
     text = render(study)
     assert "<script>evil" not in text
     assert "<img src=x" not in text
-    tab = look(browser, tmp_path, text, 390, "light")
+    tab = shown(browser, tmp_path, text, 390, "light")
     assert tab.wrong == []
     assert tab.locator("h1").inner_text() == EVIL[0]
     assert tab.locator(".found li").all_inner_texts() == EVIL
