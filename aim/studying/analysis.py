@@ -12,9 +12,9 @@ import numpy as np
 
 from aim.errors import UserError
 from aim.pages.geometry import short
-from aim.studying.curves import RULE, Curve, Verdict, classify_curve
+from aim.studying.curves import ALL, RULE, Curve, Verdict, classify_curve
 from aim.studying.findings import summary
-from aim.studying.intervals import Interval
+from aim.studying.intervals import Interval, finite
 from aim.studying.laws import FORMS, Law, chosen, fit_law
 from aim.studying.levels import levels
 
@@ -89,10 +89,6 @@ def as_dict(each: Judged) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
-
-
 def mirages(judged: Sequence[Judged], scores: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For every jump of a thresholded score whether a continuous score of the same cells is smooth.
 
@@ -101,11 +97,11 @@ def mirages(judged: Sequence[Judged], scores: Mapping[str, Mapping[str, Any]]) -
     found = []
     for each in judged:
         curve = each.curve
-        if each.verdict.kind != "emergent" or not scores[curve.score].get("thresholded"):
+        if each.verdict.kind != "emergent" or not scores[curve.score]["thresholded"]:
             continue
         same = [
             other for other in judged
-            if not scores[other.curve.score].get("thresholded")
+            if not scores[other.curve.score]["thresholded"]
             and (other.curve.task, other.curve.series, other.curve.axis) == (curve.task, curve.series, curve.axis)
         ]  # fmt: skip
         smooth = [other for other in same if other.verdict.kind == "smooth"]
@@ -197,7 +193,7 @@ def difference(series: Curve, against: Curve, axes: Mapping[str, str]) -> dict[s
     if not gained.known:
         return {}
     scale = sizes[np.unique(order).astype(int)]
-    axis, task = axes.get(series.axis, series.axis), f" on {series.task}" if series.task not in ("", "all") else ""
+    axis, task = axes.get(series.axis, series.axis), f" on {series.task}" if series.task not in ("", ALL) else ""
     better = gained.above
     above, who = None, f"{series.series} against {against.series}{task}"
     numbers = ", ".join(f"{value:+.3g}" for value in gained.mean)

@@ -14,6 +14,7 @@ from aim.studying.levels import Levels, levels
 
 Kind = Literal["smooth", "emergent", "flat", "falling", "too few"]
 
+ALL = "all"  # the task of all classes
 FEWEST = 4  # scales
 SINGLES = 6  # scales with a value each and nothing that tells their error
 BEFORE = 2  # scales at chance before a jump

@@ -10,6 +10,7 @@ from typing import Any
 from aim.engine.files import write_atomically
 from aim.errors import say
 from aim.pages.geometry import log_ticks, short
+from aim.studying.curves import ALL
 from aim.studying.plots import (
     COLOURS,
     COLUMN,
@@ -24,7 +25,7 @@ from aim.studying.plots import (
     words,
 )
 from aim.studying.predicted import laws_of
-from aim.studying.views import KINDS, WHOLE, Curve, Study, capital, is_percent
+from aim.studying.views import KINDS, Curve, Study, capital, is_percent
 
 WIDE = 900  # pixels of the figure for a README
 TASKS = 30  # panels of the figure of tasks
@@ -95,7 +96,7 @@ def grid(count: int, columns: int, height: float) -> tuple[Any, list[Any]]:
 
 def by_data(study: Study) -> Any:
     """The main score against the number of videos, a panel for each trunk."""
-    curves = shown(study, WHOLE, "videos", study.score)
+    curves = shown(study, ALL, "videos", study.score)
     groups = [(t, [c for c in curves if study.split(c.series)[1] == t]) for t in (*study.trunks, "")]
     groups = [(trunk, found) for trunk, found in groups if found]
     if not groups or study.axis == "videos":
@@ -120,7 +121,7 @@ def labelled(figure: Any, study: Study, curve: Curve) -> None:
 
 def by_kind(study: Study) -> Any:
     """A panel for each task and series on the main axis, sorted by the kind of their curve."""
-    found = [c for c in study.find(axis=study.axis or "", score=study.score or "") if c.task != WHOLE and c.points]
+    found = [c for c in study.find(axis=study.axis or "", score=study.score or "") if c.task != ALL and c.points]
     if len(found) < 2:
         return None
     found = sorted(found, key=lambda curve: list(KINDS).index(curve.kind))[:TASKS]
@@ -145,7 +146,7 @@ def by_kind(study: Study) -> Any:
 def side_by_side(study: Study) -> Any:
     """Scores that count right answers above, continuous ones below, of the same cells."""
     rows = [
-        [s for s in study.of_sort(thresholded) if shown(study, WHOLE, study.axis, s)] for thresholded in (True, False)
+        [s for s in study.of_sort(thresholded) if shown(study, ALL, study.axis, s)] for thresholded in (True, False)
     ]
     if not all(rows):
         return None
@@ -156,7 +157,7 @@ def side_by_side(study: Study) -> Any:
         if score is None:
             axes.axis("off")
             continue
-        curves = shown(study, WHOLE, study.axis, score)
+        curves = shown(study, ALL, study.axis, score)
         for curve in curves:
             line(axes, curve, curve.series, study.style(curve.series))
         finish(study, axes, curves, label=False)

@@ -4,18 +4,20 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aim.studying.curves import ALL
+
 KINDS = ("emergent", "smooth", "flat", "falling", "too few")
 NAMED = 3  # of a kind in one sentence
 
 
 def summary(study: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]], axes: Mapping[str, str]) -> list[str]:
     """Plain sentences: kinds of curves, emergence and mirages, thresholds, what helps, laws."""
-    sharp = [each for each in study["curves"] if scores[each["score"]].get("thresholded", True)]
+    sharp = [each for each in study["curves"] if scores[each["score"]]["thresholded"]]
     counts = Counter(each["kind"] for each in sharp)
     kinds = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
     said = [f"Of {len(sharp)} curves of thresholded scores: {kinds or 'none'}."]
     said += emergence(sharp, study["mirages"], scores, axes)
-    left = [each for each in study["thresholds"] if each["task"] in ("all", "")]
+    left = [each for each in study["thresholds"] if each["task"] in (ALL, "")]
     if left and all(each["scale"] is None for each in left):
         said.append("No series leaves chance at any scale that was measured.")
     said += [each["sentence"] for each in study["helps"] if each["above"] is not None][:NAMED]
@@ -44,7 +46,7 @@ def emergence(
     names = [
         ", ".join(
             part
-            for part in (each["series"], each["task"] if each["task"] != "all" else "", name(each["score"], scores))
+            for part in (each["series"], each["task"] if each["task"] != ALL else "", name(each["score"], scores))
             if part
         )
         + f" over {axes.get(each['axis'], each['axis'])}"

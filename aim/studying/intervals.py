@@ -2,9 +2,11 @@
 
 import functools
 import importlib
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -80,6 +82,12 @@ def percentiles(values: Floats) -> tuple[float, float]:
         return np.nan, np.nan
     low, high = np.percentile(kept, LEVEL, method="nearest")
     return float(low), float(high)
+
+
+def finite(value: Any) -> float | None:
+    """The number, or None where there is none."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if number else None
 
 
 def scipy(module: str) -> ModuleType:

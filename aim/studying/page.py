@@ -6,15 +6,15 @@ from typing import Any
 from aim.pages.environment import environment
 from aim.pages.geometry import CHART
 from aim.studying import drawing
+from aim.studying.curves import ALL
 from aim.studying.drawing import TILE, Picture, picture
+from aim.studying.intervals import finite
 from aim.studying.predicted import laws_of
 from aim.studying.views import (
     KINDS,
-    WHOLE,
     Curve,
     Study,
     capital,
-    finite,
     interval_text,
     scale_text,
     unique,
@@ -37,7 +37,7 @@ def render(data: Mapping[str, Any]) -> str:
         scores=scores(study),
         jumps=jumps(study),
         places=[found for axis in main_first(study) if (found := places(study, axis))],
-        of_tasks=[each for each in data["thresholds"] if each["task"] != WHOLE][:PLACES],
+        of_tasks=[each for each in data["thresholds"] if each["task"] != ALL][:PLACES],
         laws=laws_of(study),
         helps=study.helps,
         table=table(study),
@@ -67,14 +67,14 @@ def overviews(study: Study) -> list[Picture]:
             curves = study.find(task=task, axis=axis, score=study.score or "")
             for trunk in unique(study.split(curve.series)[1] for curve in curves):
                 part = [curve for curve in curves if study.split(curve.series)[1] == trunk]
-                title = f"{study.axis_name(axis) if task == WHOLE else task}{f', {trunk}' if trunk else ''}"
+                title = f"{study.axis_name(axis) if task == ALL else task}{f', {trunk}' if trunk else ''}"
                 found.append(picture(study, title, part, beside=curves))
     return pictures(found)
 
 
 def tiles(study: Study) -> list[tuple[Curve, Picture]]:
     """Each series alone, with what was fitted, on the main axis."""
-    curves = study.find(task=WHOLE, axis=study.axis or "", score=study.score or "")
+    curves = study.find(task=ALL, axis=study.axis or "", score=study.score or "")
     return tiled(study, curves, [curve.series for curve in curves])
 
 
@@ -134,8 +134,8 @@ def jumps(study: Study) -> list[tuple[str, list[Picture]]]:
 
 def places(study: Study, axis: str) -> dict[str, Any] | None:
     """Where each series leaves chance on an axis, as parts of its length, percent."""
-    found = [each for each in study.data["thresholds"] if (each["axis"], each["task"]) == (axis, WHOLE)]
-    curves = [curve for curve in study.find(axis=axis, task=WHOLE) if curve.points]
+    found = [each for each in study.data["thresholds"] if (each["axis"], each["task"]) == (axis, ALL)]
+    curves = [curve for curve in study.find(axis=axis, task=ALL) if curve.points]
     if not found or not curves:
         return None
     x, ticks = drawing.across(axis, curves, drawing.PERCENT, 4)

@@ -10,11 +10,11 @@ from aim.data.sources.moving_shapes import MovingShapes
 from aim.data.sources.shape_motions import PAIRS
 from aim.engine import predictions
 from aim.errors import UserError
-from aim.studying.curves import Curve
+from aim.studying.curves import ALL, Curve
 from aim.studying.grid import Study, trunk_errors
 from aim.studying.intervals import Interval
 from aim.studying.planning import Planned
-from aim.studying.scores import ALL, LOW, NAMES, chances, score
+from aim.studying.scores import LOW, NAMES, chances, score
 
 State = Literal["done", "failed", "missing"]
 

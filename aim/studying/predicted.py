@@ -8,7 +8,8 @@ import numpy as np
 
 from aim.pages.geometry import CHART, LogScale, Tick, log_ticks, number
 from aim.studying import laws
-from aim.studying.views import Study, finite, unique
+from aim.studying.intervals import finite
+from aim.studying.views import Study, unique
 
 
 @dataclass(frozen=True)

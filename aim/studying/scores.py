@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from aim.engine.predictions import Predictions
 from aim.engine.scores import LEAST, cross_entropies
 from aim.errors import UserError
+from aim.studying.curves import ALL
 from aim.studying.intervals import Interval, bootstrap
 
 Floats = NDArray[np.float64]
 
-ALL = "all"  # the task of all classes
 LENGTHS = (2, 4, 8)  # of the sequences of motions
 EXACT = {f"exact{length}": length for length in LENGTHS}
 NAMES = {

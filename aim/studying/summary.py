@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from aim.studying.curves import ALL
 from aim.studying.predicted import laws_of
-from aim.studying.views import KINDS, WHOLE, Curve, Study, capital, scale_text, unique, value_text
+from aim.studying.views import KINDS, Curve, Study, capital, scale_text, unique, value_text
 
 SENTENCES, COMPARISONS = 30, 15  # of a list; study.json has all
 
@@ -26,7 +27,7 @@ def summarise(data: Mapping[str, Any]) -> str:
     jumps = [each for each in data["mirages"] if each["axis"] == study.axis]
     parts += section(f"Emergence, or a mirage of the score{over}", jumps, "No score that counts right answers jumps.")
     places = [each for each in data["thresholds"] if each["axis"] == study.axis]
-    whole = [each for each in places if each["task"] == WHOLE]
+    whole = [each for each in places if each["task"] == ALL]
     parts += section(f"Where each series leaves chance{over}", whole or places, "")
     if study.helps:
         parts += ["## Does it help only above some size?", *listed(study.helps, COMPARISONS)]
@@ -125,8 +126,8 @@ def markdown(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 
 def named(curve: Curve) -> str:
     """A curve by its task and series."""
-    if curve.task == WHOLE:
-        return curve.series or WHOLE
+    if curve.task == ALL:
+        return curve.series or ALL
     return f"{curve.task} ({curve.series})" if curve.series else curve.task
 
 

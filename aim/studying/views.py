@@ -9,8 +9,9 @@ from typing import Any
 
 from aim.clock import clock
 from aim.pages.geometry import number, short
+from aim.studying.curves import ALL
+from aim.studying.intervals import finite
 
-WHOLE = "all"  # the task of all classes together
 KINDS = {  # in the order of the page, and what they mean
     "smooth": "grows with scale, and passes through values in between",
     "emergent": "at chance over several scales, then a rise that is short against the measured range",
@@ -18,12 +19,6 @@ KINDS = {  # in the order of the page, and what they mean
     "falling": "gets worse with scale",
     "too few": "too few scales, or too noisy ones, to tell",
 }
-
-
-def finite(value: Any) -> float | None:
-    """The number, or None where there is none."""
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if number else None
 
 
 @dataclass(frozen=True)
@@ -141,12 +136,12 @@ class Study:
     @cached_property
     def tasks(self) -> list[str]:
         """All but the one of all classes."""
-        return unique(curve.task for curve in self.curves if curve.task != WHOLE)
+        return unique(curve.task for curve in self.curves if curve.task != ALL)
 
     @cached_property
     def main_tasks(self) -> list[str]:
         """Those with a chart each: that of all classes, or of a table from elsewhere its first ones."""
-        return [WHOLE] if self.find(task=WHOLE) else self.tasks[:6]
+        return [ALL] if self.find(task=ALL) else self.tasks[:6]
 
     @cached_property
     def trunks(self) -> list[str]:
