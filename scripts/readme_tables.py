@@ -112,7 +112,7 @@ def laptop(name: str) -> str:
     """A row of what aim.benchmark what=model measured without a GPU."""
     model = json.loads((RESULTS / LAPTOP[name] / "benchmark.json").read_text(encoding="utf-8"))["model"]
     train, test = (model[stage]["clips_per_second"] for stage in ("train", "test"))
-    return f"{name} | {parameters(model)} | {train:.1f} | {test:.1f} | {20 * 100 / train / 60:.0f}"
+    return f"{name} | {parameters(model)} | {train:.1f} | {test:.1f} | {20 * 100 / train / 60:.1f}"
 
 
 def tuned(chosen: str) -> int:
