@@ -2,9 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from hydra._internal.utils import get_args_parser
 
@@ -114,9 +114,11 @@ def explain(error: BaseException) -> str:
         key = match[1].split("@")[0]
         if "No match in the defaults list" in text:
             return f"{key!r} is not in the defaults; to add it write +{key}=NAME"
-        known = _all_keys()
-        if key in known:
+        known = _all_settings()
+        if isinstance(known.get(key), Mapping):
             return f"{key} is a mapping; to add to it write +{key}={{KEY: VALUE}}"
+        if key in known:  # of data=demo, say, where the data are others
+            return f"{key} is no setting of what is chosen here; for a study, whose cells have it, write ++{key}=VALUE"
         return f"no setting {key!r}{nearest(key, known)}"
     if match := re.search(r"Could not find '((?:hydra/)?[^'/]+)/([^']*)'", text):
         return _no_choice(match[1], match[2], text)
@@ -145,7 +147,9 @@ def _no_choice(group: str, name: str, text: str) -> str:
     return f"no {group} {name!r}" + (nearest(name, names) or f"; there are: {', '.join(names)}")
 
 
-def _all_keys() -> list[str]:
-    """The dotted names of all settings that some config file has, and the groups."""
-    primary = [path.stem for path in CONFIGS.glob("*.yaml")]
-    return sorted({*catalogue.groups(), *(key for name in primary for key in catalogue.settings(name))})
+def _all_settings() -> dict[str, Any]:
+    """The dotted settings that some config file has, each with a value, and the groups."""
+    found: dict[str, Any] = dict.fromkeys(catalogue.groups())
+    for path in CONFIGS.glob("*.yaml"):
+        found |= catalogue.settings(path.stem)
+    return dict(sorted(found.items()))

@@ -56,6 +56,8 @@ def test_options_may_stand_between_settings() -> None:
     [
         (["+experiment=dem"], "no experiment 'dem'; nearest: demo"),
         (["train.epoch=3"], "no setting 'train.epoch'; nearest: train.epochs"),
+        (["optim.lr_mult={a: 0.1}"], "optim.lr_mult is a mapping; to add to it write +optim.lr_mult={KEY: VALUE}"),
+        (["data.lists.num_train=8"], "data.lists.num_train is no setting of what is chosen here"),
         (["hydra/sweeper=optuna"], "no hydra/sweeper 'optuna'; installed: basic; the others are plugins of Hydra"),
         (["data.root"], "an override is KEY=VALUE"),
     ],
