@@ -82,8 +82,9 @@ def conduct(study: Study, members: Sequence[Planned], folder: Path, number: int,
     codes: dict[str, int] = {}
     todo = [member for member in members if not member.done] if number else []
     if todo:
-        say(times.total(members, times.seconds(members, threads), number))
-        codes, stopped = run(command.program("aim.train"), in_order(todo), number=number, threads=threads)
+        expected = times.seconds(members, threads)
+        say(times.total(members, expected, number))
+        codes, stopped = run(command.program("aim.train"), in_order(todo), expected, number=number, threads=threads)
         if stopped:
             done = sum(member.done for member in members)
             raise Interrupted(f"stopped by a signal; {done} of {len(members)} cells are done in {folder}")

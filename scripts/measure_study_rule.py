@@ -21,12 +21,13 @@ def main() -> None:
     found = {
         "command": "python scripts/measure_study_rule.py aim/studying/error_rates.json",
         "simulations": args.simulations,
-        "grids": error_rates(args.simulations),
+        **error_rates(args.simulations),
     }
     args.file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    for name, rates in found["grids"].items():
-        print(f"{name}: {100 * rates['false_emergent']:.1f} % of smooth curves called emergent, "
-              f"{100 * rates['found_steps']:.1f} % of steps found")  # fmt: skip
+    for key, what in (("grids", "seeds alone"), ("grids_of_tests", f"seeds and a test of {found['videos']} videos")):
+        for name, rates in found[key].items():
+            print(f"{name}, {what}: {100 * rates['false_emergent']:.1f} % of smooth curves called emergent, "
+                  f"{100 * rates['found_steps']:.1f} % of steps found")  # fmt: skip
 
 
 if __name__ == "__main__":

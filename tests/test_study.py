@@ -14,6 +14,7 @@ from aim import config, study
 from aim.engine import lease
 from aim.errors import UserError
 from aim.signals import INTERRUPTED, Interrupted
+from aim.studying.running import left
 from tests.conftest import ROOT
 from tests.studying.small import COMMON, NUM_CELLS, SMALL, made_up, run, told
 from tests.toy import TOY
@@ -118,8 +119,16 @@ def test_dry_lists_cells_and_costs_and_writes_nothing(
     assert head.split()[:5] == ["cell", "state", "videos", "epochs", "training"]
     assert len(lines) == NUM_CELLS
     assert all(" to run " in line and line.endswith("  FLOPs") for line in lines)
-    assert re.fullmatch(r"12 cells, 0 done; the other 12 take about \d+s, 3 at once \(an estimate, by FLOPs\)", last)
+    said = r"12 cells, 0 done; the other 12 take about \d+s, 3 at once \(an estimate, by FLOPs; beside each other .*\)"
+    assert re.fullmatch(said, last)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_left_is_by_what_cells_were_expected_to_take() -> None:
+    """Ten cells of which the long one ended: it took twice what was expected, as the others will."""
+    expected = [100.0] + [10.0] * 9
+    assert left(expected, {0: 0.0, 1: 195.0}, {0: 200.0}, now=200.0) == pytest.approx(9 * 20 - 5)
+    assert left([1.0, 1.0], {0: 0.0, 1: 0.0}, {0: 1.0, 1: 1.0}, now=2.0) == 0
 
 
 def test_finished_cells_tell_what_others_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture) -> None:

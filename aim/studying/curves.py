@@ -19,6 +19,7 @@ FEWEST = 4  # scales
 SINGLES = 6  # scales with a value each and nothing that tells their error
 BEFORE = 2  # scales at chance before a jump
 NARROW = 0.4  # the largest part of the measured range that a jump may take from 10 to 90 % of its rise
+BETWEEN = 1  # scales that may lie on the way of a jump
 NEAR = 0.05  # of the rise: what is as close to chance as that is at chance
 LEAST_DECADES = 0.5  # a range below that holds no jump
 DOUBT = 0.05  # error of the first kind of each test
@@ -27,7 +28,8 @@ RULE = (
     "falling if a falling logistic curve fits it better than a rising one; "
     f"emergent if at least {BEFORE} scales are at chance, the last is above it, and every logistic curve "
     f"that the values allow (95 %) makes its gain, from 10 to 90 %, within {100 * NARROW:.0f} % of the measured range "
-    "on a log scale; smooth if a step between two neighbouring scales is excluded (95 %) and it isn't emergent; "
+    f"on a log scale, with at most {BETWEEN} measured scale on the way; "
+    "smooth if a step between two neighbouring scales is excluded (95 %) and it isn't emergent; "
     f"else, or with fewer than {FEWEST} scales, there are too few to tell."
 )
 
@@ -152,17 +154,26 @@ def risen(found: Levels, profile: Profile, chance: float) -> tuple[Kind, str, di
     before = int(np.argmin(at_chance)) if not at_chance.all() else count
     step = step_misfit(found) / (count - 2)
     excluded = step > f_quantile(stats, 1 - DOUBT, count - 2, found.freedom)
-    numbers = {"range": span, "rise": rise, "most": most, "before": before}
+    low, high = gain_between(found, profile, best)
+    way = int(((found.mean - found.margin > low) & (found.mean + found.margin < high)).sum())
+    numbers = {"range": span, "rise": rise, "most": most, "before": before, "way": way}
     how = f"makes its gain, from 10 to 90 %, within {rise:.2g} (at most {most:.2g}) of {span:.2g} decades"
-    narrow = most <= NARROW * span and span >= LEAST_DECADES
+    narrow = most <= NARROW * span and span >= LEAST_DECADES and way <= BETWEEN
     if narrow and before >= BEFORE and found.above[-1]:
         return "emergent", f"{how}, after {before} scales at chance ({chance:.3g})", numbers
     if excluded:
-        where = "above chance at all scales" if not before else f"at chance at {before} of {count} scales"
-        return "smooth", f"{how}; {where}; passes through values in between", numbers
+        where = f"the first {before} of {count} scales are at chance" if before else "above chance at all scales"
+        return "smooth", f"{how}, with {way} of {count} scales on the way; {where}", numbers
     if narrow and before < BEFORE:
         return "too few", f"a jump, but only {before} scales at chance before it: smaller scales would tell", numbers
     return "too few", f"{how}: a step and a smooth rise fit equally well; scales in between would tell", numbers
+
+
+def gain_between(found: Levels, profile: Profile, at: int) -> tuple[float, float]:
+    """10 and 90 % of what a curve of the profile gains within the range."""
+    ends = logistic((np.array([0.0, 1.0]) - profile.middle[at]) / profile.width[at])
+    first, last = profile.low[at] + profile.rise[at] * ends
+    return float(first + 0.1 * (last - first)), float(first + 0.9 * (last - first))
 
 
 def profiled(found: Levels, sign: float) -> Profile:

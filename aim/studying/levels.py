@@ -55,7 +55,7 @@ def levels(scale: ArrayLike, value: ArrayLike, chance: float, better: str, error
 
     The values of a scale (its seeds) differ by a spread that is taken to be the same at all scales. `error` "n" is a
     value's own standard error, over the videos of its test: seeds are tested on the same videos, so that their mean
-    keeps it.
+    keeps it. It is taken to be the same too: that of a score at its bound is zero, which is not how sure it is.
     """
     if better not in ("high", "low"):
         raise UserError(f"better={better}: one of high, low")
@@ -73,7 +73,7 @@ def levels(scale: ArrayLike, value: ArrayLike, chance: float, better: str, error
     mean = np.bincount(which, y, len(places)) / np.maximum(1, count)
     freedom = float(count.sum() - len(places))
     spread = ((y - mean[which]) ** 2).sum() / freedom if freedom else 0.0 if e.any() else np.nan
-    videos = np.bincount(which, e**2, len(places)) / np.maximum(1, count)
+    videos = float((e**2).mean()) if len(e) else 0.0
     least = LEAST * float(np.abs(mean).max(initial=0))
     total = np.maximum(np.sqrt(spread / np.maximum(1, count) + videos), max(least, 1e-12))
     return Levels(places, mean, total, freedom or np.inf, int((~kept).sum()))

@@ -10,6 +10,7 @@ from aim.engine.distributed import num_cores
 from aim.engine.files import make_folder
 from aim.errors import UserError, say
 from aim.studying.planning import Planned
+from aim.studying.times import Seconds
 from aim.sweep import top1
 
 OUTPUT = "output.txt"  # of a cell's process, in its run directory
@@ -27,22 +28,26 @@ def at_once(asked: int | None, members: Sequence[Planned]) -> tuple[int, int]:
 
 
 def run(
-    command: Sequence[str], members: Sequence[Planned], *, number: int, threads: int
+    command: Sequence[str], members: Sequence[Planned], expected: Mapping[str, Seconds], *, number: int, threads: int
 ) -> tuple[dict[str, int], bool]:
-    """Run `command` with the overrides of each cell, `number` at once; a line tells of each end.
+    """Run `command` with the overrides of each cell, `number` at once; a line tells of each end, and what is left.
 
-    Returns the exit codes of those that ran, by name, and whether a signal stopped them.
+    That is by what each was `expected` to take, and how long those that ended did take. Returns the exit codes of those
+    that ran, by name, and whether a signal stopped them.
     """
     for member in members:
         make_folder(member.cell.run_dir)
     on_cpu = all(member.run.device == "cpu" for member in members)
     own = {"OMP_NUM_THREADS": str(threads)} if on_cpu and "OMP_NUM_THREADS" not in os.environ else {}
     names = [member.cell.name for member in members]
-    ends, began = list[int](), time.monotonic()
+    began, ends = dict[int, float](), dict[int, float]()
+
+    def begins(i: int) -> None:
+        began[i] = time.monotonic()
 
     def ended(i: int, code: int) -> None:
-        ends.append(code)
-        rest = (time.monotonic() - began) / len(ends) * (len(names) - len(ends))
+        ends[i] = time.monotonic()
+        rest = left([expected[name].value for name in names], began, ends, ends[i]) / number
         result = top1(members[i].cell.run_dir) if code == 0 else why(members[i], code)
         say(f"cell {len(ends)} of {len(names)}, {clock(rest)} left: {names[i]}: {result}")
 
@@ -51,9 +56,17 @@ def run(
         at_once=number,
         environment=own,
         output=lambda i: members[i].cell.run_dir / OUTPUT,
+        begins=begins,
         ended=ended,
     )
     return {names[i]: code for i, code in codes.items()}, stopped
+
+
+def left(expected: Sequence[float], began: Mapping[int, float], ends: Mapping[int, float], now: float) -> float:
+    """Seconds of all cells that haven't ended, were they one after the other."""
+    slower = sum(ends[i] - began[i] for i in ends) / sum(expected[i] for i in ends)
+    rest = {i: slower * each for i, each in enumerate(expected) if i not in ends}
+    return sum(max(0.0, each - (now - began.get(i, now))) for i, each in rest.items())
 
 
 def reasons(members: Sequence[Planned], codes: Mapping[str, int]) -> dict[str, str]:

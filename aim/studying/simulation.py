@@ -16,35 +16,43 @@ GRIDS = {  # by what the demo study varies
 TOPS, SPREADS = (0.5, 0.95), (0.01, 0.04)  # of the best score and of the seeds' standard deviation: drawn evenly
 SMOOTH = (0.5, 1.5)  # widths of smooth curves from 10 to 90 % of the whole rise, as parts of the measured range
 MIDDLES = (0.1, 0.9)  # of smooth curves, as parts of the range
+VIDEOS = 400  # of a test whose error adds to that of the seeds
 WIDTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)  # of logistic curves that lie between a step and a smooth one
 
 
 def error_rates(simulations: int, seed: int = 0) -> dict[str, Any]:
-    """By grid: the share of smooth curves called emergent, of steps found, of each that is too few to tell.
+    """By grid, and again with the error of a test: how often smooth curves and steps are taken for what."""
+    return {
+        "grids": {name: rates(scale, simulations, seed) for name, scale in GRIDS.items()},
+        "videos": VIDEOS,
+        "grids_of_tests": {name: rates(scale, simulations, seed, VIDEOS) for name, scale in GRIDS.items()},
+        "emergent_by_width": {name: by_width(scale, simulations, seed) for name, scale in GRIDS.items()},
+    }
+
+
+def rates(scale: Floats, simulations: int, seed: int, videos: int | None = None) -> dict[str, float]:
+    """The shares of smooth curves called emergent, smooth and too few to tell; and of steps.
 
     A smooth curve is logistic in the logarithm of scale; a step has at least two scales at chance before it.
-    `emergent_by_width` is the share called emergent of logistic curves by their width as a part of the range.
     """
-    found = {}
-    for name, scale in GRIDS.items():
-        rng = np.random.default_rng(seed)
-        smooth = [kind(rng, scale, smooth_curve(rng, scale, rng.uniform(*SMOOTH))) for _ in range(simulations)]
-        steps = [kind(rng, scale, step(rng, len(scale))) for _ in range(simulations)]
-        by_width = {
-            str(width): sum(
-                kind(rng, scale, smooth_curve(rng, scale, max(width, 1e-3))) == "emergent" for _ in range(simulations)
-            )
-            / simulations
-            for width in WIDTHS
-        }
-        found[name] = {
-            "false_emergent": smooth.count("emergent") / simulations,
-            "smooth_found": smooth.count("smooth") / simulations,
-            "smooth_too_few": smooth.count("too few") / simulations,
-            "found_steps": steps.count("emergent") / simulations,
-            "steps_too_few": steps.count("too few") / simulations,
-            "emergent_by_width": by_width,
-        }
+    rng = np.random.default_rng(seed)
+    smooth = [kind(rng, scale, smooth_curve(rng, scale, rng.uniform(*SMOOTH)), videos) for _ in range(simulations)]
+    steps = [kind(rng, scale, step(rng, len(scale)), videos) for _ in range(simulations)]
+    return {
+        "false_emergent": smooth.count("emergent") / simulations,
+        "smooth_found": smooth.count("smooth") / simulations,
+        "smooth_too_few": smooth.count("too few") / simulations,
+        "found_steps": steps.count("emergent") / simulations,
+        "steps_too_few": steps.count("too few") / simulations,
+    }
+
+
+def by_width(scale: Floats, simulations: int, seed: int) -> dict[str, float]:
+    """The share called emergent of logistic curves, by their width as a part of the range; wherever their middle is."""
+    rng, found = np.random.default_rng(seed), {}
+    for width in WIDTHS:
+        kinds = [kind(rng, scale, smooth_curve(rng, scale, max(width, 1e-3))) for _ in range(simulations)]
+        found[str(width)] = kinds.count("emergent") / simulations
     return found
 
 
@@ -60,8 +68,15 @@ def step(rng: np.random.Generator, count: int) -> Floats:
     return (np.arange(count) >= rng.integers(2, count)).astype(np.float64)
 
 
-def kind(rng: np.random.Generator, scale: Floats, curve: Floats) -> str:
-    """What the rule says of a curve with noise: a best score and a spread of seeds are drawn."""
+def kind(rng: np.random.Generator, scale: Floats, curve: Floats, videos: int | None = None) -> str:
+    """What the rule says of a curve with noise: a best score and a spread of seeds are drawn.
+
+    With a number of videos the scores are accuracies on a test of so many, the same for all seeds of a scale.
+    """
     top, spread = rng.uniform(*TOPS), rng.uniform(*SPREADS)
-    value = (CHANCE + (top - CHANCE) * curve)[:, None] + spread * rng.standard_normal((len(scale), SEEDS))
-    return classify_curve(np.repeat(scale, SEEDS), value.ravel(), CHANCE).kind
+    share = CHANCE + (top - CHANCE) * curve
+    error = np.sqrt(share * (1 - share) / videos) if videos else np.zeros_like(share)
+    tested = share + error * rng.standard_normal(len(scale))
+    value = tested[:, None] + spread * rng.standard_normal((len(scale), SEEDS))
+    errors = np.repeat(error, SEEDS) if videos else None
+    return classify_curve(np.repeat(scale, SEEDS), value.ravel(), CHANCE, error=errors).kind

@@ -20,7 +20,7 @@ from aim.studying.planning import Planned
 BRIEF = 2e10  # operations of a step that a rate is measured with: about a second of a core
 SIDE = 1024  # of the matrices whose product tells the rate where a single clip takes longer than that
 START_SECONDS = 8.0  # of a cell before its first step and after its last: imports, lists, the trunk
-MEASURED = "measured"
+MEASURED, FLOPS = "measured", "FLOPs"
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def seconds(members: Sequence[Planned], threads: int) -> dict[str, Seconds]:
         own = {trunk: [member for member in done if member.cell.trunk == trunk] for trunk in trunks}
         rates = {trunk: rate(found) if found else overall for trunk, found in own.items()}
     else:
-        source = "FLOPs"
+        source = FLOPS
         costliest = [max((m for m in members if m.cell.trunk == trunk), key=lambda m: m.flops) for trunk in trunks]
         with on_threads(threads):
             rates = {member.cell.trunk: measured_rate(member) for member in costliest}
@@ -136,8 +136,9 @@ def total(members: Sequence[Planned], times: Mapping[str, Seconds], at_once: int
     if not left:
         return f"{done}, {clock(sum(each.value for each in times.values()))} of computing in all"
     rest = sum(times[member.cell.name].value for member in left)
-    sources = ", ".join(sorted({times[member.cell.name].source for member in left}))
+    sources = {times[member.cell.name].source for member in left}
+    alone = "; beside each other they may take half as long again" if at_once > 1 and FLOPS in sources else ""
     return (
         f"{done}; the other {len(left)} take about {clock(rest / at_once)}, {at_once} at once "
-        f"(an estimate, by {sources})"
+        f"(an estimate, by {', '.join(sorted(sources))}{alone})"
     )

@@ -74,6 +74,7 @@ def made_up(
         commands: Sequence[Sequence[str]],
         *,
         output: Callable[[int], Path],
+        begins: Callable[[int], None],
         ended: Callable[[int, int], None],
         **_: object,
     ) -> tuple[dict[int, int], bool]:
@@ -88,6 +89,7 @@ def made_up(
             output(i).write_text(f"aim: error: {reason}\n" if reason else "fine\n")
             if not reason:
                 leave(folder, config.resolve(config.compose(list(map(quoted, words)))))
+            begins(i)
             codes[i] = 2 if reason else 0
             ended(i, codes[i])
         return codes, False
