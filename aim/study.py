@@ -111,10 +111,12 @@ def told(study: Study, found: Sequence[Row]) -> dict[str, Any]:
         "commit": results.commit(),
         "seconds": sum(float(each["seconds"]) for each in left),
         "axes": AXES,
+        "difficulty": (difficulty := study.difficulties[0]),
         "scores": scores,
         "cells": cells,
     }
-    return about | analyse(curves(found), cells, scores, AXES)
+    plain = [cell for cell in cells if cell["difficulty"] == difficulty]
+    return about | analyse(curves(found, difficulty), plain, scores, AXES)
 
 
 def of_table(path: Path, settings: Settings) -> None:

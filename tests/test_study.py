@@ -59,6 +59,24 @@ def test_a_study_runs_its_cells_once_and_says_what_they_tell(
     assert told(tmp_path / "s") == found
 
 
+def test_difficulty_is_an_axis_and_mixes_with_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = made_up(monkeypatch)
+    assert run(tmp_path / "s", "study.difficulties=[0.4,0.2,0.1]", "study.cells=[{difficulties: [0.4]}, {trunks: [b]}]",
+               "study.shares=[1.0]") == 0  # fmt: skip
+    assert len(ran) == (2 * 2 + 2 * 2) * 2
+    found = told(tmp_path / "s")
+    cells = {cell["name"]: cell for cell in found["cells"]}
+    assert cells["b,aim,share=1,difficulty=0.1,seed=0"]["difficulty"] == 0.1
+    top1 = {(c["axis"], c["series"]): c for c in found["curves"] if (c["task"], c["score"]) == ("all", "top1")}
+    assert top1["difficulty", "aim, b"]["scale"] == [0.1, 0.2, 0.4]
+    assert ("difficulty", "aim, a") not in top1  # which has one
+    one = [cells[f"b,aim,share=1,difficulty=0.4,seed={seed}"]["scores"]["top1"][0] for seed in (0, 1)]
+    assert top1["parameters", "aim"]["mean"][-1] == pytest.approx(sum(one) / 2)
+    assert "<th>difficulty of the videos" in re.sub(r"<th[^>]*>", "<th>", (tmp_path / "s" / "study.html").read_text())
+    config_of = yaml.safe_load((tmp_path / "s" / "b,aim,share=1,difficulty=0.1,seed=0" / "config.yaml").read_text())
+    assert config_of["data"]["lists"]["difficulty"] == 0.1
+
+
 def test_a_failed_cell_is_named_left_out_and_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
 ) -> None:
@@ -149,6 +167,7 @@ def test_finished_cells_tell_what_others_take(tmp_path: Path, monkeypatch: pytes
         (["study.adapters=null"], "study.adapters=None is not"),
         (["study.shares=[0.5,nan]"], "study.shares: nan is no share of the videos above 0 and up to 1"),
         (["study.shares=[0.5,1.5]"], "study.shares: 1.5 is no share"),
+        (["study.difficulties=[0,0.5]"], "study.difficulties: 0 is neither null nor above 0 and up to 1"),
         (["study.seeds=[1,1]"], "study.seeds=[1, 1] names one twice"),
         (["study.cells=[{trunk: [a]}]"], "study.cells: no axis 'trunk'; nearest: trunks"),
         (["study.cells=[{trunks: [aa]}]"], "study.cells names aa, which study.trunks=['a', 'b'] lacks; nearest: a"),

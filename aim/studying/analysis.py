@@ -18,7 +18,7 @@ from aim.studying.intervals import Interval, finite
 from aim.studying.laws import FORMS, Law, chosen, fit_law
 from aim.studying.levels import levels
 
-DESCENDING = ("trunk_error",)  # axes on which less is more
+DESCENDING = ("trunk_error", "difficulty")  # axes on which less is more
 COMPARED = ("parameters", "videos")  # axes on which series are compared, if there: other sizes say the same
 MAIN = "top1"  # the score that thresholds and comparisons are told for
 LOSS = "cross_entropy"

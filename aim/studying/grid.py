@@ -1,4 +1,4 @@
-"""A study's grid: trunks x adapters x shares of the training videos x seeds, and the cells of it that are asked for."""
+"""A study's grid: trunks x adapters x shares of the training videos x difficulties x seeds, and the cells asked for."""
 
 import itertools
 import json
@@ -11,7 +11,8 @@ from aim import catalogue
 from aim.errors import UserError, nearest
 from aim.weights.trunk import weights_file
 
-AXES = ("trunks", "adapters", "shares", "seeds")
+AXES = ("trunks", "adapters", "shares", "difficulties", "seeds")
+DIFFICULTY = "data.lists.difficulty"
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,10 @@ class Study:
     adapters: Mapping[str, Sequence[str]]
     shares: Sequence[float]
     epochs: Mapping[float, int]
+    difficulties: Sequence[float | None]
     seeds: Sequence[int]
     common: Sequence[str]
-    cells: Sequence[Mapping[str, Sequence[str | float]]]
+    cells: Sequence[Mapping[str, Sequence[str | float | None]]]
     pairs: Sequence[Sequence[str]] | None
     trunk_errors: str | None
 
@@ -45,6 +47,9 @@ class Study:
         for share in (*self.shares, *self.epochs):
             if not (isinstance(share, float | int) and 0 < share <= 1):
                 raise UserError(f"study.shares: {share} is no share of the videos above 0 and up to 1")
+        for each in self.difficulties:
+            if not (each is None or (isinstance(each, float | int) and 0 < each <= 1)):
+                raise UserError(f"study.difficulties: {each} is neither null nor above 0 and up to 1")
         if wrong := [pair for pair in self.pairs or () if len(set(pair)) != 2]:
             raise UserError(f"study.pairs: {list(wrong[0])} is no pair of two classes")
         if not self.cells:
@@ -55,7 +60,7 @@ class Study:
         trunk_errors(self)
         return self
 
-    def _check_part(self, axis: str, names: Sequence[str | float]) -> None:
+    def _check_part(self, axis: str, names: Sequence[str | float | None]) -> None:
         """Raise UserError where a slice names an axis or a value that isn't there."""
         if axis not in AXES:
             raise UserError(f"study.cells: no axis {axis!r}{nearest(axis, AXES)}; there are: {', '.join(AXES)}")
@@ -68,7 +73,8 @@ class Study:
     def varied(self) -> set[str]:
         """The settings that make the grid, and that nobody can give for all cells."""
         axes = itertools.chain(self.trunks.values(), self.adapters.values())
-        return {key_of(text) for texts in axes for text in texts} | {"seed", "data.share", "experiment"}
+        hard = {DIFFICULTY} if list(self.difficulties) != [None] else set[str]()
+        return {key_of(text) for texts in axes for text in texts} | {"seed", "data.share", "experiment"} | hard
 
 
 @dataclass(frozen=True)
@@ -78,6 +84,7 @@ class Cell:
     trunk: str
     adapter: str
     share: float
+    difficulty: float | None  # of the videos; None where it isn't the study's to say
     seed: int
     overrides: Sequence[str]
     run_dir: Path
@@ -95,17 +102,19 @@ def cells(study: Study, given: Sequence[str], folder: Path) -> list[Cell]:
             raise UserError(
                 f"{text} is for all cells, but {key_of(text)} is what the study varies; change study.* instead"
             )
-    wanted = dict[tuple[str, str, float, int], None]()
+    wanted = dict[tuple[str, str, float, float | None, int], None]()
     for part in study.cells:
         chosen = [[value for value in getattr(study, axis) if value in part.get(axis, [value])] for axis in AXES]
         wanted |= dict.fromkeys(itertools.product(*chosen))
     found = []
-    for trunk, adapter, share, seed in wanted:
+    for trunk, adapter, share, difficulty, seed in wanted:
         epochs = [f"train.epochs={study.epochs[share]}"] if share in study.epochs else []
-        own = [*study.trunks[trunk], *study.adapters[adapter], f"data.share={share:g}", *epochs, f"seed={seed}"]
+        hard = [] if difficulty is None else [f"++{DIFFICULTY}={difficulty:g}"]
+        own = [*study.trunks[trunk], *study.adapters[adapter], f"data.share={share:g}", *epochs, *hard, f"seed={seed}"]
         overrides = [f"+experiment={study.experiment}", *last([*study.common, *own, *given])]
-        name = f"{trunk},{adapter},share={share:g},seed={seed}"
-        found.append(Cell(trunk, adapter, share, seed, overrides, folder / name))
+        said = "" if difficulty is None else f",difficulty={difficulty:g}"
+        name = f"{trunk},{adapter},share={share:g}{said},seed={seed}"
+        found.append(Cell(trunk, adapter, share, difficulty, seed, overrides, folder / name))
     return found
 
 

@@ -167,7 +167,7 @@ def table(study: Study) -> dict[str, Any] | None:
     cells = study.data["cells"]
     if not cells:
         return None
-    axes = [axis for axis in study.data["axes"] if any(axis in cell for cell in cells)]
+    axes = [axis for axis in study.data["axes"] if any(cell.get(axis) is not None for cell in cells)]
     scores = [score for score in study.data["scores"] if any(score in cell["scores"] for cell in cells)]
     rows = []
     for cell in cells:

@@ -24,6 +24,7 @@ AXES = {
     "tuned": "tuned parameters",
     "videos": "training videos",
     "trunk_error": "the trunk's linear-probe error on stills",
+    "difficulty": "difficulty of the videos",
 }
 SIZES = ("flops", "parameters", "tuned", "trunk_error")  # what differs between trunks; more videos are another axis
 PAIR_SIZES = ("parameters",)  # of these for pairs of classes: all say much the same, and each fit takes time
@@ -52,6 +53,7 @@ class Row:
             "tuned": self.member.cost.tuned,
             "videos": self.member.videos,
             "trunk_error": self.trunk_error,
+            "difficulty": self.member.cell.difficulty,
         }
         return places[axis]
 
@@ -93,23 +95,30 @@ def known_pairs(member: Planned) -> Sequence[tuple[str, str]]:
     return PAIRS[source.phases] if isinstance(source, MovingShapes) else ()
 
 
-def curves(found: Sequence[Row]) -> list[Curve]:
+def curves(found: Sequence[Row], difficulty: float | None = None) -> list[Curve]:
     """The points of every task and score: over the trunks at the most data, a series an adapter; and over the data.
 
-    An axis on which no series has two places is left out, unless there is no other.
+    Those are at one `difficulty`; over the difficulties at the most data. An axis on which no series has two places is
+    left out, unless there is no other.
     """
     done = [row for row in found if row.state == "done"]
     if not done:
         return []
     most = max(row.member.cell.share for row in done)
     at_most = [row for row in done if row.member.cell.share == most]
+    plain = [row for row in done if row.member.cell.difficulty == difficulty]
+    sized = [row for row in plain if row.member.cell.share == most]
     made = list[Curve]()
     for task in done[0].tasks:
         for axis in SIZES if task == ALL else PAIR_SIZES:
-            made += over(task, axis, at_most, lambda row: row.member.cell.adapter)
-        made += over(task, "videos", done, lambda row: f"{row.member.cell.adapter}, {row.member.cell.trunk}")
+            made += over(task, axis, sized, lambda row: row.member.cell.adapter)
+        for axis, among in (("videos", plain), ("difficulty", at_most)):
+            made += over(task, axis, among, lambda row: f"{row.member.cell.adapter}, {row.member.cell.trunk}")
     drawn = {curve.axis for curve in made if len(set(curve.scale)) > 1} or {PAIR_SIZES[0]}
-    return [curve for curve in made if curve.axis in drawn and (len(set(curve.scale)) > 1 or curve.axis != "videos")]
+    return [
+        curve for curve in made
+        if curve.axis in drawn and (len(set(curve.scale)) > 1 or curve.axis in (*SIZES, *PAIR_SIZES))
+    ]  # fmt: skip
 
 
 def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str]) -> list[Curve]:

@@ -64,8 +64,9 @@ def dots_of(study: Study, series: str, score: str, form: laws.Form) -> list[Dot]
     """The cells of an adapter as a law predicts them that is fitted without the largest, which are held out."""
     rows = [
         (cell["parameters"], cell["videos"], loss)
-        for cell in study.cells("done")
-        if cell["adapter"] == series and (loss := finite((cell["scores"].get(score) or [None])[0])) is not None
+        for cell in study.plain
+        if (cell["adapter"], cell["state"]) == (series, "done")
+        if (loss := finite((cell["scores"].get(score) or [None])[0])) is not None
     ]
     if not rows:
         return []

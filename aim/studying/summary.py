@@ -84,8 +84,8 @@ def scores_table(study: Study) -> list[str]:
         return []
     if not study.data["cells"]:
         return curves_table([c for c in study.find(score=score, axis=study.axis or "") if c.points])
-    most = max(cell["share"] for cell in study.data["cells"])
-    cells = [cell for cell in study.data["cells"] if cell["share"] == most]
+    most = max(cell["share"] for cell in study.plain)
+    cells = [cell for cell in study.plain if cell["share"] == most]
     found: dict[tuple[str, str], list[float]] = {}
     for cell in cells:
         value = (cell["scores"].get(score) or [None])[0]

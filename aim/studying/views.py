@@ -96,15 +96,22 @@ class Study:
         return [curve_of(found, cells[found["series"], found["axis"]]) for found in self.data["curves"]]
 
     def cells_of(self, series: str, axis: str) -> list[tuple[float, bool]]:
-        """Where the cells of a series lie on an axis, and whether each is done: of all shares along a trunk's."""
+        """Where the cells of a series lie on an axis, and whether each is done: over videos of all shares."""
         adapter, trunk = self.split(series)
-        most = max((cell["share"] for cell in self.data["cells"]), default=0.0)
+        among = self.data["cells"] if axis == "difficulty" else self.plain
+        most = max((cell["share"] for cell in among), default=0.0)
         return [
             (place, cell["state"] == "done")
-            for cell in self.data["cells"]
-            if cell["adapter"] == adapter and (cell["trunk"] == trunk if trunk else cell["share"] == most)
+            for cell in among
+            if cell["adapter"] == adapter and trunk in ("", cell["trunk"])
+            if axis == "videos" or cell["share"] == most
             if (place := finite(cell.get(axis))) is not None
         ]
+
+    @cached_property
+    def plain(self) -> list[Mapping[str, Any]]:
+        """The cells at the difficulty that holds on all axes but its own."""
+        return [cell for cell in self.data["cells"] if cell.get("difficulty") == self.data.get("difficulty")]
 
     def find(self, **wanted: str) -> list[Curve]:
         """The curves with these attributes, in the order of the study."""
@@ -183,11 +190,13 @@ class Study:
         """Of what it was made, and where."""
         states = {state: len(self.cells(state)) for state in ("done", "failed", "missing")}
         commit = self.data["commit"]
+        hard = [cell for cell in self.data["cells"] if cell.get("difficulty") is not None]
         rows = {
             "cells": ", ".join(f"{count} {state}" for state, count in states.items() if count or state == "done"),
             "trunks": ", ".join(self.trunks),
             "adapters": ", ".join(unique(cell["adapter"] for cell in self.data["cells"])),
             "shares of the videos": ", ".join(unique(f"{100 * c['share']:g} %" for c in self.data["cells"])),
+            "difficulties": ", ".join(unique(f"{c['difficulty']:g}" for c in hard)),
             "seeds": ", ".join(unique(str(cell["seed"]) for cell in self.data["cells"])),
         }
         rows = rows if self.data["cells"] else {"curves": str(len(self.curves))}

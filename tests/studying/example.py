@@ -129,7 +129,7 @@ def pair_of(curve: dict, task: int, kind: str) -> dict:
 
 def example(
     *, trunks: dict[str, int] = TRUNKS, adapters: Sequence[str] = ADAPTERS, shares: Sequence[float] = SHARES,
-    seeds: int = 3, axes: Sequence[str] = tuple(AXES), holes: bool = True,
+    seeds: int = 3, axes: Sequence[str] = tuple(AXES)[:5], holes: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
     """A whole study; with `holes` a cell failed, one is missing, and a point is without any seed."""
     cells = cells_of(trunks, adapters, shares, seeds)
