@@ -1,6 +1,6 @@
 #!/bin/sh
 # The runs behind the README's tables, and the tables: the paper's ladder on the demo's data with three seeds a rung, and
-# each adapter once; and the speed of small models. An hour on 2 idle cores; finished runs are not repeated. What the runs left is kept in scripts/results.
+# each adapter once; how they scale on harder videos; and the speed of small models. Two hours on 2 idle cores; finished runs are not repeated. What the runs left is kept in scripts/results.
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
@@ -29,4 +29,9 @@ laptop() {
 laptop in21k_vit_s16 clip.num_frames=4
 laptop clip_vit_b16
 laptop demo adapter=aim_demo clip.size=64
+# How adapters scale, and what emerges.
+$python -m aim.study +study=demo
+mkdir -p scripts/results/study,demo
+cp runs/study/demo/study.md scripts/results/study,demo
+cp runs/study/demo/figures/scaling.png docs/study.png
 $python scripts/readme_tables.py

@@ -174,7 +174,20 @@ def written(readme: str) -> str:
             f"(?<={re.escape(begin)}).*?(?={re.escape(end)})", lambda _, t=table: t, readme, flags=re.S
         )
         assert count == 1, begin
-    return readme
+    text, count = re.subn(
+        "(?<=<!-- study: scripts/readme_tables.py -->\n).*?(?=<!-- end -->)", lambda _: studied(), readme, flags=re.S
+    )
+    assert count == 1, "study"
+    return text
+
+
+def studied() -> str:
+    """The first three sentences and the table of the study that aim.study left."""
+    text = (RESULTS / "study,demo" / "study.md").read_text(encoding="utf-8")
+    said = re.findall("^- (.*)$", text, flags=re.M)[:3]
+    table = re.search(r"^\| adapter \|.*?\n(?=\n)", text, flags=re.M | re.S)
+    assert table, text
+    return "".join(f"- {each}\n" for each in said) + f"\n{table[0]}"
 
 
 if __name__ == "__main__":

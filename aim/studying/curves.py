@@ -165,7 +165,7 @@ def risen(found: Levels, profile: Profile, chance: float) -> tuple[Kind, str, di
         where = f"the first {before} of {count} scales are at chance" if before else "above chance at all scales"
         return "smooth", f"{how}, with {way} of {count} scales on the way; {where}", numbers
     if narrow and before < BEFORE:
-        return "too few", f"a jump, but only {before} scales at chance before it: smaller scales would tell", numbers
+        return "too few", f"a jump, but too few scales at chance before it ({before}): smaller ones would tell", numbers
     return "too few", f"{how}: a step and a smooth rise fit equally well; scales in between would tell", numbers
 
 

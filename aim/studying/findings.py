@@ -4,22 +4,19 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from aim.pages.geometry import short
 from aim.studying.curves import ALL
 
-KINDS = ("emergent", "smooth", "flat", "falling", "too few")
+KINDS = {"smooth": "rise smoothly", "flat": "are flat", "falling": "fall", "too few": "can't be told"}
 NAMED = 3  # of a kind in one sentence
 
 
 def summary(study: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]], axes: Mapping[str, str]) -> list[str]:
-    """Plain sentences: kinds of curves, emergence and mirages, thresholds, what helps, laws."""
+    """Plain sentences: where series leave chance, what jumps, whether the score alone does, what helps, laws."""
     sharp = [each for each in study["curves"] if scores[each["score"]]["thresholded"]]
-    counts = Counter(each["kind"] for each in sharp)
-    kinds = ", ".join(f"{counts[kind]} {kind}" for kind in KINDS if counts[kind])
-    said = [f"Of {len(sharp)} curves of thresholded scores: {kinds or 'none'}."]
-    said += emergence(sharp, study["mirages"], scores, axes)
-    left = [each for each in study["thresholds"] if each["task"] in (ALL, "")]
-    if left and all(each["scale"] is None for each in left):
-        said.append("No series leaves chance at any scale that was measured.")
+    said = [*leaving(study["thresholds"], axes), jumps(sharp, scores, axes)]
+    if any(each["kind"] == "emergent" for each in sharp):
+        said += mirages(study["mirages"], scores)
     said += [each["sentence"] for each in study["helps"] if each["above"] is not None][:NAMED]
     laws = [each for each in study["laws"] if each["chosen"]]
     if laws:
@@ -31,18 +28,26 @@ def summary(study: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]], a
     return said
 
 
-def emergence(
-    sharp: Sequence[Mapping[str, Any]],
-    mirages: Sequence[Mapping[str, Any]],
-    scores: Mapping[str, Mapping[str, Any]],
-    axes: Mapping[str, str],
-) -> list[str]:
-    """Which curves jump, and how many of the jumps the score alone makes."""
-    jumps = [each for each in sharp if each["kind"] == "emergent"]
-    if not jumps:
-        doubt = sum(each["kind"] == "too few" for each in sharp)
-        rest = f"; {doubt} had too few scales or too much noise to tell" if doubt else ""
-        return [f"No emergence was found: no curve jumps from chance within the scales that were measured{rest}."]
+def leaving(thresholds: Sequence[Mapping[str, Any]], axes: Mapping[str, str]) -> list[str]:
+    """One sentence for the first of the axes: which series are above chance, from where on, and which never are."""
+    found = [each for each in thresholds if each["task"] in (ALL, "") and each["series"]]
+    axis = next((axis for axis in ("parameters", *axes) if any(each["axis"] == axis for each in found)), None)
+    found = [each for each in found if each["axis"] == axis]
+    above = [f"{each['series']} from {short(each['scale'])} on" for each in found if each["scale"] is not None]
+    never = [each["series"] for each in found if each["scale"] is None]
+    nowhere = f"{', '.join(never)} nowhere that was measured" if never else ""
+    parts = [part for part in ("; ".join(above), nowhere) if part]
+    return [f"Above chance, over {axes.get(axis or '', axis)}: {'; '.join(parts)}."] if parts else []
+
+
+def jumps(sharp: Sequence[Mapping[str, Any]], scores: Mapping[str, Mapping[str, Any]], axes: Mapping[str, str]) -> str:
+    """How many curves are of each kind, and the first that jump."""
+    counts = Counter(each["kind"] for each in sharp)
+    of = f"Of {len(sharp)} curve{'s' if len(sharp) != 1 else ''} of thresholded scores"
+    rest = ", ".join(f"{counts[kind]} {words}" for kind, words in KINDS.items() if counts[kind])
+    emergent = [each for each in sharp if each["kind"] == "emergent"]
+    if not emergent:
+        return f"No emergence was found: {of.lower()} none jumps from chance{'; ' if rest else ''}{rest}."
     names = [
         ", ".join(
             part
@@ -50,18 +55,23 @@ def emergence(
             if part
         )
         + f" over {axes.get(each['axis'], each['axis'])}"
-        for each in jumps
+        for each in sorted(emergent, key=lambda each: each["axis"] != "parameters")
     ]
-    said = [f"{len(jumps)} jump{'s' if len(jumps) > 1 else ''} from chance: {listed(names)}."]
+    jump = f"{len(names)} jump{'s' if len(names) == 1 else ''}"
+    return f"{of} {jump} from chance ({listed(names)}){'; ' if rest else ''}{rest}."
+
+
+def mirages(found: Sequence[Mapping[str, Any]], scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """How many of the jumps the score alone makes."""
     if all(score["thresholded"] for score in scores.values()):
-        said.append("No continuous score was given, which could tell whether the model jumps or the score alone.")
-    elif mirages:
-        smooth = sum(bool(each["smooth_in"]) for each in mirages)
-        said.append(
-            f"At the same cells a continuous score is smooth for {smooth} of {len(mirages)} jumps: there the score "
-            "makes the jump, not the model."
-        )
-    return said
+        return ["No continuous score was given, which could tell whether the model jumps or the score alone."]
+    smooth = sum(bool(each["smooth_in"]) for each in found)
+    if not smooth:
+        return ["At the same cells no continuous score is smooth: no jump is one of the score alone."]
+    return [
+        f"At the same cells a continuous score is smooth for {smooth} of {len(found)} jumps: there the score "
+        "makes the jump, not the model."
+    ]
 
 
 def name(score: str, scores: Mapping[str, Mapping[str, Any]]) -> str:

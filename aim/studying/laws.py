@@ -23,6 +23,7 @@ FORMS: tuple[Form, ...] = ("multiplicative", "additive", "constant")
 HUBER = 1e-3  # of Hoffmann et al. 2022
 STEEPEST = 2.5  # exponent
 BETTER = 0.9  # of another law's error: as much smaller a held-out error must be to count as one
+LEVEL = 0.02  # relative error up to which a constant is a law as good as any
 COARSE, FINE, ZOOMS = 10, 5, 6  # exponents of the grid and of each of its refinements
 ROUNDS = 6  # of reweighted least squares; the coarse grid, which is only to be near, has two
 
@@ -138,14 +139,13 @@ def held_out(points: Points, form: Form, repeats: int, seed: int) -> tuple[float
     width = max(high - low for low, high in map(percentiles, draws.T))
     span = float(np.ptp(points.loss))
     said = f"the largest scale, held out, is predicted with an error of {100 * error:.1f} %"
+    if flat <= LEVEL:
+        return error, False, f"{said}, and so by a constant ({100 * flat:.1f} %): there is no trend to extrapolate"
     if error > BETTER * flat:
         return error, False, f"{said}, no better than a constant's ({100 * flat:.1f} %)"
     if width > span:
-        return (
-            error,
-            False,
-            f"{said}, but its 95 % interval ({width:.2g}) is wider than all that was measured ({span:.2g})",
-        )
+        why = f"{said}, but its 95 % interval ({width:.2g}) is wider than all that was measured ({span:.2g})"
+        return error, False, why
     return error, True, f"{said} (a constant: {100 * flat:.1f} %), its 95 % interval {width:.2g} wide"
 
 

@@ -75,6 +75,9 @@ def test_a_law_is_neither_fitted_to_one_scale_nor_extrapolated_from_noise() -> N
     assert not law.extrapolates
     with pytest.raises(UserError, match="isn't extrapolated"):
         law.predict(1e9, 1e4)
+    level = fit_law(x, d, 2.08 + 0.01 * x**-0.1, repeats=50)  # a trend that means nothing
+    assert not level.extrapolates
+    assert "no trend to extrapolate" in level.why
 
 
 PUBLISHED = ROOT / "tests" / "studying" / "published"
@@ -147,6 +150,10 @@ def test_a_jump_is_no_jump_of_the_model_where_a_continuous_score_is_smooth() -> 
     found = analyse(curves, [], scores, {"parameters": "parameters"})
     assert [curve["kind"] for curve in found["curves"]] == ["emergent", "smooth"]
     assert [each["smooth_in"] for each in found["mirages"]] == [["margin"]]
+    assert found["summary"][0].startswith("Above chance, over parameters: aim from ")
+    assert (
+        found["summary"][1] == "Of 1 curve of thresholded scores 1 jumps from chance (aim, 8 in a row over parameters)."
+    )
     assert any("the score makes the jump" in text.replace("\n", " ") for text in found["summary"])
     alone = analyse(curves[:1], [], {"exact8": scores["exact8"]}, {"parameters": "parameters"})
     assert any(text.startswith("No continuous score was given") for text in alone["summary"])
