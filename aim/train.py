@@ -154,7 +154,8 @@ def taken_up(
         changed.append(goes_on(run, found["step"], lists))
     if changed:
         say_once(f"the run {'is this' if finished else 'goes on'}, though {'; '.join(changed)}")
-    split_anew = any(text.startswith("train.accumulate ") for text in changed)
+    # What config.yaml says may be of a command that was killed before it saved anything.
+    split_anew = found.get("accumulate") != settings["train"]["accumulate"]
     return finished, found["identity"].get("precision"), None if split_anew else found.get("clips")
 
 
@@ -261,7 +262,7 @@ def fit(
             seed=run.seed,
             run_dir=run_dir,
             world=world,
-            clips=clips,
+            split={"clips": clips, "accumulate": settings["train"]["accumulate"]},
             save_best=save_best,
             validated=validated,
             identity=content,

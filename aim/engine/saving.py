@@ -18,6 +18,7 @@ from aim.engine.ema import Average
 from aim.engine.identity import check_same
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
+from aim.signals import Interrupted
 
 
 @dataclass
@@ -26,6 +27,7 @@ class State:
 
     step: int = 0
     rested: int = 0  # the step up to which all that follows an epoch's end or a validation is done
+    validated: int = 0  # the step after which the newest validation was
     best: float | None = None  # by train.best_by, of the validations so far
     best_epoch: float = 0.0
     in_vain: int = 0  # validations since the best one
@@ -54,11 +56,11 @@ class Saver:
         average: Average,
         identity: Mapping[str, str],
         world: World,
-        clips: int,
+        split: Mapping[str, int],
     ) -> None:
         self.path, self.model, self.optimizer, self.average = run_dir / "last.pt", model, optimizer, average
         self.identity, self.world = dict(identity), world
-        self.clips = clips  # that a rank may work through at once
+        self.split = dict(split)  # clips that a rank may work through at once, and the train.accumulate asked for
         self.saved_at = time.monotonic()
         self.writer = ThreadPoolExecutor(1, "aim-saver")
         self.writing: Future[None] | None = None
@@ -66,8 +68,10 @@ class Saver:
     def __enter__(self) -> "Saver":
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
         self.writer.shutdown()  # waits; whatever happened, a copy that was taken is written
+        if isinstance(error, Interrupted):
+            self.finish()  # what couldn't be written must not pass for saved
 
     def is_due(self, minutes: float) -> bool:
         """Whether so much time has passed since the last save."""
@@ -86,7 +90,7 @@ class Saver:
                 "optimizer": self.optimizer.state_dict(),
                 "ema": self.average.mean,
                 "identity": self.identity,
-                "clips": self.clips,
+                **self.split,
             }
             self.writing = self.writer.submit(checkpoint.save_last, self.path, tree_map(copied, saved))
 

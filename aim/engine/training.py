@@ -47,7 +47,7 @@ def train(
     seed: int,
     run_dir: Path,
     world: World,
-    clips: int,
+    split: Mapping[str, int],
     save_best: Callable[[], None],
     validated: Callable[[float, Evaluation], None],
     identity: Mapping[str, str],
@@ -67,7 +67,7 @@ def train(
     summing = distributed.summing(model)
 
     with ExitStack() as stack:
-        saver = stack.enter_context(Saver(run_dir, model, optimizer, average, identity, world, clips))
+        saver = stack.enter_context(Saver(run_dir, model, optimizer, average, identity, world, split))
         state = saver.restore()
         state.plan(training.epochs)
         newest, pace = Newest(state, run_dir), Pace(world.device)
@@ -96,6 +96,7 @@ def train(
                 if is_due(state.step):
                     val = evaluate(model, val_loader, device=world.device, precision=precision, stop=stop, title="val")
                     improved = judge(state, val.scores, training.best_by, state.step / steps_per_epoch)
+                    state.validated = state.step
                     report.validated(state.step, val.scores, training.best_by, improved=improved)
                     if world.is_main:
                         validated(report.epoch(state.step), val)
@@ -112,7 +113,9 @@ def train(
 
         def rests() -> bool:
             """Whether there is more to do after the newest step than the next one."""
-            return state.step > state.rested and (state.step % steps_per_epoch == 0 or is_due(state.step))
+            ends_epoch = state.step > state.rested and state.step % steps_per_epoch == 0
+            # A run that has become shorter may be at its end, where a validation wasn't due before.
+            return ends_epoch or (state.step > state.validated and is_due(state.step))
 
         stack.enter_context(explained(lambda: f"step {state.step + 1} of {total}", training, world))
         if rests():  # it was stopped before

@@ -22,6 +22,7 @@ from aim.engine.evaluation import Evaluation
 from aim.engine.metrics import Counts
 from aim.engine.saving import Saver, State
 from aim.errors import UserError
+from aim.signals import Interrupted
 from tests.conftest import ROOT
 from tests.engine.test_ema import by_hand
 from tests.toy import TOY, Died, at_each_step, file_size_limit, journal, killed_at, run, weights
@@ -183,7 +184,7 @@ def saver(folder: Path) -> tuple[Saver, torch.nn.Parameter]:
     model = Model()
     optimizer = torch.optim.AdamW(model.parameters())
     world = World(0, 1, torch.device("cpu"))
-    return Saver(folder, model, optimizer, Average(model, 0.5), {}, world, 8), model.weight  # type: ignore[arg-type]
+    return Saver(folder, model, optimizer, Average(model, 0.5), {}, world, {}), model.weight  # type: ignore[arg-type]
 
 
 def test_training_goes_on_while_a_save_is_written_and_leaves_it_alone(
@@ -230,6 +231,21 @@ def test_what_a_write_fails_by_is_raised_by_whatever_comes_next(tmp_path: Path, 
             calls[found_by]()
         assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 1
         saving.finish()  # it is said once
+
+
+def test_a_stop_says_what_could_not_be_saved(tmp_path: Path) -> None:
+    """While it validates, a run has begun to write, and doesn't ask what became of it."""
+
+    def stopped() -> None:
+        (saving, _) = saver(tmp_path)
+        with saving:
+            saving.save(State(step=1))
+            raise Interrupted("stopped by a signal during the val")
+
+    with file_size_limit(5_000), pytest.raises(UserError, match=r"last\.pt can't be written: .*ulimit -f"):
+        stopped()
+    with pytest.raises(Interrupted):
+        stopped()
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ from aim.engine import sizing
 from aim.engine.optim import learning_rate
 from aim.engine.settings import Run
 from aim.errors import UserError
-from tests.toy import TOY, killed_at, run, weights
+from tests.toy import TOY, journal, killed_at, run, weights
 
 FIVE = ("train.batch_size", "train.epochs", "train.eval_every", "train.log_every", "optim.warmup_epochs")
 
@@ -164,6 +164,15 @@ def test_a_run_becomes_shorter_but_not_than_it_is(tmp_path: Path, toy_cache: Pat
         run(tmp_path, "train.epochs=1")
     assert config.load(tmp_path / "config.yaml")["train"]["epochs"] == 3  # the refused command has changed nothing
     assert run(tmp_path)["schedule"] == [[0, 3], [4, 2]]
+
+
+def test_a_run_that_becomes_as_short_as_it_is_is_validated(tmp_path: Path, toy_cache: Path) -> None:
+    late = ["train.eval_every=2", "train.epochs=3"]
+    killed_at(3, tmp_path, *late)
+    assert not (tmp_path / "best.safetensors").exists()
+    run(tmp_path, *late, "train.epochs=1")
+    assert [line["step"] for line in journal(tmp_path) if "val_top1" in line] == [3]
+    assert (tmp_path / "best.safetensors").exists()
 
 
 def test_a_finished_run_without_its_state_is_not_taken_further(finished: Path) -> None:

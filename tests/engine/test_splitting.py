@@ -77,6 +77,17 @@ def test_what_a_rank_works_through_at_once_is_kept_with_the_run(
         assert line == pytest.approx(expected, rel=1e-4)
 
 
+def test_another_split_holds_though_its_first_try_was_killed_before_it_saved(tmp_path: Path) -> None:
+    """As the next one is, which knows that only from config.yaml."""
+    killed_at(1, tmp_path)
+    for step in (0, 1):
+        killed_at(step, tmp_path, "train.accumulate=4")
+    assert checkpoint.load_last(tmp_path / "last.pt")["clips"] == 2
+    killed_at(0, tmp_path)
+    killed_at(1, tmp_path, "train.accumulate=4")
+    assert checkpoint.load_last(tmp_path / "last.pt")["clips"] == 2
+
+
 def on_ranks(ranks: int, run_dir: Path, *overrides: str) -> str:
     """Train the toy with so many processes; what they say on stderr."""
     command = [sys.executable, "-m", "aim.train", *TOY, f"run_dir={run_dir}", f"gpus={ranks}", *overrides]
