@@ -74,14 +74,13 @@ class Csv:
 
             def log(step: int, values: Mapping[str, float]) -> None:
                 nonlocal table
-                if table is None:  # log.jsonl has this line already, and nothing that a killed run wrote too much
-                    lines = (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()
+                if table is None:
                     file = stack.enter_context(
                         (run_dir / "log.csv").open("w", encoding="utf-8", newline="", buffering=1)
                     )
                     table = csv.DictWriter(file, COLUMNS)
                     table.writeheader()
-                    table.writerows(json.loads(line) for line in lines)
+                    table.writerows(logged(run_dir))
                 else:
                     table.writerow({"step": step, **values})
 
@@ -111,10 +110,18 @@ class TensorBoard:
                 return writer
 
             def log(step: int, values: Mapping[str, float]) -> None:
-                for key, value in values.items():
-                    begun(step).add_scalar(key, value, step)
+                # A run that was stopped while it validated has told of this step's training, which is hidden, too.
+                lines = [values] if writer else [line for line in logged(run_dir) if line["step"] == step]
+                for line in lines:
+                    for key in (key for key in line if key != "step"):
+                        begun(step).add_scalar(key, line[key], step)
 
             yield Sink(log, lambda found: begun(None).add_text("results", as_code(found)))
+
+
+def logged(run_dir: Path) -> list[dict[str, float]]:
+    """The lines of `log.jsonl`, which has what is about to be told, and nothing that a killed run wrote too much."""
+    return [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
 def as_code(values: Mapping[str, Any]) -> str:
@@ -147,8 +154,10 @@ class Wandb:
             id=own_id(run_dir / "wandb.id"), resume="allow", config=dict(config), settings=wandb.Settings(silent=True),
         )  # fmt: skip
         try:
+            # wandb's own steps only grow: it would ignore the validation of a step whose training it knows already.
+            run.define_metric("*", step_metric="step")
             yield Sink(
-                lambda step, values: run.log(dict(values), step=step), lambda found: run.summary.update(dict(found))
+                lambda step, values: run.log({"step": step, **values}), lambda found: run.summary.update(dict(found))
             )
         finally:
             run.finish()

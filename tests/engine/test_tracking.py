@@ -57,22 +57,45 @@ def test_no_tracker_is_imported_that_nobody_asked_for() -> None:
     assert done.stdout == "[]\n", done.stderr
 
 
-def scalars(run_dir: Path) -> list[tuple[int, float]]:
+def shown(run_dir: Path, *lines: tuple[int, str], saved: int = 0, rested: int = 0, tested: bool = False) -> None:
+    """Tell TensorBoard, as a run does that goes on from a save, of half of the step for each name."""
+    journal = Journal(run_dir / "log.jsonl", saved, rested)
+    with TensorBoard().open(run_dir, "toy", {"seed": 1}) as sink:
+        for step, name in lines:
+            journal(step, {name: step / 2})
+            sink.log(step, {name: step / 2})
+        if tested:
+            sink.attach({"top1": 50.0})
+    journal.close()
+
+
+def scalars(run_dir: Path, name: str = "loss") -> list[tuple[int, float]]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run_dir / "tensorboard"))
     events.Reload()
     assert {"config/text_summary", "results/text_summary"} <= set(events.Tags()["tensors"])
-    return [(e.step, e.value) for e in events.Scalars("loss")]
+    return [(e.step, e.value) for e in events.Scalars(name)]
 
 
 def test_tensorboard_shows_each_step_once_though_a_killed_run_had_gone_further(tmp_path: Path) -> None:
-    for steps in ((1, 2, 3), (2, 3, 4)):
-        with TensorBoard().open(tmp_path, "toy", {"seed": 1}) as sink:
-            for step in steps:
-                sink.log(step, {"loss": step / 2})
-            sink.attach({"top1": 50.0})
+    shown(tmp_path, (1, "loss"), (2, "loss"), (3, "loss"))
+    shown(tmp_path, (2, "loss"), (3, "loss"), (4, "loss"), saved=1, tested=True)
     assert scalars(tmp_path) == [(1, 0.5), (2, 1.0), (3, 1.5), (4, 2.0)]
+
+
+def test_tensorboard_hides_nothing_of_a_run_that_goes_on_with_its_test_alone(tmp_path: Path) -> None:
+    shown(tmp_path, (1, "loss"), (2, "loss"), (2, "val_top1"))
+    shown(tmp_path, saved=2, rested=2, tested=True)
+    assert scalars(tmp_path) == [(1, 0.5), (2, 1.0)]
+    assert scalars(tmp_path, "val_top1") == [(2, 1.0)]
+
+
+def test_tensorboard_hides_nothing_of_a_run_that_goes_on_with_a_validation(tmp_path: Path) -> None:
+    shown(tmp_path, (1, "loss"), (2, "loss"))
+    shown(tmp_path, (2, "val_top1"), (3, "loss"), saved=2, rested=0, tested=True)
+    assert scalars(tmp_path) == [(1, 0.5), (2, 1.0), (3, 1.5)]
+    assert scalars(tmp_path, "val_top1") == [(2, 1.0)]
 
 
 def test_a_csv_has_the_lines_of_the_log_and_goes_on_with_it(unbroken: Path, tmp_path: Path) -> None:
@@ -114,14 +137,7 @@ def test_trackio_is_told_everything_under_one_name(tmp_path: Path, monkeypatch: 
 
 
 TRACKIO = """
-import csv
-import json
-import os
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from aim.engine.tracking import Trackio
 for steps in ((1, 2), (3,)):
@@ -197,13 +213,33 @@ def wandb_ids(monkeypatch: pytest.MonkeyPatch, *run_dirs: Path) -> list[str]:
 
     def init(**settings: Any) -> Any:
         ids.append(settings["id"])
-        return SimpleNamespace(log=None, finish=lambda: None)
+        return SimpleNamespace(log=None, finish=lambda: None, define_metric=lambda *_, **__: None)
 
     monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=init, Settings=lambda **_: None))
     for run_dir in run_dirs:
         with Wandb(project="p", entity=None, mode="offline").open(run_dir, "toy", {}):
             pass
     return ids
+
+
+def test_wandb_is_told_of_a_validation_whose_step_it_knows_already(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for a run that was resumed, which ignores what is logged for its own steps before."""
+    kept, axes = list[dict[str, float]](), list[tuple[str, str]]()
+
+    def log(values: dict[str, float], step: int | None = None) -> None:
+        if step is None or step > 12:
+            kept.append(values)
+
+    run = SimpleNamespace(
+        log=log, finish=lambda: None, define_metric=lambda name, step_metric: axes.append((name, step_metric))
+    )
+    monkeypatch.setitem(sys.modules, "wandb", SimpleNamespace(init=lambda **_: run, Settings=lambda **_: None))
+    with Wandb(project="p", entity=None, mode="offline").open(tmp_path, "toy", {}) as sink:
+        sink.log(12, {"val_top1": 50.0})
+    assert kept == [{"step": 12, "val_top1": 50.0}]
+    assert axes == [("*", "step")]
 
 
 def test_a_wandb_run_is_the_directory_and_not_its_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
