@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -18,7 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from aim.engine.peers import Peers
-from aim.errors import UserError
+from aim.errors import RankError, UserError
 from aim.models.freeze import num_parameters
 from aim.signals import fatal_signals
 
@@ -128,9 +129,16 @@ def start(device: str, workers: int) -> Iterator[World]:
     local = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device("cpu")
     with ExitStack() as stack:
         if size > 1:
-            with fatal_signals():  # torch's C++ waits for the others, deaf to our handlers
-                store, rank, size = next(iter(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))
-                name = meeting(store, rank, size)
+            try:
+                with fatal_signals():  # torch's C++ waits for the others, deaf to our handlers
+                    store, rank, size = next(iter(rendezvous("env://", timeout=COLLECTIVE_TIMEOUT)))
+                    name = meeting(store, rank, size)
+            except dist.DistError as error:
+                why = str(error).splitlines()[0]
+                text = (
+                    f"rank {rank} on {socket.gethostname()} hasn't met the others ({why}); the same command continues"
+                )
+                raise RankError(text, code=1) from error
             stack.push(Peers(store, name, rank, size).leave)
         if local.type == "cuda":
             torch.cuda.set_device(local)
@@ -148,8 +156,10 @@ def meeting(store: Store, rank: int, size: int) -> str:
 
     torchrun's store outlives them: after a restart, and with more or fewer nodes, ranks find what those before them
     have written. torchrun's count of restarts differs between nodes, and leaves out nodes that come. So rank 0 draws
-    the name, and offers it until each of the others has heard it. Those of a sweep meet job by job.
+    the name, and offers it until each of the others has heard it. Those of a sweep meet job by job. Raises
+    torch's DistError where one doesn't come.
     """
+    until = time.monotonic() + COLLECTIVE_TIMEOUT.total_seconds()
     mine, store = secrets.token_hex(8), PrefixStore(f"aim/{os.environ.get('AIM_JOB')}", store)
     if rank > 0:
         store.set(f"here/{rank}", mine)
@@ -162,6 +172,8 @@ def meeting(store: Store, rank: int, size: int) -> str:
             store.set(f"name/{here}", mine)
             if store.check([f"heard/{here}"]) and store.get(f"heard/{here}").decode() == mine:
                 break
+            if time.monotonic() > until:
+                raise dist.DistStoreError(f"rank {other} didn't come for {COLLECTIVE_TIMEOUT}")
             time.sleep(MEETING_SECONDS)
     return mine
 

@@ -38,7 +38,9 @@ def inspected(run: Run, lists: Lists) -> Lists:
     in_shards = any(video.stored for video in videos)
     if run.data.num_classes is not None or len(paths) > MOST or in_shards or isinstance(run.reader, Frames):
         return lists
-    bad = distributed.share(_found(run, paths) if distributed.rank() == 0 else None) or {}
+    found = _found(run, paths) if distributed.rank() == 0 else None
+    distributed.meet()  # a slow disk takes longer than a collective waits
+    bad = distributed.share(found) or {}
     if bad:
         judge(run, lists, bad)
     return replace(lists, bad=bad)

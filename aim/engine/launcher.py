@@ -33,17 +33,21 @@ def launch(command: Sequence[str], ranks: int, restarts: int) -> int:
     """
     if restarts < 0:
         raise UserError(f"restarts={restarts} is not a number of times; use 0 or more")
+    began = time.time() - seconds_since_start()
     for left in range(restarts, -1, -1):
-        codes, asked = run_ranks(command, ranks)
+        codes, asked = run_ranks(command, ranks, began)
         again = left > 0 and not asked
         code = verdict(codes, asked=asked, then=f"starting again, {left - 1} restarts left" if again else None)
         if not (again and code == 1 and killed(codes)):
             break
+        began = time.time()  # the time before is in what was saved
     return code
 
 
-def run_ranks(command: Sequence[str], ranks: int) -> tuple[dict[int, int], bool]:
+def run_ranks(command: Sequence[str], ranks: int, began: float) -> tuple[dict[int, int], bool]:
     """Run a command as so many ranks: the exit codes of those that failed, the first first; whether a signal came.
+
+    They count their time from when it `began`, as Unix time.
 
     This is the inside of torch's `elastic_launch`, whose answer to a signal forgets the exit codes.
     """
@@ -52,7 +56,7 @@ def run_ranks(command: Sequence[str], ranks: int) -> tuple[dict[int, int], bool]
     parameters = RendezvousParameters(
         backend="static", endpoint=f"127.0.0.1:{server.port}", run_id="aim", min_nodes=1, max_nodes=1, rank=0
     )
-    environment: dict[str, Any] = {**as_parent(), "AIM_STARTED": time.time() - seconds_since_start()}
+    environment: dict[str, Any] = {**as_parent(), "AIM_STARTED": began}
     if "OMP_NUM_THREADS" not in os.environ:
         environment["OMP_NUM_THREADS"] = max(1, num_cores() // ranks)
     if "TORCH_CPP_LOG_LEVEL" not in os.environ:

@@ -1,13 +1,14 @@
 """What ranks tell each other."""
 
 import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 
 from aim.engine import distributed
-from aim.errors import UserError
+from aim.errors import RankError, UserError
 from tests.ranks import start
 
 
@@ -57,6 +58,31 @@ def test_ranks_that_meet_get_a_name_that_nobody_had_before() -> None:
         names.append(set(found))
     assert [len(each) for each in names] == [1, 1, 1]
     assert len(set.union(*names)) == 3
+
+
+def test_a_rank_that_was_there_before_and_does_not_come_again_is_not_waited_for_for_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = distributed.dist.HashStore()
+    distributed.PrefixStore("aim/None", store).set("here/1", "an earlier one")
+    monkeypatch.setattr(distributed, "COLLECTIVE_TIMEOUT", timedelta(seconds=0.1))
+    with pytest.raises(distributed.dist.DistStoreError, match="rank 1 didn't come for"):
+        distributed.meeting(store, 0, 2)
+
+
+def test_ranks_that_do_not_meet_are_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def alone(*_: object, **__: object) -> None:
+        raise distributed.dist.DistNetworkError("timed out after 600 seconds\nand a page of details")
+
+    monkeypatch.setattr(distributed, "rendezvous", alone)
+    for key, value in (("RANK", "3"), ("WORLD_SIZE", "4")):
+        monkeypatch.setenv(key, value)
+    with (
+        pytest.raises(RankError, match=r"rank 3 on \S+ hasn't met the others \(timed out .* seconds\); ") as caught,
+        distributed.start("cpu", 0),
+    ):
+        pass
+    assert caught.value.code == 1
 
 
 @pytest.mark.parametrize(("spins", "workers", "expected"), [("9", 0, 4), ("9", 9, 4), (None, 1, 3), (None, 9, 1)])

@@ -185,6 +185,15 @@ def test_of_many_bad_files_the_first_are_said_and_all_are_written(
     assert len((tmp_path / "run" / "bad_videos.txt").read_text(encoding="utf-8").splitlines()) == 31
 
 
+def test_the_other_ranks_wait_for_longer_than_a_collective_while_one_looks(
+    folder: Path, looked_at: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = list[int]()
+    monkeypatch.setattr(inspection.distributed, "meet", lambda: done.append(len(looked_at)))
+    inspected(*begun(folder))
+    assert done == [40]
+
+
 def test_a_folder_without_videos_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "empty" / "deep").mkdir(parents=True)
     (folder / ".hidden").mkdir()

@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,16 @@ def test_ranks_start_again_where_one_was_killed_alone(
     assert left == []
     lines = capsys.readouterr().err.splitlines()
     assert [line.partition("; ")[2] for line in lines] == said
+
+
+def test_ranks_that_start_again_count_their_time_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That of those before them is in what these have saved."""
+    began, ends = list[float](), [{1: -9, 0: 1}, {}]
+    monkeypatch.setattr(launcher, "run_ranks", lambda *given: (began.append(given[2]), (ends.pop(0), False))[1])
+    now = time.time()
+    assert launcher.launch(["program"], 2, 3) == 0
+    assert began[0] < now - 0.1  # this process has been running for a while
+    assert began[1] >= now
 
 
 def test_a_run_that_was_asked_to_stop_does_not_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
