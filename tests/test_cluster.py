@@ -56,6 +56,14 @@ def test_a_pod_of_the_sweep_trains_its_line_and_gets_the_signals(tmp_path: Path)
         process, *words = pod.communicate(timeout=60)[0].splitlines()
         assert words == ["-m", "aim.train", *expected]
         assert int(process) == pod.pid
+    (tmp_path / "grid").write_text("'seed=1 data.root=a\n")
+    pod = subprocess.run(
+        [*container["command"], script.replace("/grid/grid", str(tmp_path / "grid"))],
+        env=os.environ | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "JOB_COMPLETION_INDEX": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert (pod.returncode, pod.stdout) == (2, "")
     for line in lines:
         config.build(config.compose(line.split()), Run)
 

@@ -1,6 +1,7 @@
 """scripts/train.slurm and sweep.slurm, with stand-ins for SLURM's two commands."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -20,7 +21,11 @@ SCRIPT = ROOT / "scripts" / "train.slurm"
 SWEEP = ROOT / "scripts" / "sweep.slurm"
 SCONTROL = """
 import sys
-if sys.argv[1] == "show":
+from pathlib import Path
+if sys.argv[1:3] == ["show", "job"]:
+    print("PreemptEligibleTime=2026-01-01T00:00:00", end=" ")
+    print("PreemptTime=2026-01-01T00:05:00" if Path("preempted").exists() else "PreemptTime=None")
+elif sys.argv[1] == "show":
     print("node1\\nnode2")
 else:
     open("scontrol", "a").write(" ".join(sys.argv[1:]) + "\\n")
@@ -122,7 +127,7 @@ def test_a_signal_reaches_the_step_and_the_job_goes_back_into_the_queue(tmp_path
     assert job.returncode == INTERRUPTED, stderr
     assert (tmp_path / "saved").exists()
     assert requeued(tmp_path) == ["requeue 1234"]
-    assert stderr == "stopped before the time limit; job 1234 goes back into the queue\n"
+    assert stderr == "stopped before the time limit or to make room; job 1234 goes back into the queue\n"
 
 
 def test_a_job_that_finishes_after_the_signal_is_done(tmp_path: Path) -> None:
@@ -143,6 +148,23 @@ def test_without_a_signal_the_steps_exit_code_is_the_jobs(tmp_path: Path, code: 
     command = (tmp_path / "srun").read_text().splitlines()
     assert "--rdzv-endpoint=node1:21234" in command
     assert command[-4:] == ["-m", "aim.train", "+experiment=k400", "data.root=a folder"]
+
+
+def test_the_step_gets_the_cores_that_the_job_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_CPUS_PER_TASK", "64")
+    step = "import os, sys; sys.exit(int(os.environ['SRUN_CPUS_PER_TASK']) - 64)"
+    with submitted(tmp_path, step) as job:
+        _, stderr = job.communicate(timeout=60)
+    assert (job.returncode, stderr) == (0, "")
+
+
+def test_a_job_that_makes_room_for_another_goes_back_into_the_queue(tmp_path: Path) -> None:
+    """SLURM signals its step alone then, and puts back only what doesn't end by itself."""
+    (tmp_path / "preempted").touch()
+    with submitted(tmp_path, ENDS.format(code=1)) as job:
+        _, stderr = job.communicate(timeout=60)
+    assert (job.returncode, requeued(tmp_path)) == (1, ["requeue 1234"])
+    assert stderr == "stopped before the time limit or to make room; job 1234 goes back into the queue\n"
 
 
 @pytest.mark.slow
@@ -194,6 +216,23 @@ def test_a_task_of_a_sweep_without_a_line_says_so(tmp_path: Path) -> None:
     with submitted(tmp_path, ENDS.format(code=0), "grid", script=SWEEP, task=2) as job:
         _, stderr = job.communicate(timeout=60)
     assert (job.returncode, stderr) == (2, "grid has no line 2; use --array=1-1\n")
+
+
+def test_a_line_of_a_sweep_with_an_open_quote_trains_nothing(tmp_path: Path) -> None:
+    (tmp_path / "grid").write_text("+experiment=k400 'data.root=a folder seed=1\n")
+    with submitted(tmp_path, ENDS.format(code=0), "grid", script=SWEEP) as job:
+        _, stderr = job.communicate(timeout=60)
+    assert job.returncode == 2
+    assert "quote" in stderr
+    assert not (tmp_path / "srun").exists()
+
+
+def test_a_grids_last_line_counts_without_a_line_break(tmp_path: Path) -> None:
+    """By what the script's head says."""
+    (tmp_path / "GRID").write_text("seed=0\nseed=1")
+    (count,) = re.findall(r"--array=1-\$\((.*)\) scripts", SWEEP.read_text())
+    done = subprocess.run(["bash", "-c", count], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert done.stdout == "2\n"
 
 
 def test_a_signal_reaches_the_step_of_a_sweeps_task(tmp_path: Path) -> None:
