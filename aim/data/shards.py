@@ -149,7 +149,7 @@ def _label(content: bytes, suffix: str) -> str:
             found = json.loads(text)
         except ValueError:
             return ""
-        names = [found[key] for key in LABEL_KEYS if key in found] if isinstance(found, dict) else []
+        names = [found[key] for key in LABEL_KEYS if found.get(key) is not None] if isinstance(found, dict) else []
         text = str(names[0]).strip() if names else ""
     return text.replace("\t", " ").replace("\n", " ")
 
@@ -190,7 +190,7 @@ def located(root: Path, lists: Lists) -> Lists:
 
     Raises UserError for a shard that is damaged, whose index is another one's, and for a video that is in two.
     """
-    if all((root / video.path).exists() for video in spread(lists.train)) or not (shards := find(root)):
+    if all(video.stored or (root / video.path).exists() for video in spread(lists.train)) or not (shards := find(root)):
         return lists
     places = Places(root, shards)
     train, val = ([video._replace(stored=places[video.path]) for video in part] for part in (lists.train, lists.val))

@@ -65,6 +65,13 @@ def test_listed_videos_are_found_in_shards_with_an_index_and_without(
     assert str(shards.source_of(root, lists.train[0])) == f"{root}/train-000000.tar/a/1 x.mp4"
 
 
+def test_lists_that_say_where_videos_lie_are_not_looked_for_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shards without an index take long to read through."""
+    lists = shards.located(root, LISTS)
+    monkeypatch.setattr(shards, "entries", lambda shard: pytest.fail("read again"))
+    assert shards.located(root, lists) == lists
+
+
 def test_where_a_video_lies_is_no_part_of_what_it_is(root: Path) -> None:
     lists = shards.located(root, LISTS)
     assert lists != LISTS

@@ -45,6 +45,7 @@ def test_without_labels_folders_in_the_tar_are_classes(tmp_path: Path) -> None:
     ("files", "classes", "expected"),
     [
         ({"1.mp4": b""}, "", r"1 of 1 videos in the shards of .* have no label, such as 1\.mp4; a sample needs"),
+        ({"1.mp4": b"", "1.json": b'{"label": null}'}, "", r"have no label"),
         ({"1.jpg": b""}, "", r"hold no videos \(\.mp4"),
         ({"1.mp4": b"", "1.cls": b"1", "2.mp4": b"", "2.cls": b"run"}, "", "partly numbers and partly names"),
         ({"1.mp4": b"", "1.cls": b"2"}, "a\nb\n", r"label 2 in the shards of .* is none of the 2 classes"),
