@@ -17,8 +17,10 @@ if __name__ == "__main__":  # before the imports that take seconds: --help and a
     command.entrypoint("aim.prepare", "prepare", wants="experiment")
 
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +62,7 @@ class Settings:
 def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Write the list files and the report; return what `prepare.json` holds.
 
-    A file of other content that was there before is kept as NAME.bak.
+    A file of other content that was there before is kept as NAME.bak, or NAME.bak2 where that is taken.
     """
     listed = {video.path for split in SPLITS for video in getattr(report.listed, split)}
     earlier = {path: why for path, why in last_report(folder).get("shorter", {}).items() if path in listed}
@@ -81,13 +83,15 @@ def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str
 
 
 def put(path: Path, lines: Iterable[str]) -> None:
-    """Write a text file atomically, unless it already says so; another one's content moves to NAME.bak."""
+    """Write a text file atomically, unless it already says so; what it said before stays as NAME.bak, or .bak2."""
     text = "".join(f"{line}\n" for line in lines)
     if path.exists():
         if path.read_bytes() == text.encode():
             return
         if path.stat().st_size:
-            path.replace(path.with_name(f"{path.name}.bak"))
+            kept = (path.with_name(f"{path.name}.bak{number}") for number in chain([""], count(2)))
+            free = next(other for other in kept if not other.exists())
+            files.write_atomically(free, lambda file: shutil.copyfile(path, file))
     files.write_atomically(path, lambda file: files.write_text(file, text))
 
 

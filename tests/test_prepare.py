@@ -87,6 +87,24 @@ def test_out_holds_small_videos_lists_of_them_and_a_report(
     assert not list(out.rglob("*.part"))
 
 
+def test_what_a_list_said_before_is_kept_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user's own list is what no command can make again."""
+    path = tmp_path / "train.txt"
+    path.write_text("of the user\n")
+    for line in ("first", "first", "second"):
+        prepare.put(path, [line])
+    found = {file.name: file.read_text() for file in tmp_path.iterdir()}
+    assert found == {"train.txt": "second\n", "train.txt.bak": "of the user\n", "train.txt.bak2": "first\n"}
+
+    def dies(*_: object, **__: object) -> None:
+        raise Died
+
+    monkeypatch.setattr(prepare.files, "write_text", dies)
+    with pytest.raises(Died):
+        prepare.put(path, ["third"])
+    assert path.read_text() == "second\n"
+
+
 def test_the_tables_show_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     listed = Lists([Video("a[x].mp4", 0), Video("b[/x].mp4", 0)], [], ["[/c]"])
     report = Report(listed, listed, [], {"a[x].mp4": "why [/why]"}, {"b[/x].mp4": "1 of [2]"})
