@@ -26,6 +26,19 @@ def test_a_signal_that_was_answered_inside_is_not_answered_again_outside() -> No
         send(signal.SIGTERM)
 
 
+def test_no_library_takes_a_stop_for_an_error_of_its_own() -> None:
+    """An import that fails by any Exception, say, is a library that isn't there."""
+
+    def library() -> None:
+        try:
+            send(signal.SIGTERM)
+        except Exception as error:
+            raise ImportError("of a library") from error
+
+    with pytest.raises(Interrupted), stop_signals(at_once=True):
+        library()
+
+
 def test_the_second_ctrl_c_means_it() -> None:
     with stop_signals() as stop:
         send(signal.SIGINT)
