@@ -100,13 +100,16 @@ def survive(scenario: str, kills: Sequence[Kill], folder: Path, rng: random.Rand
     startup = time.monotonic() - began
     if process.wait(SECONDS):
         raise SystemExit(f"an undisturbed run of {scenario} failed")
-    left, largest, number = list(kills), 0.0, 0
+    left, largest, number, begun = list(kills), 0.0, 0, 0
     while left:
         number += 1
         of_this, broken = list[Kill](), folder / scenario / str(number)
         process = begin(scenario, broken)
         while (code := process.poll()) not in (0, 2):  # done, or something that no repetition mends
-            process = process if code is None else begin(scenario, broken)
+            if code is not None:
+                process, begun = begin(scenario, broken), begun + 1
+                if begun > 5 * len(kills):
+                    raise SystemExit(f"{scenario} never ends:\n{(broken / 'said.txt').read_text()[-2000:]}")
             if left and moment(process, left[0], broken, startup, rng):
                 kill = left.pop(0)
                 strike(process, kill, broken, rng)
@@ -167,11 +170,8 @@ def moment(process: "subprocess.Popen[bytes]", kill: Kill, folder: Path, startup
         if kill.moment == "while validating":  # from the last step of an epoch to the line of its validation
             return now > step and now % STEPS == 0 and "val_top1" not in (lines(found[-1]) or [{}])[-1]
         if kill.moment == "between jobs":
-            return (
-                bool(found)
-                and (found[0] / "results.json").exists()
-                and not (found[1:] and (found[1] / "last.pt").exists())
-            )
+            first = bool(found) and (found[0] / "results.json").exists()
+            return first and not (found[1:] and (found[1] / "last.pt").exists())
         return kill.moment == "while starting" or now >= target
 
     came = wait(process, happened, kill.moment)
