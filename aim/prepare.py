@@ -20,6 +20,7 @@ import os
 import shutil
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import chain, count
 from pathlib import Path
 from typing import Any
@@ -91,8 +92,13 @@ def put(path: Path, lines: Iterable[str]) -> None:
         if path.stat().st_size:
             kept = (path.with_name(f"{path.name}.bak{number}") for number in chain([""], count(2)))
             free = next(other for other in kept if not other.exists())
-            files.write_atomically(free, lambda file: shutil.copyfile(path, file))
+            files.write_atomically(free, partial(copy, path))
     files.write_atomically(path, lambda file: files.write_text(file, text))
+
+
+def copy(path: Path, to: Path) -> None:
+    """Copy a file's content."""
+    shutil.copyfile(path, to)
 
 
 def show(report: Report, summary: Mapping[str, Any], folder: Path) -> None:
