@@ -25,7 +25,7 @@ FAILING_SECONDS = 20.0  # for the others, after a rank has failed: rank 0 may ha
 STOPPING_SECONDS = 300.0  # after a stop signal
 WATCH_SECONDS = 0.5  # between looks at the store
 STORE_TIMEOUT = timedelta(seconds=10)
-TORN = re.compile(r"gloo|NCCL|Connection (closed|reset)|Broken pipe|Socket Timeout", re.IGNORECASE)
+TORN = re.compile(r"\bgloo\b|NCCL|Connection (closed|reset)|Broken pipe|Socket Timeout", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

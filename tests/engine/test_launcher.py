@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from aim.engine import launcher
+from aim.engine.peers import is_torn
 from aim.errors import UserError
 from aim.signals import INTERRUPTED
 from tests.ranks import start
@@ -42,6 +43,18 @@ def test_one_rank_says_what_happened_and_all_leave(tmp_path: Path, case: str, co
     _, stderr = process.communicate(timeout=120)
     assert re.fullmatch(expected, stderr), stderr
     assert process.returncode == code
+
+
+@pytest.mark.parametrize(
+    ("text", "torn"),
+    [
+        ("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1", True),
+        ("Gloo connectFullMesh failed with a timeout", True),
+        ("a worker failed on /data/igloo/1.mp4:\nTraceback", False),
+    ],
+)
+def test_a_lost_rank_is_told_from_an_error_whose_file_has_such_a_name(text: str, torn: bool) -> None:
+    assert is_torn(RuntimeError(text)) == torn
 
 
 def test_a_signal_at_the_launcher_alone_reaches_the_ranks_which_may_take_their_time(tmp_path: Path) -> None:
