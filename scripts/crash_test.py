@@ -115,8 +115,7 @@ def survive(scenario: str, kills: Sequence[Kill], folder: Path, rng: random.Rand
                 strike(process, kill, broken, rng)
                 of_this.append(kill)
                 lost = "" if kill.lost_steps is None else f", {kill.lost_steps} steps lost"
-                done = len(kills) - len(left)
-                print(f"{scenario} {done}/{len(kills)}: {kill.victim} killed {kill.moment}, after step "
+                print(f"{scenario} {len(kills) - len(left)}/{len(kills)}: {kill.victim} killed {kill.moment}, step "
                       f"{kill.at_step}{lost}{''.join(f'; {text}' for text in kill.problems)}", flush=True)  # fmt: skip
             elif not left:
                 process.wait(SECONDS)
@@ -289,9 +288,10 @@ def compare(expected: Sequence[Path], found: Sequence[Path]) -> tuple[float, lis
             problems.append(f"{other.name} has logged other steps")
         for before, now in zip(*logs, strict=False):
             largest = max(largest, *(abs((a or 0.0) - (b or 0.0)) for a, b in zip(before, now, strict=True)))
-        files = ((run / "best.safetensors", run / "last.pt") for run in (one, other))
-        before, now = (load_file(best) | checkpoint.load_last(last)["model"] for best, last in files)
-        largest = max(largest, *((now[name] - tensor).abs().max().item() for name, tensor in before.items()))
+        best = [load_file(run / "best.safetensors") for run in (one, other)]
+        last = [checkpoint.load_last(run / "last.pt")["model"] for run in (one, other)]
+        for before, now in (best, last):
+            largest = max(largest, *((now[name] - tensor).abs().max().item() for name, tensor in before.items()))
     return largest, [*problems, *([f"it differs by {largest:g}"] if largest else [])]
 
 
