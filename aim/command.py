@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import io
 import json
 import os
 import signal
@@ -49,6 +50,7 @@ def entrypoint(
     debug = "debug=true" in (argument.lower().lstrip("+") for argument in sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through; they are reported here
     spin_briefly()
+    take_any_name()
     jobs: list[Job] = []
 
     def task(cfg: DictConfig) -> None:
@@ -82,6 +84,13 @@ def spin_briefly() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
+def take_any_name() -> None:
+    """Read names of files that aren't UTF-8 as the system gives them, and print them escaped, as JSON does."""
+    for stream, errors in ((sys.stdin, "surrogateescape"), (sys.stdout, "backslashreplace")):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors=errors)
 
 
 def answer_version() -> None:

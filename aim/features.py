@@ -87,9 +87,9 @@ def main(cfg: DictConfig) -> None:
     paths = [item.path for item in inputs if not item.problem]
     folder = Path(settings.out).expanduser()
     places = dict(zip(paths, features.names(paths, folder, settings.form), strict=True))
+    todo = features.missing(places)
     extractor, about = prepared(settings)
     features.claim(folder, about)
-    todo = [path for path in paths if not places[path].exists()]
     if len(todo) < len(paths):
         say(f"{len(paths) - len(todo)} of {len(paths)} are in {folder} already")
     with Display("videos", len(todo), visible=len(todo) > 1) as display:
@@ -97,7 +97,7 @@ def main(cfg: DictConfig) -> None:
             if isinstance(found, str):
                 problems[path] = found
             else:
-                features.write(places[path], found)
+                features.write(places[path], found, path)
             display.update(done, "")
     for path, problem in problems.items():
         say(f"error: {path} could not be read: {problem}")

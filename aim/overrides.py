@@ -51,14 +51,14 @@ def quoted(argument: str) -> str:
     key, _, value = argument.partition("=")
     if key.lstrip("+") not in PATHS or value[:1] in ("'", '"', "$", "") or value == "null":
         return argument
-    if key == "input" and re.fullmatch(r"\[.*\]", value) and not Path(value).exists():  # a list of Hydra's
+    if key == "input" and re.fullmatch(r"\[.*\]", value, re.DOTALL) and not Path(value).exists():  # a list of Hydra's
         return argument
     return f"{key}={in_quotes(value)}"
 
 
 def in_quotes(text: str) -> str:
     """A text as Hydra's grammar takes it, whatever is in it."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    escaped = re.sub(r"(\\*)('|\Z)", lambda match: 2 * match[1] + match[2].replace("'", r"\'"), text)
     return f"'{escaped}'"
 
 

@@ -97,9 +97,10 @@ class Settings:
             raise UserError(f"picture={self.picture} is of a time line; add window=SECONDS")
 
     @property
-    def outputs(self) -> list[str]:
-        """The files that will be written."""
-        return [path for path in (self.out, self.picture, self.video_out) if path]
+    def outputs(self) -> dict[str, Path]:
+        """The files that will be written, by their settings."""
+        named = {"out": self.out, "picture": self.picture, "video_out": self.video_out}
+        return {name: Path(path).expanduser() for name, path in named.items() if path}
 
     @property
     def windows(self) -> Windows | None:
@@ -130,14 +131,18 @@ def main(cfg: DictConfig) -> None:
             else:
                 tell("\n".join(map(answers.as_json, said)))
             display.update(done, "")
-            if settings.video_out and not isinstance(found, str):
-                drawn.write(Path(settings.video_out), path, found, recogniser.classes, settings.min_probability, bar)
-    if settings.out:
-        answers.write(Path(settings.out), told)
-    if settings.picture and lines:
-        picture.write(Path(settings.picture), lines, recogniser.classes, settings.min_probability)
-    if written := [name for name in settings.outputs if Path(name).exists()]:
-        say(f"written: {', '.join(written)}")
+    written = list[Path]()
+    if out := settings.outputs.get("out"):
+        answers.write(out, told)
+        written.append(out)
+    if lines and (out := settings.outputs.get("picture")):
+        picture.write(out, lines, recogniser.classes, settings.min_probability)
+        written.append(out)
+    if not isinstance(found, str) and (out := settings.outputs.get("video_out")):
+        drawn.write(out, path, found, recogniser.classes, settings.min_probability, bar)  # of the only video
+        written.append(out)
+    if written:
+        say(f"written: {', '.join(map(str, written))}")
     if failed:
         say(f"error: {failed} of {len(inputs)} videos could not be read")
         sys.exit(1)
@@ -149,10 +154,10 @@ def check_outputs(settings: Settings, inputs: Sequence[Input]) -> None:
         raise UserError(f"video_out={settings.video_out} is of one video, and {len(inputs)} are named; name one")
     if settings.picture and not picture.fits(Path(settings.picture), len(inputs)):
         raise UserError(f"picture={settings.picture} has no room for {len(inputs)} videos; use a .html")
-    for name in settings.outputs:
-        if any(Path(name).resolve() == item.path.resolve() for item in inputs):
-            raise UserError(f"{name} is read, and would be written over; name another file")
-        files.check_writable(Path(name))
+    for path in settings.outputs.values():
+        if any(path.resolve() == item.path.resolve() for item in inputs):
+            raise UserError(f"{path} is read, and would be written over; name another file")
+        files.check_writable(path)
 
 
 def prepared(settings: Settings) -> tuple[Recogniser, Precision]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from aim import command
 from aim.engine import files
 from aim.errors import UserError, say
-from aim.reporting.runs import read, reportable
+from aim.reporting.runs import distinct, read, reportable
 from aim.reporting.table import label, table
 
 OPTIONS = ("out", "data.root")
@@ -43,10 +43,13 @@ def main(arguments: Sequence[str]) -> None:
     """Print the table of the runs named on the command line, and write the page."""
     with command.reported(debug=False):
         command.answer_version()
+        if {"-h", "--help"} & {*arguments}:
+            print((__doc__ or "").strip())
+            return
         paths, options = parse(arguments)
         folders = reportable(paths)
         page = options.get("out", folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
-        runs = [read(folder, whole=True) for folder in folders]
+        runs = distinct([read(folder, whole=True) for folder in folders])
         if done := [run for run in runs if run.results is not None]:
             print(table(done))
         for run in runs:

@@ -62,7 +62,7 @@ def main(cfg: DictConfig) -> None:
         return
     study = settings.study.checked()
     given = [text for text in config.task_overrides() if key_of(text).partition(".")[0] not in OWN]
-    folder = Path(settings.run_dir or Path("runs", "study", identity.run_name(study.name, given)))
+    folder = Path(settings.run_dir or Path("runs", "study", identity.run_name(study.name, given))).expanduser()
     members = planned(cells(study, given, folder), look=not settings.dry)
     number, threads = at_once(settings.jobs, members)
     if settings.dry:

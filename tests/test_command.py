@@ -1,4 +1,6 @@
+import io
 import itertools
+import json
 import os
 import re
 import signal
@@ -203,6 +205,18 @@ def test_all_jobs_of_a_sweep_are_checked_before_the_first_one_starts(
         "aim: error: train.epochs=0: train.epochs=0 must be 1 or more; "
         "train.epochs=x: train.epochs='x' is not a whole number or auto\n"
     )
+
+
+def test_names_that_are_not_utf8_are_read_and_printed_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"odd \xff.mp4"), encoding="utf-8"))
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(printed, encoding="utf-8"))
+    command.take_any_name()
+    name = sys.stdin.read()
+    assert name == os.fsdecode(b"odd \xff.mp4")
+    print(json.dumps(name, ensure_ascii=False), flush=True)
+    assert json.loads(printed.getvalue()) == name
+    monkeypatch.undo()
 
 
 def test_threads_spin_briefly_unless_somebody_knows_better(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -105,6 +105,24 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("unbroken")
+@pytest.mark.parametrize("form", ["npz", "safetensors"])
+def test_a_video_does_not_take_the_features_of_another_of_its_name(toy_cache: Path, tmp_path: Path, form: str) -> None:
+    for name, path in zip("ab", videos(toy_cache), strict=False):
+        (tmp_path / name).mkdir()
+        shutil.copy(path, tmp_path / name / "x.mp4")
+    asked = [*HERE, "backbone=demo", "clip.num_frames=4", "clip.size=64", f"form={form}", f"out={tmp_path / 'out'}"]
+    features.main(config.compose([*asked, f"input={tmp_path / 'a'}"], "features"))
+    place = tmp_path / "out" / f"x.{form}"
+    whole = place.read_bytes()
+    with pytest.raises(UserError, match=rf"x\.{form} has the features of .*a/x\.mp4, not of .*b/x\.mp4"):
+        features.main(config.compose([*asked, f"input={tmp_path / 'b'}"], "features"))
+    assert place.read_bytes() == whole
+    place.write_bytes(whole[:99])  # a damaged one is made anew
+    features.main(config.compose([*asked, f"input={tmp_path / 'a'}"], "features"))
+    assert place.read_bytes() == whole
+
+
 def test_two_videos_of_one_name_are_named(tmp_path: Path) -> None:
     for name in ("a.mp4", "a.mkv"):
         (tmp_path / name).touch()

@@ -82,6 +82,9 @@ def test_bare_words_are_the_list_of_one_setting(tmp_path: Path, monkeypatch: pyt
         overrides.checked(["input=a", "x.mp4"], "predict", "input")
     with pytest.raises(UserError, match=r"'m\.onnx' is no setting, which is KEY=VALUE; write checkpoint=m\.onnx"):
         overrides.checked(["m.onnx", "x.mp4"], "predict", "input")
+    odd = ["a\nb.mp4", "a\\b.mp4", "a\\", "\\'", "\\\n", "\udcff.mp4"]
+    (found,) = overrides.checked(odd, "predict", "input")
+    assert config.compose(["checkpoint=c", found], "predict").input == odd
     assert overrides.quoted("input=[a.mp4,b.mp4]") == "input=[a.mp4,b.mp4]"
     Path("[a.mp4,b.mp4]").touch()
     assert overrides.quoted("input=[a.mp4,b.mp4]") == "input='[a.mp4,b.mp4]'"

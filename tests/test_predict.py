@@ -84,6 +84,19 @@ def test_predict_reads_a_folder_and_reports_what_it_cannot_read(
     assert "1 of 3 videos could not be read" in err
 
 
+def test_only_what_is_written_is_said_to_be_and_a_tilde_is_home(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "bad.mp4").write_bytes(b"not a video")
+    (tmp_path / "before.html").touch()
+    outputs = ["out='~/new.csv'", "picture='~/before.html'", "video_out='~/drawn.mp4'"]
+    with exits(1):
+        predicted(capsys, f"checkpoint={unbroken}", "input='~/bad.mp4'", "window=1", *outputs)
+    assert f"written: {tmp_path / 'new.csv'}\n" in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.mp4", "before.html", "new.csv"]
+
+
 def test_a_terminal_gets_a_table_and_a_pipe_json(
     unbroken: Path, tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,11 +49,18 @@ def test_tests_without_a_config_are_reported_beside_trainings(
     assert (tmp_path / "deep" / "page.html").is_file()
 
 
+def test_help_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    report.main(["--help"])
+    out, err = capsys.readouterr()
+    assert "python -m aim.report runs/demo " in out
+    assert err == ""
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         ([], "name run directories"),
-        (["--help"], "name run directories"),
+        (["--hlp"], "name run directories"),
         (["nowhere"], "nowhere doesn't exist"),
         (["run", "data.root=nowhere"], "data.root=nowhere is not a folder"),
         (["run", "out=run/config.yaml/page.html"], "can't be written: a file is where a folder should be"),

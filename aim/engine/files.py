@@ -116,8 +116,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8."""
-    path.write_text(text, encoding="utf-8")
+    """Write UTF-8; bytes of a file's name that aren't are escaped, as JSON does it, too."""
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def clear_leftovers(folder: Path) -> None:

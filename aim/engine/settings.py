@@ -121,7 +121,7 @@ class Run:
     def directory(self, verb: str = "", name: str | None = None, overrides: Sequence[str] | None = None) -> Path:
         """Where a verb writes: `run_dir`, or runs/ and the experiment's name with the overrides that change results."""
         if self.run_dir is not None:
-            return Path(self.run_dir)
+            return Path(self.run_dir).expanduser()
         own_data = self.data.num_classes is None
         given = config.task_overrides() if overrides is None else overrides
         return Path("runs", verb, identity.run_name(name or self.name, given, own_data=own_data))

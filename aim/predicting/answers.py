@@ -87,7 +87,7 @@ def _write_csv(path: Path, found: Sequence[Answer]) -> None:
     """A row an answer: path, the window's start and end in seconds, the label, an error, and the best labels."""
     ranks = range(1, max((len(x.best) for x in found), default=0) + 1)
     columns = [f"{key}_{i}" for i in ranks for key in ("label", "probability")]
-    with path.open("w", encoding="utf-8", newline="") as file:
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["path", "start", "end", "label", "error", *columns])
         for x in found:

@@ -12,13 +12,15 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from aim.data.readers.drawing import Drawing
+from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import decoded, opened
 from aim.engine import files
 from aim.engine.console import Display
+from aim.errors import UserError
 from aim.predicting.answers import NONE, Answer, answers_of
 from aim.predicting.picture import font
 from aim.predicting.timeline import SILENT, Timeline
@@ -26,6 +28,7 @@ from aim.predicting.timeline import SILENT, Timeline
 SUFFIXES = (".mp4",)
 LABELS = 3  # at most
 READABLE = 240  # pixels of the short side; smaller videos are enlarged by a whole factor
+MARGIN = 8  # pixels between a frame's borders and what is written on it
 CLOCK = Fraction(1, 90000)  # seconds, of the new file
 SOUNDS = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # codecs that an MP4 file may hold
 
@@ -42,12 +45,20 @@ def write(
 ) -> None:
     """Decode `source` again, and write it as H.264 with the labels of each moment, and its sound where MP4 can hold it.
 
-    In a time line, the window with the nearest middle speaks for a moment. Whole or not at all.
+    In a time line, the window with the nearest middle speaks for a moment. Whole or not at all. Raises UserError for a
+    video that can't be decoded to its end.
     """
     answers = answers_of(source, found, classes, LABELS, at_least)
     index = found.at if isinstance(found, Timeline) else lambda time: 0
     duration = math.ceil(found.duration) if isinstance(found, Timeline) else 1
-    files.write_atomically(path, lambda file: _write(file, source, answers, index, duration, bar))
+
+    def fill(file: Path) -> None:
+        try:
+            _write(file, source, answers, index, duration, bar)
+        except BadVideo as error:
+            raise UserError(f"{path} isn't written, as not all of the video can be decoded: {error}") from error
+
+    files.write_atomically(path, fill)
 
 
 def _write(
@@ -58,7 +69,7 @@ def _write(
     duration: int,
     bar: Callable[[str, int], Display],
 ) -> None:
-    caption = lru_cache(2)(lambda i, height: Caption(answers[i], height))
+    caption = lru_cache(2)(lambda i, height, width: Caption(answers[i], height, width))
     draw, first, last = Drawing(None), None, -1
     with opened(source) as (_, stream):
         rate = stream.average_rate or Fraction(25)
@@ -78,7 +89,7 @@ def _write(
                 video.width, video.height, video.pix_fmt = image.shape[1], image.shape[0], "yuv420p"
                 video.codec_context.time_base = CLOCK
             time -= first
-            caption(index(time), image.shape[0]).draw_on(image)
+            caption(index(time), *image.shape[:2]).draw_on(image)
             shown = VideoFrame.from_ndarray(image, format="rgb24")
             last = max(last + 1, round(time / CLOCK))  # times that don't rise would confuse players
             shown.pts, shown.time_base = last, CLOCK
@@ -128,12 +139,14 @@ def enlarged(image: Pixels) -> Pixels:
 
 
 class Caption:
-    """The best labels of a moment, in the lower left corner: names, bars, percentages."""
+    """The best labels of a moment, in the lower left corner of a frame: names, bars, percentages."""
 
-    def __init__(self, found: Answer, height: int) -> None:
-        size = max(12, height // 20)
+    def __init__(self, found: Answer, height: int, width: int) -> None:
+        size = max(12, min(height, width) // 20)
         rows = [(name, value) for name, value in found.best] if found.certain else [(NONE, None), *found.best]
         letters, line, bar = font(size), round(size * 1.35), size * 5
+        room = width - 2 * MARGIN - bar - 5 * size
+        rows = [(shortened(name, letters, room), value) for name, value in rows]
         names = max(round(letters.getlength(name)) for name, _ in rows)
         self.image = Image.new("RGBA", (names + bar + 5 * size, line * len(rows) + size // 2), (0, 0, 0, 150))
         pen = ImageDraw.Draw(self.image)
@@ -148,9 +161,17 @@ class Caption:
 
     def draw_on(self, image: Pixels) -> None:
         """Blend it into a frame "h w c", whose part outside of the frame is lost."""
-        margin = 8
-        pixels = np.asarray(self.image)[: max(0, image.shape[0] - margin), : max(0, image.shape[1] - margin)]
+        pixels = np.asarray(self.image)[: max(0, image.shape[0] - MARGIN), : max(0, image.shape[1] - MARGIN)]
         height, width = pixels.shape[:2]
-        part = image[-height - margin : -margin, margin : margin + width]
+        part = image[-height - MARGIN : -MARGIN, MARGIN : MARGIN + width]
         opacity = pixels[..., 3:] / np.float32(255)
         part[:] = (part * (1 - opacity) + pixels[..., :3] * opacity).astype(np.uint8)
+
+
+def shortened(text: str, letters: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
+    """A text in so many pixels: its end is left out."""
+    if letters.getlength(text) <= room:
+        return text
+    while text and letters.getlength(f"{text}...") > room:
+        text = text[:-1]
+    return f"{text.rstrip()}..."

@@ -1,6 +1,7 @@
 """Pooled features of videos, what the head would see: a vector of each view, or of each window of some seconds."""
 
 import json
+import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from einops import rearrange, reduce
 from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
@@ -115,14 +117,46 @@ def claim(folder: Path, about: Mapping[str, Any]) -> None:
     files.write_json(file, about)
 
 
-def write(path: Path, features: Features) -> None:
-    """Write a video's features, whole or not at all."""
+def missing(places: Mapping[Path, Path]) -> list[Path]:
+    """The videos of which there are no features yet. Raises UserError where another video's are in their place."""
+    found = []
+    for path, place in places.items():
+        source = _source_of(place) if place.exists() else ""
+        if source is None or source == _named(path):
+            continue
+        if source:
+            raise UserError(f"{place} has the features of {source}, not of {path}; name another folder for out")
+        found.append(path)
+    return found
+
+
+def _named(path: Path) -> str:
+    """A video's full name, as it can be written."""
+    return str(path.resolve()).encode("utf-8", "backslashreplace").decode()
+
+
+def _source_of(place: Path) -> str | None:
+    """Of which video a file's features are: None where it doesn't say so, nothing where it can't be read."""
+    try:
+        if place.suffix == ".npz":
+            with place.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
+                return str(file["source"]) if "source" in file.files else None
+        with safe_open(place, "np") as file:
+            return (file.metadata() or {}).get("source")
+    except (OSError, ValueError, zipfile.BadZipFile, SafetensorError):
+        return ""
+
+
+def write(place: Path, features: Features, path: Path) -> None:
+    """Write the features of the video `path`, whole or not at all."""
+    source = _named(path)
 
     def fill(file: Path) -> None:
-        if path.suffix == ".npz":
+        if place.suffix == ".npz":
             with file.open("wb") as stream:
-                np.savez(stream, **features._asdict())
+                np.savez(stream, **features._asdict(), source=np.array(source))
         else:
-            save_file({name: np.ascontiguousarray(values) for name, values in features._asdict().items()}, file)
+            arrays = {name: np.ascontiguousarray(values) for name, values in features._asdict().items()}
+            save_file(arrays, file, {"source": source})
 
-    files.write_atomically(path, fill)
+    files.write_atomically(place, fill)

@@ -30,11 +30,12 @@ class RunData:
     log: Sequence[Mapping[str, Any]] = field(default=(), repr=False)  # the lines of log.jsonl
     found: Predictions | None = field(default=None, repr=False)  # of its test, or of its newest validation
     bad: Mapping[str, str] = field(default_factory=dict, repr=False)  # path -> why it could not be read
+    title: str = ""  # what it's called beside others
 
     @property
     def name(self) -> str:
-        """The directory's."""
-        return self.path.resolve().name
+        """The directory's, where nothing else is said."""
+        return self.title or self.path.resolve().name
 
     @property
     def trains(self) -> bool:
@@ -71,6 +72,17 @@ def read(run_dir: Path, *, whole: bool = False) -> RunData:
         found=read_predictions(run_dir, finished=run.results is not None),
         bad=read_bad(run_dir / "bad_videos.txt"),
     )
+
+
+def distinct(runs: Sequence[RunData]) -> list[RunData]:
+    """The runs, those whose directories have one name called by as many folders above them as tell them apart."""
+    places = [run.path.resolve().parts for run in runs]
+
+    def ending(own: tuple[str, ...]) -> tuple[str, ...]:
+        ends = (own[-count:] for count in range(1, len(own)))
+        return next((end for end in ends if sum(other[-len(end) :] == end for other in places) == 1), own)
+
+    return [replace(run, title="/".join(ending(own))) for run, own in zip(runs, places, strict=True)]
 
 
 def read_results(file: Path) -> dict[str, Any]:
@@ -114,11 +126,14 @@ def read_bad(file: Path) -> dict[str, str]:
 
 
 def reportable(paths: Sequence[Path]) -> list[Path]:
-    """Those that are run directories, finished or not. Raises UserError for one that doesn't exist, or for none."""
+    """Those that are run directories, finished or not, once. Raises UserError for one that doesn't exist, or none."""
+    folders = dict[Path, Path]()
     for path in paths:
         if not path.exists():
             raise UserError(f"{path} doesn't exist; give the directories of runs")
-    found = [path for path in paths if any((path / name).is_file() for name in ("results.json", "config.yaml"))]
+        folders.setdefault(path.resolve(), path)
+    files = ("results.json", "config.yaml")
+    found = [path for path in folders.values() if any((path / name).is_file() for name in files)]
     if not found:
         names = ", ".join(map(str, paths))
         raise UserError(f"{names}: no results.json, and no training that goes on; give the directories of runs")

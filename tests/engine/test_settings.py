@@ -1,5 +1,8 @@
 """What the settings of a run make."""
 
+from pathlib import Path
+
+import pytest
 import torch
 
 from aim import config
@@ -14,3 +17,9 @@ def test_memory_and_stored_precision_reach_the_model() -> None:
         assert attn.qkv.weight.dtype == attn.qkv.bias.dtype == stored
         assert model.head.weight.dtype == torch.float32
         assert model.backbone.memory == "lean"
+
+
+def test_a_tilde_is_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    run = config.build(config.compose(["+experiment=demo", "run_dir='~/runs/demo'"]), Run)
+    assert run.directory() == tmp_path / "runs" / "demo"

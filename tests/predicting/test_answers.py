@@ -34,7 +34,7 @@ def test_csv_has_a_row_an_answer(tmp_path: Path) -> None:
     found = [
         *answers_of(Path("a, b.mp4"), PROBABILITY, CLASSES, 2, None),
         *answers_of(Path("a.mp4"), LINE, CLASSES, 1, 0.5),
-        Answer(Path("c.mp4"), error="torn"),
+        Answer(Path("c\udcff.mp4"), error="torn"),
     ]
     write(tmp_path / "out.csv", found)
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
@@ -44,10 +44,11 @@ def test_csv_has_a_row_an_answer(tmp_path: Path) -> None:
         ["a, b.mp4", "", "", "[run] :car:", "", "[run] :car:", "0.7000", "[/walk]", "0.2500"],
         ["a.mp4", "0.000", "2.000", "[/walk]", "", "[/walk]", "0.9000"],
         ["a.mp4", "2.000", "4.000", "none of these", "", "sit", "0.4000"],
-        ["c.mp4", "", "", "", "torn"],
+        [r"c\udcff.mp4", "", "", "", "torn"],
     ]
     write(tmp_path / "out.jsonl", found)
-    assert (tmp_path / "out.jsonl").read_text().splitlines() == [as_json(x) for x in found]
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [json.loads(as_json(x)) for x in found]
 
 
 def test_a_file_that_is_not_whole_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

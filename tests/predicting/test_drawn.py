@@ -11,6 +11,7 @@ from aim.data.readers.pyav import PyAV, decoded
 from aim.data.windows import Span
 from aim.errors import UserError
 from aim.predicting import drawn
+from aim.predicting.answers import Answer
 from aim.predicting.timeline import Timeline
 from tests.toy import file_size_limit
 
@@ -71,6 +72,28 @@ def test_sound_is_kept_as_it_is(shared: Path, tmp_path: Path) -> None:
 
     assert len(sounds(source)) > 30
     assert sounds(tmp_path / "a.mp4") == sounds(source)
+
+
+def test_long_names_are_cut_and_their_numbers_kept(shared: Path, tmp_path: Path) -> None:
+    """Also on a video that is higher than wide."""
+    name = "pretending to pour something out of something, but something is empty"
+    for height, width in ((240, 320), (426, 240)):
+        caption = drawn.Caption(Answer(Path("a"), [(name, 1.0), ("sit", 0.0)]), height, width)
+        assert caption.image.width <= width - 2 * drawn.MARGIN
+        end = np.asarray(caption.image)[: caption.image.height // 2, -40:, :3]
+        assert end.max() == 255  # the 100 % at the end of the first row
+    short = drawn.Caption(Answer(Path("a"), [("sit", 1.0)]), 240, 320)
+    assert short.image.width < 200
+
+
+def test_a_video_of_which_not_all_can_be_decoded_is_not_drawn(shared: Path, tmp_path: Path) -> None:
+    source = tmp_path / "torn.mp4"
+    content = bytearray((shared / "videos" / "k400_test.mp4").read_bytes())
+    content[len(content) // 2 : len(content) // 2 + 30000] = bytes(30000)
+    source.write_bytes(content)
+    with pytest.raises(UserError, match=r"a\.mp4 isn't written, as not all of the video can be decoded: .*torn\.mp4"):
+        drawn.write(tmp_path / "a.mp4", source, torch.tensor([0.3, 0.7]), CLASSES, None)
+    assert list(tmp_path.iterdir()) == [source]
 
 
 def test_a_video_that_can_not_be_written_leaves_nothing(shared: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 from aim import config
 from aim.engine import predictions
 from aim.errors import UserError
-from aim.reporting.runs import paper, read, reportable
+from aim.reporting.runs import distinct, paper, read, reportable
 from tests.reporting.made import RESULT, random_predictions, run_directory
 
 
@@ -67,6 +67,14 @@ def test_damaged_settings_and_predictions_are_named(tmp_path: Path) -> None:
     (run_dir / "predictions.npz").write_bytes(b"PK")
     with pytest.raises(UserError, match=r"predictions\.npz can't be read as predictions"):
         read(run_dir, whole=True)
+
+
+def test_a_run_is_read_once_and_those_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    paths = [run_directory(tmp_path / name, {}, "seed: 0") for name in ("a/x/demo", "b/x/demo", "c/demo", "c/other")]
+    found = reportable([paths[0], *paths, paths[0].parent / ".." / "x" / "demo"])
+    assert found == paths
+    assert [run.name for run in distinct([read(path) for path in found])] == ["a/x/demo", "b/x/demo", "c/demo", "other"]
+    assert [run.name for run in distinct([read(paths[0])])] == ["demo"]
 
 
 @pytest.mark.parametrize(("name", "expected"), [(".", "no results.json"), ("nowhere", "doesn't exist")])

@@ -339,6 +339,17 @@ def test_what_pyav_cannot_read_either_is_not_called_read(
     assert not caplog.records
 
 
+def test_pyav_reads_a_file_whose_name_is_not_utf8(
+    shared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / os.fsdecode(b"odd \xff\n.mp4")
+    path.write_bytes((shared / "videos/short_32_frames.mp4").read_bytes())
+    with caplog.at_level(logging.WARNING):
+        found = make("decord")(path, lambda _: [3])
+    assert torch.equal(found, PyAV()(shared / "videos/short_32_frames.mp4", lambda _: [3]))
+    assert "can't encode" in caplog.text
+
+
 def test_pyav_reads_everything_where_decord_is_missing(
     shared: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
