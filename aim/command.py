@@ -17,7 +17,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from aim import catalogue, config, overrides
@@ -58,6 +58,7 @@ def entrypoint(
             jobs.append(job_of(verb, cfg, settings))
         else:
             with reported(debug), interruptible():  # here, too: Hydra has a say of its own about what leaves a job
+                require_all(cfg)
                 if "AIM_STARTED" not in os.environ:  # whose launcher has said it
                     say(f"{verb}{f' {cfg.name}' if 'name' in cfg else ''}: loading PyTorch, for some seconds")
                 importlib.import_module(verb).main(cfg)
@@ -84,6 +85,12 @@ def spin_briefly() -> None:
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
+
+
+def require_all(cfg: DictConfig) -> None:
+    """Raise UserError for settings without a value: all of them at once, before what takes seconds."""
+    if absent := sorted(OmegaConf.missing_keys(cfg)):
+        raise UserError(f"{' and '.join(absent)} must be given: add {' '.join(f'{key}=VALUE' for key in absent)}")
 
 
 def take_any_name() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from aim import command, predict
+from aim import command, config, predict
 from aim.errors import RankError, UserError
 from aim.signals import INTERRUPTED, Interrupted
 from tests.conftest import ROOT
@@ -205,6 +205,12 @@ def test_all_jobs_of_a_sweep_are_checked_before_the_first_one_starts(
         "aim: error: train.epochs=0: train.epochs=0 must be 1 or more; "
         "train.epochs=x: train.epochs='x' is not a whole number or auto\n"
     )
+
+
+def test_all_settings_that_lack_a_value_are_named_at_once() -> None:
+    with pytest.raises(UserError, match=r"^checkpoint and input must be given: add checkpoint=VALUE input=VALUE$"):
+        command.require_all(config.compose([], "predict"))
+    command.require_all(config.compose(["checkpoint=x", "input=y"], "predict"))
 
 
 def test_names_that_are_not_utf8_are_read_and_printed_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

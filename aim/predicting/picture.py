@@ -129,10 +129,11 @@ def as_html(drawings: Sequence[tuple[int, list[Shape]]]) -> str:
     """A page that needs no other file and no network, light or dark as the reader likes it."""
     style = (
         ":root{color-scheme:light dark} body{font-family:system-ui,sans-serif;margin:1rem auto;max-width:60rem}"
-        " svg{width:100%;min-width:44rem;height:auto} text{fill:currentColor}"
+        " div{overflow-x:auto} svg{width:100%;min-width:44rem;height:auto} text{fill:currentColor}"
     )
     pictures = "\n".join(
-        f'<svg viewBox="0 0 {WIDTH} {height}" role="img">{"".join(_svg(shapes))}</svg>' for height, shapes in drawings
+        f'<div><svg viewBox="0 0 {WIDTH} {height}" role="img">{"".join(_svg(shapes))}</svg></div>'
+        for height, shapes in drawings
     )
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Labels over time</title>'
     body = f"<body>\n{pictures}\n</body>"

@@ -10,7 +10,7 @@ from aim.pages.environment import environment
 from aim.pages.geometry import CHART
 from aim.reporting import charts, statistics
 from aim.reporting.runs import RunData, paper
-from aim.reporting.table import differing
+from aim.reporting.table import SHOWN, differing
 
 EXAMPLES = 24  # of the worst mistakes and of the least sure right ones, over all runs of a page; of doubted labels
 WHOLE_MATRIX = 50  # classes; above, the most confused pairs alone
@@ -153,7 +153,7 @@ def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
 
 def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
     """Several runs side by side: a table, and whether their differences from the first are more than chance."""
-    settings = differing([run.deciding for run in runs])
+    settings = differing([run.deciding for run in runs], [key for key in SHOWN if key != "seed"])
     rows = [
         {"name": run.name, "at": i + 1, "settings": [cells[i] for cells in settings.values()], **row(run)}
         for i, run in enumerate(runs)

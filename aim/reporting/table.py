@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import mean
 from typing import Any
 
@@ -30,7 +31,7 @@ def table(runs: Sequence[RunData]) -> str:
     times = [f"{word} (s)" for word, trains in TIMES if any(run.trains == trains for run in firsts)]
     head = [HEAD[0], *columns, *HEAD[1:], *times]
     rows = [
-        [label(group[0]), *(cells[i] for cells in columns.values()), *row(group, len(times) > 1)]
+        [common(group), *(cells[i] for cells in columns.values()), *row(group, len(times) > 1)]
         for i, group in enumerate(groups.values())
     ]
     lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in cells] for cells in rows)]
@@ -38,6 +39,11 @@ def table(runs: Sequence[RunData]) -> str:
 
 
 TIMES = (("training and test", True), ("test alone", False))  # of a training, of a test
+
+
+def common(group: Sequence[RunData]) -> str:
+    """What runs that share a row are called; seeds of one setting may lie in folders of their own."""
+    return label(group[0] if len(group) == 1 else replace(group[0], title=""))
 
 
 def label(run: RunData) -> str:
@@ -67,10 +73,10 @@ def spread(values: Sequence[float]) -> str:
     return f"{text} ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else text
 
 
-def differing(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+def differing(settings: Sequence[Mapping[str, Any]], shown: Sequence[str] = SHOWN) -> dict[str, list[str]]:
     """A column, by its short name, for each setting that isn't the same in all; of other groups their names.
 
-    Without those that the table shows anyway, and at most `MOST`.
+    Without those that the table has `shown` anyway, and at most `MOST`.
     """
     keys = list(dict.fromkeys(key for each in settings for key in each))
     found: dict[str, list[str]] = {}
@@ -79,7 +85,7 @@ def differing(settings: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
         group = key.rpartition(".")[0]
         kinds = {each.get(f"{group}._target_") for each in settings}
         if (
-            key in SHOWN
+            key in shown
             or all(value == values[0] for value in values)
             or (len(kinds) > 1 and not key.endswith("._target_"))
         ):

@@ -2,6 +2,7 @@ import re
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from aim.data.windows import Span
 from aim.predicting import picture
 from aim.predicting.picture import Box, columns, draw, fits, main_labels, ticks, write
 from aim.predicting.timeline import Timeline
+from tests.pages.browser import look
 
 CLASSES = ["<b>walk</b>", "run", "sit"]
 SPANS = [Span(i, i + 2) for i in range(3)]
@@ -65,6 +67,15 @@ def test_the_page_shows_names_as_they_are_and_needs_no_network(tmp_path: Path) -
     assert "b" not in opened
     assert said.count("<b>walk</b>") == 2
     assert "a & b.mp4" in said
+
+
+def test_a_phone_scrolls_the_time_line_and_not_the_page(browser: Any, tmp_path: Path) -> None:
+    write(tmp_path / "a.html", [LINE], CLASSES, None)
+    tab = look(browser, tmp_path / "a.html", 390, "dark")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+    assert tab.evaluate("document.querySelector('div').scrollWidth") > 390
+    assert tab.wrong == []
+    tab.close()
 
 
 def test_the_png_has_the_colours_of_the_labels(tmp_path: Path) -> None:

@@ -115,6 +115,11 @@ def test_two_runs_of_the_same_videos_are_tested_and_of_others_not(tmp_path: Path
     assert "More than chance?" not in render([runs[0], other])
 
 
+def test_seeds_have_a_column_where_each_has_a_row(tmp_path: Path) -> None:
+    runs = [read(run_directory(tmp_path / str(seed), {}, f"seed: {seed}"), whole=True) for seed in (0, 1)]
+    assert re.search(r'<th scope="col">seed</th>\s+<th scope="col">views</th>', render(runs))
+
+
 def test_a_run_before_its_first_line_has_a_page(tmp_path: Path) -> None:
     text = render([read(run_directory(tmp_path / "new", None, "train: {epochs: 3}", epochs=0), whole=True)])
     assert "No result yet" in text

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from aim.reporting.runs import RunData, read
+from aim.reporting.runs import RunData, distinct, read
 from aim.reporting.table import differing, table
 from tests.reporting.made import run_directory
 
@@ -29,6 +29,15 @@ def test_seeds_share_a_row_and_settings_have_a_column(tmp_path: Path) -> None:
 def test_runs_of_one_setting_and_one_seed_keep_rows_of_their_own(tmp_path: Path) -> None:
     runs = [make(tmp_path, name, 0, 0.25, top1) for name, top1 in (("one", 80.0), ("other", 70.0))]
     assert [line.split(" | ")[0] for line in table(runs).splitlines()[2:]] == ["| one", "| other"]
+
+
+def test_seeds_in_folders_of_their_own_are_called_by_their_common_name(tmp_path: Path) -> None:
+    runs = distinct([make(tmp_path / part, "demo", seed, 0.25, 80.0) for seed, part in enumerate("ab")])
+    (row,) = table(runs).splitlines()[2:]
+    assert row.startswith("| demo | ")
+    assert [line[:9] for line in table([runs[0], make(tmp_path, "c", 0, 0.5, 70.0)]).splitlines()[2:]] == [
+        *("| a/demo ", "| c | 0.5"),
+    ]
 
 
 def test_times_of_trainings_and_of_tests_are_never_in_one_column(tmp_path: Path) -> None:

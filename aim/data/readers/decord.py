@@ -136,7 +136,9 @@ def _read(path: Source, indices: NDArray[np.int64], num_frames: int, *, seek: bo
                 [x.asnumpy() for i, x in enumerate(video.next() for _ in range(indices[-1] + 1)) if i in wanted]
             )
         frames = rearrange(torch.from_numpy(images), "t h w c -> t c h w")
-    except (decord.DECORDError, RuntimeError, UnicodeEncodeError) as error:  # the last of a name that isn't UTF-8
+    except UnicodeEncodeError as error:
+        raise _RefusedError("a name that isn't UTF-8") from error
+    except (decord.DECORDError, RuntimeError) as error:
         raise _RefusedError(str(error)) from error
     return frames
 
