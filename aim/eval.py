@@ -38,6 +38,7 @@ from aim.engine import (
 from aim.engine.checkpoint import Checkpoint
 from aim.engine.distributed import World
 from aim.engine.evaluation import evaluate
+from aim.engine.faults import explained_test
 from aim.engine.launcher import launch
 from aim.engine.settings import Run, write_settings
 from aim.errors import UserError, check_all, say
@@ -119,6 +120,7 @@ def test(
         closing(run.test_loader(lists, world)) as loader,
         bad_videos.named(run_dir, loader),
         stop_signals() as stop,
+        explained_test(run, world),
     ):
         found = evaluate(model, loader, device=world.device, precision=run.precision, stop=stop)
     if world.is_main:

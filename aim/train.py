@@ -41,6 +41,7 @@ from aim.engine.calibration import fit_temperature
 from aim.engine.checkpoint import BEST
 from aim.engine.distributed import World
 from aim.engine.evaluation import Evaluation, evaluate
+from aim.engine.faults import explained_test
 from aim.engine.hardware import Precision
 from aim.engine.inspection import inspected
 from aim.engine.launcher import launch
@@ -214,7 +215,11 @@ def train_and_test(
             by = run.train.best_by
             chosen = {"by": f"validation {WORDS[by]}", by: state.best, "epoch": round(state.best_epoch, 3)}
             tested |= {"weights": "best", "selection": chosen}
-        with closing(run.test_loader(lists, world)) as loader, bad_videos.named(run_dir, loader):
+        with (
+            closing(run.test_loader(lists, world)) as loader,
+            bad_videos.named(run_dir, loader),
+            explained_test(run, world),
+        ):
             test = evaluate(model, loader, device=world.device, precision=run.precision, stop=stop)
         if world.is_main:
             tested |= {"num_missing": test.num_missing, "seconds": round(state.seconds + seconds_since_start(), 1)}

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from aim.engine.distributed import World
-from aim.engine.settings import Training
+from aim.engine.settings import Run, Training
 from aim.errors import UserError
 
 GIB = 2**30
@@ -34,6 +34,22 @@ def explained(where: Callable[[], str], training: Training, world: World) -> Ite
             raise UserError(f"the machine's memory ran out at {where()}; {way_out(training, world)}") from error
         error.add_note(f"at {where()}")
         raise
+
+
+@contextmanager
+def explained_test(run: Run, world: World) -> Iterator[None]:
+    """Make a GPU's memory that runs out in a test a UserError with the way out."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        views, clips = run.views.temporal * run.views.spatial, run.train.clips_at_once(world.size)
+        videos = run.views.at_once(clips)
+        if (fewer := run.train.fitting(world.size, clips // 2)) and videos > 1:
+            parts = run.train.batch_size // (world.size * fewer)
+            way = f"the same command with train.accumulate={parts} takes fewer videos"
+        else:
+            way = "use fewer of them (views.temporal, views.spatial: that is another test), or another GPU"
+        raise UserError(f"GPU memory ran out in the test, at {videos} x {views} views at once; {way}") from error
 
 
 def no_gpu_memory(

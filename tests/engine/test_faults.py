@@ -1,6 +1,7 @@
 """What can befall a run is produced here, as far as a test may: memory, disks, shared memory, ranks."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim import config
+from aim import config, eval, train
 from aim.engine import faults
 from aim.engine.distributed import World
 from aim.engine.faults import explained, no_gpu_memory
@@ -16,7 +17,7 @@ from aim.engine.settings import Run, Training
 from aim.errors import UserError
 from tests.conftest import ROOT
 from tests.ranks import start
-from tests.toy import TOY, at_each_step, run
+from tests.toy import TOY, at_each_step, evaluate, run
 
 GIB = 2**30
 CPU = World(0, 1, torch.device("cpu"))
@@ -74,6 +75,35 @@ def test_a_gpu_that_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.Monk
         run(tmp_path)
     assert "\n" not in str(caught.value)
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        ([], r"at 8 x 1 views at once; the same command with train\.accumulate=2 takes fewer videos$"),
+        (["views.temporal=4", "views.spatial=3"], r"at 1 x 12 views at once; use fewer of them \(views\.temporal, "),
+    ],
+)
+def test_a_gpu_that_is_full_in_the_test_is_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    toy_cache: Path,
+    unbroken: Path,
+    overrides: list[str],
+    expected: str,
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nand more")
+
+    shutil.copytree(unbroken, tmp_path / "run")
+    (tmp_path / "run" / "results.json").unlink()
+    for verb in (train, eval):
+        monkeypatch.setattr(verb, "evaluate", full)
+    if not overrides:
+        with pytest.raises(UserError, match=expected):
+            run(tmp_path / "run")
+    with pytest.raises(UserError, match=expected):
+        evaluate(unbroken, tmp_path / "test", *overrides)
 
 
 def test_memory_of_the_machine_that_runs_out_is_one_line() -> None:
