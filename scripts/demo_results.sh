@@ -1,6 +1,7 @@
 #!/bin/sh
-# The runs behind the README's tables, and the tables: the paper's ladder on the demo's data with three seeds a rung, and
-# each adapter once; how they scale on harder videos; and the speed of small models. Two hours on 2 idle cores; finished runs are not repeated. What the runs left is kept in scripts/results.
+# The runs behind the README's tables, and the tables: the paper's ladder on the demo's data with three seeds a rung, and each
+# adapter once; how they scale on harder videos; and the speed of small models. Two hours on 2 idle cores; finished runs
+# are not repeated. What the runs left is kept in scripts/results.
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}

@@ -169,16 +169,16 @@ def written(readme: str) -> str:
         head = HEADS[title]
         lines = [head, " | ".join("---" for _ in head.split(" | ")), *(row(name) for name in names)]
         table = "".join(f"| {line} |\n" for line in lines)
-        begin, end = f"<!-- {title}: scripts/readme_tables.py -->\n", "<!-- end -->"
-        readme, count = re.subn(
-            f"(?<={re.escape(begin)}).*?(?={re.escape(end)})", lambda _, t=table: t, readme, flags=re.S
-        )
-        assert count == 1, begin
-    text, count = re.subn(
-        "(?<=<!-- study: scripts/readme_tables.py -->\n).*?(?=<!-- end -->)", lambda _: studied(), readme, flags=re.S
-    )
-    assert count == 1, "study"
-    return text
+        readme = placed(title, table, readme)
+    return placed("study", studied(), readme)
+
+
+def placed(title: str, text: str, readme: str) -> str:
+    """The README with a text in its place."""
+    begin, end = f"<!-- {title}: scripts/readme_tables.py -->\n", "<!-- end -->"
+    made, count = re.subn(f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: f"{begin}{text}{end}", readme, flags=re.S)
+    assert count == 1, begin
+    return made
 
 
 def studied() -> str:
