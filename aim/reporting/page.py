@@ -58,6 +58,7 @@ def headline(run: RunData) -> dict[str, Any]:
     """The number, and what it is of."""
     results, found = run.results, run.found
     if results is None:
+        found = found if found is not None and len(found.index) else None  # not one video could be read
         top1 = None if found is None else 100 * float(found.right.mean())
         what = "" if found is None else validation_of(found)
         return {

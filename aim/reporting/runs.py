@@ -136,7 +136,9 @@ def reportable(paths: Sequence[Path]) -> list[Path]:
     found = [path for path in folders.values() if any((path / name).is_file() for name in files)]
     if not found:
         names = ", ".join(map(str, paths))
-        raise UserError(f"{names}: no results.json, and no training that goes on; give the directories of runs")
+        above = [path for path in paths if any(file for name in files for file in path.glob(f"*/{name}"))]
+        hint = f": {' '.join(f'{path}/*' for path in above)}" if above else ""
+        raise UserError(f"{names}: no results.json, and no training that goes on; give the directories of runs{hint}")
     return found
 
 

@@ -115,6 +115,16 @@ def test_two_runs_of_the_same_videos_are_tested_and_of_others_not(tmp_path: Path
     assert "More than chance?" not in render([runs[0], other])
 
 
+@pytest.mark.parametrize("results", [{"num_videos": 0, "top1": 0.0}, None])
+def test_a_test_in_which_no_video_could_be_read_has_a_page(tmp_path: Path, results: dict[str, Any] | None) -> None:
+    whole = random_predictions(2, 3)
+    columns = ("index", "label", "path", "span", "probability", "log_probability", "seconds")
+    nothing = replace(whole, **{name: getattr(whole, name)[:0] for name in columns})
+    text = render([read(run_directory(tmp_path / "run", results, "train: {epochs: 9}", nothing), whole=True)])
+    assert not re.search(r"\bnan\b", text)
+    assert "Confusions" not in text
+
+
 def test_seeds_have_a_column_where_each_has_a_row(tmp_path: Path) -> None:
     runs = [read(run_directory(tmp_path / str(seed), {}, f"seed: {seed}"), whole=True) for seed in (0, 1)]
     assert re.search(r'<th scope="col">seed</th>\s+<th scope="col">views</th>', render(runs))

@@ -83,6 +83,12 @@ def test_no_results_at_all_are_an_error(tmp_path: Path, name: str, expected: str
         reportable([tmp_path / name])
 
 
+def test_a_folder_of_runs_is_answered_with_what_names_them(tmp_path: Path) -> None:
+    run_directory(tmp_path / "runs" / "demo", {}, "seed: 0")
+    with pytest.raises(UserError, match=rf"give the directories of runs: {tmp_path}/runs/\*$"):
+        reportable([tmp_path / "runs"])
+
+
 def test_the_papers_number_stands_beside_its_experiments_and_what_is_otherwise() -> None:
     settings = config.resolve(config.compose(["+experiment=k400"]))
     assert paper("k400", settings) == "83.9 % (table 2)"
