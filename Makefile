@@ -9,6 +9,7 @@ INSTALLED := $(VENV)/.installed
 
 demo: $(INSTALLED)
 	$(BIN)/python -m aim.train +experiment=demo
+	@echo "look at it: $(BIN)/aim report runs/demo; then docs/first-hour.md: a classifier of your own videos"
 
 test: $(INSTALLED)
 	$(BIN)/ruff check .

@@ -5,13 +5,14 @@ import importlib
 import io
 import json
 import os
+import select
 import signal
 import sys
 import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
@@ -163,6 +164,8 @@ class reported:
         if isinstance(error, KeyboardInterrupt) and not self.debug:
             say("ended by a second Ctrl-C; what was saved before is kept")
             sys.exit(128 + signal.SIGINT)
+        if isinstance(error, BrokenPipeError) and unread(sys.stdout):
+            sys.exit(128 + signal.SIGPIPE)
         if self.debug or not isinstance(error, UserError | HydraException | OmegaConfBaseException):
             return
         text = str(error) if isinstance(error, UserError) else overrides.explain(error)
@@ -174,6 +177,16 @@ class reported:
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"aim: error: {text}", file=sys.stderr)
         sys.exit(2)
+
+
+def unread(stream: TextIO) -> bool:
+    """Whether nobody reads it any more, as after `| head`; it then leads nowhere, for Python closes it at the end."""
+    poll = select.poll()
+    poll.register(stream, 0)  # which still tells of errors
+    gone = bool(poll.poll(0))
+    if gone:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return gone
 
 
 def _tell_torchrun(text: str) -> None:

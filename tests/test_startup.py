@@ -1,5 +1,7 @@
 """What a command line imports before it is answered."""
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -60,3 +62,13 @@ def test_a_report_needs_no_torch(tmp_path: Path) -> None:
 
 def test_importing_the_package_imports_nothing_else() -> None:
     assert imported("-c", "import aim")[1] - imported("-c", "pass")[1] == {"aim"}
+
+
+def test_help_into_a_pipe_that_nobody_reads_is_no_traceback() -> None:
+    """As after `| head`, only that here the reader is gone from the beginning."""
+    reads, writes = os.pipe()
+    os.close(reads)
+    command = [sys.executable, "-m", "aim.predict", "--help"]
+    with os.fdopen(writes, "wb") as nowhere:
+        done = subprocess.run(command, cwd=ROOT, stdout=nowhere, stderr=subprocess.PIPE, timeout=120, check=False)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, b"")

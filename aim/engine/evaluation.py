@@ -94,7 +94,7 @@ def evaluate(
             read = weight > 0
             num_missing += int((~read & (index >= 0)).sum())
             parts.append((index[read], label[read], probability[read], views[read]))
-            display.update(step + 1, f"{loader.batch_size * (step + 1)} videos")
+            display.update(step + 1, f"{min(loader.batch_size * (step + 1), len(loader.dataset))} videos")
     model.train(was_training)
     mine = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
     seconds = np.array([loader.seconds[i] for i in mine[0].tolist()], np.float32).reshape(-1, v, 2)

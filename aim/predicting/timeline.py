@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aim.data.readers.interface import BadVideo
 from aim.data.windows import Cut, Span, Windows, batches, trusting
 from aim.engine.console import Display
 from aim.engine.feeding import one_late
@@ -101,6 +102,8 @@ def timeline(
             for index, _, probability in one_late(recogniser.scored(clips, precision)):
                 parts.append(probability)
                 display.update(math.ceil(spans[int(index[-1])].end), f"{len(spans)} windows")
+        if not parts:
+            raise BadVideo(f"{cut.path}: no windows can be cut, for its frames have no time stamps that grow")
         return Timeline(cut.path, cut.duration, spans, torch.cat(parts))
 
     return trusting(Path(path), windows, scored)

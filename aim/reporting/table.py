@@ -10,7 +10,7 @@ from aim.reporting.runs import RunData
 
 HEAD = ("run", "views", "tuned / all parameters (M)", "GMACs per view", "seeds", "top-1 (%)", "top-5 (%)")
 SHOWN = ("name", "seed", "views.temporal", "views.spatial", "clip.num_frames")  # settings that have a column anyway
-MOST = 6  # columns of settings
+MOST = 6  # columns of settings on a terminal
 
 
 def table(runs: Sequence[RunData]) -> str:
@@ -27,7 +27,7 @@ def table(runs: Sequence[RunData]) -> str:
         groups.setdefault(alike + (label(run) if text in seen else ""), []).append(run)
         seen.add(text)
     firsts = [group[0] for group in groups.values()]
-    columns = differing([run.deciding for run in firsts])
+    columns = differing([run.deciding for run in firsts], most=MOST)
     times = [f"{word} (s)" for word, trains in TIMES if any(run.trains == trains for run in firsts)]
     head = [HEAD[0], *columns, *HEAD[1:], *times]
     rows = [
@@ -73,10 +73,12 @@ def spread(values: Sequence[float]) -> str:
     return f"{text} ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else text
 
 
-def differing(settings: Sequence[Mapping[str, Any]], shown: Sequence[str] = SHOWN) -> dict[str, list[str]]:
+def differing(
+    settings: Sequence[Mapping[str, Any]], shown: Sequence[str] = SHOWN, most: int | None = None
+) -> dict[str, list[str]]:
     """A column, by its short name, for each setting that isn't the same in all; of other groups their names.
 
-    Without those that the table has `shown` anyway, and at most `MOST`.
+    Without those that the table has `shown` anyway, and no more than `most`.
     """
     keys = list(dict.fromkeys(key for each in settings for key in each))
     found: dict[str, list[str]] = {}
@@ -91,7 +93,7 @@ def differing(settings: Sequence[Mapping[str, Any]], shown: Sequence[str] = SHOW
         ):
             continue
         found[key.removesuffix("._target_")] = [said(value) for value in values]
-    return {short(key, found): found[key] for key in list(found)[:MOST]}
+    return {short(key, found): found[key] for key in list(found)[:most]}
 
 
 def said(value: Any) -> str:

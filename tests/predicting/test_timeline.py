@@ -2,11 +2,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 import torch
 
 from aim import predict
+from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import PyAV
 from aim.data.windows import Span, Windows
 from aim.predicting.timeline import Segment, Timeline, timeline
@@ -46,6 +48,20 @@ def test_a_file_whose_packets_lie_is_decoded_for_its_times(
     found = timeline(recogniser, path, Windows(0.2, 0.1), precision="fp32", batch_size=4)
     assert found.spans == expected.spans
     assert torch.equal(found.probability, expected.probability)
+
+
+def test_a_file_whose_frames_are_all_at_once_has_no_windows(unbroken: Path, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "zero.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=16)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        picture = av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8), format="rgb24")
+        packets = [packet for frame in (*[picture] * 8, None) for packet in stream.encode(frame)]
+        for packet in packets:
+            packet.pts = packet.dts = 0
+            container.mux(packet)
+    recogniser = predict.load(unbroken / "best.safetensors")
+    with pytest.raises(BadVideo, match=r"zero\.mp4: no windows can be cut"):
+        timeline(recogniser, tmp_path / "zero.mp4", Windows(0.2, 0.1), precision="fp32", batch_size=4)
 
 
 SPANS = [Span(i, i + 2) for i in range(5)]
