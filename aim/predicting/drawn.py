@@ -98,6 +98,7 @@ def _write(
                 _mux(container, packet, track, first)
                 packet = next(packets, None)
             display.update(min(duration, int(time)), "")
+        display.update(duration, "")
         container.mux(video.encode())
         while packet is not None:
             _mux(container, packet, track, first or 0.0)
