@@ -210,7 +210,7 @@ def test_a_table_of_anybody_is_analysed(tmp_path: Path, capsys: Capture) -> None
     found = told(tmp_path / "table")
     assert (found["cells"], found["axes"]) == ([], {"scale": "scale"})
     assert [(curve["task"], curve["chance"]) for curve in found["curves"]] == [("arithmetic", 0.1)]
-    assert capsys.readouterr().out.startswith("Above chance, over scale: ")
+    assert capsys.readouterr().out.startswith("No emergence was found: of 1 curve ")
 
 
 @pytest.mark.slow

@@ -13,6 +13,7 @@ from aim.engine import predictions
 from aim.engine.predictions import Predictions
 from aim.engine.settings import write_settings
 from aim.overrides import in_quotes, quoted
+from aim.studying import output
 from tests.toy import TOY
 
 CLASSES = np.array(["move_right", "move_left", "move_down", "move_up", "grow", "shrink", "turn_clockwise",
@@ -67,8 +68,12 @@ def answers(right: float, *, videos: int = 64, seed: int = 0) -> Predictions:
 def made_up(
     patch: pytest.MonkeyPatch, *, fails: Mapping[str, str] | None = None, stops_after: int | None = None
 ) -> Ran:
-    """Cells no longer train: they leave made-up results, or fail for the reason given. Returns those that have run."""
+    """Cells no longer train: they leave made-up results, or fail for the reason given. Returns those that have run.
+
+    Figures for papers, whose drawing takes seconds, are left out.
+    """
     ran: Ran = []
+    patch.setattr(output, "draw", lambda study, folder: [])
 
     def runs(
         commands: Sequence[Sequence[str]],

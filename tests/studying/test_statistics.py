@@ -80,6 +80,7 @@ def test_a_law_is_neither_fitted_to_one_scale_nor_extrapolated_from_noise() -> N
     assert "no trend to extrapolate" in level.why
 
 
+PYTHIA = {"pythia-70m": "smooth", "pythia-1.4b": "smooth"}
 PUBLISHED = ROOT / "tests" / "studying" / "published"
 
 
@@ -88,8 +89,8 @@ PUBLISHED = ROOT / "tests" / "studying" / "published"
     [
         ("aim_data", "high", {"AIM": "smooth", "TimeSformer": "smooth"}),
         ("aim_ratio", "high", {"AIM": "flat"}),  # the paper's four ratios differ by less than the error of their test
-        ("lambada_accuracy", "high", {"pythia-70m": "smooth", "pythia-1.4b": "smooth"}),
-        ("lambada_loss", "low", {"pythia-70m": "smooth", "pythia-1.4b": "smooth"}),
+        pytest.param("lambada_accuracy", "high", PYTHIA, marks=pytest.mark.slow),
+        pytest.param("lambada_loss", "low", PYTHIA, marks=pytest.mark.slow),
     ],
 )
 def test_what_the_rule_says_of_published_numbers(table: str, better: Literal["high", "low"], kinds: object) -> None:
