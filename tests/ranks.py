@@ -78,6 +78,17 @@ def soon():
     distributed.gather(1)  # all are there
     distributed.dist.set_timeout(timedelta(seconds=3))
 
+def silent(world):
+    from aim.engine.faults import explained
+
+    peers.SILENT_SECONDS, peers.FAILING_SECONDS = 2.0, 1.0
+    distributed.gather(1)  # all are there
+    say(f"{world.rank} {os.getpid()}")
+    with stop_signals() as stop, explained(lambda: "step 5 of 9", None, world):
+        while not any(distributed.gather(bool(stop))):
+            time.sleep(0.05)
+    raise Interrupted("saved")
+
 def apart(world):
     soon()
     if world.rank == 1:

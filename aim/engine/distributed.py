@@ -38,6 +38,7 @@ class World:
     rank: int
     size: int
     device: torch.device
+    peers: Peers | None = None
 
     @property
     def is_main(self) -> bool:
@@ -127,6 +128,7 @@ def start(device: str, workers: int) -> Iterator[World]:
         torch.set_num_threads(max(1, num_cores() - workers * spinning))
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device("cpu")
+    peers = None
     with ExitStack() as stack:
         if size > 1:
             try:
@@ -139,7 +141,8 @@ def start(device: str, workers: int) -> Iterator[World]:
                     f"rank {rank} on {socket.gethostname()} hasn't met the others ({why}); the same command continues"
                 )
                 raise RankError(text, code=1) from error
-            stack.push(Peers(store, name, rank, size).leave)
+            peers = Peers(store, name, rank, size)
+            stack.push(peers.leave)
         if local.type == "cuda":
             torch.cuda.set_device(local)
         if size > 1:
@@ -148,7 +151,7 @@ def start(device: str, workers: int) -> Iterator[World]:
             store = PrefixStore(name, store)
             with fatal_signals():
                 dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
-        yield World(rank, size, local)
+        yield World(rank, size, local, peers)
 
 
 def meeting(store: Store, rank: int, size: int) -> str:

@@ -22,6 +22,8 @@ def explained(where: Callable[[], str], training: Training, world: World) -> Ite
     What it says is from what was measured: the bytes before a step, which are weights, and at the largest moment.
     """
     resting = torch.cuda.memory_allocated(world.device) if world.device.type == "cuda" else 0
+    if world.peers:
+        world.peers.where = where
     try:
         yield
     except torch.OutOfMemoryError as error:

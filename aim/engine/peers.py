@@ -2,6 +2,9 @@
 
 A torn connection tells nobody why. So ranks that leave early note it in the store of their launcher, which outlives
 them, and then wait there for each other: a launcher ends whatever is left soon after the first rank has gone.
+
+A machine that loses its power or its network tears nothing. So ranks also show in that store that they live, and each
+looks after the next one.
 """
 
 import os
@@ -10,6 +13,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
@@ -24,6 +28,7 @@ from aim.signals import INTERRUPTED, NOTHING_LOST, Interrupted, stop_signals
 FAILING_SECONDS = 20.0  # for the others, after a rank has failed: rank 0 may have a tracker to close
 STOPPING_SECONDS = 300.0  # after a stop signal
 WATCH_SECONDS = 0.5  # between looks at the store
+SILENT_SECONDS = 35.0  # without a sign of life, after which a rank is lost
 STORE_TIMEOUT = timedelta(seconds=10)
 TORN = re.compile(r"\bgloo\b|NCCL|Connection (closed|reset)|Broken pipe|Socket Timeout", re.IGNORECASE)
 
@@ -50,6 +55,30 @@ class Note:
         return Note(rank, code, bool(lost))
 
 
+class Silence:
+    """How long a number stays that should rise.
+
+    In looks and not by the clock: in a job that was suspended as a whole nobody has heard of anybody.
+    """
+
+    def __init__(self) -> None:
+        self._number, self._looks = -1, 0
+
+    def is_long(self, number: int) -> bool:
+        self._looks = self._looks + 1 if number == self._number else 0
+        self._number = number
+        return self._looks * WATCH_SECONDS >= SILENT_SECONDS
+
+
+@dataclass(frozen=True)
+class End:
+    """That this process is to end with a code, some time from now; `silent` is who isn't heard of any more."""
+
+    code: int
+    seconds: float
+    silent: str = ""
+
+
 class Peers:
     """This rank's end of the store. `leave` is for an ExitStack to call when the work is done or has failed."""
 
@@ -57,10 +86,16 @@ class Peers:
         self._store, watched = (PrefixStore(f"{prefix}/peers", store.clone()) for _ in range(2))
         for own in (self._store, watched):
             own.set_timeout(STORE_TIMEOUT)
+        self.where: Callable[[], str] | None = None  # the step that this rank is at
         self._rank, self._size = rank, size
-        self._left = threading.Event()
+        self._left, self._joined = threading.Event(), threading.Event()
+        self._end: End | None = None
+        self._looks = 0
+        self._store.set(f"host/{rank}", socket.gethostname())
         self._watcher = threading.Thread(target=self._watch, args=[watched], daemon=True)
+        self._guard = threading.Thread(target=self._await_end, daemon=True)
         self._watcher.start()
+        self._guard.start()
 
     def leave(self, _: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Tell the other ranks, wait for them where one was early, and make of the error what this rank is to say."""
@@ -70,6 +105,8 @@ class Peers:
         self._arrive(0.0 if in_haste or first is None else first.seconds)
         self._left.set()
         self._watcher.join()  # the interpreter must not end while it is in the store's C++
+        self._joined.set()
+        self._guard.join()
         if first is not None and error is not None:
             self._tell(first, error)
 
@@ -85,20 +122,54 @@ class Peers:
         """Be at the end, and wait there for the other ranks. Signals can't cut short what has an end."""
         until = time.monotonic() + seconds
         with suppress(RuntimeError), stop_signals():
+            self._store.set(f"left/{self._rank}", "")
             arrived = self._store.add("arrived", 1)
             while arrived < self._size and time.monotonic() < until:
                 time.sleep(0.1)
                 arrived = self._store.add("arrived", 0)
 
     def _watch(self, store: Store) -> None:
-        """End this process if it is still there some time after another rank has failed: it hangs in a collective."""
-        with suppress(RuntimeError):
+        """Show that this rank lives, and find out how it is to end: one has failed, or the next one lives no more."""
+        other, silence = (self._rank + 1) % self._size, Silence()
+        try:
             while not self._left.wait(WATCH_SECONDS):
+                self._looks += 1
                 if store.check(["first"]):
                     first = Note.read(store.get("first").decode())
-                    if first.rank != self._rank and not self._left.wait(first.seconds):
-                        os._exit(first.code)
+                    if first.rank != self._rank:
+                        self._end = End(first.code, first.seconds)
                     return
+                store.add(f"beats/{self._rank}", 1)
+                if silence.is_long(store.add(f"beats/{other}", 0)) and not store.check([f"left/{other}"]):
+                    store.compare_set("first", "", Note(self._rank, 1, lost=True).write())
+                    host = store.get(f"host/{other}").decode()
+                    self._end = End(1, FAILING_SECONDS, f"rank {other} on {host}")
+                    return
+        except RuntimeError:  # the launcher is gone, and the store with it
+            self._end = End(1, STOPPING_SECONDS, "the launcher of the ranks")
+
+    def _await_end(self) -> None:
+        """End this process if it is still there some time after it is to end: it hangs in a collective.
+
+        The store may be silent, too, and who asks it waits for ever.
+        """
+        silence = Silence()
+        while not self._joined.wait(WATCH_SECONDS):
+            if self._end is None and self._watcher.is_alive() and silence.is_long(self._looks):
+                self._end = End(1, 0.0, "the launcher of the ranks")
+            if self._end is not None:
+                if not self._joined.wait(self._end.seconds):
+                    self._give_up(self._end)
+                return
+
+    def _give_up(self, end: End) -> None:
+        """End the process, in whatever C++ its main thread is."""
+        if end.silent:
+            at = f" at {self.where()}" if self.where else ""
+            text = f"rank {self._rank}{_place()} hasn't heard of {end.silent} for {SILENT_SECONDS:.0f} seconds{at}"
+            cause = "which stands still, or its machine or network is gone"
+            print(f"aim: error: {text}, {cause}; the same command continues", file=sys.stderr, flush=True)
+        os._exit(end.code)
 
     def _tell(self, first: Note, error: BaseException) -> None:
         """Say what is news: return for the error to go on, or leave in silence. torch names the rank in a traceback."""

@@ -1,14 +1,17 @@
 """How ranks start, end, and start again."""
 
+import os
 import re
 import signal
+import socket
 import time
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
 
-from aim.engine import launcher
-from aim.engine.peers import is_torn
+from aim.engine import launcher, peers
+from aim.engine.peers import Peers, is_torn
 from aim.errors import UserError
 from aim.signals import INTERRUPTED
 from tests.ranks import start
@@ -66,6 +69,72 @@ def test_a_signal_at_the_launcher_alone_reaches_the_ranks_which_may_take_their_t
     assert stdout == "tracker closed\n"
     assert stderr == "aim: saved; the same command continues\n"
     assert process.returncode == INTERRUPTED
+
+
+def test_each_rank_looks_after_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends = list[int]()
+    monkeypatch.setattr(peers, "WATCH_SECONDS", 0.02)
+    monkeypatch.setattr(peers, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(peers, "FAILING_SECONDS", 0.1)
+    monkeypatch.setattr(peers.os, "_exit", ends.append)
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True)
+    # One is done earlier than the other.
+    one, other = (Peers(store, "sound", rank, 2) for rank in range(2))
+    time.sleep(0.5)
+    other.leave(None, None, None)
+    time.sleep(0.5)
+    one.leave(None, None, None)
+    assert not ends
+    # One stands still.
+    one, other = (Peers(store, "silent", rank, 2) for rank in range(2))
+    other._left.set()
+    one._guard.join(timeout=10)
+    assert ends == [1]
+    assert "rank 0 hasn't heard of rank 1 on" in capsys.readouterr().err
+    for each in (one, other):
+        each.leave(None, None, None)
+
+
+@pytest.mark.slow
+def test_a_rank_that_is_silent_is_lost_and_one_whose_whole_job_was_suspended_is_not(tmp_path: Path) -> None:
+    """A process that stands still is to the others what a machine without power is: its connections stay."""
+    process = start(tmp_path, "silent")
+    assert process.stdout is not None
+    pids = dict(process.stdout.readline().split() for _ in range(2))
+    everybody = [process.pid, *map(int, pids.values())]
+    for number in (signal.SIGSTOP, signal.SIGCONT):
+        for pid in everybody:
+            os.kill(pid, number)
+        time.sleep(4)
+    assert process.poll() is None
+    os.kill(int(pids["1"]), signal.SIGSTOP)
+    assert process.stderr is not None
+    said = process.stderr.readline()
+    os.kill(int(pids["1"]), signal.SIGCONT)  # spares the launcher half a minute
+    process.communicate(timeout=60)
+    assert re.fullmatch(
+        rf"aim: error: rank 0 hasn't heard of rank 1 on {socket.gethostname()} for 2 seconds at step 5 of 9, "
+        r"which stands still, or its machine or network is gone; the same command continues\n",
+        said,
+    )
+    assert process.returncode == 1
+
+
+@pytest.mark.slow
+def test_ranks_whose_store_is_silent_leave(tmp_path: Path) -> None:
+    process = start(tmp_path, "silent")
+    assert process.stdout is not None
+    for _ in range(2):
+        process.stdout.readline()
+    assert process.stderr is not None
+    os.kill(process.pid, signal.SIGSTOP)
+    said = process.stderr.readline()
+    os.kill(process.pid, signal.SIGCONT)
+    process.communicate(timeout=60)
+    assert "hasn't heard of the launcher of the ranks for 2 seconds at step 5 of 9" in said
+    assert process.returncode == 1
 
 
 @pytest.mark.parametrize(
