@@ -277,10 +277,8 @@ def fit(
 
 
 def introduce(run: Run, model: VideoClassifier, gmacs: float, num_classes: int, world: World) -> None:
-    """Say what is going to be trained, and what of a GPU's memory it takes, or that this is too little."""
-    print(introduction.of_model(model, gmacs), flush=True)
-    if world.device.type == "cuda":
-        memory, too_much = expected_memory(run, num_classes, world.size, free_bytes(world.device))
-        print(memory, flush=True)
-        if too_much is not None:
-            say(f"warning: {too_much}")
+    """Say what is going to be trained, and what of the device's memory it takes, or that this is too little."""
+    memory, too_much = expected_memory(run, num_classes, world.size, free_bytes(world.device))
+    print(introduction.of_model(model, gmacs), memory, sep="\n", flush=True)
+    if too_much is not None:
+        say(f"warning: {too_much}")

@@ -52,7 +52,7 @@ import torch
 from torch import Tensor
 
 from aim.data.lists import Lists, Video
-from aim.data.memory import keep_freed_memory
+from aim.data.memory import CLIPS, keep_freed_memory
 from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Part, Reader, Source
 from aim.data.readers.pyav import PyAV
@@ -116,7 +116,7 @@ def serve(pipe: Connection, clip: Callable[[Any, np.random.Generator], Tensor], 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     if clip is not public:
-        keep_freed_memory()
+        keep_freed_memory(*CLIPS)
     while True:
         seed = pipe.recv()
         clip(paths[0], np.random.default_rng([1, seed]))  # the turn of another has emptied the caches

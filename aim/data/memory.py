@@ -1,20 +1,20 @@
-"""How a decoding process holds its memory."""
+"""How a process holds its memory."""
 
 import ctypes
 
 # Parameters of mallopt, from glibc's malloc.h.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-KEPT_BYTES = 2**26  # freed memory that a process keeps
-BLOCK_BYTES = 2**24  # larger blocks go back to the system at once
+CLIPS = 2**26, 2**24  # bytes of freed memory that a process keeps, and of the blocks that go back to the system at once
+ACTIVATIONS = 2**30, 2**25  # the latter is the most that glibc takes
 
 
-def keep_freed_memory() -> None:
-    """Let this process keep what it frees, up to KEPT_BYTES, where the C library is glibc.
+def keep_freed_memory(kept: int, block: int) -> None:
+    """Let this process keep what it frees, up to `kept` bytes, where the C library is glibc.
 
-    By default it gives the frames of a clip back to the system, which clears each page anew for the next clip: a
-    thousand page faults a clip.
+    By default it gives the frames of a clip, and the activations of a model, back to the system, which clears each page
+    anew for the next ones: a thousand page faults a clip for the frames, 80,000 for what a ViT-B makes of them.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "gnu_get_libc_version"):
-        libc.mallopt(MMAP_THRESHOLD, BLOCK_BYTES)
-        libc.mallopt(TRIM_THRESHOLD, KEPT_BYTES)
+        libc.mallopt(MMAP_THRESHOLD, block)
+        libc.mallopt(TRIM_THRESHOLD, kept)

@@ -25,7 +25,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import torch
 
-from aim.data.memory import keep_freed_memory
+from aim.data.memory import CLIPS, keep_freed_memory
 from aim.data.readers.interface import BadVideo
 from aim.errors import UserError
 from aim.signals import SIGNALS
@@ -251,7 +251,7 @@ def _run(pipe: Connection, work: Work) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     _let_tracker_go()
     torch.set_num_threads(1)
-    keep_freed_memory()
+    keep_freed_memory(*CLIPS)
     pipe.send(Outcome("started"))
     while True:
         try:

@@ -1,14 +1,16 @@
 """What this machine can do: what `device=auto` and `precision=auto` come to."""
 
+import math
 import resource
 import sys
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
+from aim.data.memory import ACTIVATIONS, keep_freed_memory
 from aim.engine import distributed
 from aim.errors import UserError, say
 from aim.models.attention import attend_by_products
@@ -23,6 +25,7 @@ Gpu = Literal["a100", "h100", "h200", "b200", "l40s", "rtx4090", "t4"]  # that a
 
 DRIVER = Path("/proc/driver/nvidia/version")
 CPUINFO = Path("/proc/cpuinfo")
+MEMINFO, CGROUP, CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # As Linux calls them, on x86 and on ARM. Without any, bfloat16 is emulated, far slower than float32.
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 FP8_SINCE = (8, 9)  # compute capability: Ada
@@ -75,6 +78,29 @@ def peak_memory(device: torch.device) -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def free_memory() -> float:
+    """The bytes of main memory that are free on this machine, or to its batch job where that has fewer.
+
+    Infinite where nothing says so, as outside of Linux.
+    """
+    free = [math.inf]
+    with suppress(OSError, ValueError, KeyError):
+        free.append(1024 * numbers(MEMINFO)["MemAvailable:"])
+    with suppress(OSError, ValueError, IndexError):
+        name = next(line for line in CGROUP.read_text().splitlines() if line.startswith("0::"))[3:]
+        group = CGROUPS / name.strip("/")
+        for folder in (group, *group.parents):  # each may have a limit
+            with suppress(OSError, ValueError, KeyError):
+                taken = int((folder / "memory.current").read_text()) - numbers(folder / "memory.stat")["inactive_file"]
+                free.append(int((folder / "memory.max").read_text()) - taken)
+    return min(free)
+
+
+def numbers(path: Path) -> dict[str, int]:
+    """The names and numbers that the kernel lists in a file."""
+    return {name: int(number) for name, number, *_ in map(str.split, path.read_text().splitlines())}
+
+
 def settle(asked: Mapping[str, Any], device: Device, before: Precision | None = None) -> Precision:
     """The precision of all ranks, by what rank 0 finds and knows of the time before; it says what auto came to."""
     precision = distributed.share(resolve_precision(asked["precision"], device, before))
@@ -97,6 +123,8 @@ def autocast(device: torch.device, precision: Precision) -> AbstractContextManag
 
 def suit(model: VideoClassifier, precision: Precision, device: str) -> None:
     """Store and compute what `precision` takes as is best on the device: training, tests and predictions alike."""
+    if device == "cpu":
+        keep_freed_memory(*ACTIVATIONS)
     if precision != "fp32":
         store_frozen(model, torch.bfloat16)
         if precision == "fp8":

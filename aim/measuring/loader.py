@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor
 
 from aim.data.lists import Lists
-from aim.data.memory import keep_freed_memory
+from aim.data.memory import CLIPS, keep_freed_memory
 from aim.data.readers.decord import Decord
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Pick, Reader, Source
@@ -69,7 +69,7 @@ def measure_loader(run: Run, lists: Lists, world: World, trained: float | None) 
         this = replace(run, reader=reader, train=replace(run.train, accumulate=1, batch_size=batch_size(run)))
         try:
             torch.set_num_threads(1)  # as in the decoding processes
-            keep_freed_memory()
+            keep_freed_memory(*CLIPS)
             stages = measure_stages(this, lists, world, name)
             torch.set_num_threads(threads)
             in_all = measure_in_all(this, lists, world, name)

@@ -4,12 +4,14 @@ Bytes and operations are counted on fake tensors; what follows from them rests o
 """
 
 import math
+import os
 from dataclasses import asdict, replace
 from typing import Any, get_args
 
 import torch
 
 from aim.data.sources.moving_shapes import MovingShapes
+from aim.engine.hardware import free_memory
 from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.measuring.gpus import GAPS, GPUS, Sheet
@@ -116,20 +118,24 @@ def way_out(run: Run, gpus: int, most: int) -> str:
     return f"use train.accumulate={parts}, more GPUs or a smaller train.batch_size"
 
 
-def expected_memory(run: Run, num_classes: int, gpus: int, free: float) -> tuple[str, str | None]:
+def expected_memory(run: Run, num_classes: int, ranks: int, free: float) -> tuple[str, str | None]:
     """A line on what a step takes of the `free` bytes of its device; and one that it is too much, if it is."""
-    clips = run.train.clips_at_once(gpus)
+    clips = run.train.clips_at_once(ranks)
     peak = peak_of_step(run, num_classes, clips)
-    line = f"memory: about {peak / GIB:.2f} GiB a step of {clips} clips by estimate, {free / GIB:.2f} are free"
+    known = f", {free / GIB:.2f} are free" if math.isfinite(free) else ""
+    line = f"memory: about {peak / GIB:.2f} GiB of tensors in a step of {clips} clips by estimate{known}"
     if peak <= free:
         return line, None
     leaner = [name for name, other in memory_settings(run).items() if peak_of_step(other, num_classes, clips) <= free]
     most = most_clips(cost_of_step(run, num_classes, clips), free)
-    cure = f"use train.memory={leaner[0]}" if leaner else way_out(run, gpus, most)
-    needs = f"a step of {clips} clips at once needs about {peak / GIB:.1f} GiB of GPU memory by estimate"
+    cure = f"use train.memory={leaner[0]}" if leaner else way_out(run, ranks, most)
+    gpu = "GPU " if run.device == "cuda" else ""
+    needs = f"a step of {clips} clips at once needs about {peak / GIB:.1f} GiB of {gpu}memory by estimate"
     return line, f"{needs}, and {free / GIB:.1f} are free; {cure}"
 
 
 def free_bytes(device: torch.device) -> float:
-    """What a run's tensors may take of a CUDA device, those that are there already included."""
+    """What a run's tensors may take of a device, on CUDA those that are there already included."""
+    if device.type == "cpu":
+        return free_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return (torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)) * (1 - GAPS)

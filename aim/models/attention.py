@@ -135,7 +135,8 @@ def feed_forward(mlp: Any, x: Tensor) -> Tensor:
         y = fc2(F.silu(QUICK * fc1(x)) / QUICK)
         return y
     hidden = torch.addmm(fc1.bias, rearrange(x, "bt n d -> (bt n) d"), fc1.weight.T, beta=QUICK, alpha=QUICK)
-    y = torch.addmm(fc2.bias, F.silu(hidden), fc2.weight.T, alpha=1 / QUICK)
+    hidden = F.silu(hidden, inplace=not torch.is_grad_enabled())
+    y = torch.addmm(fc2.bias, hidden, fc2.weight.T, alpha=1 / QUICK)
     return rearrange(y, "(bt n) d -> bt n d", n=x.shape[1])
 
 

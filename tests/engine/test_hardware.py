@@ -1,3 +1,4 @@
+import math
 from pathlib import Path
 
 import pytest
@@ -187,3 +188,22 @@ def test_a_run_in_fp8_goes_on_in_it_and_its_checkpoint_is_tested_in_bf16(
     tested = evaluate(tmp_path / "run", tmp_path / "eval", toy=())
     assert tested["precision"] == "bf16"
     assert "aim: trained in fp8, tested in bf16\n" in capsys.readouterr().err
+
+
+def test_free_memory_is_the_machines_or_the_batch_jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:  4000 kB\nHugePages_Total:  0\n")
+    (tmp_path / "cgroup").write_text("4:memory:/elsewhere\n0::/slurm/job_7/step_0\n")
+    monkeypatch.setattr(hardware, "MEMINFO", tmp_path / "meminfo")
+    monkeypatch.setattr(hardware, "CGROUP", tmp_path / "cgroup")
+    monkeypatch.setattr(hardware, "CGROUPS", tmp_path / "fs")
+    assert hardware.free_memory() == 4000 * 1024
+    for name, limit in (("slurm/job_7/step_0", "max"), ("slurm/job_7", "3000000"), ("slurm", "9000000")):
+        folder = tmp_path / "fs" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "memory.max").write_text(f"{limit}\n")
+        (folder / "memory.current").write_text("1700000\n")
+        (folder / "memory.stat").write_text("anon 5\ninactive_file 700000\n")
+    assert hardware.free_memory() == 2_000_000
+    monkeypatch.setattr(hardware, "MEMINFO", tmp_path / "none")
+    monkeypatch.setattr(hardware, "CGROUP", tmp_path / "none")
+    assert hardware.free_memory() == math.inf

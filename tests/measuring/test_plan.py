@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from aim import benchmark, config, train
-from aim.engine import results
 from aim.engine.distributed import World
 from aim.engine.hardware import Gpu
 from aim.engine.settings import Run
@@ -161,22 +160,25 @@ def test_a_plan_that_does_not_fit_says_so_and_its_way_out_fits(
     assert "smaller clip.num_frames" in each["way_out"]
 
 
-@pytest.mark.parametrize("free", ["enough", "too little"])
-def test_training_on_a_gpu_says_before_its_first_step_that_it_will_not_fit(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], free: str
+@pytest.mark.parametrize(
+    ("device", "free", "of_what"),
+    [("cuda", "enough", ""), ("cuda", "too little", "GPU memory"), ("cpu", "too little", "memory")],
+)
+def test_training_says_before_its_first_step_that_it_will_not_fit(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], device: Any, free: str, of_what: str
 ) -> None:
-    run = toy()
+    run = replace(toy(), device=device)
     model = run.model(2)
     need = peak_of_step(run, 2, 8)
     monkeypatch.setattr(train, "free_bytes", lambda device: need if free == "enough" else need - 1)
-    monkeypatch.setattr(results, "device_name", lambda device: "a GPU")
-    train.introduce(run, model, 0.003, 2, World(0, 1, torch.device("cuda")))
+    train.introduce(run, model, 0.003, 2, World(0, 1, torch.device(device)))
     out, said = capsys.readouterr()
     assert (
-        "M parameters; 0.003 GMACs a view\nmemory: about 0.00 GiB a step of 8 clips by estimate, 0.00 are free\n" in out
+        "M parameters; 0.003 GMACs a view\nmemory: about 0.00 GiB of tensors in a step of 8 clips by estimate, 0.00 are free\n"
+        in out
     )
     assert said.count("\n") == (0 if free == "enough" else 1)
-    assert ("a step of 8 clips at once needs about" in said) == (free == "too little")
+    assert bool(re.search(rf"a step of 8 clips at once needs about 0\.0 GiB of {of_what} by", said)) == bool(of_what)
     assert ("use train.memory=lean" in said) == (free == "too little")
 
 
