@@ -116,6 +116,29 @@ def forwarded(pids: Callable[[], Iterable[int]]) -> Iterator[Stop]:
 
 
 @contextmanager
+def suspended_with(pids: Callable[[], Iterable[int]]) -> Iterator[None]:
+    """Let Ctrl-Z suspend other processes in sessions of their own too, until this one goes on."""
+
+    def suspend(_: int, __: FrameType | None) -> None:
+        others = [*pids()]
+        for number in (signal.SIGSTOP, signal.SIGCONT):
+            for pid in others:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            if number == signal.SIGSTOP:
+                os.kill(os.getpid(), signal.SIGSTOP)  # it returns when a SIGCONT has come
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTSTP, suspend)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, previous)
+
+
+@contextmanager
 def interruptible() -> Iterator[None]:
     """Leave the program with exit code INTERRUPTED and one line when a signal stops what is inside."""
     try:

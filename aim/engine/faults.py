@@ -36,6 +36,9 @@ def explained(where: Callable[[], str], training: Training, world: World) -> Ite
             raise UserError(f"the machine's memory ran out at {where()}; {way_out(training, world)}") from error
         error.add_note(f"at {where()}")
         raise
+    finally:
+        if world.peers:
+            world.peers.where = None
 
 
 @contextmanager

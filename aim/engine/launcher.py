@@ -17,7 +17,7 @@ from aim.clock import seconds_since_start
 from aim.engine.console import without_logs
 from aim.engine.distributed import num_cores
 from aim.errors import UserError, say
-from aim.signals import INTERRUPTED, NOTHING_LOST, SIGNALS, Interrupted, as_parent, forwarded
+from aim.signals import INTERRUPTED, NOTHING_LOST, SIGNALS, Interrupted, as_parent, forwarded, suspended_with
 
 MONITOR_SECONDS = 0.1  # between looks at the ranks
 
@@ -75,12 +75,16 @@ def run_ranks(command: Sequence[str], ranks: int, began: float) -> tuple[dict[in
     agent = LocalElasticAgent(spec, DefaultLogsSpecs(log_dir=os.devnull))
 
     def pids() -> list[int]:
-        found = [int(worker.id) for worker in agent.get_worker_group().workers if worker.id is not None]
+        return [int(worker.id) for worker in agent.get_worker_group().workers if worker.id is not None]
+
+    def started() -> list[int]:
+        found = pids()
         if not found:
             raise Interrupted(NOTHING_LOST)
         return found
 
-    with forwarded(pids) as stop, without_logs():  # of torch: the ranks have said what there is to say
+    # Without the logs of torch: the ranks have said what there is to say.
+    with forwarded(started) as stop, suspended_with(pids), without_logs():
         result = agent.run()
     return {rank: failure.exitcode for rank, failure in result.failures.items()}, bool(stop)
 

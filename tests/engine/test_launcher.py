@@ -103,12 +103,11 @@ def test_a_rank_that_is_silent_is_lost_and_one_whose_whole_job_was_suspended_is_
     process = start(tmp_path, "silent")
     assert process.stdout is not None
     pids = dict(process.stdout.readline().split() for _ in range(2))
-    everybody = [process.pid, *map(int, pids.values())]
-    for number in (signal.SIGSTOP, signal.SIGCONT):
-        for pid in everybody:
-            os.kill(pid, number)
+    for number in (signal.SIGTSTP, signal.SIGCONT):  # Ctrl-Z, and fg
+        process.send_signal(number)
         time.sleep(4)
-    assert process.poll() is None
+        states = [Path(f"/proc/{pid}/stat").read_text().split()[2] for pid in (process.pid, *pids.values())]
+        assert all((state == "T") == (number == signal.SIGTSTP) for state in states), states
     os.kill(int(pids["1"]), signal.SIGSTOP)
     assert process.stderr is not None
     said = process.stderr.readline()
