@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -117,16 +118,21 @@ def forwarded(pids: Callable[[], Iterable[int]]) -> Iterator[Stop]:
 
 @contextmanager
 def suspended_with(pids: Callable[[], Iterable[int]]) -> Iterator[None]:
-    """Let Ctrl-Z suspend other processes in sessions of their own too, until this one goes on."""
+    """Let Ctrl-Z suspend other processes in sessions of their own too, until this one goes on or dies.
+
+    A suspended process hears nothing of its parent's death. So a shell lets them go on, at the end of a pipe of ours.
+    """
 
     def suspend(_: int, __: FrameType | None) -> None:
-        others = [*pids()]
-        for number in (signal.SIGSTOP, signal.SIGCONT):
+        others = [*map(str, pids())]
+        awaken = ["sh", "-c", 'read -r line; kill -CONT "$@"', "sh", *others]
+        with subprocess.Popen(awaken, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True):
             for pid in others:
                 with suppress(ProcessLookupError):
-                    os.kill(pid, number)
-            if number == signal.SIGSTOP:
-                os.kill(os.getpid(), signal.SIGSTOP)  # it returns when a SIGCONT has come
+                    os.kill(int(pid), signal.SIGSTOP)
+            signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTSTP)  # until SIGCONT; nothing happens where no shell could send one
+            signal.signal(signal.SIGTSTP, suspend)
 
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -142,5 +142,10 @@ def start(tmp_path: Path, case: str, ranks: int = 2, restarts: int = 0) -> "subp
     line = [sys.executable, "-m", "program", case]
     code = f"import sys; from aim.engine.launcher import launch; sys.exit(launch({line}, {ranks}, {restarts}))"
     return subprocess.Popen(
-        [sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", code],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,  # as a shell starts it: Ctrl-Z suspends only jobs of a shell
     )

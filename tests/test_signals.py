@@ -2,6 +2,9 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -78,3 +81,53 @@ def test_a_part_whose_parent_is_gone_already_stops() -> None:
         environment = os.environ | {"AIM_PARENT": str(parent)}
         done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, timeout=60)
         assert done.returncode == expected, done.stderr
+
+
+SUSPENDS = """
+import subprocess, sys, time
+from aim.signals import suspended_with
+other = subprocess.Popen(["sleep", "60"], start_new_session=True)
+with suspended_with(lambda: [other.pid]):
+    print(other.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+def suspended(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().split()[2] == "T"
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_who_is_suspended_with_a_parent_goes_on_with_it_and_when_it_dies() -> None:
+    # A group of its own is to the kernel a shell's job.
+    command, environment = [sys.executable, "-c", SUSPENDS], os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, process_group=0) as parent:
+        assert parent.stdout is not None
+        other = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGTSTP)
+        wait_until(lambda: suspended(other) and suspended(parent.pid))
+        parent.send_signal(signal.SIGCONT)
+        wait_until(lambda: not suspended(other) and not suspended(parent.pid))
+        parent.send_signal(signal.SIGTSTP)
+        wait_until(lambda: suspended(other) and suspended(parent.pid))
+        parent.kill()
+        wait_until(lambda: not suspended(other))
+        os.kill(other, signal.SIGKILL)
+
+
+def test_ctrl_z_where_no_shell_could_ever_end_it_suspends_nobody() -> None:
+    command, environment = [sys.executable, "-c", SUSPENDS], os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True) as parent:
+        assert parent.stdout is not None
+        other = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGTSTP)
+        time.sleep(0.3)
+        wait_until(lambda: not suspended(other) and not suspended(parent.pid))
+        for pid in (other, parent.pid):
+            os.kill(pid, signal.SIGKILL)

@@ -92,6 +92,7 @@ class Peers:
         self._end: End | None = None
         self._looks = 0
         self._store.set(f"host/{rank}", socket.gethostname())
+        self._store.add(f"beats/{rank}", 1)
         self._watcher = threading.Thread(target=self._watch, args=[watched], daemon=True)
         self._guard = threading.Thread(target=self._await_end, daemon=True)
         self._watcher.start()
@@ -140,7 +141,8 @@ class Peers:
                         self._end = End(first.code, first.seconds)
                     return
                 store.add(f"beats/{self._rank}", 1)
-                if silence.is_long(store.add(f"beats/{other}", 0)) and not store.check([f"left/{other}"]):
+                beats = store.add(f"beats/{other}", 0)  # none yet of one whose machine starts later
+                if beats and silence.is_long(beats) and not store.check([f"left/{other}"]):
                     store.compare_set("first", "", Note(self._rank, 1, lost=True).write())
                     host = store.get(f"host/{other}").decode()
                     self._end = End(1, FAILING_SECONDS, f"rank {other} on {host}")
@@ -164,12 +166,14 @@ class Peers:
 
     def _give_up(self, end: End) -> None:
         """End the process, in whatever C++ its main thread is."""
-        if end.silent:
-            at = f" at {self.where()}" if self.where else ""
-            text = f"rank {self._rank}{_place()} hasn't heard of {end.silent} for {SILENT_SECONDS:.0f} seconds{at}"
-            cause = "which stands still, or its machine or network is gone"
-            print(f"aim: error: {text}, {cause}; the same command continues", file=sys.stderr, flush=True)
-        os._exit(end.code)
+        try:
+            if end.silent:
+                at = f" at {self.where()}" if self.where else ""
+                text = f"rank {self._rank}{_place()} hasn't heard of {end.silent} for {SILENT_SECONDS:.0f} seconds{at}"
+                cause = "which stands still, or its machine or network is gone"
+                print(f"aim: error: {text}, {cause}; the same command continues", file=sys.stderr, flush=True)
+        finally:  # also where nobody is left to hear it
+            os._exit(end.code)
 
     def _tell(self, first: Note, error: BaseException) -> None:
         """Say what is news: return for the error to go on, or leave in silence. torch names the rank in a traceback."""

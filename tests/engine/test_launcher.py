@@ -1,5 +1,6 @@
 """How ranks start, end, and start again."""
 
+import io
 import os
 import re
 import signal
@@ -11,7 +12,7 @@ import pytest
 import torch.distributed as dist
 
 from aim.engine import launcher, peers
-from aim.engine.peers import Peers, is_torn
+from aim.engine.peers import End, Peers, is_torn
 from aim.errors import UserError
 from aim.signals import INTERRUPTED
 from tests.ranks import start
@@ -86,6 +87,13 @@ def test_each_rank_looks_after_the_next_one(
     other.leave(None, None, None)
     time.sleep(0.5)
     one.leave(None, None, None)
+    # One comes later than the other.
+    one = Peers(store, "late", 0, 2)
+    time.sleep(0.5)
+    other = Peers(store, "late", 1, 2)
+    time.sleep(0.1)
+    for each in (one, other):
+        each.leave(None, None, None)
     assert not ends
     # One stands still.
     one, other = (Peers(store, "silent", rank, 2) for rank in range(2))
@@ -95,6 +103,18 @@ def test_each_rank_looks_after_the_next_one(
     assert "rank 0 hasn't heard of rank 1 on" in capsys.readouterr().err
     for each in (one, other):
         each.leave(None, None, None)
+
+
+def test_a_rank_ends_also_where_nobody_hears_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    ends = list[int]()
+    monkeypatch.setattr(peers.os, "_exit", ends.append)
+    rank = Peers(dist.TCPStore("127.0.0.1", 0, is_master=True), "deaf", 0, 1)
+    rank.leave(None, None, None)
+    monkeypatch.setattr(peers.sys, "stderr", (closed := io.StringIO()))
+    closed.close()
+    with pytest.raises(ValueError, match="closed file"):
+        rank._give_up(End(1, 0.0, "rank 1"))
+    assert ends == [1]
 
 
 @pytest.mark.slow
