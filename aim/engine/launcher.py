@@ -20,6 +20,8 @@ from aim.errors import UserError, say
 from aim.signals import INTERRUPTED, NOTHING_LOST, SIGNALS, Interrupted, as_parent, forwarded, suspended_with
 
 MONITOR_SECONDS = 0.1  # between looks at the ranks
+DEAF_SECONDS = 25  # torch kills a rank 30 seconds after the SIGTERM that ends it
+DEAF = -256 - signal.SIGKILL  # as an exit code: of a rank that torch had to kill
 
 
 def launch(command: Sequence[str], ranks: int, restarts: int) -> int:
@@ -86,7 +88,14 @@ def run_ranks(command: Sequence[str], ranks: int, began: float) -> tuple[dict[in
     # Without the logs of torch: the ranks have said what there is to say.
     with forwarded(started) as stop, suspended_with(pids), without_logs():
         result = agent.run()
-    return {rank: failure.exitcode for rank, failure in result.failures.items()}, bool(stop)
+    first = min((failure.timestamp for failure in result.failures.values()), default=0)
+    codes = {
+        rank: DEAF
+        if failure.exitcode == -signal.SIGKILL and failure.timestamp - first > DEAF_SECONDS
+        else failure.exitcode
+        for rank, failure in result.failures.items()
+    }
+    return codes, bool(stop)
 
 
 def verdict(codes: Mapping[int, int], *, asked: bool, then: str | None = None) -> int:
@@ -94,7 +103,7 @@ def verdict(codes: Mapping[int, int], *, asked: bool, then: str | None = None) -
     first = next(iter(codes.values()), 0)
     stopped = {INTERRUPTED, *(-number for number in SIGNALS)} if asked or first == INTERRUPTED else set()
     if asked and any(-code in SIGNALS for code in codes.values()):
-        stopped.add(-signal.SIGKILL)  # torch's, of a rank that waited for the one that the signal has ended
+        stopped.update((-signal.SIGKILL, DEAF))  # torch's, of a rank that waited for the one that the signal has ended
     if codes and stopped.issuperset(codes.values()):
         if INTERRUPTED not in codes.values():
             say(f"{NOTHING_LOST}; the same command continues")
@@ -104,7 +113,8 @@ def verdict(codes: Mapping[int, int], *, asked: bool, then: str | None = None) -
     if found := killed(codes):
         rank, code = found
         hint = ", as the kernel does when memory runs out" if code == -signal.SIGKILL else ""
-        text = f"rank {rank} was killed by {signal.Signals(-code).name}{hint}"
+        how = "hung and was ended" if code == DEAF else f"was killed by {signal.Signals(-code).name}{hint}"
+        text = f"rank {rank} {how}"
         say(f"{text}; {then}" if then else f"error: {text}; the same command continues")
         return 1
     return next((code for code in codes.values() if code not in (INTERRUPTED, -signal.SIGTERM)), 0)

@@ -142,6 +142,19 @@ def test_a_rank_that_is_silent_is_lost_and_one_whose_whole_job_was_suspended_is_
 
 
 @pytest.mark.slow
+def test_a_rank_that_stands_still_for_good_is_ended_and_not_taken_for_one_without_memory(tmp_path: Path) -> None:
+    process = start(tmp_path, "silent")
+    assert process.stdout is not None
+    pids = dict(process.stdout.readline().split() for _ in range(2))
+    os.kill(int(pids["1"]), signal.SIGSTOP)
+    _, stderr = process.communicate(timeout=120)
+    first, last = stderr.splitlines()
+    assert "rank 0 hasn't heard of rank 1" in first
+    assert last == "aim: error: rank 1 hung and was ended; the same command continues"
+    assert process.returncode == 1
+
+
+@pytest.mark.slow
 def test_ranks_whose_store_is_silent_leave(tmp_path: Path) -> None:
     process = start(tmp_path, "silent")
     assert process.stdout is not None
@@ -172,6 +185,8 @@ def test_ranks_whose_store_is_silent_leave(tmp_path: Path) -> None:
         ({0: 1, 1: -11}, False, 1, "rank 1 was killed by SIGSEGV"),
         ({1: -15, 0: -9}, True, 75, "nothing was lost"),
         ({0: 75, 1: -9}, True, 1, "rank 1 was killed by SIGKILL, as the kernel does"),
+        ({0: 1, 1: launcher.DEAF}, False, 1, "rank 1 hung and was ended; the same command continues"),
+        ({1: -15, 0: launcher.DEAF}, True, 75, "nothing was lost"),
     ],
 )
 def test_the_exit_code_of_all_ranks(
@@ -189,6 +204,7 @@ def test_the_exit_code_of_all_ranks(
         ([{1: -9, 0: 1}, {}], 3, 0, ["starting again, 2 restarts left"]),
         ([{1: -9, 0: 1}, {0: -11, 1: 1}], 1, 1, ["starting again, 0 restarts left", "the same command continues"]),
         ([{1: -9, 0: 1}], 0, 1, ["the same command continues"]),
+        ([{0: 1, 1: launcher.DEAF}, {}], 3, 0, ["starting again, 2 restarts left"]),
         ([{1: -9, 0: 1}, {0: 75, 1: 75}], 3, 75, ["starting again, 2 restarts left"]),
         ([{1: 2, 0: -9}], 3, 2, []),  # a user's error: it would come again
         ([{1: 1, 0: -15}], 3, 1, []),  # a bug
