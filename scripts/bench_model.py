@@ -168,6 +168,7 @@ class Test:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
         context.Process(target=serve, args=(theirs, *of_model), daemon=True).start()
+        theirs.close()  # so that its end is noticed
         self.logits: Tensor = torch.from_numpy(self.pipe.recv())
 
     def forward(self) -> Timed:

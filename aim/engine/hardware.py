@@ -3,7 +3,7 @@
 import math
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,12 @@ Gpu = Literal["a100", "h100", "h200", "b200", "l40s", "rtx4090", "t4"]  # that a
 DRIVER = Path("/proc/driver/nvidia/version")
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO, CGROUP, CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
+# The files of a control group's limit and of what it takes, and the part that is given back when asked for, by the
+# controller that /proc/self/cgroup names: none in version 2, "memory" in version 1.
+GROUPS = {
+    "": ("memory.max", "memory.current", "inactive_file"),
+    "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+}
 # As Linux calls them, on x86 and on ARM. Without any, bfloat16 is emulated, far slower than float32.
 BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
 FP8_SINCE = (8, 9)  # compute capability: Ada
@@ -86,14 +92,20 @@ def free_memory() -> float:
     free = [math.inf]
     with suppress(OSError, ValueError, KeyError):
         free.append(1024 * numbers(MEMINFO)["MemAvailable:"])
-    with suppress(OSError, ValueError, IndexError):
-        name = next(line for line in CGROUP.read_text().splitlines() if line.startswith("0::"))[3:]
-        group = CGROUPS / name.strip("/")
-        for folder in (group, *group.parents):  # each may have a limit
-            with suppress(OSError, ValueError, KeyError):
-                taken = int((folder / "memory.current").read_text()) - numbers(folder / "memory.stat")["inactive_file"]
-                free.append(int((folder / "memory.max").read_text()) - taken)
+    with suppress(OSError):
+        for line in CGROUP.read_text().splitlines():
+            _, controllers, name = line.split(":", 2)
+            if controllers in GROUPS:
+                free += left_of_groups(CGROUPS / controllers / name.strip("/"), *GROUPS[controllers])
     return min(free)
+
+
+def left_of_groups(group: Path, most: str, taken: str, cache: str) -> Iterator[int]:
+    """What a control group and those around it, each of which may have a limit, leave of it."""
+    for folder in (group, *group.parents):
+        with suppress(OSError, ValueError, KeyError):
+            used = int((folder / taken).read_text()) - numbers(folder / "memory.stat")[cache]
+            yield int((folder / most).read_text()) - used
 
 
 def numbers(path: Path) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """Where the time of training goes: `train.profile=true` writes a Chrome trace and a table for some steps of rank 0."""
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ MODEL = ("forward", "backward", "optimizer")  # on a CPU; on a GPU its kernels t
 NO_WORK = ("nccl", "Memcpy", "Memset")  # what a GPU does that is not the model's
 
 WARM_UP, STEPS = 3, 10
+SILENT = "6"  # above all levels of torch's profiler
 OPERATIONS = 25  # rows of the second table
 
 Interval = tuple[float, float]
@@ -38,6 +40,8 @@ class Profile:
     def __init__(self, folder: Path, device: torch.device) -> None:
         self.folder, self.steps, self.began = folder, 0, 0.0
         on_gpu = [ProfilerActivity.CUDA] if device.type == "cuda" else []
+        if not on_gpu:
+            os.environ.setdefault("KINETO_LOG_LEVEL", SILENT)  # it reports the lack of a GPU as an error
         self.on_gpu, self.running, self.done = bool(on_gpu), False, False
         self.profiler = profile(activities=[ProfilerActivity.CPU, *on_gpu])
 

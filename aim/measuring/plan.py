@@ -115,7 +115,8 @@ def way_out(run: Run, gpus: int, most: int) -> str:
     if fitting is None:
         return "use a smaller clip.num_frames, clip.size or backbone"
     parts = run.train.batch_size // gpus // fitting
-    return f"use train.accumulate={parts}, more GPUs or a smaller train.batch_size"
+    more = "" if run.device == "cpu" and run.gpu is None else ", more GPUs"
+    return f"use train.accumulate={parts}{more} or a smaller train.batch_size"
 
 
 def expected_memory(run: Run, num_classes: int, ranks: int, free: float) -> tuple[str, str | None]:

@@ -1,5 +1,6 @@
 """torch.compile for the blocks: those of the same shape share one compilation, which torch keeps between runs."""
 
+import logging
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,10 +16,14 @@ from aim.models.memory import Memory, remembering
 
 # Shapes of blocks, times training and testing, times sizes of a batch: the last one of a test is smaller.
 RECOMPILE_LIMIT = 64
+# They warn, once a run, of operations in place under train.memory=lean, and of a CPU that has no GPU beside it.
+NEEDLESS = "torch._higher_order_ops.wrap", "torch.utils.cpp_extension"
 
 
 def compile_blocks(model: VideoClassifier, backend: str | Callable[..., Any] = "inductor") -> None:
     """Let torch compile what runs a block, with what it keeps for the backward pass; the first steps take minutes."""
+    for name in NEEDLESS:
+        logging.getLogger(name).setLevel(logging.ERROR)
     model.backbone.run = Compiled(backend)
 
 

@@ -190,19 +190,28 @@ def test_a_run_in_fp8_goes_on_in_it_and_its_checkpoint_is_tested_in_bf16(
     assert "aim: trained in fp8, tested in bf16\n" in capsys.readouterr().err
 
 
-def test_free_memory_is_the_machines_or_the_batch_jobs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 2])
+def test_free_memory_is_the_machines_or_the_batch_jobs(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, version: int
+) -> None:
+    files = ("memory.max", "memory.current", "inactive_file"), "max"
+    where, line = tmp_path / "fs", "0::/slurm/job_7/step_0"
+    if version == 1:  # without a limit it gives a number, and a machine may have no version 2
+        files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"), "9223372036854771712"
+        where, line = where / "memory", "4:memory:/slurm/job_7/step_0"
+    (limited, taken, cache), unlimited = files
     (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:  4000 kB\nHugePages_Total:  0\n")
-    (tmp_path / "cgroup").write_text("4:memory:/elsewhere\n0::/slurm/job_7/step_0\n")
+    (tmp_path / "cgroup").write_text(f"9:name=systemd:/elsewhere\n{line}\n")
     monkeypatch.setattr(hardware, "MEMINFO", tmp_path / "meminfo")
     monkeypatch.setattr(hardware, "CGROUP", tmp_path / "cgroup")
     monkeypatch.setattr(hardware, "CGROUPS", tmp_path / "fs")
     assert hardware.free_memory() == 4000 * 1024
-    for name, limit in (("slurm/job_7/step_0", "max"), ("slurm/job_7", "3000000"), ("slurm", "9000000")):
-        folder = tmp_path / "fs" / name
+    for name, limit in (("slurm/job_7/step_0", unlimited), ("slurm/job_7", "3000000"), ("slurm", "9000000")):
+        folder = where / name
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "memory.max").write_text(f"{limit}\n")
-        (folder / "memory.current").write_text("1700000\n")
-        (folder / "memory.stat").write_text("anon 5\ninactive_file 700000\n")
+        (folder / limited).write_text(f"{limit}\n")
+        (folder / taken).write_text("1700000\n")
+        (folder / "memory.stat").write_text(f"anon 5\n{cache} 700000\n")
     assert hardware.free_memory() == 2_000_000
     monkeypatch.setattr(hardware, "MEMINFO", tmp_path / "none")
     monkeypatch.setattr(hardware, "CGROUP", tmp_path / "none")

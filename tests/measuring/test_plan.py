@@ -143,6 +143,14 @@ def test_the_largest_batch_is_the_last_that_fits() -> None:
     assert plan.most_clips(COST, 0) == 0
 
 
+def test_the_way_out_of_a_cpu_is_no_gpu() -> None:
+    here = replace(toy(), device="cpu")
+    assert plan.way_out(here, 1, 4) == "use train.accumulate=2 or a smaller train.batch_size"
+    assert plan.way_out(replace(here, gpu="t4"), 1, 4) == (
+        "use train.accumulate=2, more GPUs or a smaller train.batch_size"
+    )
+
+
 @pytest.mark.slow
 def test_a_plan_that_does_not_fit_says_so_and_its_way_out_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

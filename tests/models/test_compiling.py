@@ -1,5 +1,6 @@
 """Compiled blocks compute what they do without a compiler, share their compilations, and do without where it fails."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -32,11 +33,12 @@ def fresh():
         pytest.param("dinov3_vit_b16", "fast", marks=pytest.mark.slow),
     ],
 )
-def test_compiled_blocks_equal_plain_ones(trunk, memory):
+def test_compiled_blocks_equal_plain_ones(trunk, memory, caplog):
     model = toy(trunk, memory=memory)
     plain = computed(model, video())
     compile_blocks(model, "aot_eager")
     assert far(computed(model, video()), plain) < 1e-5
+    assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
 
 
 def test_a_compiled_model_is_counted_as_any_other(capsys):

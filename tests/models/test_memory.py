@@ -13,7 +13,7 @@ from tests.models.checks import saved_bytes, toy_model, video
 from tests.models.plain import PlainAIM
 from tests.models.test_classifier import FITTING
 from tests.models.test_trunks import FAMILIES
-from tests.models.toys import FRAMES, SIZE, composed, randomise
+from tests.models.toys import FRAMES, SIZE, composed, names, randomise
 
 MEMORY = ["fast", "lean", "smallest"]
 
@@ -48,11 +48,14 @@ def far(ours, theirs):
     return max(((a - b).abs().max() / b.abs().max()).item() for a, b in pairs)
 
 
-# By default each trunk family under AIM, and each adapter in a CLIP; `pytest -m slow` takes every pair.
-PAIRS = [(*pair, *(() if pair[1] == "aim" or pair[0] == "clip_vit_b16" else (pytest.mark.slow,))) for pair in FITTING]
+# By default each trunk of configs/ under AIM, and each adapter in a CLIP; `pytest -m slow` takes all pairs of families.
+PAIRS = [(trunk, "aim") for trunk in names("backbone")] + [pair for pair in FITTING if pair[1] != "aim"]
+SLOW = [pair for pair in PAIRS if pair[1] != "aim" and pair[0] != "clip_vit_b16"]
 
 
-@pytest.mark.parametrize(("trunk", "name"), [pytest.param(*pair[:2], marks=pair[2:]) for pair in PAIRS])
+@pytest.mark.parametrize(
+    ("trunk", "name"), [pytest.param(*pair, marks=[pytest.mark.slow] * (pair in SLOW)) for pair in PAIRS]
+)
 def test_every_way_equals_the_plain_one(trunk, name):
     model = toy(trunk, name)
     with plainly(model):
