@@ -148,7 +148,7 @@ class Peers:
                     self._end = End(1, FAILING_SECONDS, f"rank {other} on {host}")
                     return
         except RuntimeError:  # the launcher is gone, and the store with it
-            self._end = End(1, STOPPING_SECONDS, "the launcher of the ranks")
+            self._end = End(1, STOPPING_SECONDS, _keeper())
 
     def _await_end(self) -> None:
         """End this process if it is still there some time after it is to end: it hangs in a collective.
@@ -158,7 +158,7 @@ class Peers:
         silence = Silence()
         while not self._joined.wait(WATCH_SECONDS):
             if self._end is None and self._watcher.is_alive() and silence.is_long(self._looks):
-                self._end = End(1, 0.0, "the launcher of the ranks")
+                self._end = End(1, 0.0, _keeper())
             if self._end is not None:
                 if not self._joined.wait(self._end.seconds):
                     self._give_up(self._end)
@@ -190,9 +190,16 @@ class Peers:
             raise RankError(f"rank {self._rank}{_place()}: {error}") from error
 
 
-def _place() -> str:
-    """The machine, where there are several."""
-    return f" on {socket.gethostname()}" if os.environ.get("WORLD_SIZE") != os.environ.get("LOCAL_WORLD_SIZE") else ""
+def _place(host: str | None = None) -> str:
+    """The machine, where there are several: this one, or a host."""
+    several = os.environ.get("WORLD_SIZE") != os.environ.get("LOCAL_WORLD_SIZE")
+    return f" on {host or socket.gethostname()}" if several else ""
+
+
+def _keeper() -> str:
+    """Who keeps the store; in an elastic job it's rank 0."""
+    shared = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    return ("the launcher of the ranks" if shared else "rank 0") + _place(os.environ.get("MASTER_ADDR"))
 
 
 def exit_code(error: BaseException) -> int:

@@ -154,6 +154,23 @@ def test_a_rank_that_stands_still_for_good_is_ended_and_not_taken_for_one_withou
     assert process.returncode == 1
 
 
+@pytest.mark.parametrize(
+    ("shared", "ranks", "expected"),
+    [
+        ("True", 2, "the launcher of the ranks"),
+        ("True", 4, "the launcher of the ranks on a"),
+        ("False", 4, "rank 0 on a"),
+    ],
+)
+def test_who_keeps_the_store_has_a_name(
+    monkeypatch: pytest.MonkeyPatch, shared: str, ranks: int, expected: str
+) -> None:
+    for key, value in {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a"}.items():
+        monkeypatch.setenv(key, value)
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", shared)
+    assert peers._keeper() == expected
+
+
 @pytest.mark.slow
 def test_ranks_whose_store_is_silent_leave(tmp_path: Path) -> None:
     process = start(tmp_path, "silent")
