@@ -98,6 +98,7 @@ def test_a_failed_cell_is_named_left_out_and_tried_again(
     assert again == ["a,aim,share=1,seed=1"]
 
 
+@pytest.mark.slow
 def test_a_signal_stops_the_study_and_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = made_up(monkeypatch, stops_after=5)
     cfg = config.compose([*SMALL, f"run_dir={tmp_path / 's'}"], "study")

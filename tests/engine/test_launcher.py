@@ -21,7 +21,7 @@ from tests.ranks import start
 @pytest.mark.parametrize(
     ("case", "code", "expected"),
     [
-        ("bad_video", 2, r"aim: error: rank 1: x\.mp4 can't be read\n"),
+        pytest.param("bad_video", 2, r"aim: error: rank 1: x\.mp4 can't be read\n", marks=pytest.mark.slow),
         pytest.param(
             "bug",
             1,
@@ -61,6 +61,7 @@ def test_a_lost_rank_is_told_from_an_error_whose_file_has_such_a_name(text: str,
     assert is_torn(RuntimeError(text)) == torn
 
 
+@pytest.mark.slow
 def test_a_signal_at_the_launcher_alone_reaches_the_ranks_which_may_take_their_time(tmp_path: Path) -> None:
     process = start(tmp_path, "trains")
     assert process.stdout is not None

@@ -143,6 +143,7 @@ def test_a_gradient_that_is_not_finite_never_reaches_last_pt(
     assert journal(tmp_path) == journal(unbroken)
 
 
+@pytest.mark.slow
 def test_a_run_directory_that_the_other_node_does_not_see_is_continued_as_one(tmp_path: Path, unbroken: Path) -> None:
     seen, unseen = tmp_path / "seen", tmp_path / "unseen"
     killed_at(4, seen, "test=best")

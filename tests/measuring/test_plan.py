@@ -116,6 +116,7 @@ def test_a_step_takes_as_long_as_the_slower_of_computing_and_moving() -> None:
     assert plan.step_seconds(fp8[1], replace(run, precision="fp8"), fp8[0])[0] == pytest.approx(0.5 + 0.25)
 
 
+@pytest.mark.slow
 def test_a_plan_in_fp8_says_both_rates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = measure(tmp_path, "what=plan", "gpu=h100", "precision=fp8")
     each = found["memory"]["fast"]

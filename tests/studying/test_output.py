@@ -132,7 +132,10 @@ def all_nan(study: dict[str, Any]) -> dict[str, Any]:
 ODD["nan"] = all_nan(ODD["two sizes, one seed"])
 
 
-@pytest.mark.parametrize("name", ODD)
+SLOW = {"one size", "one adapter", "chance"}
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in ODD])
 def test_odd_studies_are_drawn(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Warnings are errors here, those of matplotlib among them."""
     monkeypatch.setattr(figures, "TASKS", 4)  # many panels take seconds
