@@ -293,6 +293,7 @@ def test_learned_adapters_start_another_run(tmp_path: Path, unbroken: Path) -> N
     assert found["top1"] == json.loads((unbroken / "results.json").read_text(encoding="utf-8"))["top1"]
 
 
+@pytest.mark.slow
 def test_a_rank_that_dies_takes_the_others_with_it(tmp_path: Path) -> None:
     program = tmp_path / "dying.py"
     program.write_text("import os, sys, time\nsys.exit(3) if os.environ['RANK'] == '1' else time.sleep(60)\n")

@@ -132,7 +132,7 @@ def all_nan(study: dict[str, Any]) -> dict[str, Any]:
 ODD["nan"] = all_nan(ODD["two sizes, one seed"])
 
 
-SLOW = {"one size", "one adapter", "chance"}
+SLOW = {"one size", "two sizes, one seed", "one adapter", "many adapters", "chance"}
 
 
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in ODD])

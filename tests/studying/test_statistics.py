@@ -108,6 +108,7 @@ def lambada_loss() -> dict[str, Any]:
     return analyse(curves, [], {"score": {"thresholded": False}}, {"scale": "scale"})
 
 
+@pytest.mark.slow
 def test_the_rule_errs_as_seldom_as_it_says() -> None:
     kept = json.loads((ROOT / "aim" / "studying" / "error_rates.json").read_text(encoding="utf-8"))
     assert kept["simulations"] >= 200
