@@ -38,7 +38,7 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the plain model belongs to the tests
 
-from aim.engine.hardware import suit  # noqa: E402
+from aim.engine.hardware import autocast, suit  # noqa: E402
 from aim.engine.results import device_name  # noqa: E402
 from aim.measuring.step import kept_by  # noqa: E402
 from aim.models.classifier import VideoClassifier, build  # noqa: E402
@@ -75,10 +75,6 @@ def ours_in_bf16(trunk: str, model: VideoClassifier, device: torch.device) -> Vi
     stored.load_state_dict(model.state_dict())
     suit(stored, "bf16", device.type)
     return stored
-
-
-def autocast(device: torch.device, precision: str) -> torch.autocast:
-    return torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
 
 
 def plain(trunk: str, weights: dict[str, Tensor]) -> PlainAIM:
