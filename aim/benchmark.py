@@ -12,12 +12,12 @@ One process and one GPU are measured; the trunk's weights are random, as no spee
 from aim import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.benchmark", "config", "aim.engine.settings.Run", wants="experiment")
+    command.entrypoint("aim.benchmark", "benchmark", "aim.benchmark.Settings", wants="experiment")
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 from omegaconf import DictConfig
@@ -26,14 +26,23 @@ from aim import config
 from aim.data.lists import Lists
 from aim.engine import distributed, files, identity, results
 from aim.engine.console import plain_console, plain_table
-from aim.engine.hardware import Device, settle
+from aim.engine.hardware import Device, Gpu, settle
 from aim.engine.settings import Run
 from aim.engine.sizing import settled
 from aim.errors import UserError
+from aim.marks import Mark
 from aim.measuring.loader import loader_notes, loader_table, measure_loader
 from aim.measuring.model import measure_model, model_rows
 from aim.measuring.plan import plan, training_videos
 from aim.measuring.plan_table import memory_head, memory_rows, plan_notes, plan_rows
+
+
+@dataclass(frozen=True)
+class Settings(Run):
+    """The values of configs/benchmark.yaml: a run's, and what of it is measured."""
+
+    what: Annotated[Literal["model", "loader", "plan", "all"], Mark.MACHINE]
+    gpu: Annotated[Gpu | None, Mark.MACHINE]
 
 
 def main(cfg: DictConfig) -> None:
@@ -42,12 +51,12 @@ def main(cfg: DictConfig) -> None:
         raise UserError("aim.benchmark measures one process; start it with python -m aim.benchmark, without torchrun")
     distributed.refuse_bare_slurm("aim.benchmark")
     asked = config.resolve(cfg)
-    videos, _, _ = training_videos(config.build(asked, Run))
+    videos, _, _ = training_videos(config.build(asked, Settings))
     settings = settled(asked, videos, None)
-    run = config.build(settings, Run)
+    run = config.build(settings, Settings)
     run.check_augmentation()
     if run.what == "plan":
-        found = {"name": run.name, **plan(run)}
+        found = {"name": run.name, **plan(run, run.gpu)}
     elif run.gpu is None:
         found = measure(run.placed(), settings)
     else:
@@ -58,7 +67,7 @@ def main(cfg: DictConfig) -> None:
     show(found, path)
 
 
-def measure(run: Run, settings: Mapping[str, Any]) -> dict[str, Any]:
+def measure(run: Settings, settings: Mapping[str, Any]) -> dict[str, Any]:
     """What this machine does with a run."""
     run.check_precision()
     lists = None if run.what == "model" else load_lists(run)

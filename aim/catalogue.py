@@ -73,7 +73,13 @@ def settings(config_name: str) -> dict[str, Any]:
         elif entry != "_self_":
             found |= settings(entry)
     found |= {key: value for key, value in leaves(content) if not key.startswith("hydra.")}
-    return {key: value for key, value in found.items() if not re.search(r"(^|\.)(defaults|_target_)", key)}
+    return {key: value for key, value in found.items() if not re.search(r"(^|\.)(defaults|kind|_target_)$", key)}
+
+
+def settings_of(verb: str) -> dict[str, Any]:
+    """The dotted settings of a verb."""
+    name = config_of(verb)
+    return settings(name) if name else {}
 
 
 def config_groups(config_name: str) -> list[str]:

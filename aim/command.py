@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 from aim import catalogue, config, overrides
 from aim.config import CONFIGS
 from aim.errors import RankError, UserError, say
+from aim.kinds import locate
 from aim.signals import follow_parent, interruptible
 from aim.sweep import Job, sweep
 
@@ -134,7 +135,7 @@ def job_of(verb: str, cfg: DictConfig, settings: str | None) -> Job:
         if settings is None:
             config.resolve(cfg)
         else:
-            built = config.build(cfg, config.locate(settings))
+            built = config.build(cfg, locate(settings))
             run_dir = built.directory() if verb == "aim.train" else None
     except (UserError, OmegaConfBaseException) as error:
         return Job(own_overrides(), None, str(error) if isinstance(error, UserError) else overrides.explain(error))

@@ -1,18 +1,17 @@
 """Where the configs live, how they are composed, and the only place that builds objects from YAML.
 
-Every leaf of a config is a keyword argument of a Python signature: a node with `_target_` of that class, the top level
-of the verb's own dataclass. So a misspelt key or a value of the wrong type fails before anything is built.
+Every leaf of a config is a keyword argument of a Python signature: the top level of the verb's own dataclass, a group
+of the class that its field names or, where that leaves a choice, of its `kind` (aim.kinds). So a misspelt key or a
+value of the wrong type fails before anything is built.
 """
 
-import importlib
 import inspect
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, is_dataclass
+from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
 import hydra
 from hydra.core.global_hydra import GlobalHydra
@@ -23,6 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from aim.errors import UserError, nearest
+from aim.kinds import KINDS, class_of, modern
+from aim.marks import AUTO, Auto, Before, groups_of, hints, notes
 
 T = TypeVar("T")
 
@@ -30,19 +31,6 @@ T = TypeVar("T")
 CONFIGS = next(
     path for path in (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs") if path.is_dir()
 )
-
-
-AUTO = "auto"
-
-
-@dataclass(frozen=True)
-class Auto:
-    """Marks a number, `Annotated[int, Auto(20)]`, for which YAML may say `auto`; `build` takes `value` for it.
-
-    Who knows better puts another one into the settings before they are built.
-    """
-
-    value: float
 
 
 def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -55,95 +43,120 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
             yield name, value
 
 
+NAMES = ("kind", "_target_")  # keys of a group that say its class
+
+
 def build(cfg: DictConfig | Mapping[str, Any], target: Callable[..., T], *, received: bool = False) -> T:
-    """Check all of `cfg` against the signatures, then build `target` and every `_target_` inside it.
+    """Check all of `cfg` against the signatures, then build `target` and every group inside it.
 
     Raises UserError with every misspelt key, missing value and value of a wrong type. A config that was `received` with
-    a file is checked by `check_received`, too.
+    a file is checked by `check_received`, too, and may be older than some settings.
     """
     node = resolve(cfg) if isinstance(cfg, DictConfig) else cfg
     if received:
-        check_received(node)
+        check_received(node, target)
+        node = completed(node, target)
     problems = list(_problems(node, target, ""))
     if problems:
         raise UserError("; ".join(problems))
-    return _build(node, target)
+    return _build(node, target, "")
 
 
-def check_received(node: Mapping[str, Any]) -> None:
+def check_received(node: Mapping[str, Any], target: Callable[..., Any], prefix: str = "") -> None:
     """Raise UserError where a config that came with a file could reach further than our own settings do.
 
-    It may name only our own groups, for anything else could run whatever its author likes; and a group may refuse some
-    of its values, in a `check_received` of its own.
+    It may name only kinds of our table, for anything else could run whatever its author likes; and a group may refuse
+    some of its values, in a `check_received` of its own.
     """
-    ours = r"aim\.(data|models|adapters)\.(\w+\.)+[A-Z]\w*|aim\.engine\.(settings|optim)\.[A-Z]\w*"
-    for group in _groups(node):
-        path = str(group["_target_"])
-        if not (re.fullmatch(ours, path) and is_dataclass(kind := locate(path))):
-            raise UserError(f"_target_: {path} is none of aim-video's own settings, and isn't run for a received file")
-        if refuse := getattr(kind, "check_received", None):
-            refuse(group)
+    if path := node.get("_target_"):
+        raise UserError(f"_target_: {path} is none of aim-video's own settings, and isn't run for a received file")
+    if refuse := getattr(target, "check_received", None):
+        refuse(node)
+    types = hints(target)
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            check_received(value, _group(value, types.get(key), f"{prefix}{key}") or dict, f"{prefix}{key}.")
+
+
+def completed(node: Mapping[str, Any], target: Callable[..., Any], prefix: str = "") -> dict[str, Any]:
+    """The settings of a run that may be older than some of them, with those as the older version behaved.
+
+    That is what a field's `Before` says, or its default.
+    """
+    found = dict(node)
+    for key, hint in hints(target).items():
+        if key not in found:
+            found.update((key, value) for value in _earlier(target, key, hint))
+        elif isinstance(value := found[key], Mapping) and (group := _group(value, hint, f"{prefix}{key}")):
+            found[key] = completed(value, group, f"{prefix}{key}.")
+    return found
+
+
+def _earlier(target: Callable[..., Any], key: str, hint: Any) -> Iterator[Any]:
+    """The value, as in YAML, that a setting had in runs that don't know it; none where that isn't known."""
+    if before := [note.value for note in notes(hint) if isinstance(note, Before)]:
+        yield before[0]
+        return
+    for own in fields(target) if is_dataclass(target) else ():
+        if own.name == key and _has_default(own):
+            value = own.default if own.default_factory is MISSING else own.default_factory()
+            plain = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+            yield list(plain) if isinstance(plain, tuple) else plain
 
 
 def resolve(cfg: DictConfig) -> dict[str, Any]:
     """The config as plain, interpolated containers."""
     plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
     assert isinstance(plain, dict)
-    return {str(key): value for key, value in plain.items()}
+    return modern({str(key): value for key, value in plain.items()})
 
 
-def _groups(node: Any) -> Iterator[Mapping[str, Any]]:
-    """Every node with a `_target_` inside."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield node
-        for value in node.values():
-            yield from _groups(value)
+def _group(value: Mapping[str, Any], hint: Any, key: str) -> Callable[..., Any] | None:
+    """The class that a group of settings is built by; None for a mapping of what its field likes.
+
+    Of several the first whose settings without a default are all there, else the last.
+    """
+    groups = groups_of(hint)
+    fitting = (group for group in groups if all(own.name in value for own in fields(group) if not _has_default(own)))
+    return class_of(key, value) or next(fitting, groups[-1] if groups else None)
 
 
-def _build(node: Mapping[str, Any], target: Callable[..., T]) -> T:
-    hints = _hints(target)
-    return target(**{key: _value(value, hints.get(key)) for key, value in node.items() if key != "_target_"})
+def _has_default(own: Field[Any]) -> bool:
+    return own.default is not MISSING or own.default_factory is not MISSING
 
 
-def _value(value: Any, hint: Any) -> Any:
-    if isinstance(value, Mapping) and "_target_" in value:
-        return _build(value, locate(value["_target_"]))
-    if value == AUTO and get_origin(hint) is Annotated:
-        number, auto = get_args(hint)
-        return number(auto.value)
+def _build(node: Mapping[str, Any], target: Callable[..., T], prefix: str) -> T:
+    types = hints(target)
+    return target(
+        **{key: _value(value, types.get(key), f"{prefix}{key}") for key, value in node.items() if key not in NAMES}
+    )
+
+
+def _value(value: Any, hint: Any, key: str) -> Any:
+    if isinstance(value, Mapping) and (group := _group(value, hint, key)):
+        return _build(value, group, f"{key}.")
+    if value == AUTO:
+        for auto in (note for note in notes(hint) if isinstance(note, Auto)):
+            return get_args(hint)[0](auto.value)
     return value
-
-
-def _hints(target: Callable[..., Any]) -> dict[str, Any]:
-    """The types of the arguments, with what is noted beside them."""
-    return get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
-
-
-def locate(path: str) -> Callable[..., Any]:
-    """The class or function of a dotted path. Raises UserError where there is none."""
-    module, _, name = path.rpartition(".")
-    try:
-        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
-    except (ModuleNotFoundError, AttributeError, ValueError) as error:
-        raise UserError(f"_target_: {path} can't be imported: {error}") from error
-    return found
 
 
 def _problems(node: Mapping[str, Any], target: Callable[..., Any], prefix: str) -> Iterator[str]:
     parameters = inspect.signature(target).parameters
-    hints = _hints(target)
-    for key in node.keys() - parameters.keys() - {"_target_"}:
+    types = hints(target)
+    for key in node.keys() - parameters.keys() - set(NAMES):
         yield f"no setting {prefix + key!r}{nearest(key, parameters)}"
     for key, parameter in parameters.items():
         if key not in node and parameter.default is inspect.Parameter.empty:
             yield f"{prefix}{key} is missing"
     for key in node.keys() & parameters.keys():
-        value = node[key]
-        if isinstance(value, Mapping) and "_target_" in value:
-            yield from _problems(value, locate(value["_target_"]), f"{prefix}{key}.")
-        elif not _fits(value, hints.get(key, Any)):
-            yield f"{prefix}{key}={value!r} is not {_words(hints[key])}"
+        value, name = node[key], f"{prefix}{key}"
+        if isinstance(value, Mapping) and (group := _group(value, types.get(key), name)):
+            yield from _problems(value, group, f"{name}.")
+        elif isinstance(value, Mapping) and key in KINDS:
+            yield f"{name}.kind is missing; there are: {', '.join(KINDS[key])}"
+        elif not _fits(value, types.get(key, Any)):
+            yield f"{name}={value!r} is not {_words(types[key])}"
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -154,7 +167,7 @@ def _fits(value: Any, hint: Any) -> bool:
     if origin is Literal:
         return value in args
     if origin is Annotated:
-        return value == AUTO or _fits(value, args[0])
+        return (value == AUTO and _has_auto(hint)) or _fits(value, args[0])
     if hint is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
     if hint in (int, str, bool, NoneType):
@@ -165,8 +178,13 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, list) and all(_fits(item, args[0]) for item in value)
     if origin is not None and issubclass(origin, Mapping):
         return isinstance(value, Mapping) and all(_fits(item, args[1]) for item in value.values())
-    # What is left are the parts that a node with `_target_` builds, and Any.
+    # What is left are the parts that a group builds, and Any.
     return hint is Any or not isinstance(value, int | float | str | list | NoneType)
+
+
+def _has_auto(hint: Any) -> bool:
+    """Whether YAML may say `auto` for a setting."""
+    return any(isinstance(note, Auto) for note in notes(hint))
 
 
 def _words(hint: Any) -> str:
@@ -177,7 +195,7 @@ def _words(hint: Any) -> str:
     if origin is Literal:
         return "one of " + ", ".join(str(arg) for arg in args)
     if origin is Annotated:
-        return f"{_words(args[0])} or {AUTO}"
+        return _words(args[0]) + (f" or {AUTO}" if _has_auto(hint) else "")
     if origin is not None and issubclass(origin, tuple | Sequence):
         return f"a list of {_words(args[0])}"
     names = {

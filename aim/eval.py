@@ -10,14 +10,14 @@ be otherwise. Leaves `results.json` and `predictions.npz` (docs/predictions.md) 
 from aim import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.eval", "config")
+    command.entrypoint("aim.eval", "eval")
 
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from omegaconf import DictConfig
 
@@ -42,9 +42,18 @@ from aim.engine.faults import explained_test
 from aim.engine.launcher import launch
 from aim.engine.settings import Run, write_settings
 from aim.errors import UserError, check_all, say
+from aim.marks import Mark
 from aim.models.flops import gmacs_per_view
 from aim.signals import interruptible, stop_signals
 from aim.weights.trunk import stretch_time
+
+
+@dataclass(frozen=True)
+class Settings(Run):
+    """The values of configs/eval.yaml: a run's, and which checkpoint is tested."""
+
+    checkpoint: Annotated[str, Mark.MACHINE, Mark.PATH, Mark.COMMAND]
+    stretch_time: Annotated[bool, Mark.COMMAND]
 
 
 def main(cfg: DictConfig) -> None:
@@ -58,7 +67,7 @@ def main(cfg: DictConfig) -> None:
         world = stack.enter_context(start) if distributed.is_rank() else None
         saved = checkpoint.read_weights(asked["checkpoint"])
         wanted = retest.of_checkpoint(saved.config, asked, config.task_overrides(), saved.path)
-        run = config.build(wanted, Run).placed()
+        run = config.build(wanted, Settings).placed()
         ranks, lists = check(run, saved)
         if world is None:
             if ranks > 1:
@@ -80,14 +89,14 @@ def main(cfg: DictConfig) -> None:
         test(run, wanted, saved, lists, run_dir, world, content)
 
 
-def directory(run: Run, saved: Checkpoint, asked: Mapping[str, Any]) -> Path:
+def directory(run: Settings, saved: Checkpoint, asked: Mapping[str, Any]) -> Path:
     """Where a test writes: by default under the run's name, the checkpoint's hash, and what is otherwise."""
     trained = saved.path.resolve().parent.name if saved.path.name == "best.safetensors" else saved.path.stem
     other = f",{asked['name']}" if asked["name"] not in ("custom", saved.config["name"]) else ""
     return run.directory("eval", f"{trained},checkpoint={saved.fingerprint[:8]}{other}")
 
 
-def check(run: Run, saved: Checkpoint) -> tuple[int, Lists]:
+def check(run: Settings, saved: Checkpoint) -> tuple[int, Lists]:
     """Find every problem at once; raise them as one UserError. Returns the number of ranks, and the data's lists."""
     ranks, lists = list[int](), list[Lists]()
     check_all(
@@ -100,7 +109,7 @@ def check(run: Run, saved: Checkpoint) -> tuple[int, Lists]:
 
 
 def test(
-    run: Run,
+    run: Settings,
     wanted: Mapping[str, Any],
     saved: Checkpoint,
     lists: Lists,
@@ -135,9 +144,10 @@ def test(
 def check_free(run_dir: Path, content: Mapping[str, str]) -> None:
     """Raise UserError if the folder holds anything but an earlier test of the same."""
     done = run_dir / "results.json"
-    before = (
-        results.read(done).get("identity") if done.exists() else None if (run_dir / "last.pt").exists() else content
-    )
+    before: Mapping[str, str] | None = None if (run_dir / "last.pt").exists() else content
+    if done.exists():  # by what its settings are today, for a version before this one may have written them
+        settings = identity.config_hash(config.load(run_dir / "config.yaml"))
+        before = results.read(done).get("identity", {}) | {"settings": settings}
     if before != content:
         raise UserError(
             f"{run_dir} holds a training run, or a test of another checkpoint, other data or settings; set run_dir=DIR"

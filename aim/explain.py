@@ -15,11 +15,10 @@ if __name__ == "__main__":  # before the imports that take seconds: --help and a
 
 import json
 import time
-from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from omegaconf import DictConfig
@@ -33,22 +32,30 @@ from aim.data.readers.interface import Reader
 from aim.engine import distributed, exported, files
 from aim.engine.console import Display, plain_console
 from aim.engine.hardware import Device, Untrained, resolve_device, settle
-from aim.engine.recogniser import Recogniser, load
+from aim.engine.recogniser import Recogniser, TrunkFile, load
 from aim.engine.results import device_name
 from aim.errors import UserError, say
 from aim.explaining import clips, films, order, tables
 from aim.explaining.explanation import SHUFFLES, Explanation, Method, explain, num_passes, orders_as_json
 from aim.explaining.occlusion import chunks
+from aim.marks import Mark
 from aim.models.classifier import VideoClassifier
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """Where the checkpoint's data lie on this machine."""
+
+    root: Annotated[str | None, Mark.PATH]  # None: where they were in training
 
 
 @dataclass(frozen=True)
 class Settings:
     """The keys of configs/explain.yaml."""
 
-    checkpoint: str
-    input: str | None
-    out: str | None
+    checkpoint: Annotated[str, Mark.PATH]
+    input: Annotated[str | None, Mark.PATH]
+    out: Annotated[str | None, Mark.PATH]
     what: Literal["all", "order"]
     label: str | None
     view: int | None
@@ -61,8 +68,8 @@ class Settings:
     precision: Untrained
     workers: int
     debug: bool
-    backbone: Mapping[str, str | None]
-    data: Mapping[str, str | None]
+    backbone: TrunkFile
+    data: Elsewhere
     reader: Reader
 
     def __post_init__(self) -> None:
@@ -82,7 +89,7 @@ def main(cfg: DictConfig) -> None:
     check(settings)
     device = resolve_device(settings.device)
     distributed.num_ranks(device, 1)
-    recogniser = load(settings.checkpoint, weights=settings.backbone["weights"], device=device)
+    recogniser = load(settings.checkpoint, weights=settings.backbone.weights, device=device)
     if settings.what == "order" and recogniser.clip.num_frames == 1:
         raise UserError(f"what=order, but the model of {settings.checkpoint} sees one frame, which has no order")
     precision = settle({"device": settings.device, "precision": settings.precision}, device)
@@ -187,7 +194,7 @@ def explained(settings: Settings, recogniser: Recogniser, clip: Tensor, label: i
 
 def on_list(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
     """Try other orders of frames on a list of videos, and show it; what was found, as JSON has it."""
-    root = settings.data["root"]
+    root = settings.data.root
     policy: dict[str, Any] = {"timeout": 60.0, "on_error": "raise", "max_bad": 0.0}
     if settings.input is None:
         data, lists = clips.validation_videos(settings.checkpoint, root)

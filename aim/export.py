@@ -15,10 +15,10 @@ if __name__ == "__main__":  # before the imports that take seconds: --help and a
 
 import io
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -33,8 +33,9 @@ from aim.adapters.lora import fold
 from aim.data.sampling import Clip
 from aim.engine import checkpoint, exported, files
 from aim.engine.exported import About, Program, library, one_line, quiet
-from aim.engine.recogniser import load
+from aim.engine.recogniser import TrunkFile, load
 from aim.errors import UserError
+from aim.marks import Mark
 from aim.models.classifier import VideoClassifier
 
 OPSET = 20  # of ONNX; onnxruntime has run it since 1.17
@@ -47,10 +48,10 @@ BATCHES = (1, 2, 3)
 class Settings:
     """The keys of configs/export.yaml."""
 
-    checkpoint: str
-    out: str
+    checkpoint: Annotated[str, Mark.PATH]
+    out: Annotated[str, Mark.PATH]
     debug: bool
-    backbone: Mapping[str, str | None]
+    backbone: TrunkFile
 
 
 class Probabilities(nn.Module):
@@ -73,7 +74,7 @@ def main(cfg: DictConfig) -> None:
     check_out(out)
     if exported.is_exported(settings.checkpoint):
         raise UserError(f"checkpoint={settings.checkpoint} is exported already; give a best.safetensors")
-    recogniser = load(settings.checkpoint, weights=settings.backbone["weights"])
+    recogniser = load(settings.checkpoint, weights=settings.backbone.weights)
     saved = checkpoint.read_weights(settings.checkpoint)
     assert isinstance(recogniser.model, VideoClassifier)
     about = About(

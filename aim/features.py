@@ -15,10 +15,10 @@ if __name__ == "__main__":  # before the imports that take seconds: --help and a
     command.entrypoint("aim.features", "features", "aim.features.Settings", positional="input")
 
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from omegaconf import DictConfig
 
@@ -32,8 +32,9 @@ from aim.data.windows import Windows
 from aim.engine import checkpoint, distributed, exported
 from aim.engine.console import Display
 from aim.engine.hardware import Device, Untrained, resolve_device, settle
-from aim.engine.recogniser import load
+from aim.engine.recogniser import TrunkFile, load
 from aim.errors import UserError, say
+from aim.marks import Mark
 from aim.models.classifier import Backbone, VideoClassifier, build
 from aim.predicting import features
 from aim.predicting.features import Extractor, Features, Form
@@ -44,10 +45,10 @@ from aim.predicting.inputs import find_videos
 class Settings:
     """The keys of configs/features.yaml."""
 
-    checkpoint: str | None
-    backbone: Backbone | Mapping[str, str | None]
-    input: str | Sequence[str]
-    out: str
+    checkpoint: Annotated[str | None, Mark.PATH]
+    backbone: Backbone | TrunkFile
+    input: Annotated[str | Sequence[str], Mark.PATH]
+    out: Annotated[str, Mark.PATH]
     form: Form
     window: float | None
     stride: float | None
@@ -119,7 +120,7 @@ def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:
         origin = model.fingerprint
     else:
         assert settings.checkpoint is not None
-        trained = load(settings.checkpoint, weights=backbone["weights"], device=device)
+        trained = load(settings.checkpoint, weights=backbone.weights, device=device)
         assert isinstance(trained.model, VideoClassifier)  # not an exported one, which is refused
         model, clip, views = trained.model, trained.clip, trained.views
         origin = checkpoint.read_weights(settings.checkpoint).fingerprint

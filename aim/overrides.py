@@ -11,12 +11,8 @@ from hydra._internal.utils import get_args_parser
 from aim import catalogue
 from aim.config import CONFIGS
 from aim.errors import UserError, nearest
+from aim.marks import Mark, marked
 
-# Settings that are paths: runs/demo,seed=1/best.safetensors is one, without quotes.
-PATHS = (
-    "run_dir", "init", "checkpoint", "input", "out", "picture", "video_out", "data.root", "data.cache",
-    "backbone.weights",
-)  # fmt: skip
 ADDED = ("experiment", "study")  # groups whose files change other settings
 OPTIONS = ("--help", "--version", "--cfg", "--multirun", "-m", "--resolve", "--info", "--config-dir", "--hydra-help")
 
@@ -47,9 +43,12 @@ def checked(arguments: Sequence[str], config_name: str, positional: str | None =
 
 
 def quoted(argument: str) -> str:
-    """A path setting as Hydra's grammar wants it, which gives `=`, commas and spaces in it a meaning of their own."""
+    """A path setting as Hydra's grammar wants it, which gives `=`, commas and spaces in it a meaning of their own.
+
+    So runs/demo,seed=1/best.safetensors is one without quotes.
+    """
     key, _, value = argument.partition("=")
-    if key.lstrip("+") not in PATHS or value[:1] in ("'", '"', "$", "") or value == "null":
+    if key.lstrip("+") not in marked(Mark.PATH) or value[:1] in ("'", '"', "$", "") or value == "null":
         return argument
     if key == "input" and re.fullmatch(r"\[.*\]", value, re.DOTALL) and not Path(value).exists():  # a list of Hydra's
         return argument
@@ -97,7 +96,7 @@ def _instead(word: str, config_name: str) -> str:
     if Path(word).exists():
         for key, form in (
             ("checkpoint", "") if _is_model(word) else ("input", ""),
-            ("data.root", "+experiment=finetune "),
+            ("init", "") if _is_model(word) else ("data.root", "+experiment=finetune "),
         ):
             if key in known:
                 return f"; write {form}{key}={word}"
@@ -117,6 +116,10 @@ def explain(error: BaseException) -> str:
         known = _all_settings()
         if isinstance(known.get(key), Mapping):
             return f"{key} is a mapping; to add to it write +{key}={{KEY: VALUE}}"
+        if key in known and "." not in key:
+            verbs = [f"aim.{verb}" for verb in catalogue.verbs() if key in catalogue.settings_of(verb)]
+            start = "; init=FILE trains from its adapters" if key == "checkpoint" else ""
+            return f"{key} is a setting of {' and '.join(verbs)}{start}"
         if key in known:  # of data=demo, say, where the data are others
             return f"{key} is no setting of what is chosen here; for a study, whose cells have it, write ++{key}=VALUE"
         return f"no setting {key!r}{nearest(key, known)}"

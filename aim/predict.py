@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Annotated
 
 from omegaconf import DictConfig
 from torch import Tensor
@@ -35,8 +36,9 @@ from aim.data.windows import Windows
 from aim.engine import distributed, exported, files
 from aim.engine.console import Display, plain_console
 from aim.engine.hardware import Device, Precision, Untrained, resolve_device, resolve_precision, suit
-from aim.engine.recogniser import Recogniser, load
+from aim.engine.recogniser import Recogniser, TrunkFile, load
 from aim.errors import UserError, say
+from aim.marks import Mark
 from aim.predicting import answers, drawn, picture
 from aim.predicting.answers import Answer
 from aim.predicting.inputs import Input, find_videos
@@ -49,8 +51,8 @@ MAX_WORKERS = 8  # decoding processes, where nobody says how many
 class Settings:
     """The keys of configs/predict.yaml."""
 
-    checkpoint: str
-    input: str | Sequence[str]
+    checkpoint: Annotated[str, Mark.PATH]
+    input: Annotated[str | Sequence[str], Mark.PATH]
     views: Mapping[str, int | None]
     top: int
     min_probability: float | None
@@ -59,16 +61,16 @@ class Settings:
     stride: float | None
     smooth: float
     json: bool
-    out: str | None
-    picture: str | None
-    video_out: str | None
+    out: Annotated[str | None, Mark.PATH]
+    picture: Annotated[str | None, Mark.PATH]
+    video_out: Annotated[str | None, Mark.PATH]
     device: Device
     precision: Untrained
     batch_size: int
     workers: int | None
     trust: bool
     debug: bool
-    backbone: Mapping[str, str | None]
+    backbone: TrunkFile
     reader: Reader
 
     def __post_init__(self) -> None:
@@ -169,7 +171,7 @@ def prepared(settings: Settings) -> tuple[Recogniser, Precision]:
     device = resolve_device(device)
     distributed.num_ranks(device, 1)
     precision = resolve_precision(precision, device)
-    weights = settings.backbone["weights"]
+    weights = settings.backbone.weights
     recogniser = load(settings.checkpoint, weights=weights, device=device, trust=settings.trust)
     if not isinstance(recogniser.model, exported.Program):
         suit(recogniser.model, precision, device)

@@ -23,7 +23,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from omegaconf import DictConfig
 
@@ -41,6 +41,7 @@ from aim.engine.console import plain_console, plain_table
 from aim.engine.packing import SPLITS, index_shard
 from aim.engine.preparing import Report, prepare
 from aim.errors import UserError
+from aim.marks import Mark
 from aim.signals import interruptible
 
 SHOWN = 20  # rows of the table of bad videos
@@ -52,7 +53,7 @@ class Settings:
 
     data: Data
     format: Format
-    out: str | None
+    out: Annotated[str | None, Mark.PATH]
     verify: bool
     processes: int | None
     timeout: float

@@ -18,13 +18,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from omegaconf.dictconfig import DictConfig
 
 from aim import config, jobs
-from aim.engine import distributed, identity, lease, results
+from aim.engine import distributed, identity, lease, naming, results
 from aim.errors import UserError, say
+from aim.marks import Mark
 from aim.signals import Interrupted
 from aim.studying import output, tables, times
 from aim.studying.analysis import analyse
@@ -43,13 +44,13 @@ class Settings:
     """What aim.study takes besides the settings of its cells."""
 
     study: Study
-    input: str | None
+    input: Annotated[str | None, Mark.PATH]
     chance: float
     better: Literal["high", "low"]
-    out: str | None
+    out: Annotated[str | None, Mark.PATH]
     jobs: int | None
     dry: bool
-    run_dir: str | None
+    run_dir: Annotated[str | None, Mark.PATH]
 
 
 def main(cfg: DictConfig) -> None:
@@ -62,7 +63,8 @@ def main(cfg: DictConfig) -> None:
         return
     study = settings.study.checked()
     given = [text for text in config.task_overrides() if key_of(text).partition(".")[0] not in OWN]
-    folder = Path(settings.run_dir or Path("runs", "study", identity.run_name(study.name, given))).expanduser()
+    name = naming.run_name(study.name, given, identity.MACHINE)
+    folder = Path(settings.run_dir or Path("runs", "study", name)).expanduser()
     members = planned(cells(study, given, folder), look=not settings.dry)
     number, threads = at_once(settings.jobs, members)
     if settings.dry:

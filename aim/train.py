@@ -27,6 +27,7 @@ from aim.data.lists import Lists
 from aim.engine import (
     bad_videos,
     checkpoint,
+    content,
     distributed,
     files,
     hardware,
@@ -69,7 +70,7 @@ def main(cfg: DictConfig) -> None:
         world = stack.enter_context(start) if distributed.is_rank() else None
         ranks, lists, settings = check(run, asked)
         run = config.build(settings, Run).placed()
-        data = identity.of_data(lists)
+        data = content.of_data(lists)
         if world is None:
             if ranks > 1:
                 if not taken_up(run, settings, lists, data)[0]:
@@ -144,10 +145,10 @@ def taken_up(
     if resized:
         found = checkpoint.load_last(last, quiet=True)
     now = dict(data)
-    if any(text.startswith(identity.BY_CONTENT) for text in changed):
+    if any(text.startswith(identity.CONTENT) for text in changed):
         start = begun_from(run)
-        now |= identity.of_weights(run.model(len(lists.classes)).fingerprint, start.fingerprint if start else None)
-    identity.check_same(found, now, run_dir)
+        now |= content.of_weights(run.model(len(lists.classes)).fingerprint, start.fingerprint if start else None)
+    content.check_same(found, now, run_dir)
     if finished:
         results.show(found, run_dir)
         print(f"This run was already finished; to train again, delete {run_dir} or set run_dir=DIR.")
@@ -195,16 +196,16 @@ def train_and_test(
     if world.is_main:
         gmacs = gmacs_per_view(model)
         introduce(run, model, gmacs, len(lists.classes), world)
-    weights = identity.of_weights(model.fingerprint, start.fingerprint if start else None)
-    content = {**data, **weights, "precision": run.precision}
-    distributed.agree(content)
+    weights = content.of_weights(model.fingerprint, start.fingerprint if start else None)
+    hashes = {**data, **weights, "precision": run.precision}
+    distributed.agree(hashes)
     distributed.broadcast_(list(model.state_dict().values()))
     if run.train.shard:
         sharding.shard(model, world, parts=run.train.accumulate)
     tracker = run.tracker if world.is_main else NoTracker()
     with Guarded(tracker, run_dir, run.name, settings) as tracked:
-        state = fit(run, settings, model, lists, content, world, stop, clips, tracked.log)
-        tested: dict[str, Any] = {"weights": "last", "schedule": state.schedule, "identity": content}
+        state = fit(run, settings, model, lists, hashes, world, stop, clips, tracked.log)
+        tested: dict[str, Any] = {"weights": "last", "schedule": state.schedule, "identity": hashes}
         if run.train.patience is not None:
             tested["epochs_trained"] = round(state.step / steps_per_epoch(run, lists), 3)
         if run.test == "best":
@@ -234,7 +235,7 @@ def train_and_test(
 
 
 def fit(
-    run: Run, settings: Mapping[str, Any], model: VideoClassifier, lists: Lists, content: Mapping[str, str],
+    run: Run, settings: Mapping[str, Any], model: VideoClassifier, lists: Lists, hashes: Mapping[str, str],
     world: World, stop: Stop, clips: int, log: Log,
 ) -> State:  # fmt: skip
     """Train on the lists, or go on; leave in the model what is to be tested, unless that is the best."""
@@ -270,7 +271,7 @@ def fit(
             split={"clips": clips, "accumulate": settings["train"]["accumulate"]},
             save_best=save_best,
             validated=validated,
-            identity=content,
+            identity=hashes,
             log=log,
             stop=stop,
         )

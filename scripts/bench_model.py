@@ -28,8 +28,6 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor, nn
@@ -38,8 +36,10 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the plain model belongs to the tests
 
+from aim import config  # noqa: E402
 from aim.engine.hardware import autocast, suit  # noqa: E402
 from aim.engine.results import device_name  # noqa: E402
+from aim.engine.settings import Run  # noqa: E402
 from aim.measuring.step import kept_by  # noqa: E402
 from aim.models.classifier import VideoClassifier, build  # noqa: E402
 from aim.weights.official import to_official  # noqa: E402
@@ -58,10 +58,9 @@ Timed = tuple[float, int]  # seconds, and on a GPU the peak bytes
 
 
 def ours(trunk: str) -> VideoClassifier:
-    with initialize_config_dir(str(ROOT / "configs"), version_base="1.3"):
-        cfg = compose(overrides=[f"+backbone={trunk}", "+adapter=aim"])
-    backbone = replace(instantiate(cfg.backbone), weights="random")
-    model = build(backbone, instantiate(cfg.adapter), num_classes=CLASSES, num_frames=FRAMES, size=SIZE, dropout=0.5)
+    run = config.build(config.compose([f"backbone={trunk}", "adapter=aim"]), Run)
+    backbone = replace(run.backbone, weights="random")
+    model = build(backbone, run.adapter, num_classes=CLASSES, num_frames=FRAMES, size=SIZE, dropout=0.5)
     with torch.no_grad():  # adapters start at zero, which would hide what they do
         for name, parameter in model.named_parameters():
             if ".adapters." in name and name.endswith("weight"):

@@ -87,7 +87,7 @@ def test_the_settings_are_those_that_the_classes_take() -> None:
     known = catalogue.settings("config")
     assert Run.__dataclass_fields__.keys() <= {key.partition(".")[0] for key in known}
     composed = dict(config.leaves(OmegaConf.to_container(config.compose([]))))
-    assert {key for key in composed if not key.endswith("_target_")} <= known.keys()
+    assert {key for key in composed if not key.endswith("kind")} <= known.keys()
     assert not any("hydra" in key for key in known)
     assert "transcode.crf" in catalogue.settings("prepare")  # and those of `config`, which it builds on
     assert "train.epochs" in catalogue.settings("prepare")

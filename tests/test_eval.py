@@ -119,7 +119,7 @@ def test_the_checkpoint_says_all_that_the_command_does_not(
     [
         ("adapter.scale=0.1", r"adapter\.scale=1\.0, not 0\.1"),
         ("backbone.mean=[0,0,0]", r"backbone\.mean=\[.*\], not \[0, 0, 0\]"),
-        ("adapter=none", "with adapter AIM, not Plain; leave out"),
+        ("adapter=none", "with adapter aim, not plain; leave out"),
     ],
 )
 def test_what_contradicts_the_checkpoints_model_is_refused(

@@ -1,5 +1,6 @@
 """The examples of docs/extending.md, run from its text."""
 
+import ast
 import json
 import re
 import sys
@@ -12,11 +13,12 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from aim import config, predict, train
+from aim import config, kinds, predict, train
 from aim.engine.settings import Run
+from aim.errors import UserError
 from aim.models.freeze import num_parameters
 from tests.conftest import ROOT
-from tests.toy import TOY, videos
+from tests.toy import TOY, evaluate, videos
 
 TEXT = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
 
@@ -31,7 +33,9 @@ def adapter(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """The example's YAML, its code importable under the name that it gives."""
     module = ModuleType("aim.adapters.time_conv")
     monkeypatch.setitem(sys.modules, module.__name__, module)
-    (code,) = blocks("python")
+    code, line = blocks("python")
+    for kind, path in ast.literal_eval(f"{{{line}}}").items():
+        monkeypatch.setitem(kinds.KINDS["adapter"], kind, path)
     exec(compile(code, "docs/extending.md", "exec"), module.__dict__)
     found: dict[str, Any] = yaml.safe_load(blocks("yaml")[0])
     return found
@@ -55,6 +59,20 @@ def test_the_adapter_of_the_example_trains_and_predicts(
     assert found["params_tuned"] in (depth * 4 * width + head, depth * 4 * width + head + norm)
     recogniser = predict.load(tmp_path / "best.safetensors")
     assert recogniser.predict_file(videos(toy_cache)[0]).sum().item() == pytest.approx(1.0, abs=1e-5)
+
+
+def test_an_adapter_of_somebody_elses_package_trains_resumes_and_is_refused_in_a_received_file(
+    adapter: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_cache: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "their_package", sys.modules["aim.adapters.time_conv"])
+    theirs = {"_target_": "their_package.TimeConv"} | {key: value for key, value in adapter.items() if key != "kind"}
+    for epochs in (1, 2):
+        train.main(composed("adapter", theirs, f"run_dir={tmp_path}", f"train.epochs={epochs}"))
+    assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["epochs"] == 2
+    with pytest.raises(UserError, match=r"_target_: their_package\.TimeConv"):
+        predict.load(tmp_path / "best.safetensors")
+    with pytest.raises(UserError, match=r"_target_: their_package\.TimeConv"):
+        evaluate(tmp_path, tmp_path / "eval")
 
 
 def test_the_examples_adapter_starts_as_the_image_model_and_learns_order(adapter: dict[str, Any]) -> None:

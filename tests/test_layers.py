@@ -9,7 +9,20 @@ from tests.conftest import ROOT
 
 # The rooms by height. What stands on one floor doesn't know its neighbours; verbs don't know each other either.
 FLOORS: list[set[str]] = [
-    {"command", "overrides", "jobs", "sweep", "completion", "catalogue", "config", "clock", "signals", "errors"},
+    {
+        "command",
+        "overrides",
+        "jobs",
+        "sweep",
+        "completion",
+        "catalogue",
+        "config",
+        "kinds",
+        "marks",
+        "clock",
+        "signals",
+        "errors",
+    },
     {"adapters", "weights", "data"},
     {"models"},
     {"engine", "pages"},

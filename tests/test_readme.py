@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from aim import config
+from aim import benchmark, config, eval
 from aim.engine.settings import Run
 from aim.prepare import Settings
 from aim.studying.grid import Study
@@ -44,14 +44,14 @@ def test_a_documented_command_composes(document: str, verb: str, words: tuple[st
         re.sub(r"\b(DIR2|DIR|FILE|VIDEO_OR_FOLDER|NAME|NEW|N)\b", lambda m: VALUES[m[0]], word) for word in words
     ]
     overrides = [word.replace(",", r"\,") if word.startswith("checkpoint=") else word for word in overrides]
-    cfg = config.compose(overrides, verb if verb in ("prepare", "study") else "config")
+    cfg = config.compose(overrides, verb if verb in ("prepare", "study", "eval", "benchmark") else "config")
     if verb == "study":
         given = config.resolve(cfg)
         assert config.build(given["study"], Study).checked() if "input" not in words[0] else given["input"]
     elif verb == "prepare":
         config.build({key: config.resolve(cfg)[key] for key in Settings.__dataclass_fields__}, Settings)
     elif "data.root" in "".join(overrides) or cfg.data.get("root", None):
-        config.build(cfg, Run)
+        config.build(cfg, {"eval": eval.Settings, "benchmark": benchmark.Settings}.get(verb, Run))
 
 
 def test_the_readme_shows_commands_at_all() -> None:

@@ -65,7 +65,9 @@ def run(run_dir: Path, *overrides: str, toy: Sequence[str] = TOY) -> dict[str, A
 
 def evaluate(trained: Path, run_dir: Path, *overrides: str, toy: Sequence[str] = TOY) -> dict[str, Any]:
     """Test the toy's checkpoint in this process; what it leaves in results.json."""
-    eval.main(config.compose([*toy, f"checkpoint={trained / 'best.safetensors'}", f"run_dir={run_dir}", *overrides]))
+    eval.main(
+        config.compose([*toy, f"checkpoint={trained / 'best.safetensors'}", f"run_dir={run_dir}", *overrides], "eval")
+    )
     found: dict[str, Any] = json.loads((run_dir / "results.json").read_text(encoding="utf-8"))
     return found
 
@@ -73,7 +75,7 @@ def evaluate(trained: Path, run_dir: Path, *overrides: str, toy: Sequence[str] =
 def measure(run_dir: Path, *overrides: str) -> dict[str, Any]:
     """Benchmark the toy in this process; what it leaves in benchmark.json, or plan.json."""
     toy = [item for item in TOY if "data=folder" not in overrides or not item.startswith("data.lists")]
-    benchmark.main(config.compose([*toy, f"run_dir={run_dir}", *overrides]))
+    benchmark.main(config.compose([*toy, f"run_dir={run_dir}", *overrides], "benchmark"))
     name = "plan.json" if "what=plan" in overrides else "benchmark.json"
     found: dict[str, Any] = json.loads((run_dir / name).read_text(encoding="utf-8"))
     return found

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -21,23 +22,24 @@ from aim.data.sampling import Clip, test_indices, train_indices
 from aim.data.shards import located, source_of
 from aim.data.transforms import Augment, Views
 from aim.errors import UserError
+from aim.marks import Mark
 
 
 @dataclass(frozen=True)
 class Data:
     """Where a data set lies and how it is read; the values of a configs/data/*.yaml."""
 
-    root: str | None  # null: it must be given where videos are read
+    root: Annotated[str | None, Mark.MACHINE, Mark.PATH]  # null: it must be given where videos are read
     lists: Callable[[Path], Lists]
     num_classes: int | None  # null: as many as the lists name
     directional: bool  # labels tell left from right, so that clips must not be mirrored
-    on_error: OnError  # of a video in training; a skipped one keeps its place in the batch with weight 0
-    eval_on_error: OnError  # a test that skips says so in its result
-    max_bad: float  # share of videos that may be skipped
-    timeout: float  # seconds that one video may take
-    workers: int  # decoding processes a rank; 0: decode in the training process itself
-    cache: str | None = None  # a folder on this machine's own disk for copies of the videos that are read
-    cache_gb: float = 100.0  # that they may take in all
+    on_error: Annotated[OnError, Mark.MACHINE]  # in training; a skipped one keeps its place, with weight 0
+    eval_on_error: Annotated[OnError, Mark.MACHINE]  # a test that skips says so in its result
+    max_bad: Annotated[float, Mark.MACHINE]  # share of videos that may be skipped
+    timeout: Annotated[float, Mark.MACHINE]  # seconds that one video may take
+    workers: Annotated[int, Mark.MACHINE]  # decoding processes a rank; 0: decode in the training process itself
+    cache: Annotated[str | None, Mark.MACHINE, Mark.PATH] = None  # a folder on a local disk for copies of videos
+    cache_gb: Annotated[float, Mark.MACHINE] = 100.0  # that they may take in all
     share: float = 1.0  # of the training videos, of each class
 
     def __post_init__(self) -> None:

@@ -21,6 +21,7 @@ from aim.data.lists import Lists
 from aim.engine.files import AGAIN, temporary_of, write_atomically, writing
 from aim.engine.hardware import Precision
 from aim.errors import UserError, nearest, say
+from aim.kinds import modern
 from aim.models.classifier import VideoClassifier
 from aim.weights.trunk import PER_FRAME, fingerprint
 
@@ -212,12 +213,13 @@ def read_weights(path: str | Path) -> Checkpoint:
         raise UserError(f"checkpoint {path} was not written by aim.train: it has no aim-video metadata")
     try:
         config, classes, trunk = (json.loads(metadata[key]) for key in ("config", "classes", "trunk"))
+        config = modern(config)
         precision, temperature = (json.loads(metadata.get(key, "null")) for key in ("precision", "temperature"))
         if precision not in (None, *get_args(Precision)):
             raise ValueError(f"precision {precision!r}")
         if temperature is not None and not 0 < float(temperature) < float("inf"):
             raise ValueError(f"temperature {temperature!r}")
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"checkpoint {path} has damaged metadata ({type(error).__name__}: {error})") from error
     return Checkpoint(path, tensors, config, classes, trunk, precision, temperature)
 

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import nn
 
-from aim.config import Auto
 from aim.errors import UserError
+from aim.marks import Auto
 
 
 @dataclass(frozen=True)

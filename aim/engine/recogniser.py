@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from einops import rearrange, reduce
@@ -24,6 +25,7 @@ from aim.engine.exported import Program
 from aim.engine.feeding import on_device, one_late, to_host
 from aim.engine.hardware import Precision, autocast
 from aim.errors import UserError
+from aim.marks import Mark
 from aim.models.classifier import Backbone, VideoClassifier, build
 
 
@@ -35,6 +37,13 @@ class Trained:
     adapter: AdapterConfig
     clip: Clip
     views: Views
+
+
+@dataclass(frozen=True)
+class TrunkFile:
+    """Where the weights of a trained model's trunk lie on this machine."""
+
+    weights: Annotated[str | None, Mark.PATH] = None  # None: where they were in training
 
 
 @dataclass(frozen=True)

@@ -6,17 +6,14 @@ from typing import Any
 
 from aim import config
 from aim.engine import identity
+from aim.engine.naming import is_one_of
+from aim.engine.settings import Run
 from aim.errors import UserError
+from aim.marks import Mark, marked
 
-# What a test takes from the command and not from the checkpoint: the machine, and where the result goes.
-OF_THE_COMMAND = (
-    "run_dir", "device", "gpus", "restarts", "debug", "checkpoint", "what", "gpu", "stretch_time", "tracker", "init",
-    "predictions",
-)  # fmt: skip
-# What the checkpoint's model is: another value would test another model. Frames and size may differ (stretch_time).
-OF_THE_MODEL = ("backbone", "adapter", "dropout")
-# What says how it was trained: an experiment that is named for its data or its protocol has no say in it.
-OF_THE_TRAINING = ("name", "seed", "precision", "augment", "val_views", "test", "train", "optim")
+OF_THE_COMMAND = marked(Mark.COMMAND)
+OF_THE_MODEL = marked(Mark.MODEL)  # frames and size are not among it: they may differ (stretch_time)
+OF_THE_TRAINING = marked(Mark.TRAINING)
 
 
 def of_checkpoint(
@@ -28,17 +25,18 @@ def of_checkpoint(
     and settings that are newer than the checkpoint.
     Raises UserError where that contradicts what the checkpoint's model is.
     """
-    config.check_received({key: value for key, value in saved.items() if key not in OF_THE_COMMAND})
-    default = dict(config.leaves(config.resolve(config.compose([]))))
+    saved = identity.of_today(saved)
+    config.check_received({key: value for key, value in saved.items() if key not in OF_THE_COMMAND}, Run)
+    default = dict(config.leaves(config.resolve(config.compose([], "eval"))))
     if removed := [override for override in overrides if override.startswith("~")]:
         raise UserError(f"{removed[0]}: aim.eval can't take a setting away from a checkpoint's; give it another value")
     given = [*OF_THE_COMMAND, *(override.lstrip("+").partition("=")[0] for override in overrides)]
 
     def is_asked(key: str, value: Any) -> bool:
-        if identity.is_one_of(key, given):
+        if is_one_of(key, given):
             return True
         if "experiment" in given:
-            return not identity.is_one_of(key, OF_THE_TRAINING)
+            return not is_one_of(key, OF_THE_TRAINING)
         return bool(default.get(key, ...) != value)
 
     if is_asked("clip.size", asked["clip"]["size"]):
@@ -55,9 +53,8 @@ def of_checkpoint(
 def _differences(name: str, before: Any, now: Any) -> Iterator[str]:
     """What differs between two values of a setting; of groups of two classes that alone."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
-        kinds = [str(node.get("_target_")).rpartition(".")[2] for node in (before, now)]
-        if kinds[0] != kinds[1]:
-            yield f"{name} {kinds[0]}, not {kinds[1]}"
+        if before.get("kind") != now.get("kind"):
+            yield f"{name} {before.get('kind')}, not {now.get('kind')}"
             return
         for key in sorted(before.keys() | now.keys()):
             yield from _differences(f"{name}.{key}", before.get(key, "absent"), now.get(key, "absent"))
@@ -69,15 +66,14 @@ def _put_over(
     saved: Mapping[str, Any], asked: Mapping[str, Any], is_asked: Callable[[str, Any], bool], prefix: str = ""
 ) -> dict[str, Any]:
     """A copy of `saved` with the asked values; a group of another class is taken as a whole."""
-    target = asked.get("_target_")
-    if target != saved.get("_target_") and is_asked(f"{prefix}_target_", target):
+    kind = asked.get("kind")
+    if kind != saved.get("kind") and is_asked(f"{prefix}kind", kind):
         return dict(asked)
     found = dict(saved)
-    is_whole = not prefix or target == saved.get("_target_", ...)  # while backbone.options, say, has what it likes
     for key, value in asked.items():
         inside = saved.get(key)
         if isinstance(value, Mapping) and isinstance(inside, Mapping):
             found[key] = _put_over(inside, value, is_asked, f"{prefix}{key}.")
-        elif (is_whole and key not in saved) or is_asked(f"{prefix}{key}", value):
+        elif (not prefix and key not in saved) or is_asked(f"{prefix}{key}", value):
             found[key] = value
     return found

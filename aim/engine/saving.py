@@ -13,9 +13,9 @@ from torch.utils._pytree import tree_map
 
 from aim.clock import seconds_since_start
 from aim.engine import checkpoint, distributed
+from aim.engine.content import check_same
 from aim.engine.distributed import World
 from aim.engine.ema import Average
-from aim.engine.identity import check_same
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
 from aim.signals import Interrupted

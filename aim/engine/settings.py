@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -15,18 +15,19 @@ from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import Lists, Video
 from aim.data.loader import Loader
-from aim.data.readers.auto import Auto
+from aim.data.readers import auto
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
-from aim.engine import distributed, files, identity
+from aim.engine import distributed, files, naming
 from aim.engine.distributed import World
-from aim.engine.hardware import Device, Gpu, Precision, check_fp8, resolve_device, suit
+from aim.engine.hardware import Device, Precision, check_fp8, resolve_device, suit
 from aim.engine.optim import Optim
 from aim.engine.predictions import Form
 from aim.engine.selection import Metric
 from aim.engine.tracking import Tracker
 from aim.errors import UserError, say
+from aim.marks import Auto, Before, Mark, marked
 from aim.models.classifier import Backbone, VideoClassifier, build
 from aim.models.compiling import compile_blocks
 from aim.models.memory import Memory
@@ -36,25 +37,25 @@ from aim.models.memory import Memory
 class Training:
     """The values of `train` in configs/config.yaml. `batch_size` is global: over all ranks and accumulated parts."""
 
-    epochs: Annotated[int, config.Auto(20)]  # for what auto is of a list of videos: aim.engine.sizing
-    batch_size: Annotated[int, config.Auto(32)]
+    epochs: Annotated[int, Auto(20), Mark.LENGTH]  # for what auto is of a list of videos: aim.engine.sizing
+    batch_size: Annotated[int, Auto(32)]
     clips_per_video: int  # of a step's batch, from one decoding (repeated augmentation)
-    accumulate: int  # parts that a step's batch is worked through in, to save memory
+    accumulate: Annotated[int, Mark.MACHINE]  # parts that a step's batch is worked through in, to save memory
     label_smoothing: float
     mixup: float  # alpha of the beta distribution; 0 is off
     cutmix: float
-    eval_every: Annotated[float, config.Auto(1)]  # epochs; 0 is never
-    eval_videos: int | None  # of a validation, always the same; None: all
-    best_by: Metric  # of the validations
-    patience: int | None  # validations without a better one after which training ends
-    ema: float | None  # decay of the mean of the trained weights that is tested and saved in their place
-    clip_grad: float | None  # norm of all gradients together
-    log_every: Annotated[int, config.Auto(10)]  # steps
-    save_minutes: float
-    shard: bool  # the frozen blocks over the ranks
-    profile: bool  # leave a trace and a table of some steps in run_dir/profile
-    memory: Memory  # what is kept for the backward pass
-    compile: bool | Literal["gpu"]  # blocks by torch.compile; gpu: where there is one
+    eval_every: Annotated[float, Auto(1)]  # epochs; 0 is never
+    eval_videos: Annotated[int | None, Before(None)]  # of a validation, always the same; None: all
+    best_by: Annotated[Metric, Before("top1")]  # of the validations
+    patience: Annotated[int | None, Before(None)]  # validations without a better one after which training ends
+    ema: Annotated[float | None, Before(None)]  # decay of the mean of the trained weights, which takes their place
+    clip_grad: Annotated[float | None, Before(None)]  # norm of all gradients together
+    log_every: Annotated[int, Auto(10), Mark.MACHINE]  # steps
+    save_minutes: Annotated[float, Mark.MACHINE]
+    shard: Annotated[bool, Mark.MACHINE, Before(False)]  # the frozen blocks over the ranks
+    profile: Annotated[bool, Mark.MACHINE, Before(False)]  # leave a trace and a table of some steps in run_dir/profile
+    memory: Annotated[Memory, Mark.MACHINE, Before("fast")]  # what is kept for the backward pass
+    compile: Annotated[bool | Literal["gpu"], Mark.MACHINE, Before(False)]  # blocks; gpu: where there is one
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "clips_per_video", "accumulate", "log_every"):
@@ -88,45 +89,41 @@ class Training:
 
 @dataclass(frozen=True)
 class Run:
-    """Everything that `aim.train`, `aim.eval` and `aim.benchmark` can be told."""
+    """The values of configs/config.yaml: what `aim.train` can be told, and what a test and a benchmark start from."""
 
-    name: str
-    run_dir: str | None
-    seed: int
-    device: Device
-    gpus: int | None
-    restarts: int
-    precision: Precision
-    debug: bool
-    init: str | None
-    checkpoint: str | None
-    stretch_time: bool
-    what: Literal["model", "loader", "plan", "all"]
-    gpu: Gpu | None
+    name: Annotated[str, Mark.TRAINING]
+    run_dir: Annotated[str | None, Mark.MACHINE, Mark.SILENT, Mark.PATH, Mark.COMMAND]
+    seed: Annotated[int, Mark.TRAINING, Mark.ELSEWHERE]
+    device: Annotated[Device, Mark.MACHINE, Mark.COMMAND]
+    gpus: Annotated[int | None, Mark.MACHINE, Mark.COMMAND]
+    restarts: Annotated[int, Mark.MACHINE, Mark.SILENT, Mark.COMMAND, Before(3)]
+    precision: Annotated[Precision, Mark.TRAINING, Mark.ELSEWHERE]
+    debug: Annotated[bool, Mark.MACHINE, Mark.SILENT, Mark.COMMAND]
+    init: Annotated[str | None, Mark.CONTENT, Mark.PATH, Mark.COMMAND]
     clip: Clip
-    augment: Augment
+    augment: Annotated[Augment, Mark.TRAINING]
     views: Views
-    val_views: Views
-    test: Literal["last", "best"]
-    predictions: Form
-    train: Training
-    optim: Optim
-    dropout: float
-    backbone: Backbone
-    adapter: AdapterConfig
+    val_views: Annotated[Views, Mark.TRAINING]
+    test: Annotated[Literal["last", "best"], Mark.TRAINING]
+    predictions: Annotated[Form, Mark.MACHINE, Mark.SILENT, Mark.COMMAND, Before("npz")]
+    train: Annotated[Training, Mark.TRAINING]
+    optim: Annotated[Optim, Mark.TRAINING]
+    dropout: Annotated[float, Mark.MODEL]
+    backbone: Annotated[Backbone, Mark.MODEL]
+    adapter: Annotated[AdapterConfig, Mark.MODEL]
     data: Data
-    reader: Reader
-    tracker: Tracker
+    reader: Annotated[Reader, Mark.ELSEWHERE]
+    tracker: Annotated[Tracker, Mark.MACHINE, Mark.COMMAND]
 
     def directory(self, verb: str = "", name: str | None = None, overrides: Sequence[str] | None = None) -> Path:
         """Where a verb writes: `run_dir`, or runs/ and the experiment's name with the overrides that change results."""
         if self.run_dir is not None:
             return Path(self.run_dir).expanduser()
-        own_data = self.data.num_classes is None
+        own_data, machine = self.data.num_classes is None, marked(Mark.MACHINE)
         given = config.task_overrides() if overrides is None else overrides
-        return Path("runs", verb, identity.run_name(name or self.name, given, own_data=own_data))
+        return Path("runs", verb, naming.run_name(name or self.name, given, machine, own_data=own_data))
 
-    def placed(self) -> "Run":
+    def placed(self) -> Self:
         """This run on the device that `auto` means here."""
         return replace(self, device=resolve_device(self.device))
 
@@ -134,9 +131,9 @@ class Run:
         """The videos and classes, checked; raises UserError where they are missing or disagree."""
         return self.data.load()
 
-    def with_reader(self) -> "Run":
+    def with_reader(self) -> Self:
         """This run with the reader that `auto` means, on all ranks the one of rank 0, which says which it is."""
-        if not isinstance(self.reader, Auto):
+        if not isinstance(self.reader, auto.Auto):
             return self
         reader, why = distributed.share(self.reader.of(self.data.folder))
         say(f"reader=auto is {why}")
@@ -159,13 +156,9 @@ class Run:
                 replace(self, backbone=replace(self.backbone, weights="random")).model(1)
 
     def check_test(self) -> None:
-        """Refuse what no training does: to test the best of no validations, or a checkpoint."""
+        """Refuse to test the best of no validations."""
         if self.test == "best" and self.train.eval_every == 0:
             raise UserError("test=best with train.eval_every=0: there is no validation to choose by; use test=last")
-        if self.checkpoint is not None:
-            raise UserError(
-                f"checkpoint={self.checkpoint} is for aim.eval; init={self.checkpoint} starts from its adapters"
-            )
 
     def model(self, num_classes: int) -> VideoClassifier:
         """The adapted, frozen model, its new weights drawn from `seed`."""

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from aim import config
-from aim.config import AUTO, leaves
+from aim.config import leaves
 from aim.data.lists import Lists
 from aim.engine.identity import LENGTH
 from aim.engine.settings import Run
 from aim.errors import UserError
+from aim.marks import AUTO
 
 BATCHES = (32, 16, 8)  # clips; the largest with so many steps an epoch, or the smallest
 STEPS_AN_EPOCH = 8

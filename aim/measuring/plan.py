@@ -11,7 +11,7 @@ from typing import Any, get_args
 import torch
 
 from aim.data.sources.moving_shapes import MovingShapes
-from aim.engine.hardware import free_memory
+from aim.engine.hardware import Gpu, free_memory
 from aim.engine.settings import Run
 from aim.errors import UserError
 from aim.measuring.gpus import GAPS, GPUS, Sheet
@@ -29,21 +29,21 @@ PAPER = {"k400": "7 GB a GPU for 8 clips, and 15 h on 8 GPUs that it doesn't nam
 GIB = 2**30
 
 
-def plan(run: Run) -> dict[str, Any]:
+def plan(run: Run, gpu: Gpu | None) -> dict[str, Any]:
     """Everything that can be said of a run beforehand. Raises UserError for a batch that can't be divided."""
-    if run.gpu is None:
+    if gpu is None:
         raise UserError(f"what=plan needs a GPU to plan for; add gpu=NAME, one of {', '.join(GPUS)}")
     if run.gpus is not None and run.gpus < 1:
         raise UserError(f"gpus={run.gpus} is not a number of GPUs; use 1 or more")
-    sheet, gpus = GPUS[run.gpu], run.gpus or 1
-    run = replace(run, precision=sheet.precision(run.precision, run.gpu))
+    sheet, gpus = GPUS[gpu], run.gpus or 1
+    run = replace(run, precision=sheet.precision(run.precision, gpu))
     videos, source, classes = training_videos(run)
     run.check_batch(gpus)
     clips = run.train.clips_at_once(gpus)
     costs = {name: cost_of_step(of_setting, classes, clips) for name, of_setting in memory_settings(run).items()}
     plans = {name: on_gpu(cost, run, gpus, sheet, videos) for name, cost in costs.items()}
     return {
-        "gpu": run.gpu, "gpus": gpus, "precision": run.precision, "sheet": asdict(sheet),
+        "gpu": gpu, "gpus": gpus, "precision": run.precision, "sheet": asdict(sheet),
         "assumed": {"utilisation": UTILISATION, "clips_per_second_per_core": [CORE_DOWNLOADED, CORE_PREPARED]},
         "clips_at_once": clips, "videos": videos, "videos_from": source, "epochs": run.train.epochs,
         "usable_gib": round(sheet.usable_bytes / GIB, 2), "paper": PAPER.get(run.name, "not published"),
@@ -81,7 +81,7 @@ def on_gpu(cost: Cost, run: Run, gpus: int, sheet: Sheet, videos: int) -> dict[s
         **asdict(cost),
         "fits": cost.peak_bytes <= sheet.usable_bytes,
         "most_clips": most,
-        "way_out": None if cost.clips <= most else way_out(run, gpus, most),
+        "way_out": None if cost.clips <= most else way_out(run, gpus, most, more_gpus=True),
         "seconds_per_step": seconds, "bound_by": bound, "clips_per_second_per_gpu": rate,
         "hours": run.train.epochs * steps * seconds / 3600,
         # Of a downloaded file all frames up to those of the clip are decoded, however few these are.
@@ -109,13 +109,13 @@ def most_clips(cost: Cost, usable: float) -> int:
     return max(0, cost.clips + math.floor((usable - cost.peak_bytes) / cost.clip_bytes))
 
 
-def way_out(run: Run, gpus: int, most: int) -> str:
+def way_out(run: Run, gpus: int, most: int, *, more_gpus: bool) -> str:
     """How to get by with `most` clips at once."""
     fitting = run.train.fitting(gpus, most)
     if fitting is None:
         return "use a smaller clip.num_frames, clip.size or backbone"
     parts = run.train.batch_size // gpus // fitting
-    more = "" if run.device == "cpu" and run.gpu is None else ", more GPUs"
+    more = ", more GPUs" if more_gpus else ""
     return f"use train.accumulate={parts}{more} or a smaller train.batch_size"
 
 
@@ -129,7 +129,7 @@ def expected_memory(run: Run, num_classes: int, ranks: int, free: float) -> tupl
         return line, None
     leaner = [name for name, other in memory_settings(run).items() if peak_of_step(other, num_classes, clips) <= free]
     most = most_clips(cost_of_step(run, num_classes, clips), free)
-    cure = f"use train.memory={leaner[0]}" if leaner else way_out(run, ranks, most)
+    cure = f"use train.memory={leaner[0]}" if leaner else way_out(run, ranks, most, more_gpus=run.device != "cpu")
     gpu = "GPU " if run.device == "cuda" else ""
     needs = f"a step of {clips} clips at once needs about {peak / GIB:.1f} GiB of {gpu}memory by estimate"
     return line, f"{needs}, and {free / GIB:.1f} are free; {cure}"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from einops import rearrange
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from aim.adapters.interface import AdapterConfig, Axis
 from aim.errors import UserError
+from aim.marks import Mark
 from aim.models.attention import without_autocast
 from aim.models.freeze import freeze_except
 from aim.models.swin import Swin, inflate
@@ -32,7 +33,7 @@ class Backbone:
     """A trunk and what belongs to it; the values of a configs/backbone/*.yaml."""
 
     name: str  # of the timm model
-    weights: str  # "pretrained" (timm's hub), a file, or "random"
+    weights: Annotated[str, Mark.CONTENT, Mark.PATH, Mark.ELSEWHERE]  # "pretrained" (timm's hub), a file, or "random"
     mean: Sequence[float]  # of RGB, 0 to 1
     std: Sequence[float]
     trainable: Sequence[str]  # patterns of what an adapter with `train_norm` trains of the trunk

@@ -10,13 +10,15 @@ from typing import Any
 from aim import config
 from aim.data.lists import read_lines
 from aim.engine import identity, predictions
+from aim.engine.naming import is_one_of
 from aim.engine.predictions import Predictions
 from aim.errors import UserError
+from aim.marks import Mark, marked
 
 NUMBERS = ("params_tuned", "params_total", "gmacs_per_view", "top1", "top5", "seconds")
 KINDS = {"views": str} | dict.fromkeys(NUMBERS, int | float)  # of results.json
 MEND = "delete it and repeat the command that wrote it, aim.train or aim.eval"
-ELSEWHERE = ("seed", "precision", "reader", "backbone.weights")  # what may differ from the paper's run unsaid
+ELSEWHERE = marked(Mark.ELSEWHERE)
 PAPER = re.compile(r"(\d+\.\d) top-1 \(the paper's, (tables? [^)]+)\)")
 
 
@@ -153,9 +155,9 @@ def paper(name: str, settings: Mapping[str, Any]) -> str:
     published = identity.experiment_settings(config.resolve(config.compose([f"+experiment={place}"])))
     ours = identity.experiment_settings(settings)
     differ = [
-        key.removesuffix("._target_")
+        key.removesuffix(".kind")
         for key in sorted(published.keys() & ours.keys())
-        if published[key] != ours[key] and not identity.is_one_of(key, ELSEWHERE)
+        if published[key] != ours[key] and not is_one_of(key, ELSEWHERE)
     ]
     more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
     return f"{match[1]} % ({match[2]})" + (f", with another {', '.join(differ[:3])}{more}" if differ else "")

@@ -85,28 +85,20 @@ def differing(
     for key in keys:
         values = [each.get(key) for each in settings]
         group = key.rpartition(".")[0]
-        kinds = {each.get(f"{group}._target_") for each in settings}
+        kinds = {each.get(f"{group}.kind") for each in settings}
         if (
             key in shown
             or all(value == values[0] for value in values)
-            or (len(kinds) > 1 and not key.endswith("._target_"))
+            or (len(kinds) > 1 and not key.endswith(".kind"))
         ):
             continue
-        found[key.removesuffix("._target_")] = [said(value) for value in values]
+        found[key.removesuffix(".kind")] = [said(value) for value in values]
     return {short(key, found): found[key] for key in list(found)[:most]}
 
 
 def said(value: Any) -> str:
-    """A setting's value as it stands in YAML; of a class its name, of a path the end."""
-    if isinstance(value, str):
-        return (
-            value.rpartition("/")[2]
-            if "/" in value
-            else value.rpartition(".")[2]
-            if value.startswith("aim.")
-            else value
-        )
-    return "-" if value is None else json.dumps(value)
+    """A setting's value as it stands in YAML; of a path the end."""
+    return value.rpartition("/")[2] if isinstance(value, str) else "-" if value is None else json.dumps(value)
 
 
 def short(key: str, others: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from aim import config
 from aim.data.lists import Lists, Video
-from aim.engine import identity
+from aim.engine import content, identity, naming
 from aim.errors import UserError
 
 
@@ -21,25 +21,32 @@ from aim.errors import UserError
     ],
 )
 def test_a_run_is_named_after_the_overrides_that_change_results(overrides: list[str], expected: str) -> None:
-    assert identity.run_name("k400", overrides) == expected
+    assert naming.run_name("k400", overrides, identity.MACHINE) == expected
 
 
 def test_long_names_stay_readable_short_and_distinct() -> None:
     many = ["adapter.ratio=0.125", "train.batch_size=128", "optim.lr=1e-3", "clip.num_frames=16", "views.temporal=1"]
     more = [*many, "augment.rand_augment=2", "backbone=dinov3_vit_b16"]
-    name, other = identity.run_name("k400", more), identity.run_name("k400", [*more[:-1], "backbone=dinov3_vit_l16"])
+    name, other = (
+        naming.run_name("k400", each, identity.MACHINE) for each in (more, [*more[:-1], "backbone=dinov3_vit_l16"])
+    )
     assert re.fullmatch(
         r"k400,ratio=0\.125,rand_augment=2,backbone=dinov3_vit_b16,num_frames=16,lr=1e-3,batch_size=128,.*,\w{8}", name
     )
     assert len(name) <= 105
     assert name != other
     same_word = [f"optim.lr_mult.pattern{i}=0.{i}" for i in range(20)]
-    names = {identity.run_name("k400", [*same_word, f"{group}.temporal=1"]) for group in ("views", "val_views")}
+    names = {
+        naming.run_name("k400", [*same_word, f"{group}.temporal=1"], identity.MACHINE)
+        for group in ("views", "val_views")
+    }
     assert len(names) == 2
 
 
 def test_the_folder_names_a_run_on_own_data() -> None:
-    assert identity.run_name("finetune", ["data.root=/x/pets"], own_data=True) == "finetune,data.root=pets"
+    assert (
+        naming.run_name("finetune", ["data.root=/x/pets"], identity.MACHINE, own_data=True) == "finetune,data.root=pets"
+    )
 
 
 def test_config_hash_ignores_the_machine_and_nothing_else() -> None:
@@ -54,12 +61,12 @@ def test_config_hash_ignores_the_machine_and_nothing_else() -> None:
 
 # The leaves that may differ in a run that goes on; whatever a new setting is, it may not until it stands here, too.
 MAY_CHANGE = {
-    "restarts", "run_dir", "device", "gpus", "debug", "checkpoint", "what", "gpu", "init", "backbone.weights",
+    "restarts", "run_dir", "device", "gpus", "debug", "init", "backbone.weights",
     "data.root", "data.workers", "data.timeout", "data.on_error", "data.eval_on_error", "data.max_bad",
     "data.cache", "data.cache_gb",
     "train.accumulate", "train.epochs", "train.log_every", "train.save_minutes", "train.profile", "train.memory",
     "train.compile", "train.shard", "predictions",
-    "tracker._target_", "tracker.project", "tracker.entity", "tracker.mode", "tracker.space",
+    "tracker.kind", "tracker.project", "tracker.entity", "tracker.mode", "tracker.space",
 }  # fmt: skip
 
 
@@ -86,7 +93,7 @@ def test_of_all_settings_only_those_that_alter_no_result_may_change_in_a_run_tha
         except UserError:
             continue
         allowed.add(key)
-        assert said == ([] if key in identity.UNSAID else [f"{key} was one, is other"])
+        assert said == ([] if key in identity.SILENT else [f"{key} was one, is other"])
     assert len(leaves) > 100
     assert allowed == MAY_CHANGE
 
@@ -110,13 +117,13 @@ A, B, C, D = (Video(f"{name}.mp4", 0) for name in "abcd")
     ],
 )
 def test_other_lists_of_the_same_videos_are_other_data(train: list[Video], val: list[Video]) -> None:
-    before = identity.of_data(Lists([A, B], [C, D], ["x"]))
+    before = content.of_data(Lists([A, B], [C, D], ["x"]))
     with pytest.raises(UserError, match="another training list"):
-        identity.check_same({"identity": before}, identity.of_data(Lists(train, val, ["x"])), Path("run"))
+        content.check_same({"identity": before}, content.of_data(Lists(train, val, ["x"])), Path("run"))
 
 
 def test_the_order_of_the_validation_list_does_not_matter_and_its_content_does() -> None:
-    before = {"identity": identity.of_data(Lists([A], [B, C], ["x"]))}
-    identity.check_same(before, identity.of_data(Lists([A], [C, B], ["x"])), Path("run"))
+    before = {"identity": content.of_data(Lists([A], [B, C], ["x"]))}
+    content.check_same(before, content.of_data(Lists([A], [C, B], ["x"])), Path("run"))
     with pytest.raises(UserError, match="with another validation list; set run_dir"):
-        identity.check_same(before, identity.of_data(Lists([A], [C], ["x"])), Path("run"))
+        content.check_same(before, content.of_data(Lists([A], [C], ["x"])), Path("run"))

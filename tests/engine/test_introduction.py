@@ -7,7 +7,7 @@ import torch
 
 from aim import config
 from aim.data.lists import ClassFolders, Lists, Video
-from aim.engine import identity, introduction
+from aim.engine import content, introduction
 from aim.engine.distributed import World
 from aim.engine.settings import Run
 from tests.toy import TOY
@@ -25,7 +25,7 @@ def own_videos(root: Path, *names: str) -> Lists:
 
 def introduced(lists: Lists, *overrides: str) -> list[str]:
     run = config.build(config.compose([*TOY, *overrides, "train.batch_size=2"]), Run)
-    return introduction.of_run(run, lists, identity.of_data(lists), WORLD).splitlines()
+    return introduction.of_run(run, lists, content.of_data(lists), WORLD).splitlines()
 
 
 def test_a_run_says_what_it_trains_on_and_how_long(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from aim import config
 from aim.data import shards
 from aim.data.lists import Lists, Video, write_list
-from aim.engine import identity, packing
+from aim.engine import content, packing
 from aim.engine.distributed import World
 from aim.engine.packing import Packer
 from aim.engine.settings import Run
@@ -149,7 +149,7 @@ def batches(root: Path, start: int, *overrides: str) -> tuple[dict[str, str], li
     run = config.build(config.resolve(settings), Run)
     lists = run.load_lists()
     with closing(run.train_loader(lists, World(0, 1, torch.device("cpu")))) as loader:
-        return identity.of_data(lists), [batch.video.clone() for batch in loader.epoch(3, start)]
+        return content.of_data(lists), [batch.video.clone() for batch in loader.epoch(3, start)]
 
 
 @pytest.mark.usefixtures("unbroken")  # whose data are these

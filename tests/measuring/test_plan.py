@@ -59,18 +59,18 @@ def test_small_data_is_planned_with_the_batches_that_it_is_trained_with(
         for i in range(20):
             (tmp_path / name / f"{i}.mp4").touch()
     planned = list[Run]()
-    monkeypatch.setattr(benchmark, "plan", lambda run: planned.append(run) or {})
+    monkeypatch.setattr(benchmark, "plan", lambda run, gpu: planned.append(run) or {})
     monkeypatch.setattr(benchmark, "show", lambda *_: None)
     own = [*OWN[:2], f"data.root={tmp_path}", "train.batch_size=auto", "train.epochs=auto"]
     measure(tmp_path / "run", "what=plan", "gpu=t4", *own)
     assert [(run.train.batch_size, run.train.epochs) for run in planned] == [(8, 100)]
 
 
-def test_an_unknown_gpu_is_one_clear_line() -> None:
+def test_an_unknown_gpu_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"^gpu='h1000' is not one of a100, h100, h200, b200, l40s, rtx4090, t4 or null$"
     ):
-        toy("what=plan", "gpu=h1000")
+        measure(tmp_path, "what=plan", "gpu=h1000")
 
 
 @pytest.mark.parametrize(

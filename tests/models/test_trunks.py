@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 
 from aim.errors import UserError
 from aim.models.classifier import build, plainly
-from tests.models.toys import FRAMES, SIZE, adapter, backbone, config, names, randomise, toy
+from tests.models.toys import FRAMES, SIZE, adapter, backbone, composed, names, randomise, toy
 
 TRUNKS = names("backbone")
-PRETRAINED = [name for name in TRUNKS if config("backbone", name).weights == "pretrained"]
+PRETRAINED = [name for name in TRUNKS if composed("backbone", name).weights == "pretrained"]
 
 
 # One of every family: class token, registers and layer scale, rotary positions, attention pooling, windows.

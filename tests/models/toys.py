@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from aim.adapters.interface import AdapterConfig
+from aim.config import build, resolve
+from aim.kinds import class_of
 from aim.models.classifier import Backbone
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -28,17 +29,15 @@ def composed(group: str, name: str) -> DictConfig:
         return compose(overrides=[f"+{group}={name}"])[group]
 
 
-def config(group: str, name: str, **overrides: Any) -> Any:
-    return instantiate(OmegaConf.merge(composed(group, name), overrides))
-
-
 def adapter(name: str = "aim", **overrides: Any) -> AdapterConfig:
-    return config("adapter", name, **overrides)
+    node = resolve(OmegaConf.merge(composed("adapter", name), overrides))
+    return build(node, class_of("adapter", node))
 
 
-def backbone(name: str, weights: str = "random") -> Backbone:
-    """The trunk of configs/backbone at full size."""
-    return replace(config("backbone", name), weights=weights)
+def backbone(name: str, weights: str | None = "random") -> Backbone:
+    """The trunk of configs/backbone at full size; with None its own weights."""
+    found = build(composed("backbone", name), Backbone)
+    return found if weights is None else replace(found, weights=weights)
 
 
 def toy(name: str, weights: str = "random") -> Backbone:

@@ -62,10 +62,10 @@ def test_a_name_with_a_bar_stays_in_its_cell(tmp_path: Path) -> None:
         ([{"a.lr": 1, "b.lr": 1}, {"a.lr": 2, "b.lr": 3}], {"a.lr": ["1", "2"], "b.lr": ["1", "3"]}),
         (
             [
-                {"adapter._target_": "aim.adapters.aim.AIM", "adapter.ratio": 0.25},
-                {"adapter._target_": "aim.adapters.lora.LoRA", "adapter.rank": 8},
+                {"adapter.kind": "aim", "adapter.ratio": 0.25},
+                {"adapter.kind": "lora", "adapter.rank": 8},
             ],
-            {"adapter": ["AIM", "LoRA"]},
+            {"adapter": ["aim", "lora"]},
         ),
         ([{"views.temporal": 1, "seed": 1}, {"views.temporal": 5, "seed": 2}], {}),
         ([{"backbone.weights": "/a/b/c.pt"}, {}], {"weights": ["c.pt", "-"]}),

@@ -106,7 +106,7 @@ def made_up(
 def leave(folder: Path, settings: dict[str, Any]) -> None:
     """What a training leaves: the wider trunk and more data make it better."""
     wide = settings["backbone"]["options"]["embed_dim"] / 64
-    right = 0.1 + 0.8 * wide * settings["data"]["share"] * ("AIM" in settings["adapter"]["_target_"])
+    right = 0.1 + 0.8 * wide * settings["data"]["share"] * (settings["adapter"]["kind"] == "aim")
     found = answers(right, seed=settings["seed"])
     write_settings(settings, folder)
     predictions.write(folder / predictions.TEST, found)

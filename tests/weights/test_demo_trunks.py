@@ -12,7 +12,7 @@ from torch import Tensor
 from aim.models.classifier import build
 from aim.weights.trunk import fingerprint, load_trunk, read_tensors, weights_file
 from tests.conftest import ROOT
-from tests.models.toys import adapter, config, names
+from tests.models.toys import adapter, backbone, names
 
 FILES = ROOT / "aim" / "weights"
 PARAMETERS = {  # at least, at most
@@ -54,11 +54,11 @@ def test_the_first_is_the_one_that_the_results_rest_on() -> None:
 
 @pytest.mark.parametrize("name", TRUNKS)
 def test_a_trunk_is_of_its_size_and_holds_what_its_file_does(name: str, quality: dict[str, Any]) -> None:
-    backbone = config("backbone", name)
-    trunk = load_trunk(backbone.name, backbone.weights, 64, backbone.options)
+    own = backbone(name, None)
+    trunk = load_trunk(own.name, own.weights, 64, own.options)
     state = trunk.module.state_dict()
     assert {tensor.dtype for tensor in state.values()} == {torch.float32}
-    stored = read_tensors(weights_file(backbone.weights))
+    stored = read_tensors(weights_file(own.weights))
     assert trunk.fingerprint == fingerprint(stored)
     low, high = PARAMETERS[name]
     assert low <= sum(tensor.numel() for tensor in stored.values()) <= high
@@ -67,7 +67,7 @@ def test_a_trunk_is_of_its_size_and_holds_what_its_file_does(name: str, quality:
 
 @pytest.mark.parametrize("name", TRUNKS)
 def test_they_differ_in_shape_alone(name: str) -> None:
-    ours, demo = (vars(config("backbone", each)) for each in (name, "demo"))
+    ours, demo = (vars(backbone(each, None)) for each in (name, "demo"))
     apart = {key for key in ours if ours[key] != demo[key]}
     assert apart <= {"weights", "options"}
     options = {key for key in demo["options"] if ours["options"][key] != demo["options"][key]}
@@ -79,7 +79,7 @@ def test_they_differ_in_shape_alone(name: str) -> None:
 def test_every_adapter_learns_in_every_trunk(name: str, kind: str) -> None:
     settings = adapter("aim_demo", **SPATIAL) if kind == "spatial" else adapter(kind)
     torch.manual_seed(0)
-    model = build(config("backbone", name), settings, num_classes=8, num_frames=8, size=64, dropout=0.0)
+    model = build(backbone(name, None), settings, num_classes=8, num_frames=8, size=64, dropout=0.0)
     logits = model(torch.rand(2, 3, 8, 64, 64))
     assert logits.shape == (2, 8)
     torch.nn.functional.cross_entropy(logits, torch.tensor([0, 1])).backward()

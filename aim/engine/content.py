@@ -1,0 +1,37 @@
+"""What a run is made of beside its settings, told by hashes: videos, trunk, the checkpoint that it starts from."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aim.data.lists import Lists, data_hash, ordered_hash
+from aim.errors import UserError
+
+WORDS = {
+    "train_hash": "training list",
+    "data_hash": "validation list",
+    "trunk": "trunk",
+    "precision": "precision",
+    "init": "checkpoint at its start (init)",
+}
+
+
+def of_data(lists: Lists) -> dict[str, str]:
+    """Hashes of what is trained on, in its order, and of what is tested; whether it lies in files or in shards."""
+    return {"train_hash": ordered_hash(lists.train, lists.classes), "data_hash": data_hash(lists.val, lists.classes)}
+
+
+def of_weights(trunk: str, start: str | None) -> dict[str, str]:
+    """Fingerprints of the trunk, and of the checkpoint whose adapters a run starts from."""
+    return {"trunk": trunk, "init": start or "none"}
+
+
+def check_same(found: Mapping[str, Any], now: Mapping[str, str], run_dir: Path) -> None:
+    """Raise UserError if the content under `identity` in a run's state or result is another than `now`."""
+    if "identity" not in found:
+        raise UserError(f"{run_dir} holds something else than a training run; set run_dir=DIR, or delete the folder")
+    differ = [WORDS[key] for key in now if found["identity"].get(key) != now[key]]
+    if differ:
+        raise UserError(
+            f"{run_dir} holds a run with another {' and another '.join(differ)}; set run_dir=DIR, or delete the folder"
+        )

@@ -1,0 +1,96 @@
+"""The public names of what a setting chooses from, and the only place that knows where their code lives.
+
+A group of settings that leaves a choice says `kind: NAME`. Files of runs and checkpoints hold these names, never a
+Python path, so code may move. A class of somebody else's package is `_target_: package.module.Class` in their own
+YAML; a received file can't name one.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from aim.errors import UserError, nearest
+
+KINDS: dict[str, dict[str, str]] = {  # setting (the last word of its dotted name): kind: class
+    "adapter": {
+        "adaptformer": "aim.adapters.adaptformer.AdaptFormer",
+        "aim": "aim.adapters.aim.AIM",
+        "attentive_probe": "aim.adapters.attentive_probe.AttentiveProbe",
+        "lora": "aim.adapters.lora.LoRA",
+        "plain": "aim.adapters.plain.Plain",
+        "side": "aim.adapters.side.Side",
+        "st_adapter": "aim.adapters.st_adapter.STAdapter",
+        "timesformer": "aim.adapters.timesformer.TimeSformer",
+    },
+    "lists": {
+        "class_folders": "aim.data.lists.ClassFolders",
+        "list_files": "aim.data.lists.ListFiles",
+        "moving_shapes": "aim.data.sources.moving_shapes.MovingShapes",
+    },
+    "format": {
+        "auto": "aim.data.sources.auto.Auto",
+        "diving48": "aim.data.sources.diving48.Diving48",
+        "folders": "aim.data.sources.folders.Folders",
+        "hmdb51": "aim.data.sources.hmdb51.HMDB51",
+        "kinetics": "aim.data.sources.kinetics.Kinetics",
+        "mmaction2": "aim.data.sources.mmaction2.MMAction2",
+        "ready": "aim.data.sources.ready.Ready",
+        "ssv2": "aim.data.sources.something_something.SomethingSomething",
+        "ucf101": "aim.data.sources.ucf101.UCF101",
+        "webdataset": "aim.data.sources.webdataset.WebDataset",
+    },
+    "reader": {
+        "auto": "aim.data.readers.auto.Auto",
+        "decord": "aim.data.readers.decord.Decord",
+        "frames": "aim.data.readers.frames.Frames",
+        "pyav": "aim.data.readers.pyav.PyAV",
+        "torchcodec": "aim.data.readers.torchcodec.TorchCodec",
+    },
+    "tracker": {
+        "csv": "aim.engine.tracking.Csv",
+        "none": "aim.engine.tracking.NoTracker",
+        "tensorboard": "aim.engine.tracking.TensorBoard",
+        "trackio": "aim.engine.tracking.Trackio",
+        "wandb": "aim.engine.tracking.Wandb",
+    },
+}
+
+
+def class_of(key: str, node: Mapping[str, Any]) -> Callable[..., Any] | None:
+    """The class that a group of settings names by its kind or, of somebody else's, by its path; None if it names none.
+
+    Raises UserError for a name that is not in the table, and for a path that can't be imported.
+    """
+    if "_target_" in node:
+        return locate(str(node["_target_"]))
+    word = key.rpartition(".")[2]
+    if "kind" not in node or word not in KINDS:
+        return None
+    names, kind = KINDS[word], str(node["kind"])
+    if kind not in names:
+        raise UserError(f"{key}.kind={kind} is unknown{nearest(kind, names)}; there are: {', '.join(names)}")
+    return locate(names[kind])
+
+
+def locate(path: str) -> Callable[..., Any]:
+    """The class or function of a dotted path. Raises UserError where there is none."""
+    module, _, name = path.rpartition(".")
+    try:
+        found: Callable[..., Any] = getattr(importlib.import_module(module), name)
+    except (ModuleNotFoundError, AttributeError, ValueError) as error:
+        raise UserError(f"_target_: {path} can't be imported: {error}") from error
+    return found
+
+
+def modern(node: Mapping[str, Any], key: str = "") -> dict[str, Any]:
+    """Settings with names in place of the paths that versions before 0.2 wrote for our own classes.
+
+    Those are known by the class alone, wherever it lay then. A class with no choice beside it needs no name.
+    """
+    found = {name: modern(value, name) if isinstance(value, Mapping) else value for name, value in node.items()}
+    path, kinds = str(found.get("_target_", "")), KINDS.get(key, {})
+    if not path.startswith("aim."):
+        return found
+    names = {known.rpartition(".")[2]: {"kind": kind} for kind, known in kinds.items()}
+    name = names.get(path.rpartition(".")[2]) if kinds else {}
+    return found if name is None else {**name, **{word: value for word, value in found.items() if word != "_target_"}}
