@@ -29,7 +29,6 @@ from aim.explaining.explanation import RANDOMISED, Explanation, explain, grids
 from aim.explaining.gradients import gradient_x_activation
 from aim.explaining.occlusion import Decision, blurred, of_space_time
 from aim.explaining.scores import faithfulness
-from aim.explaining.truth import points_inside, shape_in, share_inside
 
 RESULT = Path(__file__).resolve().parent / "results" / "explain.json"
 METHODS = ("occlusion", "gradient")
@@ -120,6 +119,28 @@ def main() -> None:
         "commit": commit(),
     }
     files.write_json(RESULT, result | {"seconds": round(seconds_since_start())})
+
+
+def shape_in(source: MovingShapes, path: str) -> Tensor:
+    """Where the shape is seen in a video of the demo, named as in its lists: bool "t h w"."""
+    split, name, file = Path(path).parts[-3:]
+    pair, backwards = divmod(source.classes.index(name), 2)
+    mask = torch.from_numpy(source.film(split, pair, int(Path(file).stem)).mask())
+    return mask.flip(0) if backwards else mask
+
+
+def share_inside(relevance: Tensor, mask: Tensor) -> float:
+    """The share of what speaks for the class, of a map "t h w", that lies inside a bool mask of the same shape."""
+    positive = relevance.clamp_min(0)
+    return float((positive * mask).sum() / positive.sum().clamp_min(torch.finfo(positive.dtype).tiny))
+
+
+def points_inside(relevance: Tensor, mask: Tensor) -> bool:
+    """The pointing game: whether the largest value of a map "t h w" lies inside a bool mask of the same shape.
+
+    Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016, section 4.2, without its margin.
+    """
+    return bool(mask.flatten()[relevance.flatten().argmax()])
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from scipy.stats import binomtest, wilcoxon
 
 from aim.data.readers.pyav import PyAV
 from aim.data.sources.moving_shapes import MovingShapes
-from aim.explaining.truth import points_inside, shape_in, share_inside
+from scripts.explain_demo import points_inside, shape_in, share_inside
 from tests.conftest import ROOT
 from tests.toy import videos
 

@@ -15,7 +15,7 @@ from aim.studying.analysis import analyse
 from aim.studying.curves import classify_curve
 from aim.studying.intervals import bootstrap
 from aim.studying.laws import fit_law
-from aim.studying.simulation import error_rates
+from scripts.measure_study_rule import error_rates
 from tests.conftest import ROOT
 
 SIZES, VIDEOS = np.geomspace(1e4, 1e7, 5), np.geomspace(100, 10_000, 4)
