@@ -16,7 +16,7 @@ VERSION = 1  # of the checks: raise it when they find more, so that files are ch
 
 @dataclass(frozen=True)
 class Look:
-    """The task of a process of the pool: decode a file's first frame with PyAV, which reads every file that any reader can."""
+    """The task of a process of the pool: decode a file's first frame with PyAV, which reads all that any reader can."""
 
     root: Path
 
