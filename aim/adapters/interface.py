@@ -1,4 +1,4 @@
-"""What an adapter family is: a frozen dataclass that maps a view of a frozen block to the block in its place.
+"""The interface of adapter families: frozen dataclasses that map a view of a frozen block to its replacement.
 
 Shapes: b clips, t frames (after tubelets), n tokens of a frame or its h w grid, d channels. Frames are folded
 into the batch: blocks see "(b t) n d" (ViT) or "(b t) h w d" (Swin); "..." stands for n or h w.
@@ -7,7 +7,7 @@ An adapter family is a frozen dataclass with the methods of `AdapterConfig`. It 
 - `BlockView`: the parts of a frozen block as functions, for what stands beside or around them (AIM);
 - `view.block`: the timm block itself, whose linear layers `linears` lists, for what goes inside them (LoRA);
 - `readout`: a module over the frozen features of all blocks, for what only reads them (probes, side networks).
-Every module it adds sits under a name `adapters`, so that the one pattern `*.adapters.*` says what is trained.
+Every added module has a name below `adapters`, so that one pattern, `*.adapters.*`, matches all that is trained.
 """
 
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ Axis = Literal["clip", "frame", "position", "clip_position"]
 
 
 class BlockView(Protocol):
-    """What an adapter may ask of a frozen transformer block, whatever its family.
+    """The interface of a frozen transformer block to an adapter, independent of the block's family.
 
-    `rope` is what the trunk hands to its blocks beside the tokens (rotary positions of a frame), or None.
+    `rope` is the trunk's second input to its blocks (rotary positions of a frame), or None.
     Where the trunk pools by the class token, nothing but it is wanted of the last block: `wanted(x)` picks it, and
     `attend_space(..., wanted=True)` gives its row alone; elsewhere they are all tokens.
     """
@@ -72,16 +72,16 @@ class AdapterConfig(Protocol):
     @property
     def trainable(self) -> Sequence[str]: ...  # glob patterns of names
     @property
-    def train_norm(self) -> bool: ...  # also what the backbone's own `trainable` patterns name: the trunk's last norm
+    def train_norm(self) -> bool: ...  # also the backbone's `trainable` patterns: the trunk's last norm
     @property
     def temporal(self) -> bool: ...  # the model has a temporal embedding
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
-        """The block that stands in the frozen one's place."""
+        """The block that replaces the frozen one."""
         ...
 
     def readout(self, dims: Sequence[int], num_frames: int) -> "Readout | None":
-        """What reads the features of blocks of these widths; None where the trunk's own pooling does."""
+        """The module that reads the features of blocks of these widths; None for the trunk's own pooling."""
         ...
 
 
@@ -96,7 +96,7 @@ class Readout(nn.Module):
 
 
 def at_least_one(width: int, ratio: float) -> int:
-    """The width of a bottleneck. Raises UserError where `adapter.ratio` leaves nothing of it."""
+    """The width of a bottleneck. Raises UserError if `adapter.ratio` makes it zero."""
     if width < 1:
         raise UserError(f"adapter.ratio={ratio:g} leaves a bottleneck no channel; use more, as 0.25")
     return width

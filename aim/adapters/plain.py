@@ -10,7 +10,7 @@ from aim.adapters.interface import BlockView, Place
 
 @dataclass(frozen=True)
 class Plain:
-    """Leaves every block as it is: a linear probe, or full fine-tuning where `trainable` says so."""
+    """Leaves every block as it is: a linear probe, or full fine-tuning, depending on `trainable`."""
 
     trainable: Sequence[str] = ()
     train_norm: bool = False

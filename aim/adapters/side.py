@@ -3,7 +3,7 @@
 In the spirit of Yao et al., "Side4Video: Spatial-Temporal Side Network for Memory-Efficient Image-to-Video Transfer
 Learning", 2023, section 3.2, and Qing et al., "Disentangling Spatial and Temporal Learning for Efficient Image-to-Video
 Transfer Learning" (DiST), ICCV 2023, section 3; it is neither to the letter. No gradient enters the trunk, so that none
-of the trunk's activations is kept: what a layer keeps of the trunk is the features it reads.
+of the trunk's activations is kept, except the features that a layer reads.
 Shapes: b clips, t frames, n tokens, h w grid, d channels.
 """
 

@@ -58,7 +58,7 @@ class STBlock(nn.Module):
 
 
 class SpaceTime(nn.Module):
-    """Adds to the patches what their neighbours in time and space say; class and register tokens pass by.
+    """Adds information of neighbours in time and space to the patches; class and register tokens are unchanged.
 
     "(b t) n d" or "(b t) h w d" -> the same. Linear throughout, and zero at the start by its convolution, as the
     public code has it.
@@ -86,7 +86,7 @@ class SpaceTime(nn.Module):
         return x + F.pad(rearrange(y, "bt h w d -> bt (h w) d"), (0, 0, self.num_prefix_tokens, 0))
 
     def neighbours(self, x: Tensor) -> Tensor:
-        """What is added to a grid: "(b t) h w d" -> the same."""
+        """The term added to a grid: "(b t) h w d" -> the same."""
         y = self.conv(rearrange(self.down(x), "(b t) h w d -> b d t h w", t=self.num_frames))
         z: Tensor = self.up(rearrange(y, "b d t h w -> (b t) h w d"))
         return z

@@ -1,8 +1,8 @@
-"""Copies of videos on this machine's own disk: made as they are read, bounded, shared by all processes that name it.
+"""Copies of videos on this machine's own disk: made while reading, bounded, shared by all processes with this folder.
 
-What was read since the job began isn't evicted for more. An epoch reads every video once, in an order of its own: a
-cache of half the data set that kept the newest would serve 1/2 - ln(2)/2 = 15 % of the next one, one that keeps what it
-has serves half (Mohan et al., "Analyzing and Mitigating Data Stalls in DNN Training", VLDB 2021: MinIO).
+Copies read since the job began aren't evicted for new ones. An epoch reads every video once, in a new order: a cache of
+half the data set that keeps the newest would serve 1/2 - ln(2)/2 = 15 % of the next epoch, one that doesn't rotate
+serves half (Mohan et al., "Analyzing and Mitigating Data Stalls in DNN Training", VLDB 2021: MinIO).
 """
 
 import errno
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 GB = 10**9
 LARGEST = 2**30  # bytes of a video that is copied: it's in memory meanwhile
-LEFT_BEHIND = 600.0  # seconds after which what is half-written belongs to a process that was killed
+LEFT_BEHIND = 600.0  # seconds after which an incomplete file belongs to a killed process
 PAUSE = 60.0  # seconds without new copies after the disk has refused one
 LOOKING = 0.05  # share of the time that may go into looking for what can be evicted
 SLACK = 0.05  # share of the limit that is made free at once
@@ -36,10 +36,10 @@ FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass
 class State:
-    """What the processes know together, in a file; a count that a killed one got wrong is mended by the next look."""
+    """State shared by the processes, in a file; a count left wrong by a killed one is corrected by the next scan."""
 
     used: int = 0  # bytes
-    look_again: float = 0.0  # Unix time before which nobody needs to look for what can be evicted
+    look_again: float = 0.0  # Unix time before which no scan for evictable copies is needed
     refused: float = 0.0  # Unix time at which the disk last refused a copy
 
     FORMAT = struct.Struct("<qdd")
@@ -86,14 +86,14 @@ class Cache:
         return self.folder / digest[:2] / f"{digest[2:]}{suffix}"
 
     def _is_there(self, copy: Path, size: int) -> bool:
-        """Whether there is a copy, which is noted as used."""
+        """Whether there is a copy; marks it as used."""
         with suppress(FileNotFoundError):
             os.utime(copy)
             return copy.stat().st_size == size  # a power cut can leave less
         return False
 
     def _write(self, copy: Path, content: bytes) -> None:
-        """Write a copy, whole or not at all."""
+        """Write a copy atomically."""
         # Containers on one machine have the same process numbers.
         part = self.folder / "part" / f"{secrets.token_hex(8)}-{copy.name}"
         try:
@@ -116,7 +116,7 @@ class Cache:
             return True
 
     def _evict(self, size: int) -> int:
-        """Delete copies so that `size` bytes have room, those first that weren't used for longest; what is left."""
+        """Delete copies, the least recently used first, to make room for `size` bytes; return the bytes that remain."""
         self._clear()
         found = []
         for folder in self.folder.glob("??"):
@@ -144,14 +144,14 @@ class Cache:
             log.warning("data.cache=%s: %s; videos are read without new copies there", self.folder, error.strerror)
 
     def _clear(self) -> None:
-        """Delete what killed processes left half-written."""
+        """Delete incomplete files of killed processes."""
         for part in (self.folder / "part").iterdir():
             with suppress(FileNotFoundError):
                 if time.time() - part.stat().st_mtime > LEFT_BEHIND:
                     part.unlink()
 
     def make(self) -> None:
-        """Make the folder, or clear it, and see that it can be written to."""
+        """Create the folder, or clear it, and check that it is writable."""
         (self.folder / "part").mkdir(parents=True, exist_ok=True)
         self._clear()
         with self._state():
@@ -173,7 +173,7 @@ class Cache:
 
 
 def _bytes(file: Path, offset: int, size: int) -> bytes:
-    """What can be read of these bytes of a file."""
+    """The readable part of these bytes of a file."""
     try:
         with file.open("rb") as opened:
             opened.seek(offset)
@@ -183,7 +183,7 @@ def _bytes(file: Path, offset: int, size: int) -> bytes:
 
 
 def opened(folder: Path, gigabytes: float) -> Cache | None:
-    """The cache in this folder, made if need be; None, with a warning, where the disk is too full for a first byte.
+    """The cache in this folder, created if necessary; None, with a warning, if the disk is full.
 
     Raises UserError where it can't be.
     """

@@ -1,4 +1,4 @@
-"""Looks at video files one by one: which of them hold no frame that can be decoded, and why, in words."""
+"""Checks video files one by one: finds those without a decodable frame, and the reasons."""
 
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -11,12 +11,12 @@ from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import opened
 from aim.errors import UserError
 
-VERSION = 1  # of what is looked for: raise it where more is, so that files are looked at again
+VERSION = 1  # of the checks: raise it when they find more, so that files are checked again
 
 
 @dataclass(frozen=True)
 class Look:
-    """What a process of the pool does: it decodes a file's first frame. PyAV reads what any reader can't."""
+    """The task of a process of the pool: decode a file's first frame with PyAV, which reads all that any reader can."""
 
     root: Path
 
@@ -34,7 +34,7 @@ class Look:
 
 
 def bad_files(root: Path, names: Sequence[str], *, workers: int, timeout: float) -> Iterator[tuple[str, str | None]]:
-    """Look at files under `root`, in any order: their names, each with what is wrong, or None.
+    """Check files under `root`, in any order: their names, each with the reason why it is bad, or None.
 
     Like a loader it does so in a pool of so many processes, or without `workers` in this one.
     """

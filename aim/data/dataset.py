@@ -27,7 +27,7 @@ from aim.marks import Mark
 
 @dataclass(frozen=True)
 class Data:
-    """Where a data set lies and how it is read; the values of a configs/data/*.yaml."""
+    """The place of a data set and how it is read; the values of a configs/data/*.yaml."""
 
     root: Annotated[str | None, Mark.MACHINE, Mark.PATH]  # null: it must be given where videos are read
     lists: Callable[[Path], Lists]
@@ -56,7 +56,7 @@ class Data:
         return Path(self.root).expanduser()
 
     def load(self) -> Lists:
-        """The lists, checked against each other and the disk. Raises UserError for what is missing or disagrees."""
+        """The lists, checked against each other and the disk. Raises UserError for missing or contradictory entries."""
         lists = located(self.folder, self.lists(self.folder))
         lists = replace(lists, train=share_of(lists.train, self.share))
         problems = []
@@ -72,7 +72,7 @@ class Data:
         return lists
 
     def local_cache(self) -> Cache | None:
-        """The cache for copies of videos, if one is wanted and can be had."""
+        """The cache for copies of videos, if one is requested and available."""
         return cache.opened(Path(self.cache).expanduser(), self.cache_gb) if self.cache else None
 
 
@@ -139,7 +139,7 @@ class VideoDataset:
         return clips, ends.repeat(views.spatial, 0)
 
     def _frames(self, video: Video, pick: Pick) -> Tensor:
-        """The picked frames, of a copy on this machine if there is one and it's sound."""
+        """The picked frames, from a copy on this machine if there is an intact one."""
         source = source_of(self.root, video)
         span = span_of(video)
         if self.cache and (copy := self.cache.copy_of(source)):
@@ -150,7 +150,7 @@ class VideoDataset:
         return self._read(source, pick, span)
 
     def _read(self, source: Source, pick: Pick, span: tuple[float, float] | None) -> Tensor:
-        """The picked frames by the reader, or where that fails by PyAV."""
+        """The picked frames by the reader, or by PyAV if that fails."""
         try:
             return self.reader(source, pick, span=span)
         except BadVideo:

@@ -1,4 +1,4 @@
-"""Feeds a pool of decoding processes: hands out the rows of batches, and passes batches on when they are full."""
+"""Feeds a pool of decoding processes: assigns the rows of batches, and passes complete batches on."""
 
 import queue
 from collections import deque
@@ -19,7 +19,7 @@ from aim.errors import UserError
 
 @dataclass
 class Filling:
-    """A batch on its way: the block it lies in, the videos of its rows, and how many rows are missing."""
+    """An incomplete batch: its block of shared memory, the videos of its rows, and the number of missing rows."""
 
     block: int
     index: NDArray[np.int64]
@@ -36,7 +36,7 @@ Task = tuple[int, int, int, int, Video]  # block, row, epoch, index, video
 
 @dataclass(frozen=True)
 class ReadRow:
-    """What a process of the pool does: it reads a video into a row of a block of shared memory."""
+    """The task of a process of the pool: read a video into a row of a block of shared memory."""
 
     dataset: VideoDataset
     blocks: list[Tensor]
@@ -48,7 +48,7 @@ class ReadRow:
 
 
 class Feeder:
-    """The feeding of one epoch, all in one thread: it hands rows to the pool and batches to the consumer."""
+    """Feeds one epoch, in a single thread: rows to the pool and batches to the consumer."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Feeder:
         self.planned_all = False
 
     def __call__(self) -> None:
-        """Work until the epoch is over, fails, or the consumer leaves; then leave no process busy."""
+        """Work until the epoch ends, fails, or the consumer leaves; then leave no process busy."""
         try:
             self._run()
         except BaseException as error:
@@ -123,7 +123,7 @@ class Feeder:
         return bool(self.rows)
 
     def _take(self, place: Row, outcome: Outcome) -> None:
-        """Account for what became of a row."""
+        """Process the outcome of a row."""
         batch, row = place
         index = int(batch.index[row])
         path = str(self.dataset.path(index))

@@ -1,4 +1,4 @@
-"""Which videos could not be read, and whether a run may go on without them."""
+"""The unreadable videos, and whether a run may continue without them."""
 
 import logging
 import math
@@ -11,14 +11,14 @@ from aim.errors import UserError
 log = logging.getLogger(__name__)
 
 OnError = Literal["skip", "raise"]
-Policy = OnError | Literal["note"]  # of whoever says himself what could not be read, however much that is
+Policy = OnError | Literal["note"]  # note: the caller reports unreadable videos itself, whatever their number
 SEEN_BEFORE_JUDGING = 1000  # videos after which the share of bad ones counts; a run of only bad ones counts at once
 ONLY_BAD = 16
 STALLED = 4  # videos in a row at least, and as many as there are processes: then it isn't the videos that hang
 
 
 class Judge:
-    """Keeps the bad videos of a rank's loader, which aren't tried again; `setting` names the policy in messages.
+    """Keeps the bad videos of a rank's loader, which aren't tried again; messages name the policy by `setting`.
 
     Those that are `known` to be bad, by their paths, are never tried, and were judged before.
     """
@@ -43,7 +43,7 @@ class Judge:
         self.hung, self.stalled = 0, max(STALLED, workers)  # videos since one was read
 
     def hangs(self, reason: str) -> None:
-        """Count a video that hangs. Raises UserError where all do."""
+        """Count a video that hangs. Raises UserError if all do."""
         self.hung += 1
         if self.hung >= self.stalled and self.on_error != "note":
             raise UserError(
@@ -52,13 +52,13 @@ class Judge:
             )
 
     def blame(self, index: int, path: str, reason: str) -> None:
-        """Put a video on the bad list, or raise UserError if that is not wanted or the list is too long."""
+        """Add a bad video, or raise UserError if the policy forbids it or there are too many."""
         total = len(self.videos)
         self.bad[self.videos[index].path] = reason.removeprefix(f"{path}: ")
         if self.on_error == "raise":
             share = "" if self.max_bad * total >= 1 else f" data.max_bad={math.ceil(200 / total) / 100}"
             raise UserError(
-                f"{reason}; mend it, or go on without such videos: the same command with {self.setting}=skip{share}"
+                f"{reason}; fix it, or continue without such videos: the same command with {self.setting}=skip{share}"
             )
         self.lost.add(index)
         if self.on_error == "note":

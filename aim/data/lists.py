@@ -1,4 +1,4 @@
-"""List files: which videos there are, and what is in them (the contract: data/README.md).
+"""List files: the videos and their labels (format: data/README.md).
 
 A line is `path label`, the path relative to the data set's root, the label a line of `classes.txt` counted from 0; a
 segment of a video is `path<TAB>start<TAB>end<TAB>label`, in seconds.
@@ -21,7 +21,7 @@ HELD_OUT = ("val", "validation", "valid", "test")  # names of the folder beside 
 
 
 class Stored(NamedTuple):
-    """Where the bytes of a video lie that is inside of a tar file below the data set's root."""
+    """The range of bytes of a video inside a tar file below the data set's root."""
 
     shard: str
     offset: int
@@ -29,7 +29,7 @@ class Stored(NamedTuple):
 
 
 class Video(NamedTuple):
-    """A labelled video, or its part from `start` to `end` seconds; a file of its own unless it's `stored` elsewhere."""
+    """A labelled video, or its part from `start` to `end` seconds; a separate file unless it's `stored` in a tar."""
 
     path: str
     label: int
@@ -67,7 +67,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_classes(path: Path) -> list[str]:
-    """The class names, one a line. Raises UserError for a name that stands twice, and for an empty file."""
+    """The class names, one a line. Raises UserError for a duplicate name, and for an empty file."""
     names = [line.strip() for line in read_lines(path)]
     while names and not names[-1]:
         names.pop()
@@ -84,7 +84,7 @@ def read_classes(path: Path) -> list[str]:
 
 
 def read_list(path: Path, num_classes: int) -> list[Video]:
-    """The videos of a list file. Raises UserError naming the first lines that are wrong."""
+    """The videos of a list file. Raises UserError with the first wrong lines."""
     videos, problems = [], []
     for number, line in enumerate(read_lines(path), 1):
         if not line.strip():
@@ -101,7 +101,7 @@ def read_list(path: Path, num_classes: int) -> list[Video]:
 
 
 def parse(line: str, num_classes: int) -> Video:
-    """One line of a list file. Raises ValueError saying what is wrong with it."""
+    """One line of a list file. Raises ValueError with the reason."""
     fields = line.split("\t")
     start = end = None
     if len(fields) == 4:
@@ -126,14 +126,14 @@ def format_line(video: Video) -> str:
 
 
 def write_list(path: Path, videos: Iterable[Video]) -> None:
-    """Write a list file, whole or not at all."""
+    """Write a list file atomically."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     temporary.write_text("".join(f"{format_line(video)}\n" for video in videos), encoding="utf-8")
     temporary.replace(path)
 
 
 def data_hash(videos: Sequence[Video], classes: Sequence[str]) -> str:
-    """The sha256 of the sorted lines and the class names: what was trained on or tested."""
+    """The sha256 of the sorted lines and the class names: the identity of the tested videos."""
     lines = sorted(format_line(video) for video in videos)
     return hashlib.sha256("\n".join([*lines, *classes]).encode()).hexdigest()
 
@@ -145,14 +145,14 @@ def ordered_hash(videos: Sequence[Video], classes: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class ListFiles:
-    """Reads the list files that lie in the data set's root."""
+    """Reads the list files in the data set's root."""
 
     train: str
     val: str
     classes: str
 
     def __call__(self, root: Path) -> Lists:
-        """Raises UserError with every file that is missing, and the first lines that are wrong."""
+        """Raises UserError with every missing file, and the first wrong lines."""
         require_folder(root)
         missing = [name for name in (self.classes, self.train, self.val) if not (root / name).is_file()]
         if missing:
@@ -171,7 +171,7 @@ class ListFiles:
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """Lists a folder of anybody's videos: train/CLASS/* and val/CLASS/*, or CLASS/* split by a hash of the path.
+    """Lists a folder of videos by class: train/CLASS/* and val/CLASS/*, or CLASS/* split by a hash of the path.
 
     Instead of val, it may be validation, valid or test.
 

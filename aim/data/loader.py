@@ -1,8 +1,8 @@
-"""Batches of clips from a pool of decoding processes that outlives bad, hanging and killed ones.
+"""Batches of clips from a pool of decoding processes that survives bad, hanging and killed ones.
 
 torch's DataLoader can't replace a single worker, so the pool is our own. A batch is a block of shared memory,
-"b v t c h w": each worker reads one video at a time, straight into its row, so nothing is copied or collated. A thread
-hands out the rows and looks after the workers while the consumer trains.
+"b v t c h w": each worker reads one video at a time, directly into its row, so nothing is copied or collated. A thread
+assigns the rows and supervises the workers while the consumer trains.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from aim.data.readers.interface import BadVideo
 from aim.errors import UserError
 
 AHEAD = 2  # batches that are being filled at least, while the consumer holds another
-ROWS_A_WORKER = 2  # in those batches: what each process reads, and what it reads next
+ROWS_A_WORKER = 2  # in those batches: the row that a process reads, and its next one
 PREFETCH_BYTES = 4 * 2**30  # of shared memory, a loader of a rank; but never fewer than two batches
 
 
@@ -56,7 +56,7 @@ class Loader:
     of all ranks as that needs; places past the end of the step or the epoch have weight 0. Otherwise every video comes
     exactly once over all ranks, and the last batch of a rank is shorter.
 
-    A video that can't be read, or takes longer than `timeout` seconds, has weight 0, stands in `bad`, and isn't tried
+    A video that can't be read, or takes longer than `timeout` seconds, has weight 0, is added to `bad`, and isn't tried
     again. Raises UserError where `on_error` is "raise", and where more than the share `max_bad` of the videos is bad.
     """
 
@@ -65,7 +65,7 @@ class Loader:
         dataset: VideoDataset,
         batch_size: int,
         *,
-        step_size: int | None = None,  # over all ranks; None: what they take at once
+        step_size: int | None = None,  # over all ranks; None: their batches together
         rank: int,
         world_size: int,
         seed: int,

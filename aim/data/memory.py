@@ -1,4 +1,4 @@
-"""How a process holds its memory."""
+"""Memory management of a process."""
 
 import ctypes
 
@@ -9,10 +9,10 @@ ACTIVATIONS = 2**30, 2**25  # the latter is the most that glibc takes
 
 
 def keep_freed_memory(kept: int, block: int) -> None:
-    """Let this process keep what it frees, up to `kept` bytes, where the C library is glibc.
+    """Let this process keep freed memory, up to `kept` bytes, if the C library is glibc.
 
-    By default it gives the frames of a clip, and the activations of a model, back to the system, which clears each page
-    anew for the next ones: a thousand page faults a clip for the frames, 80,000 for what a ViT-B makes of them.
+    By default glibc returns the frames of a clip, and the activations of a model, to the system, which clears each page
+    again for the next ones: a thousand page faults a clip for the frames, 80,000 for what a ViT-B makes of them.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "gnu_get_libc_version"):

@@ -1,7 +1,7 @@
-"""A pool of processes for work on files that nobody has checked: one that hangs or is killed is replaced.
+"""A pool of processes for work on unchecked files: one that hangs or is killed is replaced.
 
-torch's DataLoader and the pools of the standard library can't do that: there a hanging file stops all, and a killed
-process ends all.
+torch's DataLoader and the pools of the standard library can't do that: there a hanging file blocks the whole pool, and
+a killed process ends it.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ PRELOAD = ["aim.data.loader", "aim.data.sources.transcode"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a task: done, a bad video, a process that hung or died, a user's error, a bug of ours."""
+    """The outcome of a task: done, a bad video, a process that hung or died, a user's error, a bug of ours."""
 
     kind: Literal["started", "done", "bad", "hung", "died", "user", "bug"]
     text: str = ""
@@ -52,8 +52,8 @@ class Outcome:
 class Pool(Generic[J]):
     """`size` processes that do `work`. Each task comes with a job, the caller's own note of it.
 
-    A task that takes longer than `timeout` seconds costs its process and is "hung". One whose process is killed is
-    tried once more, as the kernel kills whom it likes when memory runs out, and is "died" after that.
+    A task that takes longer than `timeout` seconds is "hung", and its process is killed. A task whose process is killed
+    is tried once more, since the kernel may kill any process when memory runs out; after that it is "died".
     """
 
     def __init__(self, work: Work, size: int, timeout: float) -> None:
@@ -70,7 +70,7 @@ class Pool(Generic[J]):
 
     @property
     def idle(self) -> int:
-        """How many processes have nothing to do."""
+        """The number of idle processes."""
         return sum(worker.job is None for worker in self._workers)
 
     def give(self, job: J, task: object) -> None:
@@ -97,7 +97,7 @@ class Pool(Generic[J]):
         return found
 
     def abandon(self) -> None:
-        """Kill the processes that are busy: what they work on is not wanted any more."""
+        """Kill the busy processes: their results are no longer needed."""
         busy = [worker for worker in self._workers if worker.job is not None]
         _end(busy)
         for worker in busy:
@@ -109,7 +109,7 @@ class Pool(Generic[J]):
 
     @property
     def pids(self) -> list[int]:
-        """The processes that there are now."""
+        """The current processes."""
         return [worker.process.pid for worker in self._workers if worker.process and worker.process.pid]
 
 
@@ -155,7 +155,7 @@ class _Worker(Generic[J]):
             self.pipe.send(self.task)
 
     def answer(self) -> Outcome | None:
-        """What came of the task, if it's settled."""
+        """The outcome of the task, if it has one."""
         try:
             outcome: Outcome = self.pipe.recv()
         except (EOFError, OSError):
@@ -182,7 +182,7 @@ class _Worker(Generic[J]):
         return Outcome("died", f"its process was killed twice ({why})")
 
     def kill(self) -> Any:
-        """Kill the process, if there is one, and give it up; it may take a while to end."""
+        """Kill the process, if there is one, and forget it; it may take a while to end."""
         with self.lock:  # at exit, while a thread of the caller's still waits
             process, self.process = self.process, None
         if process is not None:
@@ -200,8 +200,8 @@ def _close(workers: list[_Worker[Any]]) -> None:
 def _end(workers: Iterable[_Worker[Any]]) -> None:
     """End the processes, whatever they do.
 
-    One in a file system that has hung, which the kernel doesn't let go, is left behind: it never comes back to our code
-    and the memory that it shares with us, but nobody knows when it ends.
+    A process in uninterruptible sleep, in a file system that hangs, is left behind: it never returns to our code or to
+    the shared memory, but may not end for a long time.
     """
     killed = [process for worker in workers if (process := worker.kill())]
     deadline = time.monotonic() + PATIENCE

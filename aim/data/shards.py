@@ -1,8 +1,8 @@
 """Videos in tar files, "shards", in WebDataset's naming, each with an index beside it.
 
-A sample is the files of a tar that share their name up to its first dot: `a/KEY.mp4`, and its label `a/KEY.cls`. Ours
-are named by the paths in the lists, in whose file names a dot before the last is spelt %2E. An index, `NAME.tar.tsv`,
-says where in the tar each video's bytes lie, so that reading one is reading a range of a file.
+A sample is the files of a tar with the same name up to its first dot: `a/KEY.mp4`, and its label `a/KEY.cls`. Ours are
+named by the paths in the lists; in a file's name all dots but the last are written %2E. An index, `NAME.tar.tsv`,
+has the range of bytes of each video, so that reading a video is reading a range of a file.
 """
 
 import json
@@ -24,7 +24,7 @@ LABEL_KEYS = ("label", "cls", "class")  # of a sample's JSON, by preference
 
 
 class Entry(NamedTuple):
-    """A video of a shard: where its bytes are, the time of its source in seconds, and its label, if it has one."""
+    """A video of a shard: its range of bytes, the time of its source in seconds, and its label, if any."""
 
     path: str
     offset: int
@@ -155,7 +155,7 @@ def _label(content: bytes, suffix: str) -> str:
 
 
 class Places:
-    """Where the videos of a root's shards lie, by their path in the shard, or that with the shard's name before it."""
+    """The places of the videos of a root's shards, by their path in the shard, or by the shard's name and that path."""
 
     def __init__(self, root: Path, shards: Iterable[Path]) -> None:
         self.found: dict[str, Stored] = {}

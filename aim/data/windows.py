@@ -35,7 +35,7 @@ class Span(NamedTuple):
 
 
 class MispromisedError(Exception):
-    """The packets told a wrong story about the frames."""
+    """The packets' times disagree with the frames."""
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def batches(cut: Cut, clip: Clip, views: Views, batch_size: int, spans: list[Spa
 
 
 def trusting(path: Path, windows: Windows, use: Callable[[Cut], T]) -> T:
-    """`use` of a video's windows by its packets; where these told a wrong story, again by a decode."""
+    """`use` of a video's windows by its packets; if these disagree with the frames, again by a decode."""
     try:
         return use(cut(path, windows, trust=True))
     except MispromisedError:

@@ -50,7 +50,7 @@ class LogScale(Scale):
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """About so many round numbers from `low` to `high`: multiples of 1, 2 or 5 times a power of ten."""
+    """About this many round numbers from `low` to `high`: multiples of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / count
     if not rough > 0:
         return [low]
@@ -73,7 +73,7 @@ def enclosing_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def log_ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """At most so many round numbers from `low` to `high`, both above zero, for a logarithmic axis."""
+    """At most this many round numbers from `low` to `high`, both above zero, for a logarithmic axis."""
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     step = max(1, math.ceil((math.log10(high / low) - 1e-9) / count))  # in powers of ten
     for factors in ((1, 2, 3, 5), (1, 2, 5), (1, 3), (1,)):
@@ -85,7 +85,7 @@ def log_ticks(low: float, high: float, count: int = 5) -> list[float]:
 
 
 def number(value: float) -> str:
-    """As few digits as tell it."""
+    """The fewest digits that represent it."""
     if not 0 < abs(value) < 0.01:
         return f"{value:.4g}"
     mantissa, _, exponent = f"{value:.2e}".partition("e")

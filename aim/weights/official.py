@@ -132,7 +132,7 @@ def under_public_names(model: str, tensors: Mapping[str, Tensor]) -> dict[str, T
 
 
 def which(state: Mapping[str, Tensor]) -> str:
-    """The public model that has such names."""
+    """The public model with such names."""
     signs = {
         "t_attn": "timesformer",
         "resblocks": "vit_clip",
@@ -159,7 +159,7 @@ def renamed(name: str, names: Mapping[str, str], side: str) -> str:
 
 
 def swin_buffers(state: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
-    """What the public Swin keeps beside its parameters, from the shapes of its bias tables."""
+    """The buffers of the public Swin, from the shapes of its bias tables."""
     buffers = {}
     patch = state["backbone.patch_embed.proj.weight"].shape[-1]
     for name, table in state.items():

@@ -18,7 +18,7 @@ class Fields:
 
 
 class Reader(pickle.Unpickler):
-    """Unpickles tensors and fields; whatever else the file names is refused."""
+    """Unpickles tensors and fields; any other name in the file is refused."""
 
     def __init__(self, archive: zipfile.ZipFile, root: str) -> None:
         super().__init__(archive.open(f"{root}/data.pkl"))

@@ -41,8 +41,8 @@ FAMILIES: dict[type[nn.Module], Callable[..., dict[str, Tensor]]] = {
     SwinTransformer: swin_transformer.checkpoint_filter_fn,
 }
 WAY_OUT = "set backbone.weights to pretrained (timm's hub), to a file, or to random"
-PER_FRAME = ("temporal_embedding.weight", "temporal_bias", "readout.time")  # endings of names of what is held per frame
-SCALAR: Any = np.float64(0).__reduce__()[0]  # what a pickle rebuilds one of NumPy's numbers with
+PER_FRAME = ("temporal_embedding.weight", "temporal_bias", "readout.time")  # endings of names: one entry per frame
+SCALAR: Any = np.float64(0).__reduce__()[0]  # the function that rebuilds a NumPy scalar from a pickle
 NUMPY = [
     (SCALAR, "numpy.core.multiarray.scalar"),  # its name until NumPy 2
     SCALAR,
@@ -116,7 +116,7 @@ def check_weights(weights: str) -> None:
 
 
 def weights_file(weights: str) -> Path:
-    """The file that `weights` names; one that begins with `aim:` lies in this package."""
+    """The file named by `weights`; one that begins with `aim:` is in this package."""
     if weights.startswith("aim:"):
         return Path(__file__).parents[1] / weights.removeprefix("aim:")
     return Path(weights).expanduser()
@@ -140,7 +140,7 @@ def load_trunk_file(module: Any, path: Path) -> None:
 
 
 def check_geometry(module: Any, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raise UserError for a file of other patches or windows, which timm would resample in silence."""
+    """Raise UserError for a file with another patch or window size, which timm would resample silently."""
     patch = tuple(module.patch_embed.proj.weight.shape[-2:])
     kernels = {tuple(tensor.shape[-2:]) for tensor in tensors.values() if tensor.ndim == 4 and tensor.shape[1] == 3}
     if kernels and patch not in kernels:
@@ -229,7 +229,7 @@ def shortened(items: list[str]) -> str:
 
 
 def stretch_time(tensors: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
-    """The same tensors for a model of another number of frames: what is held per frame is interpolated linearly."""
+    """The same tensors for a model with another number of frames: tensors per frame are interpolated linearly."""
     own = model.state_dict()
     return {
         name: stretched(tensor, len(own[name])) if name in own and name.endswith(PER_FRAME) else tensor

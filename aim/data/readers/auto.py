@@ -1,4 +1,4 @@
-"""Whichever reader is the fastest of a folder's videos."""
+"""The fastest reader for a folder's videos."""
 
 import importlib.util
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from aim.data.sources.auto import last_report
 
 @dataclass(frozen=True)
 class Auto:
-    """PyAV for what `aim.prepare` wrote, where it is several times as fast; for other videos Decord, if installed."""
+    """PyAV for files of `aim.prepare`, where it is several times as fast; for other videos Decord, if installed."""
 
     def of(self, root: Path) -> tuple[Reader, str]:
         """The reader of a data set's videos, and `NAME, as WHY` in words. Raises UserError for a damaged report."""
@@ -27,6 +27,6 @@ class Auto:
     def __call__(
         self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
     ) -> Tensor:
-        """See `interface.Reader`; where nobody names the root, it is the folder of the file."""
+        """See `interface.Reader`; without a given root, it is the folder of the file."""
         reader, _ = self.of(file_of(path).parent)
         return reader(path, pick, short_side, span=span)

@@ -30,7 +30,7 @@ class _RefusedError(Exception):
 
 @dataclass(frozen=True)
 class Decord:
-    """Reads what decord 0.6.0 is known to read rightly.
+    """Reads the files that decord 0.6.0 is known to read correctly.
 
     `fallback` reads the other files with PyAV, and says in the log how many there were; without it they are BadVideo.
     decord numbers frames by packets, so it's trusted with H.264 whose packets leave no doubt, and with VP9 and MPEG-4

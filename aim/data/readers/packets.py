@@ -83,7 +83,7 @@ def video_packets(container: InputContainer, stream: VideoStream) -> Iterator[Vi
 
 
 def is_start(packet: VideoPacket, stream: VideoStream) -> bool:
-    """Whether decoding may start here: nothing later refers to what is earlier.
+    """Whether decoding may start here: no later frame refers to an earlier one.
 
     Of H.264's key frames that's the IDR pictures alone, not those of open groups or gradual refresh.
     """

@@ -29,7 +29,7 @@ class _NotPlainError(Exception):
 
 @dataclass(frozen=True)
 class PyAV:
-    """Reads what a sequential decode with FFmpeg reads; the reference for the other readers.
+    """Reads the same frames as a sequential decode with FFmpeg; the reference for the other readers.
 
     Of plain H.264 files it decodes only what the frames wanted need, of others everything, which costs more and proves
     that a frame is the right one. A packet that it has to decode and can't makes the file a BadVideo, unless that is
@@ -107,7 +107,7 @@ def _video_streams(container: InputContainer) -> tuple[VideoStream, ...]:
 def _read_plain(
     container: InputContainer, stream: VideoStream, packets: Packets, choose: Choose, short_side: int | None
 ) -> Tensor:
-    """Decodes what the frames wanted need. Raises _NotPlainError where the packets turn out other than listed."""
+    """Decodes only the frames needed for the wanted ones. Raises _NotPlainError if the packets differ from the list."""
     assert stream.time_base is not None
     order, starts = packets.order, np.flatnonzero(packets.start)
     indices = choose(packets.pts[order] * np.float64(stream.time_base))
@@ -133,7 +133,7 @@ def _read_plain(
                 stream.codec_context.skip_frame = "NONREF" if skip else "DEFAULT"
             frames = packet.decode()
             if at > last:
-                frames += stream.codec_context.decode(None)  # what it holds back comes without decoding on
+                frames += stream.codec_context.decode(None)  # delayed frames come without further decoding
             for frame in frames:
                 if frame.pts is None or frame.pts <= shown or frame.is_corrupt:
                     raise _NotPlainError

@@ -35,7 +35,7 @@ NAMES: dict[type, str] = {
 class Auto:
     """Whichever of the formats the root holds: annotations before list files of ours, these before shards and folders.
 
-    Lists that `aim.prepare` has made of folders or shards in their place are made anew: there may be other videos now.
+    Lists that `aim.prepare` made from folders or shards in place are made again: the videos may have changed.
     """
 
     split: int  # of UCF-101 and HMDB-51

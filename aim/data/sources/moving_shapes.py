@@ -88,7 +88,7 @@ class MovingShapes:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All that decides the videos; what there is none of is not said, so that the demo's folder keeps its name."""
+        """The settings that determine the videos; absent ones are left out, so the demo's folder keeps its name."""
         plain = {name: getattr(self, name) for name in ("num_train", "num_val", "size", "num_frames", "seed")}
         phases = {"phases": self.phases} if self.phases > 1 else {}
         clutter = {name: value for name, value in asdict(self.clutter.times(self.difficulty)).items() if value}
@@ -101,7 +101,7 @@ class MovingShapes:
         return f"moving_shapes_{digest[:8]}"
 
     def film(self, split: str, pair: int, index: int) -> Film:
-        """What video `index` of the first class of a pair shows."""
+        """The content of video `index` of the first class of a pair."""
         clutter = self.clutter.times(self.difficulty)
         return film(self.seed, split, pair, index, self.num_frames, self.size, self.phases, clutter)
 
@@ -155,7 +155,7 @@ def complete(folder: Path, settings: dict[str, Any]) -> bool:
 
 @contextmanager
 def lock(root: Path) -> Iterator[None]:
-    """Let one process at a time write under `root`, which is made if need be."""
+    """Let one process at a time write under `root`, which is created if necessary."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

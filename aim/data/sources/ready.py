@@ -1,4 +1,4 @@
-"""List files of ours."""
+"""Our own list files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from aim.data.lists import ListFiles
 
 @dataclass(frozen=True)
 class Ready(ListFiles):
-    """List files of ours: train.txt, val.txt and classes.txt."""
+    """Our own list files: train.txt, val.txt and classes.txt."""
 
     def recognises(self, root: Path) -> bool:
         return all((root / name).is_file() for name in (self.train, self.val, self.classes))

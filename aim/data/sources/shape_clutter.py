@@ -1,4 +1,4 @@
-"""What makes a moving shape hard to follow, and a video of it: a function of its arguments alone.
+"""Clutter that makes a moving shape hard to follow, and videos with it: functions of their arguments alone.
 
 Each knob draws from numbers of its own, so that a video with more of one thing is otherwise the same video.
 """
@@ -28,7 +28,7 @@ from aim.errors import UserError
 
 @dataclass(frozen=True)
 class Clutter:
-    """How much of each there is in a video; 0 is none."""
+    """The amount of each kind of clutter in a video; 0 is none."""
 
     distractors: float = 0.0  # smaller shapes without an eye that move as another class does: their mean number
     occluders: float = 0.0  # bars before everything: their mean number
@@ -48,7 +48,7 @@ class Clutter:
 
 @dataclass(frozen=True)
 class Film:
-    """All that a video shows: the shape, and what is behind and before it."""
+    """The content of a video: the shape, and the objects behind and in front of it."""
 
     scene: Scene
     poses: Poses

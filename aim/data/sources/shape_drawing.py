@@ -75,7 +75,7 @@ def draw_scene(
 ) -> Scene:
     """Draw a shape, a colour and a texture that the colour stands out from.
 
-    `contrast` is how many times as strong as in the demo the texture is, `camera` where it lies in each frame, "2 t".
+    `contrast` is the strength of the texture relative to the demo's, `camera` its position in each frame, "2 t".
     """
     shape = str(rng.choice(list(SHAPES)))
     base = rng.uniform(0.1, 0.9, 3)
@@ -125,7 +125,7 @@ def covered(polygons: Sequence[Polygon], poses: Poses, size: int) -> Array:
 
 
 def render(scene: Scene, poses: Poses, behind: Sequence[Patch] = (), before: Sequence[Patch] = ()) -> NDArray[np.uint8]:
-    """Draw the frames, uint8 "t h w c", with smooth edges; what is behind the shape and before it in this order."""
+    """Draw the frames, uint8 "t h w c", with smooth edges; objects behind the shape first, then those before it."""
     size = scene.background.shape[-2]
     eye = Patch([EYE], scene.eye, poses)
     frames = scene.background

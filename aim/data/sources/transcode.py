@@ -1,4 +1,4 @@
-"""Decodes a video to the end, and writes it again so that single frames are cheap to read."""
+"""Decodes a video completely, and re-encodes it so that single frames are cheap to read."""
 
 import errno
 import os
@@ -21,14 +21,14 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES
 
 @dataclass(frozen=True)
 class Frames:
-    """How many frames of a video can be decoded, and how many its header promises, where it does."""
+    """The number of decodable frames of a video, and the number in its header, if any."""
 
     count: int
     promised: int
 
 
 def count_frames(path: Source) -> Frames:
-    """Decode everything. Raises BadVideo where that fails, or most frames are missing."""
+    """Decode everything. Raises BadVideo if that fails, or most frames are missing."""
     with opened(path) as (_, stream):
         promised = stream.frames
     return _plausible(path, Frames(sum(1 for _ in decoded(path)), promised))
@@ -53,7 +53,7 @@ class Transcode:
             raise UserError(f"{self}: short_side must be 16 or more, key_every 1 or more, crf 0 to 51")
 
     def __call__(self, source: Source, target: Path) -> Frames:
-        """Write `target`, whole or not at all. Raises BadVideo where the source can't be decoded to its end."""
+        """Write `target` atomically. Raises BadVideo if the source can't be fully decoded."""
         with opened(source) as (_, stream):
             rate, promised = stream.average_rate or Fraction(25), stream.frames
         part = part_of(target)
@@ -113,7 +113,7 @@ class Transcode:
 
 @dataclass(frozen=True)
 class Work:
-    """What a process of `aim.prepare` does with a video: it writes it again, or without `transcode` only decodes it."""
+    """The task of a process of `aim.prepare`: re-encode a video, or without `transcode` only decode it."""
 
     transcode: Transcode | None
 
@@ -131,7 +131,7 @@ class Work:
 
 
 def part_of(target: Path) -> Path:
-    """Where `target` is written before it's whole."""
+    """The temporary file of `target`."""
     return target.with_name(f".{target.name}.part")
 
 

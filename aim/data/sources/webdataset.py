@@ -1,4 +1,4 @@
-"""Tar shards of anybody's, in WebDataset's naming."""
+"""Tar shards from other tools, in WebDataset's naming."""
 
 import re
 from collections import defaultdict
