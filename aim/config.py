@@ -76,7 +76,7 @@ def check_received(node: Mapping[str, Any]) -> None:
     It may name only our own groups, for anything else could run whatever its author likes; and a group may refuse some
     of its values, in a `check_received` of its own.
     """
-    ours = r"aim\.(data|models|adapters)\.(\w+\.)+[A-Z]\w*|aim\.engine\.(settings|optim)\.[A-Z]\w*"
+    ours = r"aim\.(data|models|adapters)\.(\w+\.)+[A-Z]\w*|aim\.engine\.(settings|optim|tasks)\.[A-Z]\w*"
     for group in _groups(node):
         path = str(group["_target_"])
         if not (re.fullmatch(ours, path) and is_dataclass(kind := locate(path))):

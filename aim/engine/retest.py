@@ -16,7 +16,7 @@ OF_THE_COMMAND = (
 # What the checkpoint's model is: another value would test another model. Frames and size may differ (stretch_time).
 OF_THE_MODEL = ("backbone", "adapter", "dropout")
 # What says how it was trained: an experiment that is named for its data or its protocol has no say in it.
-OF_THE_TRAINING = ("name", "seed", "precision", "augment", "val_views", "test", "train", "optim")
+OF_THE_TRAINING = ("name", "seed", "precision", "augment", "val_views", "test", "train", "optim", "task")
 
 
 def of_checkpoint(

@@ -22,9 +22,10 @@ from aim.data.transforms import Augment, Views
 from aim.engine import distributed, files, identity
 from aim.engine.distributed import World
 from aim.engine.hardware import Device, Gpu, Precision, check_fp8, resolve_device, suit
+from aim.engine.metrics import of_validation
 from aim.engine.optim import Optim
 from aim.engine.predictions import Form
-from aim.engine.selection import Metric
+from aim.engine.tasks import SINGLE_LABEL, Task
 from aim.engine.tracking import Tracker
 from aim.errors import UserError, say
 from aim.models.classifier import Backbone, VideoClassifier, build
@@ -45,7 +46,7 @@ class Training:
     cutmix: float
     eval_every: Annotated[float, config.Auto(1)]  # epochs; 0 is never
     eval_videos: int | None  # of a validation, always the same; None: all
-    best_by: Metric  # of the validations
+    best_by: str  # of the validations: a metric of the task
     patience: int | None  # validations without a better one after which training ends
     ema: float | None  # decay of the mean of the trained weights that is tested and saved in their place
     clip_grad: float | None  # norm of all gradients together
@@ -117,6 +118,10 @@ class Run:
     data: Data
     reader: Reader
     tracker: Tracker
+    task: Task = SINGLE_LABEL  # of runs that are older than the setting
+
+    def __post_init__(self) -> None:
+        of_validation(self.task.metrics, self.train.best_by)
 
     def directory(self, verb: str = "", name: str | None = None, overrides: Sequence[str] | None = None) -> Path:
         """Where a verb writes: `run_dir`, or runs/ and the experiment's name with the overrides that change results."""
