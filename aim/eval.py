@@ -131,12 +131,12 @@ def test(
         stop_signals() as stop,
         explained_test(run, world),
     ):
-        found = evaluate(model, loader, device=world.device, precision=run.precision, stop=stop)
+        found = evaluate(model, loader, task=run.task, device=world.device, precision=run.precision, stop=stop)
     if world.is_main:
         left = found.predictions(loader.dataset, lists.classes)
         predictions.write(run_dir / predictions.TEST, left, run.predictions)
         tested = {"num_missing": found.num_missing, "checkpoint": str(saved.path), "identity": content}
-        result = results.collect(run, wanted, world, model, lists, found.counts, left, gmacs_per_view(model), **tested)
+        result = results.collect(run, wanted, world, model, lists, left, gmacs_per_view(model), **tested)
         files.write_json(run_dir / "results.json", result)
         results.show(result, run_dir)
 

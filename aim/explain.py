@@ -149,12 +149,13 @@ def on_video(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
         return recogniser.predict(video, settings.precision)
 
     probability = torch.cat([predict(part) for part in chunks(views, settings.batch_size)])
-    label = clips.chosen_label(settings.label, recogniser.classes, probability)
+    label = clips.chosen_label(settings.label, recogniser, probability)
     view = clips.chosen_view(settings.view, probability[:, label])
     where = {"path": str(path), "view": view + 1, "views": len(views)}
     console = plain_console(quiet=settings.as_json)
     if settings.what == "order":
-        answers = orders_as_json(order.of_clip(predict, views[view], SHUFFLES), label, recogniser.classes)
+        orders = order.of_clip(predict, views[view], SHUFFLES)
+        answers = orders_as_json(orders, label, recogniser.classes, recogniser.task)
         tables.show_orders(console, answers, recogniser.classes[label])
         return where | {"label": recogniser.classes[label], "order": answers}
     found = explained(settings, recogniser, views[view], label)
@@ -212,6 +213,7 @@ def on_list(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
             lambda video: recogniser.predict(video, settings.precision),
             loader,
             lambda done: display.update(done, "videos"),
+            recogniser.task,
         )
     tables.show_sensitivity(plain_console(quiet=settings.as_json), found, recogniser.classes)
     return {"checkpoint": settings.checkpoint, "input": settings.input} | found.as_json(recogniser.classes)

@@ -34,6 +34,7 @@ from aim.data.sampling import Clip
 from aim.engine import checkpoint, exported, files
 from aim.engine.exported import About, Program, library, one_line, quiet
 from aim.engine.recogniser import TrunkFile, load
+from aim.engine.tasks import Task
 from aim.errors import UserError
 from aim.marks import Mark
 from aim.models.classifier import VideoClassifier
@@ -57,14 +58,13 @@ class Settings:
 class Probabilities(nn.Module):
     """The model with what stands before and behind it: uint8 "b t c h w" -> float32 "b k"."""
 
-    def __init__(self, model: VideoClassifier) -> None:
+    def __init__(self, model: VideoClassifier, task: Task) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.task = model, task
 
     def forward(self, video: Tensor) -> Tensor:
         logits = self.model(self.model.preprocess(video))
-        probability: Tensor = logits.float().softmax(1)
-        return probability
+        return self.task.probability(logits.float())
 
 
 def main(cfg: DictConfig) -> None:
@@ -85,7 +85,7 @@ def main(cfg: DictConfig) -> None:
         checkpoint={"name": f"{saved.path.resolve().parent.name}/{saved.path.name}", "sha256": saved.fingerprint},
         temperature=saved.temperature,
     )
-    difference = export(recogniser.model, about, out)
+    difference = export(recogniser.model, recogniser.task, about, out)
     print(
         f"{out}: {difference:.1e} is the largest difference of a probability from PyTorch's, in batches of 1, 2 and 3"
     )
@@ -100,14 +100,14 @@ def check_out(out: Path) -> None:
             library(name)
 
 
-def export(model: VideoClassifier, about: About, out: Path) -> float:
+def export(model: VideoClassifier, task: Task, about: About, out: Path) -> float:
     """Write the model to `out`, with LoRA folded into its weights; return the largest difference from PyTorch.
 
     Raises UserError, and leaves what was there before, where it can't be exported or gives other probabilities.
     """
-    wanted = [(video, expected_of(model, video)) for video in clips(about.clip)]
+    wanted = [(video, expected_of(model, task, video)) for video in clips(about.clip)]
     fold(model)
-    probabilities = Probabilities(model).eval().requires_grad_(False)
+    probabilities = Probabilities(model, task).eval().requires_grad_(False)
     save = {".onnx": onnx_writer, ".pt2": pt2_writer}[out.suffix](probabilities, about, out)
     found: list[float] = []
 
@@ -137,9 +137,9 @@ def clips(clip: Clip) -> list[Tensor]:
 
 
 @torch.inference_mode()
-def expected_of(model: VideoClassifier, video: Tensor) -> Tensor:
+def expected_of(model: VideoClassifier, task: Task, video: Tensor) -> Tensor:
     """The probabilities of PyTorch."""
-    probability: Tensor = Probabilities(model).eval()(video)
+    probability: Tensor = Probabilities(model, task).eval()(video)
     return probability
 
 

@@ -46,6 +46,9 @@ KINDS: dict[str, dict[str, str]] = {  # setting (the last word of its dotted nam
         "pyav": "aim.data.readers.pyav.PyAV",
         "torchcodec": "aim.data.readers.torchcodec.TorchCodec",
     },
+    "task": {
+        "single_label": "aim.engine.tasks.SingleLabel",
+    },
     "tracker": {
         "csv": "aim.engine.tracking.Csv",
         "none": "aim.engine.tracking.NoTracker",

@@ -46,8 +46,8 @@ from aim.engine.faults import explained_test
 from aim.engine.hardware import Precision
 from aim.engine.inspection import inspected
 from aim.engine.launcher import launch
+from aim.engine.metrics import of_validation
 from aim.engine.saving import State
-from aim.engine.selection import WORDS
 from aim.engine.settings import Run, write_settings
 from aim.engine.sizing import goes_on, said, settled, shorter, steps_per_epoch
 from aim.engine.splitting import followed
@@ -213,22 +213,23 @@ def train_and_test(
                 checkpoint.load_weights(model, checkpoint.read_weights(run_dir / BEST))
             state_dict = model.state_dict()
             distributed.broadcast_([state_dict[name] for name in model.saved_names()])
-            by = run.train.best_by
-            chosen = {"by": f"validation {WORDS[by]}", by: state.best, "epoch": round(state.best_epoch, 3)}
+            by = of_validation(run.task.metrics, run.train.best_by)
+            name, words = str(by.validated), f"validation {by.validated_words}"
+            chosen = {"by": words, name: state.best, "epoch": round(state.best_epoch, 3)}
             tested |= {"weights": "best", "selection": chosen}
         with (
             closing(run.test_loader(lists, world)) as loader,
             bad_videos.named(run_dir, loader),
             explained_test(run, world),
         ):
-            test = evaluate(model, loader, device=world.device, precision=run.precision, stop=stop)
+            test = evaluate(model, loader, task=run.task, device=world.device, precision=run.precision, stop=stop)
         if world.is_main:
             tested |= {"num_missing": test.num_missing, "seconds": round(state.seconds + seconds_since_start(), 1)}
             left = test.predictions(loader.dataset, lists.classes)
             predictions.write(run_dir / predictions.TEST, left, run.predictions)
             if not run.train.eval_every:  # no validation has: these are the weights that were saved
-                checkpoint.set_temperature(run_dir / BEST, fit_temperature(test.log_probability, test.label))
-            found = results.collect(run, settings, world, model, lists, test.counts, left, gmacs, **tested)
+                checkpoint.set_temperature(run_dir / BEST, fit_temperature(run.task, test.log_probability, test.label))
+            found = results.collect(run, settings, world, model, lists, left, gmacs, **tested)
             files.write_json(run_dir / "results.json", found)
             tracked.attach(found)
             results.show(found, run_dir)
@@ -255,13 +256,14 @@ def fit(
             predictions.write(run_dir / predictions.VALIDATION, left, run.predictions)
 
         def save_best() -> None:
-            temperature = fit_temperature(newest[0].log_probability, newest[0].label) if newest else None
+            temperature = fit_temperature(run.task, newest[0].log_probability, newest[0].label) if newest else None
             checkpoint.save_weights(run_dir / BEST, model, settings, lists.classes, run.precision, temperature)
 
         return train(
             model,
             train_loader,
             val_loader,
+            task=run.task,
             training=run.train,
             optim=run.optim,
             precision=run.precision,

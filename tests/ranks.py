@@ -119,8 +119,9 @@ def buckets(world):
         assert (summing is None) == (distributed.MANY > 1)
         for _ in range(2):
             sums = train_step(
-                model, optimizer, parts, run.train, "fp32", world.device, stop=world.rank == 1, summing=summing
-            )
+                model, optimizer, parts, run.train, "fp32", world.device,
+                task=run.task, stop=world.rank == 1, summing=summing,
+            )  # fmt: skip
         found.append([sums, *model.parameters()])
     assert sums[1] == 10 and sums[4] == 1
     first = run.model(8).parameters()

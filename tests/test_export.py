@@ -19,6 +19,7 @@ from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.engine import exported
 from aim.engine.exported import About
+from aim.engine.tasks import SINGLE_LABEL
 from aim.errors import UserError
 from aim.models.classifier import VideoClassifier
 from tests.conftest import missing
@@ -166,9 +167,9 @@ def test_an_onnx_file_is_a_sound_one(file: Path) -> None:
 )
 def test_every_family_can_be_exported(adapter: str, trunk: str, tmp_path: Path) -> None:
     model, out = expert(adapter, trunk), tmp_path / "a.onnx"
-    expected = [export.expected_of(model, video) for video in export.clips(ABOUT.clip)]
+    expected = [export.expected_of(model, SINGLE_LABEL, video) for video in export.clips(ABOUT.clip)]
     assert torch.cat(expected).std(0).max() > 0.05, "all clips look alike: the comparison would pass for anything"
-    assert export.export(model, ABOUT, out) < 1e-4
+    assert export.export(model, SINGLE_LABEL, ABOUT, out) < 1e-4
     program, about = exported.read(out)
     assert about == ABOUT
     assert export.largest_difference(program, list(zip(export.clips(ABOUT.clip), expected, strict=True))) < 1e-4
@@ -179,8 +180,8 @@ def test_lora_becomes_part_of_the_weights(tmp_path: Path) -> None:
     model, out = expert("lora", "eva02_vit_b14"), tmp_path / "lora.pt2"
     layers = [module for module in model.modules() if parametrize.is_parametrized(module)]
     changed = [layer.weight.clone() for layer in layers]
-    expected = [export.expected_of(model, video) for video in export.clips(ABOUT.clip)]
-    assert export.export(model, ABOUT, out) < 1e-4
+    expected = [export.expected_of(model, SINGLE_LABEL, video) for video in export.clips(ABOUT.clip)]
+    assert export.export(model, SINGLE_LABEL, ABOUT, out) < 1e-4
     assert layers
     assert not any(parametrize.is_parametrized(module) for module in model.modules())
     for layer, weight in zip(layers, changed, strict=True):
@@ -199,10 +200,10 @@ def test_a_file_that_differs_never_takes_its_name(tmp_path: Path, monkeypatch: p
     right = export.expected_of
     monkeypatch.setattr(export, "expected_of", lambda *args: right(*args) + 2e-4)
     with pytest.raises(UserError, match=r"a\.pt2 isn't written: its probabilities differ .* by up to 2\.0e-04, more"):
-        export.export(expert("none"), ABOUT, out)
+        export.export(expert("none"), SINGLE_LABEL, ABOUT, out)
     monkeypatch.setattr(export, "expected_of", lambda *args: right(*args) * torch.nan)
     with pytest.raises(UserError, match="by up to nan"):
-        export.export(expert("none"), ABOUT, out)
+        export.export(expert("none"), SINGLE_LABEL, ABOUT, out)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt2"]
     assert out.read_text() == "what was there before"
 
@@ -217,7 +218,7 @@ def test_what_cant_be_traced_is_refused_with_torchs_reason(
     )
     capfd.readouterr()
     with pytest.raises(UserError, match="this trunk with this adapter can't be exported: ") as caught:
-        export.export(expert(), ABOUT, tmp_path / f"a{suffix}")
+        export.export(expert(), SINGLE_LABEL, ABOUT, tmp_path / f"a{suffix}")
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 500
     assert list(tmp_path.iterdir()) == []
@@ -226,7 +227,7 @@ def test_what_cant_be_traced_is_refused_with_torchs_reason(
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     with file_size_limit(10_000), pytest.raises(UserError, match=r"a\.pt2 can't be written: it would be larger"):
-        export.export(expert(), ABOUT, tmp_path / "a.pt2")
+        export.export(expert(), SINGLE_LABEL, ABOUT, tmp_path / "a.pt2")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -76,9 +76,21 @@ def test_a_step_and_a_test_wait_for_nothing_but_results() -> None:
         for batch in on_device(loader.epoch(epoch), CUDA):
             torch.manual_seed(epoch)
             pace.begins(loader.waited)
-            train_step(model, optimizer, [batch], settings.train, "bf16", CUDA, stop=False, meets=pace.meets)
+            train_step(
+                model,
+                optimizer,
+                [batch],
+                settings.train,
+                "bf16",
+                CUDA,
+                task=settings.task,
+                stop=False,
+                meets=pace.meets,
+            )
             average.update(epoch)
-        for _ in score(model.eval(), on_device(loader.epoch(epoch), CUDA), device=CUDA, precision="bf16"):
+        for _ in score(
+            model.eval(), on_device(loader.epoch(epoch), CUDA), task=settings.task, device=CUDA, precision="bf16"
+        ):
             pass
         model.train()
 
@@ -169,7 +181,7 @@ def test_a_step_needs_the_memory_that_was_planned(precision: Precision) -> None:
     torch.cuda.reset_peak_memory_stats()
     for _ in range(2):  # the moments are there from the second step on
         batch = make_batch(model, 16, CUDA)
-        train_step(model, optimizer, [batch], run_.train, precision, CUDA, stop=False)
+        train_step(model, optimizer, [batch], run_.train, precision, CUDA, task=run_.task, stop=False)
     peak = torch.cuda.max_memory_allocated() - before
     assert peak_of_step(run_, 400, 16) == pytest.approx(peak, rel=0.1)
 

@@ -18,20 +18,20 @@ from aim.engine import distributed
 from aim.engine.console import SLOW, Display
 from aim.engine.feeding import on_device, one_late, to_host
 from aim.engine.hardware import Precision, autocast
-from aim.engine.metrics import Counts
 from aim.engine.predictions import Predictions, spans
 from aim.engine.sharding import in_step, is_sharded
+from aim.engine.tasks import Task
 from aim.models.classifier import VideoClassifier
 from aim.signals import Interrupted, Stop
 
 
 @dataclass
 class Evaluation:
-    """A test's outcome: the counts, and every video's probabilities by its place in the list."""
+    """A test's outcome: every video's probabilities by its place in the list."""
 
-    counts: Counts
+    task: Task
     index: Tensor  # int64 "n", ascending
-    label: Tensor  # int64 "n"
+    label: Tensor  # int64 "n", or as the task has it
     probability: Tensor  # float32 "n k", the mean over views
     log_probability: Tensor  # float16 "n v k", of each view
     seconds: NDArray[np.float32]  # "n v 2", when the first and the last frame of each view are shown; NaN if unknown
@@ -39,11 +39,10 @@ class Evaluation:
 
     @property
     def scores(self) -> dict[str, float]:
-        """What a validation can be judged by: percentages, and the mean of -log(probability of the true class)."""
-        likelihood = self.probability.gather(1, self.label[:, None]).double()
-        loss = -likelihood.clamp(min=torch.finfo(torch.float32).tiny).log().mean()
-        counts = self.counts
-        return {"top1": counts.top1, "top5": counts.top5, "mean_class": counts.mean_class, "loss": float(loss)}
+        """What a validation can be judged by, under the names that the log has."""
+        probability, label = self.probability.numpy(), self.label.numpy()
+        metrics = [metric for metric in self.task.metrics if metric.validated is not None]
+        return {str(metric.validated): metric.validation(probability, label) for metric in metrics}
 
     def predictions(self, dataset: VideoDataset, classes: Sequence[str], **about: Any) -> Predictions:
         """What it leaves of the videos of `dataset`; `about` is what only the caller knows."""
@@ -69,6 +68,7 @@ def evaluate(
     model: VideoClassifier,
     loader: Loader,
     *,
+    task: Task,
     device: torch.device,
     precision: Precision,
     stop: Stop | None = None,
@@ -87,7 +87,7 @@ def evaluate(
     together = is_sharded(model)  # then no rank may go ahead, or stay behind
     with Display(title, loader.steps_per_epoch, visible=distributed.rank() == 0, hint=SLOW) as display:
         batches = on_device(in_step(loader) if together else loader.epoch(0), device)
-        for step, scores in enumerate(one_late(score(model, batches, device=device, precision=precision))):
+        for step, scores in enumerate(one_late(score(model, batches, task=task, device=device, precision=precision))):
             if stopped := any(distributed.gather(bool(stop))) if together else bool(stop):
                 break
             index, label, weight, probability, views = scores
@@ -102,16 +102,17 @@ def evaluate(
     ranks = distributed.gather((*mine, seconds, num_missing, stopped))
     if any(rank[6] for rank in ranks):  # all together: a rank that left alone would tear the others' connections
         raise Interrupted(f"stopped by a signal during the {title}, which will be done again")
-    columns = [np.concatenate([rank[i] for rank in ranks]) for i in range(5)]
+    some = [rank for rank in ranks if len(rank[0])] or ranks[:1]  # a rank without videos doesn't know a label's shape
+    columns = [np.concatenate([rank[i] for rank in some]) for i in range(5)]
     order = columns[0].argsort()
     index, label, probability, views = (torch.from_numpy(column[order]) for column in columns[:4])
     assert len(index) == len(set(index.tolist())), "a video was counted twice"
     missing = sum(rank[5] for rank in ranks)
-    return Evaluation(Counts.of(probability, label), index, label, probability, views, columns[4][order], missing)
+    return Evaluation(task, index, label, probability, views, columns[4][order], missing)
 
 
 def score(
-    model: VideoClassifier, batches: Iterator[Batch], *, device: torch.device, precision: Precision
+    model: VideoClassifier, batches: Iterator[Batch], *, task: Task, device: torch.device, precision: Precision
 ) -> Iterator[Callable[[], list[Tensor]]]:
     """Begin to score batches on the device.
 
@@ -122,6 +123,6 @@ def score(
         with autocast(device, precision):
             logits = model(model.preprocess(video))
         logits = logits.float()
-        probability = reduce(logits.softmax(1), "(b v) k -> b k", "mean", b=len(batch.video))
-        views = rearrange(logits.log_softmax(1).half(), "(b v) k -> b v k", b=len(batch.video))
+        probability = reduce(task.probability(logits), "(b v) k -> b k", "mean", b=len(batch.video))
+        views = rearrange(task.log_probability(logits).half(), "(b v) k -> b v k", b=len(batch.video))
         yield to_host(batch.index, batch.label, batch.weight, probability, views)

@@ -1,46 +1,135 @@
-"""Counts that add up over batches and ranks, and are divided once, at the end."""
+"""The one table of metrics, METRICS: a validation, `train.best_by`, `results.json`, reports and studies read it."""
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Literal
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+
+from aim.engine.scores import (
+    Label,
+    Probability,
+    best,
+    brier,
+    calibration_error,
+    cross_entropies,
+    reliability,
+    right,
+)
+from aim.errors import UserError, nearest
 
 
-@dataclass
-class Counts:
-    """What a test saw: `confusion` int64 "k k" (true class, predicted), and how often the five best held the truth."""
+@dataclass(frozen=True)
+class Metric:
+    """A metric of probabilities "n k" and labels "n"."""
 
-    confusion: Tensor
-    top5_hits: int = 0
+    name: str  # in results.json
+    words: str
+    better: Literal["high", "low"]
+    unit: Literal["percent", "share", "number"]  # in results.json; its function gives shares for percentages
+    validated: str | None  # its name in log.jsonl, after val_, and for train.best_by; None: of a test alone
+    per_video: Callable[[Probability, Label], NDArray[np.float64]] | None = None  # "n", whose mean it is
+    of_all: Callable[[Probability, Label], float] | None = None  # where it's no mean over videos
+    chance: Callable[[int], float] | None = None  # of guessing among so many classes; studies tell of those with it
+    least_classes: int = 1  # of fewer it says nothing
 
-    @classmethod
-    def of(cls, scores: Tensor, label: Tensor) -> "Counts":
-        """Count one batch: scores "b k", label int64 "b". Ties go to the lower class."""
-        k = scores.shape[1]
-        best = scores.argsort(dim=1, descending=True, stable=True)[:, :5]
-        confusion = torch.bincount(label * k + best[:, 0], minlength=k * k).view(k, k)
-        return cls(confusion.cpu(), int((best == label[:, None]).sum()))
+    def __post_init__(self) -> None:
+        assert (self.per_video is None) != (self.of_all is None), f"{self.name} is per video or of all"
 
-    def __add__(self, other: "Counts") -> "Counts":
-        return Counts(self.confusion + other.confusion, self.top5_hits + other.top5_hits)
+    def value(self, probability: Probability, label: Label) -> float:
+        """Of all videos, in its unit; 0 without any."""
+        if not len(label):
+            return 0.0
+        factor = 100 if self.unit == "percent" else 1
+        if self.of_all is not None:
+            return factor * self.of_all(probability, label)
+        import torch  # late, as it takes seconds, which a report does without; its sum is the one that logs have
+
+        assert self.per_video is not None
+        return factor * float(torch.from_numpy(self.per_video(probability, label)).sum()) / len(label)
+
+    def validation(self, probability: Probability, label: Label) -> float:
+        """The same for a validation: of no videos a loss is NaN, which is never the best."""
+        return self.value(probability, label) if len(label) or self.better == "high" else float("nan")
+
+    def improves(self, new: float, old: float) -> bool:
+        """Whether a value is better than another, and not the same."""
+        return new < old if self.better == "low" else new > old
 
     @property
-    def num_videos(self) -> int:
-        return int(self.confusion.sum())
+    def digits(self) -> int:
+        """Behind the point, in results.json."""
+        return 3 if self.unit == "percent" else 5
+
+    def in_percent(self, value: float) -> float:
+        """A percentage or share as a percentage."""
+        return 100 * value if self.unit == "share" else value
+
+    def text(self, value: float) -> str:
+        """A value of it for a person."""
+        return f"{value:.3f}" if self.unit == "number" else f"{self.in_percent(value):.2f} %"
+
+    def said(self, scores: Mapping[str, float]) -> str:
+        """Its value among the scores of a validation, with its words."""
+        return f"{self.validated_words} {self.text(scores[str(self.validated)])}"
 
     @property
-    def top1(self) -> float:
-        """Percent."""
-        return 100 * int(self.confusion.trace()) / max(1, self.num_videos)
+    def validated_words(self) -> str:
+        """What it is called in a validation: cross-entropy is the loss there."""
+        return self.words if self.validated == self.name else str(self.validated)
 
-    @property
-    def top5(self) -> float:
-        """Percent."""
-        return 100 * self.top5_hits / max(1, self.num_videos)
 
-    @property
-    def mean_class(self) -> float:
-        """The mean recall of the classes that have videos, in percent."""
-        videos = self.confusion.sum(1)
-        recall = self.confusion.diagonal()[videos > 0] / videos[videos > 0]
-        return 100 * float(recall.double().mean()) if len(recall) else 0.0
+def recall(probability: Probability, label: Label) -> float:
+    """The mean recall of the classes that have videos."""
+    counts = confusion(best(probability), label, probability.shape[1])
+    videos = counts.sum(1)
+    found = counts.diagonal()[videos > 0].astype(np.float32) / videos[videos > 0].astype(np.float32)
+    return float(found.astype(np.float64).mean())
+
+
+def confusion(predicted: Label, label: Label, num_classes: int) -> NDArray[np.int64]:
+    """Videos by class, "k k": the true one, the predicted one."""
+    return np.bincount(label * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def among_five(probability: Probability, label: Label) -> NDArray[np.float64]:
+    """Whether the class is among the five most probable ones, "n"; ties go to the lower class."""
+    order = np.argsort(-probability, axis=1, kind="stable")[:, :5]
+    found: NDArray[np.float64] = (order == label[:, None]).any(1).astype(np.float64)
+    return found
+
+
+def hits(probability: Probability, label: Label) -> NDArray[np.float64]:
+    """Whether the most probable class is the true one, "n"."""
+    return right(probability, label).astype(np.float64)
+
+
+METRICS: tuple[Metric, ...] = (  # the first is the main one
+    Metric("top1", "top-1", "high", "percent", "top1", per_video=hits, chance=lambda k: 1 / k),
+    Metric("top5", "top-5", "high", "percent", "top5", per_video=among_five, least_classes=6),
+    Metric("mean_class", "mean per class", "high", "percent", "mean_class", of_all=recall),
+    Metric(
+        "cross_entropy", "cross-entropy", "low", "number", "loss", per_video=cross_entropies,
+        chance=lambda k: float(np.log(k)),
+    ),
+    Metric("brier", "Brier score", "low", "number", None, per_video=brier, chance=lambda k: 1 - 1 / k),
+    Metric(
+        "calibration_error", "calibration error", "low", "share", None,
+        of_all=lambda probability, label: calibration_error(reliability(probability, label)),
+    ),
+)  # fmt: skip
+
+
+def headline(found: Mapping[str, Any]) -> list[Metric]:
+    """The percentages of a result that say something with so many classes."""
+    told = [each for each in METRICS if each.unit == "percent" and each.name in found]
+    return [each for each in told if found["num_classes"] >= each.least_classes]
+
+
+def of_validation(metrics: Sequence[Metric], name: str) -> Metric:
+    """The metric that validations have by this name. Raises UserError where there is none."""
+    names = {str(metric.validated): metric for metric in metrics if metric.validated is not None}
+    if name not in names:
+        raise UserError(f"train.best_by={name!r} is not one of {', '.join(names)}{nearest(name, names)}")
+    return names[name]

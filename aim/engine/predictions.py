@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from aim.data.lists import Video
 from aim.engine import files, scores
+from aim.engine.metrics import Metric
 from aim.errors import UserError
 
 Form = Literal["npz", "jsonl"]
@@ -43,14 +44,12 @@ class Predictions:
     @property
     def predicted(self) -> NDArray[np.int64]:
         """The most probable class of each video, "n"; of several the first."""
-        best: NDArray[np.int64] = self.probability.argmax(1)
-        return best
+        return scores.best(self.probability)
 
     @property
     def right(self) -> NDArray[np.bool_]:
         """Whether that is its class, "n"."""
-        right: NDArray[np.bool_] = self.predicted == self.label
-        return right
+        return scores.right(self.probability, self.label)
 
     @property
     def confidence(self) -> NDArray[np.float32]:
@@ -58,15 +57,11 @@ class Predictions:
         highest: NDArray[np.float32] = self.probability.max(1)
         return highest
 
-    def results(self) -> dict[str, Any]:
-        """What `results.json` says of them beside the counts."""
-        entropy = scores.cross_entropies(self.probability, self.label)
-        bins = scores.reliability(self.probability, self.label)
+    def results(self, metrics: Sequence[Metric]) -> dict[str, Any]:
+        """What `results.json` says of them."""
         videos, hits = (np.bincount(part, minlength=len(self.classes)) for part in (self.label, self.label[self.right]))
         return {
-            "cross_entropy": round(float(entropy.mean()), 5) if len(entropy) else 0.0,
-            "brier": round(scores.brier(self.probability, self.label), 5),
-            "calibration_error": round(scores.calibration_error(bins), 5),
+            **{each.name: round(each.value(self.probability, self.label), each.digits) for each in metrics},
             "per_class": {
                 name: {"videos": count, "right": right}
                 for name, count, right in zip(self.classes.tolist(), videos.tolist(), hits.tolist(), strict=True)

@@ -20,12 +20,12 @@ from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.engine import checkpoint, exported
-from aim.engine.calibration import tempered
 from aim.engine.exported import Program
 from aim.engine.feeding import on_device, one_late, to_host
 from aim.engine.hardware import Precision, autocast
+from aim.engine.tasks import SINGLE_LABEL, Task
 from aim.errors import UserError
-from aim.marks import Mark
+from aim.marks import Before, Mark
 from aim.models.classifier import Backbone, VideoClassifier, build
 
 
@@ -37,6 +37,7 @@ class Trained:
     adapter: AdapterConfig
     clip: Clip
     views: Views
+    task: Annotated[Task, Before({"kind": "single_label"})]
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,7 @@ class Recogniser:
     precision: Precision | None = None  # that it was trained in, where its file tells
     temperature: float | None = None  # that calibrates it, where its file tells
     calibrated: bool = False  # whether its probabilities are
+    task: Task = SINGLE_LABEL
 
     @property
     def device(self) -> torch.device:
@@ -78,10 +80,10 @@ class Recogniser:
         temperature = self.temperature if self.calibrated and self.temperature else 1.0
         if isinstance(self.model, Program):
             probability = self.model(video)
-            return tempered(probability.log(), temperature) if self.calibrated else probability
+            return self.task.tempered(probability.log(), temperature) if self.calibrated else probability
         with autocast(self.device, precision):
             logits = self.model(self.model.preprocess(video.to(self.device)))
-        return tempered(logits.float(), temperature)
+        return self.task.probability(logits.float() / temperature)
 
     def predict_file(self, path: str | Path, reader: Reader | None = None, precision: Precision = "fp32") -> Tensor:
         """Probabilities "k" of a video, the mean over the test's views; by default decord reads it, or PyAV.
@@ -149,5 +151,11 @@ def load(path: str | Path, *, weights: str | None = None, device: str = "cpu", t
     )
     checkpoint.load_weights(model, saved)
     return Recogniser(
-        model.eval().to(device), saved.classes, trained.clip, trained.views, saved.precision, saved.temperature
+        model.eval().to(device),
+        saved.classes,
+        trained.clip,
+        trained.views,
+        saved.precision,
+        saved.temperature,
+        task=trained.task,
     )

@@ -11,7 +11,7 @@ import torch
 from aim.engine import files
 from aim.engine.console import SLOW, Display
 from aim.engine.hardware import peak_memory
-from aim.engine.selection import Metric, said
+from aim.engine.metrics import Metric
 from aim.engine.tracking import Log
 from aim.engine.watching import Watch
 from aim.errors import say
@@ -88,10 +88,10 @@ class Report:
         """How many epochs so many steps are."""
         return round(step / self.steps_per_epoch, 3)
 
-    def validated(self, step: int, scores: Mapping[str, float], by: Metric, *, improved: bool) -> None:
-        """Tell of a validation; `by` is what the best weights are chosen by."""
+    def validated(self, step: int, scores: Mapping[str, float], by: Sequence[Metric], *, improved: bool) -> None:
+        """Tell of a validation, `by` these metrics."""
         self._write(step, {"epoch": self.epoch(step), **{f"val_{name}": value for name, value in scores.items()}})
-        shown = ", ".join(said(name, scores[name]) for name in dict.fromkeys(("top1", by)))
+        shown = ", ".join(each.said(scores) for each in dict.fromkeys(by))
         self.display.say(f"epoch {self.epoch(step):g}: validation {shown}{' (best so far)' if improved else ''}")
 
     def pause(self) -> None:
@@ -128,7 +128,7 @@ class Journal:
                     entry = json.loads(line)
                 except json.JSONDecodeError:
                     break  # the line that the crash cut short
-                if entry["step"] <= (rested if "val_top1" in entry else step):
+                if entry["step"] <= (rested if any(key.startswith("val_") for key in entry) else step):
                     kept.append(f"{line}\n")
         files.write_atomically(path, lambda file: files.write_text(file, "".join(kept)))
         self.path, self.file = path, path.open("a", encoding="utf-8")

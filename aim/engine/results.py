@@ -12,10 +12,9 @@ import torch
 
 from aim.clock import clock, seconds_since_start
 from aim.data.lists import Lists, data_hash
-from aim.engine import files, identity
+from aim.engine import files, identity, metrics
 from aim.engine.console import plain_console, plain_table
 from aim.engine.distributed import World
-from aim.engine.metrics import Counts
 from aim.engine.predictions import Predictions
 from aim.engine.settings import Run
 from aim.errors import UserError
@@ -29,7 +28,6 @@ def collect(
     world: World,
     model: VideoClassifier,
     lists: Lists,
-    counts: Counts,
     predictions: Predictions,
     gmacs: float,
     **more: Any,
@@ -38,10 +36,8 @@ def collect(
     tuned, total = num_parameters(model)
     return {
         "name": run.name,
-        "top1": round(counts.top1, 3),
-        "top5": round(counts.top5, 3),
-        "mean_class": round(counts.mean_class, 3),
-        "num_videos": counts.num_videos,
+        **predictions.results(run.task.metrics),
+        "num_videos": len(predictions.index),
         "num_missing": 0,
         "num_classes": len(lists.classes),
         "views": run.views_text,
@@ -61,7 +57,6 @@ def collect(
         "trunk": {"name": model.trunk_name, "sha256": model.fingerprint},
         "versions": versions(),
         **more,
-        **predictions.results(),
     }
 
 
@@ -87,10 +82,9 @@ def set_aside(run_dir: Path) -> None:
 def show(found: Mapping[str, Any], run_dir: Path) -> None:
     """Print a result as a small table."""
     missing = f" ({found['num_missing']} could not be read)" if found["num_missing"] else ""
+    told = {each.words: each.text(found[each.name]) for each in metrics.headline(found)}
     rows = {
-        "top-1": f"{found['top1']:.2f} %{missing}",
-        **({"top-5": f"{found['top5']:.2f} %"} if found["num_classes"] > 5 else {}),
-        "mean per class": f"{found['mean_class']:.2f} %",
+        **{words: text + missing * (i == 0) for i, (words, text) in enumerate(told.items())},
         "tuned parameters": f"{found['params_tuned'] / 1e6:.2f} of {found['params_total'] / 1e6:.2f} M",
         "time": f"{clock(found['seconds'])} on {found['world_size']} x {found['device']}",
     }

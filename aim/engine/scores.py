@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Probability = NDArray[np.float32]  # "n k"
+Probability = NDArray[np.floating]  # "n k"
 Label = NDArray[np.int64]  # "n"
 
 BINS = 15  # of confidence, as Guo et al. (ICML 2017) have them
@@ -21,29 +21,43 @@ class Bin(NamedTuple):
     accuracy: float
 
 
+def best(probability: Probability) -> Label:
+    """The most probable class of each video, "n"; of several the first."""
+    found: Label = probability.argmax(1)
+    return found
+
+
+def right(probability: Probability, label: Label) -> NDArray[np.bool_]:
+    """Whether that is its class, "n"."""
+    found: NDArray[np.bool_] = best(probability) == label
+    return found
+
+
 def cross_entropies(probability: Probability, label: Label) -> NDArray[np.float64]:
     """Of each video the negative logarithm of its class's probability, "n"."""
-    return -np.log(np.maximum(probability[np.arange(len(label)), label].astype(np.float64), LEAST))
+    import torch  # late, as it takes seconds, which a report does without; logs have its logarithm to the last digit
+
+    own = probability[np.arange(len(label)), label].astype(np.float32).astype(np.float64)
+    found: NDArray[np.float64] = -torch.from_numpy(np.maximum(own, LEAST)).log().numpy()
+    return found
 
 
-def brier(probability: Probability, label: Label) -> float:
-    """The mean squared distance from the truth, summed over classes: 0 to 2 (Brier 1950, equation 2)."""
-    if not len(label):
-        return 0.0
-    square = (probability.astype(np.float64) ** 2).sum(1)
-    return float(np.mean(square - 2 * probability[np.arange(len(label)), label] + 1))
+def brier(probability: Probability, label: Label) -> NDArray[np.float64]:
+    """Of each video the squared distance from the truth, "n", summed over classes: 0 to 2 (Brier 1950, equation 2)."""
+    square: NDArray[np.float64] = (probability.astype(np.float64) ** 2).sum(1)
+    return square - 2 * probability[np.arange(len(label)), label] + 1
 
 
 def reliability(probability: Probability, label: Label, bins: int = BINS) -> list[Bin]:
     """The videos by the probability of the predicted class, in equal steps from 0 to 1."""
     confidence = probability.max(1).astype(np.float64)
-    right = probability.argmax(1) == label
+    hit = right(probability, label)
     place = np.clip(
         np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1
     )  # (0, 1/bins], ..., ((bins-1)/bins, 1]
     inside = [place == i for i in range(bins)]
     return [
-        Bin(int(part.sum()), float(confidence[part].mean()), float(right[part].mean())) if part.any() else Bin(0, 0, 0)
+        Bin(int(part.sum()), float(confidence[part].mean()), float(hit[part].mean())) if part.any() else Bin(0, 0, 0)
         for part in inside
     ]
 

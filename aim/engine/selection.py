@@ -2,12 +2,9 @@
 
 import math
 from collections.abc import Mapping
-from typing import Literal
 
+from aim.engine.metrics import Metric
 from aim.engine.saving import State
-
-Metric = Literal["top1", "top5", "mean_class", "loss"]
-WORDS: dict[Metric, str] = {"top1": "top-1", "top5": "top-5", "mean_class": "mean per class", "loss": "loss"}
 
 
 def due(every: float, step: int, *, steps_per_epoch: int, total: int) -> bool:
@@ -21,8 +18,8 @@ def due(every: float, step: int, *, steps_per_epoch: int, total: int) -> bool:
 
 def judge(state: State, scores: Mapping[str, float], by: Metric, epoch: float) -> bool:
     """Note a validation at this epoch; whether it is the best so far. Of two alike the earlier one is."""
-    new, best = scores[by], state.best
-    improved = best is None or (new < best if by == "loss" else new > best)
+    new, best = scores[str(by.validated)], state.best
+    improved = best is None or by.improves(new, best)
     if improved:
         state.best, state.best_epoch, state.in_vain = new, epoch, 0
     else:
@@ -33,8 +30,3 @@ def judge(state: State, scores: Mapping[str, float], by: Metric, epoch: float) -
 def exhausted(state: State, patience: int | None) -> bool:
     """Whether the newest `patience` validations were all in vain."""
     return patience is not None and state.in_vain >= patience
-
-
-def said(metric: Metric, value: float) -> str:
-    """A score as text."""
-    return f"{WORDS[metric]} {value:.3f}" if metric == "loss" else f"{WORDS[metric]} {value:.2f} %"

@@ -22,9 +22,10 @@ from aim.data.transforms import Augment, Views
 from aim.engine import distributed, files, naming
 from aim.engine.distributed import World
 from aim.engine.hardware import Device, Precision, check_fp8, resolve_device, suit
+from aim.engine.metrics import of_validation
 from aim.engine.optim import Optim
 from aim.engine.predictions import Form
-from aim.engine.selection import Metric
+from aim.engine.tasks import Task
 from aim.engine.tracking import Tracker
 from aim.errors import UserError, say
 from aim.marks import Auto, Before, Mark, marked
@@ -46,7 +47,7 @@ class Training:
     cutmix: float
     eval_every: Annotated[float, Auto(1)]  # epochs; 0 is never
     eval_videos: Annotated[int | None, Before(None)]  # of a validation, always the same; None: all
-    best_by: Annotated[Metric, Before("top1")]  # of the validations
+    best_by: Annotated[str, Before("top1")]  # of the validations: a metric of the task
     patience: Annotated[int | None, Before(None)]  # validations without a better one after which training ends
     ema: Annotated[float | None, Before(None)]  # decay of the mean of the trained weights, which takes their place
     clip_grad: Annotated[float | None, Before(None)]  # norm of all gradients together
@@ -114,6 +115,10 @@ class Run:
     data: Data
     reader: Annotated[Reader, Mark.ELSEWHERE]
     tracker: Annotated[Tracker, Mark.MACHINE, Mark.COMMAND]
+    task: Annotated[Task, Mark.TRAINING, Before({"kind": "single_label"})]
+
+    def __post_init__(self) -> None:
+        of_validation(self.task.metrics, self.train.best_by)
 
     def directory(self, verb: str = "", name: str | None = None, overrides: Sequence[str] | None = None) -> Path:
         """Where a verb writes: `run_dir`, or runs/ and the experiment's name with the overrides that change results."""

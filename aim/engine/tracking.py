@@ -18,14 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from aim.engine import files
+from aim.engine import files, metrics
 from aim.errors import UserError, say
 
 Log = Callable[[int, Mapping[str, float]], None]  # (step, values)
 
-COLUMNS = (
+TRAINED = (
     "step", "epoch", "loss", "top1", "gradient_norm", "lr", "clips_per_second", "waiting", "peak_memory_gib", "weight",
-    "val_top1", "val_top5", "val_mean_class", "val_loss",
 )  # fmt: skip
 FINISH_SECONDS = 60  # for wandb to send what is left, which without a network it would try for ever
 
@@ -78,7 +77,7 @@ class Csv:
                     file = stack.enter_context(
                         (run_dir / "log.csv").open("w", encoding="utf-8", newline="", buffering=1)
                     )
-                    table = csv.DictWriter(file, COLUMNS)
+                    table = csv.DictWriter(file, columns())
                     table.writeheader()
                     table.writerows(logged(run_dir))
                 else:
@@ -122,6 +121,17 @@ class TensorBoard:
 def logged(run_dir: Path) -> list[dict[str, float]]:
     """The lines of `log.jsonl`, which has what is about to be told, and nothing that a killed run wrote too much."""
     return [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def columns() -> list[str]:
+    """The names of all that `log.jsonl` tells."""
+    return [*TRAINED, *(f"val_{each.validated}" for each in metrics.METRICS if each.validated is not None)]
+
+
+def tested(found: Mapping[str, Any]) -> dict[str, float]:
+    """The percentages of a result."""
+    names = [each.name for each in metrics.METRICS if each.unit == "percent"]
+    return {f"test_{name}": found[name] for name in names if name in found}
 
 
 def as_code(values: Mapping[str, Any]) -> str:
@@ -185,7 +195,7 @@ class Trackio:
         try:
             yield Sink(
                 lambda step, values: run.log(dict(values), step=step),
-                lambda found: run.log({f"test_{key}": found[key] for key in ("top1", "top5", "mean_class")}),
+                lambda found: run.log(tested(found)),
             )
         finally:
             with contextlib.redirect_stdout(io.StringIO()):

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.faults import explained
 from aim.engine.feeding import on_device, to_host
 from aim.engine.hardware import Precision, autocast
+from aim.engine.metrics import of_validation
 from aim.engine.mixing import mix
 from aim.engine.optim import Optim, adamw, learning_rate, set_learning_rate
 from aim.engine.profiling import Profile, part
@@ -29,6 +29,7 @@ from aim.engine.reporting import Report
 from aim.engine.saving import Saver, State
 from aim.engine.selection import due, exhausted, judge
 from aim.engine.settings import Training
+from aim.engine.tasks import Task
 from aim.engine.tracking import Log
 from aim.engine.watching import Pace, Watch, cure_for_waiting
 from aim.errors import UserError
@@ -41,6 +42,7 @@ def train(
     loader: Loader,
     val_loader: Loader,
     *,
+    task: Task,
     training: Training,
     optim: Optim,
     precision: Precision,
@@ -65,15 +67,18 @@ def train(
     total = steps_per_epoch * training.epochs
     is_due = partial(due, training.eval_every, steps_per_epoch=steps_per_epoch, total=total)
     summing = distributed.summing(model)
+    best_by = of_validation(task.metrics, training.best_by)
 
     with ExitStack() as stack:
         saver = stack.enter_context(Saver(run_dir, model, optimizer, average, identity, world, split))
         state = saver.restore()
         state.plan(training.epochs)
         newest, pace = Newest(state, run_dir), Pace(world.device)
+        classes = model.head.out_features
         watch = Watch(
-            step=state.step, classes=model.head.out_features, warm_up=optim.warmup_epochs * steps_per_epoch,
-            steps_per_epoch=steps_per_epoch, total=total, cure=cure_for_waiting(loader.workers, world.size),
+            step=state.step, classes=classes, chance=task.chance(classes),
+            warm_up=optim.warmup_epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch, total=total,
+            cure=cure_for_waiting(loader.workers, world.size),
         )  # fmt: skip
         report = Report(
             run_dir, log, step=state.step, rested=state.rested, total=total, steps_per_epoch=steps_per_epoch,
@@ -94,10 +99,12 @@ def train(
             improved = not training.eval_every
             with average.in_place():
                 if is_due(state.step):
-                    val = evaluate(model, val_loader, device=world.device, precision=precision, stop=stop, title="val")
-                    improved = judge(state, val.scores, training.best_by, state.step / steps_per_epoch)
+                    val = evaluate(
+                        model, val_loader, task=task, device=world.device, precision=precision, stop=stop, title="val"
+                    )
+                    improved = judge(state, val.scores, best_by, state.step / steps_per_epoch)
                     state.validated = state.step
-                    report.validated(state.step, val.scores, training.best_by, improved=improved)
+                    report.validated(state.step, val.scores, (task.metrics[0], best_by), improved=improved)
                     if world.is_main:
                         validated(report.epoch(state.step), val)
                 if improved and world.is_main:
@@ -130,7 +137,7 @@ def train(
                 pace.begins(loader.waited)
                 sums = train_step(
                     model, optimizer, parts, training, precision, world.device,
-                    stop=bool(stop), summing=summing, meets=pace.meets,
+                    task=task, stop=bool(stop), summing=summing, meets=pace.meets,
                 )  # fmt: skip
                 newest.take(sums)
                 average.update(state.step)
@@ -205,6 +212,7 @@ def train_step(
     precision: Precision,
     device: torch.device,
     *,
+    task: Task,
     stop: bool,
     summing: Callable[[Tensor], Tensor] | None = None,
     meets: Callable[[], None] = lambda: None,
@@ -222,14 +230,16 @@ def train_step(
         with part("preprocessing"):
             clips = batch.video.shape[1]
             video = model.preprocess(rearrange(batch.video, "b v t c h w -> (b v) t c h w"))
-            label, weight = batch.label.repeat_interleave(clips), batch.weight.repeat_interleave(clips)
-            video, target, weight = mix(video, label, weight, model.head.out_features, training.mixup, training.cutmix)
+            label, weight = batch.label.repeat_interleave(clips, 0), batch.weight.repeat_interleave(clips)
+            video, target, weight = mix(
+                task, video, label, weight, model.head.out_features, training.mixup, training.cutmix
+            )
         with part("forward"):
             with autocast(device, precision):
                 logits = (summing or model)(video)
-            losses = F.cross_entropy(logits.float(), target, reduction="none", label_smoothing=training.label_smoothing)
+            losses = task.loss(logits.float(), target, training.label_smoothing)
             loss = (losses * weight).sum()
-            hits = ((logits.argmax(1) == label) * weight).sum()
+            hits = (task.hits(logits, label) * weight).sum()
         with part("backward"):
             loss.backward()  # type: ignore[no-untyped-call]
         sums[:3] += torch.stack([loss.detach(), weight.sum(), hits])

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from aim.engine.distributed import num_cores
+from aim.engine.tasks import Chance
 
 WAITING = 0.2  # of the time, over
 WATCHED_SECONDS = 60.0  # at least: a pool of processes takes its time to start
@@ -22,8 +23,11 @@ PACED, ENOUGH = 100, 30  # steps that are looked at, and at least
 class Watch:
     """Looks at the lines of training, those of rank 0."""
 
-    def __init__(self, *, step: int, classes: int, warm_up: float, steps_per_epoch: int, total: int, cure: str) -> None:
-        self.classes, self.warm_up, self.steps_per_epoch, self.total = classes, warm_up, steps_per_epoch, total
+    def __init__(
+        self, *, step: int, classes: int, chance: Chance, warm_up: float, steps_per_epoch: int, total: int, cure: str
+    ) -> None:
+        self.classes, self.chance = classes, chance
+        self.warm_up, self.steps_per_epoch, self.total = warm_up, steps_per_epoch, total
         self.cure = cure  # for waiting for data
         self.waited, self.seconds = 0.0, -1.0  # below 0 before the first line, in which processes start
         self.began = step  # since which what follows is summed
@@ -57,7 +61,7 @@ class Watch:
             yield from self._once("waiting", f"training waits for data {share:.0%} of the time: {self.cure}")
 
     def _learning(self, step: int) -> Iterator[str]:
-        chance, top1, loss = 1 / self.classes, self.hits / self.weight, self.loss / self.weight
+        chance, top1, loss = self.chance.hits, self.hits / self.weight, self.loss / self.weight
         since = f"from step {self.began} to {step}, the warm-up being over"
         if self.classes > 1 and top1 <= chance + BY_CHANCE * math.sqrt(chance * (1 - chance) / self.weight):
             yield from self._once(
@@ -68,7 +72,7 @@ class Watch:
         elif (
             self.before is not None
             and step <= self.total / 2
-            and loss > math.log(self.classes) / 2
+            and loss > self.chance.loss / 2
             and abs(loss - self.before) <= FLAT * self.before
         ):
             yield from self._once(

@@ -31,10 +31,11 @@ def read_views(path: Path, reader: Reader, recogniser: Recogniser) -> Tensor:
     return views
 
 
-def chosen_label(name: str | None, classes: Sequence[str], probability: Tensor) -> int:
+def chosen_label(name: str | None, recogniser: Recogniser, probability: Tensor) -> int:
     """The class of this name; without one that which the test decides for, by "v k"."""
     if name is None:
-        return int(probability.mean(0).argmax())
+        return int(recogniser.task.best(probability.mean(0)))
+    classes = recogniser.classes
     if name not in classes:
         raise UserError(f"label={name} is no class of the model{nearest(name, classes)}")
     return classes.index(name)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from aim.engine.hardware import Precision
 from aim.engine.recogniser import Recogniser
+from aim.engine.tasks import SINGLE_LABEL, Task
 from aim.explaining import order, scores
 from aim.explaining.gradients import gradient_x_activation
 from aim.explaining.occlusion import Decision, Grid, blurred, grid, of_space_time, of_time
@@ -36,6 +37,7 @@ class Explanation:
     chance: tuple[float, float]  # the areas of deletion and insertion of random maps
     similarity: dict[str, float]  # rank correlation with the map of the model whose ... was randomised
     orders: Tensor  # "r k"
+    task: Task = SINGLE_LABEL
 
     @property
     def name(self) -> str:
@@ -65,13 +67,13 @@ class Explanation:
 
     def orders_as_json(self) -> dict[str, Any]:
         """The answers in each order of frames."""
-        return orders_as_json(self.orders, self.label, self.classes)
+        return orders_as_json(self.orders, self.label, self.classes, self.task)
 
 
-def orders_as_json(orders: Tensor, label: int, classes: Sequence[str]) -> dict[str, Any]:
+def orders_as_json(orders: Tensor, label: int, classes: Sequence[str], task: Task) -> dict[str, Any]:
     """Probabilities "r k" in each order: the class's, and what the clip is taken for."""
     return {
-        name: {"label": classes[int(p.argmax())], "probability": rounded(p[label])}
+        name: {"label": classes[int(task.best(p))], "probability": rounded(p[label])}
         for name, p in zip(order.ORDERS, orders, strict=True)
     }
 
@@ -93,7 +95,7 @@ def explain(
     passed: Callable[[int], object] = lambda clips: None,
 ) -> Explanation:
     """Explain the decision for a class on a clip, uint8 "t c h w"; `passed` is told of clips that were seen."""
-    model = recogniser.model
+    model, task = recogniser.model, recogniser.task
     assert isinstance(model, VideoClassifier), "an exported program can't be randomised"
     coarse, fine = grids(model, method, cells)
 
@@ -102,10 +104,12 @@ def explain(
             passed(len(video))
             return replace(recogniser, model=seen).predict(video, precision)
 
-        return Decision(predict, clip, label, on, blurred(clip), batch_size)
+        return Decision(predict, clip, label, on, blurred(clip), batch_size, task)
 
     def relevance_to(seen: VideoClassifier) -> Tensor:
-        return gradient_x_activation(seen, clip, label) if method == "gradient" else of_space_time(deciding(seen, fine))
+        if method == "gradient":
+            return gradient_x_activation(seen, clip, label, task)
+        return of_space_time(deciding(seen, fine))
 
     decision, relevance = deciding(model, fine), relevance_to(model)
     head = [name for name in model.trainable if name.startswith("head.")]
@@ -127,6 +131,7 @@ def explain(
         chance=scores.by_chance(decision, CHANCES),
         similarity={name: scores.spearman(relevance, relevance_to(other)) for name, other in forgotten.items()},
         orders=orders,
+        task=task,
     )
 
 

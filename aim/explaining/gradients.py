@@ -15,13 +15,14 @@ import torch
 from einops import reduce
 from torch import Tensor, nn
 
+from aim.engine.tasks import SINGLE_LABEL, Task
 from aim.models.classifier import VideoClassifier, plainly
 from aim.models.swin import Swin
 from aim.models.vit import ViT
 
 
 @torch.enable_grad()
-def gradient_x_activation(model: VideoClassifier, clip: Tensor, label: int) -> Tensor:
+def gradient_x_activation(model: VideoClassifier, clip: Tensor, label: int, task: Task = SINGLE_LABEL) -> Tensor:
     """How much a class's log-odds on a clip, uint8 "t c h w", depend on each token of the last block's grid: "t h w".
 
     These are the tokens that the last block reads, as of those that it leaves often only the class token counts; with a
@@ -32,8 +33,7 @@ def gradient_x_activation(model: VideoClassifier, clip: Tensor, label: int) -> T
     reads = backbone.adapters["readout"] if readout else backbone.last_block
     with plainly(model), read_by(reads) as tensors:
         logits = model(model.preprocess(clip[None].to(model.mean.device))).float()
-        others = torch.cat([logits[:, :label], logits[:, label + 1 :]], 1)
-        log_odds = logits[0, label] - others.logsumexp(1)[0]
+        log_odds = task.log_odds(logits, label)[0]
         gradients = torch.autograd.grad(log_odds, tensors, materialize_grads=True)  # 0 for what isn't used
     products = [(x * gradient).norm(dim=-1).float() for x, gradient in zip(tensors, gradients, strict=True)]
     return torch.stack([on_grid(x, backbone) for x in products]).sum(0).detach().cpu()

@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
+from aim.engine.tasks import SINGLE_LABEL, Task
 from aim.errors import UserError
 
 Predict = Callable[[Tensor], Tensor]  # clips, uint8 "b t c h w" -> probabilities "b k"
@@ -61,15 +62,6 @@ def grid(pixels: tuple[int, int, int], tokens: tuple[int, int, int], cells: int 
     return Grid((borders[0], borders[1], borders[2]))
 
 
-def evidence(probability: Tensor, label: int) -> Tensor:
-    """Log-odds "b" of a class, from probabilities "b k": where a model is sure they still tell more from less."""
-    others = probability.clone()
-    others[:, label] = 0  # the sum of small numbers is exact where one minus a probability is 0
-    tiny = torch.finfo(probability.dtype).tiny
-    found: Tensor = probability[:, label].clamp_min(tiny).log() - others.sum(1).clamp_min(tiny).log()
-    return found
-
-
 def chunks(x: Tensor, size: int) -> list[Tensor]:
     """Runs of at most `size` along the first axis."""
     return [x[i : i + size] for i in range(0, len(x), size)]
@@ -93,6 +85,11 @@ class Decision:
     grid: Grid
     filling: Tensor  # uint8 "t c h w": what stands where something is removed
     batch_size: int
+    task: Task = SINGLE_LABEL
+
+    def evidence(self, probability: Tensor) -> Tensor:
+        """Log-odds "b" of the class: where a model is sure they still tell more from less."""
+        return self.task.evidence(probability, self.label)
 
     def without(self, where: Tensor) -> Tensor:
         """Probabilities "b k" of copies of the clip without the cells `where`, bool "b n m o"."""
@@ -117,17 +114,17 @@ class Decision:
     @property
     def whole(self) -> Tensor:
         """The evidence in the clip as it is, "1"."""
-        return evidence(self.predict(self.clip[None]), self.label)
+        return self.evidence(self.predict(self.clip[None]))
 
 
 def of_time(decision: Decision) -> Tensor:
     """The evidence lost where each cell of time in turn stands still: "n"."""
     found = torch.cat([decision.predict(some) for some in chunks(decision.still(), decision.batch_size)])
-    return decision.whole - evidence(found, decision.label)
+    return decision.whole - decision.evidence(found)
 
 
 def of_space_time(decision: Decision) -> Tensor:
     """The evidence that each cell gives, "n m o": the mean loss over the windows that it is removed with."""
     windows = decision.grid.windows()
-    lost = decision.whole - evidence(decision.without(windows), decision.label)
+    lost = decision.whole - decision.evidence(decision.without(windows))
     return torch.einsum("b, b n m o -> n m o", lost, windows.to(lost.dtype)) / windows.sum(0)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.loader import Loader
+from aim.engine.tasks import SINGLE_LABEL, Task
 from aim.explaining.occlusion import Predict
 
 ORDERS = ("as it is", "reversed", "shuffled", "first frame only")
@@ -51,16 +52,17 @@ class Sensitivity:
 
     label: Tensor  # int64 "b"
     probability: Tensor  # float32 "b r k", the mean over views
+    task: Task = SINGLE_LABEL
 
     @property
     def answer(self) -> Tensor:
         """The most probable class, int64 "b r"."""
-        return self.probability.argmax(2)
+        return self.task.best(self.probability)
 
     @property
     def top1(self) -> list[float]:
         """Of each order, in per cent."""
-        return percent(self.answer == self.label[:, None])
+        return percent(self.task.hits(self.probability, self.label[:, None]))
 
     @property
     def of_label(self) -> list[float]:
@@ -101,7 +103,9 @@ def percent(values: Tensor) -> list[float]:
     return found
 
 
-def of_videos(predict: Predict, loader: Loader, done: Callable[[int], object]) -> Sensitivity:
+def of_videos(
+    predict: Predict, loader: Loader, done: Callable[[int], object], task: Task = SINGLE_LABEL
+) -> Sensitivity:
     """The answers on every video of a loader that can be read; `done` is told how many there were so far."""
     labels, answers = [], []
     for batch in loader.epoch(0):
@@ -117,4 +121,4 @@ def of_videos(predict: Predict, loader: Loader, done: Callable[[int], object]) -
         labels.append(batch.label[read])
         answers.append(torch.stack(found, 1)[read])
         done(sum(map(len, labels)))
-    return Sensitivity(torch.cat(labels), torch.cat(answers))
+    return Sensitivity(torch.cat(labels), torch.cat(answers), task)

@@ -36,7 +36,7 @@ def measure_model(run: Run, num_classes: int, world: World) -> dict[str, Any]:
     optimizer = adamw(model, run.optim)
 
     def train() -> None:
-        train_step(model, optimizer, [batch], run.train, run.precision, world.device, stop=False)
+        train_step(model, optimizer, [batch], run.train, run.precision, world.device, task=run.task, stop=False)
 
     @torch.inference_mode()
     def test() -> None:

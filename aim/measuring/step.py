@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -148,7 +147,8 @@ def there_and_back(run: Run, model: VideoClassifier, clips: int) -> None:
     video = model.preprocess(make_batch(model, clips, CPU).video[:, 0])
     with autocast(CPU, run.precision):
         logits = model(video)
-    loss = F.cross_entropy(logits.float(), torch.zeros(clips, dtype=torch.int64))
+    target = run.task.target(torch.zeros(clips, dtype=torch.int64), model.head.out_features, mixed=False)
+    loss = run.task.loss(logits.float(), target, 0.0).mean()
     loss.backward()  # type: ignore[no-untyped-call]
 
 

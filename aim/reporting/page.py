@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from aim.clock import clock
+from aim.engine import metrics
+from aim.engine.metrics import Metric
 from aim.engine.predictions import Predictions
 from aim.pages.environment import environment
 from aim.pages.geometry import CHART
@@ -94,11 +96,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         return [("experiment", str(run.settings.get("name", "-"))), ("folder", str(run.path))]
     trunk, epochs = results.get("trunk", {}), results.get("epochs", "-")
     rows = {
-        "top-5": f"{results['top5']:.2f} %",
-        "mean per class": _percent(results.get("mean_class")),
-        "cross-entropy": _number(results.get("cross_entropy")),
-        "Brier score": _number(results.get("brier")),
-        "calibration error": _percent(results.get("calibration_error"), 100),
+        **{each.words: each.text(results[each.name]) for each in metrics.METRICS[1:] if each.name in results},
         "tuned parameters": f"{results['params_tuned'] / 1e6:.2f} of {results['params_total'] / 1e6:.2f} M",
         "GMACs a view": f"{results['gmacs_per_view']:.1f}",
         "trunk": f"{trunk.get('name', '-')} ({str(trunk.get('sha256', '-'))[:8]})",
@@ -116,14 +114,6 @@ def facts(run: RunData) -> list[tuple[str, str]]:
 def _short(commit: str) -> str:
     """The first twelve letters of a commit, and whether there were changes."""
     return commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
-
-
-def _percent(value: float | None, factor: float = 1.0) -> str:
-    return "" if value is None else f"{factor * value:.2f} %"
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.3f}"
 
 
 def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
@@ -159,23 +149,32 @@ def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
         {"name": run.name, "at": i + 1, "settings": [cells[i] for cells in settings.values()], **row(run)}
         for i, run in enumerate(runs)
     ]
-    return {"settings": list(settings), "rows": rows, "tests": differences(runs)}
+    words = [metric.words for metric in compared()]
+    return {"settings": list(settings), "metrics": words, "rows": rows, "tests": differences(runs)}
+
+
+def compared() -> list[Metric]:
+    """The metrics that have a column beside the main one: percentages and shares."""
+    return [metric for metric in metrics.METRICS[1:] if metric.unit != "number"]
 
 
 def row(run: RunData) -> Mapping[str, Any]:
     """The numbers of a run in the table of several; None where it has none yet."""
     results: Mapping[str, Any] = run.results or {}
     line = headline(run)
-    error = results.get("calibration_error")
     return {
         "kind": "training" if run.trains else "test",
         "state": line["state"],
         "views": results.get("views", run.found.about.get("views", "") if run.found else ""),
         "top1": line["top1"],
         "interval": line["interval"],
-        "top5": results.get("top5"),
-        "mean_class": results.get("mean_class"),
-        "calibration_error": None if error is None else 100 * error,
+        "metrics": [
+            (
+                metric.in_percent(results[metric.name]) if metric.name in results else None,
+                "%.2f" if metric.unit == "percent" else "%.1f",
+            )
+            for metric in compared()
+        ],
         "params_tuned": results["params_tuned"] / 1e6 if results else None,
         "gmacs": results["gmacs_per_view"] if results else None,
         "seconds": results.get("seconds"),

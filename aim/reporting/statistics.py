@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from aim.engine import metrics
 from aim.engine.predictions import Predictions
 
 DRAWS = 10_000  # of a bootstrap
@@ -89,8 +90,7 @@ class ClassScore:
 
 def confusion(found: Predictions) -> NDArray[np.int64]:
     """Videos by class, "k k": the true one, the predicted one."""
-    k = len(found.classes)
-    return np.bincount(found.label * k + found.predicted, minlength=k * k).reshape(k, k)
+    return metrics.confusion(found.predicted, found.label, len(found.classes))
 
 
 def by_class(found: Predictions) -> list[ClassScore]:

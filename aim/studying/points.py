@@ -14,7 +14,7 @@ from aim.studying.curves import ALL, Curve
 from aim.studying.grid import Study, trunk_errors
 from aim.studying.intervals import Interval
 from aim.studying.planning import Planned
-from aim.studying.scores import LOW, NAMES, chances, score
+from aim.studying.scores import better, chances, names, score
 
 State = Literal["done", "failed", "missing"]
 
@@ -128,7 +128,7 @@ def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str
     for name in dict.fromkeys(series(row) for row, _ in placed):
         own = [(row, place) for row, place in placed if series(row) == name]
         chance = chances(own[0][0].member.classes if task == ALL else 2)
-        for key in NAMES:
+        for key in names():
             intervals = [row.tasks[task][key] for row, _ in own]
             made.append(
                 Curve(
@@ -136,7 +136,7 @@ def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str
                     scale=np.array([place for _, place in own], np.float64),
                     value=np.array([interval.value for interval in intervals]),
                     seed=np.array([row.member.cell.seed for row, _ in own]),
-                    chance=chance[key], better="low" if key in LOW else "high",
+                    chance=chance[key], better=better(key),
                     error=np.array([(interval.high - interval.low) / (2 * NORMAL) for interval in intervals]),
                 )
             )  # fmt: skip

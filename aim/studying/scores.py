@@ -5,13 +5,15 @@ Shapes: n videos, k classes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aim.engine import metrics
+from aim.engine.metrics import Metric
 from aim.engine.predictions import Predictions
-from aim.engine.scores import LEAST, cross_entropies
+from aim.engine.scores import LEAST
 from aim.errors import UserError
 from aim.studying.curves import ALL
 from aim.studying.intervals import Interval, bootstrap
@@ -20,15 +22,23 @@ Floats = NDArray[np.float64]
 
 LENGTHS = (2, 4, 8)  # of the sequences of motions
 EXACT = {f"exact{length}": length for length in LENGTHS}
-NAMES = {
-    "top1": "top-1",
-    **{name: f"{length} in a row" for name, length in EXACT.items()},
-    "cross_entropy": "cross-entropy",
-    "brier": "Brier score",
-    "margin": "margin",
-}
-LOW = ("cross_entropy", "brier")  # is better
 THRESHOLDED = ("top1", *EXACT)
+
+
+def studied() -> list[Metric]:
+    """The metrics per video of which it is known what guessing gives."""
+    return [metric for metric in metrics.METRICS if metric.per_video is not None and metric.chance is not None]
+
+
+def names() -> dict[str, str]:
+    """Each score and its words: those of the table, and those that only studies have."""
+    main, *others = studied()
+    return {
+        main.name: main.words,
+        **{name: f"{length} in a row" for name, length in EXACT.items()},
+        **{metric.name: metric.words for metric in others},
+        "margin": "margin",
+    }
 
 
 @dataclass(frozen=True)
@@ -45,12 +55,12 @@ def score(predictions: Predictions, pairs: Sequence[Sequence[str]] = ()) -> dict
     Raises UserError for a pair of classes that the predictions don't have.
     """
     whole = Answers(predictions.probability.astype(np.float64), predictions.label)
-    names = predictions.classes.tolist()
+    classes = predictions.classes.tolist()
     found = {ALL: scores_of(whole)}
     for first, second in pairs:
-        if unknown := [name for name in (first, second) if name not in names]:
-            raise UserError(f"study.pairs: no class {unknown[0]!r}; there are: {', '.join(names)}")
-        found[task_of(first, second)] = scores_of(between(whole, names.index(first), names.index(second)))
+        if unknown := [name for name in (first, second) if name not in classes]:
+            raise UserError(f"study.pairs: no class {unknown[0]!r}; there are: {', '.join(classes)}")
+        found[task_of(first, second)] = scores_of(between(whole, classes.index(first), classes.index(second)))
     return found
 
 
@@ -73,7 +83,7 @@ def scores_of(answers: Answers) -> dict[str, Interval]:
     n, top1 = len(answers.label), found["top1"]
     for name, length in EXACT.items():
         found[name] = Interval(*(in_a_row(share, n, length) for share in (top1.value, top1.low, top1.high)))
-    return {name: found[name] for name in NAMES}
+    return {name: found[name] for name in names()}
 
 
 def per_video(answers: Answers) -> dict[str, Floats]:
@@ -83,12 +93,8 @@ def per_video(answers: Answers) -> dict[str, Floats]:
     own = probability[rows, label]
     others = probability.copy()
     others[rows, label] = -1
-    return {
-        "top1": (probability.argmax(1) == label).astype(np.float64),
-        "cross_entropy": cross_entropies(probability.astype(np.float32), label),
-        "brier": (probability**2).sum(1) - 2 * own + 1,
-        "margin": own - others.max(1),
-    }
+    found = {metric.name: metric.per_video(probability, label) for metric in studied() if metric.per_video is not None}
+    return {**found, "margin": own - others.max(1)}
 
 
 def in_a_row(share: float, videos: int, length: int) -> float:
@@ -105,13 +111,13 @@ def in_a_row(share: float, videos: int, length: int) -> float:
 
 def chances(classes: int) -> dict[str, float]:
     """What guessing gives: the same probability to all classes, or for top-1 any of them."""
-    return {
-        "top1": 1 / classes,
-        **{name: classes**-length for name, length in EXACT.items()},
-        "cross_entropy": float(np.log(classes)),
-        "brier": 1 - 1 / classes,
-        "margin": 0.0,
-    }
+    found = {metric.name: metric.chance(classes) for metric in studied() if metric.chance is not None}
+    return {**found, **{name: classes**-length for name, length in EXACT.items()}, "margin": 0.0}
+
+
+def better(name: str) -> Literal["high", "low"]:
+    """Which way a score is better; those that only studies have are the better the higher."""
+    return next((metric.better for metric in studied() if metric.name == name), "high")
 
 
 def described(classes: int) -> dict[str, dict[str, Any]]:
@@ -119,8 +125,8 @@ def described(classes: int) -> dict[str, dict[str, Any]]:
     chance: Mapping[str, float] = chances(classes)
     return {
         name: {
-            "name": text, "better": "low" if name in LOW else "high", "thresholded": name in THRESHOLDED,
+            "name": text, "better": better(name), "thresholded": name in THRESHOLDED,
             "chance": chance[name],
         }
-        for name, text in NAMES.items()
+        for name, text in names().items()
     }  # fmt: skip

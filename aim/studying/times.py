@@ -83,7 +83,7 @@ def measured_rate(member: Planned) -> float:
     taken = []
     for _ in range(3):  # the first one warms up
         began = time.perf_counter()
-        train_step(model, optimizer, [batch], train, precision, device, stop=False)
+        train_step(model, optimizer, [batch], train, precision, device, task=run.task, stop=False)
         synchronize(device)
         taken.append(time.perf_counter() - began)
     return clips * cost.train_flops / min(taken[1:])

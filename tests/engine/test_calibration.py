@@ -6,7 +6,8 @@ from scipy.optimize import minimize_scalar
 from torch import Tensor
 
 from aim.engine import calibration
-from aim.engine.calibration import fit_temperature, tempered
+from aim.engine.calibration import fit_temperature
+from aim.engine.tasks import SINGLE_LABEL
 
 
 def drawn(n: int, sharpness: float, views: int = 1) -> tuple[Tensor, Tensor]:
@@ -21,9 +22,9 @@ def drawn(n: int, sharpness: float, views: int = 1) -> tuple[Tensor, Tensor]:
 @pytest.mark.parametrize("views", [1, 3])
 def test_the_temperature_undoes_what_made_a_model_too_sure(sharpness: float, views: int) -> None:
     scores, label = drawn(4000, sharpness, views)
-    assert fit_temperature(scores, label) == pytest.approx(sharpness, rel=0.06)
-    assert fit_temperature(scores.half(), label) == pytest.approx(
-        fit_temperature(scores, label), rel=0.002
+    assert fit_temperature(SINGLE_LABEL, scores, label) == pytest.approx(sharpness, rel=0.06)
+    assert fit_temperature(SINGLE_LABEL, scores.half(), label) == pytest.approx(
+        fit_temperature(SINGLE_LABEL, scores, label), rel=0.002
     )  # as it's kept
 
 
@@ -37,21 +38,21 @@ def test_the_search_finds_the_minimum_that_scipy_finds(monkeypatch: pytest.Monke
         return float(calibration.PRIOR * log_temperature**2 - truth.log().sum())
 
     expected = math.exp(minimize_scalar(cost, bounds=(-2.3, 2.3), method="bounded", options={"xatol": 1e-6}).x)
-    assert fit_temperature(scores, label) == pytest.approx(expected, rel=1e-3)
+    assert fit_temperature(SINGLE_LABEL, scores, label) == pytest.approx(expected, rel=1e-3)
     monkeypatch.setattr(calibration, "PART", 7)
-    assert fit_temperature(scores, label) == pytest.approx(expected, rel=1e-3)
+    assert fit_temperature(SINGLE_LABEL, scores, label) == pytest.approx(expected, rel=1e-3)
 
 
 def test_few_videos_make_nothing_sure() -> None:
     right = torch.tensor([[[0.9, 0.1]]]).log()
-    assert fit_temperature(right.expand(3, -1, -1), torch.zeros(3, dtype=torch.int64)) > 0.8
-    assert fit_temperature(torch.empty(0, 1, 2), torch.empty(0, dtype=torch.int64)) == 1
+    assert fit_temperature(SINGLE_LABEL, right.expand(3, -1, -1), torch.zeros(3, dtype=torch.int64)) > 0.8
+    assert fit_temperature(SINGLE_LABEL, torch.empty(0, 1, 2), torch.empty(0, dtype=torch.int64)) == 1
     impossible = torch.tensor([[[0.0, -math.inf]]])
-    assert fit_temperature(impossible, torch.ones(1, dtype=torch.int64)) == pytest.approx(1, abs=1e-3)
+    assert fit_temperature(SINGLE_LABEL, impossible, torch.ones(1, dtype=torch.int64)) == pytest.approx(1, abs=1e-3)
 
 
 def test_a_temperature_changes_no_best_label() -> None:
     scores, _ = drawn(50, 1.0)
-    torch.testing.assert_close(tempered(scores, 1.0), scores.exp())
-    assert torch.equal(tempered(scores, 3.0).argmax(-1), scores.argmax(-1))
-    assert tempered(scores, 3.0).max() < tempered(scores, 1.0).max()
+    torch.testing.assert_close(SINGLE_LABEL.tempered(scores, 1.0), scores.exp())
+    assert torch.equal(SINGLE_LABEL.tempered(scores, 3.0).argmax(-1), scores.argmax(-1))
+    assert SINGLE_LABEL.tempered(scores, 3.0).max() < SINGLE_LABEL.tempered(scores, 1.0).max()

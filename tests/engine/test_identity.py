@@ -73,7 +73,7 @@ MAY_CHANGE = {
 def every_leaf() -> dict[str, object]:
     """All settings with a value, of configs/config.yaml and of every file of its groups."""
     found: dict[str, object] = {}
-    for group in ("backbone", "adapter", "data", "reader", "tracker"):
+    for group in ("backbone", "adapter", "task", "data", "reader", "tracker"):
         for path in sorted((config.CONFIGS / group).glob("*.yaml")):
             found |= config.leaves(config.resolve(config.compose([f"{group}={path.stem}", "data.root=somewhere"])))
     return found

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from aim.engine import calibration, checkpoint, predictions
+from aim.engine.metrics import METRICS
 from aim.engine.predictions import Predictions
+from aim.engine.tasks import SINGLE_LABEL
 from aim.errors import UserError
 from tests.toy import evaluate, run, videos
 
@@ -60,7 +62,7 @@ def test_a_file_reads_as_it_was_written(tmp_path: Path) -> None:
     assert (first["start"], first["end"], second["start"], second["end"]) == (None, None, 0.5, 1.25)
     assert first["filepath"] == "/x/a/0.mp4"
     predictions.write(tmp_path / "none.npz", made(0))
-    assert predictions.read(tmp_path / "none.npz").results()["brier"] == 0
+    assert predictions.read(tmp_path / "none.npz").results(METRICS)["brier"] == 0
 
 
 def test_kinetics_fits_into_some_tens_of_megabytes(tmp_path: Path) -> None:
@@ -122,5 +124,5 @@ def test_a_run_that_never_validates_leaves_its_test_alone(tmp_path: Path, toy_ca
     run(tmp_path, "train.epochs=1", "train.eval_every=0")
     left = predictions.read(tmp_path / predictions.TEST)
     scores, label = (torch.from_numpy(column) for column in (left.log_probability, left.label))
-    assert checkpoint.read_weights(tmp_path).temperature == calibration.fit_temperature(scores, label)
+    assert checkpoint.read_weights(tmp_path).temperature == calibration.fit_temperature(SINGLE_LABEL, scores, label)
     assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["predictions.npz"]

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from aim.engine import reporting
+from aim.engine.metrics import METRICS
 from aim.engine.reporting import Journal, Report
+from aim.engine.tasks import SINGLE_LABEL
 from aim.engine.watching import Watch
 from aim.errors import UserError
 from tests.toy import file_size_limit
@@ -94,7 +96,10 @@ def report_to(run_dir: Path, step: int = 0) -> Iterator[Report]:
     with Report(
         run_dir, lambda step, values: None, step=step, rested=0, total=1000, steps_per_epoch=10, batch_size=8,
         device=torch.device("cpu"), visible=True,
-        watch=Watch(step=step, classes=8, warm_up=0, steps_per_epoch=10, total=1000, cure="workers"),
+        watch=Watch(
+            step=step, classes=8, chance=SINGLE_LABEL.chance(8),
+            warm_up=0, steps_per_epoch=10, total=1000, cure="workers",
+        ),
     ) as report:  # fmt: skip
         yield report
 
@@ -110,7 +115,7 @@ def test_the_speed_is_that_of_training_alone(tmp_path: Path, monkeypatch: pytest
             if step % 10 == 0:
                 report.pause()
                 clock.now += 500.0
-                report.validated(step, {"top1": 50.0}, "top1", improved=True)
+                report.validated(step, {"top1": 50.0}, METRICS[:1], improved=True)
                 report.resume()
         clock.now += 1.0
         report.line(31, 0.1, 31 / 4, window)  # two steps, the validation between them

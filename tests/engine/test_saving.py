@@ -19,8 +19,8 @@ from aim.engine import checkpoint, training
 from aim.engine.distributed import World
 from aim.engine.ema import Average
 from aim.engine.evaluation import Evaluation
-from aim.engine.metrics import Counts
 from aim.engine.saving import Saver, State
+from aim.engine.tasks import SINGLE_LABEL
 from aim.errors import UserError
 from aim.signals import Interrupted
 from tests.conftest import ROOT
@@ -138,7 +138,7 @@ def test_training_ends_when_validations_are_in_vain(tmp_path: Path, monkeypatch:
     def equal(*args: Any, **kwargs: Any) -> Evaluation:
         one, times = torch.tensor([1]), np.zeros((1, 1, 2), np.float32)
         views = torch.eye(8, dtype=torch.float16)[None, :1]
-        return Evaluation(Counts(torch.eye(8, dtype=torch.int64)), one, one, torch.eye(8)[:1], views, times, 0)
+        return Evaluation(SINGLE_LABEL, one, one, torch.eye(8)[:1], views, times, 0)
 
     def dies(*args: Any, **kwargs: Any) -> Evaluation:
         raise Died

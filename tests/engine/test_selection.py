@@ -2,8 +2,11 @@ import math
 
 import pytest
 
+from aim.engine.metrics import METRICS, of_validation
 from aim.engine.saving import State
 from aim.engine.selection import due, exhausted, judge
+
+TOP1, LOSS = (of_validation(METRICS, name) for name in ("top1", "loss"))
 
 
 @pytest.mark.parametrize(
@@ -32,22 +35,22 @@ def test_validations_are_a_function_of_the_step(
 def test_the_best_is_the_largest_but_for_the_loss_and_the_first_of_two() -> None:
     state = State()
     scores = [{"top1": 10.0, "loss": 2.0}, {"top1": 30.0, "loss": 3.0}, {"top1": 30.0, "loss": 1.0}]
-    assert [judge(state, each, "top1", epoch) for epoch, each in enumerate(scores, 1)] == [True, True, False]
+    assert [judge(state, each, TOP1, epoch) for epoch, each in enumerate(scores, 1)] == [True, True, False]
     assert (state.best, state.best_epoch, state.in_vain) == (30.0, 2, 1)
     state = State()
-    assert [judge(state, each, "loss", epoch) for epoch, each in enumerate(scores, 1)] == [True, False, True]
+    assert [judge(state, each, LOSS, epoch) for epoch, each in enumerate(scores, 1)] == [True, False, True]
     assert (state.best, state.best_epoch, state.in_vain) == (1.0, 3, 0)
 
 
 def test_nothing_is_the_best_of_a_loss_that_is_no_number() -> None:
     state = State()
-    judge(state, {"loss": 1.0}, "loss", 1)
-    assert not judge(state, {"loss": math.nan}, "loss", 2)
+    judge(state, {"loss": 1.0}, LOSS, 1)
+    assert not judge(state, {"loss": math.nan}, LOSS, 2)
 
 
 def test_patience_counts_validations_since_the_best() -> None:
     state = State()
     for top1, over in ((10.0, False), (9.0, False), (11.0, False), (11.0, False), (5.0, True)):
-        judge(state, {"top1": top1}, "top1", 1)
+        judge(state, {"top1": top1}, TOP1, 1)
         assert exhausted(state, 2) == over
         assert not exhausted(state, None)

@@ -17,6 +17,7 @@ from aim.data.loader import Batch
 from aim.engine import evaluation, training
 from aim.engine.optim import adamw
 from aim.engine.settings import Run
+from aim.engine.tasks import SINGLE_LABEL
 from aim.models.classifier import VideoClassifier
 from tests.toy import TOY, run
 
@@ -48,7 +49,7 @@ def batch() -> Batch:
 
 def step(model: VideoClassifier, run: Run) -> Tensor:
     optimizer = adamw(model, run.optim)
-    return training.train_step(model, optimizer, [batch(), batch()], run.train, "fp32", META, stop=False)
+    return training.train_step(model, optimizer, [batch(), batch()], run.train, "fp32", META, task=run.task, stop=False)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -70,7 +71,7 @@ def test_a_step_that_reads_something_is_found_out(read: Any) -> None:
 def test_a_test_reads_nothing_but_results(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(evaluation, "to_host", lambda *tensors: lambda: list(tensors))
     model = settings().model(8).to(META).eval()
-    for read in evaluation.score(model, iter([batch(), batch()]), device=META, precision="fp32"):
+    for read in evaluation.score(model, iter([batch(), batch()]), task=SINGLE_LABEL, device=META, precision="fp32"):
         assert [tuple(tensor.shape) for tensor in read()] == [(4,), (4,), (4,), (4, 8), (4, 2, 8)]
 
 

@@ -6,13 +6,22 @@ import pytest
 import torch
 
 from aim.engine import watching
+from aim.engine.tasks import SINGLE_LABEL
 from aim.engine.watching import ENOUGH, Pace, Watch, cure_for_waiting, slow_rank
 
 EPOCH = 100  # steps of 64 clips
 
 
 def watch() -> Watch:
-    return Watch(step=0, classes=10, warm_up=2.5 * EPOCH, steps_per_epoch=EPOCH, total=20 * EPOCH, cure="use more")
+    return Watch(
+        step=0,
+        classes=10,
+        chance=SINGLE_LABEL.chance(10),
+        warm_up=2.5 * EPOCH,
+        steps_per_epoch=EPOCH,
+        total=20 * EPOCH,
+        cure="use more",
+    )
 
 
 def said(losses: list[float], top1: list[float], to: Watch | None = None) -> list[tuple[int, str]]:
@@ -46,7 +55,9 @@ def test_a_run_that_learns_is_left_alone() -> None:
 
 
 def test_a_run_that_goes_on_tells_of_its_own_steps() -> None:
-    watched = Watch(step=1000, classes=10, warm_up=250, steps_per_epoch=EPOCH, total=2000, cure="")
+    watched = Watch(
+        step=1000, classes=10, chance=SINGLE_LABEL.chance(10), warm_up=250, steps_per_epoch=EPOCH, total=2000, cure=""
+    )
     ((_, text),) = [(step, text) for step in range(1010, 1111, 10) for text in watched.line(
         step, [1472.0, 640.0, 64.0, 10.0, 10.0], 0.0, 1.0
     )]  # fmt: skip
@@ -54,7 +65,7 @@ def test_a_run_that_goes_on_tells_of_its_own_steps() -> None:
 
 
 def test_a_few_clips_say_nothing() -> None:
-    watched = Watch(step=0, classes=8, warm_up=0, steps_per_epoch=3, total=6, cure="")
+    watched = Watch(step=0, classes=8, chance=SINGLE_LABEL.chance(8), warm_up=0, steps_per_epoch=3, total=6, cure="")
     texts = [watched.line(step, [16.0, 8.0, 1.0, 1.0, 1.0], 0.0, 1.0) for step in range(1, 100)]
     assert [text for each in texts for text in each] == []
 

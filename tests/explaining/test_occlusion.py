@@ -6,8 +6,9 @@ import pytest
 import torch
 from captum.attr import Occlusion
 
+from aim.engine.tasks import SINGLE_LABEL
 from aim.errors import UserError
-from aim.explaining.occlusion import Decision, blurred, evidence, grid, of_space_time, of_time
+from aim.explaining.occlusion import Decision, blurred, grid, of_space_time, of_time
 
 GRID = grid((4, 8, 8), (4, 4, 4), 4)
 
@@ -36,15 +37,15 @@ def of(predict, video=None, filling=None, batch_size=5) -> Decision:
 def test_evidence_is_the_logits_lead_and_never_saturates():
     logits = torch.tensor([[1.0, 3.0, -2.0], [0.0, 40.0, 1.0]], dtype=torch.float64)
     expected = logits[:, 1] - torch.stack([logits[:, 0], logits[:, 2]], 1).logsumexp(1)
-    torch.testing.assert_close(evidence(logits.softmax(1), 1), expected)
-    assert evidence(logits.float().softmax(1), 1)[1] > 38  # where 1 - p is 0
+    torch.testing.assert_close(SINGLE_LABEL.evidence(logits.softmax(1), 1), expected)
+    assert SINGLE_LABEL.evidence(logits.float().softmax(1), 1)[1] > 38  # where 1 - p is 0
 
 
 def test_space_time_occlusion_is_captums():
     decision = of(smooth_model, filling=blurred(clip()))
 
     def forward(video: torch.Tensor) -> torch.Tensor:
-        return evidence(smooth_model(video), 1)
+        return SINGLE_LABEL.evidence(smooth_model(video), 1)
 
     expected = Occlusion(forward).attribute(
         clip()[None].double(),

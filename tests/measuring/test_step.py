@@ -108,7 +108,7 @@ def test_the_step_that_is_counted_is_that_of_the_training_loop() -> None:
     # Of AdamW on a CPU, unlike a GPU's, the temporary tensors would be larger than this step.
     optimizer = torch.optim.SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.0)
     with step.Allocated() as allocated:
-        train_step(model, optimizer, [batch, batch], run.train, run.precision, CPU, stop=False)
+        train_step(model, optimizer, [batch, batch], run.train, run.precision, CPU, task=run.task, stop=False)
     tuned = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     looped = allocated.peak + step.weight_bytes(model) + MOMENTS * tuned
     assert looped == pytest.approx(counted, rel=0.005)

@@ -1,0 +1,198 @@
+"""The seam of tasks: another one, of several labels a video, trains and is tested without the engine knowing of it."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from aim import config
+from aim.data.loader import Batch
+from aim.engine.calibration import fit_temperature
+from aim.engine.evaluation import evaluate
+from aim.engine.metrics import Metric
+from aim.engine.mixing import mix
+from aim.engine.recogniser import Recogniser, Trained
+from aim.engine.settings import Run
+from aim.engine.tasks import SINGLE_LABEL, Chance, SingleLabel, Task
+from aim.engine.training import train_step
+from aim.errors import UserError
+from aim.models.classifier import VideoClassifier
+from tests.toy import TOY
+
+CPU = torch.device("cpu")
+CLASSES = 5
+RIGHT = Metric(
+    "exact", "all labels right", "high", "percent", "exact",
+    per_video=lambda probability, label: ((probability > 0.5) == (label > 0.5)).all(1).astype(np.float64),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SeveralLabels:
+    """Any of the classes, each by itself: sigmoid and binary cross-entropy. A label is 0 or 1, "b k"."""
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        return (RIGHT,)
+
+    def target(self, label: Tensor, num_classes: int, *, mixed: bool) -> Tensor:
+        return label.float()
+
+    def loss(self, logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
+
+    def hits(self, scores: Tensor, label: Tensor) -> Tensor:
+        return label.gather(-1, self.best(scores)[..., None])[..., 0] > 0.5
+
+    def best(self, scores: Tensor) -> Tensor:
+        return scores.argmax(-1)
+
+    def chance(self, num_classes: int) -> Chance:
+        return Chance(0.5, float(np.log(2)))
+
+    def probability(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+    def log_probability(self, logits: Tensor) -> Tensor:
+        return F.logsigmoid(logits)
+
+    def tempered(self, log_probability: Tensor, temperature: float) -> Tensor:
+        return ((log_probability - torch.log(-torch.expm1(log_probability))) / temperature).sigmoid()
+
+    def log_likelihood(self, probability: Tensor, label: Tensor) -> Tensor:
+        return -F.binary_cross_entropy(probability, label.float(), reduction="none").sum(1)
+
+    def log_odds(self, logits: Tensor, index: int) -> Tensor:
+        return logits[:, index]
+
+    def evidence(self, probability: Tensor, index: int) -> Tensor:
+        return probability[:, index].logit()
+
+
+SEVERAL: Task = SeveralLabels()
+
+
+@pytest.fixture
+def settings() -> Run:
+    run = config.build(config.compose([*TOY, "optim.lr=1e-2", "dropout=0"]), Run)
+    return replace(run, device="cpu")
+
+
+@pytest.fixture
+def model(settings: Run) -> VideoClassifier:
+    return settings.model(CLASSES)
+
+
+def videos(n: int, model: VideoClassifier) -> Batch:
+    generator = torch.Generator().manual_seed(0)
+    shape = (n, 1, model.num_frames, 3, model.size, model.size)
+    label = (torch.rand(n, CLASSES, generator=generator) > 0.5).to(torch.int64)
+    video = (32 * torch.rand(shape, generator=generator)).to(torch.uint8)
+    video += (56 * torch.arange(n, dtype=torch.uint8)).view(n, 1, 1, 1, 1, 1)  # each of its own brightness
+    return Batch(video, label, torch.arange(n), torch.ones(n))
+
+
+class Videos:
+    """A loader of batches of two."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch, self.batch_size, self.steps_per_epoch = batch, 2, len(batch.video) // 2
+        self.dataset = Some(len(batch.video))
+        self.seconds = [[(0.0, 1.0)]] * len(batch.video)
+
+    def epoch(self, _: int) -> Iterator[Batch]:
+        parts = zip(*(column.split(2) for column in vars(self.batch).values()), strict=True)
+        return (Batch(*part) for part in parts)
+
+
+class Some:
+    """So many videos of one view."""
+
+    def __init__(self, n: int) -> None:
+        self.n, self.shape = n, (1,)
+
+    def __len__(self) -> int:
+        return self.n
+
+
+def outcome(model: VideoClassifier, batch: Batch) -> Any:
+    loader: Any = Videos(batch)
+    return evaluate(model, loader, task=SEVERAL, device=CPU, precision="fp32")
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.5])
+def test_a_task_of_several_labels_trains_and_is_tested(settings: Run, model: VideoClassifier, mixup: float) -> None:
+    batch, training = videos(4, model), replace(settings.train, mixup=mixup)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    torch.manual_seed(0)
+    model.train()
+    losses = []
+    for _ in range(60):
+        sums = train_step(model, optimizer, [batch], training, "fp32", CPU, task=SEVERAL, stop=False)
+        losses.append(float(sums[0] / sums[1]))
+        assert 0 <= sums[2] <= sums[1]
+    assert losses[0] == pytest.approx(np.log(2), abs=0.2)
+    assert losses[-1] < losses[0] - 0.1
+    if not mixup:
+        assert losses[-1] < 0.45  # of which a model that doesn't look has at least the labels' entropy
+        found = outcome(model, batch)
+        wrong = ((found.probability > 0.5) != batch.label.bool()).any(1)
+        assert found.scores == {"exact": 100 * float((~wrong).double().mean())}
+        assert torch.equal(found.label, batch.label)
+        assert found.probability.sum(1).max() > 1.5  # which no softmax has
+
+
+def test_its_probabilities_are_calibrated_and_predicted(model: VideoClassifier) -> None:
+    batch = videos(4, model)
+    with torch.no_grad():
+        model.head.weight.normal_(std=1.0)
+    found = outcome(model.eval(), batch)
+    logits = found.probability.logit()
+    cooler = SEVERAL.tempered(found.log_probability.float()[:, 0], 2.0)
+    torch.testing.assert_close(cooler, (logits / 2).sigmoid(), atol=2e-3, rtol=0)
+    sure = F.logsigmoid(4 * torch.tensor([[1.0, -1.0], [1.0, -1.0], [-1.0, 1.0]]))[:, None]
+    label = torch.tensor([[1, 0], [0, 0], [1, 1]])  # wrong at two of six
+    assert fit_temperature(SEVERAL, sure, label) > 1.5
+    run = config.build(config.compose(TOY), Run)
+    recogniser = Recogniser(model, list("abcde"), run.clip, run.views, task=SEVERAL)
+    torch.testing.assert_close(recogniser.predict(batch.video[:, 0]), found.probability, atol=1e-5, rtol=0)
+
+
+def test_a_run_is_chosen_by_a_metric_of_its_own_task(settings: Run) -> None:
+    with pytest.raises(UserError, match=r"train\.best_by='top1' is not one of exact"):
+        replace(settings, task=SEVERAL)
+    replace(settings, task=SEVERAL, train=replace(settings.train, best_by="exact"))
+
+
+def test_settings_of_before_there_were_tasks_are_of_a_single_label() -> None:
+    cfg = config.resolve(config.compose(TOY))
+    assert cfg.pop("task") == {"kind": "single_label"}
+    assert config.build(config.completed(cfg, Run), Run).task == SINGLE_LABEL
+    parts = {key: value for key, value in cfg.items() if key in Trained.__dataclass_fields__}
+    assert config.build(parts, Trained, received=True).task == SINGLE_LABEL
+    named = {**parts, "task": {"kind": "single_label"}}
+    assert config.build(named, Trained, received=True).task == SingleLabel()
+
+
+def test_a_mixed_target_is_of_both_clips() -> None:
+    torch.manual_seed(0)
+    video, label = torch.rand(2, 3, 2, 4, 4), torch.tensor([0, 2])
+    _, target, _ = mix(SINGLE_LABEL, video, label, torch.ones(2), 3, 1.0, 0.0)
+    assert target.sum(1).tolist() == pytest.approx([1.0, 1.0])
+    assert (target[:, 1] == 0).all()
+    assert (target[:, [0, 2]] > 0).all()
+    _, alone, _ = mix(SINGLE_LABEL, video[:1], label[:1], torch.ones(1), 3, 1.0, 0.0)
+    assert alone.tolist() == [[1.0, 0.0, 0.0]]
+    _, plain, _ = mix(SINGLE_LABEL, video, label, torch.ones(2), 3, 0.0, 0.0)
+    assert torch.equal(plain, label)
+
+
+def test_evidence_is_the_log_odds_of_the_logits() -> None:
+    logits = torch.randn(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for task in (SINGLE_LABEL, SEVERAL):
+        torch.testing.assert_close(task.evidence(task.probability(logits), 2), task.log_odds(logits, 2))
