@@ -9,11 +9,9 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
-import yaml
-
-from aim.config import CONFIGS, leaves
+from aim import choices
+from aim.choices import CONFIGS
 
 
 @cache
@@ -35,67 +33,12 @@ def config_of(verb: str) -> str | None:
     return found[1] if found else None
 
 
-def choices(group: str) -> list[str]:
-    """The names that a group of configs offers."""
-    folder = CONFIGS / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
-
-
-def groups() -> list[str]:
-    """The groups of configs, `experiment` among them."""
-    return sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and any(path.glob("*.yaml")))
-
-
-def added(config_name: str) -> str | None:
-    """The group of which a verb with this config takes a file with a plus, as that changes other settings."""
-    known = settings(config_name)
-    return "study" if "study.name" in known else "experiment" if "train.epochs" in known else None
-
-
 def reproduces(name: str, group: str = "experiment") -> str:
     """What an experiment is, by the first line of its file's head: a table's row with its number, or a sentence."""
     lines = (CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     text = next(line for line in lines if line.startswith("# ") and "@package" not in line).removeprefix("# ")
     row = re.match(r"(.*): ([\d.]+) top-1", text)
     return f"{row[2]} %  {row[1]}" if row else text
-
-
-@cache
-def settings(config_name: str) -> dict[str, Any]:
-    """The dotted settings of a primary config and of all that its groups offer, each with a value."""
-    content = _read(CONFIGS / f"{config_name}.yaml")
-    found: dict[str, Any] = {}
-    for entry in content.pop("defaults", []):
-        if isinstance(entry, Mapping):
-            for group in entry:
-                files = [_read(CONFIGS / group / f"{name}.yaml") for name in choices(group)]
-                found |= {f"{group}.{key}": value for file in files for key, value in leaves(file)}
-        elif entry != "_self_":
-            found |= settings(entry)
-    found |= {key: value for key, value in leaves(content) if not key.startswith("hydra.")}
-    return {key: value for key, value in found.items() if not re.search(r"(^|\.)(defaults|kind|_target_)$", key)}
-
-
-def settings_of(verb: str) -> dict[str, Any]:
-    """The dotted settings of a verb."""
-    name = config_of(verb)
-    return settings(name) if name else {}
-
-
-def config_groups(config_name: str) -> list[str]:
-    """The groups that a primary config chooses from."""
-    entries = _read(CONFIGS / f"{config_name}.yaml").get("defaults", [])
-    own = [group for entry in entries if isinstance(entry, Mapping) for group in entry]
-    return [
-        *own,
-        *(g for entry in entries if isinstance(entry, str) and entry != "_self_" for g in config_groups(entry)),
-    ]
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """A config as plain containers."""
-    found: dict[str, Any] = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader) or {}
-    return found
 
 
 def version_text() -> str:
@@ -114,7 +57,7 @@ def verbs_text() -> str:
 
 def wanted_text(verb: str, group: str) -> str:
     """The files of a group that a verb wants one of, and what they are, with a first command."""
-    texts = {name: reproduces(name, group) for name in choices(group)}
+    texts = {name: reproduces(name, group) for name in choices.choices(group)}
     families = sorted({name.partition("/")[0] for name in texts if "/" in name})
     title = "Experiments" if group == "experiment" else "Studies"
     parts = [f"{title}, +{group}=NAME:", columns({name: text for name, text in texts.items() if "/" not in name})]

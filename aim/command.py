@@ -21,8 +21,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from aim import catalogue, config, overrides
-from aim.config import CONFIGS
+from aim import catalogue, config, mistakes, overrides
+from aim.choices import CONFIGS
 from aim.errors import RankError, UserError, say
 from aim.kinds import locate
 from aim.signals import follow_parent, interruptible
@@ -138,7 +138,7 @@ def job_of(verb: str, cfg: DictConfig, settings: str | None) -> Job:
             built = config.build(cfg, locate(settings))
             run_dir = built.directory() if verb == "aim.train" else None
     except (UserError, OmegaConfBaseException) as error:
-        return Job(own_overrides(), None, str(error) if isinstance(error, UserError) else overrides.explain(error))
+        return Job(own_overrides(), None, str(error) if isinstance(error, UserError) else mistakes.explain(error))
     return Job(own_overrides(), run_dir, None)
 
 
@@ -169,7 +169,7 @@ class reported:
             sys.exit(128 + signal.SIGPIPE)
         if self.debug or not isinstance(error, UserError | HydraException | OmegaConfBaseException):
             return
-        text = str(error) if isinstance(error, UserError) else overrides.explain(error)
+        text = str(error) if isinstance(error, UserError) else mistakes.explain(error)
         _tell_torchrun(text)
         if isinstance(error, RankError):
             print(f"aim: error: {text}", file=sys.stderr)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from aim import catalogue
+from aim import catalogue, choices
 from aim.errors import UserError
 from aim.overrides import OPTIONS
 
@@ -64,18 +64,18 @@ def candidates(line: str) -> list[str]:
 
 def values(key: str, config_name: str) -> list[str]:
     """What a setting may be, where that is a choice."""
-    if key == f"+{catalogue.added(config_name)}" or key in catalogue.config_groups(config_name):
-        return catalogue.choices(key.lstrip("+"))
-    known = catalogue.settings(config_name)
+    if key == f"+{choices.added(config_name)}" or key in choices.config_groups(config_name):
+        return choices.choices(key.lstrip("+"))
+    known = choices.settings(config_name)
     return ["true", "false"] if isinstance(known.get(key), bool) else []
 
 
 def keys(word: str, config_name: str) -> list[str]:
     """The settings that begin with a word: up to their next dot, so that a group stands there once."""
-    found = {f"{group}=" for group in catalogue.config_groups(config_name)}
-    if group := catalogue.added(config_name):
+    found = {f"{group}=" for group in choices.config_groups(config_name)}
+    if group := choices.added(config_name):
         found.add(f"+{group}=")
-    for key in filter(lambda key: key.startswith(word), catalogue.settings(config_name)):
+    for key in filter(lambda key: key.startswith(word), choices.settings(config_name)):
         head, dot, _ = key.removeprefix(word).partition(".")
         found.add(f"{word}{head}{dot or '='}")
     return sorted(text for text in found if text.startswith(word))

@@ -1,4 +1,4 @@
-"""Where the configs live, how they are composed, and the only place that builds objects from YAML.
+"""How configs are composed and checked, and the only place that builds objects from YAML.
 
 Every leaf of a config is a keyword argument of a Python signature: the top level of the verb's own dataclass, a group
 of the class that its field names or, where that leaves a choice, of its `kind` (aim.kinds). So a misspelt key or a
@@ -21,27 +21,13 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
+from aim.choices import CONFIGS
 from aim.errors import UserError, nearest
 from aim.kinds import KINDS, class_of, modern
 from aim.marks import AUTO, Auto, Before, groups_of, hints, notes
+from aim.mistakes import explain
 
 T = TypeVar("T")
-
-# A built wheel carries the configs inside the package, a checkout beside it.
-CONFIGS = next(
-    path for path in (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs") if path.is_dir()
-)
-
-
-def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The (dotted key, value) pairs of a nested mapping, lists being values."""
-    for key, value in node.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            yield from leaves(value, f"{name}.")
-        else:
-            yield name, value
-
 
 NAMES = ("kind", "_target_")  # keys of a group that say its class
 
@@ -231,8 +217,6 @@ def compose(overrides: Sequence[str], config_name: str = "config") -> DictConfig
         with nullcontext() if here else hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
             return hydra.compose(config_name, overrides=list(overrides))
     except HydraException as error:
-        from aim.overrides import explain  # which reads the configs by this module
-
         raise UserError(explain(error)) from None  # a notebook would show the chain, pages of Hydra's own
 
 

@@ -2,15 +2,14 @@
 
 import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
-from aim import catalogue
-from aim.config import CONFIGS
-from aim.errors import UserError, nearest
+from aim import choices
+from aim.errors import UserError
 from aim.marks import Mark, marked
 
 ADDED = ("experiment", "study")  # groups whose files change other settings
@@ -83,15 +82,15 @@ def _is_model(word: str) -> bool:
 
 def _instead(word: str, config_name: str) -> str:
     """The right form of what was written: "; write FORM", or "; nearest: FORMS", or nothing."""
-    known = catalogue.settings(config_name)
+    known = choices.settings(config_name)
     bare = word.lstrip("-+")
     forms = {key: f"{key}=VALUE" for key in known} | {option: option for option in OPTIONS}
-    for group in catalogue.config_groups(config_name):
-        forms |= {name: f"{group}={name}" for name in catalogue.choices(group)}
-    if added := catalogue.added(config_name):
-        forms |= {name: f"+{added}={name}" for name in catalogue.choices(added)}
+    for group in choices.config_groups(config_name):
+        forms |= {name: f"{group}={name}" for name in choices.choices(group)}
+    if added := choices.added(config_name):
+        forms |= {name: f"+{added}={name}" for name in choices.choices(added)}
     key = bare.partition("=")[0]
-    if "=" in bare and (key in known or key in catalogue.groups()):
+    if "=" in bare and (key in known or key in choices.groups()):
         return f"; a setting has no dashes: write {'+' if key in ADDED else ''}{bare}"
     if Path(word).exists():
         for key, form in (
@@ -104,55 +103,3 @@ def _instead(word: str, config_name: str) -> str:
         return f"; write {forms[bare]}"
     near = difflib.get_close_matches(word if word.startswith("-") else bare, forms, n=3, cutoff=0.5)
     return f"; nearest: {', '.join(forms[name] for name in near)}" if near else ""
-
-
-def explain(error: BaseException) -> str:
-    """One line for an error of Hydra or OmegaConf: the full key, and the nearest right one."""
-    text = " ".join(f"{error} {error.__cause__ or ''}".split())
-    if match := re.search(r"Could not override '([^']+)'", text):
-        key = match[1].split("@")[0]
-        if "No match in the defaults list" in text:
-            return f"{key!r} is not in the defaults; to add it write +{key}=NAME"
-        known = _all_settings()
-        if isinstance(known.get(key), Mapping):
-            return f"{key} is a mapping; to add to it write +{key}={{KEY: VALUE}}"
-        if key in known and "." not in key:
-            verbs = [f"aim.{verb}" for verb in catalogue.verbs() if key in catalogue.settings_of(verb)]
-            start = "; init=FILE trains from its adapters" if key == "checkpoint" else ""
-            return f"{key} is a setting of {' and '.join(verbs)}{start}"
-        if key in known:  # of data=demo, say, where the data are others
-            return f"{key} is no setting of what is chosen here; for a study, whose cells have it, write ++{key}=VALUE"
-        return f"no setting {key!r}{nearest(key, known)}"
-    if match := re.search(r"Could not find '((?:hydra/)?[^'/]+)/([^']*)'", text):
-        return _no_choice(match[1], match[2], text)
-    if match := re.search(r"Ambiguous value for argument '([^']+)'", text):
-        return f"{match[1]} has a comma; add -m to run once for each value, or quote a text: \"KEY='A,B'\""
-    if match := re.search(r"Multiple values for ([^.]+)\.", text):
-        return f"{match[1]} is given twice; write {match[1]}=NAME, without a plus, or name it once"
-    if match := re.search(r"Missing mandatory value: .*full_key: (\S+)", text):
-        return f"{match[1]} must be given: add {match[1]}=VALUE"
-    if match := re.search(r"Environment variable '([^']+)' not found", text):
-        return f"the environment variable {match[1]} is not set"
-    if any(sign in text for sign in ("mismatched input", "token recognition", "missing EQUAL")):
-        reason = re.sub(r"\s*See \S+ for details", "", text)
-        hint = "an override is KEY=VALUE, and a VALUE with , = or spaces wants quotes of its own"
-        return f"{reason}; {hint}: \"KEY='VALUE'\""
-    return text.split(" full_key:")[0]
-
-
-def _no_choice(group: str, name: str, text: str) -> str:
-    """What a group offers instead of `name`; of Hydra's own groups its message tells."""
-    if group.startswith("hydra/"):
-        installed = re.search(r"Available options in '[^']*':(.*?)(?: Config search path|$)", text)
-        there = ", ".join(installed[1].split()) if installed else "nothing"
-        return f"no {group} {name!r}; installed: {there}; the others are plugins of Hydra, packages of their own"
-    names = catalogue.choices(group)
-    return f"no {group} {name!r}" + (nearest(name, names) or f"; there are: {', '.join(names)}")
-
-
-def _all_settings() -> dict[str, Any]:
-    """The dotted settings that some config file has, each with a value, and the groups."""
-    found: dict[str, Any] = dict.fromkeys(catalogue.groups())
-    for path in CONFIGS.glob("*.yaml"):
-        found |= catalogue.settings(path.stem)
-    return dict(sorted(found.items()))

@@ -21,7 +21,7 @@ import torch
 from hydra.errors import HydraException
 from safetensors.torch import save_file
 
-from aim import config, overrides
+from aim import config, mistakes
 from aim.engine import checkpoint, files
 from aim.engine.settings import Run
 from aim.errors import UserError
@@ -89,7 +89,7 @@ def main() -> None:
         else:
             to_public(arguments.source, arguments.target, arguments.size)
     except (UserError, HydraException) as error:
-        text = error if isinstance(error, UserError) else overrides.explain(error)
+        text = error if isinstance(error, UserError) else mistakes.explain(error)
         print(f"aim: error: {text}", file=sys.stderr)
         sys.exit(2)
 

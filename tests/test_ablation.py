@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aim import config
+from aim import choices, config
 from aim.engine.optim import adamw
 from aim.engine.settings import Run
 from tests.adapters.test_aim import aim_count
@@ -30,7 +30,7 @@ ROWS = {
     "ratio_8th": (5.6, aim_count(768, 12, 400, 8, adapters=3, ratio=0.125)),
     "ratio_half": (21, aim_count(768, 12, 400, 8, adapters=3, ratio=0.5)),
 }
-FOLDER = config.CONFIGS / "experiment" / "ablation"
+FOLDER = choices.CONFIGS / "experiment" / "ablation"
 
 
 def test_every_row_has_its_file() -> None:

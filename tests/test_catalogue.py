@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import aim.__main__
-from aim import catalogue, config
+from aim import catalogue, choices, config
 from aim.engine.settings import Run
 from tests.conftest import ROOT
 from tests.test_layers import FLOORS
@@ -59,14 +59,14 @@ def test_the_version_is_ours(shell: Shell, arguments: list[str]) -> None:
 def test_a_study_without_a_name_lists_them(shell: Shell) -> None:
     out, err = shell("study", code=2)
     named = [line.split()[0] for line in out.splitlines() if line.startswith("  ")]
-    assert named == [path.stem for path in sorted((config.CONFIGS / "study").glob("*.yaml"))]
+    assert named == [path.stem for path in sorted((choices.CONFIGS / "study").glob("*.yaml"))]
     assert err == "aim: error: there is nothing to start without a study: add +study=NAME\n"
 
 
 @pytest.mark.parametrize("verb", ["train", "prepare", "benchmark"])
 def test_a_verb_that_wants_an_experiment_lists_them(shell: Shell, verb: str) -> None:
     out, err = shell(verb, code=2)
-    for path in sorted((config.CONFIGS / "experiment").rglob("*.yaml")):
+    for path in sorted((choices.CONFIGS / "experiment").rglob("*.yaml")):
         (line,) = [line for line in out.splitlines() if line.split()[:1] == [path.stem]]
         if top1 := re.search(r": ([\d.]+) top-1", path.read_text(encoding="utf-8").splitlines()[1]):
             assert f" {top1[1]} %" in line
@@ -84,14 +84,14 @@ def test_lists_fit_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_settings_are_those_that_the_classes_take() -> None:
-    known = catalogue.settings("config")
-    groups = catalogue.config_groups("config")  # of which one may have no settings of its own
+    known = choices.settings("config")
+    groups = choices.config_groups("config")  # of which one may have no settings of its own
     assert Run.__dataclass_fields__.keys() <= {key.partition(".")[0] for key in known} | set(groups)
-    composed = dict(config.leaves(OmegaConf.to_container(config.compose([]))))
+    composed = dict(choices.leaves(OmegaConf.to_container(config.compose([]))))
     assert {key for key in composed if not key.endswith("kind")} <= known.keys()
     assert not any("hydra" in key for key in known)
-    assert "transcode.crf" in catalogue.settings("prepare")  # and those of `config`, which it builds on
-    assert "train.epochs" in catalogue.settings("prepare")
+    assert "transcode.crf" in choices.settings("prepare")  # and those of `config`, which it builds on
+    assert "train.epochs" in choices.settings("prepare")
 
 
 def test_every_verb_has_its_config() -> None:

@@ -1,21 +1,21 @@
 import pytest
 from omegaconf import OmegaConf
 
-from aim import config
+from aim import choices, config
 from aim.engine.settings import Run
 from aim.errors import UserError
 
-EXPERIMENTS = sorted(path.stem for path in (config.CONFIGS / "experiment").glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (choices.CONFIGS / "experiment").glob("*.yaml"))
 
 
 def test_the_primary_config_does_not_list_experiment() -> None:
-    primary = OmegaConf.load(config.CONFIGS / "config.yaml")
+    primary = OmegaConf.load(choices.CONFIGS / "config.yaml")
     assert not any("experiment" in entry for entry in primary.defaults if not isinstance(entry, str))
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_an_experiment_says_what_it_is(name: str) -> None:
-    lines = (config.CONFIGS / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    lines = (choices.CONFIGS / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     assert lines[0] == "# @package _global_"
     assert any(f"python -m aim.train +experiment={name}" in line for line in lines)
     assert max(map(len, lines)) <= 140

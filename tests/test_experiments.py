@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from aim import config
+from aim import choices, config
 from aim.engine.optim import adamw
 from aim.engine.settings import Run
 from aim.models.classifier import VideoClassifier
@@ -29,7 +29,7 @@ EXACT = {
 
 def published(name: str) -> tuple[float, int, int, int, str] | None:
     """GMACs of all views, millions of parameters and of tuned ones, and the protocol, from an experiment's head."""
-    head = (config.CONFIGS / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[1]
+    head = (choices.CONFIGS / "experiment" / f"{name}.yaml").read_text(encoding="utf-8").splitlines()[1]
     found = re.search(r"(\d+) frames x (\d) clips? x (\d) crops?: .* (\d+) GMACs, (\d+) / (\d+) M", head)
     if found is None:
         return None

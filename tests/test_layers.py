@@ -18,6 +18,8 @@ FLOORS: list[set[str]] = [
         "catalogue",
         "config",
         "kinds",
+        "choices",
+        "mistakes",
         "marks",
         "clock",
         "signals",

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim import command, config, prepare
+from aim import choices, command, config, prepare
 from aim.data.lists import ListFiles, Lists, Video, data_hash
 from aim.data.readers.pyav import PyAV
 from aim.data.shards import located, source_of
@@ -389,7 +389,7 @@ def test_lists_made_of_folders_are_made_anew(video: Path, tmp_path: Path) -> Non
     assert summary(out)["settings"]["format"] == "ready"
 
 
-@pytest.mark.parametrize("path", sorted((config.CONFIGS / "format").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((choices.CONFIGS / "format").glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_format_builds_and_every_data_set_has_its_settings(path: Path) -> None:
     for data in ("k400", "k700", "ssv2", "diving48", "folder"):
         cfg = config.resolve(config.compose([f"data={data}", "data.root=x", f"format={path.stem}"], "prepare"))

@@ -6,13 +6,13 @@ import shlex
 
 import pytest
 
-from aim import benchmark, config, eval
+from aim import benchmark, choices, config, eval
 from aim.engine.settings import Run
 from aim.prepare import Settings
 from aim.studying.grid import Study
 from tests.conftest import ROOT
 
-EXPERIMENTS = [path for group in ("experiment", "study") for path in sorted((config.CONFIGS / group).rglob("*.yaml"))]
+EXPERIMENTS = [path for group in ("experiment", "study") for path in sorted((choices.CONFIGS / group).rglob("*.yaml"))]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 DOCUMENTS = [ROOT / "README.md", ROOT / "data" / "README.md", ROOT / "CONTRIBUTING.md", *PAGES, *EXPERIMENTS]
 VALUES = {

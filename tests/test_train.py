@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aim import config, train
+from aim import choices, config, train
 from aim.engine import checkpoint, distributed, lease, training
 from aim.engine.settings import Run
 from aim.errors import UserError
@@ -352,7 +352,7 @@ def test_num_ranks_on_the_cpu() -> None:
 def test_exits_helper_is_honest() -> None:
     with exits(2):
         sys.exit(2)
-    assert config.CONFIGS.is_dir()
+    assert choices.CONFIGS.is_dir()
 
 
 def test_more_gpus_than_visible_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

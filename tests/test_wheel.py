@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aim import config
+from aim import choices
 from tests.conftest import ROOT
 
 
@@ -33,7 +33,7 @@ def test_the_wheel_holds_every_config_and_the_demos_weights(installed: Path) -> 
     def names(folder: Path) -> set[str]:
         return {path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")}
 
-    assert names(installed / "aim" / "configs") == names(config.CONFIGS)
+    assert names(installed / "aim" / "configs") == names(choices.CONFIGS)
     for folder in (ROOT / "aim").glob("*/templates"):
         pages = {path.name for path in folder.iterdir()}
         assert {path.name for path in (installed / folder.relative_to(ROOT)).iterdir()} == pages

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aim.config import leaves
+from aim.choices import leaves
 from aim.data.lists import Lists
 from aim.engine.files import AGAIN, temporary_of, write_atomically, writing
 from aim.engine.hardware import Precision

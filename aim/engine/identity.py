@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aim.config import completed, leaves, load
+from aim.choices import leaves
+from aim.config import completed, load
 from aim.engine.naming import is_one_of
 from aim.errors import UserError
 from aim.marks import Mark, hints, marked

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aim import config
+from aim import choices, config
 from aim.engine import identity
 from aim.engine.naming import is_one_of
 from aim.engine.settings import Run
@@ -27,7 +27,7 @@ def of_checkpoint(
     """
     saved = identity.of_today(saved)
     config.check_received({key: value for key, value in saved.items() if key not in OF_THE_COMMAND}, Run)
-    default = dict(config.leaves(config.resolve(config.compose([], "eval"))))
+    default = dict(choices.leaves(config.resolve(config.compose([], "eval"))))
     if removed := [override for override in overrides if override.startswith("~")]:
         raise UserError(f"{removed[0]}: aim.eval can't take a setting away from a checkpoint's; give it another value")
     given = [*OF_THE_COMMAND, *(override.lstrip("+").partition("=")[0] for override in overrides)]

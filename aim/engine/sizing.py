@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aim import config
-from aim.config import leaves
+from aim.choices import leaves
 from aim.data.lists import Lists
 from aim.engine.identity import LENGTH
 from aim.engine.settings import Run

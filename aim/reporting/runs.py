@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from aim import config
+from aim import choices, config
 from aim.data.lists import read_lines
 from aim.engine import identity, predictions
 from aim.engine.naming import is_one_of
@@ -146,7 +146,7 @@ def reportable(paths: Sequence[Path]) -> list[Path]:
 
 def paper(name: str, settings: Mapping[str, Any]) -> str:
     """The paper's top-1 for the experiment of this name, if it has one, and what is otherwise here; or nothing."""
-    folder = config.CONFIGS / "experiment"
+    folder = choices.CONFIGS / "experiment"
     file = next((file for file in folder.rglob("*.yaml") if file.stem == name), None)
     match = PAPER.search(file.read_text(encoding="utf-8").partition("defaults:")[0]) if file else None
     if file is None or match is None:

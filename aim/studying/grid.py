@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aim import catalogue
+from aim import choices
 from aim.errors import UserError, nearest
 from aim.weights.trunk import weights_file
 
@@ -36,7 +36,7 @@ class Study:
     def checked(self) -> "Study":
         """This study. Raises UserError where it can't be one."""
         if self.experiment is None:
-            there = ", ".join(catalogue.choices("study"))
+            there = ", ".join(choices.choices("study"))
             raise UserError(f"there is nothing to study: add +study=NAME, one of {there}, or input=FILE.csv")
         for axis in AXES:
             values = list(getattr(self, axis))

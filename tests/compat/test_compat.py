@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import pytest
 import torch
 
-from aim import config, export, predict, train
-from aim.engine import checkpoint, identity
+from aim import choices, config, export, predict, train
+from aim.engine import checkpoint, identity, settings
 from aim.engine.settings import Run, Training
 from aim.errors import UserError
 from aim.marks import Before
@@ -146,7 +146,7 @@ def with_a_new_setting() -> type:
 def test_a_new_setting_makes_older_runs_no_other_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
     before = config.load(OF_TODAYS_NAMES / "finished" / "config.yaml")
     now = config.resolve(config.compose(TOY))
-    monkeypatch.setattr(identity, "Run", with_a_new_setting())
+    monkeypatch.setattr(settings, "Run", with_a_new_setting())
     said = identity.changes(before, now, Path("run"))
     assert not any("warp" in text for text in said)
     same, other = (now | {"train": now["train"] | {"warp": value}} for value in (1.0, 2.0))
@@ -166,5 +166,5 @@ def test_no_file_of_ours_names_a_python_path(tmp_path: Path) -> None:
     run(tmp_path)
     assert "aim." not in (tmp_path / "config.yaml").read_text(encoding="utf-8")
     assert "_target_" not in json.dumps(checkpoint.read_weights(tmp_path / "best.safetensors").config)
-    for path in config.CONFIGS.rglob("*.yaml"):
+    for path in choices.CONFIGS.rglob("*.yaml"):
         assert "_target_" not in path.read_text(encoding="utf-8"), path

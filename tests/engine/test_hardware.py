@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim import config
+from aim import choices, config
 from aim.engine import checkpoint, hardware, settings
 from aim.engine.hardware import check_fp8, resolve_device, resolve_precision, settle
 from aim.errors import UserError
@@ -90,8 +90,8 @@ def test_rank_0_alone_says_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
 
 
 def test_auto_is_the_default_of_every_experiment_but_the_demos() -> None:
-    for path in (config.CONFIGS / "experiment").rglob("*.yaml"):
-        name = path.relative_to(config.CONFIGS / "experiment").with_suffix("").as_posix()
+    for path in (choices.CONFIGS / "experiment").rglob("*.yaml"):
+        name = path.relative_to(choices.CONFIGS / "experiment").with_suffix("").as_posix()
         cfg = config.compose([f"+experiment={name}"])
         asked = (cfg.device, cfg.precision)
         assert asked == (("cpu", "fp32") if name in ("demo", "demo_hard") else ("auto", "auto")), name

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from aim import config
+from aim import choices, config
 from aim.data.lists import Lists, Video
 from aim.engine import content, identity, naming
 from aim.errors import UserError
@@ -74,8 +74,8 @@ def every_leaf() -> dict[str, object]:
     """All settings with a value, of configs/config.yaml and of every file of its groups."""
     found: dict[str, object] = {}
     for group in ("backbone", "adapter", "task", "data", "reader", "tracker"):
-        for path in sorted((config.CONFIGS / group).glob("*.yaml")):
-            found |= config.leaves(config.resolve(config.compose([f"{group}={path.stem}", "data.root=somewhere"])))
+        for path in sorted((choices.CONFIGS / group).glob("*.yaml")):
+            found |= choices.leaves(config.resolve(config.compose([f"{group}={path.stem}", "data.root=somewhere"])))
     return found
 
 

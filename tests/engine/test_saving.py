@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aim import train
-from aim.config import leaves
+from aim.choices import leaves
 from aim.engine import checkpoint, training
 from aim.engine.distributed import World
 from aim.engine.ema import Average

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from aim import config, train
+from aim import choices, config, train
 from aim.engine import sizing
 from aim.engine.optim import learning_rate
 from aim.engine.settings import Run
@@ -21,7 +21,7 @@ FIVE = ("train.batch_size", "train.epochs", "train.eval_every", "train.log_every
 def numbers(videos: int, *overrides: str, before: dict[str, Any] | None = None) -> list[float]:
     """What the five settings come to."""
     asked = config.resolve(config.compose(["+experiment=finetune", "data.root=x", *overrides]))
-    leaves = dict(config.leaves(sizing.settled(asked, videos, before)))
+    leaves = dict(choices.leaves(sizing.settled(asked, videos, before)))
     return [leaves[key] for key in FIVE]
 
 
@@ -54,7 +54,7 @@ def test_a_run_that_goes_on_keeps_what_auto_was_when_it_began() -> None:
 
 
 def test_only_finetuning_follows_the_data_and_says_so() -> None:
-    for name in (path.stem for path in (config.CONFIGS / "experiment").glob("*.yaml")):
+    for name in (path.stem for path in (choices.CONFIGS / "experiment").glob("*.yaml")):
         asked = config.resolve(config.compose([f"+experiment={name}", "data.root=x"]))
         settings = sizing.settled(asked, 32, None)
         assert (settings == asked) == (name != "finetune")

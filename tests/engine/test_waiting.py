@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from aim import config
+from aim import choices, config
 from aim.data.loader import Batch
 from aim.engine import evaluation, training
 from aim.engine.optim import adamw
@@ -22,7 +22,7 @@ from aim.models.classifier import VideoClassifier
 from tests.toy import TOY, run
 
 META = torch.device("meta")
-ADAPTERS = sorted(path.stem for path in (config.CONFIGS / "adapter").glob("*.yaml"))
+ADAPTERS = sorted(path.stem for path in (choices.CONFIGS / "adapter").glob("*.yaml"))
 EVERYTHING = [
     "train.mixup=0.8", "train.cutmix=1.0", "train.label_smoothing=0.1", "train.clips_per_video=2", "dropout=0.5",
     "train.clip_grad=1.0",
