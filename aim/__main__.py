@@ -7,8 +7,8 @@ aim completion bash    # what makes Tab complete verbs, experiments, groups and 
 import runpy
 import sys
 
-from aim import catalogue, command, completion
-from aim.errors import UserError, nearest
+from aim.ground.errors import UserError, nearest
+from aim.shell import command, completion, verbs
 
 HELP = """\
 Turns a frozen image model into a video action recogniser.
@@ -28,14 +28,14 @@ def main() -> None:
     with command.reported(debug=False):
         command.answer_version()
         if not arguments or arguments[0] in ("-h", "--help", "help"):
-            print(HELP.format(verbs=catalogue.verbs_text()), end="")
+            print(HELP.format(verbs=verbs.verbs_text()), end="")
         elif arguments[0] == "completion":
             print(completion.script(arguments[1:]), end="")
         elif arguments[0] == "--complete":
             print(*completion.candidates(*arguments[1:]), sep="\n", end="")
-        elif arguments[0] not in catalogue.verbs():
-            verbs = [*catalogue.verbs(), "completion"]
-            raise UserError(f"no verb {arguments[0]!r}{nearest(arguments[0], verbs)}; there are: {', '.join(verbs)}")
+        elif arguments[0] not in verbs.verbs():
+            names = [*verbs.verbs(), "completion"]
+            raise UserError(f"no verb {arguments[0]!r}{nearest(arguments[0], names)}; there are: {', '.join(names)}")
         else:
             del sys.argv[0]
             runpy.run_module(f"aim.{arguments[0]}", run_name="__main__", alter_sys=True)

@@ -9,7 +9,7 @@ One process and one GPU are measured; the trunk's weights are random, as no spee
 `benchmark.json`, or `plan.json`, in the run directory, by default runs/benchmark/NAME.
 """
 
-from aim import command
+from aim.shell import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
     command.entrypoint("aim.benchmark", "benchmark", "aim.benchmark.Settings", wants="experiment")
@@ -22,15 +22,15 @@ from typing import Annotated, Any, Literal
 import torch
 from omegaconf import DictConfig
 
-from aim import config
 from aim.data.lists import Lists
-from aim.engine import distributed, files, identity, results
-from aim.engine.console import plain_console, plain_table
+from aim.engine import distributed, identity, results
 from aim.engine.hardware import Device, Gpu, settle
 from aim.engine.settings import Run
 from aim.engine.sizing import settled
-from aim.errors import UserError
-from aim.marks import Mark
+from aim.ground import config, files
+from aim.ground.console import plain_console, plain_table
+from aim.ground.errors import UserError
+from aim.ground.marks import Mark
 from aim.measuring.loader import loader_notes, loader_table, measure_loader
 from aim.measuring.model import measure_model, model_rows
 from aim.measuring.plan import plan, training_videos

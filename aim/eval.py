@@ -7,7 +7,7 @@ The checkpoint says what the model is and sees, on which data and with which vie
 be otherwise. Leaves `results.json` and `predictions.npz` (docs/predictions.md) in the run directory.
 """
 
-from aim import command
+from aim.shell import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
     command.entrypoint("aim.eval", "eval")
@@ -21,30 +21,19 @@ from typing import Annotated, Any
 
 from omegaconf import DictConfig
 
-from aim import config
 from aim.data.lists import Lists, data_hash
-from aim.engine import (
-    bad_videos,
-    checkpoint,
-    distributed,
-    files,
-    hardware,
-    identity,
-    lease,
-    predictions,
-    results,
-    retest,
-)
+from aim.engine import bad_videos, checkpoint, distributed, hardware, identity, predictions, results, retest
 from aim.engine.checkpoint import Checkpoint
 from aim.engine.distributed import World
 from aim.engine.evaluation import evaluate
 from aim.engine.faults import explained_test
 from aim.engine.launcher import launch
 from aim.engine.settings import Run, write_settings
-from aim.errors import UserError, check_all, say
-from aim.marks import Mark
+from aim.ground import config, files, lease
+from aim.ground.errors import UserError, check_all, say
+from aim.ground.marks import Mark
+from aim.ground.signals import interruptible, stop_signals
 from aim.models.flops import gmacs_per_view
-from aim.signals import interruptible, stop_signals
 from aim.weights.trunk import stretch_time
 
 

@@ -8,7 +8,7 @@ Parts of the clip are removed, and the evidence that is lost says what they coun
 removal of its best parts does to the probability, and how like it the map of random weights is: docs/explain.md.
 """
 
-from aim import command
+from aim.shell import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
     command.entrypoint("aim.explain", "explain", "aim.explain.Settings")
@@ -24,21 +24,21 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
-from aim import config
-from aim.clock import clock
 from aim.data.readers.frames import SUFFIXES as PICTURES
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import Reader
-from aim.engine import distributed, exported, files
-from aim.engine.console import Display, plain_console
+from aim.engine import distributed, exported
 from aim.engine.hardware import Device, Untrained, resolve_device, settle
 from aim.engine.recogniser import Recogniser, TrunkFile, load
 from aim.engine.results import device_name
-from aim.errors import UserError, say
 from aim.explaining import clips, films, order, tables
 from aim.explaining.explanation import SHUFFLES, Explanation, Method, explain, num_passes, orders_as_json
 from aim.explaining.occlusion import chunks
-from aim.marks import Mark
+from aim.ground import config, files
+from aim.ground.clock import clock
+from aim.ground.console import Display, plain_console
+from aim.ground.errors import UserError, say
+from aim.ground.marks import Mark
 from aim.models.classifier import VideoClassifier
 
 

@@ -8,7 +8,7 @@ a batch is free: `video`, uint8 "b t c h w" -> `probability`, float32 "b k". LoR
 which is exact. The file is compared with PyTorch before it takes its name; `aim.predict checkpoint=FILE.onnx` runs it.
 """
 
-from aim import command
+from aim.shell import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
     command.entrypoint("aim.export", "export", "aim.export.Settings")
@@ -28,15 +28,15 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
-from aim import config
 from aim.adapters.lora import fold
 from aim.data.sampling import Clip
-from aim.engine import checkpoint, exported, files
+from aim.engine import checkpoint, exported
 from aim.engine.exported import About, Program, library, one_line, quiet
 from aim.engine.recogniser import TrunkFile, load
 from aim.engine.tasks import Task
-from aim.errors import UserError
-from aim.marks import Mark
+from aim.ground import config, files
+from aim.ground.errors import UserError
+from aim.ground.marks import Mark
 from aim.models.classifier import VideoClassifier
 
 OPSET = 20  # of ONNX; onnxruntime has run it since 1.17

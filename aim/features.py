@@ -9,7 +9,7 @@ The same command goes on where one was stopped. Exit codes: 0 done, 1 done but f
 to mend before anything is done.
 """
 
-from aim import command
+from aim.shell import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
     command.entrypoint("aim.features", "features", "aim.features.Settings", positional="input")
@@ -22,7 +22,6 @@ from typing import Annotated, Any
 
 from omegaconf import DictConfig
 
-from aim import config
 from aim.adapters.plain import Plain
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Reader
@@ -30,11 +29,12 @@ from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.data.windows import Windows
 from aim.engine import checkpoint, distributed, exported
-from aim.engine.console import Display
 from aim.engine.hardware import Device, Untrained, resolve_device, settle
 from aim.engine.recogniser import TrunkFile, load
-from aim.errors import UserError, say
-from aim.marks import Mark
+from aim.ground import config
+from aim.ground.console import Display
+from aim.ground.errors import UserError, say
+from aim.ground.marks import Mark
 from aim.models.classifier import Backbone, VideoClassifier, build
 from aim.predicting import features
 from aim.predicting.features import Extractor, Features, Form

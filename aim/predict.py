@@ -12,7 +12,7 @@ but for what could not be read, 2 something to mend before anything is done. In 
     recogniser.predict(video)          # uint8 "b t c h w" -> probabilities "b k"
 """
 
-from aim import command
+from aim.shell import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
     command.entrypoint("aim.predict", "predict", "aim.predict.Settings", positional="input")
@@ -29,16 +29,16 @@ from typing import Annotated
 from omegaconf import DictConfig
 from torch import Tensor
 
-from aim import config
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Reader
 from aim.data.windows import Windows
-from aim.engine import distributed, exported, files
-from aim.engine.console import Display, plain_console
+from aim.engine import distributed, exported
 from aim.engine.hardware import Device, Precision, Untrained, resolve_device, resolve_precision, suit
 from aim.engine.recogniser import Recogniser, TrunkFile, load
-from aim.errors import UserError, say
-from aim.marks import Mark
+from aim.ground import config, files
+from aim.ground.console import Display, plain_console
+from aim.ground.errors import UserError, say
+from aim.ground.marks import Mark
 from aim.predicting import answers, drawn, picture
 from aim.predicting.answers import Answer
 from aim.predicting.inputs import Input, find_videos

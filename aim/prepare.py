@@ -11,7 +11,7 @@ are missing or can't be read, those in `bad_videos.txt`, and `prepare.json`: the
 Exit codes: 0 done, 2 something to mend, 75 interrupted.
 """
 
-from aim import command
+from aim.shell import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
     command.entrypoint("aim.prepare", "prepare", wants="experiment")
@@ -27,7 +27,6 @@ from typing import Annotated, Any
 
 from omegaconf import DictConfig
 
-from aim import config
 from aim.data import shards
 from aim.data.dataset import Data
 from aim.data.lists import data_hash, format_line, without_videos
@@ -36,13 +35,13 @@ from aim.data.sources.folders import Folders
 from aim.data.sources.interface import Format
 from aim.data.sources.transcode import Transcode
 from aim.data.sources.webdataset import WebDataset
-from aim.engine import files, lease
-from aim.engine.console import plain_console, plain_table
 from aim.engine.packing import SPLITS, index_shard
 from aim.engine.preparing import Report, prepare
-from aim.errors import UserError
-from aim.marks import Mark
-from aim.signals import interruptible
+from aim.ground import config, files, lease
+from aim.ground.console import plain_console, plain_table
+from aim.ground.errors import UserError
+from aim.ground.marks import Mark
+from aim.ground.signals import interruptible
 
 SHOWN = 20  # rows of the table of bad videos
 

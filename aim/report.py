@@ -14,11 +14,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from aim import command
-from aim.engine import files
-from aim.errors import UserError, say
+from aim.ground import files
+from aim.ground.errors import UserError, say
 from aim.reporting.runs import distinct, read, reportable
 from aim.reporting.table import label, table
+from aim.shell import command
 
 OPTIONS = ("out", "data.root")
 

@@ -9,7 +9,7 @@ The same command continues. Exit codes: 0 done, 2 something to mend, 75 interrup
 failed: it is named and left out.
 """
 
-from aim import command
+from aim.shell import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
     command.entrypoint("aim.study", "study", wants="study", flags=["dry"])
@@ -22,11 +22,11 @@ from typing import Annotated, Any, Literal
 
 from omegaconf.dictconfig import DictConfig
 
-from aim import config, jobs
-from aim.engine import distributed, identity, lease, naming, results
-from aim.errors import UserError, say
-from aim.marks import Mark
-from aim.signals import Interrupted
+from aim.engine import distributed, identity, naming, results
+from aim.ground import config, jobs, lease
+from aim.ground.errors import UserError, say
+from aim.ground.marks import Mark
+from aim.ground.signals import Interrupted
 from aim.studying import output, tables, times
 from aim.studying.analysis import analyse
 from aim.studying.grid import Study, cells, key_of

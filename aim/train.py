@@ -7,7 +7,7 @@
 The same command continues an interrupted run. Exit codes: 0 done, 2 something to mend, 75 interrupted and saved.
 """
 
-from aim import command
+from aim.shell import command
 
 if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
     command.entrypoint("aim.train", "config", "aim.engine.settings.Run", wants="experiment")
@@ -21,19 +21,15 @@ from typing import Any
 
 from omegaconf.dictconfig import DictConfig
 
-from aim import config
-from aim.clock import seconds_since_start
 from aim.data.lists import Lists
 from aim.engine import (
     bad_videos,
     checkpoint,
     content,
     distributed,
-    files,
     hardware,
     identity,
     introduction,
-    lease,
     predictions,
     results,
     sharding,
@@ -53,11 +49,13 @@ from aim.engine.sizing import goes_on, said, settled, shorter, steps_per_epoch
 from aim.engine.splitting import followed
 from aim.engine.tracking import Guarded, Log, NoTracker
 from aim.engine.training import train
-from aim.errors import check_all, say
+from aim.ground import config, files, lease
+from aim.ground.clock import seconds_since_start
+from aim.ground.errors import check_all, say
+from aim.ground.signals import Stop, interruptible, stop_signals
 from aim.measuring.plan import expected_memory, free_bytes
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
-from aim.signals import Stop, interruptible, stop_signals
 
 
 def main(cfg: DictConfig) -> None:

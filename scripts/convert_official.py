@@ -21,10 +21,10 @@ import torch
 from hydra.errors import HydraException
 from safetensors.torch import save_file
 
-from aim import config, mistakes
-from aim.engine import checkpoint, files
+from aim.engine import checkpoint
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground import config, files, mistakes
+from aim.ground.errors import UserError
 from aim.weights.official import NAMES, from_official, to_official
 from aim.weights.trunk import check_fit, read_tensors
 

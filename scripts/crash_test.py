@@ -25,9 +25,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from aim import config
 from aim.engine import checkpoint
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 STEPS, EPOCHS = 12, 3  # an epoch

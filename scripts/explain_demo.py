@@ -16,12 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aim.clock import seconds_since_start
 from aim.data.dataset import VideoDataset
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import test_indices
 from aim.data.sources.moving_shapes import MovingShapes
-from aim.engine import checkpoint, files
+from aim.engine import checkpoint
 from aim.engine.recogniser import load
 from aim.engine.results import commit, device_name, versions
 from aim.explaining import clips, order
@@ -29,6 +28,8 @@ from aim.explaining.explanation import RANDOMISED, Explanation, explain, grids
 from aim.explaining.gradients import gradient_x_activation
 from aim.explaining.occlusion import Decision, blurred, of_space_time
 from aim.explaining.scores import faithfulness
+from aim.ground import files
+from aim.ground.clock import seconds_since_start
 
 RESULT = Path(__file__).resolve().parent / "results" / "explain.json"
 METHODS = ("occlusion", "gradient")

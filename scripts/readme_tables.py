@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from aim import config
 from aim.engine.settings import Run
 from aim.explaining.order import ORDERS
+from aim.ground import config
 from aim.reporting.runs import read_results
 from aim.reporting.table import spread
 

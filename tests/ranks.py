@@ -12,8 +12,8 @@ import os, signal, sys, time
 from datetime import timedelta
 from aim import command
 from aim.engine import distributed, peers
-from aim.errors import UserError
-from aim.signals import Interrupted, follow_parent, interruptible, stop_signals
+from aim.ground.errors import UserError
+from aim.ground.signals import Interrupted, follow_parent, interruptible, stop_signals
 
 def say(line):
     os.write(1, f"{line}\\n".encode())  # at once: print may write the end of a line later, after another rank's

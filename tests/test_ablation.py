@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from aim import choices, config
 from aim.engine.optim import adamw
 from aim.engine.settings import Run
+from aim.ground import choices, config
 from tests.adapters.test_aim import aim_count
 
 # Tuned parameters in millions, as printed, and exactly: by formula, or field.md section 1.1.

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
-from aim import config
-from aim.engine import checkpoint, lease
+from aim.engine import checkpoint
 from aim.engine.settings import Run
+from aim.ground import config, lease
 from tests.conftest import ROOT
 from tests.toy import TOY, journal, killed_at
 

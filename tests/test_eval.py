@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from aim import config, predict
+from aim import predict
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Lists
 from aim.engine import checkpoint, predictions, retest
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 from aim.reporting.runs import read
 from aim.reporting.table import table
 from tests.conftest import ROOT

@@ -5,14 +5,14 @@ import re
 import pytest
 import torch
 
-from aim import choices, config
 from aim.engine.optim import adamw
 from aim.engine.settings import Run
+from aim.ground import choices, config
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
 from aim.models.vit import ViT
 from tests.adapters.test_aim import aim_count
-from tests.test_config import EXPERIMENTS
+from tests.ground.test_config import EXPERIMENTS
 
 CLASSES = {"k400": 400, "k700": 700, "ssv2": 174, "diving48": 48, "demo": 8, "demo_hard": 8, "folder": 10}
 

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aim import config, explain
+from aim import explain
 from aim.data.sources.moving_shapes import encode
-from aim.errors import UserError
 from aim.explaining.order import ORDERS
+from aim.ground import config
+from aim.ground.errors import UserError
 from tests.conftest import ROOT
 from tests.toy import evaluate, videos
 

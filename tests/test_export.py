@@ -13,14 +13,15 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn.utils import parametrize
 
-from aim import config, export, predict
+from aim import export, predict
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.engine import exported
 from aim.engine.exported import About
 from aim.engine.tasks import SINGLE_LABEL
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier
 from tests.conftest import missing
 from tests.models.checks import toy_model

@@ -13,9 +13,10 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from aim import config, kinds, predict, train
+from aim import predict, train
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground import config, kinds
+from aim.ground.errors import UserError
 from aim.models.freeze import num_parameters
 from tests.conftest import ROOT
 from tests.toy import TOY, evaluate, videos

@@ -8,13 +8,14 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from aim import config, features
+from aim import features
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
 from aim.data.readers.pyav import PyAV
 from aim.data.transforms import Views
 from aim.engine.recogniser import Recogniser, load
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 from tests.toy import exits, videos
 
 HERE = ["precision=fp32", "device=cpu", "workers=0", "reader=pyav"]

@@ -11,7 +11,6 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from aim import config
 from aim.data.loader import Batch
 from aim.engine.distributed import World
 from aim.engine.ema import Average
@@ -22,7 +21,8 @@ from aim.engine.optim import adamw
 from aim.engine.settings import Run
 from aim.engine.training import train_step
 from aim.engine.watching import ENOUGH, Pace
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 from aim.measuring.step import make_batch, peak_of_step
 from aim.models.float8 import Float8Linear
 from tests.conftest import ROOT

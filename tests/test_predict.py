@@ -12,12 +12,13 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from aim import config, predict
+from aim import predict
 from aim.data.readers.pyav import PyAV
 from aim.data.transforms import Views
 from aim.engine import predictions
 from aim.engine.recogniser import Trained
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 from tests.conftest import missing
 from tests.toy import TOY, evaluate, exits, videos
 
@@ -230,7 +231,7 @@ def test_bad_input_gets_one_clear_message(unbroken: Path, tmp_path: Path, overri
         predict.main(config.compose(["reader=pyav", "workers=0", *overrides], "predict"))
 
 
-@pytest.mark.parametrize("target", ["os.system", "aim.config.sys", "aim.weights.trunk.read_tensors"])
+@pytest.mark.parametrize("target", ["os.system", "aim.ground.config.sys", "aim.weights.trunk.read_tensors"])
 def test_a_received_checkpoint_runs_nothing_of_its_author(unbroken: Path, tmp_path: Path, target: str) -> None:
     with safe_open(unbroken / "best.safetensors", "pt") as file:
         metadata = file.metadata()

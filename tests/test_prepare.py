@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim import choices, command, config, prepare
+from aim import prepare
 from aim.data.lists import ListFiles, Lists, Video, data_hash
 from aim.data.readers.pyav import PyAV
 from aim.data.shards import located, source_of
@@ -21,7 +21,9 @@ from aim.engine import packing
 from aim.engine.packing import Packer
 from aim.engine.preparing import UNPACKED, Report, new_names
 from aim.engine.preparing import prepare as go_through
-from aim.errors import UserError
+from aim.ground import choices, config
+from aim.ground.errors import UserError
+from aim.shell import command
 from tests.data.readers import oddities
 from tests.data.test_shards import write_tar
 from tests.toy import Died, exits

@@ -6,8 +6,9 @@ import shlex
 
 import pytest
 
-from aim import benchmark, choices, config, eval
+from aim import benchmark, eval
 from aim.engine.settings import Run
+from aim.ground import choices, config
 from aim.prepare import Settings
 from aim.studying.grid import Study
 from tests.conftest import ROOT

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aim import config, study
-from aim.engine import lease
-from aim.errors import UserError
-from aim.signals import INTERRUPTED, Interrupted
+from aim import study
+from aim.ground import config, lease
+from aim.ground.errors import UserError
+from aim.ground.signals import INTERRUPTED, Interrupted
 from aim.studying.running import left
 from tests.conftest import ROOT
 from tests.studying.small import COMMON, NUM_CELLS, SMALL, made_up, run, told

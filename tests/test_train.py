@@ -13,11 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aim import choices, config, train
-from aim.engine import checkpoint, distributed, lease, training
+from aim import train
+from aim.engine import checkpoint, distributed, training
 from aim.engine.settings import Run
-from aim.errors import UserError
-from aim.signals import INTERRUPTED
+from aim.ground import choices, config, lease
+from aim.ground.errors import UserError
+from aim.ground.signals import INTERRUPTED
 from tests.conftest import ROOT
 from tests.toy import TOY, at_each_step, exits, journal, killed_at, run, weights
 

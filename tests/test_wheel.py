@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aim import choices
+from aim.ground import choices
 from tests.conftest import ROOT
 
 

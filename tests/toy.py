@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 import torch
 
-from aim import benchmark, config, eval, train
+from aim import benchmark, eval, train
 from aim.engine import training
 from aim.engine.settings import Run
+from aim.ground import config
 from aim.measuring import plan
 from aim.measuring.step import peak_of_step
 

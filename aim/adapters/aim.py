@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from aim.adapters.drop_path import DropPath
 from aim.adapters.interface import Axis, BlockView, Place, at_least_one
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 class Adapter(nn.Module):

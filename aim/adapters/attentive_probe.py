@@ -17,7 +17,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from aim.adapters.interface import BlockView, Place, Readout
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 HEAD_DIM = 64  # channels of an attention head, as in a ViT
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from aim.adapters.interface import Axis
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 class DropPath(nn.Module):

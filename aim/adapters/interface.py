@@ -16,7 +16,7 @@ from typing import Literal, Protocol
 
 from torch import Tensor, nn
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 Axis = Literal["clip", "frame", "position", "clip_position"]
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from aim.adapters.interface import BlockView, Place, linears
-from aim.errors import UserError, nearest
+from aim.ground.errors import UserError, nearest
 
 
 @dataclass(frozen=True)

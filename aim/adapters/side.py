@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from aim.adapters.attentive_probe import num_heads
 from aim.adapters.interface import BlockView, Place, Readout, at_least_one
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 @dataclass(frozen=True)

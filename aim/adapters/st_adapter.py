@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from aim.adapters.interface import BlockView, Place, at_least_one
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 @dataclass(frozen=True)

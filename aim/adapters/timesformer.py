@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from aim.adapters.drop_path import DropPath
 from aim.adapters.interface import Axis, BlockView, Place
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 @dataclass(frozen=True)

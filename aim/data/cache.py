@@ -19,9 +19,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
-from aim.clock import seconds_since_start
 from aim.data.readers.interface import Part, Source, file_of
-from aim.errors import UserError
+from aim.ground.clock import seconds_since_start
+from aim.ground.errors import UserError
 
 log = logging.getLogger(__name__)
 

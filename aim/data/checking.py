@@ -9,7 +9,7 @@ from pathlib import Path
 from aim.data.pool import Pool
 from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import opened
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 VERSION = 1  # of the checks: raise it when they find more, so that files are checked again
 

@@ -21,8 +21,8 @@ from aim.data.readers.times import seconds_of
 from aim.data.sampling import Clip, test_indices, train_indices
 from aim.data.shards import located, source_of
 from aim.data.transforms import Augment, Views
-from aim.errors import UserError
-from aim.marks import Mark
+from aim.ground.errors import UserError
+from aim.ground.marks import Mark
 
 
 @dataclass(frozen=True)

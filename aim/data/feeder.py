@@ -14,7 +14,7 @@ from aim.data.dataset import VideoDataset
 from aim.data.judge import Judge
 from aim.data.lists import Video
 from aim.data.pool import Outcome, Pool
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 @dataclass

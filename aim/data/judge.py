@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from aim.data.lists import Video
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 log = logging.getLogger(__name__)
 

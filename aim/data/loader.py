@@ -24,7 +24,7 @@ from aim.data.feeder import Feeder, Filling, ReadRow, Row
 from aim.data.judge import Judge, Policy
 from aim.data.pool import Pool
 from aim.data.readers.interface import BadVideo
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 AHEAD = 2  # batches that are being filled at least, while the consumer holds another
 ROWS_A_WORKER = 2  # in those batches: the row that a process reads, and its next one

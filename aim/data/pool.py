@@ -27,8 +27,8 @@ import torch
 
 from aim.data.memory import CLIPS, keep_freed_memory
 from aim.data.readers.interface import BadVideo
-from aim.errors import UserError
-from aim.signals import SIGNALS
+from aim.ground.errors import UserError
+from aim.ground.signals import SIGNALS
 
 log = logging.getLogger(__name__)
 

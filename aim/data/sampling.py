@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 Indices = NDArray[np.int64]
 

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 
 from aim.data.lists import VIDEO_EXTENSIONS, Lists, Stored, Video, spread
 from aim.data.readers.interface import Part, Source
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 log = logging.getLogger(__name__)
 

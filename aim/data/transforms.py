@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from aim.data.readers.interface import scaled
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 # ImageNet's principal components of colour (0 to 255), AlexNet section 4.1, as in the public implementation.
 PCA_STD = (55.46, 4.794, 1.148)

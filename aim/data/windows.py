@@ -20,7 +20,7 @@ from aim.data.readers.packets import from_file, from_index
 from aim.data.readers.pyav import decoded, opened
 from aim.data.sampling import Clip, test_indices
 from aim.data.transforms import Views
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 T = TypeVar("T")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from aim.data.lists import read_lines
 from aim.data.loader import Loader
-from aim.engine import distributed, files
-from aim.errors import UserError
+from aim.engine import distributed
+from aim.ground import files
+from aim.ground.errors import UserError
 
 
 @contextmanager

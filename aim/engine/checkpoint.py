@@ -16,12 +16,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aim.choices import leaves
 from aim.data.lists import Lists
-from aim.engine.files import AGAIN, temporary_of, write_atomically, writing
 from aim.engine.hardware import Precision
-from aim.errors import UserError, nearest, say
-from aim.kinds import modern
+from aim.ground.choices import leaves
+from aim.ground.errors import UserError, nearest, say
+from aim.ground.files import AGAIN, temporary_of, write_atomically, writing
+from aim.ground.kinds import modern
 from aim.models.classifier import VideoClassifier
 from aim.weights.trunk import PER_FRAME, fingerprint
 

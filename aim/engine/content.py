@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aim.data.lists import Lists, data_hash, ordered_hash
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 WORDS = {
     "train_hash": "training list",

@@ -19,9 +19,9 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from aim.engine.peers import Peers
-from aim.errors import RankError, UserError
+from aim.ground.errors import RankError, UserError
+from aim.ground.signals import fatal_signals
 from aim.models.freeze import num_parameters
-from aim.signals import fatal_signals
 
 T = TypeVar("T")
 
@@ -120,8 +120,8 @@ def start(device: str, workers: int) -> Iterator[World]:
     """Join the ranks that the environment names, or be the only one; leave them at the end.
 
     On a CPU torch takes all cores, and shares them with the `workers` that decode, if its threads sleep where they wait
-    for each other (`aim.command.spin_briefly`). Where they spin, one that shares its core slows all the others down:
-    then it leaves one core to each worker.
+    for each other (`aim.shell.command`). Where they spin, one that shares its core slows all the others down: then it
+    leaves one core to each worker.
     """
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         spinning = "GOMP_SPINCOUNT" not in os.environ

@@ -15,14 +15,14 @@ from aim.data.lists import data_hash
 from aim.data.loader import Batch, Loader
 from aim.data.transforms import Views
 from aim.engine import distributed
-from aim.engine.console import SLOW, Display
 from aim.engine.feeding import on_device, one_late, to_host
 from aim.engine.hardware import Precision, autocast
 from aim.engine.predictions import Predictions, spans
 from aim.engine.sharding import in_step, is_sharded
 from aim.engine.tasks import Task
+from aim.ground.console import SLOW, Display
+from aim.ground.signals import Interrupted, Stop
 from aim.models.classifier import VideoClassifier
-from aim.signals import Interrupted, Stop
 
 
 @dataclass

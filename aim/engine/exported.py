@@ -18,12 +18,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from aim import config
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
-from aim.engine.console import without_logs
 from aim.engine.hardware import Device, Precision
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.console import without_logs
+from aim.ground.errors import UserError
 
 SUFFIXES = (".onnx", ".pt2")
 FORMAT = "aim-video exported 1"

@@ -7,7 +7,7 @@ import torch
 
 from aim.engine.distributed import World
 from aim.engine.settings import Run, Training
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 GIB = 2**30
 LEANER = {"fast": "lean", "lean": "smallest"}

@@ -12,7 +12,7 @@ import torch
 
 from aim.data.memory import ACTIVATIONS, keep_freed_memory
 from aim.engine import distributed
-from aim.errors import UserError, say
+from aim.ground.errors import UserError, say
 from aim.models.attention import attend_by_products
 from aim.models.classifier import VideoClassifier
 from aim.models.float8 import to_float8

@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aim.choices import leaves
-from aim.config import completed, load
 from aim.engine.naming import is_one_of
-from aim.errors import UserError
-from aim.marks import Mark, hints, marked
+from aim.ground.choices import leaves
+from aim.ground.config import completed, load
+from aim.ground.errors import UserError
+from aim.ground.marks import Mark, hints, marked
 
 MACHINE = marked(Mark.MACHINE)
 CONTENT = marked(Mark.CONTENT)

@@ -18,10 +18,11 @@ from typing import Any
 from aim.data.checking import VERSION, bad_files
 from aim.data.lists import ClassFolders, Lists, Video, without_videos
 from aim.data.readers.frames import Frames
-from aim.engine import bad_videos, distributed, files
-from aim.engine.console import Display
+from aim.engine import bad_videos, distributed
 from aim.engine.settings import Run
-from aim.errors import UserError, say
+from aim.ground import files
+from aim.ground.console import Display
+from aim.ground.errors import UserError, say
 
 MOST = 5000  # files
 NAMED = 20  # files, a line each

@@ -13,11 +13,11 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-from aim.clock import seconds_since_start
-from aim.engine.console import without_logs
 from aim.engine.distributed import num_cores
-from aim.errors import UserError, say
-from aim.signals import INTERRUPTED, NOTHING_LOST, SIGNALS, Interrupted, as_parent, forwarded, suspended_with
+from aim.ground.clock import seconds_since_start
+from aim.ground.console import without_logs
+from aim.ground.errors import UserError, say
+from aim.ground.signals import INTERRUPTED, NOTHING_LOST, SIGNALS, Interrupted, as_parent, forwarded, suspended_with
 
 MONITOR_SECONDS = 0.1  # between looks at the ranks
 DEAF_SECONDS = 25  # torch kills a rank 30 seconds after the SIGTERM that ends it

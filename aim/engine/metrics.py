@@ -17,7 +17,7 @@ from aim.engine.scores import (
     reliability,
     right,
 )
-from aim.errors import UserError, nearest
+from aim.ground.errors import UserError, nearest
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import nn
 
-from aim.errors import UserError
-from aim.marks import Auto
+from aim.ground.errors import UserError
+from aim.ground.marks import Auto
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from aim.data import shards
 from aim.data.lists import Lists
 from aim.data.readers.interface import Part, Source, file_of
 from aim.data.shards import Entry
-from aim.engine import files
-from aim.errors import UserError
+from aim.ground import files
+from aim.ground.errors import UserError
 
 SHARD_BYTES = 10**9
 SPLITS = ("train", "val")

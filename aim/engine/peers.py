@@ -22,8 +22,8 @@ from types import TracebackType
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
-from aim.errors import RankError, UserError
-from aim.signals import INTERRUPTED, NOTHING_LOST, Interrupted, stop_signals
+from aim.ground.errors import RankError, UserError
+from aim.ground.signals import INTERRUPTED, NOTHING_LOST, Interrupted, stop_signals
 
 FAILING_SECONDS = 20.0  # for the others, after a rank has failed: rank 0 may have a tracker to close
 STOPPING_SECONDS = 300.0  # after a stop signal

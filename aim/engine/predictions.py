@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aim.data.lists import Video
-from aim.engine import files, scores
+from aim.engine import scores
 from aim.engine.metrics import Metric
-from aim.errors import UserError
+from aim.ground import files
+from aim.ground.errors import UserError
 
 Form = Literal["npz", "jsonl"]
 

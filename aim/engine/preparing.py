@@ -14,10 +14,10 @@ from aim.data.readers.interface import Source, file_of
 from aim.data.shards import source_of
 from aim.data.sources.transcode import Transcode, Work, part_of
 from aim.engine import distributed
-from aim.engine.console import Display
 from aim.engine.packing import SPLITS, Packer, is_of
-from aim.errors import UserError
-from aim.signals import Interrupted, stop_signals
+from aim.ground.console import Display
+from aim.ground.errors import UserError
+from aim.ground.signals import Interrupted, stop_signals
 
 UNPACKED = ".unpacked"  # videos that are not in a shard yet, in a folder of shards
 

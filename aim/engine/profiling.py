@@ -11,7 +11,7 @@ from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
-from aim.engine import files
+from aim.ground import files
 
 Part = Literal[
     "waiting for data", "copying to the device", "preprocessing", "forward", "backward", "communication", "optimizer",

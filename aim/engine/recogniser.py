@@ -10,7 +10,6 @@ import torch
 from einops import rearrange, reduce
 from torch import Tensor
 
-from aim import config
 from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
@@ -24,8 +23,9 @@ from aim.engine.exported import Program
 from aim.engine.feeding import on_device, one_late, to_host
 from aim.engine.hardware import Precision, autocast
 from aim.engine.tasks import SINGLE_LABEL, Task
-from aim.errors import UserError
-from aim.marks import Before, Mark
+from aim.ground import config
+from aim.ground.errors import UserError
+from aim.ground.marks import Before, Mark
 from aim.models.classifier import Backbone, VideoClassifier, build
 
 

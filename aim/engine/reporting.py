@@ -8,13 +8,13 @@ from pathlib import Path
 
 import torch
 
-from aim.engine import files
-from aim.engine.console import SLOW, Display
 from aim.engine.hardware import peak_memory
 from aim.engine.metrics import Metric
 from aim.engine.tracking import Log
 from aim.engine.watching import Watch
-from aim.errors import say
+from aim.ground import files
+from aim.ground.console import SLOW, Display
+from aim.ground.errors import say
 
 
 class Report:

@@ -10,14 +10,15 @@ from typing import Any
 
 import torch
 
-from aim.clock import clock, seconds_since_start
 from aim.data.lists import Lists, data_hash
-from aim.engine import files, identity, metrics
-from aim.engine.console import plain_console, plain_table
+from aim.engine import identity, metrics
 from aim.engine.distributed import World
 from aim.engine.predictions import Predictions
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground import files
+from aim.ground.clock import clock, seconds_since_start
+from aim.ground.console import plain_console, plain_table
+from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier
 from aim.models.freeze import num_parameters
 

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aim import choices, config
 from aim.engine import identity
 from aim.engine.naming import is_one_of
 from aim.engine.settings import Run
-from aim.errors import UserError
-from aim.marks import Mark, marked
+from aim.ground import choices, config
+from aim.ground.errors import UserError
+from aim.ground.marks import Mark, marked
 
 OF_THE_COMMAND = marked(Mark.COMMAND)
 OF_THE_MODEL = marked(Mark.MODEL)  # frames and size are not among it: they may differ (stretch_time)

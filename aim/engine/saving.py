@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from aim.clock import seconds_since_start
 from aim.engine import checkpoint, distributed
 from aim.engine.content import check_same
 from aim.engine.distributed import World
 from aim.engine.ema import Average
-from aim.errors import UserError
+from aim.ground.clock import seconds_since_start
+from aim.ground.errors import UserError
+from aim.ground.signals import Interrupted
 from aim.models.classifier import VideoClassifier
-from aim.signals import Interrupted
 
 
 @dataclass

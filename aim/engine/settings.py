@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from aim import config
 from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import Lists, Video
@@ -19,7 +18,7 @@ from aim.data.readers import auto
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
-from aim.engine import distributed, files, naming
+from aim.engine import distributed, naming
 from aim.engine.distributed import World
 from aim.engine.hardware import Device, Precision, check_fp8, resolve_device, suit
 from aim.engine.metrics import of_validation
@@ -27,8 +26,9 @@ from aim.engine.optim import Optim
 from aim.engine.predictions import Form
 from aim.engine.tasks import Task
 from aim.engine.tracking import Tracker
-from aim.errors import UserError, say
-from aim.marks import Auto, Before, Mark, marked
+from aim.ground import config, files
+from aim.ground.errors import UserError, say
+from aim.ground.marks import Auto, Before, Mark, marked
 from aim.models.classifier import Backbone, VideoClassifier, build
 from aim.models.compiling import compile_blocks
 from aim.models.memory import Memory

@@ -8,7 +8,7 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 
 from aim.data.loader import Batch, Loader
 from aim.engine.distributed import World, share
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier
 from aim.models.memory import remembering
 from aim.models.vit import ViT

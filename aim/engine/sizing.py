@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aim import config
-from aim.choices import leaves
 from aim.data.lists import Lists
 from aim.engine.identity import LENGTH
 from aim.engine.settings import Run
-from aim.errors import UserError
-from aim.marks import AUTO
+from aim.ground import config
+from aim.ground.choices import leaves
+from aim.ground.errors import UserError
+from aim.ground.marks import AUTO
 
 BATCHES = (32, 16, 8)  # clips; the largest with so many steps an epoch, or the smallest
 STEPS_AN_EPOCH = 8

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 from aim.engine.settings import Run
-from aim.errors import say
+from aim.ground.errors import say
 
 
 def followed(run: Run, ranks: int, clips: int | None) -> Run:

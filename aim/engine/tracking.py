@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from aim.engine import files, metrics
-from aim.errors import UserError, say
+from aim.engine import metrics
+from aim.ground import files
+from aim.ground.errors import UserError, say
 
 Log = Callable[[int, Mapping[str, float]], None]  # (step, values)
 

@@ -32,9 +32,9 @@ from aim.engine.settings import Training
 from aim.engine.tasks import Task
 from aim.engine.tracking import Log
 from aim.engine.watching import Pace, Watch, cure_for_waiting
-from aim.errors import UserError
+from aim.ground.errors import UserError
+from aim.ground.signals import Interrupted, Stop
 from aim.models.classifier import VideoClassifier
-from aim.signals import Interrupted, Stop
 
 
 def train(

@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from aim import config
 from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import Lists, Video, read_list
 from aim.data.loader import Loader
 from aim.data.readers.interface import BadVideo, Reader
 from aim.engine import checkpoint
 from aim.engine.recogniser import Recogniser
-from aim.errors import UserError, nearest
+from aim.ground import config
+from aim.ground.errors import UserError, nearest
 
 
 def read_views(path: Path, reader: Reader, recogniser: Recogniser) -> Tensor:

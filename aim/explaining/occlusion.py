@@ -14,7 +14,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
 from aim.engine.tasks import SINGLE_LABEL, Task
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 Predict = Callable[[Tensor], Tensor]  # clips, uint8 "b t c h w" -> probabilities "b k"
 

@@ -5,9 +5,9 @@ from typing import Any
 
 from rich.console import Console
 
-from aim.engine.console import plain_table
 from aim.explaining.explanation import Explanation
 from aim.explaining.order import ORDERS, Sensitivity
+from aim.ground.console import plain_table
 
 BAR = 24  # characters
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from aim.engine.hardware import Gpu, Precision
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 # What a program can't have of a GPU's memory: CUDA's context and libraries, and gaps between the allocator's blocks.
 CONTEXT_GIB, GAPS = 0.75, 0.04

@@ -23,10 +23,10 @@ from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Pick, Reader, Source
 from aim.data.readers.pyav import PyAV
 from aim.data.readers.torchcodec import TorchCodec
-from aim.engine.console import Display, plain_table
 from aim.engine.distributed import World
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground.console import Display, plain_table
+from aim.ground.errors import UserError
 from aim.measuring.model import synchronize
 
 STAGES = ("open", "decode", "resize and crop", "augment", "copy into the batch", "transfer to the GPU")

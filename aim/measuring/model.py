@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from einops import rearrange
 
-from aim.engine.console import Display
 from aim.engine.distributed import World
 from aim.engine.hardware import autocast
 from aim.engine.optim import adamw
 from aim.engine.settings import Run
 from aim.engine.training import train_step
+from aim.ground.console import Display
 from aim.measuring.step import kept_bytes, make_batch
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view

@@ -13,7 +13,7 @@ import torch
 from aim.data.sources.moving_shapes import MovingShapes
 from aim.engine.hardware import Gpu, free_memory
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.measuring.gpus import GAPS, GPUS, Sheet
 from aim.measuring.step import Cost, cost_of_step, peak_of_step
 from aim.models.memory import Memory

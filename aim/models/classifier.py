@@ -13,8 +13,8 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from aim.adapters.interface import AdapterConfig, Axis
-from aim.errors import UserError
-from aim.marks import Mark
+from aim.ground.errors import UserError
+from aim.ground.marks import Mark
 from aim.models.attention import without_autocast
 from aim.models.freeze import freeze_except
 from aim.models.swin import Swin, inflate

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from aim.adapters.interface import linears
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 FLOAT8 = torch.float8_e4m3fn
 LARGEST, SMALLEST = torch.finfo(FLOAT8).max, torch.finfo(torch.float32).tiny

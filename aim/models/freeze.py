@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from torch import nn
 
-from aim.errors import UserError, nearest
+from aim.ground.errors import UserError, nearest
 
 
 def freeze_except(model: nn.Module, trainable: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ from timm.models.swin_transformer import SwinTransformer
 from torch import Tensor, nn
 
 from aim.adapters.interface import AdapterConfig, Axis, Place
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.models.memory import Memory, remembering
 from aim.models.norm import norm
 

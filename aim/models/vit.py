@@ -12,7 +12,7 @@ from timm.models.vision_transformer import Block, VisionTransformer
 from torch import Tensor, nn
 
 from aim.adapters.interface import AdapterConfig, Axis, BlockView, Place
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.models.attention import feed_forward, over_space, over_time
 from aim.models.memory import Memory, remembering
 from aim.models.norm import norm

@@ -15,7 +15,7 @@ from rich.text import Text
 from torch import Tensor
 
 from aim.data.windows import Span
-from aim.engine import files
+from aim.ground import files
 from aim.predicting.timeline import Timeline
 
 NONE = "none of these"

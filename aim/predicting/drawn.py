@@ -18,9 +18,9 @@ from torch import Tensor
 from aim.data.readers.drawing import Drawing
 from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import decoded, opened
-from aim.engine import files
-from aim.engine.console import Display
-from aim.errors import UserError
+from aim.ground import files
+from aim.ground.console import Display
+from aim.ground.errors import UserError
 from aim.predicting.answers import NONE, Answer, answers_of
 from aim.predicting.picture import font
 from aim.predicting.timeline import SILENT, Timeline

@@ -23,10 +23,10 @@ from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.data.windows import Cut, Span, Windows, batches, trusting
-from aim.engine import files
 from aim.engine.feeding import on_device, one_late, to_host
 from aim.engine.hardware import Precision, autocast
-from aim.errors import UserError
+from aim.ground import files
+from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier
 
 Form = Literal["npz", "safetensors"]

@@ -6,7 +6,7 @@ from typing import NamedTuple, TextIO
 
 from aim.data.lists import VIDEO_EXTENSIONS
 from aim.data.readers.frames import SUFFIXES as PICTURES
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 STDIN = "-"
 

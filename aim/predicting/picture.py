@@ -13,7 +13,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from aim.engine import files
+from aim.ground import files
 from aim.predicting.answers import NONE, moment
 from aim.predicting.timeline import Timeline
 

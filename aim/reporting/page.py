@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aim.clock import clock
 from aim.engine import metrics
 from aim.engine.metrics import Metric
 from aim.engine.predictions import Predictions
+from aim.ground.clock import clock
 from aim.pages.environment import environment
 from aim.pages.geometry import CHART
 from aim.reporting import charts, statistics

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from aim import choices, config
 from aim.data.lists import read_lines
 from aim.engine import identity, predictions
 from aim.engine.naming import is_one_of
 from aim.engine.predictions import Predictions
-from aim.errors import UserError
-from aim.marks import Mark, marked
+from aim.ground import choices, config
+from aim.ground.errors import UserError
+from aim.ground.marks import Mark, marked
 
 NUMBERS = ("params_tuned", "params_total", "gmacs_per_view", "top1", "top5", "seconds")
 KINDS = {"views": str} | dict.fromkeys(NUMBERS, int | float)  # of results.json

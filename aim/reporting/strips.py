@@ -18,7 +18,7 @@ from aim.data.readers.interface import BadVideo, Source, file_of
 from aim.data.readers.pyav import PyAV
 from aim.data.shards import located, source_of
 from aim.engine.predictions import Predictions
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 FRAMES = 6
 PIXELS = 84  # height of a strip

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.pages.geometry import short
 from aim.studying.curves import ALL, RULE, Curve, Verdict, classify_curve
 from aim.studying.findings import summary

@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aim.engine.files import write_atomically
-from aim.errors import say
+from aim.ground.errors import say
+from aim.ground.files import write_atomically
 from aim.pages.geometry import log_ticks, short
 from aim.studying.curves import ALL
 from aim.studying.plots import (

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from aim import choices
-from aim.errors import UserError, nearest
+from aim.ground import choices
+from aim.ground.errors import UserError, nearest
 from aim.weights.trunk import weights_file
 
 AXES = ("trunks", "adapters", "shares", "difficulties", "seeds")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.reporting.statistics import LEVEL
 
 Floats = NDArray[np.float64]

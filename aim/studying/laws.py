@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.studying.intervals import Floats, Interval, drawn, percentiles
 
 Form = Literal["multiplicative", "additive", "constant"]

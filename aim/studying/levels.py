@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.studying.intervals import Floats, scipy
 
 LEAST = 1e-3  # of the largest distance from chance: no mean counts as surer than that

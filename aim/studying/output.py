@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aim.engine.files import write_atomically, write_text
+from aim.ground.files import write_atomically, write_text
 from aim.studying.figures import draw
 from aim.studying.page import render
 from aim.studying.summary import summarise

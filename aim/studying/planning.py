@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aim import config, overrides
 from aim.data.sources.moving_shapes import MovingShapes
 from aim.engine import distributed, identity, predictions, results
 from aim.engine.settings import Run
 from aim.engine.sizing import settled
-from aim.errors import UserError, check_all
+from aim.ground import config
+from aim.ground.errors import UserError, check_all
 from aim.measuring.plan import training_videos
+from aim.shell import words
 from aim.studying.cost import Cost, count
 from aim.studying.grid import Cell
 
@@ -74,7 +75,7 @@ def planned(cells: Sequence[Cell], *, look: bool = True) -> list[Planned]:
     def plan(cell: Cell) -> Planned:
         but_seed = tuple(text for text in cell.overrides if not text.startswith("seed="))
         if but_seed not in composed:
-            composed[but_seed] = config.resolve(config.compose(list(map(overrides.quoted, but_seed))))
+            composed[but_seed] = config.resolve(config.compose(list(map(words.quoted, but_seed))))
         asked = composed[but_seed] | {"seed": cell.seed, "run_dir": str(cell.run_dir)}
         run = config.build(asked, Run).placed()
         key = json.dumps(asked["data"], sort_keys=True, default=str)

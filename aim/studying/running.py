@@ -4,14 +4,14 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 
-from aim import jobs
-from aim.clock import clock
 from aim.engine.distributed import num_cores
-from aim.engine.files import make_folder
-from aim.errors import UserError, say
+from aim.ground import jobs
+from aim.ground.clock import clock
+from aim.ground.errors import UserError, say
+from aim.ground.files import make_folder
+from aim.shell.sweep import top1
 from aim.studying.planning import Planned
 from aim.studying.times import Seconds
-from aim.sweep import top1
 
 OUTPUT = "output.txt"  # of a cell's process, in its run directory
 ENOUGH = 300  # characters of a reason

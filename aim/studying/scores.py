@@ -14,7 +14,7 @@ from aim.engine import metrics
 from aim.engine.metrics import Metric
 from aim.engine.predictions import Predictions
 from aim.engine.scores import LEAST
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.studying.curves import ALL
 from aim.studying.intervals import Interval, bootstrap
 

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.studying.curves import Curve
 
 NEEDED, OPTIONAL = ("scale", "score", "seed", "task"), ("series", "chance", "error")

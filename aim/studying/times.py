@@ -9,10 +9,10 @@ from functools import cache
 
 import torch
 
-from aim.clock import clock
 from aim.engine.hardware import Device, resolve_precision
 from aim.engine.optim import adamw
 from aim.engine.training import train_step
+from aim.ground.clock import clock
 from aim.measuring.model import synchronize
 from aim.measuring.step import make_batch
 from aim.studying.planning import Planned

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from aim.clock import clock
+from aim.ground.clock import clock
 from aim.pages.geometry import number, short
 from aim.studying.curves import ALL
 from aim.studying.intervals import finite

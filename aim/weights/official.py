@@ -9,7 +9,7 @@ import torch
 from timm.models.swin_transformer import SwinTransformerBlock
 from torch import Tensor
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 BOTTLENECK = {"D_fc1": "down", "D_fc2": "up"}
 VIT_ADAPTERS = {"T_Adapter": "temporal", "T_Adapter_in": "temporal_in", "S_Adapter": "spatial", "MLP_Adapter": "joint"}

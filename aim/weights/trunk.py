@@ -31,7 +31,7 @@ from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from aim.errors import UserError, nearest
+from aim.ground.errors import UserError, nearest
 from aim.weights.torchscript import is_torchscript, read_torchscript
 
 # How timm renames the tensors of a family's public files.

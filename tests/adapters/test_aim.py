@@ -5,7 +5,7 @@ import torch
 
 from aim.adapters.aim import chosen
 from aim.adapters.drop_path import DropPath
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.models.classifier import build
 from aim.models.flops import gmacs_per_view
 from tests.models.reference import aim_vit

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aim.adapters.attentive_probe import num_heads
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from tests.models.checks import order_matters, saved_bytes, toy_model, tuned, video
 from tests.models.test_trunks import FAMILIES
 

@@ -5,7 +5,7 @@ import torch
 from torch.nn.utils import parametrize
 
 from aim.adapters.interface import linears
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from tests.models.checks import assert_it_starts_as_the_image_model, order_matters, toy_model, tuned
 from tests.models.test_trunks import FAMILIES
 from tests.models.toys import FRAMES, randomise

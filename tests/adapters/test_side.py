@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aim.adapters.side import shrink
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.models.classifier import plainly
 from tests.models.checks import order_matters, saved_bytes, toy_model, tuned, video
 from tests.models.test_trunks import FAMILIES

@@ -13,11 +13,12 @@ from typing import Annotated, Any
 import pytest
 import torch
 
-from aim import choices, config, export, predict, train
+from aim import export, predict, train
 from aim.engine import checkpoint, identity, settings
 from aim.engine.settings import Run, Training
-from aim.errors import UserError
-from aim.marks import Before
+from aim.ground import choices, config
+from aim.ground.errors import UserError
+from aim.ground.marks import Before
 from aim.reporting.runs import read
 from aim.reporting.table import table
 from tests.toy import TOY, evaluate, killed_at, run, videos, weights

@@ -14,7 +14,7 @@ from aim.data.cache import Cache, State
 from aim.data.lists import Stored, Video
 from aim.data.readers.interface import Part
 from aim.data.readers.pyav import PyAV
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from tests.data.test_dataset import AUGMENT, dataset
 from tests.toy import file_size_limit
 

@@ -13,7 +13,7 @@ from aim.data.readers.interface import BadVideo, Pick
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from tests.data.fakes import Fake
 
 CLIP = Clip(num_frames=4, stride_frames=2, size=8, sampling="dense")

@@ -2,7 +2,7 @@ import pytest
 
 from aim.data.judge import STALLED, Judge
 from aim.data.lists import Video
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 def judge(workers: int) -> Judge:

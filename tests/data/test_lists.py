@@ -14,7 +14,7 @@ from aim.data.lists import (
     share_of,
     write_list,
 )
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 FILES = ListFiles("train.txt", "val.txt", "classes.txt")
 

@@ -18,7 +18,7 @@ from aim.data.lists import Video
 from aim.data.loader import Batch, Loader, num_blocks
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from tests.conftest import ROOT
 from tests.data.fakes import Fake
 

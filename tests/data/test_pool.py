@@ -16,7 +16,7 @@ import pytest
 from aim.data import pool as pools
 from aim.data.pool import Outcome, Pool
 from aim.data.readers.interface import BadVideo
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from tests.conftest import ROOT
 
 

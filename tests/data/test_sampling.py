@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from aim.data.sampling import Clip, test_indices, train_indices
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 def golden(shared: Path) -> list[tuple[Clip, int, int, list[int]]]:

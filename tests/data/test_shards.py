@@ -10,7 +10,7 @@ import pytest
 from aim.data import shards
 from aim.data.lists import Lists, Stored, Video, data_hash, ordered_hash
 from aim.data.readers.interface import Part
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 CONTENT = {"a/1 x.mp4": b"one" * 300, "b/Élan.v2.mp4": b"two" * 400, "b/3.webm": b"3"}
 

@@ -10,7 +10,7 @@ from einops import rearrange
 from safetensors import safe_open
 
 from aim.data.transforms import Augment, Views
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 OFF = Augment(
     area=(0.08, 1.0),

@@ -14,7 +14,7 @@ from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.data.windows import MispromisedError, Span, Windows, cut, read
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 VIEWS = Views(temporal=2, spatial=3, resize=40)
 WHOLE = Windows(1000, 1000)

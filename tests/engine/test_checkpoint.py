@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aim.engine import checkpoint
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from tests.toy import file_size_limit
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from aim.engine import distributed
-from aim.errors import RankError, UserError
+from aim.ground.errors import RankError, UserError
 from tests.ranks import start
 
 

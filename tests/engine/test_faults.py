@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim import config, eval, train
+from aim import eval, train
 from aim.engine import faults
 from aim.engine.distributed import World
 from aim.engine.faults import explained, no_gpu_memory
 from aim.engine.settings import Run, Training
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 from tests.conftest import ROOT
 from tests.ranks import start
 from tests.toy import TOY, at_each_step, evaluate, run

@@ -4,10 +4,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim import choices, config
 from aim.engine import checkpoint, hardware, settings
 from aim.engine.hardware import check_fp8, resolve_device, resolve_precision, settle
-from aim.errors import UserError
+from aim.ground import choices, config
+from aim.ground.errors import UserError
 from tests.toy import evaluate, measure, run
 
 AUTO = {"device": "auto", "precision": "auto"}

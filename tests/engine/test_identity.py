@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from aim import choices, config
 from aim.data.lists import Lists, Video
 from aim.engine import content, identity, naming
-from aim.errors import UserError
+from aim.ground import choices, config
+from aim.ground.errors import UserError
 
 
 @pytest.mark.parametrize(

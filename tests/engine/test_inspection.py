@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
-from aim import config
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Lists, Stored
 from aim.data.readers.frames import Frames
 from aim.engine import inspection
 from aim.engine.inspection import inspected
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 from tests.conftest import ROOT
 from tests.toy import OWN, TOY, run
 

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import torch
 
-from aim import config
 from aim.data.lists import ClassFolders, Lists, Video
 from aim.engine import content, introduction
 from aim.engine.distributed import World
 from aim.engine.settings import Run
+from aim.ground import config
 from tests.toy import TOY
 
 WORLD = World(0, 1, torch.device("cpu"))

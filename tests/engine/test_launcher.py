@@ -13,8 +13,8 @@ import torch.distributed as dist
 
 from aim.engine import launcher, peers
 from aim.engine.peers import End, Peers, is_torn
-from aim.errors import UserError
-from aim.signals import INTERRUPTED
+from aim.ground.errors import UserError
+from aim.ground.signals import INTERRUPTED
 from tests.ranks import start
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from aim import config
 from aim.engine import metrics, tracking
 from aim.engine.metrics import METRICS, Metric, confusion, of_validation
 from aim.engine.scores import best
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 from aim.reporting import page, runs
 from aim.studying import scores as studied
 from tests.toy import journal, run

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from aim.engine.optim import Optim, adamw, learning_rate, set_learning_rate
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 OPTIM = Optim(
     lr=3e-4,

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim import config
 from aim.data import shards
 from aim.data.lists import Lists, Video, write_list
 from aim.engine import content, packing
 from aim.engine.distributed import World
 from aim.engine.packing import Packer
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 from tests.toy import OWN, file_size_limit, journal, killed_at, run, weights
 
 LISTS = Lists(

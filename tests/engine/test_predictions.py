@@ -12,7 +12,7 @@ from aim.engine import calibration, checkpoint, predictions
 from aim.engine.metrics import METRICS
 from aim.engine.predictions import Predictions
 from aim.engine.tasks import SINGLE_LABEL
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from tests.toy import evaluate, run, videos
 
 

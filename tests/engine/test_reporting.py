@@ -13,7 +13,7 @@ from aim.engine.metrics import METRICS
 from aim.engine.reporting import Journal, Report
 from aim.engine.tasks import SINGLE_LABEL
 from aim.engine.watching import Watch
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from tests.toy import file_size_limit
 
 

@@ -14,15 +14,15 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aim import train
-from aim.choices import leaves
 from aim.engine import checkpoint, training
 from aim.engine.distributed import World
 from aim.engine.ema import Average
 from aim.engine.evaluation import Evaluation
 from aim.engine.saving import Saver, State
 from aim.engine.tasks import SINGLE_LABEL
-from aim.errors import UserError
-from aim.signals import Interrupted
+from aim.ground.choices import leaves
+from aim.ground.errors import UserError
+from aim.ground.signals import Interrupted
 from tests.conftest import ROOT
 from tests.engine.test_ema import by_hand
 from tests.toy import TOY, Died, at_each_step, file_size_limit, journal, killed_at, run, weights

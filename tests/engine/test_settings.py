@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim import config
 from aim.engine.settings import Run
+from aim.ground import config
 
 
 def test_memory_and_stored_precision_reach_the_model() -> None:

@@ -11,11 +11,11 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from aim import config
 from aim.engine import sharding
 from aim.engine.distributed import World
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier
 from tests.conftest import ROOT
 from tests.toy import TOY, journal, run

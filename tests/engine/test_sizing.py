@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
-from aim import choices, config, train
+from aim import train
 from aim.engine import sizing
 from aim.engine.optim import learning_rate
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground import choices, config
+from aim.ground.errors import UserError
 from tests.toy import TOY, journal, killed_at, run, weights
 
 FIVE = ("train.batch_size", "train.epochs", "train.eval_every", "train.log_every", "optim.warmup_epochs")

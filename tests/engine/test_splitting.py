@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim import config
 from aim.engine import checkpoint
 from aim.engine.settings import Run
 from aim.engine.splitting import followed
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 from tests.conftest import ROOT
 from tests.toy import TOY, journal, killed_at, weights
 

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aim import config
 from aim.data.loader import Batch
 from aim.engine.calibration import fit_temperature
 from aim.engine.evaluation import evaluate
@@ -20,7 +19,8 @@ from aim.engine.recogniser import Recogniser, Trained
 from aim.engine.settings import Run
 from aim.engine.tasks import SINGLE_LABEL, Chance, SingleLabel, Task
 from aim.engine.training import train_step
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier
 from tests.toy import TOY
 

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from aim import config, train
+from aim import train
 from aim.engine.reporting import Journal
 from aim.engine.tracking import Csv, Guarded, Sink, TensorBoard, Trackio, Wandb
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 from tests.conftest import ROOT
 
 

@@ -17,12 +17,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from aim import config
-from aim.engine import bad_videos, lease, training
+from aim.engine import bad_videos, training
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground import config, lease
+from aim.ground.errors import UserError
+from aim.ground.signals import INTERRUPTED
 from aim.models.classifier import VideoClassifier
-from aim.signals import INTERRUPTED
 from tests.conftest import ROOT
 from tests.toy import OWN, TOY, Died, at_each_step, dies_at, exits, journal, killed_at, run, weights
 

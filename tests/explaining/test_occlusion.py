@@ -7,8 +7,8 @@ import torch
 from captum.attr import Occlusion
 
 from aim.engine.tasks import SINGLE_LABEL
-from aim.errors import UserError
 from aim.explaining.occlusion import Decision, blurred, grid, of_space_time, of_time
+from aim.ground.errors import UserError
 
 GRID = grid((4, 8, 8), (4, 4, 4), 4)
 

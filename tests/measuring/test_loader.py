@@ -11,7 +11,7 @@ from torch import Tensor
 from aim import benchmark
 from aim.data.readers.interface import BadVideo, Pick, Reader
 from aim.data.readers.pyav import PyAV
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.measuring import loader
 from tests.toy import measure
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from tests.toy import measure
 
 pytestmark = pytest.mark.usefixtures("toy_cache")

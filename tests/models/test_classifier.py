@@ -8,7 +8,7 @@ from torch import nn
 
 from aim.adapters.interface import Readout, linears
 from aim.adapters.plain import Plain
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.models.classifier import build, plainly
 from aim.models.flops import gmacs_per_view
 from tests.models.test_trunks import FAMILIES

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from aim.engine.hardware import suit
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.models.classifier import plainly
 from aim.models.compiling import compile_blocks
 from aim.models.float8 import Float8Linear, by_rows

@@ -1,7 +1,7 @@
 import pytest
 from torch import nn
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.models.freeze import freeze_except
 
 

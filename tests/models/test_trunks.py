@@ -9,7 +9,7 @@ import torch
 from einops import rearrange, repeat
 from safetensors.torch import save_file
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.models.classifier import build, plainly
 from tests.models.toys import FRAMES, SIZE, adapter, backbone, composed, names, randomise, toy
 

@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 from torch import nn
 
 from aim.adapters.interface import AdapterConfig
-from aim.config import build, resolve
-from aim.kinds import class_of
+from aim.ground.config import build, resolve
+from aim.ground.kinds import class_of
 from aim.models.classifier import Backbone
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"

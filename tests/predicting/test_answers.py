@@ -7,7 +7,7 @@ import torch
 from rich.console import Console
 
 from aim.data.windows import Span
-from aim.engine import files
+from aim.ground import files
 from aim.predicting.answers import Answer, answers_of, as_json, moment, show, write
 from aim.predicting.timeline import Timeline
 

@@ -9,7 +9,7 @@ import torch
 
 from aim.data.readers.pyav import PyAV, decoded
 from aim.data.windows import Span
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.predicting import drawn
 from aim.predicting.answers import Answer
 from aim.predicting.timeline import Timeline

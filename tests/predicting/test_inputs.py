@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.predicting.inputs import Input, find_videos
 
 NOTHING = StringIO()

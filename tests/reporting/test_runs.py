@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from aim import config
 from aim.engine import predictions
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 from aim.reporting.runs import distinct, paper, read, reportable
 from tests.reporting.made import RESULT, random_predictions, run_directory
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aim import config, jobs, study
+from aim import study
 from aim.engine import predictions
 from aim.engine.predictions import Predictions
 from aim.engine.settings import write_settings
-from aim.overrides import in_quotes, quoted
+from aim.ground import config, jobs
+from aim.shell.words import in_quotes, quoted
 from aim.studying import output
 from tests.toy import TOY
 

@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from aim import config
 from aim.engine.settings import Run
+from aim.ground import config
 from aim.studying.cost import count
 from tests.toy import TOY
 

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.studying.scores import EXACT, chances, described, in_a_row, score
 from tests.studying.small import CLASSES, answers
 

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from scipy.optimize import curve_fit
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.studying import tables
 from aim.studying.analysis import analyse
 from aim.studying.curves import classify_curve

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from aim import predict
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.weights.official import from_official, to_official
 from tests.conftest import ROOT
 from tests.models.test_golden import FILES, load, recorded

@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from timm.models import _builder
 
 from aim.engine.checkpoint import put_tensors
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from aim.models.classifier import build
 from aim.weights.trunk import PER_FRAME, fingerprint, load_trunk, read_tensors, stretch_time
 from tests.models.test_trunks import FAMILIES

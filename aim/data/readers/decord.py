@@ -18,7 +18,7 @@ from aim.data.readers.drawing import first_matrix, is_mirrored
 from aim.data.readers.interface import BadVideo, Pick, Source, in_span, picked, resized, url
 from aim.data.readers.packets import Packets, family, from_file
 from aim.data.readers.pyav import PyAV, opened
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 log = logging.getLogger(__name__)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601

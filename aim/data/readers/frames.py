@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from aim.data.readers.interface import BadVideo, Part, Pick, Source, in_span, picked, resized
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 

@@ -11,7 +11,7 @@ from aim.data.readers.drawing import first_matrix, is_mirrored
 from aim.data.readers.interface import BadVideo, Pick, Source, in_span, picked, resized, url
 from aim.data.readers.packets import family, is_start, is_whole, order_doubt, video_packets
 from aim.data.readers.pyav import opened
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from aim.data.sources.ready import Ready
 from aim.data.sources.something_something import SomethingSomething
 from aim.data.sources.ucf101 import UCF101
 from aim.data.sources.webdataset import WebDataset
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 NAMES: dict[type, str] = {
     Kinetics: "kinetics",

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from aim.data.lists import README, VIDEO_EXTENSIONS, Lists, Video, read_lines
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 class Format(Protocol):

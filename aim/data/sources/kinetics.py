@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aim.data.lists import README, Lists, Video, read_lines
 from aim.data.sources.interface import Files, near
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aim.data.lists import Lists, Video, read_lines
 from aim.data.sources.interface import Files, checked_label, near
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 @dataclass(frozen=True)

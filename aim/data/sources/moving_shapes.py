@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from aim.data.lists import Lists, Video
 from aim.data.sources.shape_clutter import Clutter, Film, film
 from aim.data.sources.shape_motions import PAIRS
-from aim.errors import UserError, say
+from aim.ground.errors import UserError, say
 
 VERSION = 2  # of the drawing: raise it when the same settings give other videos, so that old files are left alone
 FPS = 16

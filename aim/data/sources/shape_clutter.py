@@ -23,7 +23,7 @@ from aim.data.sources.shape_drawing import (
     render,
 )
 from aim.data.sources.shape_motions import PAIRS, Floats, draw_poses, pace
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from aim.data.lists import README, Lists, Video
 from aim.data.sources.interface import Files, near, only, read_json
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from av.video.reformatter import VideoReformatter
 from aim.data.readers.drawing import Drawing, display_matrix
 from aim.data.readers.interface import BadVideo, Source, file_of, scaled
 from aim.data.readers.pyav import decoded, opened
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from aim.data.lists import Lists, read_lines
 from aim.data.sources.interface import Files, check_split, in_folder, near, only
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aim.data import shards
 from aim.data.lists import HELD_OUT, VIDEO_EXTENSIONS, Lists, Stored, Video, hold_out, read_classes
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim import config
 from aim.data.readers.auto import Auto
 from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Reader
 from aim.data.readers.pyav import PyAV
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 
 
 def reported(folder: Path, transcode: dict[str, object] | None) -> Path:

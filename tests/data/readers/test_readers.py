@@ -24,7 +24,7 @@ from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Part, Reader, Source
 from aim.data.readers.pyav import PyAV
 from aim.data.readers.torchcodec import TorchCodec
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from tests.conftest import missing, shared_folder
 from tests.data.readers.oddities import FRAMES, MINUS, ODD, UPRIGHT, comments, image, patched, remuxed
 

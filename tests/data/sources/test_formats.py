@@ -12,7 +12,7 @@ from aim.data.sources.kinetics import Kinetics
 from aim.data.sources.mmaction2 import MMAction2
 from aim.data.sources.something_something import SomethingSomething
 from aim.data.sources.ucf101 import UCF101
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 AUTO = Auto(split=1, val_share=0.5)
 HEADER = "label,youtube_id,time_start,time_end,split\n"

@@ -14,14 +14,14 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from aim import config
 from aim.data.sampling import Clip, test_indices
 from aim.data.sources.moving_shapes import MANIFEST, MovingShapes
 from aim.data.sources.shape_clutter import Clutter, film
 from aim.data.sources.shape_drawing import Poses, draw_scene, render
 from aim.data.sources.shape_motions import PAIRS
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 

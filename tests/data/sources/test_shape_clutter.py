@@ -8,12 +8,12 @@ import av
 import numpy as np
 import pytest
 
-from aim import config
 from aim.data.sources.moving_shapes import MovingShapes
 from aim.data.sources.shape_clutter import Clutter, film
 from aim.data.sources.shape_motions import PAIRS, STEPS, draw_poses, pace
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
 
 FULL = Clutter(distractors=3, occluders=2, camera=0.3, texture=2, haste=0.6)
 HARD = MovingShapes(num_train=8, num_val=8, size=32, num_frames=9, seed=0, phases=2, difficulty=0.5, clutter=FULL)

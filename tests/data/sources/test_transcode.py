@@ -7,7 +7,7 @@ import pytest
 from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import PyAV
 from aim.data.sources.transcode import Frames, Transcode, count_frames
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from tests.conftest import shared_folder
 from tests.data.readers.oddities import ODD
 

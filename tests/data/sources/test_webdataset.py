@@ -5,7 +5,7 @@ import pytest
 from aim.data.lists import Stored, Video
 from aim.data.sources.auto import Auto
 from aim.data.sources.webdataset import WebDataset
-from aim.errors import UserError
+from aim.ground.errors import UserError
 from tests.data.test_shards import write_tar
 
 FORMAT = WebDataset(val_share=0.5)

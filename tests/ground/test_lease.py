@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from aim.engine import lease
-from aim.engine.lease import Holder
-from aim.errors import UserError
+from aim.ground import lease
+from aim.ground.errors import UserError
+from aim.ground.lease import Holder
 from tests.conftest import ROOT
 
 ELSEWHERE = replace(Holder.here(), host="node7", machine="another", job="12", token="its")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from aim.signals import Interrupted, forwarded, stop_signals
+from aim.ground.signals import Interrupted, forwarded, stop_signals
 from tests.conftest import ROOT
 
 
@@ -76,7 +76,7 @@ def test_signals_are_passed_on_once_and_the_second_ctrl_c_kills() -> None:
 def test_a_part_whose_parent_is_gone_already_stops() -> None:
     if sys.platform != "linux":
         pytest.skip("only Linux tells of a parent's death")
-    code = "from aim.signals import follow_parent; follow_parent(); print('goes on')"
+    code = "from aim.ground.signals import follow_parent; follow_parent(); print('goes on')"
     for parent, expected in ((os.getpid(), 0), (1, -signal.SIGTERM)):
         environment = os.environ | {"AIM_PARENT": str(parent)}
         done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, timeout=60)
@@ -85,7 +85,7 @@ def test_a_part_whose_parent_is_gone_already_stops() -> None:
 
 SUSPENDS = """
 import subprocess, sys, time
-from aim.signals import suspended_with
+from aim.ground.signals import suspended_with
 other = subprocess.Popen(["sleep", "60"], start_new_session=True)
 with suspended_with(lambda: [other.pid]):
     print(other.pid, flush=True)

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from aim.clock import clock
+from aim.ground.clock import clock
 
 LINE_SECONDS = 30.0  # without a terminal; and what a step may take unexplained
 SLOW = (  # what makes a step of a model shorter

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from aim import config, overrides
-from aim.errors import UserError
+from aim.ground import config
+from aim.ground.errors import UserError
+from aim.shell import words as overrides
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from aim import choices
-from aim.choices import CONFIGS
+from aim.ground import choices
+from aim.ground.choices import CONFIGS
 
 
 @cache
 def verbs() -> dict[str, Path]:
     """The programs of this package: the files that are one when they are run."""
-    files = sorted(Path(__file__).parent.glob("[a-z]*.py"))
+    files = sorted(Path(__file__).parents[1].glob("[a-z]*.py"))
     return {path.stem: path for path in files if '\nif __name__ == "__main__":' in path.read_text(encoding="utf-8")}
 
 

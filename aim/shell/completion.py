@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from aim import catalogue, choices
-from aim.errors import UserError
-from aim.overrides import OPTIONS
+from aim.ground import choices
+from aim.ground.errors import UserError
+from aim.shell import verbs
+from aim.shell.words import OPTIONS
 
 # Bash takes what follows the last = for the word, and replaces that alone.
 BASH = """\
@@ -46,10 +47,10 @@ def candidates(line: str) -> list[str]:
     *before, word = line.split(" ")
     words = [text for text in before[1:] if text]
     if not words:
-        return [f"{verb} " for verb in [*catalogue.verbs(), "completion"] if verb.startswith(word)]
+        return [f"{verb} " for verb in [*verbs.verbs(), "completion"] if verb.startswith(word)]
     if words[0] == "completion":
         return [f"{shell} " for shell in SCRIPTS if shell.startswith(word)]
-    config_name = catalogue.config_of(words[0]) if words[0] in catalogue.verbs() else None
+    config_name = verbs.config_of(words[0]) if words[0] in verbs.verbs() else None
     if config_name is None:
         return []
     if word.startswith("-"):

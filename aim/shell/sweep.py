@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.errors import UserError, say
-from aim.jobs import meaning, run, verdict
-from aim.signals import INTERRUPTED
+from aim.ground.errors import UserError, say
+from aim.ground.jobs import meaning, run, verdict
+from aim.ground.signals import INTERRUPTED
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import NoReturn
 
 from hydra._internal.utils import get_args_parser
 
-from aim import choices
-from aim.errors import UserError
-from aim.marks import Mark, marked
+from aim.ground import choices
+from aim.ground.errors import UserError
+from aim.ground.marks import Mark, marked
 
 ADDED = ("experiment", "study")  # groups whose files change other settings
 OPTIONS = ("--help", "--version", "--cfg", "--multirun", "-m", "--resolve", "--info", "--config-dir", "--hydra-help")

@@ -3,8 +3,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from aim.engine import console
-from aim.engine.console import Display
+from aim.ground import console
+from aim.ground.console import Display
 
 
 def test_no_markup_in_lines_and_bars(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -22,14 +22,14 @@ def test_no_markup_in_lines_and_bars(capsys: pytest.CaptureFixture[str], monkeyp
 def test_the_display_prints_lines_without_a_terminal(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("aim.engine.console.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("aim.ground.console.LINE_SECONDS", 0.0)
     with Display("train", 10, visible=True) as display:
         display.update(4, "loss 1.000")
     assert capsys.readouterr().out.startswith("train 4/10  0s left  loss 1.000")
 
 
 def test_other_ranks_say_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aim.engine.console.LINE_SECONDS", 0.0)
+    monkeypatch.setattr("aim.ground.console.LINE_SECONDS", 0.0)
     with Display("train", 10, visible=False) as display:
         display.update(4, "loss 1.000")
         display.say("hello")

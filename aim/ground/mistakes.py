@@ -4,8 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from aim.choices import choices, groups, primary, settings
-from aim.errors import nearest
+from aim.ground.choices import choices, groups, primary, settings
+from aim.ground.errors import nearest
 
 
 def explain(error: BaseException) -> str:

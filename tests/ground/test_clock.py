@@ -1,6 +1,6 @@
 import pytest
 
-from aim.clock import clock, seconds_since_start
+from aim.ground.clock import clock, seconds_since_start
 
 
 @pytest.mark.parametrize(

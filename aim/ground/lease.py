@@ -15,8 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from aim.engine.files import ELSEWHERE, clear_leftovers, make_folder, writing
-from aim.errors import UserError, say
+from aim.ground.errors import UserError, say
+from aim.ground.files import ELSEWHERE, clear_leftovers, make_folder, writing
 
 BEAT_SECONDS = 10.0  # between two touches
 DEAD_SECONDS = 60.0  # in which nobody has touched a lease of another host: its job is dead

@@ -1,9 +1,9 @@
 import pytest
 from omegaconf import OmegaConf
 
-from aim import choices, config
 from aim.engine.settings import Run
-from aim.errors import UserError
+from aim.ground import choices, config
+from aim.ground.errors import UserError
 
 EXPERIMENTS = sorted(path.stem for path in (choices.CONFIGS / "experiment").glob("*.yaml"))
 

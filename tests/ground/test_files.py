@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aim.engine import files
-from aim.errors import UserError
+from aim.ground import files
+from aim.ground.errors import UserError
 from tests.toy import file_size_limit
 
 

@@ -8,8 +8,9 @@ import pytest
 from omegaconf import OmegaConf
 
 import aim.__main__
-from aim import catalogue, choices, config
 from aim.engine.settings import Run
+from aim.ground import choices, config
+from aim.shell import verbs as catalogue
 from tests.conftest import ROOT
 from tests.test_layers import FLOORS
 from tests.toy import exits

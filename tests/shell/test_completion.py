@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from aim import completion
-from aim.errors import UserError
+from aim.ground.errors import UserError
+from aim.shell import completion
 from tests.conftest import ROOT, missing
 
 

@@ -1,8 +1,8 @@
 """How configs are composed and checked, and the only place that builds objects from YAML.
 
 Every leaf of a config is a keyword argument of a Python signature: the top level of the verb's own dataclass, a group
-of the class that its field names or, where that leaves a choice, of its `kind` (aim.kinds). So a misspelt key or a
-value of the wrong type fails before anything is built.
+of the class that its field names or, where that leaves a choice, of its `kind` (aim.ground.kinds). So a misspelt key or
+a value of the wrong type fails before anything is built.
 """
 
 import inspect
@@ -21,11 +21,11 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from aim.choices import CONFIGS
-from aim.errors import UserError, nearest
-from aim.kinds import KINDS, class_of, modern
-from aim.marks import AUTO, Auto, Before, groups_of, hints, notes
-from aim.mistakes import explain
+from aim.ground.choices import CONFIGS
+from aim.ground.errors import UserError, nearest
+from aim.ground.kinds import KINDS, class_of, modern
+from aim.ground.marks import AUTO, Auto, Before, groups_of, hints, notes
+from aim.ground.mistakes import explain
 
 T = TypeVar("T")
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from aim.errors import UserError
+from aim.ground.errors import UserError
 
 REASONS = {
     errno.ENOSPC: "the disk is full",

@@ -12,17 +12,19 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from aim import command, config, predict
-from aim.errors import RankError, UserError
-from aim.signals import INTERRUPTED, Interrupted
+from aim import predict
+from aim.ground import config
+from aim.ground.errors import RankError, UserError
+from aim.ground.signals import INTERRUPTED, Interrupted
+from aim.shell import command
 from tests.conftest import ROOT
 from tests.toy import exits
 
 VERB = """
 import os, signal, sys, time
 from aim import command
-from aim.clock import seconds_since_start
-from aim.signals import interruptible
+from aim.ground.clock import seconds_since_start
+from aim.ground.signals import interruptible
 
 def main(cfg):
     with interruptible():

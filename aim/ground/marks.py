@@ -59,7 +59,7 @@ def marked(mark: Mark) -> tuple[str, ...]:
 
 def _classes() -> list[tuple[str, dict[str, str]]]:
     """Each class with marks, by its name: its fields with their types as text."""
-    texts = (path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.rglob("*.py")))
+    texts = (path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parents[1].rglob("*.py")))
     trees = (ast.parse(text) for text in texts if "Mark." in text)
     nodes = (node for tree in trees for node in tree.body if isinstance(node, ast.ClassDef))
     return [

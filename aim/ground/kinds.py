@@ -9,7 +9,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from aim.errors import UserError, nearest
+from aim.ground.errors import UserError, nearest
 
 KINDS: dict[str, dict[str, str]] = {  # setting (the last word of its dotted name): kind: class
     "adapter": {

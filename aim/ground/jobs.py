@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
-from aim.signals import INTERRUPTED, SIGNALS, as_parent, forwarded
+from aim.ground.signals import INTERRUPTED, SIGNALS, as_parent, forwarded
 
 STOPPED = (INTERRUPTED, *(-number for number in SIGNALS))  # exit codes of a job that a signal ended
 

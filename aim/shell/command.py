@@ -21,12 +21,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from aim import catalogue, config, mistakes, overrides
-from aim.choices import CONFIGS
-from aim.errors import RankError, UserError, say
-from aim.kinds import locate
-from aim.signals import follow_parent, interruptible
-from aim.sweep import Job, sweep
+from aim.ground import config, mistakes
+from aim.ground.choices import CONFIGS
+from aim.ground.errors import RankError, UserError, say
+from aim.ground.kinds import locate
+from aim.ground.signals import follow_parent, interruptible
+from aim.shell import verbs
+from aim.shell.sweep import Job, sweep
 
 SPINS = "3000"  # of GNU OpenMP, some hundredths of a millisecond
 
@@ -68,11 +69,11 @@ def entrypoint(
     with reported(debug), interruptible():
         answer_version()
         if wants and not sys.argv[1:]:
-            print(catalogue.wanted_text(verb, wants))
+            print(verbs.wanted_text(verb, wants))
             article = "an" if wants[0] in "aeiou" else "a"
             raise UserError(f"there is nothing to start without {article} {wants}: add +{wants}=NAME")
-        words = [f"{word[2:]}=true" if word in [f"--{flag}" for flag in flags] else word for word in sys.argv[1:]]
-        sys.argv[1:] = overrides.checked(words, config_name, positional)
+        given = [f"{word[2:]}=true" if word in [f"--{flag}" for flag in flags] else word for word in sys.argv[1:]]
+        sys.argv[1:] = words.checked(given, config_name, positional)
         hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
         if jobs:
             sys.exit(sweep(program(verb), jobs))
@@ -105,7 +106,7 @@ def take_any_name() -> None:
 def answer_version() -> None:
     """Leave the program with what --version asks for, where it does."""
     if "--version" in sys.argv[1:]:
-        print(catalogue.version_text())
+        print(verbs.version_text())
         sys.exit(0)
 
 

@@ -10,7 +10,7 @@ import yaml
 
 # A built wheel carries the configs inside the package, a checkout beside it.
 CONFIGS = next(
-    path for path in (Path(__file__).parent / "configs", Path(__file__).parents[1] / "configs") if path.is_dir()
+    path for path in (Path(__file__).parents[1] / "configs", Path(__file__).parents[2] / "configs") if path.is_dir()
 )
 
 
