@@ -26,7 +26,7 @@ from aim.ground.choices import CONFIGS
 from aim.ground.errors import RankError, UserError, say
 from aim.ground.kinds import locate
 from aim.ground.signals import follow_parent, interruptible
-from aim.shell import verbs
+from aim.shell import verbs, words
 from aim.shell.sweep import Job, sweep
 
 SPINS = "3000"  # of GNU OpenMP, some hundredths of a millisecond
