@@ -19,21 +19,26 @@ test: $(INSTALLED)
 
 install: $(INSTALLED)
 
-# The virtual environment, as the lock file says, by the newest suitable Python.
+# The virtual environment, as the lock file says, by the newest Python for which all locked packages have wheels.
+# A newer one is tried where there is no other, or as PYTHON=...: its pip names the package without a wheel.
 $(INSTALLED): requirements.lock pyproject.toml
 	@set -e; found=""; \
-	for python in $(PYTHON) python3.13 python3.12 python3.11 python3 python; do \
-	    if "$$python" -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' >/dev/null 2>&1; \
+	for python in $(PYTHON) python3.14 python3.13 python3.12 python3.11 python3 python; do \
+	    if "$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
 	    then found="$$python"; break; fi; \
 	done; \
 	if [ -z "$$found" ]; then \
-	    echo "aim: no Python 3.11, 3.12 or 3.13 with venv and ensurepip was found;" >&2; \
+	    echo "aim: no Python 3.11 or newer with venv and ensurepip was found;" >&2; \
 	    echo "aim: install one (Debian, Ubuntu: apt install python3 python3-venv), or run make PYTHON=/path/to/python3.12" >&2; \
 	    exit 2; \
 	fi; \
 	echo "installing into $(VENV) with $$($$found --version); this downloads some GB once"; \
 	"$$found" -m venv --clear $(VENV); \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock; \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock || { \
+	    echo "aim: not all of requirements.lock could be installed with $$($$found --version);" >&2; \
+	    echo "aim: it has wheels for Python 3.11 to 3.14; for one of these run make PYTHON=/path/to/python3.14" >&2; \
+	    exit 2; \
+	}; \
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .; \
 	touch $@
 

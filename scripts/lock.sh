@@ -1,5 +1,5 @@
 #!/bin/sh
-# Write requirements.lock, for Python 3.11 to 3.13 on every platform, with hashes and no addresses; and
+# Write requirements.lock, for Python 3.11 and newer on every platform, with hashes and no addresses; and
 # requirements-cpu.lock, the same without torch and what it needs of CUDA, for machines without a GPU. Needs uv.
 set -eu
 cd "$(dirname "$0")/.."

@@ -15,8 +15,8 @@ from aim import explain
 from aim.data.sources.moving_shapes import encode
 from aim.explaining.order import ORDERS
 from aim.ground import config
-from aim.ground.errors import UserError
 from tests.conftest import ROOT
+from tests.messages import refused
 from tests.toy import evaluate, videos
 
 
@@ -95,29 +95,29 @@ def test_documented_commands_are_composed() -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        ([], r"input must be given: add input=VIDEO; or what=order"),
-        (["input=nowhere.mp4"], r"input=nowhere\.mp4 doesn't exist"),
-        (["input=TMP/a.png"], r"a\.png is a picture, in which nothing moves"),
-        (["input=TMP/bad.mp4"], r"input=.*bad\.mp4 could not be read: "),
-        (["input=TMP/still.mp4"], r"still\.mp4 shows one and the same frame all the time"),
-        (["input=TMP"], r"input=.* is a folder; give one video, or with reader=frames"),
-        (["input=TMP/list.txt"], r"list\.txt is a list; or what=order"),
-        (["what=order", "input=TMP/list.txt"], r"list\.txt"),
-        (["input=VIDEO", "label=gorw"], r"label=gorw is no class of the model.*grow"),
-        (["input=VIDEO", "view=2"], r"view=2, and the test sees 1 of a video"),
-        (["input=VIDEO", "cells=1"], r"cells=1; use 2 or more"),
-        (["input=VIDEO", "out=TMP/a.jpeg"], r"out=.*a\.jpeg has none of the suffixes that are known: \.png"),
-        (["input=VIDEO", "out=TMP/bad.mp4/a.png"], r"bad\.mp4 can't be written: a file is where a folder should be"),
-        (["input=VIDEO", "out=TMP/f.png"], r"f\.png can't be written: it is a folder"),
-        (["input=TMP/copy.mp4", "out=TMP/copy.mp4"], r"copy\.mp4 is the input, which would be lost"),
-        (["input=VIDEO", "what=order", "out=TMP/a.png"], r"out=.*what=order makes none"),
-        (["input=VIDEO", "checkpoint=model.onnx"], r"checkpoint=model\.onnx is exported, and has no inside"),
-        (["input=VIDEO", "checkpoint=TMP/bad.mp4"], r"bad\.mp4 is not a safetensors file"),
+        ([], ["input=VIDEO", "what=order"]),
+        (["input=nowhere.mp4"], ["input=nowhere.mp4"]),
+        (["input=TMP/a.png"], ["input=", "a.png", "picture"]),
+        (["input=TMP/bad.mp4"], ["input=", "bad.mp4", "read"]),
+        (["input=TMP/still.mp4"], ["input=", "still.mp4", "frame"]),
+        (["input=TMP"], ["input=", "folder", "one", "reader=frames"]),
+        (["input=TMP/list.txt"], ["list.txt", "what=order"]),
+        (["what=order", "input=TMP/list.txt"], ["list.txt:1", "99", "8"]),
+        (["input=VIDEO", "label=gorw"], ["label=gorw", "grow"]),
+        (["input=VIDEO", "view=2"], ["view=2", "1"]),
+        (["input=VIDEO", "cells=1"], ["cells=1", "2"]),
+        (["input=VIDEO", "out=TMP/a.jpeg"], ["out=", "a.jpeg", ".png"]),
+        (["input=VIDEO", "out=TMP/bad.mp4/a.png"], ["bad.mp4", "folder", "run_dir=DIR"]),
+        (["input=VIDEO", "out=TMP/f.png"], ["f.png", "folder"]),
+        (["input=TMP/copy.mp4", "out=TMP/copy.mp4"], ["out=", "copy.mp4", "input"]),
+        (["input=VIDEO", "what=order", "out=TMP/a.png"], ["out=", "a.png", "what=order"]),
+        (["input=VIDEO", "checkpoint=model.onnx"], ["checkpoint=model.onnx"]),
+        (["input=VIDEO", "checkpoint=TMP/bad.mp4"], ["checkpoint", "bad.mp4", "safetensors"]),
     ],
     ids=str,
 )  # fmt: skip
 def test_bad_input_gets_one_clear_message_and_leaves_nothing(
-    unbroken: Path, tmp_path: Path, toy_cache: Path, overrides: list[str], expected: str
+    unbroken: Path, tmp_path: Path, toy_cache: Path, overrides: list[str], expected: list[str]
 ) -> None:
     Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
     (tmp_path / "bad.mp4").write_bytes(b"no video")
@@ -127,7 +127,7 @@ def test_bad_input_gets_one_clear_message_and_leaves_nothing(
     shutil.copy(videos(toy_cache)[0], tmp_path / "copy.mp4")
     before = sorted((path, path.stat().st_size) for path in tmp_path.iterdir())
     words = [word.replace("TMP", str(tmp_path)).replace("VIDEO", str(videos(toy_cache)[0])) for word in overrides]
-    with pytest.raises(UserError, match=expected):
+    with refused(*expected):
         explain.main(
             config.compose(["reader=pyav", "workers=0", "device=cpu", f"checkpoint={unbroken}", *words], "explain")
         )

@@ -21,9 +21,9 @@ from aim.engine import exported
 from aim.engine.exported import About
 from aim.engine.tasks import SINGLE_LABEL
 from aim.ground import config
-from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier
 from tests.conftest import missing
+from tests.messages import refused
 from tests.models.checks import toy_model
 from tests.models.toys import FRAMES, SIZE, randomise
 from tests.test_predict import predicted
@@ -104,7 +104,7 @@ def test_the_batch_is_free(file: Path, sharp: Path) -> None:
         assert found.dtype == torch.float32
         torch.testing.assert_close(found, ours.predict(video), rtol=0, atol=1e-4)
     for wrong in (video.float(), video[:, :3], video[..., :16]):
-        with pytest.raises(UserError, match="the exported model takes uint8, b 4 3 32 32"):
+        with refused("uint8", "b 4 3 32 32"):
             theirs.predict(wrong)
 
 
@@ -200,10 +200,10 @@ def test_a_file_that_differs_never_takes_its_name(tmp_path: Path, monkeypatch: p
     out.write_text("what was there before")
     right = export.expected_of
     monkeypatch.setattr(export, "expected_of", lambda *args: right(*args) + 2e-4)
-    with pytest.raises(UserError, match=r"a\.pt2 isn't written: its probabilities differ .* by up to 2\.0e-04, more"):
+    with refused("a.pt2", "2.0e-04", "0.0001"):
         export.export(expert("none"), SINGLE_LABEL, ABOUT, out)
     monkeypatch.setattr(export, "expected_of", lambda *args: right(*args) * torch.nan)
-    with pytest.raises(UserError, match="by up to nan"):
+    with refused("a.pt2", "nan", "0.0001"):
         export.export(expert("none"), SINGLE_LABEL, ABOUT, out)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt2"]
     assert out.read_text() == "what was there before"
@@ -218,7 +218,7 @@ def test_what_cant_be_traced_is_refused_with_torchs_reason(
         VideoClassifier, "forward", lambda self, video: forward(self, -video if video.sum() > 0 else video)
     )
     capfd.readouterr()
-    with pytest.raises(UserError, match="this trunk with this adapter can't be exported: ") as caught:
+    with refused("out=", "trunk", "adapter", "exported") as caught:
         export.export(expert(), SINGLE_LABEL, ABOUT, tmp_path / f"a{suffix}")
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 500
@@ -227,7 +227,7 @@ def test_what_cant_be_traced_is_refused_with_torchs_reason(
 
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
-    with file_size_limit(10_000), pytest.raises(UserError, match=r"a\.pt2 can't be written: it would be larger"):
+    with file_size_limit(10_000), refused("a.pt2", "ulimit"):
         export.export(expert(), SINGLE_LABEL, ABOUT, tmp_path / "a.pt2")
     assert list(tmp_path.iterdir()) == []
 
@@ -235,17 +235,17 @@ def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("checkpoint", "out", "expected"),
     [
-        ("GOOD", "model.tflite", r"out=.*model\.tflite has none of the suffixes that are known; use FILE\.onnx or"),
-        ("GOOD", "model", "has none of the suffixes"),
-        ("nowhere.safetensors", "a.onnx", r"checkpoint nowhere\.safetensors doesn't exist"),
-        ("a.onnx", "b.onnx", r"checkpoint=a\.onnx is exported already"),
+        ("GOOD", "model.tflite", ["out=", "model.tflite", "FILE.onnx", "FILE.pt2"]),
+        ("GOOD", "model", ["out=", "model", "FILE.onnx", "FILE.pt2"]),
+        ("nowhere.safetensors", "a.onnx", ["checkpoint", "nowhere.safetensors", "best.safetensors"]),
+        ("a.onnx", "b.onnx", ["checkpoint=a.onnx", "best.safetensors"]),
     ],
 )
 def test_bad_input_is_one_clear_message(
-    checkpoint: str, out: str, expected: str, unbroken: Path, tmp_path: Path
+    checkpoint: str, out: str, expected: list[str], unbroken: Path, tmp_path: Path
 ) -> None:
     place = unbroken / "best.safetensors" if checkpoint == "GOOD" else Path(checkpoint)
-    with pytest.raises(UserError, match=expected):
+    with refused(*expected):
         write(place, tmp_path / out)
     assert list(tmp_path.iterdir()) == []
 
@@ -255,25 +255,25 @@ def test_an_absent_library_is_named_before_anything_is_loaded(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(__import__("sys").modules, name, None)
-    with pytest.raises(UserError, match=rf"ONNX files need {name}.*pip install 'aim-video\[export\]'"):
+    with refused("ONNX", name, "'aim-video[export]'"):
         write(tmp_path / "nowhere.safetensors", tmp_path / "a.onnx")
-    with pytest.raises(UserError, match=r"nowhere\.safetensors doesn't exist"):  # torch.export needs neither
+    with refused("checkpoint", "nowhere.safetensors", "best.safetensors"):  # torch.export needs neither
         write(tmp_path / "nowhere.safetensors", tmp_path / "a.pt2")
 
 
 def test_predict_refuses_what_an_exported_file_cant_do(file: Path, toy_cache: Path, tmp_path: Path) -> None:
     asked = [f"checkpoint={file}", f"input={videos(toy_cache)[0]}", "reader=pyav", "workers=0", "trust=true"]
     for wrong in ("device=cuda", "precision=bf16"):
-        with pytest.raises(UserError, match=f"{wrong}, but .* computes in float32 on the CPU"):
+        with refused(wrong, str(file), "float32", "CPU", "best.safetensors"):
             predict.main(config.compose([*asked, wrong], "predict"))
-    with pytest.raises(UserError, match=r"backbone\.weights=x, but .* holds its trunk"):
+    with refused("backbone.weights=x", "trunk"):
         predict.main(config.compose([*asked, "backbone.weights=x"], "predict"))
     damaged = tmp_path / file.name
     for content in (b"", b"nonsense" * 100, file.read_bytes()[:5000]):
         damaged.write_bytes(content)
-        with pytest.raises(UserError, match=r"toy\.\w+ is no (ONNX file|file of torch\.export)"):
+        with refused("file"):
             predict.load(damaged, trust=True)
-    with pytest.raises(UserError, match=r"nowhere\.onnx doesn't exist"):
+    with refused("nowhere.onnx", "aim.export"):
         predict.load("nowhere.onnx")
 
 
@@ -282,24 +282,24 @@ def test_a_program_of_others_isnt_loaded_unasked(tmp_path: Path, monkeypatch: py
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/extra/aim.json", json.dumps(ABOUT.to_text()))
     monkeypatch.setattr(torch.export, "load", lambda *_, **__: pytest.fail("loaded"))
-    with pytest.raises(UserError, match=r"a\.pt2 is a program of torch\.export.*trust=true"):
+    with refused("a.pt2", "torch.export", "trust=true"):
         predict.load(path)
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"format": "another"}, "was not written by aim.export"),
-        ({"classes": "["}, "damaged metadata"),
-        ({"classes": '"abc"'}, "damaged metadata"),
-        ({"trunk": "[]"}, "damaged metadata"),
-        ({"clip": '{"num_frames": 8}'}, "damaged metadata.*size is missing"),
-        ({"views": '{"_target_": "os.system", "command": "true"}'}, "damaged metadata.*none of aim-video's own"),
+        ({"format": "another"}, ["a.onnx", "aim.export", "'aim-video exported 1'"]),
+        ({"classes": "["}, ["a.onnx", "JSONDecodeError"]),
+        ({"classes": '"abc"'}, ["a.onnx", "TypeError", "classes"]),
+        ({"trunk": "[]"}, ["a.onnx", "AttributeError"]),
+        ({"clip": '{"num_frames": 8}'}, ["a.onnx", "stride_frames", "size", "sampling"]),
+        ({"views": '{"_target_": "os.system", "command": "true"}'}, ["a.onnx", "os.system"]),
     ],
     ids=str,
 )
-def test_damaged_metadata_is_one_clear_message(changes: dict[str, str], expected: str) -> None:
+def test_damaged_metadata_is_one_clear_message(changes: dict[str, str], expected: list[str]) -> None:
     text = replace(ABOUT).to_text()
     assert exported.parsed(text, Path("a.onnx")) == ABOUT
-    with pytest.raises(UserError, match=expected):
+    with refused(*expected):
         exported.parsed(text | changes, Path("a.onnx"))

@@ -18,8 +18,8 @@ from aim.data.transforms import Views
 from aim.engine import predictions
 from aim.engine.recogniser import Trained
 from aim.ground import config
-from aim.ground.errors import UserError
 from tests.conftest import missing
+from tests.messages import refused
 from tests.toy import TOY, evaluate, exits, videos
 
 
@@ -59,7 +59,7 @@ def test_a_file_is_predicted_by_the_views_of_the_test(unbroken: Path, tmp_path: 
     trained = replace(predict.load(unbroken / "best.safetensors"), views=Views(temporal=2, spatial=3, resize=40))
     assert trained.predict_file(path, PyAV()).numpy() == pytest.approx(expected, abs=1e-6)
     assert trained.predict_file(str(path)).shape == (8,)
-    with pytest.raises(UserError, match=r"nowhere\.mp4 could not be read: "):
+    with refused("nowhere.mp4", "read"):
         trained.predict_file("nowhere.mp4")
 
 
@@ -201,24 +201,26 @@ def test_predict_sees_real_videos(unbroken: Path, shared: Path, capsys: pytest.C
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["checkpoint=nowhere.safetensors", "input=."], r"checkpoint nowhere\.safetensors doesn't exist"),
-        (["checkpoint=LICENSE", "input=."], "not a safetensors file"),
-        (["checkpoint=GOOD", "input=nowhere"], "input=nowhere doesn't exist"),
-        (["checkpoint=GOOD", "input=EMPTY"], "holds no video"),
-        (["checkpoint=GOOD", "input=LICENSE", "top=0"], "top=0 must be 1 or more"),
-        (["checkpoint=GOOD", "input=LICENSE", "out=a.txt"], r"out=a\.txt must end in \.csv or \.jsonl"),
-        (["checkpoint=GOOD", "input=LICENSE", "stride=1"], "stride=1 is of a time line; add window=SECONDS"),
-        (["checkpoint=GOOD", "input=LICENSE", "window=0"], "window=0 must be seconds above 0"),
-        (["checkpoint=GOOD", "input=LICENSE", "min_probability=1.5"], "min_probability=1.5 must be between 0 and 1"),
-        (["checkpoint=GOOD", "input=LICENSE", "temperature=2"], "temperature=2 calibrates for min_probability=P"),
-        (["checkpoint=GOOD", "input=LICENSE", "picture=a.png"], r"picture=a\.png is of a time line; add window="),
-        (["checkpoint=GOOD", "input=[LICENSE,OTHER]", "video_out=a.mp4"], "is of one video, and 2 are named"),
-        (["checkpoint=GOOD", "input=LICENSE", "video_out=LICENSE"], "video_out=.*LICENSE must end in"),
-        (["checkpoint=GOOD", "input=VIDEO", "video_out=VIDEO"], "is read, and would be written over"),
-        (["checkpoint=GOOD", "input=LICENSE", "views.spatial=2"], "views.spatial=2 must be 1"),
+        (["checkpoint=nowhere.safetensors", "input=."], ["checkpoint", "nowhere.safetensors", "best.safetensors"]),
+        (["checkpoint=LICENSE", "input=."], ["checkpoint", "LICENSE", "safetensors"]),
+        (["checkpoint=GOOD", "input=nowhere"], ["input=nowhere", "pattern"]),
+        (["checkpoint=GOOD", "input=EMPTY"], ["input=", "empty", ".mp4"]),
+        (["checkpoint=GOOD", "input=LICENSE", "top=0"], ["top=0", "1"]),
+        (["checkpoint=GOOD", "input=LICENSE", "out=a.txt"], ["out=a.txt", ".csv", ".jsonl"]),
+        (["checkpoint=GOOD", "input=LICENSE", "stride=1"], ["stride=1", "time", "window=SECONDS"]),
+        (["checkpoint=GOOD", "input=LICENSE", "window=0"], ["window=0", "0"]),
+        (["checkpoint=GOOD", "input=LICENSE", "min_probability=1.5"], ["min_probability=1.5", "0", "1"]),
+        (["checkpoint=GOOD", "input=LICENSE", "temperature=2"], ["temperature=2", "min_probability=P"]),
+        (["checkpoint=GOOD", "input=LICENSE", "picture=a.png"], ["picture=a.png", "window=SECONDS"]),
+        (["checkpoint=GOOD", "input=[LICENSE,OTHER]", "video_out=a.mp4"], ["video_out=a.mp4", "2"]),
+        (["checkpoint=GOOD", "input=LICENSE", "video_out=LICENSE"], ["video_out=", "LICENSE", ".mp4"]),
+        (["checkpoint=GOOD", "input=VIDEO", "video_out=VIDEO"], ["v.mp4", "read"]),
+        (["checkpoint=GOOD", "input=LICENSE", "views.spatial=2"], ["views.spatial=2", "1", "3"]),
     ],
 )
-def test_bad_input_gets_one_clear_message(unbroken: Path, tmp_path: Path, overrides: list[str], expected: str) -> None:
+def test_bad_input_gets_one_clear_message(
+    unbroken: Path, tmp_path: Path, overrides: list[str], expected: list[str]
+) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "v.mp4").write_bytes(b"")
     (tmp_path / "LICENSE").write_text("text")
@@ -227,7 +229,7 @@ def test_bad_input_gets_one_clear_message(unbroken: Path, tmp_path: Path, overri
     places["=."] = Path(f"={tmp_path / 'v.mp4'}")
     for word, place in places.items():
         overrides = [override.replace(word, str(place)) for override in overrides]
-    with pytest.raises(UserError, match=expected):
+    with refused(*expected):
         predict.main(config.compose(["reader=pyav", "workers=0", *overrides], "predict"))
 
 
@@ -239,36 +241,45 @@ def test_a_received_checkpoint_runs_nothing_of_its_author(unbroken: Path, tmp_pa
     settings = json.loads(metadata["config"])
     settings["adapter"] = {"_target_": target, "command": f"touch {tmp_path / 'trace'}"}
     save_file(tensors, tmp_path / "evil.safetensors", metadata | {"config": json.dumps(settings)})
-    with pytest.raises(UserError, match=rf"evil\.safetensors: _target_: {target} is none of aim-video's own"):
+    with refused("evil.safetensors", "_target_", target):
         predict.load(tmp_path / "evil.safetensors")
     assert not (tmp_path / "trace").exists()
     del settings["adapter"]
     save_file(tensors, tmp_path / "less.safetensors", metadata | {"config": json.dumps(settings)})
-    with pytest.raises(UserError, match=r"less\.safetensors: adapter is missing"):
+    with refused("less.safetensors", "adapter"):
         predict.load(tmp_path / "less.safetensors")
     save_file(tensors, tmp_path / "damaged.safetensors", metadata | {"classes": "["})
-    with pytest.raises(UserError, match="damaged metadata"):
+    with refused("damaged.safetensors", "metadata"):
         predict.load(tmp_path / "damaged.safetensors")
 
 
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"options": {"checkpoint_path": "/etc/passwd"}}, r"backbone\.options\.checkpoint_path='/etc/passwd' doesn't"),
-        ({"options": {"cache_dir": "/"}}, r"backbone\.options\.cache_dir"),
-        ({"options": {"pretrained": True}}, r"backbone\.options\.pretrained=True doesn't shape a trunk"),
-        ({"options": {"pretrained_cfg": {"url": "http://localhost/a"}}}, r"backbone\.options\.pretrained_cfg"),
-        ({"options": {"pretrained_cfg_overlay": {"file": "a.bin"}}}, r"backbone\.options\.pretrained_cfg_overlay"),
-        ({"options": {"embed_dim": "an address"}}, r"backbone\.options\.embed_dim='an address'"),
-        ({"options": {"depth": [2, {"file": "a.bin"}]}}, r"backbone\.options\.depth"),
-        ({"name": "hf-hub:somebody/model"}, r"backbone\.name='hf-hub:somebody/model' is no timm model"),
-        ({"name": "local-dir:/tmp"}, r"backbone\.name='local-dir:/tmp' is no timm model"),
-        ({"name": "vit_tiny_patch16_224.a/hf-hub:b"}, "can't be built"),
+        (
+            {"options": {"checkpoint_path": "/etc/passwd"}},
+            ["backbone.options.checkpoint_path='/etc/passwd'", "embed_dim"],
+        ),
+        ({"options": {"cache_dir": "/"}}, ["backbone.options.cache_dir='/'", "embed_dim"]),
+        ({"options": {"pretrained": True}}, ["backbone.options.pretrained=True", "embed_dim"]),
+        (
+            {"options": {"pretrained_cfg": {"url": "http://localhost/a"}}},
+            ["backbone.options.pretrained_cfg=", "embed_dim"],
+        ),
+        (
+            {"options": {"pretrained_cfg_overlay": {"file": "a.bin"}}},
+            ["backbone.options.pretrained_cfg_overlay=", "embed_dim"],
+        ),
+        ({"options": {"embed_dim": "an address"}}, ["backbone.options.embed_dim='an address'"]),
+        ({"options": {"depth": [2, {"file": "a.bin"}]}}, ["backbone.options.depth=", "mlp_ratio"]),
+        ({"name": "hf-hub:somebody/model"}, ["backbone.name='hf-hub:somebody/model'"]),
+        ({"name": "local-dir:/tmp"}, ["backbone.name='local-dir:/tmp'"]),
+        ({"name": "vit_tiny_patch16_224.a/hf-hub:b"}, ["backbone.options=", "'img_size'"]),
     ],
     ids=str,
 )
 def test_a_received_checkpoint_names_no_file_and_no_address(
-    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], expected: str
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any], expected: list[str]
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_: pytest.fail("looked for an address"))
     with safe_open(unbroken / "best.safetensors", "pt") as file:
@@ -277,10 +288,10 @@ def test_a_received_checkpoint_names_no_file_and_no_address(
     config.build({key: settings[key] for key in Trained.__dataclass_fields__}, Trained, received=True)
     settings["backbone"] |= changes
     save_file({}, tmp_path / "best.safetensors", metadata | {"config": json.dumps(settings)})
-    with pytest.raises(UserError, match=expected):
+    with refused(*expected):
         predict.load(tmp_path / "best.safetensors")
     if "options" in changes:
-        with pytest.raises(UserError, match=expected):
+        with refused(*expected):
             evaluate(tmp_path, tmp_path / "test")
 
 
@@ -290,5 +301,5 @@ def test_another_trunk_is_refused_with_both_fingerprints(unbroken: Path, tmp_pat
 
     trunk = timm.create_model(saved.name, num_classes=0, **saved.options)
     save_file(trunk.state_dict(), tmp_path / "trunk.safetensors")
-    with pytest.raises(UserError, match="was trained on the trunk"):
+    with refused("trunk", "backbone.weights=PATH"):
         predict.load(unbroken / "best.safetensors", weights=str(tmp_path / "trunk.safetensors"))

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -19,68 +20,18 @@ from tests.toy import TOY, journal, killed_at
 
 SCRIPT = ROOT / "scripts" / "train.slurm"
 SWEEP = ROOT / "scripts" / "sweep.slurm"
-SCONTROL = """
-import sys
-from pathlib import Path
-if sys.argv[1:3] == ["show", "job"]:
-    print("PreemptEligibleTime=2026-01-01T00:00:00", end=" ")
-    print("PreemptTime=2026-01-01T00:05:00" if Path("preempted").exists() else "PreemptTime=None")
-elif sys.argv[1] == "show":
-    print("node1\\nnode2")
-else:
-    open("scontrol", "a").write(" ".join(sys.argv[1:]) + "\\n")
-"""
-# A step that ends by itself, one that a signal ends, and the script's own command with two ranks on the CPU.
-ENDS = "import sys; open('srun', 'w').write('\\n'.join(sys.argv[1:])); sys.exit({code})"
-WAITS = """
-import signal, sys
-from pathlib import Path
-
-def save(number, frame):
-    Path("saved").touch()
-    sys.exit({code})
-
-signal.signal(signal.SIGUSR1, save)
-Path("started").touch()
-while True:
-    signal.pause()
-"""
-RUNS = """
-import os, sys
-changes = {"--nproc-per-node=gpu": "--nproc-per-node=2", "--rdzv-endpoint=node1:21234": "--rdzv-endpoint=localhost:0"}
-command = [changes.get(argument, argument) for argument in sys.argv[2:]]
-os.chdir(os.environ["ROOT"])
-os.execv(sys.executable, [sys.executable, "-m", "torch.distributed.run", *command])
-"""
-# The same with two nodes of a rank each, which srun starts, signals and waits for.
-NODES = """
-import os, signal, socket, subprocess, sys
-with socket.socket() as probe:
-    probe.bind(("127.0.0.1", 0))
-    port = probe.getsockname()[1]
-changes = {
-    "--nproc-per-node=gpu": "--nproc-per-node=1", "--rdzv-endpoint=node1:21234": f"--rdzv-endpoint=127.0.0.1:{port}"
-}
-command = [changes.get(argument, argument) for argument in sys.argv[2:]]
-assert "--nnodes=2" in command
-os.chdir(os.environ["ROOT"])
-command = [sys.executable, "-m", "torch.distributed.run", "--local-addr=127.0.0.1", *command]
-nodes = [subprocess.Popen(command) for _ in range(2)]
-for number in (signal.SIGUSR1, signal.SIGTERM):
-    signal.signal(number, lambda number, frame: [node.send_signal(number) for node in nodes])
-sys.exit(max(node.wait() for node in nodes))
-"""
 
 
 @contextmanager
 def submitted(
-    folder: Path, step: str, *overrides: str, nodes: int = 1, script: Path = SCRIPT, task: int = 1
+    folder: Path, step: list[object], *overrides: str, nodes: int = 1, script: Path = SCRIPT, task: int = 1
 ) -> Iterator["subprocess.Popen[str]"]:
-    """Start the script in `folder` with an `srun` that is the Python program `step`; leave nothing of it behind."""
+    """Start the script in `folder`, its `srun` being `programs/slurm_STEP.py` with arguments; leave nothing behind."""
     programs = folder / "bin"
     programs.mkdir()
-    for name, text in (("srun", step), ("scontrol", SCONTROL)):
-        (programs / name).write_text(f"#!{sys.executable}\n{text}")
+    for name, words in (("srun", step), ("scontrol", ["scontrol"])):
+        line = [sys.executable, ROOT / "tests" / "programs" / f"slurm_{words[0]}.py", *words[1:]]
+        (programs / name).write_text(f'#!/bin/sh\nexec {shlex.join(map(str, line))} "$@"\n')
         (programs / name).chmod(0o755)
     environment = os.environ | {
         "PATH": f"{programs}:{os.environ['PATH']}",
@@ -121,7 +72,7 @@ def test_it_asks_slurm_for_what_it_needs(script: Path) -> None:
 
 
 def test_a_signal_reaches_the_step_and_the_job_goes_back_into_the_queue(tmp_path: Path) -> None:
-    with submitted(tmp_path, WAITS.format(code=INTERRUPTED)) as job:
+    with submitted(tmp_path, ["waits", INTERRUPTED]) as job:
         signal_when(job, tmp_path / "started")
         _, stderr = job.communicate(timeout=60)
     assert job.returncode == INTERRUPTED, stderr
@@ -131,7 +82,7 @@ def test_a_signal_reaches_the_step_and_the_job_goes_back_into_the_queue(tmp_path
 
 
 def test_a_job_that_finishes_after_the_signal_is_done(tmp_path: Path) -> None:
-    with submitted(tmp_path, WAITS.format(code=0)) as job:
+    with submitted(tmp_path, ["waits", 0]) as job:
         signal_when(job, tmp_path / "started")
         _, stderr = job.communicate(timeout=60)
     assert (job.returncode, stderr) == (0, "")
@@ -141,7 +92,7 @@ def test_a_job_that_finishes_after_the_signal_is_done(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [0, 1, 2, INTERRUPTED])
 def test_without_a_signal_the_steps_exit_code_is_the_jobs(tmp_path: Path, code: int) -> None:
-    with submitted(tmp_path, ENDS.format(code=code), "+experiment=k400", "data.root=a folder") as job:
+    with submitted(tmp_path, ["ends", code], "+experiment=k400", "data.root=a folder") as job:
         _, stderr = job.communicate(timeout=60)
     assert (job.returncode, stderr) == (code, "")
     assert requeued(tmp_path) == []
@@ -152,16 +103,16 @@ def test_without_a_signal_the_steps_exit_code_is_the_jobs(tmp_path: Path, code: 
 
 def test_the_step_gets_the_cores_that_the_job_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_CPUS_PER_TASK", "64")
-    step = "import os, sys; sys.exit(int(os.environ['SRUN_CPUS_PER_TASK']) - 64)"
-    with submitted(tmp_path, step) as job:
+    with submitted(tmp_path, ["ends", 0]) as job:
         _, stderr = job.communicate(timeout=60)
     assert (job.returncode, stderr) == (0, "")
+    assert (tmp_path / "cores").read_text() == "64"
 
 
 def test_a_job_that_makes_room_for_another_goes_back_into_the_queue(tmp_path: Path) -> None:
     """SLURM signals its step alone then, and puts back only what doesn't end by itself."""
     (tmp_path / "preempted").touch()
-    with submitted(tmp_path, ENDS.format(code=1)) as job:
+    with submitted(tmp_path, ["ends", 1]) as job:
         _, stderr = job.communicate(timeout=60)
     assert (job.returncode, requeued(tmp_path)) == (1, ["requeue 1234"])
     assert stderr == "stopped before the time limit or to make room; job 1234 goes back into the queue\n"
@@ -170,7 +121,7 @@ def test_a_job_that_makes_room_for_another_goes_back_into_the_queue(tmp_path: Pa
 @pytest.mark.slow
 def test_a_signal_to_torchrun_lets_the_ranks_save(tmp_path: Path, toy_cache: Path) -> None:
     long = ["train.epochs=1000", "train.eval_every=0"]
-    with submitted(tmp_path, RUNS, *TOY, *long, f"run_dir={tmp_path / 'run'}") as job:
+    with submitted(tmp_path, ["runs"], *TOY, *long, f"run_dir={tmp_path / 'run'}") as job:
         signal_when(job, tmp_path / "run" / "last.pt")
         _, stderr = job.communicate(timeout=200)
     state = checkpoint.load_last(tmp_path / "run" / "last.pt")
@@ -183,7 +134,7 @@ def test_a_signal_to_torchrun_lets_the_ranks_save(tmp_path: Path, toy_cache: Pat
 def test_two_nodes_train_save_at_a_signal_and_continue(tmp_path: Path, unbroken: Path) -> None:
     long = ["train.epochs=1000", "train.eval_every=0"]
     (tmp_path / "first").mkdir()
-    with submitted(tmp_path / "first", NODES, *TOY, *long, f"run_dir={tmp_path / 'long'}", nodes=2) as job:
+    with submitted(tmp_path / "first", ["nodes"], *TOY, *long, f"run_dir={tmp_path / 'long'}", nodes=2) as job:
         signal_when(job, tmp_path / "long" / "last.pt")
         _, stderr = job.communicate(timeout=280)
     assert job.returncode == 1, stderr
@@ -192,7 +143,7 @@ def test_two_nodes_train_save_at_a_signal_and_continue(tmp_path: Path, unbroken:
 
     (tmp_path / "second").mkdir()
     killed_at(2, tmp_path / "run")
-    with submitted(tmp_path / "second", NODES, *TOY, f"run_dir={tmp_path / 'run'}", nodes=2) as job:
+    with submitted(tmp_path / "second", ["nodes"], *TOY, f"run_dir={tmp_path / 'run'}", nodes=2) as job:
         _, stderr = job.communicate(timeout=280)
     assert job.returncode == 0, stderr
     assert requeued(tmp_path / "second") == []
@@ -204,7 +155,7 @@ def test_a_task_of_a_sweep_trains_its_line(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "train.slurm").symlink_to(SCRIPT)
     (tmp_path / "grid").write_text("+experiment=k400 seed=0\n+experiment=k400 'data.root=a folder' seed=1\n")
-    with submitted(tmp_path, ENDS.format(code=INTERRUPTED), "grid", script=SWEEP, task=2) as job:
+    with submitted(tmp_path, ["ends", INTERRUPTED], "grid", script=SWEEP, task=2) as job:
         _, stderr = job.communicate(timeout=60)
     assert (job.returncode, stderr) == (INTERRUPTED, "")
     command = (tmp_path / "srun").read_text().splitlines()
@@ -213,14 +164,14 @@ def test_a_task_of_a_sweep_trains_its_line(tmp_path: Path) -> None:
 
 def test_a_task_of_a_sweep_without_a_line_says_so(tmp_path: Path) -> None:
     (tmp_path / "grid").write_text("+experiment=k400\n")
-    with submitted(tmp_path, ENDS.format(code=0), "grid", script=SWEEP, task=2) as job:
+    with submitted(tmp_path, ["ends", 0], "grid", script=SWEEP, task=2) as job:
         _, stderr = job.communicate(timeout=60)
     assert (job.returncode, stderr) == (2, "grid has no line 2; use --array=1-1\n")
 
 
 def test_a_line_of_a_sweep_with_an_open_quote_trains_nothing(tmp_path: Path) -> None:
     (tmp_path / "grid").write_text("+experiment=k400 'data.root=a folder seed=1\n")
-    with submitted(tmp_path, ENDS.format(code=0), "grid", script=SWEEP) as job:
+    with submitted(tmp_path, ["ends", 0], "grid", script=SWEEP) as job:
         _, stderr = job.communicate(timeout=60)
     assert job.returncode == 2
     assert "quote" in stderr
@@ -239,7 +190,7 @@ def test_a_signal_reaches_the_step_of_a_sweeps_task(tmp_path: Path) -> None:
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "train.slurm").symlink_to(SCRIPT)
     (tmp_path / "grid").write_text("+experiment=k400\n")
-    with submitted(tmp_path, WAITS.format(code=INTERRUPTED), "grid", script=SWEEP) as job:
+    with submitted(tmp_path, ["waits", INTERRUPTED], "grid", script=SWEEP) as job:
         signal_when(job, tmp_path / "started")
         _, stderr = job.communicate(timeout=60)
     assert job.returncode == INTERRUPTED, stderr

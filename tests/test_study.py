@@ -16,6 +16,7 @@ from aim.ground.errors import UserError
 from aim.ground.signals import INTERRUPTED, Interrupted
 from aim.studying.running import left
 from tests.conftest import ROOT
+from tests.messages import refused
 from tests.studying.small import COMMON, NUM_CELLS, SMALL, made_up, run, told
 from tests.toy import TOY
 
@@ -102,7 +103,7 @@ def test_a_failed_cell_is_named_left_out_and_tried_again(
 def test_a_signal_stops_the_study_and_the_same_command_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = made_up(monkeypatch, stops_after=5)
     cfg = config.compose([*SMALL, f"run_dir={tmp_path / 's'}"], "study")
-    with pytest.raises(Interrupted, match=r"^stopped by a signal; 5 of 12 cells are done in "):
+    with refused("5", "12", "cells", error=Interrupted):
         study.main(cfg)
     assert not (tmp_path / "s" / "study.json").exists()
     assert run(tmp_path / "s", "jobs=0") == 0  # what is there can be looked at
@@ -125,7 +126,7 @@ def test_one_scale_only_is_said_and_draws_no_curve(tmp_path: Path, monkeypatch: 
 def test_a_second_job_on_the_same_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made_up(monkeypatch)
     cfg = config.compose([*SMALL, f"run_dir={tmp_path / 's'}"], "study")
-    with lease.held(tmp_path / "s"), pytest.raises(UserError, match="another job is writing to"):
+    with lease.held(tmp_path / "s"), refused("host", "process", "run_dir=DIR"):
         study.main(cfg)
 
 
@@ -198,9 +199,9 @@ def test_other_settings_in_the_folder_of_a_study_are_refused(tmp_path: Path, mon
     made_up(monkeypatch)
     one = ["study.shares=[1.0]", "study.cells=[{trunks: [a], adapters: [none]}]", "study.seeds=[0]"]
     assert run(tmp_path / "s", *one) == 0
-    for override, said in (("optim.lr=1e-2", r"optim\.lr was"), ("train.epochs=9", r"train\.epochs was 2, is 9")):
+    for override, said in (("optim.lr=1e-2", ["optim.lr"]), ("train.epochs=9", ["train.epochs", "2", "9"])):
         common = f"study.common=[{COMMON},'{override}']"
-        with pytest.raises(UserError, match=said):
+        with refused(*said):
             study.main(config.compose([*SMALL, *one, common, f"run_dir={tmp_path / 's'}"], "study"))
 
 

@@ -20,6 +20,8 @@ from aim.ground import choices, config, lease
 from aim.ground.errors import UserError
 from aim.ground.signals import INTERRUPTED
 from tests.conftest import ROOT
+from tests.messages import refused
+from tests.programs import command
 from tests.toy import TOY, at_each_step, exits, journal, killed_at, run, weights
 
 pytestmark = pytest.mark.usefixtures("toy_cache")
@@ -48,13 +50,11 @@ def test_bad_training_videos_are_named_beside_the_result(
     monkeypatch.setenv("AIM_CACHE", str(tmp_path / "cache"))
     for video in (tmp_path / "cache").rglob("train/grow/00000.mp4"):
         video.write_bytes(bytes(video.stat().st_size))  # another size would be mended
-    with pytest.raises(UserError, match=r"grow/00000\.mp4.*data\.on_error=skip"):
+    with refused("grow/00000.mp4", "data.on_error=skip", "data.max_bad=0.09"):
         run(tmp_path / "raise", "data.on_error=raise")
     named = (tmp_path / "raise" / "bad_videos.txt").read_text()
     assert re.match(r"moving_shapes_\w+/train/grow/00000\.mp4\tnot a video\n", named)
-    with pytest.raises(
-        UserError, match=r"1 of the first \d+ videos could not be read .* a larger data\.max_bad goes on"
-    ):
+    with refused("1", "data.max_bad=0.01", "data.max_bad", "verify=true"):
         run(tmp_path / "few", "data.on_error=skip", "data.max_bad=0.01")
     found = run(tmp_path / "skip", "data.on_error=skip", "data.max_bad=0.1")
     assert found["num_missing"] == 0
@@ -144,7 +144,7 @@ def test_a_damaged_last_pt_gives_way_to_the_save_before(
 @pytest.mark.parametrize("place", ["file", "file/below"])
 def test_a_run_dir_that_can_not_be_made_is_one_clear_error(tmp_path: Path, toy_cache: Path, place: str) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=rf"{place}.* can't be written: a file is where a folder should be"):
+    with refused(str(tmp_path / place), "file", "folder", "run_dir=DIR"):
         run(tmp_path / place)
 
 
@@ -162,13 +162,13 @@ def test_a_finished_run_prints_its_result_and_trains_no_more(
 
 
 def test_a_run_directory_of_another_configuration_is_refused(unbroken: Path) -> None:
-    with pytest.raises(UserError, match=r"optim\.lr was .*, is 0\.5"):
+    with refused("optim.lr", "0.5", "run_dir=DIR"):
         run(unbroken, "optim.lr=0.5")
 
 
 def test_a_damaged_last_pt_is_refused_with_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "last.pt").write_bytes(b"PK\x03\x04 not a checkpoint")
-    with pytest.raises(UserError, match=r"last\.pt can't be read .* delete it"):
+    with refused("last.pt", "read", "delete", "run_dir"):
         run(tmp_path)
 
 
@@ -221,7 +221,7 @@ def test_sigterm_saves_and_the_same_command_continues(tmp_path: Path, unbroken: 
 
 
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"the loss became .* at step"):
+    with refused("loss", "step", "precision=fp32"):
         run(tmp_path, "optim.lr=1e30", "optim.warmup_epochs=0")
 
 
@@ -242,21 +242,23 @@ def test_the_checkpoint_holds_all_but_the_trunk(tmp_path: Path, unbroken: Path) 
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["train.batch_size=9", "train.accumulate=2"], r"train\.batch_size=9 can't be divided"),
-        (["augment.flip=0.5"], "tell left from right"),
-        (["backbone.weights=nowhere.safetensors"], "no trunk weights at nowhere"),
-        (["init=nowhere.safetensors"], r"checkpoint nowhere\.safetensors doesn't exist"),
-        (["gpus=0"], "gpus=0"),
-        (["train.clips_per_video=3"], r"clips_per_video=3 doesn't divide the 8 clips"),
-        (["train.epochs=0"], r"train\.epochs=0"),
-        (["train.eval_every=-1"], r"train\.eval_every=-1; use a number of epochs"),
-        (["test=best", "train.eval_every=0"], "no validation to choose by; use test=last"),
-        (["checkpoint=some.safetensors"], r"checkpoint is a setting of .*aim\.eval.*init=FILE"),
-        (["train.mixup=0.8", "train.accumulate=8"], "mix the clips that a rank works through at once, and that is one"),
+        (["train.batch_size=9", "train.accumulate=2"], ["train.batch_size=9", "train.batch_size=8"]),
+        (["augment.flip=0.5"], ["augment.flip=0.5"]),
+        (["backbone.weights=nowhere.safetensors"], ["nowhere", "backbone.weights", "pretrained", "random"]),
+        (["init=nowhere.safetensors"], ["checkpoint", "nowhere.safetensors", "best.safetensors"]),
+        (["gpus=0"], ["gpus=0", "ranks", "1"]),
+        (["train.clips_per_video=3"], ["train.clips_per_video=3", "8"]),
+        (["train.epochs=0"], ["train.epochs=0"]),
+        (["train.eval_every=-1"], ["train.eval_every=-1"]),
+        (["test=best", "train.eval_every=0"], ["test=last", "test=best", "train.eval_every=0"]),
+        (["checkpoint=some.safetensors"], ["checkpoint", "aim.eval", "init=FILE"]),
+        (["train.mixup=0.8", "train.accumulate=8"], ["rank", "clips"]),
     ],
 )
-def test_bad_settings_are_found_before_anything_is_written(tmp_path: Path, overrides: list[str], expected: str) -> None:
-    with pytest.raises(UserError, match=expected):
+def test_bad_settings_are_found_before_anything_is_written(
+    tmp_path: Path, overrides: list[str], expected: list[str]
+) -> None:
+    with refused(*expected):
         run(tmp_path / "new", *overrides)
     assert not (tmp_path / "new").exists()
 
@@ -264,7 +266,7 @@ def test_bad_settings_are_found_before_anything_is_written(tmp_path: Path, overr
 def test_cuda_that_is_not_there_is_an_error_and_never_a_silent_cpu_run(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("this machine has CUDA")
-    with pytest.raises(UserError, match="device=cuda, but CUDA doesn't work here"):
+    with refused("device=cuda", "CUDA", "device=cpu"):
         run(tmp_path, "device=cuda")
 
 
@@ -276,32 +278,28 @@ def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
 
 
 def test_a_second_job_is_refused_while_the_first_holds_the_directory(tmp_path: Path) -> None:
-    with lease.held(tmp_path), pytest.raises(UserError, match="another job is writing"):
+    with lease.held(tmp_path), refused("host", "process", "run_dir=DIR"):
         run(tmp_path)
 
 
 def test_bare_slurm_tasks_are_refused_with_the_line_to_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SLURM_NTASKS", "8")
     monkeypatch.setenv("SLURM_STEP_ID", "0")
-    with pytest.raises(UserError, match=r"srun --ntasks-per-node=1 torchrun .* -m aim\.train"):
+    with refused("srun", "--ntasks-per-node=1", "torchrun", "aim.train"):
         run(tmp_path)
 
 
 def test_learned_adapters_start_another_run(tmp_path: Path, unbroken: Path) -> None:
-    with pytest.raises(UserError, match="doesn't fit this model"):
+    with refused("best.safetensors", "model", "adapters", "lacks"):
         run(tmp_path / "a", f"init={unbroken / 'best.safetensors'}", "adapter=none")
     found = run(tmp_path / "b", f"init={unbroken / 'best.safetensors'}", "optim.lr=0")
     assert found["top1"] == json.loads((unbroken / "results.json").read_text(encoding="utf-8"))["top1"]
 
 
 @pytest.mark.slow
-def test_a_rank_that_dies_takes_the_others_with_it(tmp_path: Path) -> None:
-    program = tmp_path / "dying.py"
-    program.write_text("import os, sys, time\nsys.exit(3) if os.environ['RANK'] == '1' else time.sleep(60)\n")
+def test_a_rank_that_dies_takes_the_others_with_it() -> None:
     began = time.monotonic()
-    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-    code = "from aim.engine.launcher import launch; import sys; sys.exit(launch([sys.executable, '-m', 'dying'], 2, 0))"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, timeout=120)
+    done = subprocess.run(command("launches", 2, 0, "tests.programs.dies"), cwd=ROOT, timeout=120)
     assert done.returncode == 3
     assert time.monotonic() - began < 60
 
@@ -360,7 +358,7 @@ def test_more_gpus_than_visible_are_refused(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(torch.cuda, "init", lambda: None)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert distributed.num_ranks("cuda", None) == 2
-    with pytest.raises(UserError, match=r"gpus=4, but 2 are visible; use gpus=2"):
+    with refused("gpus=4", "2", "gpus=2"):
         distributed.num_ranks("cuda", 4)
 
 
@@ -368,7 +366,7 @@ def test_under_torchrun_its_number_of_ranks_counts_and_another_is_refused(monkey
     for name, value in (("RANK", "0"), ("WORLD_SIZE", "4"), ("LOCAL_WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
     assert distributed.num_ranks("cpu", None) == distributed.num_ranks("cpu", 2) == 4
-    with pytest.raises(UserError, match=r"gpus=3, but torchrun has started 2 ranks on this machine; leave gpus out"):
+    with refused("gpus=3", "torchrun", "2", "gpus"):
         distributed.num_ranks("cpu", 3)
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from aim.adapters.attentive_probe import num_heads
-from aim.ground.errors import UserError
+from tests.messages import refused
 from tests.models.checks import order_matters, saved_bytes, toy_model, tuned, video
 from tests.models.test_trunks import FAMILIES
 
@@ -53,5 +53,5 @@ def test_heads_divide_the_width():
 
 
 def test_a_depth_of_zero_is_an_error():
-    with pytest.raises(UserError, match=r"adapter\.depth=0; use 1"):
+    with refused("adapter.depth=0", "1"):
         toy_model("attentive_probe", depth=0)

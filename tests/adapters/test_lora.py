@@ -5,7 +5,7 @@ import torch
 from torch.nn.utils import parametrize
 
 from aim.adapters.interface import linears
-from aim.ground.errors import UserError
+from tests.messages import refused
 from tests.models.checks import assert_it_starts_as_the_image_model, order_matters, toy_model, tuned
 from tests.models.test_trunks import FAMILIES
 from tests.models.toys import FRAMES, randomise
@@ -53,7 +53,7 @@ def test_a_part_of_qkv_changes_alone():
 
 
 def test_a_layer_that_is_not_there_is_an_error():
-    with pytest.raises(UserError, match=r"adapter\.layers pattern 'atn\.q' matches no layer; nearest: attn\.q"):
+    with refused("adapter.layers", "'atn.q'", "attn.q"):
         toy_model("lora", layers=["atn.q"])
 
 

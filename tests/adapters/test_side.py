@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from aim.adapters.side import shrink
-from aim.ground.errors import UserError
 from aim.models.classifier import plainly
+from tests.messages import refused
 from tests.models.checks import order_matters, saved_bytes, toy_model, tuned, video
 from tests.models.test_trunks import FAMILIES
 
@@ -56,5 +56,5 @@ def test_a_grid_shrinks_by_the_mean_of_cells():
 
 
 def test_a_kernel_without_a_middle_is_an_error():
-    with pytest.raises(UserError, match=r"adapter\.kernel=2 has no middle"):
+    with refused("adapter.kernel=2"):
         toy_model("side", kernel=2)

@@ -14,7 +14,7 @@ from aim.data.lists import (
     share_of,
     write_list,
 )
-from aim.ground.errors import UserError
+from tests.messages import refused
 
 FILES = ListFiles("train.txt", "val.txt", "classes.txt")
 
@@ -42,45 +42,50 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("a.mp4 0\nb.mp4\n", r"list\.txt:2: 'b\.mp4' has no label"),
-        ("a.mp4 0\nb.mp4 7\n", r"list\.txt:2: label 7 is not among the 3 classes, 0 to 2"),
-        ("a.mp4 -1\n", r"list\.txt:1: .* has no label"),
-        ("a.mp4\t5\t2\t1\n", r"a segment from 5\.0 to 2\.0 seconds"),
-        ("\n", "names no video"),
-        ("".join(f"{i}.mp4\n" for i in range(9)), "and 6 more"),
+        ("a.mp4 0\nb.mp4\n", ["list.txt:2", "'b.mp4'"]),
+        ("a.mp4 0\nb.mp4 7\n", ["list.txt:2", "7", "3", "0", "2"]),
+        ("a.mp4 -1\n", ["list.txt:1", "'a.mp4 -1'"]),
+        ("a.mp4\t5\t2\t1\n", ["list.txt:1", "5.0", "2.0"]),
+        ("\n", ["list.txt", "video", "data/README.md"]),
+        ("".join(f"{i}.mp4\n" for i in range(9)), ["list.txt:1", "'0.mp4'", "list.txt:3", "6"]),
     ],
 )
-def test_a_wrong_line_is_named(tmp_path: Path, text: str, expected: str) -> None:
-    with pytest.raises(UserError, match=expected):
+def test_a_wrong_line_is_named(tmp_path: Path, text: str, expected: list[str]) -> None:
+    with refused(*expected):
         read_list(write(tmp_path / "list.txt", text), 3)
 
 
 def test_both_lists_are_read_before_what_is_wrong_is_said(tmp_path: Path) -> None:
     for name, text in (("classes", "a\n"), ("train", "1.mp4\n"), ("val", "2.mp4 5\n")):
         write(tmp_path / f"{name}.txt", text)
-    with pytest.raises(UserError, match=r"train\.txt:1: .* no label; .*val\.txt:1: label 5 is not among"):
+    with refused("train.txt:1", "'1.mp4'", "val.txt:1", "5"):
         FILES(tmp_path)
 
 
 def test_missing_files_are_all_named_with_where_to_read_on(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"is not a folder; data/README\.md"):
+    with refused("data.root=", "nowhere", "data/README.md"):
         FILES(tmp_path / "nowhere")
     write(tmp_path / "train.txt", "a.mp4 0\n")
-    with pytest.raises(UserError, match=r"lacks classes\.txt, val\.txt; data/README\.md"):
+    with refused("classes.txt", "val.txt", "data/README.md"):
         FILES(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("a\nb\na\n", ":3: 'a' stands twice"), ("", "is empty"), ("a\n\nb", ":2:")]
+    ("text", "expected"),
+    [
+        ("a\nb\na\n", ["classes.txt:3", "'a'"]),
+        ("", ["classes.txt", "empty", "names"]),
+        ("a\n\nb", ["classes.txt:2", "empty"]),
+    ],
 )
-def test_class_names_are_checked(tmp_path: Path, text: str, expected: str) -> None:
-    with pytest.raises(UserError, match=expected):
+def test_class_names_are_checked(tmp_path: Path, text: str, expected: list[str]) -> None:
+    with refused(*expected):
         read_classes(write(tmp_path / "classes.txt", text))
 
 
 def test_a_list_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"caf\xe9.mp4 0\n")
-    with pytest.raises(UserError, match="is not UTF-8"):
+    with refused("list.txt", "UTF-8"):
         read_list(tmp_path / "list.txt", 1)
 
 
@@ -125,17 +130,17 @@ def test_train_and_val_folders_and_list_files_are_taken_as_they_are(tmp_path: Pa
 @pytest.mark.parametrize(
     ("files", "expected"),
     [
-        (["a/1.mp4"], "holds 1 folders with videos"),
-        (["a/1.mp4", "b/2\n.mp4"], "line break, a tab or bytes"),
-        (["a/1.mp4", "b/caf\udce9.mp4"], "bytes that aren't UTF-8"),
-        (["train/a/1.mp4", "train/b/1.mp4", "val/c/1.mp4"], "classes that train lacks: c"),
-        (["a/1.mp4", "b/1.mp4"], "no video is left for validation"),
+        (["a/1.mp4"], ["1", "folders"]),
+        (["a/1.mp4", "b/2\n.mp4"], ["b/2", "UTF-8"]),
+        (["a/1.mp4", "b/caf\udce9.mp4"], ["b/caf\\udce9.mp4", "UTF-8"]),
+        (["train/a/1.mp4", "train/b/1.mp4", "val/c/1.mp4"], ["classes", "train", "c"]),
+        (["a/1.mp4", "b/1.mp4"], ["validation", "val"]),
     ],
 )
-def test_folders_that_make_no_data_set_are_refused(tmp_path: Path, files: list[str], expected: str) -> None:
+def test_folders_that_make_no_data_set_are_refused(tmp_path: Path, files: list[str], expected: list[str]) -> None:
     for name in files:
         write(tmp_path / name, "")
-    with pytest.raises(UserError, match=expected):
+    with refused(*expected):
         ClassFolders(0.5)(tmp_path)
 
 
@@ -156,7 +161,7 @@ def test_a_name_may_hold_what_unicode_calls_the_end_of_a_line(tmp_path: Path) ->
 
 def test_a_wrong_root_is_found_from_a_sample_of_paths(tmp_path: Path) -> None:
     videos = [Video(f"{i}.mp4", 0) for i in range(1000)]
-    with pytest.raises(UserError, match=r"6\d of 6\d listed videos .* such as 0\.mp4; is data\.root right"):
+    with refused("64", "0.mp4", "data.root", "data/README.md"):
         check_present(tmp_path, videos)
     for video in videos[:600]:
         write(tmp_path / video.path, "")

@@ -2,7 +2,6 @@ import os
 import resource
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from aim.data.pool import Outcome, Pool
 from aim.data.readers.interface import BadVideo
 from aim.ground.errors import UserError
 from tests.conftest import ROOT
+from tests.programs import command
 
 
 def page_faults() -> int:
@@ -190,31 +190,10 @@ def test_killed_processes_share_the_patience(monkeypatch: pytest.MonkeyPatch) ->
     assert waits == [pools.PATIENCE, 0.0, 0.0]
 
 
-# From Python 3.12 on the interpreter itself stops the tracker at exit, and waits for it.
-PROGRAM = """
-import atexit
-from multiprocessing import process, resource_tracker
-atexit.register(print, "all", flush=True)
-atexit.register(lambda: resource_tracker._resource_tracker._stop())
-atexit.register(print, "left", flush=True)
-from aim.data import pool
-from tests.data.test_pool import outcome, Pool, work
-
-if __name__ == "__main__":
-    process.BaseProcess.kill = lambda self: None
-    pool.PATIENCE = 0.1
-    one = Pool(work, 1, 2.0)
-    print(outcome(one, "hang").kind, outcome(one, 21).value, flush=True)
-    one.give("job", "hang")
-"""
-
-
 @pytest.mark.slow
-def test_a_process_that_does_not_die_does_not_keep_the_program(tmp_path: Path) -> None:
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
+def test_a_process_that_does_not_die_does_not_keep_the_program() -> None:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, program], capture_output=True, text=True, env=environment, timeout=60)
+    done = subprocess.run(command("leaves_behind"), capture_output=True, text=True, env=environment, timeout=60)
     assert (done.returncode, done.stdout) == (0, "hung 42\nleft\nall\n"), done.stderr
     assert done.stderr.count("is left behind") == 2
     assert "Traceback" not in done.stderr

@@ -10,7 +10,7 @@ import pytest
 from aim.data import shards
 from aim.data.lists import Lists, Stored, Video, data_hash, ordered_hash
 from aim.data.readers.interface import Part
-from aim.ground.errors import UserError
+from tests.messages import refused
 
 CONTENT = {"a/1 x.mp4": b"one" * 300, "b/Élan.v2.mp4": b"two" * 400, "b/3.webm": b"3"}
 
@@ -173,21 +173,21 @@ def twice_in_one(root: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "expected"),
     [
-        (cut, r"train-000000\.tar has 700 bytes, by its index 10240: it is cut off, or the index is another's; "),
-        (missing, r"/train-000000\.tar is missing, though its index is there, and so are 0 others; copy them"),
-        (cut_without_index, r"train-000000\.tar is cut off, damaged or not a plain tar \(unexpected end of data\)"),
-        (foreign_index, r"train-000000\.tar has no video of 1200 bytes at byte \d+, .*, or the index is another's"),
-        (foreign_index_of_equal_size, "train-000000.tar has no video of 900 bytes at byte 1024, as its index says"),
-        (cut_index, r"tar\.tsv is cut off: 0 of 1 videos; copy both again, or delete what is wrong, and aim\.prepare"),
-        (no_index, r"train-000000\.tar\.tsv is no index of a shard \("),
-        (not_a_tar, r"val-000000\.tar is cut off, damaged or not a plain tar \(.*\); copy or make it again"),
-        (in_two_shards, r"a/1 x\.mp4 is in two shards, train-000000\.tar and train-000001\.tar; take it out of one"),
-        (twice_in_one, r"val-000000\.tar holds b/3\.webm twice; make it anew with one"),
+        (cut, ["train-000000.tar", "700", "10240", "aim.prepare"]),
+        (missing, ["/train-000000.tar", "missing", "0", "aim.prepare"]),
+        (cut_without_index, ["train-000000.tar", "damaged", "plain"]),
+        (foreign_index, ["train-000000.tar", "1200", "aim.prepare"]),
+        (foreign_index_of_equal_size, ["train-000000.tar", "900", "1024"]),
+        (cut_index, ["tar.tsv", "0", "1", "aim.prepare"]),
+        (no_index, ["train-000000.tar.tsv", "index"]),
+        (not_a_tar, ["val-000000.tar", "damaged"]),
+        (in_two_shards, ["a/1 x.mp4", "train-000000.tar", "train-000001.tar"]),
+        (twice_in_one, ["val-000000.tar", "b/3.webm"]),
     ],
 )  # fmt: skip
-def test_what_is_damaged_or_double_is_said_in_a_line(root: Path, harm: object, expected: str) -> None:
+def test_what_is_damaged_or_double_is_said_in_a_line(root: Path, harm: object, expected: list[str]) -> None:
     harm(root)
-    with pytest.raises(UserError, match=expected) as caught:
+    with refused(*expected) as caught:
         shards.located(root, LISTS)
     assert "\n" not in str(caught.value)
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 
 from aim.engine import distributed
-from aim.ground.errors import RankError, UserError
+from aim.ground.errors import RankError
+from tests.messages import refused
 from tests.ranks import start
 
 
 @pytest.mark.slow
 def test_gradients_in_buckets_are_those_of_one_message(tmp_path: Path) -> None:
-    process = start(tmp_path, "buckets")
+    process = start("buckets")
     stdout, stderr = process.communicate(timeout=120)
     assert (process.returncode, stdout) == (0, "alike\n" * 2), stderr
 
@@ -36,7 +37,7 @@ def test_ranks_with_other_data_or_weights_are_named(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(distributed, "gather", lambda value: [value, value])
     distributed.agree(mine)
     monkeypatch.setattr(distributed, "gather", lambda value: [value, value, {**value, "checkpoint": "c"}])
-    with pytest.raises(UserError, match="rank 2 has another checkpoint than rank 0"):
+    with refused("2", "0", "checkpoint"):
         distributed.agree(mine)
 
 
@@ -78,7 +79,7 @@ def test_ranks_that_do_not_meet_are_one_line(monkeypatch: pytest.MonkeyPatch) ->
     for key, value in (("RANK", "3"), ("WORLD_SIZE", "4")):
         monkeypatch.setenv(key, value)
     with (
-        pytest.raises(RankError, match=r"rank 3 on \S+ hasn't met the others \(timed out .* seconds\); ") as caught,
+        refused("3", "seconds", "command", error=RankError) as caught,
         distributed.start("cpu", 0),
     ):
         pass

@@ -13,8 +13,8 @@ import torch.distributed as dist
 
 from aim.engine import launcher, peers
 from aim.engine.peers import End, Peers, is_torn
-from aim.ground.errors import UserError
 from aim.ground.signals import INTERRUPTED
+from tests.messages import refused
 from tests.ranks import start
 
 
@@ -43,7 +43,7 @@ from tests.ranks import start
     ],
 )
 def test_one_rank_says_what_happened_and_all_leave(tmp_path: Path, case: str, code: int, expected: str) -> None:
-    process = start(tmp_path, case, ranks=3 if case == "bad_video" else 2)
+    process = start(case, ranks=3 if case == "bad_video" else 2)
     _, stderr = process.communicate(timeout=120)
     assert re.fullmatch(expected, stderr), stderr
     assert process.returncode == code
@@ -63,7 +63,7 @@ def test_a_lost_rank_is_told_from_an_error_whose_file_has_such_a_name(text: str,
 
 @pytest.mark.slow
 def test_a_signal_at_the_launcher_alone_reaches_the_ranks_which_may_take_their_time(tmp_path: Path) -> None:
-    process = start(tmp_path, "trains")
+    process = start("trains")
     assert process.stdout is not None
     assert [process.stdout.readline() for _ in range(2)] == ["shared by 0\n"] * 2
     process.send_signal(signal.SIGINT)
@@ -121,7 +121,7 @@ def test_a_rank_ends_also_where_nobody_hears_why(monkeypatch: pytest.MonkeyPatch
 @pytest.mark.slow
 def test_a_rank_that_is_silent_is_lost_and_one_whose_whole_job_was_suspended_is_not(tmp_path: Path) -> None:
     """A process that stands still is to the others what a machine without power is: its connections stay."""
-    process = start(tmp_path, "silent")
+    process = start("silent")
     assert process.stdout is not None
     pids = dict(process.stdout.readline().split() for _ in range(2))
     for number in (signal.SIGTSTP, signal.SIGCONT):  # Ctrl-Z, and fg
@@ -144,7 +144,7 @@ def test_a_rank_that_is_silent_is_lost_and_one_whose_whole_job_was_suspended_is_
 
 @pytest.mark.slow
 def test_a_rank_that_stands_still_for_good_is_ended_and_not_taken_for_one_without_memory(tmp_path: Path) -> None:
-    process = start(tmp_path, "silent")
+    process = start("silent")
     assert process.stdout is not None
     pids = dict(process.stdout.readline().split() for _ in range(2))
     os.kill(int(pids["1"]), signal.SIGSTOP)
@@ -174,7 +174,7 @@ def test_who_keeps_the_store_has_a_name(
 
 @pytest.mark.slow
 def test_ranks_whose_store_is_silent_leave(tmp_path: Path) -> None:
-    process = start(tmp_path, "silent")
+    process = start("silent")
     assert process.stdout is not None
     for _ in range(2):
         process.stdout.readline()
@@ -261,5 +261,5 @@ def test_a_run_that_was_asked_to_stop_does_not_start_again(monkeypatch: pytest.M
 
 
 def test_a_negative_number_of_restarts_is_refused() -> None:
-    with pytest.raises(UserError, match="restarts=-1"):
+    with refused("restarts=-1"):
         launcher.launch(["program"], 2, -1)

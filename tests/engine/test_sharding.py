@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -18,6 +17,8 @@ from aim.ground import config
 from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier
 from tests.conftest import ROOT
+from tests.messages import refused
+from tests.programs import command
 from tests.toy import TOY, journal, run
 
 CPU = torch.device("cpu")
@@ -47,34 +48,15 @@ def test_a_trunk_that_fits_is_refused_with_the_arithmetic() -> None:
     assert "in each of the 3 parts of every step" in str(caught.value)
     with torch.device("meta"):
         large = model("backbone.name=vit_large_patch16_224", "backbone.options={embed_dim: 1024, depth: 24}")
-    with pytest.raises(UserError, match=r"with 302 M frozen .* takes 1\.21 GB .* leave it out below 2000 M"):
+    with refused("302", "1.21", "GB", "2000", "train.shard=true"):
         sharding.shard(large, World(0, 2, CPU), parts=1)
 
 
 def test_one_rank_and_a_random_trunk_are_refused(trunk: str) -> None:
-    with pytest.raises(UserError, match="on one rank"):
+    with refused("train.shard=true", "rank", "GPUs"):
         sharding.shard(model(trunk), World(0, 1, CPU), parts=1, least=0)
-    with pytest.raises(UserError, match=r"backbone\.weights=random"):
+    with refused("backbone.weights=random", "train.shard=true"):
         sharding.shard(model(), World(0, 2, CPU), parts=1, least=0)
-
-
-PROGRAM = """
-import sys
-from aim import config, train
-from aim.engine import sharding
-
-original = sharding.shard
-
-def shard(model, world, **settings):
-    frozen = sum(p.numel() for p in model.parameters() if not p.requires_grad)
-    original(model, world, **settings, least=0)
-    own = sum(getattr(p, "to_local", lambda: p)().numel() for p in model.parameters() if not p.requires_grad)
-    assert own < 0.6 * frozen, (own, frozen)
-    print(f"rank {world.rank} holds {own} of {frozen}", file=sys.stderr)
-
-sharding.shard = shard
-train.main(config.compose(sys.argv[1:]))
-"""
 
 
 @pytest.mark.slow
@@ -86,16 +68,18 @@ def test_losses_and_weights_are_those_of_a_whole_trunk(
     tmp_path: Path, toy_cache: Path, trunk: str, adapter: str, precision: str, tolerance: float
 ) -> None:
     """Three ranks, with six, five and five batches in a validation."""
-    (tmp_path / "program.py").write_text(PROGRAM)
     settings = [trunk, f"adapter={adapter}", f"precision={precision}", "train.batch_size=9"]
     expected = run(tmp_path / "whole", *settings)
     sharded = ["train.shard=true", "train.accumulate=3"]
-    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
     for _ in range(2):  # at the second time it has only to be tested
-        line = [sys.executable, "-m", "program", *TOY, *settings, f"run_dir={tmp_path / 'shared'}", *sharded]
-        code = f"import sys; from aim.engine.launcher import launch; sys.exit(launch({line}, 3, 0))"
+        overrides = [*TOY, *settings, f"run_dir={tmp_path / 'shared'}", *sharded]
         done = subprocess.run(
-            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=280
+            command("launches", 3, 0, "tests.programs.shards_trunk", *overrides),
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=280,
         )
         assert done.returncode == 0, done.stderr
         assert done.stderr.count("holds") == 3

@@ -13,7 +13,7 @@ from aim.engine import sizing
 from aim.engine.optim import learning_rate
 from aim.engine.settings import Run
 from aim.ground import choices, config
-from aim.ground.errors import UserError
+from tests.messages import refused
 from tests.toy import TOY, journal, killed_at, run, weights
 
 FIVE = ("train.batch_size", "train.epochs", "train.eval_every", "train.log_every", "optim.warmup_epochs")
@@ -72,14 +72,14 @@ def test_only_finetuning_follows_the_data_and_says_so() -> None:
 
 
 def test_only_numbers_that_may_be_auto_may_be_auto() -> None:
-    for setting, kind in (("optim.lr", "a number"), ("train.accumulate", "a whole number"), ("train.epochs", None)):
+    for setting, kind in (("optim.lr", ["number"]), ("train.accumulate", ["whole", "number"]), ("train.epochs", None)):
         cfg = config.compose(["+experiment=k400", f"{setting}=auto"])
         if kind is None:
             config.build(cfg, Run)
             continue
-        with pytest.raises(UserError, match=f"{setting}='auto' is not {kind}$"):
+        with refused(f"{setting}='auto'", *kind):
             config.build(cfg, Run)
-    with pytest.raises(UserError, match=r"train\.epochs='many' is not a whole number or auto"):
+    with refused("train.epochs='many'"):
         config.build(config.compose(["train.epochs=many"]), Run)
 
 
@@ -141,7 +141,7 @@ def test_a_finished_run_goes_on_to_more_epochs(unbroken: Path, longer: Path) -> 
 def test_it_is_done_after_that(longer: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(longer, "train.epochs=3")
     assert "already finished" in capsys.readouterr().out
-    with pytest.raises(UserError, match=r"train\.epochs=2, but .* has trained 3 epochs already; use train\.epochs=3"):
+    with refused("train.epochs=2", "3", "train.epochs=3", "run_dir=DIR"):
         run(longer)
 
 
@@ -161,7 +161,7 @@ def test_more_epochs_may_be_interrupted_like_any(
 
 def test_a_run_becomes_shorter_but_not_than_it_is(tmp_path: Path, toy_cache: Path) -> None:
     killed_at(4, tmp_path, "train.epochs=3")
-    with pytest.raises(UserError, match=r"train\.epochs=1, but .* has trained 1\.33 epochs .* use train\.epochs=2 or"):
+    with refused("train.epochs=1", "1.33", "train.epochs=2", "run_dir=DIR"):
         run(tmp_path, "train.epochs=1")
     assert config.load(tmp_path / "config.yaml")["train"]["epochs"] == 3  # the refused command has changed nothing
     assert run(tmp_path)["schedule"] == [[0, 3], [4, 2]]
@@ -179,7 +179,7 @@ def test_a_run_that_becomes_as_short_as_it_is_is_validated(tmp_path: Path, toy_c
 def test_a_finished_run_without_its_state_is_not_taken_further(finished: Path) -> None:
     for name in ("last.pt", "previous.pt"):
         (finished / name).unlink()
-    with pytest.raises(UserError, match=r"last\.pt can't be read"):
+    with refused("last.pt", "read", "delete", "run_dir"):
         run(finished, "train.epochs=3")
     assert (finished / "results.json").exists()
 

@@ -8,7 +8,7 @@ from captum.attr import Occlusion
 
 from aim.engine.tasks import SINGLE_LABEL
 from aim.explaining.occlusion import Decision, blurred, grid, of_space_time, of_time
-from aim.ground.errors import UserError
+from tests.messages import refused
 
 GRID = grid((4, 8, 8), (4, 4, 4), 4)
 
@@ -107,5 +107,5 @@ def test_cells_are_whole_tokens_where_there_are_enough(pixels, tokens, cells, ex
 
 
 def test_a_single_cell_is_an_error():
-    with pytest.raises(UserError, match="cells=1 tells no part"):
+    with refused("cells=1", "clip", "2"):
         grid((8, 64, 64), (8, 4, 4), 1)

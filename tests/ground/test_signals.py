@@ -10,6 +10,7 @@ import pytest
 
 from aim.ground.signals import Interrupted, forwarded, stop_signals
 from tests.conftest import ROOT
+from tests.programs import command
 
 
 def send(number: int) -> None:
@@ -51,11 +52,10 @@ def test_the_second_ctrl_c_means_it() -> None:
 
 
 def test_signals_are_passed_on_once_and_the_second_ctrl_c_kills() -> None:
-    code = "import signal; [signal.signal(n, print) for n in (2, 10, 15)]; print('ready', flush=True); input()"
-    command = [sys.executable, "-c", code]
+    program = command("prints_signals")
     with (
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as second,
+        subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first,
+        subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as second,
     ):
         for child in (first, second):
             assert child.stdout is not None
@@ -65,7 +65,7 @@ def test_signals_are_passed_on_once_and_the_second_ctrl_c_kills() -> None:
             send(signal.SIGTERM)
             out, _ = first.communicate("\n", timeout=60)
         assert stop
-        assert [line.split()[0] for line in out.splitlines()] == ["10"]
+        assert out.splitlines() == ["10"]
         with forwarded(lambda: [second.pid]):
             send(signal.SIGINT)
             with pytest.raises(KeyboardInterrupt):
@@ -76,21 +76,10 @@ def test_signals_are_passed_on_once_and_the_second_ctrl_c_kills() -> None:
 def test_a_part_whose_parent_is_gone_already_stops() -> None:
     if sys.platform != "linux":
         pytest.skip("only Linux tells of a parent's death")
-    code = "from aim.ground.signals import follow_parent; follow_parent(); print('goes on')"
     for parent, expected in ((os.getpid(), 0), (1, -signal.SIGTERM)):
         environment = os.environ | {"AIM_PARENT": str(parent)}
-        done = subprocess.run([sys.executable, "-c", code], env=environment, cwd=ROOT, capture_output=True, timeout=60)
+        done = subprocess.run(command("follows_parent"), env=environment, cwd=ROOT, capture_output=True, timeout=60)
         assert done.returncode == expected, done.stderr
-
-
-SUSPENDS = """
-import subprocess, sys, time
-from aim.ground.signals import suspended_with
-other = subprocess.Popen(["sleep", "60"], start_new_session=True)
-with suspended_with(lambda: [other.pid]):
-    print(other.pid, flush=True)
-    time.sleep(60)
-"""
 
 
 def suspended(pid: int) -> bool:
@@ -106,8 +95,8 @@ def wait_until(true: Callable[[], bool]) -> None:
 
 def test_who_is_suspended_with_a_parent_goes_on_with_it_and_when_it_dies() -> None:
     # A group of its own is to the kernel a shell's job.
-    command, environment = [sys.executable, "-c", SUSPENDS], os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, process_group=0) as parent:
+    program, environment = command("suspends"), os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, process_group=0) as parent:
         assert parent.stdout is not None
         other = int(parent.stdout.readline())
         parent.send_signal(signal.SIGTSTP)
@@ -122,8 +111,8 @@ def test_who_is_suspended_with_a_parent_goes_on_with_it_and_when_it_dies() -> No
 
 
 def test_ctrl_z_where_no_shell_could_ever_end_it_suspends_nobody() -> None:
-    command, environment = [sys.executable, "-c", SUSPENDS], os.environ | {"PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, start_new_session=True) as parent:
+    program, environment = command("suspends"), os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(program, env=environment, stdout=subprocess.PIPE, start_new_session=True) as parent:
         assert parent.stdout is not None
         other = int(parent.stdout.readline())
         parent.send_signal(signal.SIGTSTP)

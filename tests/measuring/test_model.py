@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aim.ground.errors import UserError
+from tests.messages import refused
 from tests.toy import measure
 
 pytestmark = pytest.mark.usefixtures("toy_cache")
@@ -18,5 +18,5 @@ def test_the_model_needs_no_data_and_a_frozen_trunk_keeps_nothing(tmp_path: Path
     assert aim["test"]["clips_per_second"] > 0
     # The head alone: its input, mean over time and dropout off, and the probabilities.
     assert frozen["saved_mib_per_clip"] < 0.01 < aim["saved_mib_per_clip"]
-    with pytest.raises(UserError, match=r"data\.root must be given: .*; what=model and what=plan need no data"):
+    with refused("data.root", "what=model", "what=plan", "data.root=DIR"):
         measure(tmp_path, *no_data, "what=loader")

@@ -8,9 +8,9 @@ from torch import nn
 
 from aim.adapters.interface import Readout, linears
 from aim.adapters.plain import Plain
-from aim.ground.errors import UserError
 from aim.models.classifier import build, plainly
 from aim.models.flops import gmacs_per_view
+from tests.messages import refused
 from tests.models.test_trunks import FAMILIES
 from tests.models.toys import FRAMES, SIZE, adapter, composed, names, randomise, toy
 
@@ -39,7 +39,7 @@ def test_preprocessing_is_the_trunks_own():
 
 def test_frames_of_another_scale_are_an_error():
     for video in (clips().float() / 255, clips().int()):
-        with pytest.raises(UserError, match=rf"a batch of clips of {video.dtype}; give uint8, 0 to 255"):
+        with refused(str(video.dtype), "uint8", "0", "255"):
             model().preprocess(video)
 
 
@@ -48,10 +48,10 @@ def test_frames_of_another_scale_are_an_error():
     "shape", [(2, 3, 2 * FRAMES, SIZE, SIZE), (2, 3, FRAMES, 2 * SIZE, SIZE), (3, FRAMES, SIZE, SIZE)]
 )
 def test_a_clip_of_another_length_or_size_is_an_error(trunk, shape):
-    with pytest.raises(UserError, match=rf"built for b 3 {FRAMES} {SIZE} {SIZE}.*clip\.num_frames"):
+    with refused(str(shape), f"b 3 {FRAMES} {SIZE} {SIZE}", "clip.num_frames", "clip.size"):
         model(trunk)(torch.zeros(shape))
     if len(shape) == 5:
-        with pytest.raises(UserError, match=r"clip\.num_frames"):
+        with refused(str(shape), "clip.num_frames", "clip.size"):
             model(trunk).preprocess(torch.zeros(shape, dtype=torch.uint8).transpose(1, 2))
 
 
@@ -129,21 +129,21 @@ def test_a_step_changes_exactly_the_trainable_set(trunk, name):
 @pytest.mark.parametrize(
     ("name", "setting", "expected"),
     [
-        ("aim", {"ratio": 0.0}, "adapter.ratio=0 leaves"),
-        ("aim", {"ratio": -1.0}, "adapter.ratio=-1 leaves"),
-        ("aim", {"drop_path": 1.0}, "rate 1; use 0 or more, and less than 1"),
-        ("aim", {"drop_path": -0.5}, "rate -"),
-        ("adaptformer", {"ratio": 0.001}, "adapter.ratio=0.001 leaves"),
-        ("st_adapter", {"ratio": 0.0}, "adapter.ratio=0 leaves"),
-        ("st_adapter", {"kernel": [-1, 1, 1]}, "three odd sizes"),
-        ("side", {"ratio": -0.5}, "adapter.ratio=-0.5 leaves"),
-        ("side", {"kernel": -1}, "adapter.kernel=-1"),
-        ("lora", {"rank": 0}, "adapter.rank=0"),
-        ("attentive_probe", {"depth": 0}, "adapter.depth=0"),
+        ("aim", {"ratio": 0.0}, ["adapter.ratio=0"]),
+        ("aim", {"ratio": -1.0}, ["adapter.ratio=-1"]),
+        ("aim", {"drop_path": 1.0}, ["adapter.drop_path", "1", "0"]),
+        ("aim", {"drop_path": -0.5}, ["adapter.drop_path", "-0.25", "0", "1"]),
+        ("adaptformer", {"ratio": 0.001}, ["adapter.ratio=0.001"]),
+        ("st_adapter", {"ratio": 0.0}, ["adapter.ratio=0"]),
+        ("st_adapter", {"kernel": [-1, 1, 1]}, ["adapter.kernel=[-1, 1, 1]", "[3, 1, 1]"]),
+        ("side", {"ratio": -0.5}, ["adapter.ratio=-0.5"]),
+        ("side", {"kernel": -1}, ["adapter.kernel=-1"]),
+        ("lora", {"rank": 0}, ["adapter.rank=0"]),
+        ("attentive_probe", {"depth": 0}, ["adapter.depth=0"]),
     ],
 )
 def test_a_setting_that_makes_no_adapter_is_an_error(name, setting, expected):
-    with pytest.raises(UserError, match=expected):
+    with refused(*expected):
         model(adapter_config=adapter(name, **setting))
 
 
@@ -151,28 +151,28 @@ def test_a_setting_that_makes_no_adapter_is_an_error(name, setting, expected):
     "setting", [{"std": [0.0] * 3}, {"mean": [0.5]}, {"drop_path_axes": ["clip"]}, {"tubelet": 0}], ids=str
 )
 def test_a_setting_that_makes_no_trunk_is_an_error(setting):
-    with pytest.raises(UserError, match=f"backbone.*{next(iter(setting))}"):
+    with refused(f"{next(iter(setting))}={next(iter(setting.values()))}", "backbone"):
         replace(toy("clip_vit_b16"), **setting)
 
 
 def test_a_dropout_of_everything_is_an_error():
-    with pytest.raises(UserError, match="dropout=1"):
+    with refused("dropout=1"):
         model(dropout=1.0)
 
 
 def test_blocks_without_time_are_not_chosen_in_silence():
-    with pytest.raises(UserError, match="names none of the blocks where this trunk adapts time"):
+    with refused("adapter.blocks='every 2'", "adapter.temporal=false"):
         model("swin_t", adapter(blocks="every 2"))
     model("swin_t", adapter(blocks="every 2", temporal=False))
 
 
 def test_divided_attention_needs_a_vit():
-    with pytest.raises(UserError, match="use a ViT trunk"):
+    with refused("ViT", "adapter=timesformer"):
         model("swin_t", adapter("timesformer"))
 
 
 def test_frames_that_tubelets_do_not_divide_are_an_error():
-    with pytest.raises(UserError, match="num_frames=3 is not a multiple of tubelet=2; use 2 or 4"):
+    with refused("num_frames=3", "tubelet=2", "4"):
         model("swin_t", frames=3)
 
 

@@ -6,12 +6,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from aim.engine.hardware import suit
-from aim.ground.errors import UserError
 from aim.models.classifier import plainly
 from aim.models.compiling import compile_blocks
 from aim.models.float8 import Float8Linear, by_rows
 from aim.models.flops import gmacs_per_view
 from aim.models.freeze import num_parameters
+from tests.messages import refused
 from tests.models.checks import saved_bytes, toy_model, video
 from tests.models.test_memory import MEMORY, computed, far, toy
 from tests.models.test_trunks import FAMILIES
@@ -134,7 +134,7 @@ def test_what_lora_adds_to_is_not_in_float8():
 
 
 def test_a_model_without_frozen_layers_is_refused():
-    with pytest.raises(UserError, match=r"^precision=fp8 is for the frozen layers .*; use precision=bf16$"):
+    with refused("precision=fp8", "precision=bf16", "frozen"):
         suit(toy_model("full"), "fp8", "cpu")
 
 

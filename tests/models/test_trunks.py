@@ -9,8 +9,8 @@ import torch
 from einops import rearrange, repeat
 from safetensors.torch import save_file
 
-from aim.ground.errors import UserError
 from aim.models.classifier import build, plainly
+from tests.messages import refused
 from tests.models.toys import FRAMES, SIZE, adapter, backbone, composed, names, randomise, toy
 
 TRUNKS = names("backbone")
@@ -135,5 +135,5 @@ def test_what_is_saved_is_what_the_trunk_does_not_give(name, tmp_path):
 
 
 def test_openai_weights_need_the_quickgelu_name():
-    with pytest.raises(UserError, match="use vit_base_patch16_clip_quickgelu_224"):
+    with refused("vit_base_patch16_clip_quickgelu_224", "backbone.name='vit_base_patch16_clip_224.openai'"):
         replace(backbone("clip_vit_b16"), name="vit_base_patch16_clip_224.openai")

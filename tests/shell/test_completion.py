@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from aim.ground.errors import UserError
 from aim.shell import completion
 from tests.conftest import ROOT, missing
+from tests.messages import refused
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ def test_tab_offers_groups_before_their_settings() -> None:
 
 
 def test_another_shell_is_an_error() -> None:
-    with pytest.raises(UserError, match="bash"):
+    with refused("bash", "zsh", "completion"):
         completion.script(["fish"])
 
 

@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from aim.ground.errors import UserError
 from aim.studying.scores import EXACT, chances, described, in_a_row, score
+from tests.messages import refused
 from tests.studying.small import CLASSES, answers
 
 
@@ -50,7 +50,7 @@ def test_a_pair_is_its_own_task_with_no_other_class() -> None:
     assert scores["cross_entropy"].value == pytest.approx(np.mean([-math.log(p) for p in own]), rel=1e-6)
     assert scores["top1"].value == pytest.approx(np.mean([p > 0.5 or (p == 0.5 and found.label[i] == first)
                                                           for p, i in zip(own, chosen, strict=True)]))  # fmt: skip
-    with pytest.raises(UserError, match=r"study\.pairs: no class 'growl'; there are: move_right"):
+    with refused("study.pairs", "'growl'", "move_right"):
         score(found, [("growl", "shrink")])
 
 

@@ -13,9 +13,9 @@ from safetensors.torch import save_file
 from timm.models import _builder
 
 from aim.engine.checkpoint import put_tensors
-from aim.ground.errors import UserError
 from aim.models.classifier import build
 from aim.weights.trunk import PER_FRAME, fingerprint, load_trunk, read_tensors, stretch_time
+from tests.messages import refused
 from tests.models.test_trunks import FAMILIES
 from tests.models.toys import FRAMES, SIZE, adapter, randomise, toy
 
@@ -242,7 +242,7 @@ def test_dinov3_without_biases_for_the_zeros_of_its_file(tmp_path, capfd):
     assert capfd.readouterr().out == ""
     public["blocks.1.attn.qkv.bias"][0] = 1
     torch.save(public, tmp_path / "more.pth")
-    with pytest.raises(UserError, match=r"blocks\.1\.attn\.qkv\.bias isn't zero.*_qkvb"):
+    with refused("blocks.1.attn.qkv.bias", "_qkvb"):
         features(tmp_path / "more.pth", name)
 
 
@@ -261,10 +261,8 @@ def test_other_patches_or_windows_are_not_resampled(name, tmp_path):
     other = {"window_size": 8} if name == "swin_t" else {"patch_size": 16}
     trunk = timm.create_model(cfg.name, num_classes=0, **(cfg.options | other))
     save_file(trunk.state_dict(), tmp_path / "other.safetensors")
-    expected = (
-        "windows of 8 patches, the model's have 4" if name == "swin_t" else r"patches of \(16, 16\) pixels.*\(8, 8\)"
-    )
-    with pytest.raises(UserError, match=expected):
+    expected = ["windows", "8", "4"] if name == "swin_t" else ["patches", "(16, 16)", "(8, 8)"]
+    with refused(*expected):
         load_trunk(cfg.name, str(tmp_path / "other.safetensors"), SIZE, cfg.options)
 
 
@@ -273,7 +271,7 @@ def test_other_patches_or_windows_are_not_resampled(name, tmp_path):
 )
 def test_an_archive_of_openai_is_not_for_another_activation(tmp_path):
     torch.jit.trace_module(openai_clip(), {"encode_image": images()}, check_trace=False).save(tmp_path / "ViT-toy.pt")
-    with pytest.raises(UserError, match="QuickGELU"):
+    with refused("QuickGELU"):
         features(tmp_path / "ViT-toy.pt", "vit_base_patch16_clip_224.laion2b")
 
 
@@ -296,7 +294,7 @@ def test_another_input_size_is_resampled_as_timm_does(name, tmp_path):
 
 
 def test_a_size_that_patches_do_not_divide_is_an_error(tmp_path):
-    with pytest.raises(UserError, match=r"clip\.size=30"):
+    with refused("clip.size=30"):
         load_trunk(CLIP, "random", 30, OPTIONS)
 
 
@@ -325,7 +323,7 @@ def test_the_hub_is_read_strictly(monkeypatch):
         theirs = model.forward_head(model.forward_features(images()), pre_logits=True)
         assert torch.equal(trunk.module.eval()(images()), theirs)
     hub(monkeypatch, lambda: {k: v for k, v in model.state_dict().items() if k != "blocks.0.norm1.bias"})
-    with pytest.raises(UserError, match=r"blocks\.0\.norm1\.bias"):
+    with refused("blocks.0.norm1.bias"):
         load_trunk(name, "pretrained", SIZE, OPTIONS)
 
 
@@ -346,23 +344,23 @@ def test_a_hub_that_does_not_answer_is_one_clear_error(monkeypatch):
         raise OSError("no route to host")
 
     hub(monkeypatch, offline)
-    with pytest.raises(UserError, match=r"no route to host.*backbone\.weights"):
+    with refused("OSError", "backbone.weights", "pretrained"):
         load_trunk("vit_small_patch16_224.augreg_in21k", "pretrained", SIZE, OPTIONS)
 
 
 def test_missing_weights_say_how_to_get_them(tmp_path):
     for weights in ("", str(tmp_path / "nothing.pt")):
-        with pytest.raises(UserError, match=r"backbone\.weights to pretrained .* to random"):
+        with refused("trunk", "backbone.weights", "pretrained", "random"):
             load_trunk(CLIP, weights, SIZE, OPTIONS)
 
 
 def test_an_unknown_trunk_names_the_nearest():
-    with pytest.raises(UserError, match="nearest: vit_base_patch16_224"):
+    with refused("vit_base_patch16_224", "backbone.name='vit_base_patch16_244'"):
         load_trunk("vit_base_patch16_244", "random", SIZE, {})
 
 
 def test_options_that_a_trunk_does_not_have_are_an_error():
-    with pytest.raises(UserError, match=r"backbone\.options={'colour': 3}.*colour"):
+    with refused("backbone.options={'colour': 3}", "'colour'"):
         load_trunk("vit_base_patch16_224", "random", 224, {"colour": 3})
 
 
@@ -370,7 +368,7 @@ def test_options_that_a_trunk_does_not_have_are_an_error():
 def test_a_trunk_of_an_unknown_family_is_an_error(weights):
     cfg = toy("clip_vit_b16")
     wrong = cfg.__class__(**{**vars(cfg), "name": "convnext_atto", "options": {}, "weights": weights})
-    with pytest.raises(UserError, match="unknown family ConvNeXt"):
+    with refused("ConvNeXt", "backbone.name='convnext_atto'"):
         build(wrong, adapter(), num_classes=5, num_frames=FRAMES, size=SIZE, dropout=0.0)
 
 
@@ -380,14 +378,14 @@ def test_weights_that_do_not_fit_list_both_sides(tmp_path):
     state["extra.weight"] = state.pop("norm.weight")
     state["norm.bias"] = torch.zeros(7)
     save_file(state, tmp_path / "wrong.safetensors")
-    expected = r"needs norm\.weight \(1\); the file has extra\.weight \(1\); .*norm\.bias \(7,\) for \(32,\)"
-    with pytest.raises(UserError, match=expected):
+    expected = ["norm.weight (1)", "extra.weight (1)", "norm.bias (7,)", "(32,)"]
+    with refused(*expected):
         load_trunk("vit_base_patch16_224", str(tmp_path / "wrong.safetensors"), SIZE, OPTIONS)
 
 
 def test_another_architecture_is_shortened(tmp_path):
     save_file({f"layer.{i}.weight": torch.zeros(1) for i in range(50)}, tmp_path / "other.safetensors")
-    with pytest.raises(UserError, match=r"the file has layer\.0\.weight, .*\.\.\. \(50\)") as error:
+    with refused("layer.0.weight", "(50)") as error:
         load_trunk(CLIP, str(tmp_path / "other.safetensors"), SIZE, OPTIONS)
     assert len(str(error.value)) < 500
 
@@ -406,13 +404,13 @@ def test_foreign_code_and_broken_files_are_refused(tmp_path, broken):
         torch.save({"model": Bomb()}, path)
     else:
         path.write_text("weights" if broken == "text" else "")
-    with pytest.raises(UserError, match=r"bad\.pt"):
+    with refused("bad.pt"):
         load_trunk(CLIP, str(path), SIZE, OPTIONS)
 
 
 def test_a_broken_safetensors_file_is_refused(tmp_path):
     (tmp_path / "bad.safetensors").write_text("weights")
-    with pytest.raises(UserError, match=r"bad\.safetensors"):
+    with refused("bad.safetensors"):
         load_trunk(CLIP, str(tmp_path / "bad.safetensors"), SIZE, OPTIONS)
 
 
@@ -425,7 +423,7 @@ def test_another_number_of_frames_loads_only_when_asked(name, adapter_name):
 
     short, long = model(4), model(8)
     randomise(short)
-    with pytest.raises(UserError, match="stretch_time=true"):
+    with refused("stretch_time=true"):
         put_tensors(long, short.state_dict(), "short.safetensors")
     tensors = stretch_time(short.state_dict(), long)
     long.load_state_dict(tensors)

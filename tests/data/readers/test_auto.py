@@ -11,7 +11,7 @@ from aim.data.readers.interface import Reader
 from aim.data.readers.pyav import PyAV
 from aim.engine.settings import Run
 from aim.ground import config
-from aim.ground.errors import UserError
+from tests.messages import refused
 
 
 def reported(folder: Path, transcode: dict[str, object] | None) -> Path:
@@ -70,7 +70,7 @@ def test_rank_0_alone_says_it(
 
 def test_a_damaged_report_is_named(tmp_path: Path) -> None:
     (tmp_path / "prepare.json").write_text("{")
-    with pytest.raises(UserError, match=r"prepare\.json is not what aim\.prepare wrote"):
+    with refused("prepare.json", "aim.prepare"):
         chosen(tmp_path)
 
 

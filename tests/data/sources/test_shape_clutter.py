@@ -13,7 +13,7 @@ from aim.data.sources.shape_clutter import Clutter, film
 from aim.data.sources.shape_motions import PAIRS, STEPS, draw_poses, pace
 from aim.engine.settings import Run
 from aim.ground import config
-from aim.ground.errors import UserError
+from tests.messages import refused
 
 FULL = Clutter(distractors=3, occluders=2, camera=0.3, texture=2, haste=0.6)
 HARD = MovingShapes(num_train=8, num_val=8, size=32, num_frames=9, seed=0, phases=2, difficulty=0.5, clutter=FULL)
@@ -180,18 +180,18 @@ def decode(path: Path) -> np.ndarray:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("difficulty=1.5", r"difficulty=1\.5 is not from 0 to 1"),
-        ("difficulty=-0.1", r"difficulty=-0\.1 is not from 0 to 1"),
-        ("difficulty=nan", r"difficulty=nan is not from 0 to 1"),
-        ("phases=4", r"phases=4 is not one of 1, 2, 3"),
-        ("clutter.distractors=-1", r"distractors=-1 is not from 0 to 8"),
-        ("clutter.camera=0.9", r"camera=0\.9 is not from 0 to 0\.5"),
-        ("clutter.haste=1", r"haste=1 is not from 0 to 0\.8"),
-        ("num_train=2404", r"num_train=2404 is not a multiple of the 8 classes"),
+        ("difficulty=1.5", ["difficulty=1.5", "0", "1"]),
+        ("difficulty=-0.1", ["difficulty=-0.1", "0", "1"]),
+        ("difficulty=nan", ["difficulty=nan", "0", "1"]),
+        ("phases=4", ["phases=4", "1", "2", "3"]),
+        ("clutter.distractors=-1", ["distractors=-1", "0", "8"]),
+        ("clutter.camera=0.9", ["camera=0.9", "0", "0.5"]),
+        ("clutter.haste=1", ["haste=1", "0", "0.8"]),
+        ("num_train=2404", ["num_train=2404", "8"]),
     ],
 )
-def test_a_bad_value_is_one_line_that_names_it(setting: str, message: str) -> None:
-    with pytest.raises(UserError, match=message) as caught:
+def test_a_bad_value_is_one_line_that_names_it(setting: str, message: list[str]) -> None:
+    with refused(*message) as caught:
         config.build(config.compose(["+experiment=demo_hard", f"data.lists.{setting}"]), Run)
     assert "\n" not in str(caught.value)
 

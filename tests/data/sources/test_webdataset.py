@@ -5,8 +5,8 @@ import pytest
 from aim.data.lists import Stored, Video
 from aim.data.sources.auto import Auto
 from aim.data.sources.webdataset import WebDataset
-from aim.ground.errors import UserError
 from tests.data.test_shards import write_tar
+from tests.messages import refused
 
 FORMAT = WebDataset(val_share=0.5)
 
@@ -44,19 +44,19 @@ def test_without_labels_folders_in_the_tar_are_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "classes", "expected"),
     [
-        ({"1.mp4": b""}, "", r"1 of 1 videos in the shards of .* have no label, such as 1\.mp4; a sample needs"),
-        ({"1.mp4": b"", "1.json": b'{"label": null}'}, "", r"have no label"),
-        ({"1.jpg": b""}, "", r"hold no videos \(\.mp4"),
-        ({"1.mp4": b"", "1.cls": b"1", "2.mp4": b"", "2.cls": b"run"}, "", "partly numbers and partly names"),
-        ({"1.mp4": b"", "1.cls": b"2"}, "a\nb\n", r"label 2 in the shards of .* is none of the 2 classes"),
-        ({"1.mp4": b"", "1.cls": b"c"}, "a\nb\n", r"label c in the shards"),
+        ({"1.mp4": b""}, "", ["1", "1.mp4", "KEY.cls", "KEY.json"]),
+        ({"1.mp4": b"", "1.json": b'{"label": null}'}, "", ["1", "1.mp4", "KEY.cls", "KEY.json"]),
+        ({"1.jpg": b""}, "", ["shards", ".mp4", ".webm"]),
+        ({"1.mp4": b"", "1.cls": b"1", "2.mp4": b"", "2.cls": b"run"}, "", ["1", "run", "numbers"]),
+        ({"1.mp4": b"", "1.cls": b"2"}, "a\nb\n", ["2", "classes.txt"]),
+        ({"1.mp4": b"", "1.cls": b"c"}, "a\nb\n", ["c", "2", "classes.txt"]),
     ],
 )  # fmt: skip
-def test_labels_that_are_no_labels_are_said(tmp_path: Path, files: dict, classes: str, expected: str) -> None:
+def test_labels_that_are_no_labels_are_said(tmp_path: Path, files: dict, classes: str, expected: list[str]) -> None:
     write_tar(tmp_path / "0.tar", files)
     if classes:
         (tmp_path / "classes.txt").write_text(classes)
-    with pytest.raises(UserError, match=expected):
+    with refused(*expected):
         FORMAT(tmp_path)
 
 

@@ -1,0 +1,8 @@
+"""Print the signals that come until a line is read."""
+
+import signal
+
+for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGTERM):
+    signal.signal(number, lambda number, frame: print(int(number)))
+print("ready", flush=True)
+input()

@@ -1,0 +1,21 @@
+"""Read one file 500 times, READER FILE; print by how many MB the process has grown after the first 50."""
+
+import resource
+import sys
+from pathlib import Path
+
+from tests.data.readers.test_readers import READERS
+
+reader = READERS[sys.argv[1]]()
+
+
+def resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+before = 0
+for i in range(500):
+    reader(Path(sys.argv[2]), lambda _: [0])
+    if i == 50:
+        before = resident()
+print((resident() - before) / 1e6)
