@@ -1,1 +1,20 @@
-"""aim-video: frozen image models, adapted into video action recognisers."""
+"""aim-video: frozen image models adapted into video action recognisers.
+
+For notebooks: `aim.load("runs/demo").predict_file("clip.mp4")`.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from aim.engine.recogniser import Recogniser
+
+
+def load(path: str, *, weights: str | None = None, device: str = "cpu", trust: bool = False) -> "Recogniser":
+    """A trained model from its run directory, its best.safetensors, or a file of aim.export.
+
+    `weights` says where the trunk lies, if elsewhere than in training. Raises UserError for a file that is missing or
+    damaged, and for another trunk. Nothing heavy is imported before it is called.
+    """
+    from aim.engine.recogniser import load as rebuild
+
+    return rebuild(path, weights=weights, device=device, trust=trust)

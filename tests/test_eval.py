@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from aim import predict
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Lists
 from aim.engine import checkpoint, predictions, retest
 from aim.engine.settings import Run
 from aim.ground import config
+from aim.predict import verb as predict
 from aim.reporting.runs import read
 from aim.reporting.table import table
 from tests.conftest import ROOT

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aim import explain
 from aim.data.sources.moving_shapes import encode
+from aim.explain import verb as explain
 from aim.explaining.order import ORDERS
 from aim.ground import config
 from tests.conftest import ROOT

@@ -13,15 +13,16 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn.utils import parametrize
 
-from aim import export, predict
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.engine import exported
 from aim.engine.exported import About
 from aim.engine.tasks import SINGLE_LABEL
+from aim.export import verb as export
 from aim.ground import config
 from aim.models.classifier import VideoClassifier
+from aim.predict import verb as predict
 from tests.conftest import missing
 from tests.messages import refused
 from tests.models.checks import toy_model

@@ -13,11 +13,12 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from aim import predict, train
 from aim.engine.settings import Run
 from aim.ground import config, kinds
 from aim.ground.errors import UserError
 from aim.models.freeze import num_parameters
+from aim.predict import verb as predict
+from aim.train import verb as train
 from tests.conftest import ROOT
 from tests.toy import TOY, evaluate, videos
 

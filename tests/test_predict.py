@@ -12,12 +12,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from aim import predict
 from aim.data.readers.pyav import PyAV
 from aim.data.transforms import Views
 from aim.engine import predictions
 from aim.engine.recogniser import Trained
 from aim.ground import config
+from aim.predict import verb as predict
 from tests.conftest import missing
 from tests.messages import refused
 from tests.toy import TOY, evaluate, exits, videos

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim import prepare
 from aim.data.lists import ListFiles, Lists, Video, data_hash
 from aim.data.readers.pyav import PyAV
 from aim.data.shards import located, source_of
@@ -22,6 +21,7 @@ from aim.engine.packing import Packer
 from aim.engine.preparing import UNPACKED, Report, new_names
 from aim.engine.preparing import prepare as go_through
 from aim.ground import choices, config
+from aim.prepare import verb as prepare
 from aim.shell import command
 from tests.data.readers import oddities
 from tests.data.test_shards import write_tar

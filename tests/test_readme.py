@@ -6,10 +6,11 @@ import shlex
 
 import pytest
 
-from aim import benchmark, eval
+from aim.benchmark import verb as benchmark
 from aim.engine.settings import Run
+from aim.eval import verb as eval
 from aim.ground import choices, config
-from aim.prepare import Settings
+from aim.prepare.verb import Settings
 from aim.studying.grid import Study
 from tests.conftest import ROOT
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from aim import report
+from aim.report import verb as report
 from aim.reporting.runs import read
 from aim.reporting.table import table
 from tests.reporting.made import run_directory

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from aim import study
 from aim.ground import config, lease
 from aim.ground.errors import UserError
 from aim.ground.signals import INTERRUPTED, Interrupted
+from aim.study import verb as study
 from aim.studying.running import left
 from tests.conftest import ROOT
 from tests.messages import refused

@@ -13,12 +13,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aim import train
 from aim.engine import checkpoint, distributed, training
 from aim.engine.settings import Run
 from aim.ground import choices, config, lease
 from aim.ground.errors import UserError
 from aim.ground.signals import INTERRUPTED
+from aim.train import verb as train
 from tests.conftest import ROOT
 from tests.messages import refused
 from tests.programs import command

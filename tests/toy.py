@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 import torch
 
-from aim import benchmark, eval, train
+from aim.benchmark import verb as benchmark
 from aim.engine import training
 from aim.engine.settings import Run
+from aim.eval import verb as eval
 from aim.ground import config
 from aim.measuring import plan
 from aim.measuring.step import peak_of_step
+from aim.train import verb as train
 
 TOY = [
     "+experiment=demo",

@@ -41,9 +41,9 @@ def entrypoint(
     positional: str | None = None,
     flags: Sequence[str] = (),
 ) -> NoReturn:
-    """Run `main` of the module `verb` on the config composed from the command line.
+    """Run `main` of the package `verb`, in its verb.py, on the config composed from the command line.
 
-    The module is imported once the config is composed, so that help, a shown config and a misspelt setting don't wait
+    That is imported once the config is composed, so that help, a shown config and a misspelt setting don't wait
     for torch. Each job of a sweep runs in a process of its own; all must fit the class `settings` before the first one
     starts. A verb that `wants` a file of a group, an experiment say, lists them where it is told nothing; one with
     a `positional` setting takes bare words for it; and --FLAG is FLAG=true. A UserError and Hydra's own errors become
@@ -64,7 +64,7 @@ def entrypoint(
                 require_all(cfg)
                 if "AIM_STARTED" not in os.environ:  # whose launcher has said it
                     say(f"{verb}{f' {cfg.name}' if 'name' in cfg else ''}: loading PyTorch, for some seconds")
-                importlib.import_module(verb).main(cfg)
+                importlib.import_module(f"{verb}.verb").main(cfg)
 
     with reported(debug), interruptible():
         answer_version()

@@ -16,20 +16,20 @@ from aim.ground.choices import CONFIGS
 
 @cache
 def verbs() -> dict[str, Path]:
-    """The programs of this package: the files that are one when they are run."""
-    files = sorted(Path(__file__).parents[1].glob("[a-z]*.py"))
-    return {path.stem: path for path in files if '\nif __name__ == "__main__":' in path.read_text(encoding="utf-8")}
+    """The programs of this package, by the folder of each: those with a door."""
+    return {path.parent.name: path.parent for path in sorted(Path(__file__).parents[1].glob("*/__main__.py"))}
 
 
 def purpose(verb: str) -> str:
     """What a verb does, by the first line of its file."""
-    text = ast.get_docstring(ast.parse(verbs()[verb].read_text(encoding="utf-8"))) or ""
+    text = ast.get_docstring(ast.parse((verbs()[verb] / "verb.py").read_text(encoding="utf-8"))) or ""
     return text.splitlines()[0].rstrip(".")
 
 
 def config_of(verb: str) -> str | None:
     """The primary config of a verb; None for one that takes no settings."""
-    found = re.search(r'command\.entrypoint\("aim\.\w+", "(\w+)"', verbs()[verb].read_text(encoding="utf-8"))
+    door = (verbs()[verb] / "__main__.py").read_text(encoding="utf-8")
+    found = re.search(r'command\.entrypoint\(\s*"aim\.\w+", "(\w+)"', door)
     return found[1] if found else None
 
 

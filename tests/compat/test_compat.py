@@ -13,14 +13,16 @@ from typing import Annotated, Any
 import pytest
 import torch
 
-from aim import export, predict, train
 from aim.engine import checkpoint, identity, settings
 from aim.engine.settings import Run, Training
+from aim.export import verb as export
 from aim.ground import choices, config
 from aim.ground.errors import UserError
 from aim.ground.marks import Before
+from aim.predict import verb as predict
 from aim.reporting.runs import read
 from aim.reporting.table import table
+from aim.train import verb as train
 from tests.toy import TOY, evaluate, killed_at, run, videos, weights
 
 HERE = Path(__file__).parent

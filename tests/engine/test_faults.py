@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim import eval, train
 from aim.engine import faults
 from aim.engine.distributed import World
 from aim.engine.faults import explained, no_gpu_memory
 from aim.engine.settings import Run, Training
+from aim.eval import verb as eval
 from aim.ground import config
+from aim.train import verb as train
 from tests.conftest import ROOT
 from tests.messages import refused
 from tests.ranks import start

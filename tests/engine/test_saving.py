@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from aim import train
 from aim.engine import checkpoint, training
 from aim.engine.distributed import World
 from aim.engine.ema import Average
@@ -22,6 +21,7 @@ from aim.engine.saving import Saver, State
 from aim.engine.tasks import SINGLE_LABEL
 from aim.ground.choices import leaves
 from aim.ground.signals import Interrupted
+from aim.train import verb as train
 from tests.conftest import ROOT
 from tests.engine.test_ema import by_hand
 from tests.messages import refused

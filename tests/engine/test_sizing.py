@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from aim import train
 from aim.engine import sizing
 from aim.engine.optim import learning_rate
 from aim.engine.settings import Run
 from aim.ground import choices, config
+from aim.train import verb as train
 from tests.messages import refused
 from tests.toy import TOY, journal, killed_at, run, weights
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from aim import train
 from aim.engine.reporting import Journal
 from aim.engine.tracking import Csv, Guarded, Sink, TensorBoard, Trackio, Wandb
 from aim.ground import config
+from aim.train import verb as train
 from tests.conftest import ROOT
 from tests.messages import refused
 from tests.programs import command

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from torch import Tensor
 
-from aim import benchmark
+from aim.benchmark import verb as benchmark
 from aim.data.readers.interface import BadVideo, Pick, Reader
 from aim.data.readers.pyav import PyAV
 from aim.measuring import loader

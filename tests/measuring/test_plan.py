@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from aim import benchmark, train
+from aim.benchmark import verb as benchmark
 from aim.engine.distributed import World
 from aim.engine.hardware import Gpu
 from aim.engine.settings import Run
@@ -17,6 +17,7 @@ from aim.ground import config
 from aim.measuring import plan, plan_table
 from aim.measuring.gpus import GPUS, Sheet
 from aim.measuring.step import Cost, cost_of_step, peak_of_step
+from aim.train import verb as train
 from tests.conftest import ROOT
 from tests.messages import refused
 from tests.toy import TOY, measure

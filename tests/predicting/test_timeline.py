@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from aim import predict
 from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import PyAV
 from aim.data.windows import Span, Windows
+from aim.predict import verb as predict
 from aim.predicting.timeline import Segment, Timeline, timeline
 from tests.conftest import ROOT
 from tests.messages import refused

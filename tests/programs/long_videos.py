@@ -4,8 +4,8 @@ import resource
 import sys
 from pathlib import Path
 
-from aim import predict
 from aim.data.windows import Windows
+from aim.predict import verb as predict
 from aim.predicting.timeline import timeline
 
 recogniser = predict.load(Path(sys.argv[1]))

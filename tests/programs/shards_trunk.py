@@ -3,9 +3,9 @@
 import sys
 from typing import Any
 
-from aim import train
 from aim.engine import sharding
 from aim.ground import config
+from aim.train import verb as train
 
 original = sharding.shard
 

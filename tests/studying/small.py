@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aim import study
 from aim.engine import predictions
 from aim.engine.predictions import Predictions
 from aim.engine.settings import write_settings
 from aim.ground import config, jobs
 from aim.shell.words import in_quotes, quoted
+from aim.study import verb as study
 from aim.studying import output
 from tests.toy import TOY
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from aim import predict
+from aim.predict import verb as predict
 from aim.weights.official import from_official, to_official
 from tests.conftest import ROOT
 from tests.messages import refused

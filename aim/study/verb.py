@@ -9,11 +9,6 @@ The same command continues. Exit codes: 0 done, 2 something to mend, 75 interrup
 failed: it is named and left out.
 """
 
-from aim.shell import command
-
-if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.study", "study", wants="study", flags=["dry"])
-
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +22,7 @@ from aim.ground import config, jobs, lease
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
 from aim.ground.signals import Interrupted
+from aim.shell import command
 from aim.studying import output, tables, times
 from aim.studying.analysis import analyse
 from aim.studying.grid import Study, cells, key_of

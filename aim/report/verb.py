@@ -10,7 +10,6 @@ has a column. A run that still trains is in the page alone. Of several arguments
 runs are left out.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -60,7 +59,3 @@ def main(arguments: Sequence[str]) -> None:
         text = render(runs, options.get("data.root"))
         files.write_atomically(page, lambda file: files.write_text(file, text))
         say(f"{page} is written, {len(text.encode()) / 2**10:.0f} KiB")
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

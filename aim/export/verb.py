@@ -8,11 +8,6 @@ a batch is free: `video`, uint8 "b t c h w" -> `probability`, float32 "b k". LoR
 which is exact. The file is compared with PyTorch before it takes its name; `aim.predict checkpoint=FILE.onnx` runs it.
 """
 
-from aim.shell import command
-
-if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.export", "export", "aim.export.Settings")
-
 import io
 import json
 from collections.abc import Callable

@@ -7,11 +7,6 @@
 The same command continues an interrupted run. Exit codes: 0 done, 2 something to mend, 75 interrupted and saved.
 """
 
-from aim.shell import command
-
-if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.train", "config", "aim.engine.settings.Run", wants="experiment")
-
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -56,6 +51,7 @@ from aim.ground.signals import Stop, interruptible, stop_signals
 from aim.measuring.plan import expected_memory, free_bytes
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
+from aim.shell import command
 
 
 def main(cfg: DictConfig) -> None:

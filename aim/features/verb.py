@@ -9,11 +9,6 @@ The same command goes on where one was stopped. Exit codes: 0 done, 1 done but f
 to mend before anything is done.
 """
 
-from aim.shell import command
-
-if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.features", "features", "aim.features.Settings", positional="input")
-
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass

@@ -8,11 +8,6 @@ Parts of the clip are removed, and the evidence that is lost says what they coun
 removal of its best parts does to the probability, and how like it the map of random weights is: docs/explain.md.
 """
 
-from aim.shell import command
-
-if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.explain", "explain", "aim.explain.Settings")
-
 import json
 import time
 from contextlib import closing

@@ -7,11 +7,6 @@ The checkpoint says what the model is and sees, on which data and with which vie
 be otherwise. Leaves `results.json` and `predictions.npz` (docs/predictions.md) in the run directory.
 """
 
-from aim.shell import command
-
-if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.eval", "eval")
-
 import sys
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -34,6 +29,7 @@ from aim.ground.errors import UserError, check_all, say
 from aim.ground.marks import Mark
 from aim.ground.signals import interruptible, stop_signals
 from aim.models.flops import gmacs_per_view
+from aim.shell import command
 from aim.weights.trunk import stretch_time
 
 

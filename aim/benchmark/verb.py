@@ -9,11 +9,6 @@ One process and one GPU are measured; the trunk's weights are random, as no spee
 `benchmark.json`, or `plan.json`, in the run directory, by default runs/benchmark/NAME.
 """
 
-from aim.shell import command
-
-if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.benchmark", "benchmark", "aim.benchmark.Settings", wants="experiment")
-
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path

@@ -12,11 +12,6 @@ but for what could not be read, 2 something to mend before anything is done. In 
     recogniser.predict(video)          # uint8 "b t c h w" -> probabilities "b k"
 """
 
-from aim.shell import command
-
-if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.predict", "predict", "aim.predict.Settings", positional="input")
-
 import os
 import signal
 import sys

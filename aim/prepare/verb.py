@@ -11,11 +11,6 @@ are missing or can't be read, those in `bad_videos.txt`, and `prepare.json`: the
 Exit codes: 0 done, 2 something to mend, 75 interrupted.
 """
 
-from aim.shell import command
-
-if __name__ == "__main__":  # before the imports that take seconds: --help and a misspelt setting need none of them
-    command.entrypoint("aim.prepare", "prepare", wants="experiment")
-
 import os
 import shutil
 from collections.abc import Iterable, Mapping
