@@ -28,7 +28,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
     """Runs aim.train's entry point on a command line that must fail; gives what it printed to stdout and stderr."""
 
     def run(*arguments: str) -> tuple[str, str]:
-        monkeypatch.setattr(sys, "argv", ["aim/train/verb.py", *arguments])
+        monkeypatch.setattr(sys, "argv", ["aim/train/__main__.py", *arguments])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
         with exits(2):
             command.entrypoint("aim.train", "config", "aim.engine.settings.Run")
@@ -70,7 +70,7 @@ def test_bad_command_lines_get_one_line_and_exit_code_2(
 
 
 def test_debug_keeps_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["aim/train/verb.py", "+experiment=demo", "+train.batchsize=3", "debug=true"])
+    monkeypatch.setattr(sys, "argv", ["aim/train/__main__.py", "+experiment=demo", "+train.batchsize=3", "debug=true"])
     with refused("'train.batchsize'"):
         command.entrypoint("aim.train", "config", "aim.engine.settings.Run")
 
@@ -88,7 +88,7 @@ def test_ctrl_c_is_one_line_in_every_verb(
     def stop(_: object) -> None:
         raise error
 
-    monkeypatch.setattr(sys, "argv", ["aim/predict/verb.py", "checkpoint=none", "input=none"])
+    monkeypatch.setattr(sys, "argv", ["aim/predict/__main__.py", "checkpoint=none", "input=none"])
     monkeypatch.setattr(predict, "main", stop)
     with exits(code):
         command.entrypoint("aim.predict", "predict")

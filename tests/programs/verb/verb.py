@@ -8,7 +8,6 @@ from typing import Any
 
 from aim.ground.clock import seconds_since_start
 from aim.ground.signals import interruptible
-from aim.shell import command
 
 
 def main(cfg: Any) -> None:
@@ -19,7 +18,3 @@ def main(cfg: Any) -> None:
         if cfg.seed == 9:
             os.kill(os.getpid(), signal.SIGKILL)
         sys.exit(cfg.seed)
-
-
-if __name__ == "__main__":
-    command.entrypoint("tests.programs.verb", "config")
