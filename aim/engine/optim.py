@@ -1,30 +1,15 @@
 """Parameter groups, AdamW, and the learning rate as a pure function of the step."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from fnmatch import fnmatchcase
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
 
+from aim.engine.settings import Optim
 from aim.ground.errors import UserError
-from aim.ground.marks import Auto
-
-
-@dataclass(frozen=True)
-class Optim:
-    """The values of `optim` in configs/config.yaml (AIM, appendix; the public code's configs where it is silent)."""
-
-    lr: float
-    weight_decay: float
-    betas: Sequence[float]
-    warmup_epochs: Annotated[float, Auto(1)]
-    warmup_start: float  # the share of the rate at step 0
-    schedule: Literal["step", "epoch"]  # the cosine falls at every step, or once an epoch as the public code's does
-    no_decay: Sequence[str]  # glob patterns of parameters without weight decay
-    lr_mult: Mapping[str, float]  # glob pattern -> factor of the rate; the first that matches counts
 
 
 def adamw(model: nn.Module, optim: Optim) -> torch.optim.AdamW:

@@ -22,7 +22,6 @@ from aim.engine import distributed, naming
 from aim.engine.distributed import World
 from aim.engine.hardware import Device, Precision, check_fp8, resolve_device, suit
 from aim.engine.metrics import of_validation
-from aim.engine.optim import Optim
 from aim.engine.predictions import Form
 from aim.engine.tasks import Task
 from aim.engine.tracking import Tracker
@@ -86,6 +85,20 @@ class Training:
         clips, least = self.batch_size // ranks, 2 if self.mixup or self.cutmix else 1
         found = [n for n in range(least, most + 1) if clips % n == 0 and n % self.clips_per_video == 0]
         return max(found, default=None)
+
+
+@dataclass(frozen=True)
+class Optim:
+    """The values of `optim` in configs/config.yaml (AIM, appendix; the public code's configs where it is silent)."""
+
+    lr: float
+    weight_decay: float
+    betas: Sequence[float]
+    warmup_epochs: Annotated[float, Auto(1)]
+    warmup_start: float  # the share of the rate at step 0
+    schedule: Literal["step", "epoch"]  # the cosine falls at every step, or once an epoch as the public code's does
+    no_decay: Sequence[str]  # glob patterns of parameters without weight decay
+    lr_mult: Mapping[str, float]  # glob pattern -> factor of the rate; the first that matches counts
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from aim.engine.feeding import on_device, to_host
 from aim.engine.hardware import Precision, autocast
 from aim.engine.metrics import of_validation
 from aim.engine.mixing import mix
-from aim.engine.optim import Optim, adamw, learning_rate, set_learning_rate
+from aim.engine.optim import adamw, learning_rate, set_learning_rate
 from aim.engine.profiling import Profile, part
 from aim.engine.reporting import Report
 from aim.engine.saving import Saver, State
 from aim.engine.selection import due, exhausted, judge
-from aim.engine.settings import Training
+from aim.engine.settings import Optim, Training
 from aim.engine.tasks import Task
 from aim.engine.tracking import Log
 from aim.engine.watching import Pace, Watch, cure_for_waiting

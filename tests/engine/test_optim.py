@@ -5,7 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from aim.engine.optim import Optim, adamw, learning_rate, set_learning_rate
+from aim.engine.optim import adamw, learning_rate, set_learning_rate
+from aim.engine.settings import Optim
 from tests.messages import refused
 
 OPTIM = Optim(
