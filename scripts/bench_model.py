@@ -36,7 +36,7 @@ from torch.utils.flop_counter import FlopCounterMode
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the plain model belongs to the tests
 
-from aim.engine.hardware import autocast, suit  # noqa: E402
+from aim.engine.machine.hardware import autocast, suit  # noqa: E402
 from aim.engine.results import device_name  # noqa: E402
 from aim.engine.settings import Run  # noqa: E402
 from aim.ground import config  # noqa: E402

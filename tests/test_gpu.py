@@ -12,11 +12,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from aim.data.loader import Batch
-from aim.engine.distributed import World
 from aim.engine.ema import Average
 from aim.engine.evaluation import score
-from aim.engine.feeding import on_device, to_host
-from aim.engine.hardware import FP8_SINCE, Precision, autocast, check_fp8
+from aim.engine.machine.distributed import World
+from aim.engine.machine.feeding import on_device, to_host
+from aim.engine.machine.hardware import FP8_SINCE, Precision, autocast, check_fp8
 from aim.engine.optim import adamw
 from aim.engine.settings import Run
 from aim.engine.training import train_step

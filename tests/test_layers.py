@@ -21,7 +21,12 @@ FLOORS: list[set[str]] = [
 ]
 GROUND, MODELS = 0, 3
 OWNERS = {  # the only users
-    "torch.distributed": {"aim.engine.distributed", "aim.engine.launcher", "aim.engine.peers", "aim.engine.sharding"},
+    "torch.distributed": {
+        "aim.engine.machine.distributed",
+        "aim.engine.machine.launcher",
+        "aim.engine.machine.peers",
+        "aim.engine.machine.sharding",
+    },
     "wandb": {"aim.engine.tracking"},
     "trackio": {"aim.engine.tracking"},
     "torch.utils.tensorboard": {"aim.engine.tracking"},

@@ -13,7 +13,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aim.engine import checkpoint, distributed, training
+from aim.engine import checkpoint, training
+from aim.engine.machine import distributed
 from aim.engine.settings import Run
 from aim.ground import choices, config, lease
 from aim.ground.errors import UserError

@@ -18,8 +18,9 @@ import torch
 from omegaconf import DictConfig
 
 from aim.data.lists import Lists
-from aim.engine import distributed, identity, results
-from aim.engine.hardware import Device, Gpu, settle
+from aim.engine import identity, results
+from aim.engine.machine import distributed
+from aim.engine.machine.hardware import Device, Gpu, settle
 from aim.engine.settings import Run
 from aim.engine.sizing import settled
 from aim.ground import config, files

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aim.data.lists import read_lines
 from aim.data.loader import Loader
-from aim.engine import distributed
+from aim.engine.machine import distributed
 from aim.ground import files
 from aim.ground.errors import UserError
 

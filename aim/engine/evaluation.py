@@ -14,11 +14,11 @@ from aim.data.dataset import VideoDataset
 from aim.data.lists import data_hash
 from aim.data.loader import Batch, Loader
 from aim.data.transforms import Views
-from aim.engine import distributed
-from aim.engine.feeding import on_device, one_late, to_host
-from aim.engine.hardware import Precision, autocast
+from aim.engine.machine import distributed
+from aim.engine.machine.feeding import on_device, one_late, to_host
+from aim.engine.machine.hardware import Precision, autocast
+from aim.engine.machine.sharding import in_step, is_sharded
 from aim.engine.predictions import Predictions, spans
-from aim.engine.sharding import in_step, is_sharded
 from aim.engine.tasks import Task
 from aim.ground.console import SLOW, Display
 from aim.ground.signals import Interrupted, Stop

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
-from aim.engine.hardware import Device, Precision
+from aim.engine.machine.hardware import Device, Precision
 from aim.ground import config
 from aim.ground.console import without_logs
 from aim.ground.errors import UserError

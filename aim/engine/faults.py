@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import torch
 
-from aim.engine.distributed import World
+from aim.engine.machine.distributed import World
 from aim.engine.settings import Run, Training
 from aim.ground.errors import UserError
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from aim.data.lists import Lists, Video
 from aim.data.loader import Loader
 from aim.engine import results
-from aim.engine.distributed import World
+from aim.engine.machine.distributed import World
 from aim.engine.settings import Run
 from aim.engine.sizing import steps_per_epoch
 from aim.models.classifier import VideoClassifier

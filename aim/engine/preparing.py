@@ -13,7 +13,7 @@ from aim.data.pool import Pool
 from aim.data.readers.interface import Source, file_of
 from aim.data.shards import source_of
 from aim.data.sources.transcode import Transcode, Work, part_of
-from aim.engine import distributed
+from aim.engine.machine import distributed
 from aim.engine.packing import SPLITS, Packer, is_of
 from aim.ground.console import Display
 from aim.ground.errors import UserError

@@ -20,8 +20,8 @@ from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.engine import checkpoint, exported
 from aim.engine.exported import Program
-from aim.engine.feeding import on_device, one_late, to_host
-from aim.engine.hardware import Precision, autocast
+from aim.engine.machine.feeding import on_device, one_late, to_host
+from aim.engine.machine.hardware import Precision, autocast
 from aim.engine.tasks import SINGLE_LABEL, Task
 from aim.ground import config
 from aim.ground.errors import UserError

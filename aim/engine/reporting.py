@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from aim.engine.hardware import peak_memory
+from aim.engine.machine.hardware import peak_memory
 from aim.engine.metrics import Metric
 from aim.engine.tracking import Log
 from aim.engine.watching import Watch

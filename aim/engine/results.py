@@ -12,7 +12,7 @@ import torch
 
 from aim.data.lists import Lists, data_hash
 from aim.engine import identity, metrics
-from aim.engine.distributed import World
+from aim.engine.machine.distributed import World
 from aim.engine.predictions import Predictions
 from aim.engine.settings import Run
 from aim.ground import files

@@ -18,9 +18,10 @@ from aim.data.readers import auto
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
-from aim.engine import distributed, naming
-from aim.engine.distributed import World
-from aim.engine.hardware import Device, Precision, check_fp8, resolve_device, suit
+from aim.engine import naming
+from aim.engine.machine import distributed
+from aim.engine.machine.distributed import World
+from aim.engine.machine.hardware import Device, Precision, check_fp8, resolve_device, suit
 from aim.engine.metrics import of_validation
 from aim.engine.predictions import Form
 from aim.engine.tasks import Task

@@ -14,17 +14,18 @@ from einops import rearrange
 from torch import Tensor
 
 from aim.data.loader import Batch, Loader
-from aim.engine import bad_videos, distributed
-from aim.engine.distributed import World
+from aim.engine import bad_videos
 from aim.engine.ema import Average
 from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.faults import explained
-from aim.engine.feeding import on_device, to_host
-from aim.engine.hardware import Precision, autocast
+from aim.engine.machine import distributed
+from aim.engine.machine.distributed import World
+from aim.engine.machine.feeding import on_device, to_host
+from aim.engine.machine.hardware import Precision, autocast
+from aim.engine.machine.profiling import Profile, part
 from aim.engine.metrics import of_validation
 from aim.engine.mixing import mix
 from aim.engine.optim import adamw, learning_rate, set_learning_rate
-from aim.engine.profiling import Profile, part
 from aim.engine.reporting import Report
 from aim.engine.saving import Saver, State
 from aim.engine.selection import due, exhausted, judge

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from aim.engine.distributed import num_cores
+from aim.engine.machine.distributed import num_cores
 from aim.engine.tasks import Chance
 
 WAITING = 0.2  # of the time, over

@@ -22,8 +22,9 @@ from torch import Tensor
 from aim.data.readers.frames import SUFFIXES as PICTURES
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import Reader
-from aim.engine import distributed, exported
-from aim.engine.hardware import Device, Untrained, resolve_device, settle
+from aim.engine import exported
+from aim.engine.machine import distributed
+from aim.engine.machine.hardware import Device, Untrained, resolve_device, settle
 from aim.engine.recogniser import Recogniser, TrunkFile, load
 from aim.engine.results import device_name
 from aim.explaining import clips, films, order, tables

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from aim.engine.hardware import Precision
+from aim.engine.machine.hardware import Precision
 from aim.engine.recogniser import Recogniser
 from aim.engine.tasks import SINGLE_LABEL, Task
 from aim.explaining import order, scores

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from aim.engine.hardware import Gpu, Precision
+from aim.engine.machine.hardware import Gpu, Precision
 from aim.ground.errors import UserError
 
 # What a program can't have of a GPU's memory: CUDA's context and libraries, and gaps between the allocator's blocks.

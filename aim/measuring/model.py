@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from einops import rearrange
 
-from aim.engine.distributed import World
-from aim.engine.hardware import autocast
+from aim.engine.machine.distributed import World
+from aim.engine.machine.hardware import autocast
 from aim.engine.optim import adamw
 from aim.engine.settings import Run
 from aim.engine.training import train_step

@@ -11,7 +11,7 @@ from typing import Any, get_args
 import torch
 
 from aim.data.sources.moving_shapes import MovingShapes
-from aim.engine.hardware import Gpu, free_memory
+from aim.engine.machine.hardware import Gpu, free_memory
 from aim.engine.settings import Run
 from aim.ground.errors import UserError
 from aim.measuring.gpus import GAPS, GPUS, Sheet

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from aim.data.loader import Batch
-from aim.engine.hardware import autocast
+from aim.engine.machine.hardware import autocast
 from aim.engine.settings import Run
 from aim.models.classifier import VideoClassifier
 

@@ -23,8 +23,8 @@ from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.data.windows import Cut, Span, Windows, batches, trusting
-from aim.engine.feeding import on_device, one_late, to_host
-from aim.engine.hardware import Precision, autocast
+from aim.engine.machine.feeding import on_device, one_late, to_host
+from aim.engine.machine.hardware import Precision, autocast
 from aim.ground import files
 from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from aim.data.readers.interface import BadVideo
 from aim.data.windows import Cut, Span, Windows, batches, trusting
-from aim.engine.feeding import one_late
-from aim.engine.hardware import Precision
+from aim.engine.machine.feeding import one_late
+from aim.engine.machine.hardware import Precision
 from aim.engine.recogniser import Recogniser
 from aim.ground.console import Display
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from torch.utils.flop_counter import FlopCounterMode
 
-from aim.engine.hardware import autocast, resolve_precision
+from aim.engine.machine.hardware import autocast, resolve_precision
 from aim.engine.settings import Run
 from aim.measuring.step import CPU, flops, make_batch, pretended
 from aim.models.freeze import num_parameters

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 
-from aim.engine.distributed import num_cores
+from aim.engine.machine.distributed import num_cores
 from aim.ground import jobs
 from aim.ground.clock import clock
 from aim.ground.errors import UserError, say

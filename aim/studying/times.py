@@ -9,7 +9,7 @@ from functools import cache
 
 import torch
 
-from aim.engine.hardware import Device, resolve_precision
+from aim.engine.machine.hardware import Device, resolve_precision
 from aim.engine.optim import adamw
 from aim.engine.training import train_step
 from aim.ground.clock import clock

@@ -17,26 +17,16 @@ from typing import Any
 from omegaconf.dictconfig import DictConfig
 
 from aim.data.lists import Lists
-from aim.engine import (
-    bad_videos,
-    checkpoint,
-    content,
-    distributed,
-    hardware,
-    identity,
-    introduction,
-    predictions,
-    results,
-    sharding,
-)
+from aim.engine import bad_videos, checkpoint, content, identity, introduction, predictions, results
 from aim.engine.calibration import fit_temperature
 from aim.engine.checkpoint import BEST
-from aim.engine.distributed import World
 from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.faults import explained_test
-from aim.engine.hardware import Precision
 from aim.engine.inspection import inspected
-from aim.engine.launcher import launch
+from aim.engine.machine import distributed, hardware, sharding
+from aim.engine.machine.distributed import World
+from aim.engine.machine.hardware import Precision
+from aim.engine.machine.launcher import launch
 from aim.engine.metrics import of_validation
 from aim.engine.saving import State
 from aim.engine.settings import Run, write_settings

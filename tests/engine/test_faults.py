@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from aim.engine import faults
-from aim.engine.distributed import World
 from aim.engine.faults import explained, no_gpu_memory
+from aim.engine.machine.distributed import World
 from aim.engine.settings import Run, Training
 from aim.eval import verb as eval
 from aim.ground import config

@@ -7,7 +7,7 @@ import torch
 
 from aim.data.lists import ClassFolders, Lists, Video
 from aim.engine import content, introduction
-from aim.engine.distributed import World
+from aim.engine.machine.distributed import World
 from aim.engine.settings import Run
 from aim.ground import config
 from tests.toy import TOY

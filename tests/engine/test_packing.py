@@ -11,7 +11,7 @@ import torch
 from aim.data import shards
 from aim.data.lists import Lists, Video, write_list
 from aim.engine import content, packing
-from aim.engine.distributed import World
+from aim.engine.machine.distributed import World
 from aim.engine.packing import Packer
 from aim.engine.settings import Run
 from aim.ground import config

@@ -14,9 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from aim.engine import checkpoint, training
-from aim.engine.distributed import World
 from aim.engine.ema import Average
 from aim.engine.evaluation import Evaluation
+from aim.engine.machine.distributed import World
 from aim.engine.saving import Saver, State
 from aim.engine.tasks import SINGLE_LABEL
 from aim.ground.choices import leaves

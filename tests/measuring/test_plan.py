@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from aim.benchmark import verb as benchmark
-from aim.engine.distributed import World
-from aim.engine.hardware import Gpu
+from aim.engine.machine.distributed import World
+from aim.engine.machine.hardware import Gpu
 from aim.engine.settings import Run
 from aim.ground import config
 from aim.measuring import plan, plan_table

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from aim.engine.hardware import suit
+from aim.engine.machine.hardware import suit
 from aim.models.classifier import plainly
 from aim.models.compiling import compile_blocks
 from aim.models.float8 import Float8Linear, by_rows

@@ -2,7 +2,7 @@
 
 import sys
 
-from aim.engine.launcher import launch
+from aim.engine.machine.launcher import launch
 
 if __name__ == "__main__":
     ranks, restarts, *module = sys.argv[1:]

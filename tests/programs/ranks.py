@@ -6,8 +6,8 @@ import sys
 import time
 from datetime import timedelta
 
-from aim.engine import distributed, peers
-from aim.engine.distributed import World
+from aim.engine.machine import distributed, peers
+from aim.engine.machine.distributed import World
 from aim.ground.errors import UserError
 from aim.ground.signals import Interrupted, follow_parent, interruptible, stop_signals
 from aim.shell import command

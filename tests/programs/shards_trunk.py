@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from aim.engine import sharding
+from aim.engine.machine import sharding
 from aim.ground import config
 from aim.train import verb as train
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 
 from aim.data.memory import ACTIVATIONS, keep_freed_memory
-from aim.engine import distributed
+from aim.engine.machine import distributed
 from aim.ground.errors import UserError, say
 from aim.models.attention import attend_by_products
 from aim.models.classifier import VideoClassifier

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
-from aim.engine import launcher, peers
-from aim.engine.peers import End, Peers, is_torn
+from aim.engine.machine import launcher, peers
+from aim.engine.machine.peers import End, Peers, is_torn
 from aim.ground.signals import INTERRUPTED
 from tests.messages import refused
 from tests.ranks import start

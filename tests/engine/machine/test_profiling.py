@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch.autograd import DeviceType
 
-from aim.engine import profiling
+from aim.engine.machine import profiling
 from tests.toy import journal, run, weights
 
 

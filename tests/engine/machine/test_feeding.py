@@ -3,7 +3,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 from aim.data.loader import Batch
-from aim.engine.feeding import on_device, one_late, to_host
+from aim.engine.machine.feeding import on_device, one_late, to_host
 
 
 def test_on_the_cpu_batches_are_passed_on_as_they_are() -> None:

@@ -10,8 +10,8 @@ import timm
 import torch
 from safetensors.torch import load_file, save_file
 
-from aim.engine import sharding
-from aim.engine.distributed import World
+from aim.engine.machine import sharding
+from aim.engine.machine.distributed import World
 from aim.engine.settings import Run
 from aim.ground import config
 from aim.ground.errors import UserError

@@ -13,7 +13,7 @@ from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
 from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
-from aim.engine.distributed import num_cores
+from aim.engine.machine.distributed import num_cores
 from aim.ground.clock import seconds_since_start
 from aim.ground.console import without_logs
 from aim.ground.errors import UserError, say

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim.engine import distributed
+from aim.engine.machine import distributed
 from aim.ground.errors import RankError
 from tests.messages import refused
 from tests.ranks import start

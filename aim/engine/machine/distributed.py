@@ -18,7 +18,7 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
-from aim.engine.peers import Peers
+from aim.engine.machine.peers import Peers
 from aim.ground.errors import RankError, UserError
 from aim.ground.signals import fatal_signals
 from aim.models.freeze import num_parameters

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aim.data.loader import Batch
-from aim.engine.profiling import part
+from aim.engine.machine.profiling import part
 
 T = TypeVar("T")
 
