@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aim.data.lists import Video
-from aim.engine import scores
+from aim.engine import quality
 from aim.engine.metrics import Metric
 from aim.ground import files
 from aim.ground.errors import UserError
@@ -45,12 +45,12 @@ class Predictions:
     @property
     def predicted(self) -> NDArray[np.int64]:
         """The most probable class of each video, "n"; of several the first."""
-        return scores.best(self.probability)
+        return quality.best(self.probability)
 
     @property
     def right(self) -> NDArray[np.bool_]:
         """Whether that is its class, "n"."""
-        return scores.right(self.probability, self.label)
+        return quality.right(self.probability, self.label)
 
     @property
     def confidence(self) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aim.engine import scores
+from aim.engine import quality
 from aim.engine.predictions import Predictions
 from aim.pages.geometry import CHART, Scale, Tick, enclosing_ticks, number, ticks
 from aim.reporting.runs import RunData
@@ -128,7 +128,7 @@ class Reliability:
 
 def reliability(found: Predictions) -> Reliability:
     """The diagram of a test."""
-    bins = scores.reliability(found.probability, found.label)
+    bins = quality.reliability(found.probability, found.label)
     x, y = Scale(0, 1, CHART.left, CHART.right), Scale(0, 1, CHART.bottom, CHART.top)
     fullest = max((part.videos for part in bins), default=0) or 1
     bars = [
@@ -143,7 +143,7 @@ def reliability(found: Predictions) -> Reliability:
     shares = (0, 0.25, 0.5, 0.75, 1)
     return Reliability(
         bars, [Tick(x(s), f"{100 * s:g} %") for s in shares], [Tick(y(s), f"{100 * s:g} %") for s in shares],
-        100 * scores.calibration_error(bins),
+        100 * quality.calibration_error(bins),
     )  # fmt: skip
 
 

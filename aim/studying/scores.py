@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from aim.engine import metrics
 from aim.engine.metrics import Metric
 from aim.engine.predictions import Predictions
-from aim.engine.scores import LEAST
+from aim.engine.quality import LEAST
 from aim.ground.errors import UserError
 from aim.studying.curves import ALL
 from aim.studying.intervals import Interval, bootstrap

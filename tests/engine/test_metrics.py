@@ -9,7 +9,7 @@ import pytest
 
 from aim.engine import metrics, tracking
 from aim.engine.metrics import METRICS, Metric, confusion, of_validation
-from aim.engine.scores import best
+from aim.engine.quality import best
 from aim.engine.settings import Run
 from aim.ground import config
 from aim.ground.errors import UserError
