@@ -12,7 +12,8 @@ import torch
 
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Lists
-from aim.engine import checkpoint, predictions, retest
+from aim.engine import checkpoint, retest
+from aim.engine.scores import predictions
 from aim.engine.settings import Run
 from aim.ground import config
 from aim.predict import verb as predict

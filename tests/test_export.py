@@ -18,7 +18,7 @@ from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.engine import exported
 from aim.engine.exported import About
-from aim.engine.tasks import SINGLE_LABEL
+from aim.engine.scores.tasks import SINGLE_LABEL
 from aim.export import verb as export
 from aim.ground import config
 from aim.models.classifier import VideoClassifier

@@ -130,7 +130,7 @@ class Checkpoint:
     classes: list[str]
     trunk: dict[str, str]  # name, sha256
     precision: Precision | None = None  # of the training; None in files from before it was written down
-    temperature: float | None = None  # that calibrates it (aim.engine.calibration), fitted on the validation set
+    temperature: float | None = None  # that calibrates it (aim.engine.scores.calibration), fitted on the validation set
 
     @property
     def fingerprint(self) -> str:

@@ -18,8 +18,8 @@ from aim.engine.machine import distributed
 from aim.engine.machine.feeding import on_device, one_late, to_host
 from aim.engine.machine.hardware import Precision, autocast
 from aim.engine.machine.sharding import in_step, is_sharded
-from aim.engine.predictions import Predictions, spans
-from aim.engine.tasks import Task
+from aim.engine.scores.predictions import Predictions, spans
+from aim.engine.scores.tasks import Task
 from aim.ground.console import SLOW, Display
 from aim.ground.signals import Interrupted, Stop
 from aim.models.classifier import VideoClassifier

@@ -4,7 +4,7 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms import v2
 
-from aim.engine.tasks import Task
+from aim.engine.scores.tasks import Task
 
 
 def mix(

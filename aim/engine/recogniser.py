@@ -22,7 +22,7 @@ from aim.engine import checkpoint, exported
 from aim.engine.exported import Program
 from aim.engine.machine.feeding import on_device, one_late, to_host
 from aim.engine.machine.hardware import Precision, autocast
-from aim.engine.tasks import SINGLE_LABEL, Task
+from aim.engine.scores.tasks import SINGLE_LABEL, Task
 from aim.ground import config
 from aim.ground.errors import UserError
 from aim.ground.marks import Before, Mark

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from aim.engine.machine.hardware import peak_memory
-from aim.engine.metrics import Metric
+from aim.engine.scores.metrics import Metric
 from aim.engine.tracking import Log
 from aim.engine.watching import Watch
 from aim.ground import files

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 
-from aim.engine.metrics import Metric
 from aim.engine.saving import State
+from aim.engine.scores.metrics import Metric
 
 
 def due(every: float, step: int, *, steps_per_epoch: int, total: int) -> bool:

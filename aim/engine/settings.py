@@ -22,9 +22,9 @@ from aim.engine import naming
 from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
 from aim.engine.machine.hardware import Device, Precision, check_fp8, resolve_device, suit
-from aim.engine.metrics import of_validation
-from aim.engine.predictions import Form
-from aim.engine.tasks import Task
+from aim.engine.scores.metrics import of_validation
+from aim.engine.scores.predictions import Form
+from aim.engine.scores.tasks import Task
 from aim.engine.tracking import Tracker
 from aim.ground import config, files
 from aim.ground.errors import UserError, say

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from aim.engine import metrics
+from aim.engine.scores import metrics
 from aim.ground import files
 from aim.ground.errors import UserError, say
 

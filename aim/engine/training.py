@@ -23,14 +23,14 @@ from aim.engine.machine.distributed import World
 from aim.engine.machine.feeding import on_device, to_host
 from aim.engine.machine.hardware import Precision, autocast
 from aim.engine.machine.profiling import Profile, part
-from aim.engine.metrics import of_validation
 from aim.engine.mixing import mix
 from aim.engine.optim import adamw, learning_rate, set_learning_rate
 from aim.engine.reporting import Report
 from aim.engine.saving import Saver, State
+from aim.engine.scores.metrics import of_validation
+from aim.engine.scores.tasks import Task
 from aim.engine.selection import due, exhausted, judge
 from aim.engine.settings import Optim, Training
-from aim.engine.tasks import Task
 from aim.engine.tracking import Log
 from aim.engine.watching import Pace, Watch, cure_for_waiting
 from aim.ground.errors import UserError

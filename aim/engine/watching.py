@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from aim.engine.machine.distributed import num_cores
-from aim.engine.tasks import Chance
+from aim.engine.scores.tasks import Chance
 
 WAITING = 0.2  # of the time, over
 WATCHED_SECONDS = 60.0  # at least: a pool of processes takes its time to start

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from aim.engine.machine.hardware import Precision
 from aim.engine.recogniser import Recogniser
-from aim.engine.tasks import SINGLE_LABEL, Task
+from aim.engine.scores.tasks import SINGLE_LABEL, Task
 from aim.explaining import order, scores
 from aim.explaining.gradients import gradient_x_activation
 from aim.explaining.occlusion import Decision, Grid, blurred, grid, of_space_time, of_time

@@ -15,7 +15,7 @@ import torch
 from einops import reduce
 from torch import Tensor, nn
 
-from aim.engine.tasks import SINGLE_LABEL, Task
+from aim.engine.scores.tasks import SINGLE_LABEL, Task
 from aim.models.classifier import VideoClassifier, plainly
 from aim.models.swin import Swin
 from aim.models.vit import ViT

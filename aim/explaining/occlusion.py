@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
 
-from aim.engine.tasks import SINGLE_LABEL, Task
+from aim.engine.scores.tasks import SINGLE_LABEL, Task
 from aim.ground.errors import UserError
 
 Predict = Callable[[Tensor], Tensor]  # clips, uint8 "b t c h w" -> probabilities "b k"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.loader import Loader
-from aim.engine.tasks import SINGLE_LABEL, Task
+from aim.engine.scores.tasks import SINGLE_LABEL, Task
 from aim.explaining.occlusion import Predict
 
 ORDERS = ("as it is", "reversed", "shuffled", "first frame only")

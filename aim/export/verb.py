@@ -28,7 +28,7 @@ from aim.data.sampling import Clip
 from aim.engine import checkpoint, exported
 from aim.engine.exported import About, Program, library, one_line, quiet
 from aim.engine.recogniser import TrunkFile, load
-from aim.engine.tasks import Task
+from aim.engine.scores.tasks import Task
 from aim.ground import config, files
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark

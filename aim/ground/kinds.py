@@ -47,7 +47,7 @@ KINDS: dict[str, dict[str, str]] = {  # setting (the last word of its dotted nam
         "torchcodec": "aim.data.readers.torchcodec.TorchCodec",
     },
     "task": {
-        "single_label": "aim.engine.tasks.SingleLabel",
+        "single_label": "aim.engine.scores.tasks.SingleLabel",
     },
     "tracker": {
         "csv": "aim.engine.tracking.Csv",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from aim.engine import quality
-from aim.engine.predictions import Predictions
+from aim.engine.scores import quality
+from aim.engine.scores.predictions import Predictions
 from aim.pages.geometry import CHART, Scale, Tick, enclosing_ticks, number, ticks
 from aim.reporting.runs import RunData
 from aim.reporting.statistics import confusion, smoothed

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aim.engine import metrics
-from aim.engine.metrics import Metric
-from aim.engine.predictions import Predictions
+from aim.engine.scores import metrics
+from aim.engine.scores.metrics import Metric
+from aim.engine.scores.predictions import Predictions
 from aim.ground.clock import clock
 from aim.pages.environment import environment
 from aim.pages.geometry import CHART

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from aim.data.lists import read_lines
-from aim.engine import identity, predictions
+from aim.engine import identity
 from aim.engine.naming import is_one_of
-from aim.engine.predictions import Predictions
+from aim.engine.scores import predictions
+from aim.engine.scores.predictions import Predictions
 from aim.ground import choices, config
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark, marked

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from aim.engine import metrics
-from aim.engine.predictions import Predictions
+from aim.engine.scores import metrics
+from aim.engine.scores.predictions import Predictions
 
 DRAWS = 10_000  # of a bootstrap
 LEVEL = (2.5, 97.5)  # percentiles of an interval

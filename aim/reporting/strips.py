@@ -17,7 +17,7 @@ from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Source, file_of
 from aim.data.readers.pyav import PyAV
 from aim.data.shards import located, source_of
-from aim.engine.predictions import Predictions
+from aim.engine.scores.predictions import Predictions
 from aim.ground.errors import UserError
 
 FRAMES = 6

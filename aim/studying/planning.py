@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aim.data.sources.moving_shapes import MovingShapes
-from aim.engine import identity, predictions, results
+from aim.engine import identity, results
 from aim.engine.machine import distributed
+from aim.engine.scores import predictions
 from aim.engine.settings import Run
 from aim.engine.sizing import settled
 from aim.ground import config

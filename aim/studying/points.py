@@ -8,7 +8,7 @@ import numpy as np
 
 from aim.data.sources.moving_shapes import MovingShapes
 from aim.data.sources.shape_motions import PAIRS
-from aim.engine import predictions
+from aim.engine.scores import predictions
 from aim.ground.errors import UserError
 from aim.studying.curves import ALL, Curve
 from aim.studying.grid import Study, trunk_errors

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aim.engine import metrics
-from aim.engine.metrics import Metric
-from aim.engine.predictions import Predictions
-from aim.engine.quality import LEAST
+from aim.engine.scores import metrics
+from aim.engine.scores.metrics import Metric
+from aim.engine.scores.predictions import Predictions
+from aim.engine.scores.quality import LEAST
 from aim.ground.errors import UserError
 from aim.studying.curves import ALL
 from aim.studying.intervals import Interval, bootstrap

@@ -17,8 +17,7 @@ from typing import Any
 from omegaconf.dictconfig import DictConfig
 
 from aim.data.lists import Lists
-from aim.engine import bad_videos, checkpoint, content, identity, introduction, predictions, results
-from aim.engine.calibration import fit_temperature
+from aim.engine import bad_videos, checkpoint, content, identity, introduction, results
 from aim.engine.checkpoint import BEST
 from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.faults import explained_test
@@ -27,8 +26,10 @@ from aim.engine.machine import distributed, hardware, sharding
 from aim.engine.machine.distributed import World
 from aim.engine.machine.hardware import Precision
 from aim.engine.machine.launcher import launch
-from aim.engine.metrics import of_validation
 from aim.engine.saving import State
+from aim.engine.scores import predictions
+from aim.engine.scores.calibration import fit_temperature
+from aim.engine.scores.metrics import of_validation
 from aim.engine.settings import Run, write_settings
 from aim.engine.sizing import goes_on, said, settled, shorter, steps_per_epoch
 from aim.engine.splitting import followed

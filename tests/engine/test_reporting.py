@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from aim.engine import reporting
-from aim.engine.metrics import METRICS
 from aim.engine.reporting import Journal, Report
-from aim.engine.tasks import SINGLE_LABEL
+from aim.engine.scores.metrics import METRICS
+from aim.engine.scores.tasks import SINGLE_LABEL
 from aim.engine.watching import Watch
 from tests.messages import refused
 from tests.toy import file_size_limit

@@ -18,7 +18,7 @@ from aim.engine.ema import Average
 from aim.engine.evaluation import Evaluation
 from aim.engine.machine.distributed import World
 from aim.engine.saving import Saver, State
-from aim.engine.tasks import SINGLE_LABEL
+from aim.engine.scores.tasks import SINGLE_LABEL
 from aim.ground.choices import leaves
 from aim.ground.signals import Interrupted
 from aim.train import verb as train

@@ -2,8 +2,8 @@ import math
 
 import pytest
 
-from aim.engine.metrics import METRICS, of_validation
 from aim.engine.saving import State
+from aim.engine.scores.metrics import METRICS, of_validation
 from aim.engine.selection import due, exhausted, judge
 
 TOP1, LOSS = (of_validation(METRICS, name) for name in ("top1", "loss"))

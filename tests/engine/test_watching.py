@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aim.engine import watching
-from aim.engine.tasks import SINGLE_LABEL
+from aim.engine.scores.tasks import SINGLE_LABEL
 from aim.engine.watching import ENOUGH, Pace, Watch, cure_for_waiting, slow_rank
 
 EPOCH = 100  # steps of 64 clips

@@ -4,7 +4,7 @@ import pytest
 import torch
 from captum.attr import LayerGradientXActivation
 
-from aim.engine.tasks import SINGLE_LABEL
+from aim.engine.scores.tasks import SINGLE_LABEL
 from aim.explaining.gradients import gradient_x_activation
 from tests.models.checks import toy_model
 from tests.models.test_trunks import FAMILIES

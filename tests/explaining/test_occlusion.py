@@ -6,7 +6,7 @@ import pytest
 import torch
 from captum.attr import Occlusion
 
-from aim.engine.tasks import SINGLE_LABEL
+from aim.engine.scores.tasks import SINGLE_LABEL
 from aim.explaining.occlusion import Decision, blurred, grid, of_space_time, of_time
 from tests.messages import refused
 

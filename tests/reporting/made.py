@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from aim.engine import predictions
-from aim.engine.predictions import Predictions
+from aim.engine.scores import predictions
+from aim.engine.scores.predictions import Predictions
 
 RESULT = {
     "name": "custom", "views": "8x3x1", "params_tuned": 11e6, "params_total": 97e6, "gmacs_per_view": 202.0,

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from aim.engine import predictions
+from aim.engine.scores import predictions
 from aim.ground import config
 from aim.reporting.runs import distinct, paper, read, reportable
 from tests.messages import refused

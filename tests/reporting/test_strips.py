@@ -10,7 +10,7 @@ from PIL import Image
 
 from aim.data import shards
 from aim.data.readers.pyav import PyAV
-from aim.engine import predictions
+from aim.engine.scores import predictions
 from aim.reporting import strips
 
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aim.engine import predictions
-from aim.engine.predictions import Predictions
+from aim.engine.scores import predictions
+from aim.engine.scores.predictions import Predictions
 from aim.engine.settings import write_settings
 from aim.ground import config, jobs
 from aim.shell.words import in_quotes, quoted

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from aim.engine import calibration, checkpoint, predictions
-from aim.engine.metrics import METRICS
-from aim.engine.predictions import Predictions
-from aim.engine.tasks import SINGLE_LABEL
+from aim.engine import checkpoint
+from aim.engine.scores import calibration, predictions
+from aim.engine.scores.metrics import METRICS
+from aim.engine.scores.predictions import Predictions
+from aim.engine.scores.tasks import SINGLE_LABEL
 from tests.messages import refused
 from tests.toy import evaluate, run, videos
 

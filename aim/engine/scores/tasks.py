@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aim.engine import metrics
-from aim.engine.metrics import Metric
+from aim.engine.scores import metrics
+from aim.engine.scores.metrics import Metric
 
 
 class Chance(NamedTuple):

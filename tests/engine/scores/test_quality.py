@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from aim.engine import quality as scores
+from aim.engine.scores import quality as scores
 
 # Four videos of three classes: right and sure, right and unsure, wrong, wrong and sure.
 PROBABILITY = np.array([[0.9, 0.05, 0.05], [0.3, 0.39, 0.31], [0.59, 0.3, 0.11], [0.0, 0.0, 1.0]], np.float32)

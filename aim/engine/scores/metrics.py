@@ -7,7 +7,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aim.engine.quality import Label, Probability, best, brier, calibration_error, cross_entropies, reliability, right
+from aim.engine.scores.quality import (
+    Label,
+    Probability,
+    best,
+    brier,
+    calibration_error,
+    cross_entropies,
+    reliability,
+    right,
+)
 from aim.ground.errors import UserError, nearest
 
 

@@ -8,7 +8,7 @@ import math
 import torch
 from torch import Tensor
 
-from aim.engine.tasks import Task
+from aim.engine.scores.tasks import Task
 
 LOWEST, HIGHEST = 0.1, 10.0
 PRIOR = 2.0  # weight of (log temperature)^2, so that a handful of videos, all of them right, doesn't make it sure

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aim.data.lists import Video
-from aim.engine import quality
-from aim.engine.metrics import Metric
+from aim.engine.scores import quality
+from aim.engine.scores.metrics import Metric
 from aim.ground import files
 from aim.ground.errors import UserError
 

@@ -5,9 +5,9 @@ import torch
 from scipy.optimize import minimize_scalar
 from torch import Tensor
 
-from aim.engine import calibration
-from aim.engine.calibration import fit_temperature
-from aim.engine.tasks import SINGLE_LABEL
+from aim.engine.scores import calibration
+from aim.engine.scores.calibration import fit_temperature
+from aim.engine.scores.tasks import SINGLE_LABEL
 
 
 def drawn(n: int, sharpness: float, views: int = 1) -> tuple[Tensor, Tensor]:
