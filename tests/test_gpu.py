@@ -19,8 +19,8 @@ from aim.engine.machine.feeding import on_device, to_host
 from aim.engine.machine.hardware import FP8_SINCE, Precision, autocast, check_fp8
 from aim.engine.optim import adamw
 from aim.engine.settings import Run
+from aim.engine.telling.watching import ENOUGH, Pace
 from aim.engine.training import train_step
-from aim.engine.watching import ENOUGH, Pace
 from aim.ground import config
 from aim.measuring.step import make_batch, peak_of_step
 from aim.models.float8 import Float8Linear

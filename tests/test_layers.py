@@ -27,9 +27,9 @@ OWNERS = {  # the only users
         "aim.engine.machine.peers",
         "aim.engine.machine.sharding",
     },
-    "wandb": {"aim.engine.tracking"},
-    "trackio": {"aim.engine.tracking"},
-    "torch.utils.tensorboard": {"aim.engine.tracking"},
+    "wandb": {"aim.engine.telling.tracking"},
+    "trackio": {"aim.engine.telling.tracking"},
+    "torch.utils.tensorboard": {"aim.engine.telling.tracking"},
 }
 FILES = sorted(path for path in (ROOT / "aim").rglob("*.py") if path.name != "__init__.py")
 

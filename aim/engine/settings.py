@@ -25,7 +25,7 @@ from aim.engine.machine.hardware import Device, Precision, check_fp8, resolve_de
 from aim.engine.scores.metrics import of_validation
 from aim.engine.scores.predictions import Form
 from aim.engine.scores.tasks import Task
-from aim.engine.tracking import Tracker
+from aim.engine.telling.tracking import Tracker
 from aim.ground import config, files
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Auto, Before, Mark, marked

@@ -14,7 +14,6 @@ from einops import rearrange
 from torch import Tensor
 
 from aim.data.loader import Batch, Loader
-from aim.engine import bad_videos
 from aim.engine.ema import Average
 from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.faults import explained
@@ -25,14 +24,15 @@ from aim.engine.machine.hardware import Precision, autocast
 from aim.engine.machine.profiling import Profile, part
 from aim.engine.mixing import mix
 from aim.engine.optim import adamw, learning_rate, set_learning_rate
-from aim.engine.reporting import Report
 from aim.engine.saving import Saver, State
 from aim.engine.scores.metrics import of_validation
 from aim.engine.scores.tasks import Task
 from aim.engine.selection import due, exhausted, judge
 from aim.engine.settings import Optim, Training
-from aim.engine.tracking import Log
-from aim.engine.watching import Pace, Watch, cure_for_waiting
+from aim.engine.telling import bad_videos
+from aim.engine.telling.progress import Report
+from aim.engine.telling.tracking import Log
+from aim.engine.telling.watching import Pace, Watch, cure_for_waiting
 from aim.ground.errors import UserError
 from aim.ground.signals import Interrupted, Stop
 from aim.models.classifier import VideoClassifier

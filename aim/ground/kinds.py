@@ -50,11 +50,11 @@ KINDS: dict[str, dict[str, str]] = {  # setting (the last word of its dotted nam
         "single_label": "aim.engine.scores.tasks.SingleLabel",
     },
     "tracker": {
-        "csv": "aim.engine.tracking.Csv",
-        "none": "aim.engine.tracking.NoTracker",
-        "tensorboard": "aim.engine.tracking.TensorBoard",
-        "trackio": "aim.engine.tracking.Trackio",
-        "wandb": "aim.engine.tracking.Wandb",
+        "csv": "aim.engine.telling.tracking.Csv",
+        "none": "aim.engine.telling.tracking.NoTracker",
+        "tensorboard": "aim.engine.telling.tracking.TensorBoard",
+        "trackio": "aim.engine.telling.tracking.Trackio",
+        "wandb": "aim.engine.telling.tracking.Wandb",
     },
 }
 

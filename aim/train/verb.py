@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf.dictconfig import DictConfig
 
 from aim.data.lists import Lists
-from aim.engine import bad_videos, checkpoint, content, identity, introduction, results
+from aim.engine import checkpoint, content, identity, introduction, results
 from aim.engine.checkpoint import BEST
 from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.faults import explained_test
@@ -33,7 +33,8 @@ from aim.engine.scores.metrics import of_validation
 from aim.engine.settings import Run, write_settings
 from aim.engine.sizing import goes_on, said, settled, shorter, steps_per_epoch
 from aim.engine.splitting import followed
-from aim.engine.tracking import Guarded, Log, NoTracker
+from aim.engine.telling import bad_videos
+from aim.engine.telling.tracking import Guarded, Log, NoTracker
 from aim.engine.training import train
 from aim.ground import config, files, lease
 from aim.ground.clock import seconds_since_start

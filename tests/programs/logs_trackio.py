@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from aim.engine.tracking import Trackio
+from aim.engine.telling.tracking import Trackio
 
 for steps in ((1, 2), (2, 3)):
     with Trackio(project="p", space=None).open(Path(sys.argv[1]), "toy", {"seed": 1}) as sink:

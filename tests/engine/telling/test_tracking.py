@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from aim.engine.reporting import Journal
-from aim.engine.tracking import Csv, Guarded, Sink, TensorBoard, Trackio, Wandb
+from aim.engine.telling.progress import Journal
+from aim.engine.telling.tracking import Csv, Guarded, Sink, TensorBoard, Trackio, Wandb
 from aim.ground import config
 from aim.train import verb as train
 from tests.conftest import ROOT

@@ -10,8 +10,8 @@ import torch
 
 from aim.engine.machine.hardware import peak_memory
 from aim.engine.scores.metrics import Metric
-from aim.engine.tracking import Log
-from aim.engine.watching import Watch
+from aim.engine.telling.tracking import Log
+from aim.engine.telling.watching import Watch
 from aim.ground import files
 from aim.ground.console import SLOW, Display
 from aim.ground.errors import say

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import torch
 
-from aim.engine import reporting
-from aim.engine.reporting import Journal, Report
 from aim.engine.scores.metrics import METRICS
 from aim.engine.scores.tasks import SINGLE_LABEL
-from aim.engine.watching import Watch
+from aim.engine.telling import progress as reporting
+from aim.engine.telling.progress import Journal, Report
+from aim.engine.telling.watching import Watch
 from tests.messages import refused
 from tests.toy import file_size_limit
 

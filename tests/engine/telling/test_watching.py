@@ -5,9 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from aim.engine import watching
 from aim.engine.scores.tasks import SINGLE_LABEL
-from aim.engine.watching import ENOUGH, Pace, Watch, cure_for_waiting, slow_rank
+from aim.engine.telling import watching
+from aim.engine.telling.watching import ENOUGH, Pace, Watch, cure_for_waiting, slow_rank
 
 EPOCH = 100  # steps of 64 clips
 
