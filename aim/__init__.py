@@ -6,7 +6,7 @@ For notebooks: `aim.load("runs/demo").predict_file("clip.mp4")`.
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from aim.engine.recogniser import Recogniser
+    from aim.engine.trained.recogniser import Recogniser
 
 
 def load(path: str, *, weights: str | None = None, device: str = "cpu", trust: bool = False) -> "Recogniser":
@@ -15,6 +15,6 @@ def load(path: str, *, weights: str | None = None, device: str = "cpu", trust: b
     `weights` says where the trunk lies, if elsewhere than in training. Raises UserError for a file that is missing or
     damaged, and for another trunk. Nothing heavy is imported before it is called.
     """
-    from aim.engine.recogniser import load as rebuild
+    from aim.engine.trained.recogniser import load as rebuild
 
     return rebuild(path, weights=weights, device=device, trust=trust)

@@ -21,8 +21,8 @@ import torch
 from hydra.errors import HydraException
 from safetensors.torch import save_file
 
-from aim.engine import checkpoint
 from aim.engine.settings import Run
+from aim.engine.trained import checkpoint
 from aim.ground import config, files, mistakes
 from aim.ground.errors import UserError
 from aim.weights.official import NAMES, from_official, to_official

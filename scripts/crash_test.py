@@ -25,7 +25,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from aim.engine import checkpoint
+from aim.engine.trained import checkpoint
 from aim.ground import config
 from aim.ground.errors import UserError
 

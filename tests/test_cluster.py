@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from aim.engine import checkpoint
 from aim.engine.settings import Run
+from aim.engine.trained import checkpoint
 from aim.ground import config, lease
 from tests.conftest import ROOT
 from tests.toy import TOY, journal, killed_at

@@ -12,9 +12,10 @@ import torch
 
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Lists
-from aim.engine import checkpoint, retest
+from aim.engine import retest
 from aim.engine.scores import predictions
 from aim.engine.settings import Run
+from aim.engine.trained import checkpoint
 from aim.ground import config
 from aim.predict import verb as predict
 from aim.reporting.runs import read

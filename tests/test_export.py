@@ -16,9 +16,9 @@ from torch.nn.utils import parametrize
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
-from aim.engine import exported
-from aim.engine.exported import About
 from aim.engine.scores.tasks import SINGLE_LABEL
+from aim.engine.trained import exported
+from aim.engine.trained.exported import About
 from aim.export import verb as export
 from aim.ground import config
 from aim.models.classifier import VideoClassifier

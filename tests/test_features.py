@@ -12,7 +12,7 @@ from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
 from aim.data.readers.pyav import PyAV
 from aim.data.transforms import Views
-from aim.engine.recogniser import Recogniser, load
+from aim.engine.trained.recogniser import Recogniser, load
 from aim.features import verb as features
 from aim.ground import config
 from tests.messages import refused

@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from aim.data.readers.pyav import PyAV
 from aim.data.transforms import Views
-from aim.engine.recogniser import Trained
 from aim.engine.scores import predictions
+from aim.engine.trained.recogniser import Trained
 from aim.ground import config
 from aim.predict import verb as predict
 from tests.conftest import missing

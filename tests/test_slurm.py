@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from aim.engine import checkpoint
+from aim.engine.trained import checkpoint
 from aim.ground.signals import INTERRUPTED
 from tests.conftest import ROOT
 from tests.toy import TOY, journal, killed_at

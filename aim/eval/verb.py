@@ -17,8 +17,7 @@ from typing import Annotated, Any
 from omegaconf import DictConfig
 
 from aim.data.lists import Lists, data_hash
-from aim.engine import checkpoint, identity, results, retest
-from aim.engine.checkpoint import Checkpoint
+from aim.engine import identity, results, retest
 from aim.engine.evaluation import evaluate
 from aim.engine.faults import explained_test
 from aim.engine.machine import distributed, hardware
@@ -27,6 +26,8 @@ from aim.engine.machine.launcher import launch
 from aim.engine.scores import predictions
 from aim.engine.settings import Run, write_settings
 from aim.engine.telling import bad_videos
+from aim.engine.trained import checkpoint
+from aim.engine.trained.checkpoint import Checkpoint
 from aim.ground import config, files, lease
 from aim.ground.errors import UserError, check_all, say
 from aim.ground.marks import Mark

@@ -22,11 +22,11 @@ from torch import Tensor
 from aim.data.readers.frames import SUFFIXES as PICTURES
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import Reader
-from aim.engine import exported
 from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Device, Untrained, resolve_device, settle
-from aim.engine.recogniser import Recogniser, TrunkFile, load
 from aim.engine.results import device_name
+from aim.engine.trained import exported
+from aim.engine.trained.recogniser import Recogniser, TrunkFile, load
 from aim.explaining import clips, films, order, tables
 from aim.explaining.explanation import SHUFFLES, Explanation, Method, explain, num_passes, orders_as_json
 from aim.explaining.occlusion import chunks

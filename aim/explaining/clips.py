@@ -11,8 +11,8 @@ from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import Lists, Video, read_list
 from aim.data.loader import Loader
 from aim.data.readers.interface import BadVideo, Reader
-from aim.engine import checkpoint
-from aim.engine.recogniser import Recogniser
+from aim.engine.trained import checkpoint
+from aim.engine.trained.recogniser import Recogniser
 from aim.ground import config
 from aim.ground.errors import UserError, nearest
 

@@ -7,8 +7,8 @@ from typing import Any, Literal
 from torch import Tensor
 
 from aim.engine.machine.hardware import Precision
-from aim.engine.recogniser import Recogniser
 from aim.engine.scores.tasks import SINGLE_LABEL, Task
+from aim.engine.trained.recogniser import Recogniser
 from aim.explaining import order, scores
 from aim.explaining.gradients import gradient_x_activation
 from aim.explaining.occlusion import Decision, Grid, blurred, grid, of_space_time, of_time

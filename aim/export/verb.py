@@ -25,10 +25,10 @@ from torch.fx import GraphModule
 
 from aim.adapters.lora import fold
 from aim.data.sampling import Clip
-from aim.engine import checkpoint, exported
-from aim.engine.exported import About, Program, library, one_line, quiet
-from aim.engine.recogniser import TrunkFile, load
 from aim.engine.scores.tasks import Task
+from aim.engine.trained import checkpoint, exported
+from aim.engine.trained.exported import About, Program, library, one_line, quiet
+from aim.engine.trained.recogniser import TrunkFile, load
 from aim.ground import config, files
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark

@@ -23,10 +23,10 @@ from aim.data.readers.interface import BadVideo, Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.data.windows import Windows
-from aim.engine import checkpoint, exported
 from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Device, Untrained, resolve_device, settle
-from aim.engine.recogniser import TrunkFile, load
+from aim.engine.trained import checkpoint, exported
+from aim.engine.trained.recogniser import TrunkFile, load
 from aim.ground import config
 from aim.ground.console import Display
 from aim.ground.errors import UserError, say

@@ -27,10 +27,10 @@ from torch import Tensor
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Reader
 from aim.data.windows import Windows
-from aim.engine import exported
 from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Device, Precision, Untrained, resolve_device, resolve_precision, suit
-from aim.engine.recogniser import Recogniser, TrunkFile, load
+from aim.engine.trained import exported
+from aim.engine.trained.recogniser import Recogniser, TrunkFile, load
 from aim.ground import config, files
 from aim.ground.console import Display, plain_console
 from aim.ground.errors import UserError, say

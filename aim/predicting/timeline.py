@@ -17,7 +17,7 @@ from aim.data.readers.interface import BadVideo
 from aim.data.windows import Cut, Span, Windows, batches, trusting
 from aim.engine.machine.feeding import one_late
 from aim.engine.machine.hardware import Precision
-from aim.engine.recogniser import Recogniser
+from aim.engine.trained.recogniser import Recogniser
 from aim.ground.console import Display
 
 SILENT = partial(Display, visible=False)

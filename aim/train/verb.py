@@ -17,8 +17,7 @@ from typing import Any
 from omegaconf.dictconfig import DictConfig
 
 from aim.data.lists import Lists
-from aim.engine import checkpoint, content, identity, introduction, results
-from aim.engine.checkpoint import BEST
+from aim.engine import content, identity, introduction, results
 from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.faults import explained_test
 from aim.engine.inspection import inspected
@@ -35,6 +34,8 @@ from aim.engine.sizing import goes_on, said, settled, shorter, steps_per_epoch
 from aim.engine.splitting import followed
 from aim.engine.telling import bad_videos
 from aim.engine.telling.tracking import Guarded, Log, NoTracker
+from aim.engine.trained import checkpoint
+from aim.engine.trained.checkpoint import BEST
 from aim.engine.training import train
 from aim.ground import config, files, lease
 from aim.ground.clock import seconds_since_start

@@ -13,8 +13,9 @@ from typing import Annotated, Any
 import pytest
 import torch
 
-from aim.engine import checkpoint, identity, settings
+from aim.engine import identity, settings
 from aim.engine.settings import Run, Training
+from aim.engine.trained import checkpoint
 from aim.export import verb as export
 from aim.ground import choices, config
 from aim.ground.errors import UserError

@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from aim.engine import checkpoint, training
+from aim.engine import training
 from aim.engine.ema import Average
 from aim.engine.evaluation import Evaluation
 from aim.engine.machine.distributed import World
 from aim.engine.saving import Saver, State
 from aim.engine.scores.tasks import SINGLE_LABEL
+from aim.engine.trained import checkpoint
 from aim.ground.choices import leaves
 from aim.ground.signals import Interrupted
 from aim.train import verb as train

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim.engine import checkpoint
 from aim.engine.settings import Run
 from aim.engine.splitting import followed
+from aim.engine.trained import checkpoint
 from aim.ground import config
 from tests.conftest import ROOT
 from tests.messages import refused

@@ -5,7 +5,7 @@ import torch
 
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
-from aim.engine.recogniser import Recogniser
+from aim.engine.trained.recogniser import Recogniser
 from aim.explaining.explanation import explain, num_passes
 from aim.models.classifier import build
 from tests.models.toys import SIZE, adapter, randomise, toy

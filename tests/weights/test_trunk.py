@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import save_file
 from timm.models import _builder
 
-from aim.engine.checkpoint import put_tensors
+from aim.engine.trained.checkpoint import put_tensors
 from aim.models.classifier import build
 from aim.weights.trunk import PER_FRAME, fingerprint, load_trunk, read_tensors, stretch_time
 from tests.messages import refused

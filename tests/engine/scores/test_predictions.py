@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from aim.engine import checkpoint
 from aim.engine.scores import calibration, predictions
 from aim.engine.scores.metrics import METRICS
 from aim.engine.scores.predictions import Predictions
 from aim.engine.scores.tasks import SINGLE_LABEL
+from aim.engine.trained import checkpoint
 from tests.messages import refused
 from tests.toy import evaluate, run, videos
 

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from aim.engine import checkpoint
+from aim.engine.trained import checkpoint
 from tests.messages import refused, unnamed
 from tests.toy import file_size_limit
 

@@ -18,11 +18,11 @@ from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
-from aim.engine import checkpoint, exported
-from aim.engine.exported import Program
 from aim.engine.machine.feeding import on_device, one_late, to_host
 from aim.engine.machine.hardware import Precision, autocast
 from aim.engine.scores.tasks import SINGLE_LABEL, Task
+from aim.engine.trained import checkpoint, exported
+from aim.engine.trained.exported import Program
 from aim.ground import config
 from aim.ground.errors import UserError
 from aim.ground.marks import Before, Mark
