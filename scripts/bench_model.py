@@ -37,10 +37,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # the plain model belongs to the tests
 
 from aim.engine.machine.hardware import autocast, suit  # noqa: E402
-from aim.engine.results import device_name  # noqa: E402
-from aim.engine.settings import Run  # noqa: E402
+from aim.engine.run.results import device_name  # noqa: E402
+from aim.engine.run.settings import Run  # noqa: E402
+from aim.engine.run.step import kept_by  # noqa: E402
 from aim.ground import config  # noqa: E402
-from aim.measuring.step import kept_by  # noqa: E402
 from aim.models.classifier import VideoClassifier, build  # noqa: E402
 from aim.weights.official import to_official  # noqa: E402
 from tests.models.plain import PlainAIM  # noqa: E402

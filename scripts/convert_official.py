@@ -21,7 +21,7 @@ import torch
 from hydra.errors import HydraException
 from safetensors.torch import save_file
 
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.engine.trained import checkpoint
 from aim.ground import config, files, mistakes
 from aim.ground.errors import UserError

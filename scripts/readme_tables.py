@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.explaining.order import ORDERS
 from aim.ground import config
 from aim.reporting.runs import read_results

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.engine.trained import checkpoint
 from aim.ground import config, lease
 from tests.conftest import ROOT

@@ -12,9 +12,9 @@ import torch
 
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Lists
-from aim.engine import retest
+from aim.engine.run import retest
+from aim.engine.run.settings import Run
 from aim.engine.scores import predictions
-from aim.engine.settings import Run
 from aim.engine.trained import checkpoint
 from aim.ground import config
 from aim.predict import verb as predict

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from aim.engine.optim import adamw
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.ground import choices, config
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view

@@ -13,7 +13,7 @@ import torch
 import yaml
 from omegaconf import OmegaConf
 
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.ground import config, kinds
 from aim.ground.errors import UserError
 from aim.models.freeze import num_parameters

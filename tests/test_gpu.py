@@ -18,11 +18,11 @@ from aim.engine.machine.distributed import World
 from aim.engine.machine.feeding import on_device, to_host
 from aim.engine.machine.hardware import FP8_SINCE, Precision, autocast, check_fp8
 from aim.engine.optim import adamw
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
+from aim.engine.run.step import make_batch, peak_of_step
 from aim.engine.telling.watching import ENOUGH, Pace
 from aim.engine.training import train_step
 from aim.ground import config
-from aim.measuring.step import make_batch, peak_of_step
 from aim.models.float8 import Float8Linear
 from tests.conftest import ROOT
 from tests.messages import refused

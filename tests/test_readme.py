@@ -7,7 +7,7 @@ import shlex
 import pytest
 
 from aim.benchmark import verb as benchmark
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.eval import verb as eval
 from aim.ground import choices, config
 from aim.prepare.verb import Settings

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from aim.engine import training
 from aim.engine.machine import distributed
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.engine.trained import checkpoint
 from aim.ground import choices, config, lease
 from aim.ground.errors import UserError

@@ -12,11 +12,11 @@ import torch
 
 from aim.benchmark import verb as benchmark
 from aim.engine import training
-from aim.engine.settings import Run
+from aim.engine.run import plan
+from aim.engine.run.settings import Run
+from aim.engine.run.step import peak_of_step
 from aim.eval import verb as eval
 from aim.ground import config
-from aim.measuring import plan
-from aim.measuring.step import peak_of_step
 from aim.train import verb as train
 
 TOY = [

@@ -18,18 +18,18 @@ import torch
 from omegaconf import DictConfig
 
 from aim.data.lists import Lists
-from aim.engine import identity, results
 from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Device, Gpu, settle
-from aim.engine.settings import Run
-from aim.engine.sizing import settled
+from aim.engine.run import identity, results
+from aim.engine.run.plan import plan, training_videos
+from aim.engine.run.settings import Run
+from aim.engine.run.sizing import settled
 from aim.ground import config, files
 from aim.ground.console import plain_console, plain_table
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark
 from aim.measuring.loader import loader_notes, loader_table, measure_loader
 from aim.measuring.model import measure_model, model_rows
-from aim.measuring.plan import plan, training_videos
 from aim.measuring.plan_table import memory_head, memory_rows, plan_notes, plan_rows
 
 

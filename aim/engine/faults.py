@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from aim.engine.machine.distributed import World
-from aim.engine.settings import Run, Training
+from aim.engine.run.settings import Run, Training
 from aim.ground.errors import UserError
 
 GIB = 2**30

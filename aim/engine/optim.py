@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from aim.engine.settings import Optim
+from aim.engine.run.settings import Optim
 from aim.ground.errors import UserError
 
 

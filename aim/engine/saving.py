@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from aim.engine.content import check_same
 from aim.engine.ema import Average
 from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
+from aim.engine.run.content import check_same
 from aim.engine.trained import checkpoint
 from aim.ground.clock import seconds_since_start
 from aim.ground.errors import UserError

@@ -24,11 +24,11 @@ from aim.engine.machine.hardware import Precision, autocast
 from aim.engine.machine.profiling import Profile, part
 from aim.engine.mixing import mix
 from aim.engine.optim import adamw, learning_rate, set_learning_rate
+from aim.engine.run.settings import Optim, Training
 from aim.engine.saving import Saver, State
 from aim.engine.scores.metrics import of_validation
 from aim.engine.scores.tasks import Task
 from aim.engine.selection import due, exhausted, judge
-from aim.engine.settings import Optim, Training
 from aim.engine.telling import bad_videos
 from aim.engine.telling.progress import Report
 from aim.engine.telling.tracking import Log

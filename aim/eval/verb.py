@@ -17,14 +17,14 @@ from typing import Annotated, Any
 from omegaconf import DictConfig
 
 from aim.data.lists import Lists, data_hash
-from aim.engine import identity, results, retest
 from aim.engine.evaluation import evaluate
 from aim.engine.faults import explained_test
 from aim.engine.machine import distributed, hardware
 from aim.engine.machine.distributed import World
 from aim.engine.machine.launcher import launch
+from aim.engine.run import identity, results, retest
+from aim.engine.run.settings import Run, write_settings
 from aim.engine.scores import predictions
-from aim.engine.settings import Run, write_settings
 from aim.engine.telling import bad_videos
 from aim.engine.trained import checkpoint
 from aim.engine.trained.checkpoint import Checkpoint

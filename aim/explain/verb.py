@@ -24,7 +24,7 @@ from aim.data.readers.frames import Frames
 from aim.data.readers.interface import Reader
 from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Device, Untrained, resolve_device, settle
-from aim.engine.results import device_name
+from aim.engine.run.results import device_name
 from aim.engine.trained import exported
 from aim.engine.trained.recogniser import Recogniser, TrunkFile, load
 from aim.explaining import clips, films, order, tables

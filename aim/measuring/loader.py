@@ -24,7 +24,7 @@ from aim.data.readers.interface import BadVideo, Pick, Reader, Source
 from aim.data.readers.pyav import PyAV
 from aim.data.readers.torchcodec import TorchCodec
 from aim.engine.machine.distributed import World
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.ground.console import Display, plain_table
 from aim.ground.errors import UserError
 from aim.measuring.model import synchronize

@@ -12,10 +12,10 @@ from einops import rearrange
 from aim.engine.machine.distributed import World
 from aim.engine.machine.hardware import autocast
 from aim.engine.optim import adamw
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
+from aim.engine.run.step import kept_bytes, make_batch
 from aim.engine.training import train_step
 from aim.ground.console import Display
-from aim.measuring.step import kept_bytes, make_batch
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
 from aim.models.freeze import num_parameters

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from aim.measuring.plan import CORE_DOWNLOADED, CORE_PREPARED, FRAMES_MEASURED, GIB, UTILISATION
+from aim.engine.run.plan import CORE_DOWNLOADED, CORE_PREPARED, FRAMES_MEASURED, GIB, UTILISATION
 
 
 def plan_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:

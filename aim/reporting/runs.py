@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from aim.data.lists import read_lines
-from aim.engine import identity
-from aim.engine.naming import is_one_of
+from aim.engine.run import identity
+from aim.engine.run.naming import is_one_of
 from aim.engine.scores import predictions
 from aim.engine.scores.predictions import Predictions
 from aim.ground import choices, config

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal
 
 from omegaconf.dictconfig import DictConfig
 
-from aim.engine import identity, naming, results
 from aim.engine.machine import distributed
+from aim.engine.run import identity, naming, results
 from aim.ground import config, jobs, lease
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from torch.utils.flop_counter import FlopCounterMode
 
 from aim.engine.machine.hardware import autocast, resolve_precision
-from aim.engine.settings import Run
-from aim.measuring.step import CPU, flops, make_batch, pretended
+from aim.engine.run.settings import Run
+from aim.engine.run.step import CPU, flops, make_batch, pretended
 from aim.models.freeze import num_parameters
 
 

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aim.data.sources.moving_shapes import MovingShapes
-from aim.engine import identity, results
 from aim.engine.machine import distributed
+from aim.engine.run import identity, results
+from aim.engine.run.plan import training_videos
+from aim.engine.run.settings import Run
+from aim.engine.run.sizing import settled
 from aim.engine.scores import predictions
-from aim.engine.settings import Run
-from aim.engine.sizing import settled
 from aim.ground import config
 from aim.ground.errors import UserError, check_all
-from aim.measuring.plan import training_videos
 from aim.shell import words
 from aim.studying.cost import Cost, count
 from aim.studying.grid import Cell

@@ -11,10 +11,10 @@ import torch
 
 from aim.engine.machine.hardware import Device, resolve_precision
 from aim.engine.optim import adamw
+from aim.engine.run.step import make_batch
 from aim.engine.training import train_step
 from aim.ground.clock import clock
 from aim.measuring.model import synchronize
-from aim.measuring.step import make_batch
 from aim.studying.planning import Planned
 
 BRIEF = 2e10  # operations of a step that a rate is measured with: about a second of a core

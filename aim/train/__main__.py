@@ -3,4 +3,4 @@
 from aim.shell import command
 
 if __name__ == "__main__":
-    command.entrypoint("aim.train", "config", "aim.engine.settings.Run", wants="experiment")
+    command.entrypoint("aim.train", "config", "aim.engine.run.settings.Run", wants="experiment")

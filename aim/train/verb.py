@@ -17,21 +17,22 @@ from typing import Any
 from omegaconf.dictconfig import DictConfig
 
 from aim.data.lists import Lists
-from aim.engine import content, identity, introduction, results
 from aim.engine.evaluation import Evaluation, evaluate
 from aim.engine.faults import explained_test
-from aim.engine.inspection import inspected
 from aim.engine.machine import distributed, hardware, sharding
 from aim.engine.machine.distributed import World
 from aim.engine.machine.hardware import Precision
 from aim.engine.machine.launcher import launch
+from aim.engine.run import content, identity, introduction, results
+from aim.engine.run.inspection import inspected
+from aim.engine.run.plan import expected_memory, free_bytes
+from aim.engine.run.settings import Run, write_settings
+from aim.engine.run.sizing import goes_on, said, settled, shorter, steps_per_epoch
+from aim.engine.run.splitting import followed
 from aim.engine.saving import State
 from aim.engine.scores import predictions
 from aim.engine.scores.calibration import fit_temperature
 from aim.engine.scores.metrics import of_validation
-from aim.engine.settings import Run, write_settings
-from aim.engine.sizing import goes_on, said, settled, shorter, steps_per_epoch
-from aim.engine.splitting import followed
 from aim.engine.telling import bad_videos
 from aim.engine.telling.tracking import Guarded, Log, NoTracker
 from aim.engine.trained import checkpoint
@@ -41,7 +42,6 @@ from aim.ground import config, files, lease
 from aim.ground.clock import seconds_since_start
 from aim.ground.errors import check_all, say
 from aim.ground.signals import Stop, interruptible, stop_signals
-from aim.measuring.plan import expected_memory, free_bytes
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
 from aim.shell import command

@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import pytest
 import torch
 
-from aim.engine import identity, settings
-from aim.engine.settings import Run, Training
+from aim.engine.run import identity, settings
+from aim.engine.run.settings import Run, Training
 from aim.engine.trained import checkpoint
 from aim.export import verb as export
 from aim.ground import choices, config

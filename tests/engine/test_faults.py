@@ -12,7 +12,7 @@ import torch
 from aim.engine import faults
 from aim.engine.faults import explained, no_gpu_memory
 from aim.engine.machine.distributed import World
-from aim.engine.settings import Run, Training
+from aim.engine.run.settings import Run, Training
 from aim.eval import verb as eval
 from aim.ground import config
 from aim.train import verb as train

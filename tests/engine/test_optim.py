@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from aim.engine.optim import adamw, learning_rate, set_learning_rate
-from aim.engine.settings import Optim
+from aim.engine.run.settings import Optim
 from tests.messages import refused
 
 OPTIM = Optim(

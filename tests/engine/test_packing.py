@@ -10,10 +10,11 @@ import torch
 
 from aim.data import shards
 from aim.data.lists import Lists, Video, write_list
-from aim.engine import content, packing
+from aim.engine import packing
 from aim.engine.machine.distributed import World
 from aim.engine.packing import Packer
-from aim.engine.settings import Run
+from aim.engine.run import content
+from aim.engine.run.settings import Run
 from aim.ground import config
 from tests.messages import refused
 from tests.toy import OWN, file_size_limit, journal, killed_at, run, weights

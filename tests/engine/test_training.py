@@ -17,7 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from aim.engine import training
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.engine.telling import bad_videos
 from aim.ground import config, lease
 from aim.ground.errors import UserError

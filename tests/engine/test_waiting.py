@@ -15,8 +15,8 @@ from torch import Tensor
 from aim.data.loader import Batch
 from aim.engine import evaluation, training
 from aim.engine.optim import adamw
+from aim.engine.run.settings import Run
 from aim.engine.scores.tasks import SINGLE_LABEL
-from aim.engine.settings import Run
 from aim.ground import choices, config
 from aim.models.classifier import VideoClassifier
 from tests.toy import TOY, run

@@ -1,7 +1,7 @@
 import pytest
 from omegaconf import OmegaConf
 
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.ground import choices, config
 from aim.ground.errors import UserError
 

@@ -3,7 +3,7 @@
 import torch
 from einops import rearrange, repeat
 
-from aim.measuring.step import kept_by
+from aim.engine.run.step import kept_by
 from aim.models.classifier import build
 from tests.models.test_trunks import plain
 from tests.models.toys import FRAMES, SIZE, adapter, backbone, randomise, toy

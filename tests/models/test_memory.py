@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from aim.measuring.step import kept_by
+from aim.engine.run.step import kept_by
 from aim.models.attention import attend_by_products
 from aim.models.classifier import plainly
 from aim.models.memory import store_frozen

@@ -62,7 +62,7 @@ def no_memory(world: World) -> None:
     import torch
 
     from aim.engine.faults import explained
-    from aim.engine.settings import Run
+    from aim.engine.run.settings import Run
     from aim.ground import config
     from tests.toy import TOY
 
@@ -112,7 +112,7 @@ def buckets(world: World) -> None:
     import torch
 
     from aim.data.loader import Batch
-    from aim.engine.settings import Run
+    from aim.engine.run.settings import Run
     from aim.engine.training import train_step
     from aim.ground import config
     from tests.toy import TOY

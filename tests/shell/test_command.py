@@ -31,7 +31,7 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         monkeypatch.setattr(sys, "argv", ["aim/train/__main__.py", *arguments])
         monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
         with exits(2):
-            command.entrypoint("aim.train", "config", "aim.engine.settings.Run")
+            command.entrypoint("aim.train", "config", "aim.engine.run.settings.Run")
         return capsys.readouterr()
 
     return run
@@ -72,7 +72,7 @@ def test_bad_command_lines_get_one_line_and_exit_code_2(
 def test_debug_keeps_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["aim/train/__main__.py", "+experiment=demo", "+train.batchsize=3", "debug=true"])
     with refused("'train.batchsize'"):
-        command.entrypoint("aim.train", "config", "aim.engine.settings.Run")
+        command.entrypoint("aim.train", "config", "aim.engine.run.settings.Run")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 import aim.__main__
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.ground import choices, config
 from aim.shell import verbs as catalogue
 from tests.conftest import ROOT

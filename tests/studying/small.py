@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from aim.engine.run.settings import write_settings
 from aim.engine.scores import predictions
 from aim.engine.scores.predictions import Predictions
-from aim.engine.settings import write_settings
 from aim.ground import config, jobs
 from aim.shell.words import in_quotes, quoted
 from aim.study import verb as study

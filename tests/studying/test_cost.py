@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.ground import config
 from aim.studying.cost import count
 from tests.toy import TOY

@@ -9,7 +9,7 @@ from aim.data.readers.auto import Auto
 from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Reader
 from aim.data.readers.pyav import PyAV
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.ground import config
 from tests.messages import refused
 

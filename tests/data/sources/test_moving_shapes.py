@@ -19,7 +19,7 @@ from aim.data.sources.moving_shapes import MANIFEST, MovingShapes
 from aim.data.sources.shape_clutter import Clutter, film
 from aim.data.sources.shape_drawing import Poses, draw_scene, render
 from aim.data.sources.shape_motions import PAIRS
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.ground import config
 from tests.messages import refused
 

@@ -11,7 +11,7 @@ import pytest
 from aim.data.sources.moving_shapes import MovingShapes
 from aim.data.sources.shape_clutter import Clutter, film
 from aim.data.sources.shape_motions import PAIRS, STEPS, draw_poses, pace
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.ground import config
 from tests.messages import refused
 

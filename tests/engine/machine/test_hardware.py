@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim.engine import settings
 from aim.engine.machine import hardware
 from aim.engine.machine.hardware import check_fp8, resolve_device, resolve_precision, settle
+from aim.engine.run import settings
 from aim.engine.trained import checkpoint
 from aim.ground import choices, config
 from tests.messages import refused

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from aim.engine.machine import sharding
 from aim.engine.machine.distributed import World
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.ground import config
 from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aim.engine.run.settings import Run
 from aim.engine.scores import metrics
 from aim.engine.scores.metrics import METRICS, Metric, confusion, of_validation
 from aim.engine.scores.quality import best
-from aim.engine.settings import Run
 from aim.engine.telling import tracking
 from aim.ground import config
 from aim.ground.errors import UserError

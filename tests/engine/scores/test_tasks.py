@@ -13,10 +13,10 @@ from torch import Tensor
 from aim.data.loader import Batch
 from aim.engine.evaluation import evaluate
 from aim.engine.mixing import mix
+from aim.engine.run.settings import Run
 from aim.engine.scores.calibration import fit_temperature
 from aim.engine.scores.metrics import Metric
 from aim.engine.scores.tasks import SINGLE_LABEL, Chance, SingleLabel, Task
-from aim.engine.settings import Run
 from aim.engine.trained.recogniser import Recogniser, Trained
 from aim.engine.training import train_step
 from aim.ground import config

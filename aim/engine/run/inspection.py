@@ -19,7 +19,7 @@ from aim.data.checking import VERSION, bad_files
 from aim.data.lists import ClassFolders, Lists, Video, without_videos
 from aim.data.readers.frames import Frames
 from aim.engine.machine import distributed
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.engine.telling import bad_videos
 from aim.ground import files
 from aim.ground.console import Display

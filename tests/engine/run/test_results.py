@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from aim.engine import results
+from aim.engine.run import results
 
 
 @pytest.mark.parametrize("name", ["a [x]", "a [/x]", "a :car:"])

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 
 from aim.data.lists import Lists, data_hash
-from aim.engine import identity
 from aim.engine.machine.distributed import World
+from aim.engine.run import identity
+from aim.engine.run.settings import Run
 from aim.engine.scores import metrics
 from aim.engine.scores.predictions import Predictions
-from aim.engine.settings import Run
 from aim.ground import files
 from aim.ground.clock import clock, seconds_since_start
 from aim.ground.console import plain_console, plain_table

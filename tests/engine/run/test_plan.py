@@ -12,11 +12,12 @@ import torch
 from aim.benchmark import verb as benchmark
 from aim.engine.machine.distributed import World
 from aim.engine.machine.hardware import Gpu
-from aim.engine.settings import Run
+from aim.engine.run import plan
+from aim.engine.run.gpus import GPUS, Sheet
+from aim.engine.run.settings import Run
+from aim.engine.run.step import Cost, cost_of_step, peak_of_step
 from aim.ground import config
-from aim.measuring import plan, plan_table
-from aim.measuring.gpus import GPUS, Sheet
-from aim.measuring.step import Cost, cost_of_step, peak_of_step
+from aim.measuring import plan_table
 from aim.train import verb as train
 from tests.conftest import ROOT
 from tests.messages import refused

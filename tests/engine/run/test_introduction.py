@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from aim.data.lists import ClassFolders, Lists, Video
-from aim.engine import content, introduction
 from aim.engine.machine.distributed import World
-from aim.engine.settings import Run
+from aim.engine.run import content, introduction
+from aim.engine.run.settings import Run
 from aim.ground import config
 from tests.toy import TOY
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.ground.errors import say
 
 

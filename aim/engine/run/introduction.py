@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 from aim.data.lists import Lists, Video
 from aim.data.loader import Loader
-from aim.engine import results
 from aim.engine.machine.distributed import World
-from aim.engine.settings import Run
-from aim.engine.sizing import steps_per_epoch
+from aim.engine.run import results
+from aim.engine.run.settings import Run
+from aim.engine.run.sizing import steps_per_epoch
 from aim.models.classifier import VideoClassifier
 from aim.models.compiling import is_compiled
 from aim.models.freeze import num_parameters

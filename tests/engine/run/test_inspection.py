@@ -16,9 +16,9 @@ import pytest
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Lists, Stored
 from aim.data.readers.frames import Frames
-from aim.engine import inspection
-from aim.engine.inspection import inspected
-from aim.engine.settings import Run
+from aim.engine.run import inspection
+from aim.engine.run.inspection import inspected
+from aim.engine.run.settings import Run
 from aim.ground import config
 from aim.ground.errors import UserError
 from tests.conftest import ROOT

@@ -12,10 +12,10 @@ import torch
 
 from aim.data.sources.moving_shapes import MovingShapes
 from aim.engine.machine.hardware import Gpu, free_memory
-from aim.engine.settings import Run
+from aim.engine.run.gpus import GAPS, GPUS, Sheet
+from aim.engine.run.settings import Run
+from aim.engine.run.step import Cost, cost_of_step, peak_of_step
 from aim.ground.errors import UserError
-from aim.measuring.gpus import GAPS, GPUS, Sheet
-from aim.measuring.step import Cost, cost_of_step, peak_of_step
 from aim.models.memory import Memory
 
 UTILISATION = 0.4  # of a GPU's rate, an assumption: well-fed transformers reach 0.3 to 0.5

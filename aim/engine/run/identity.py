@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from aim.engine.naming import is_one_of
+from aim.engine.run.naming import is_one_of
 from aim.ground.choices import leaves
 from aim.ground.config import completed, load
 from aim.ground.errors import UserError
@@ -39,7 +39,7 @@ def of_today(settings: Mapping[str, Any]) -> dict[str, Any]:
     Those of other verbs, which stood in every run's file before each verb had its own, are left out where they say
     nothing.
     """
-    from aim.engine.settings import Run  # a report does without, and without torch
+    from aim.engine.run.settings import Run  # a report does without, and without torch
 
     known = hints(Run)
     own = {key: value for key, value in settings.items() if key in known or not (key in MACHINE or value is False)}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim.engine.settings import Run
-from aim.engine.splitting import followed
+from aim.engine.run.settings import Run
+from aim.engine.run.splitting import followed
 from aim.engine.trained import checkpoint
 from aim.ground import config
 from tests.conftest import ROOT

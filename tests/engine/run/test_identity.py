@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from aim.data.lists import Lists, Video
-from aim.engine import content, identity, naming
+from aim.engine.run import content, identity, naming
 from aim.ground import choices, config
 from aim.ground.errors import UserError
 from tests.messages import refused

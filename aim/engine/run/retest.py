@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from aim.engine import identity
-from aim.engine.naming import is_one_of
-from aim.engine.settings import Run
+from aim.engine.run import identity
+from aim.engine.run.naming import is_one_of
+from aim.engine.run.settings import Run
 from aim.ground import choices, config
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark, marked

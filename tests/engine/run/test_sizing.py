@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from aim.engine import sizing
 from aim.engine.optim import learning_rate
-from aim.engine.settings import Run
+from aim.engine.run import sizing
+from aim.engine.run.settings import Run
 from aim.ground import choices, config
 from aim.train import verb as train
 from tests.messages import refused

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aim.data.loader import Batch
 from aim.engine.machine.hardware import autocast
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.models.classifier import VideoClassifier
 
 CPU = torch.device("cpu")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim.engine.settings import Run
+from aim.engine.run.settings import Run
 from aim.ground import config
 
 

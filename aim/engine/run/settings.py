@@ -18,10 +18,10 @@ from aim.data.readers import auto
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
-from aim.engine import naming
 from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
 from aim.engine.machine.hardware import Device, Precision, check_fp8, resolve_device, suit
+from aim.engine.run import naming
 from aim.engine.scores.metrics import of_validation
 from aim.engine.scores.predictions import Form
 from aim.engine.scores.tasks import Task
@@ -38,7 +38,7 @@ from aim.models.memory import Memory
 class Training:
     """The values of `train` in configs/config.yaml. `batch_size` is global: over all ranks and accumulated parts."""
 
-    epochs: Annotated[int, Auto(20), Mark.LENGTH]  # for what auto is of a list of videos: aim.engine.sizing
+    epochs: Annotated[int, Auto(20), Mark.LENGTH]  # for what auto is of a list of videos: aim.engine.run.sizing
     batch_size: Annotated[int, Auto(32)]
     clips_per_video: int  # of a step's batch, from one decoding (repeated augmentation)
     accumulate: Annotated[int, Mark.MACHINE]  # parts that a step's batch is worked through in, to save memory

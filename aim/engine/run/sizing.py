@@ -1,7 +1,7 @@
 """How long a run is: what `auto` comes to in the settings of training, and how it goes on to more epochs.
 
 A recipe for thousands of videos trains dozens for a handful of steps. So small data gets smaller batches and more
-epochs; large data what `aim.engine.settings.Training` gives for `auto`.
+epochs; large data what `aim.engine.run.settings.Training` gives for `auto`.
 """
 
 import math
@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from aim.data.lists import Lists
-from aim.engine.identity import LENGTH
-from aim.engine.settings import Run
+from aim.engine.run.identity import LENGTH
+from aim.engine.run.settings import Run
 from aim.ground import config
 from aim.ground.choices import leaves
 from aim.ground.errors import UserError
