@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from aim.engine.optim import adamw
+from aim.engine.loop.optim import adamw
 from aim.engine.run.settings import Run
 from aim.ground import choices, config
 from tests.adapters.test_aim import aim_count

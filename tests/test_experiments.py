@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from aim.engine.optim import adamw
+from aim.engine.loop.optim import adamw
 from aim.engine.run.settings import Run
 from aim.ground import choices, config
 from aim.models.classifier import VideoClassifier

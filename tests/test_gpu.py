@@ -12,16 +12,16 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from aim.data.loader import Batch
-from aim.engine.ema import Average
-from aim.engine.evaluation import score
+from aim.engine.loop.ema import Average
+from aim.engine.loop.evaluation import score
+from aim.engine.loop.optim import adamw
+from aim.engine.loop.training import train_step
 from aim.engine.machine.distributed import World
 from aim.engine.machine.feeding import on_device, to_host
 from aim.engine.machine.hardware import FP8_SINCE, Precision, autocast, check_fp8
-from aim.engine.optim import adamw
 from aim.engine.run.settings import Run
 from aim.engine.run.step import make_batch, peak_of_step
 from aim.engine.telling.watching import ENOUGH, Pace
-from aim.engine.training import train_step
 from aim.ground import config
 from aim.models.float8 import Float8Linear
 from tests.conftest import ROOT

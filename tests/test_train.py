@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aim.engine import training
+from aim.engine.loop import training
 from aim.engine.machine import distributed
 from aim.engine.run.settings import Run
 from aim.engine.trained import checkpoint

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from aim.benchmark import verb as benchmark
-from aim.engine import training
+from aim.engine.loop import training
 from aim.engine.run import plan
 from aim.engine.run.settings import Run
 from aim.engine.run.step import peak_of_step

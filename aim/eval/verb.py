@@ -17,8 +17,8 @@ from typing import Annotated, Any
 from omegaconf import DictConfig
 
 from aim.data.lists import Lists, data_hash
-from aim.engine.evaluation import evaluate
-from aim.engine.faults import explained_test
+from aim.engine.loop.evaluation import evaluate
+from aim.engine.loop.faults import explained_test
 from aim.engine.machine import distributed, hardware
 from aim.engine.machine.distributed import World
 from aim.engine.machine.launcher import launch

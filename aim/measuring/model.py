@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from einops import rearrange
 
+from aim.engine.loop.optim import adamw
+from aim.engine.loop.training import train_step
 from aim.engine.machine.distributed import World
 from aim.engine.machine.hardware import autocast
-from aim.engine.optim import adamw
 from aim.engine.run.settings import Run
 from aim.engine.run.step import kept_bytes, make_batch
-from aim.engine.training import train_step
 from aim.ground.console import Display
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view

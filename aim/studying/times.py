@@ -9,10 +9,10 @@ from functools import cache
 
 import torch
 
+from aim.engine.loop.optim import adamw
+from aim.engine.loop.training import train_step
 from aim.engine.machine.hardware import Device, resolve_precision
-from aim.engine.optim import adamw
 from aim.engine.run.step import make_batch
-from aim.engine.training import train_step
 from aim.ground.clock import clock
 from aim.measuring.model import synchronize
 from aim.studying.planning import Planned

@@ -17,8 +17,10 @@ from typing import Any
 from omegaconf.dictconfig import DictConfig
 
 from aim.data.lists import Lists
-from aim.engine.evaluation import Evaluation, evaluate
-from aim.engine.faults import explained_test
+from aim.engine.loop.evaluation import Evaluation, evaluate
+from aim.engine.loop.faults import explained_test
+from aim.engine.loop.saving import State
+from aim.engine.loop.training import train
 from aim.engine.machine import distributed, hardware, sharding
 from aim.engine.machine.distributed import World
 from aim.engine.machine.hardware import Precision
@@ -29,7 +31,6 @@ from aim.engine.run.plan import expected_memory, free_bytes
 from aim.engine.run.settings import Run, write_settings
 from aim.engine.run.sizing import goes_on, said, settled, shorter, steps_per_epoch
 from aim.engine.run.splitting import followed
-from aim.engine.saving import State
 from aim.engine.scores import predictions
 from aim.engine.scores.calibration import fit_temperature
 from aim.engine.scores.metrics import of_validation
@@ -37,7 +38,6 @@ from aim.engine.telling import bad_videos
 from aim.engine.telling.tracking import Guarded, Log, NoTracker
 from aim.engine.trained import checkpoint
 from aim.engine.trained.checkpoint import BEST
-from aim.engine.training import train
 from aim.ground import config, files, lease
 from aim.ground.clock import seconds_since_start
 from aim.ground.errors import check_all, say

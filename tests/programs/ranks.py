@@ -61,7 +61,7 @@ def trains(world: World) -> None:
 def no_memory(world: World) -> None:
     import torch
 
-    from aim.engine.faults import explained
+    from aim.engine.loop.faults import explained
     from aim.engine.run.settings import Run
     from aim.ground import config
     from tests.toy import TOY
@@ -74,7 +74,7 @@ def no_memory(world: World) -> None:
 
 
 def hangs(world: World) -> None:
-    from aim.engine.faults import explained
+    from aim.engine.loop.faults import explained
 
     soon()
     if world.rank == 0:
@@ -89,7 +89,7 @@ def soon() -> None:
 
 
 def silent(world: World) -> None:
-    from aim.engine.faults import explained
+    from aim.engine.loop.faults import explained
 
     peers.SILENT_SECONDS, peers.FAILING_SECONDS = 2.0, 1.0
     distributed.gather(1)  # all are there
@@ -112,8 +112,8 @@ def buckets(world: World) -> None:
     import torch
 
     from aim.data.loader import Batch
+    from aim.engine.loop.training import train_step
     from aim.engine.run.settings import Run
-    from aim.engine.training import train_step
     from aim.ground import config
     from tests.toy import TOY
 

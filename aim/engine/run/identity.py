@@ -18,7 +18,7 @@ from aim.ground.marks import Mark, hints, marked
 
 MACHINE = marked(Mark.MACHINE)
 CONTENT = marked(Mark.CONTENT)
-(LENGTH,) = marked(Mark.LENGTH)  # a run may go on to another number of epochs: aim.engine.saving.State
+(LENGTH,) = marked(Mark.LENGTH)  # a run may go on to another number of epochs: aim.engine.loop.saving.State
 SILENT = marked(Mark.SILENT)
 
 

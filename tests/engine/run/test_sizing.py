@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from aim.engine.optim import learning_rate
+from aim.engine.loop.optim import learning_rate
 from aim.engine.run import sizing
 from aim.engine.run.settings import Run
 from aim.ground import choices, config

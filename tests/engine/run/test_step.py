@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from aim.engine.loop.training import train_step
 from aim.engine.run import step
 from aim.engine.run.settings import Run
-from aim.engine.training import train_step
 from aim.ground import config
 from aim.models.classifier import VideoClassifier, plainly
 from aim.models.flops import gmacs_per_view

@@ -11,14 +11,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from aim.data.loader import Batch
-from aim.engine.evaluation import evaluate
-from aim.engine.mixing import mix
+from aim.engine.loop.evaluation import evaluate
+from aim.engine.loop.mixing import mix
+from aim.engine.loop.training import train_step
 from aim.engine.run.settings import Run
 from aim.engine.scores.calibration import fit_temperature
 from aim.engine.scores.metrics import Metric
 from aim.engine.scores.tasks import SINGLE_LABEL, Chance, SingleLabel, Task
 from aim.engine.trained.recogniser import Recogniser, Trained
-from aim.engine.training import train_step
 from aim.ground import config
 from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 
-from aim.engine.saving import State
+from aim.engine.loop.saving import State
 from aim.engine.scores.metrics import Metric
 
 

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from aim.data.loader import Batch
-from aim.engine import evaluation, training
-from aim.engine.optim import adamw
+from aim.engine.loop import evaluation, training
+from aim.engine.loop.optim import adamw
 from aim.engine.run.settings import Run
 from aim.engine.scores.tasks import SINGLE_LABEL
 from aim.ground import choices, config

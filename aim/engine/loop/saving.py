@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
-from aim.engine.ema import Average
+from aim.engine.loop.ema import Average
 from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
 from aim.engine.run.content import check_same

@@ -13,18 +13,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from aim.engine import training
-from aim.engine.ema import Average
-from aim.engine.evaluation import Evaluation
+from aim.engine.loop import training
+from aim.engine.loop.ema import Average
+from aim.engine.loop.evaluation import Evaluation
+from aim.engine.loop.saving import Saver, State
 from aim.engine.machine.distributed import World
-from aim.engine.saving import Saver, State
 from aim.engine.scores.tasks import SINGLE_LABEL
 from aim.engine.trained import checkpoint
 from aim.ground.choices import leaves
 from aim.ground.signals import Interrupted
 from aim.train import verb as train
 from tests.conftest import ROOT
-from tests.engine.test_ema import by_hand
+from tests.engine.loop.test_ema import by_hand
 from tests.messages import refused
 from tests.toy import TOY, Died, at_each_step, file_size_limit, journal, killed_at, run, weights
 

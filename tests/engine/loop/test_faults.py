@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim.engine import faults
-from aim.engine.faults import explained, no_gpu_memory
+from aim.engine.loop import faults
+from aim.engine.loop.faults import explained, no_gpu_memory
 from aim.engine.machine.distributed import World
 from aim.engine.run.settings import Run, Training
 from aim.eval import verb as eval

@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from aim.engine import training
+from aim.engine.loop import training
 from aim.engine.run.settings import Run
 from aim.engine.telling import bad_videos
 from aim.ground import config, lease

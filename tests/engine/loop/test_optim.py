@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from aim.engine.optim import adamw, learning_rate, set_learning_rate
+from aim.engine.loop.optim import adamw, learning_rate, set_learning_rate
 from aim.engine.run.settings import Optim
 from tests.messages import refused
 

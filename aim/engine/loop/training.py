@@ -14,21 +14,21 @@ from einops import rearrange
 from torch import Tensor
 
 from aim.data.loader import Batch, Loader
-from aim.engine.ema import Average
-from aim.engine.evaluation import Evaluation, evaluate
-from aim.engine.faults import explained
+from aim.engine.loop.ema import Average
+from aim.engine.loop.evaluation import Evaluation, evaluate
+from aim.engine.loop.faults import explained
+from aim.engine.loop.mixing import mix
+from aim.engine.loop.optim import adamw, learning_rate, set_learning_rate
+from aim.engine.loop.saving import Saver, State
+from aim.engine.loop.selection import due, exhausted, judge
 from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
 from aim.engine.machine.feeding import on_device, to_host
 from aim.engine.machine.hardware import Precision, autocast
 from aim.engine.machine.profiling import Profile, part
-from aim.engine.mixing import mix
-from aim.engine.optim import adamw, learning_rate, set_learning_rate
 from aim.engine.run.settings import Optim, Training
-from aim.engine.saving import Saver, State
 from aim.engine.scores.metrics import of_validation
 from aim.engine.scores.tasks import Task
-from aim.engine.selection import due, exhausted, judge
 from aim.engine.telling import bad_videos
 from aim.engine.telling.progress import Report
 from aim.engine.telling.tracking import Log

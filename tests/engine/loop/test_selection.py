@@ -2,9 +2,9 @@ import math
 
 import pytest
 
-from aim.engine.saving import State
+from aim.engine.loop.saving import State
+from aim.engine.loop.selection import due, exhausted, judge
 from aim.engine.scores.metrics import METRICS, of_validation
-from aim.engine.selection import due, exhausted, judge
 
 TOP1, LOSS = (of_validation(METRICS, name) for name in ("top1", "loss"))
 

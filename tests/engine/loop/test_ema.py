@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from aim.engine.ema import Average
+from aim.engine.loop.ema import Average
 
 
 def model() -> nn.Module:
