@@ -52,15 +52,15 @@ import torch
 from torch import Tensor
 
 from aim.data.lists import Lists, Video
-from aim.data.memory import CLIPS, keep_freed_memory
+from aim.data.loading.memory import CLIPS, keep_freed_memory
 from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Part, Reader, Source
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip, train_indices
-from aim.data.shards import located, source_of
-from aim.data.sources.transcode import Transcode
+from aim.data.stored.shards import located, source_of
 from aim.data.transforms import Augment
 from aim.engine.packing import Packer
+from aim.prepare.transcode import Transcode
 
 CLIP = Clip(num_frames=8, stride_frames=16, size=224, sampling="dense")
 AUGMENT = Augment(

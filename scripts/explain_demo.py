@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from aim.data.dataset import VideoDataset
+from aim.data.demo.moving_shapes import MovingShapes
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import test_indices
-from aim.data.sources.moving_shapes import MovingShapes
 from aim.engine.run.results import commit, device_name, versions
 from aim.engine.trained import checkpoint
 from aim.engine.trained.recogniser import load

@@ -35,7 +35,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, IterableDataset
 
-from aim.data.sources.shape_drawing import COLOURS, EYE, SHAPES, Poses, cover, draw_scene, render
+from aim.data.demo.shape_drawing import COLOURS, EYE, SHAPES, Poses, cover, draw_scene, render
 
 SIZE, PATCH = 64, 16
 CELLS = 4  # the coverage of a patch is predicted in 4 x 4 parts

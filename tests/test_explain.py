@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aim.data.sources.moving_shapes import encode
+from aim.data.demo.moving_shapes import encode
 from aim.explain import verb as explain
 from aim.explaining.order import ORDERS
 from aim.ground import config

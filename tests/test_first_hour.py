@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from aim.data.sources.moving_shapes import MovingShapes
+from aim.data.demo.moving_shapes import MovingShapes
 from tests.conftest import ROOT
 
 TEXT = (ROOT / "docs" / "first-hour.md").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
-from aim.data.loader import Batch
+from aim.data.loading.loader import Batch
 from aim.engine.loop.ema import Average
 from aim.engine.loop.evaluation import score
 from aim.engine.loop.optim import adamw

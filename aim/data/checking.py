@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.pool import Pool
+from aim.data.loading.pool import Pool
 from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import opened
 from aim.ground.errors import UserError

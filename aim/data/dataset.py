@@ -11,15 +11,15 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aim.data import cache
-from aim.data.cache import Cache
-from aim.data.judge import OnError
 from aim.data.lists import Lists, Video, check_present, share_of
+from aim.data.loading.judge import OnError
 from aim.data.readers.interface import BadVideo, Pick, Reader, Source, file_of
 from aim.data.readers.pyav import PyAV
 from aim.data.readers.times import seconds_of
 from aim.data.sampling import Clip, test_indices, train_indices
-from aim.data.shards import located, source_of
+from aim.data.stored import cache
+from aim.data.stored.cache import Cache
+from aim.data.stored.shards import located, source_of
 from aim.data.transforms import Augment, Views
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark

@@ -13,7 +13,7 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aim.data.loader import Batch
+from aim.data.loading.loader import Batch
 from aim.data.readers.drawing import Drawing
 from aim.data.readers.interface import BadVideo
 from aim.data.readers.packets import from_file, from_index

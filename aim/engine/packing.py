@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data import shards
 from aim.data.lists import Lists
 from aim.data.readers.interface import Part, Source, file_of
-from aim.data.shards import Entry
+from aim.data.stored import shards
+from aim.data.stored.shards import Entry
 from aim.ground import files
 from aim.ground.errors import UserError
 

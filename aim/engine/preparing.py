@@ -9,15 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from aim.data.lists import Lists, Video
-from aim.data.pool import Pool
+from aim.data.loading.pool import Pool
 from aim.data.readers.interface import Source, file_of
-from aim.data.shards import source_of
-from aim.data.sources.transcode import Transcode, Work, part_of
+from aim.data.stored.shards import source_of
 from aim.engine.machine import distributed
 from aim.engine.packing import SPLITS, Packer, is_of
 from aim.ground.console import Display
 from aim.ground.errors import UserError
 from aim.ground.signals import Interrupted, stop_signals
+from aim.prepare.transcode import Transcode, Work, part_of
 
 UNPACKED = ".unpacked"  # videos that are not in a shard yet, in a folder of shards
 

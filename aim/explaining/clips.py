@@ -9,7 +9,7 @@ from torch import Tensor
 
 from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import Lists, Video, read_list
-from aim.data.loader import Loader
+from aim.data.loading.loader import Loader
 from aim.data.readers.interface import BadVideo, Reader
 from aim.engine.trained import checkpoint
 from aim.engine.trained.recogniser import Recogniser

@@ -15,7 +15,7 @@ from einops import rearrange, reduce
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aim.data.loader import Loader
+from aim.data.loading.loader import Loader
 from aim.engine.scores.tasks import SINGLE_LABEL, Task
 from aim.explaining.occlusion import Predict
 

@@ -18,6 +18,7 @@ from typing import Annotated, Any
 from omegaconf import DictConfig
 
 from aim.adapters.plain import Plain
+from aim.data.named import find_videos
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Reader
 from aim.data.sampling import Clip
@@ -34,7 +35,6 @@ from aim.ground.marks import Mark
 from aim.models.classifier import Backbone, VideoClassifier, build
 from aim.predicting import features
 from aim.predicting.features import Extractor, Features, Form
-from aim.predicting.inputs import find_videos
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ KINDS: dict[str, dict[str, str]] = {  # setting (the last word of its dotted nam
     "lists": {
         "class_folders": "aim.data.lists.ClassFolders",
         "list_files": "aim.data.lists.ListFiles",
-        "moving_shapes": "aim.data.sources.moving_shapes.MovingShapes",
+        "moving_shapes": "aim.data.demo.moving_shapes.MovingShapes",
     },
     "format": {
         "auto": "aim.data.sources.auto.Auto",

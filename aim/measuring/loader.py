@@ -17,7 +17,7 @@ from rich.table import Table
 from torch import Tensor
 
 from aim.data.lists import Lists
-from aim.data.memory import CLIPS, keep_freed_memory
+from aim.data.loading.memory import CLIPS, keep_freed_memory
 from aim.data.readers.decord import Decord
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Pick, Reader, Source

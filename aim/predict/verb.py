@@ -24,6 +24,7 @@ from typing import Annotated
 from omegaconf import DictConfig
 from torch import Tensor
 
+from aim.data.named import Input, find_videos
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Reader
 from aim.data.windows import Windows
@@ -37,7 +38,6 @@ from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
 from aim.predicting import answers, drawn, picture
 from aim.predicting.answers import Answer
-from aim.predicting.inputs import Input, find_videos
 from aim.predicting.timeline import Timeline, timeline
 
 MAX_WORKERS = 8  # decoding processes, where nobody says how many

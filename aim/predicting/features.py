@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
-from aim.data.loader import Batch, Loader
+from aim.data.loading.loader import Batch, Loader
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views

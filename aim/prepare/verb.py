@@ -22,14 +22,13 @@ from typing import Annotated, Any
 
 from omegaconf import DictConfig
 
-from aim.data import shards
 from aim.data.dataset import Data
 from aim.data.lists import data_hash, format_line, without_videos
 from aim.data.sources.auto import NAMES, Auto, last_report
 from aim.data.sources.folders import Folders
 from aim.data.sources.interface import Format
-from aim.data.sources.transcode import Transcode
 from aim.data.sources.webdataset import WebDataset
+from aim.data.stored import shards
 from aim.engine.packing import SPLITS, index_shard
 from aim.engine.preparing import Report, prepare
 from aim.ground import config, files, lease
@@ -37,6 +36,7 @@ from aim.ground.console import plain_console, plain_table
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark
 from aim.ground.signals import interruptible
+from aim.prepare.transcode import Transcode
 
 SHOWN = 20  # rows of the table of bad videos
 

@@ -16,7 +16,7 @@ from aim.data.lists import Lists, Video
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Source, file_of
 from aim.data.readers.pyav import PyAV
-from aim.data.shards import located, source_of
+from aim.data.stored.shards import located, source_of
 from aim.engine.scores.predictions import Predictions
 from aim.ground.errors import UserError
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from aim.data.sources.moving_shapes import MovingShapes
+from aim.data.demo.moving_shapes import MovingShapes
 from aim.engine.machine import distributed
 from aim.engine.run import identity, results
 from aim.engine.run.plan import training_videos

@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from aim.data.sources.moving_shapes import MovingShapes
-from aim.data.sources.shape_motions import PAIRS
+from aim.data.demo.moving_shapes import MovingShapes
+from aim.data.demo.shape_motions import PAIRS
 from aim.engine.scores import predictions
 from aim.ground.errors import UserError
 from aim.studying.curves import ALL, Curve

@@ -7,7 +7,7 @@ import av
 import pytest
 
 from aim.data.checking import bad_files
-from aim.data.sources.moving_shapes import MovingShapes
+from aim.data.demo.moving_shapes import MovingShapes
 
 
 @pytest.fixture

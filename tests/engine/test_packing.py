@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim.data import shards
 from aim.data.lists import Lists, Video, write_list
+from aim.data.stored import shards
 from aim.engine import packing
 from aim.engine.machine.distributed import World
 from aim.engine.packing import Packer

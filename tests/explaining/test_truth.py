@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy.stats import binomtest, wilcoxon
 
+from aim.data.demo.moving_shapes import MovingShapes
 from aim.data.readers.pyav import PyAV
-from aim.data.sources.moving_shapes import MovingShapes
 from scripts.explain_demo import points_inside, shape_in, share_inside
 from tests.conftest import ROOT
 from tests.toy import videos

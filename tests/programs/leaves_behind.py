@@ -3,8 +3,8 @@
 import atexit
 from multiprocessing import process, resource_tracker
 
-from aim.data import pool
-from tests.data.test_pool import outcome, work
+from aim.data.loading import pool
+from tests.data.loading.test_pool import outcome, work
 
 # From Python 3.12 on the interpreter itself stops the tracker at exit, and waits for it.
 atexit.register(print, "all", flush=True)

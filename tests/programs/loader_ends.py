@@ -4,7 +4,7 @@ import os
 import signal
 import sys
 
-from tests.data.test_loader import Fake, loader
+from tests.data.loading.test_loader import Fake, loader
 
 if __name__ == "__main__":
     with loader(reader=Fake(hang=(4,)), on_error="raise") as made:

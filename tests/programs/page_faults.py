@@ -3,7 +3,7 @@
 import resource
 import sys
 
-from aim.data.memory import ACTIVATIONS, keep_freed_memory
+from aim.data.loading.memory import ACTIVATIONS, keep_freed_memory
 
 
 def faults() -> int:

@@ -111,7 +111,7 @@ def apart(world: World) -> None:
 def buckets(world: World) -> None:
     import torch
 
-    from aim.data.loader import Batch
+    from aim.data.loading.loader import Batch
     from aim.engine.loop.training import train_step
     from aim.engine.run.settings import Run
     from aim.ground import config

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from aim.data import shards
 from aim.data.readers.pyav import PyAV
+from aim.data.stored import shards
 from aim.engine.scores import predictions
 from aim.reporting import strips
 

@@ -5,8 +5,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data import shards
 from aim.data.lists import HELD_OUT, VIDEO_EXTENSIONS, Lists, Stored, Video, hold_out, read_classes
+from aim.data.stored import shards
 from aim.ground.errors import UserError
 
 

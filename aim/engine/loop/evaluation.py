@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aim.data.dataset import VideoDataset
 from aim.data.lists import data_hash
-from aim.data.loader import Batch, Loader
+from aim.data.loading.loader import Batch, Loader
 from aim.data.transforms import Views
 from aim.engine.machine import distributed
 from aim.engine.machine.feeding import on_device, one_late, to_host

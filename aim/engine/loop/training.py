@@ -13,7 +13,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from aim.data.loader import Batch, Loader
+from aim.data.loading.loader import Batch, Loader
 from aim.engine.loop.ema import Average
 from aim.engine.loop.evaluation import Evaluation, evaluate
 from aim.engine.loop.faults import explained

@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor
 
-from aim.data.loader import Batch
+from aim.data.loading.loader import Batch
 from aim.engine.machine.profiling import part
 
 T = TypeVar("T")

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 
-from aim.data.memory import ACTIVATIONS, keep_freed_memory
+from aim.data.loading.memory import ACTIVATIONS, keep_freed_memory
 from aim.engine.machine import distributed
 from aim.ground.errors import UserError, say
 from aim.models.attention import attend_by_products

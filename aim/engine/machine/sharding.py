@@ -6,7 +6,7 @@ import torch
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
-from aim.data.loader import Batch, Loader
+from aim.data.loading.loader import Batch, Loader
 from aim.engine.machine.distributed import World, share
 from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier

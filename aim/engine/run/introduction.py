@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from aim.data.lists import Lists, Video
-from aim.data.loader import Loader
+from aim.data.loading.loader import Loader
 from aim.engine.machine.distributed import World
 from aim.engine.run import results
 from aim.engine.run.settings import Run

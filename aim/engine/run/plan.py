@@ -10,7 +10,7 @@ from typing import Any, get_args
 
 import torch
 
-from aim.data.sources.moving_shapes import MovingShapes
+from aim.data.demo.moving_shapes import MovingShapes
 from aim.engine.machine.hardware import Gpu, free_memory
 from aim.engine.run.gpus import GAPS, GPUS, Sheet
 from aim.engine.run.settings import Run

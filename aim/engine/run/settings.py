@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import Lists, Video
-from aim.data.loader import Loader
+from aim.data.loading.loader import Loader
 from aim.data.readers import auto
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip

@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
-from aim.data.loader import Batch
+from aim.data.loading.loader import Batch
 from aim.engine.machine.hardware import autocast
 from aim.engine.run.settings import Run
 from aim.models.classifier import VideoClassifier

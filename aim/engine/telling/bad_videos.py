@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from aim.data.lists import read_lines
-from aim.data.loader import Loader
+from aim.data.loading.loader import Loader
 from aim.engine.machine import distributed
 from aim.ground import files
 from aim.ground.errors import UserError

@@ -13,7 +13,7 @@ from torch import Tensor
 from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
-from aim.data.loader import Batch, Loader
+from aim.data.loading.loader import Batch, Loader
 from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip

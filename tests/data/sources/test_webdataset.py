@@ -5,7 +5,7 @@ import pytest
 from aim.data.lists import Stored, Video
 from aim.data.sources.auto import Auto
 from aim.data.sources.webdataset import WebDataset
-from tests.data.test_shards import write_tar
+from tests.data.stored.test_shards import write_tar
 from tests.messages import refused
 
 FORMAT = WebDataset(val_share=0.5)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from aim.data.loader import Batch
+from aim.data.loading.loader import Batch
 from aim.engine.loop import evaluation, training
 from aim.engine.loop.optim import adamw
 from aim.engine.run.settings import Run

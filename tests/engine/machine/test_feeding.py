@@ -2,7 +2,7 @@ from collections.abc import Callable, Iterator
 
 import torch
 
-from aim.data.loader import Batch
+from aim.data.loading.loader import Batch
 from aim.engine.machine.feeding import on_device, one_late, to_host
 
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aim.data.loader import Batch
+from aim.data.loading.loader import Batch
 from aim.engine.loop.evaluation import evaluate
 from aim.engine.loop.mixing import mix
 from aim.engine.loop.training import train_step

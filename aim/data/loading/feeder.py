@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.dataset import VideoDataset
-from aim.data.judge import Judge
 from aim.data.lists import Video
-from aim.data.pool import Outcome, Pool
+from aim.data.loading.judge import Judge
+from aim.data.loading.pool import Outcome, Pool
 from aim.ground.errors import UserError
 
 

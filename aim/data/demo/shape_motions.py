@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from aim.data.sources.shape_drawing import Poses
+from aim.data.demo.shape_drawing import Poses
 
 Floats = NDArray[np.float64]
 

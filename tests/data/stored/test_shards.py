@@ -7,9 +7,9 @@ from urllib.parse import unquote
 
 import pytest
 
-from aim.data import shards
 from aim.data.lists import Lists, Stored, Video, data_hash, ordered_hash
 from aim.data.readers.interface import Part
+from aim.data.stored import shards
 from tests.messages import refused
 
 CONTENT = {"a/1 x.mp4": b"one" * 300, "b/Élan.v2.mp4": b"two" * 400, "b/3.webm": b"3"}

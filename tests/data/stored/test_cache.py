@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim.data import cache
-from aim.data.cache import Cache, State
 from aim.data.lists import Stored, Video
 from aim.data.readers.interface import Part
 from aim.data.readers.pyav import PyAV
+from aim.data.stored import cache
+from aim.data.stored.cache import Cache, State
 from tests.data.test_dataset import AUGMENT, dataset
 from tests.messages import refused
 from tests.toy import file_size_limit

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from aim.data import pool as pools
-from aim.data.pool import Outcome, Pool
+from aim.data.loading import pool as pools
+from aim.data.loading.pool import Outcome, Pool
 from aim.data.readers.interface import BadVideo
 from aim.ground.errors import UserError
 from tests.conftest import ROOT

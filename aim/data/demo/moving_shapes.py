@@ -23,9 +23,9 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
+from aim.data.demo.shape_clutter import Clutter, Film, film
+from aim.data.demo.shape_motions import PAIRS
 from aim.data.lists import Lists, Video
-from aim.data.sources.shape_clutter import Clutter, Film, film
-from aim.data.sources.shape_motions import PAIRS
 from aim.ground.errors import UserError, say
 
 VERSION = 2  # of the drawing: raise it when the same settings give other videos, so that old files are left alone

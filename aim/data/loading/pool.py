@@ -25,7 +25,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import torch
 
-from aim.data.memory import CLIPS, keep_freed_memory
+from aim.data.loading.memory import CLIPS, keep_freed_memory
 from aim.data.readers.interface import BadVideo
 from aim.ground.errors import UserError
 from aim.ground.signals import SIGNALS
@@ -37,7 +37,7 @@ Work = Callable[[Any], Any]  # picklable; done in the process with each task
 
 PATIENCE = 5.0  # seconds for killed processes to end
 # Imported once, by the server that the processes are forked from.
-PRELOAD = ["aim.data.loader", "aim.data.sources.transcode"]
+PRELOAD = ["aim.data.loading.loader", "aim.prepare.transcode"]
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from aim.data.demo.moving_shapes import MANIFEST, MovingShapes
+from aim.data.demo.shape_clutter import Clutter, film
+from aim.data.demo.shape_drawing import Poses, draw_scene, render
+from aim.data.demo.shape_motions import PAIRS
 from aim.data.sampling import Clip, test_indices
-from aim.data.sources.moving_shapes import MANIFEST, MovingShapes
-from aim.data.sources.shape_clutter import Clutter, film
-from aim.data.sources.shape_drawing import Poses, draw_scene, render
-from aim.data.sources.shape_motions import PAIRS
 from aim.engine.run.settings import Run
 from aim.ground import config
 from tests.messages import refused

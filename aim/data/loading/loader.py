@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.dataset import VideoDataset
-from aim.data.feeder import Feeder, Filling, ReadRow, Row
-from aim.data.judge import Judge, Policy
-from aim.data.pool import Pool
+from aim.data.loading.feeder import Feeder, Filling, ReadRow, Row
+from aim.data.loading.judge import Judge, Policy
+from aim.data.loading.pool import Pool
 from aim.data.readers.interface import BadVideo
 from aim.ground.errors import UserError
 

@@ -10,19 +10,8 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aim.data.sources.shape_drawing import (
-    COLOURS,
-    EYE,
-    SHAPES,
-    Patch,
-    Poses,
-    Scene,
-    box,
-    covered,
-    draw_scene,
-    render,
-)
-from aim.data.sources.shape_motions import PAIRS, Floats, draw_poses, pace
+from aim.data.demo.shape_drawing import COLOURS, EYE, SHAPES, Patch, Poses, Scene, box, covered, draw_scene, render
+from aim.data.demo.shape_motions import PAIRS, Floats, draw_poses, pace
 from aim.ground.errors import UserError
 
 

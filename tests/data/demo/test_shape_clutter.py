@@ -8,9 +8,9 @@ import av
 import numpy as np
 import pytest
 
-from aim.data.sources.moving_shapes import MovingShapes
-from aim.data.sources.shape_clutter import Clutter, film
-from aim.data.sources.shape_motions import PAIRS, STEPS, draw_poses, pace
+from aim.data.demo.moving_shapes import MovingShapes
+from aim.data.demo.shape_clutter import Clutter, film
+from aim.data.demo.shape_motions import PAIRS, STEPS, draw_poses, pace
 from aim.engine.run.settings import Run
 from aim.ground import config
 from tests.messages import refused

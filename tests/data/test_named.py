@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from aim.predicting.inputs import Input, find_videos
+from aim.data.named import Input, find_videos
 from tests.messages import refused
 
 NOTHING = StringIO()

@@ -1,7 +1,7 @@
 import pytest
 
-from aim.data.judge import STALLED, Judge
 from aim.data.lists import Video
+from aim.data.loading.judge import STALLED, Judge
 from tests.messages import refused
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import PyAV
-from aim.data.sources.transcode import Frames, Transcode, count_frames
+from aim.prepare.transcode import Frames, Transcode, count_frames
 from tests.conftest import shared_folder
 from tests.data.readers.oddities import ODD
 from tests.messages import refused

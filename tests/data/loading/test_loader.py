@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-import aim.data.loader
+import aim.data.loading.loader
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
-from aim.data.loader import Batch, Loader, num_blocks
+from aim.data.loading.loader import Batch, Loader, num_blocks
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
 from aim.ground.errors import UserError
@@ -164,7 +164,7 @@ def test_batches_ahead_are_bounded_by_their_bytes(size: int, rows: int, workers:
 
 @pytest.mark.parametrize(("limit", "blocks"), [(1, 2), (2**30, 5)])
 def test_a_loader_shares_as_much_memory_as_it_says(monkeypatch: pytest.MonkeyPatch, limit: int, blocks: int) -> None:
-    monkeypatch.setattr(aim.data.loader, "PREFETCH_BYTES", limit)
+    monkeypatch.setattr(aim.data.loading.loader, "PREFETCH_BYTES", limit)
     with loader(batch_size=1, workers=2) as made:
         assert same(copies(made.epoch(0)), copies(made.epoch(0)))
         assert made.blocks == len(made._blocks) == blocks
