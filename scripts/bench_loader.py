@@ -59,7 +59,7 @@ from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip, train_indices
 from aim.data.stored.shards import located, source_of
 from aim.data.transforms import Augment
-from aim.engine.packing import Packer
+from aim.prepare.packing import Packer
 from aim.prepare.transcode import Transcode
 
 CLIP = Clip(num_frames=8, stride_frames=16, size=224, sampling="dense")

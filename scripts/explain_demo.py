@@ -23,11 +23,11 @@ from aim.data.sampling import test_indices
 from aim.engine.run.results import commit, device_name, versions
 from aim.engine.trained import checkpoint
 from aim.engine.trained.recogniser import load
-from aim.explaining import clips, order
-from aim.explaining.explanation import RANDOMISED, Explanation, explain, grids
-from aim.explaining.gradients import gradient_x_activation
-from aim.explaining.occlusion import Decision, blurred, of_space_time
-from aim.explaining.scores import faithfulness
+from aim.explain import clips, order
+from aim.explain.explanation import RANDOMISED, Explanation, explain, grids
+from aim.explain.gradients import gradient_x_activation
+from aim.explain.occlusion import Decision, blurred, of_space_time
+from aim.explain.scores import faithfulness
 from aim.ground import files
 from aim.ground.clock import seconds_since_start
 

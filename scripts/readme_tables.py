@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from aim.engine.run.settings import Run
-from aim.explaining.order import ORDERS
+from aim.explain.order import ORDERS
 from aim.ground import config
-from aim.reporting.runs import read_results
-from aim.reporting.table import spread
+from aim.report.runs import read_results
+from aim.report.table import spread
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "scripts" / "results"

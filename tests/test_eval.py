@@ -18,8 +18,8 @@ from aim.engine.scores import predictions
 from aim.engine.trained import checkpoint
 from aim.ground import config
 from aim.predict import verb as predict
-from aim.reporting.runs import read
-from aim.reporting.table import table
+from aim.report.runs import read
+from aim.report.table import table
 from tests.conftest import ROOT
 from tests.messages import refused
 from tests.toy import TOY, evaluate, run, videos

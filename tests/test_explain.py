@@ -13,7 +13,7 @@ from PIL import Image
 
 from aim.data.demo.moving_shapes import encode
 from aim.explain import verb as explain
-from aim.explaining.order import ORDERS
+from aim.explain.order import ORDERS
 from aim.ground import config
 from tests.conftest import ROOT
 from tests.messages import refused

@@ -15,12 +15,12 @@ import torch
 from aim.data.lists import ListFiles, Lists, Video, data_hash
 from aim.data.readers.pyav import PyAV
 from aim.data.stored.shards import located, source_of
-from aim.engine import packing
-from aim.engine.packing import Packer
-from aim.engine.preparing import UNPACKED, Report, new_names
-from aim.engine.preparing import prepare as go_through
 from aim.ground import choices, config
+from aim.prepare import packing
 from aim.prepare import verb as prepare
+from aim.prepare.packing import Packer
+from aim.prepare.preparing import UNPACKED, Report, new_names
+from aim.prepare.preparing import prepare as go_through
 from aim.prepare.transcode import Frames, Transcode, Work
 from aim.shell import command
 from tests.data.readers import oddities

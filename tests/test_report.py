@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 
 from aim.report import verb as report
-from aim.reporting.runs import read
-from aim.reporting.table import table
-from tests.reporting.made import run_directory
+from aim.report.runs import read
+from aim.report.table import table
+from tests.report.made import run_directory
 from tests.toy import exits
 
 

@@ -17,6 +17,9 @@ from typing import Annotated, Any, Literal
 import torch
 from omegaconf import DictConfig
 
+from aim.benchmark.loader import loader_notes, loader_table, measure_loader
+from aim.benchmark.model import measure_model, model_rows
+from aim.benchmark.plan_table import memory_head, memory_rows, plan_notes, plan_rows
 from aim.data.lists import Lists
 from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Device, Gpu, settle
@@ -28,9 +31,6 @@ from aim.ground import config, files
 from aim.ground.console import plain_console, plain_table
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark
-from aim.measuring.loader import loader_notes, loader_table, measure_loader
-from aim.measuring.model import measure_model, model_rows
-from aim.measuring.plan_table import memory_head, memory_rows, plan_notes, plan_rows
 
 
 @dataclass(frozen=True)

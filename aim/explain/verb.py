@@ -27,9 +27,9 @@ from aim.engine.machine.hardware import Device, Untrained, resolve_device, settl
 from aim.engine.run.results import device_name
 from aim.engine.trained import exported
 from aim.engine.trained.recogniser import Recogniser, TrunkFile, load
-from aim.explaining import clips, films, order, tables
-from aim.explaining.explanation import SHUFFLES, Explanation, Method, explain, num_passes, orders_as_json
-from aim.explaining.occlusion import chunks
+from aim.explain import clips, films, order, tables
+from aim.explain.explanation import SHUFFLES, Explanation, Method, explain, num_passes, orders_as_json
+from aim.explain.occlusion import chunks
 from aim.ground import config, files
 from aim.ground.clock import clock
 from aim.ground.console import Display, plain_console

@@ -28,13 +28,13 @@ from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Device, Untrained, resolve_device, settle
 from aim.engine.trained import checkpoint, exported
 from aim.engine.trained.recogniser import TrunkFile, load
+from aim.features import extracting as features
+from aim.features.extracting import Extractor, Features, Form
 from aim.ground import config
 from aim.ground.console import Display
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
 from aim.models.classifier import Backbone, VideoClassifier, build
-from aim.predicting import features
-from aim.predicting.features import Extractor, Features, Form
 
 
 @dataclass(frozen=True)

@@ -36,9 +36,9 @@ from aim.ground import config, files
 from aim.ground.console import Display, plain_console
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
-from aim.predicting import answers, drawn, picture
-from aim.predicting.answers import Answer
-from aim.predicting.timeline import Timeline, timeline
+from aim.predict import answers, drawn, picture
+from aim.predict.answers import Answer
+from aim.predict.timeline import Timeline, timeline
 
 MAX_WORKERS = 8  # decoding processes, where nobody says how many
 

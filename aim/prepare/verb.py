@@ -29,13 +29,13 @@ from aim.data.sources.folders import Folders
 from aim.data.sources.interface import Format
 from aim.data.sources.webdataset import WebDataset
 from aim.data.stored import shards
-from aim.engine.packing import SPLITS, index_shard
-from aim.engine.preparing import Report, prepare
 from aim.ground import config, files, lease
 from aim.ground.console import plain_console, plain_table
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark
 from aim.ground.signals import interruptible
+from aim.prepare.packing import SPLITS, index_shard
+from aim.prepare.preparing import Report, prepare
 from aim.prepare.transcode import Transcode
 
 SHOWN = 20  # rows of the table of bad videos

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from aim.ground import files
 from aim.ground.errors import UserError, say
-from aim.reporting.runs import distinct, read, reportable
-from aim.reporting.table import label, table
+from aim.report.runs import distinct, read, reportable
+from aim.report.table import label, table
 from aim.shell import command
 
 OPTIONS = ("out", "data.root")
@@ -54,7 +54,7 @@ def main(arguments: Sequence[str]) -> None:
         for run in runs:
             if run.results is None:
                 say(f"{label(run)} has no results yet: {run.progress}")
-        from aim.reporting.page import render  # late, as it takes the time of jinja2's and, for frames, torch's import
+        from aim.report.page import render  # late, as it takes the time of jinja2's and, for frames, torch's import
 
         text = render(runs, options.get("data.root"))
         files.write_atomically(page, lambda file: files.write_text(file, text))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from aim.ground.errors import UserError
-from aim.reporting.statistics import LEVEL
+from aim.report.statistics import LEVEL
 
 Floats = NDArray[np.float64]
 

@@ -9,12 +9,12 @@ from functools import cache
 
 import torch
 
+from aim.benchmark.model import synchronize
 from aim.engine.loop.optim import adamw
 from aim.engine.loop.training import train_step
 from aim.engine.machine.hardware import Device, resolve_precision
 from aim.engine.run.step import make_batch
 from aim.ground.clock import clock
-from aim.measuring.model import synchronize
 from aim.studying.planning import Planned
 
 BRIEF = 2e10  # operations of a step that a rate is measured with: about a second of a core

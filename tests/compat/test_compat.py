@@ -21,8 +21,8 @@ from aim.ground import choices, config
 from aim.ground.errors import UserError
 from aim.ground.marks import Before
 from aim.predict import verb as predict
-from aim.reporting.runs import read
-from aim.reporting.table import table
+from aim.report.runs import read
+from aim.report.table import table
 from aim.train import verb as train
 from tests.toy import TOY, evaluate, killed_at, run, videos, weights
 

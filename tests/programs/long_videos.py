@@ -6,7 +6,7 @@ from pathlib import Path
 
 from aim.data.windows import Windows
 from aim.predict import verb as predict
-from aim.predicting.timeline import timeline
+from aim.predict.timeline import timeline
 
 recogniser = predict.load(Path(sys.argv[1]))
 for path in sys.argv[2:]:

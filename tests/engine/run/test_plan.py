@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 import torch
 
+from aim.benchmark import plan_table
 from aim.benchmark import verb as benchmark
 from aim.engine.machine.distributed import World
 from aim.engine.machine.hardware import Gpu
@@ -17,7 +18,6 @@ from aim.engine.run.gpus import GPUS, Sheet
 from aim.engine.run.settings import Run
 from aim.engine.run.step import Cost, cost_of_step, peak_of_step
 from aim.ground import config
-from aim.measuring import plan_table
 from aim.train import verb as train
 from tests.conftest import ROOT
 from tests.messages import refused

@@ -14,7 +14,7 @@ from aim.engine.scores.quality import best
 from aim.engine.telling import tracking
 from aim.ground import config
 from aim.ground.errors import UserError
-from aim.reporting import page, runs
+from aim.report import page, runs
 from aim.studying import scores as studied
 from tests.toy import journal, run
 

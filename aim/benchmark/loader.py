@@ -1,0 +1,206 @@
+"""What a data loader gives: clips/s of each reader, stage by stage on one core, and of all processes together."""
+
+import itertools
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from einops import rearrange
+from numpy.typing import NDArray
+from rich.table import Table
+from torch import Tensor
+
+from aim.benchmark.model import synchronize
+from aim.data.lists import Lists
+from aim.data.loading.memory import CLIPS, keep_freed_memory
+from aim.data.readers.decord import Decord
+from aim.data.readers.frames import Frames
+from aim.data.readers.interface import BadVideo, Pick, Reader, Source
+from aim.data.readers.pyav import PyAV
+from aim.data.readers.torchcodec import TorchCodec
+from aim.engine.machine.distributed import World
+from aim.engine.run.settings import Run
+from aim.ground.console import Display, plain_table
+from aim.ground.errors import UserError
+
+STAGES = ("open", "decode", "resize and crop", "augment", "copy into the batch", "transfer to the GPU")
+STAGE_VIDEOS = 32  # read one after the other in this process, for the stages
+LOADER_BATCH = 8  # small, so that few seconds hold many batches
+LOADER_SECONDS = 8.0
+LONG_EPOCH = 100_000  # videos
+RATES = (50, 100, 200, 400, 800)  # clips/s of a GPU, to read the cores off where none was measured
+
+
+@dataclass
+class Watch:
+    """A reader that notes when its file was open, and keeps what it has read."""
+
+    reader: Reader
+    opened: float = 0.0
+    done: float = 0.0
+    frames: Tensor | None = None
+
+    def __call__(
+        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
+    ) -> Tensor:
+        """See `video.Reader`: it asks for indices as soon as it knows the number of frames."""
+
+        def noting(num_frames: int) -> "Sequence[int] | NDArray[np.int64]":
+            self.opened = time.perf_counter()
+            return pick(num_frames)
+
+        self.frames = None
+        self.frames = self.reader(path, noting, short_side, span=span)
+        self.done = time.perf_counter()
+        return self.frames
+
+
+def measure_loader(run: Run, lists: Lists, world: World, trained: float | None) -> dict[str, Any]:
+    """Clips/s of each reader: stage by stage in this process on one core, and of all decoding processes together."""
+    found: dict[str, Any] = {"workers": run.data.workers, "augment": vars(run.augment), "readers": {}}
+    threads = torch.get_num_threads()
+    for name, reader in readers(run.reader).items():
+        this = replace(run, reader=reader, train=replace(run.train, accumulate=1, batch_size=batch_size(run)))
+        try:
+            torch.set_num_threads(1)  # as in the decoding processes
+            keep_freed_memory(*CLIPS)
+            stages = measure_stages(this, lists, world, name)
+            torch.set_num_threads(threads)
+            in_all = measure_in_all(this, lists, world, name)
+        except UserError as error:
+            found["readers"][name] = {"error": str(error)}
+            continue
+        on_core = [seconds for stage, seconds in stages.items() if stage != STAGES[-1] and seconds is not None]
+        found["readers"][name] = {
+            "stages_ms": {stage: seconds and round(1000 * seconds, 3) for stage, seconds in stages.items()},
+            "clips_per_second_per_core": round(1 / sum(on_core), 2),
+            "clips_per_second": round(in_all, 2),
+        }
+    good = readable(found)
+    if not good:
+        raise UserError("; ".join(f"{name}: {each['error']}" for name, each in found["readers"].items()))
+    speeds = {name: each["clips_per_second_per_core"] for name, each in good.items()}
+    found["fastest"] = fastest = max(speeds, key=lambda name: speeds[name])
+    rates = [trained] if trained and world.device.type == "cuda" else RATES
+    found["cores_needed"] = {f"{rate:g}": math.ceil(rate / speeds[fastest]) for rate in rates}
+    return found
+
+
+def readable(loader: Mapping[str, Any]) -> dict[str, Any]:
+    """The readers that could be measured."""
+    return {name: each for name, each in loader["readers"].items() if "error" not in each}
+
+
+def batch_size(run: Run) -> int:
+    """Clips of a small batch: whole videos."""
+    return math.ceil(LOADER_BATCH / run.train.clips_per_video) * run.train.clips_per_video
+
+
+def readers(configured: Reader) -> dict[str, Reader]:
+    """The configured reader, and those that read the same files."""
+    if isinstance(configured, Frames):
+        return {"frames": configured}
+    found: dict[str, Reader] = {}
+    for name, kind in (("decord", Decord), ("pyav", PyAV), ("torchcodec", TorchCodec)):
+        reader = configured if isinstance(configured, kind) else kind()
+        if not isinstance(reader, Decord) or reader.installed:
+            found[name] = reader
+    return found
+
+
+def measure_stages(run: Run, lists: Lists, world: World, title: str) -> dict[str, float | None]:
+    """Median seconds of each stage for one clip, measured in this process, one video after the other."""
+    with closing(run.train_loader(lists, world)) as loader:
+        dataset = loader.dataset
+    watch = Watch(dataset.reader)
+    watched, clips = replace(dataset, reader=watch), dataset.clips
+    crop_alone = replace(run.augment, flip=0.0, lighting=0.0, color_jitter=0.0, rand_augment=0, erasing=0.0)
+    row = torch.empty(dataset.shape, dtype=torch.uint8)
+    places = np.random.default_rng(run.seed).permutation(len(dataset))[:STAGE_VIDEOS].tolist()
+    times: list[list[float]] = []
+    bad = ""
+    with Display(f"{title}, stages", len(places) + 1, visible=True) as display:
+        for step, index in enumerate([places[0], *places]):  # the first once more, to warm up
+            began = time.perf_counter()
+            try:
+                video = watched.read(0, index)
+                read = time.perf_counter()
+                if watch.frames is None:
+                    raise BadVideo(f"{dataset.path(index)}: only PyAV reads it")
+            except BadVideo as error:
+                bad = str(error)
+                continue
+            row.copy_(video)
+            copied = time.perf_counter()
+            for clip in rearrange(watch.frames, "(v t) c h w -> v t c h w", v=clips):
+                crop_alone(clip, run.clip.size, np.random.default_rng(index))
+            cropped = min(time.perf_counter() - copied, read - watch.done)
+            read_ends = (began, watch.opened, watch.done)
+            reading = [end - start for start, end in itertools.pairwise(read_ends)]
+            if step:
+                times.append([*reading, cropped, read - watch.done - cropped, copied - read])
+            display.update(step + 1, "one core")
+    if not times:
+        raise UserError(f"none of {len(places)} videos could be read; the last: {bad}")
+    found = [statistics.median(column) / clips for column in zip(*times, strict=True)]
+    return dict(zip(STAGES, [*found, transfer_seconds(row, world.device)], strict=True))
+
+
+def transfer_seconds(row: Tensor, device: torch.device) -> float | None:
+    """Seconds that a clip takes to the GPU, as part of a batch; None without one."""
+    if device.type != "cuda":
+        return None
+    batch = torch.stack([row] * LOADER_BATCH).share_memory_()  # type: ignore[no-untyped-call]
+    times = []
+    for _ in range(10):
+        synchronize(device)
+        began = time.perf_counter()
+        batch.to(device)
+        synchronize(device)
+        times.append(time.perf_counter() - began)
+    return statistics.median(times) / (LOADER_BATCH * len(row))
+
+
+def measure_in_all(run: Run, lists: Lists, world: World, title: str) -> float:
+    """Clips/s of the training loader with its `data.workers` processes, once they run."""
+    # A list long enough that no epoch ends while we measure.
+    lists = replace(lists, train=lists.train * math.ceil(LONG_EPOCH / len(lists.train)))
+    with closing(run.train_loader(lists, world)) as loader, Display(f"{title}, all", 100, visible=True) as display:
+        batches = itertools.chain.from_iterable(map(loader.epoch, itertools.count()))
+        for _ in range(loader.blocks + 1):  # those that were read while the others still started
+            next(batches)
+        clips, began, passed = 0.0, time.perf_counter(), 0.0
+        while passed < LOADER_SECONDS:
+            clips += float(next(batches).weight.sum()) * loader.dataset.clips
+            passed = time.perf_counter() - began
+            display.update(min(100, round(100 * passed / LOADER_SECONDS)), f"{run.data.workers} processes")
+    return clips / passed
+
+
+def loader_table(loader: Mapping[str, Any]) -> Table:
+    """The readers' numbers, for a terminal."""
+    good = readable(loader)
+    rows = []
+    for stage in STAGES:
+        times = [each["stages_ms"][stage] for each in good.values()]
+        rows.append([stage, *("no GPU here" if ms is None else f"{ms:.2f}" for ms in times)])
+    table = plain_table(rows, ["ms a clip, on one core", *good])
+    table.add_section()
+    table.add_row("clips/s per core", *(f"{each['clips_per_second_per_core']:.1f}" for each in good.values()))
+    in_all = (f"{each['clips_per_second']:.1f}" for each in good.values())
+    table.add_row(f"clips/s of data.workers={loader['workers']}", *in_all)
+    return table
+
+
+def loader_notes(loader: Mapping[str, Any]) -> list[str]:
+    """The readers that failed, and the cores that a GPU needs, line by line."""
+    notes = [f"{name}: {each['error']}" for name, each in loader["readers"].items() if "error" in each]
+    needs = ", ".join(f"{cores} for {rate}" for rate, cores in loader["cores_needed"].items())
+    title = f"Cores to decode with for each GPU (reader={loader['fastest']}), by the clips/s that it trains"
+    return [*notes, f"{title}: {needs}"]

@@ -1,0 +1,84 @@
+"""Whether a map is true to the model: what its best parts do to the decision, and whether random weights give the same.
+
+Shapes: n m o count the cells of a grid along t, h and w; s steps.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from aim.explain.occlusion import Decision
+
+M = TypeVar("M", bound=nn.Module)
+STEPS = 16  # of a deletion
+
+
+@dataclass(frozen=True)
+class Faithfulness:
+    """The probability "s + 1" of the class as the most relevant cells are removed first, or put back into a blur.
+
+    Petsiuk, Das and Saenko, "RISE: Randomized Input Sampling for Explanation of Black-box Models", BMVC 2018, section
+    4.3: a map is the more faithful the smaller the area under the first and the larger that under the second.
+    """
+
+    deletion: Tensor
+    insertion: Tensor
+
+    @property
+    def areas(self) -> tuple[float, float]:
+        """The areas under both, from 0 to 1."""
+        return area(self.deletion), area(self.insertion)
+
+
+def area(curve: Tensor) -> float:
+    """Under a curve "s + 1" over the share of the cells, which runs from 0 to 1."""
+    return float(torch.trapezoid(curve)) / (len(curve) - 1)
+
+
+def faithfulness(decision: Decision, relevance: Tensor) -> Faithfulness:
+    """Remove and put back the cells of a clip in the order of their relevance, "n m o"."""
+    place = relevance.flatten().argsort(descending=True, stable=True).argsort().view_as(relevance)
+    counts = torch.linspace(0, relevance.numel(), STEPS + 1).round()
+    first = place < counts.view(-1, 1, 1, 1)
+    return Faithfulness(decision.without(first)[:, decision.label], decision.without(~first)[:, decision.label])
+
+
+def by_chance(decision: Decision, orders: int) -> tuple[float, float]:
+    """The mean areas of random orders of the same cells: what a map without meaning has."""
+    generator = torch.Generator().manual_seed(0)
+    found = [faithfulness(decision, torch.rand(decision.grid.shape, generator=generator)).areas for _ in range(orders)]
+    deletion, insertion = torch.tensor(found).mean(0).tolist()
+    return deletion, insertion
+
+
+def ranks(values: Tensor) -> Tensor:
+    """The place of each of the values "n" in ascending order, from 0; equal ones share their mean place."""
+    _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
+    middle: Tensor = counts.cumsum(0) - (counts + 1) / 2
+    return middle[inverse]
+
+
+def spearman(one: Tensor, other: Tensor) -> float:
+    """The correlation of two maps' ranks; 0 where one is flat."""
+    found = torch.corrcoef(torch.stack([ranks(one.flatten()), ranks(other.flatten())]).double())[0, 1]
+    return float(found.nan_to_num(0))
+
+
+def randomised(model: M, names: Sequence[str], seed: int) -> M:
+    """A copy of a model with the values of each parameter in `names` in a random order.
+
+    Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3: a map that hardly changes says what the
+    image looks like, not what the model learnt.
+    """
+    changed = copy.deepcopy(model)
+    parameters = dict(changed.named_parameters())
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name in names:
+            values = parameters[name].flatten()
+            parameters[name].copy_(values[torch.randperm(len(values), generator=generator)].view_as(parameters[name]))
+    return changed

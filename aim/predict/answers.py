@@ -1,0 +1,143 @@
+"""What is said of a video, or of some seconds of it: as a table for a person, as JSON lines, as CSV."""
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.bar import Bar
+from rich.cells import cell_len
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+from torch import Tensor
+
+from aim.data.windows import Span
+from aim.ground import files
+from aim.predict.timeline import Timeline
+
+NONE = "none of these"
+BAR, PERCENT, GAP = 24, 7, 2  # characters
+SHORT = 12  # of a label, before a bar is shortened
+INDENT = " "
+SUFFIXES = (".csv", ".jsonl")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The best labels of a video, or of a window of it; or why it can't be read."""
+
+    path: Path
+    best: Sequence[tuple[str, float]] = ()  # label and probability, the most probable first
+    certain: bool = True  # the best label is probable enough to be given
+    span: Span | None = None  # of the window
+    error: str | None = None
+
+    @property
+    def label(self) -> str | None:
+        """The label, if it's one of these."""
+        return self.best[0][0] if self.best and self.certain else None
+
+
+def answers_of(
+    path: Path, found: Tensor | Timeline | str, classes: Sequence[str], top: int, at_least: float | None
+) -> list[Answer]:
+    """What there is to say of a video with probabilities "k", of each window of one, or of why it can't be read."""
+    if isinstance(found, str):
+        return [Answer(path, error=found)]
+    if isinstance(found, Timeline):
+        rows = zip(found.probability, found.spans, strict=True)
+        return [_answer(path, probability, classes, top, at_least, span) for probability, span in rows]
+    return [_answer(path, found, classes, top, at_least, None)]
+
+
+def _answer(
+    path: Path, probability: Tensor, classes: Sequence[str], top: int, at_least: float | None, span: Span | None
+) -> Answer:
+    """The `top` labels; equally probable ones in the order of the classes."""
+    order = probability.argsort(descending=True, stable=True)[:top].tolist()
+    best = [(classes[i], float(probability[i])) for i in order]
+    return Answer(path, best, at_least is None or best[0][1] >= at_least, span)
+
+
+def as_json(found: Answer) -> str:
+    """An answer as one line."""
+    line: dict[str, Any] = {"path": str(found.path)}
+    if found.span:
+        line |= {"start": round(found.span.start, 3), "end": round(found.span.end, 3)}
+    if found.error is not None:
+        line["error"] = found.error
+    else:
+        line["label"] = found.label
+        line["labels"] = [{"label": label, "probability": round(value, 4)} for label, value in found.best]
+    return json.dumps(line, ensure_ascii=False)
+
+
+def write(path: Path, found: Sequence[Answer]) -> None:
+    """Write all answers, by the name's suffix as CSV or JSON lines, whole or not at all."""
+    if path.suffix == ".jsonl":
+        files.write_atomically(path, lambda file: files.write_text(file, "".join(f"{as_json(x)}\n" for x in found)))
+    else:
+        files.write_atomically(path, lambda file: _write_csv(file, found))
+
+
+def _write_csv(path: Path, found: Sequence[Answer]) -> None:
+    """A row an answer: path, the window's start and end in seconds, the label, an error, and the best labels."""
+    ranks = range(1, max((len(x.best) for x in found), default=0) + 1)
+    columns = [f"{key}_{i}" for i in ranks for key in ("label", "probability")]
+    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "start", "end", "label", "error", *columns])
+        for x in found:
+            span = [f"{value:.3f}" for value in x.span] if x.span else ["", ""]
+            label = (x.label or NONE) if x.error is None else ""
+            pairs = [cell for name, value in x.best for cell in (name, f"{value:.4f}")]
+            rows.writerow([x.path, *span, label, x.error or "", *pairs])
+
+
+def show(
+    console: Console,
+    path: Path,
+    found: Tensor | Timeline | str,
+    classes: Sequence[str],
+    top: int,
+    at_least: float | None,
+) -> None:
+    """The video's name as it is, and under it a line for each label, or for each segment of a time line."""
+    console.print(str(path), soft_wrap=True)
+    if isinstance(found, Timeline):
+        rows: list[tuple[str, str, float | None]] = [
+            (f"{moment(x.start)} to {moment(x.end)}", NONE if x.label is None else classes[x.label], x.probability)
+            for x in found.segments(at_least)
+        ]
+        console.print(bars(rows, console.width))
+        return
+    (said,) = answers_of(path, found, classes, top, at_least)
+    if said.error is not None:
+        console.print(f"  could not be read: {said.error}", soft_wrap=True)
+        return
+    rows = [] if said.certain else [(INDENT, NONE, None)]
+    console.print(bars([*rows, *((INDENT, *pair) for pair in said.best)], console.width))
+
+
+def moment(seconds: float) -> str:
+    """A time in a video: 0:01:05.2."""
+    tenths = round(10 * seconds)
+    return f"{tenths // 36000}:{tenths // 600 % 60:02d}:{tenths // 10 % 60:02d}.{tenths % 10}"
+
+
+def bars(rows: Sequence[tuple[str, str, float | None]], width: int) -> Table:
+    """Lines of a time, a label, which is cut where the terminal is narrow, a bar and a percentage."""
+    time = max(len(time) for time, _, _ in rows)
+    room = width - time - PERCENT - 3 * GAP  # for label and bar
+    bar = min(BAR, max(1, room - SHORT))
+    label = min(max(cell_len(label) for _, label, _ in rows), room - bar)
+    table = Table.grid(padding=(0, GAP, 0, 0))
+    for column in (time, label, bar, PERCENT):
+        table.add_column(width=column, overflow="ellipsis", no_wrap=True)
+    for start, name, value in rows:
+        shown = ["", ""] if value is None else [Bar(1, 0, value, width=bar), f"{100 * value:5.1f} %"]
+        table.add_row(start, Text(name), *shown)
+    return table

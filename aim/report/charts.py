@@ -1,0 +1,165 @@
+"""The geometry of the page's pictures: numbers in, places in an SVG out. The templates draw them."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from aim.engine.scores import quality
+from aim.engine.scores.predictions import Predictions
+from aim.pages.geometry import CHART, Scale, Tick, enclosing_ticks, number, ticks
+from aim.report.runs import RunData
+from aim.report.statistics import confusion, smoothed
+
+POINTS = 300  # of a line at most
+COLOURS = 8  # of lines, in the page's style
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a chart, and what is said of it."""
+
+    name: str
+    colour: int
+    points: str  # of an SVG's polyline
+    end: tuple[float, float]
+    dashed: bool
+    last: str  # its newest value
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Lines over epochs."""
+
+    title: str
+    x_label: str
+    x_ticks: Sequence[Tick]
+    y_ticks: Sequence[Tick]
+    lines: Sequence[Line]
+
+    @property
+    def summary(self) -> str:
+        """The chart for whoever can't see it."""
+        return f"{self.title}: " + "; ".join(f"{line.name} ends at {line.last}" for line in self.lines)
+
+
+Series = tuple[str, int, bool, Sequence[tuple[float, float]]]  # name, colour, dashed, (epoch, value)
+
+
+def line_chart(title: str, series: Sequence[Series], *, percent: bool = False) -> Chart | None:
+    """A chart of the series that have values, or None."""
+    drawn = []
+    for name, colour, dashed, points in series:
+        if finite := [point for point in points if math.isfinite(point[1])]:
+            across, up = (smoothed(column, POINTS) for column in zip(*finite, strict=True))
+            drawn.append((name, colour, dashed, list(zip(across, up, strict=True)), finite[-1]))
+    if not drawn:
+        return None
+    values = [y for _, _, _, points, _ in drawn for _, y in points]
+    low, high = min(values), max(values)
+    low = low if low > 0.6 * high else min(0.0, low)  # from zero, unless that would flatten everything
+    steps = enclosing_ticks(low, high)
+    last = max(newest[0] for *_, newest in drawn)
+    x = Scale(0.0, last, CHART.left, CHART.right)
+    y = Scale(steps[0], steps[-1], CHART.bottom, CHART.top)
+    lines = []
+    for name, colour, dashed, points, newest in drawn:
+        places = [(x(a), y(b)) for a, b in points]
+        text = " ".join(f"{a:g},{b:g}" for a, b in places)
+        value = f"{newest[1]:.1f} %" if percent else number(newest[1])
+        lines.append(Line(name, colour % COLOURS, text, places[-1], dashed, value))
+    return Chart(
+        title, "epoch", [Tick(x(at), number(at)) for at in ticks(0.0, last)],
+        [Tick(y(at), f"{at:g} %" if percent else number(at)) for at in steps], lines,
+    )  # fmt: skip
+
+
+def curves(runs: Sequence[RunData]) -> list[Chart]:
+    """Loss, top-1, learning rate and the wait for data of the runs that have a log, laid over each other."""
+    trained = [run for run in runs if run.log]
+
+    def of(key: str, factor: float = 1.0) -> list[Series]:
+        return [
+            (run.name, i, False, [(line["epoch"], factor * line[key]) for line in run.log if _is_number(line.get(key))])
+            for i, run in enumerate(trained)
+        ]
+
+    def both(name: str) -> list[Series]:
+        """Of one run: a line's colour tells what it is of, not of which run."""
+        (_, _, _, validated), (_, _, _, clips) = of(f"val_{name}")[0], of(name)[0]
+        return [("validation", 0, False, validated), ("training clips", 1, True, clips)]
+
+    alone = len(trained) == 1
+    charts = (
+        line_chart("Loss" if alone else "Training loss", both("loss") if alone else of("loss")),
+        line_chart("Top-1" if alone else "Validation top-1", both("top1") if alone else of("val_top1"), percent=True),
+        line_chart("Learning rate", of("lr")),
+        line_chart("Time spent waiting for data", of("waiting", 100.0), percent=True),
+    )
+    return [chart for chart in charts if chart is not None]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bin of the reliability diagram: places of its bar, of its mean confidence, and the share of videos in it."""
+
+    x: float
+    width: float
+    top: float
+    expected: float  # where the top would be if confidence were accuracy
+    share: float  # of the fullest bin
+    text: str
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How often predictions of each confidence are right."""
+
+    bars: Sequence[Bar]
+    x_ticks: Sequence[Tick]
+    y_ticks: Sequence[Tick]
+    error: float  # expected calibration error, percent
+
+
+def reliability(found: Predictions) -> Reliability:
+    """The diagram of a test."""
+    bins = quality.reliability(found.probability, found.label)
+    x, y = Scale(0, 1, CHART.left, CHART.right), Scale(0, 1, CHART.bottom, CHART.top)
+    fullest = max((part.videos for part in bins), default=0) or 1
+    bars = [
+        Bar(
+            x(i / len(bins)), x((i + 1) / len(bins)) - x(i / len(bins)) - 1, y(part.accuracy), y(part.confidence),
+            part.videos / fullest,
+            f"{part.videos} videos, {100 * part.confidence:.0f} % sure: {100 * part.accuracy:.0f} % right",
+        )
+        for i, part in enumerate(bins)
+        if part.videos
+    ]  # fmt: skip
+    shares = (0, 0.25, 0.5, 0.75, 1)
+    return Reliability(
+        bars, [Tick(x(s), f"{100 * s:g} %") for s in shares], [Tick(y(s), f"{100 * s:g} %") for s in shares],
+        100 * quality.calibration_error(bins),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """A confusion matrix: rows are true classes, columns predicted ones; cells are (count, share of the row)."""
+
+    names: Sequence[str]
+    rows: Sequence[Sequence[tuple[int, float]]]
+    videos: Sequence[int]
+
+
+def matrix(found: Predictions) -> Matrix:
+    """The matrix of a test."""
+    counts = confusion(found)
+    videos = counts.sum(1)
+    shares = counts / np.maximum(1, videos)[:, None]
+    rows = [list(zip(c.tolist(), s.round(3).tolist(), strict=True)) for c, s in zip(counts, shares, strict=True)]
+    return Matrix(found.classes.tolist(), rows, videos.tolist())

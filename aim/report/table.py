@@ -1,0 +1,111 @@
+"""The Markdown table of runs: seeds of one setting share a row, and what differs between rows has a column."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from statistics import mean
+from typing import Any
+
+from aim.report.runs import RunData
+
+HEAD = ("run", "views", "tuned / all parameters (M)", "GMACs per view", "seeds", "top-1 (%)", "top-5 (%)")
+SHOWN = ("name", "seed", "views.temporal", "views.spatial", "clip.num_frames")  # settings that have a column anyway
+MOST = 6  # columns of settings on a terminal
+
+
+def table(runs: Sequence[RunData]) -> str:
+    """A Markdown table of finished runs, in the given order."""
+    groups: dict[str, list[RunData]] = {}
+    seen = set[str]()
+    for run in runs:
+        settings = run.deciding
+        text = json.dumps([run.trains, settings], sort_keys=True)
+        alike = json.dumps(
+            [run.trains, {key: value for key, value in settings.items() if key != "seed"}], sort_keys=True
+        )
+        # What differs in nothing at all, as two checkpoints that are tested alike do, is no other seed.
+        groups.setdefault(alike + (label(run) if text in seen else ""), []).append(run)
+        seen.add(text)
+    firsts = [group[0] for group in groups.values()]
+    columns = differing([run.deciding for run in firsts], most=MOST)
+    times = [f"{word} (s)" for word, trains in TIMES if any(run.trains == trains for run in firsts)]
+    head = [HEAD[0], *columns, *HEAD[1:], *times]
+    rows = [
+        [common(group), *(cells[i] for cells in columns.values()), *row(group, len(times) > 1)]
+        for i, group in enumerate(groups.values())
+    ]
+    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in cells] for cells in rows)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+TIMES = (("training and test", True), ("test alone", False))  # of a training, of a test
+
+
+def common(group: Sequence[RunData]) -> str:
+    """What runs that share a row are called; seeds of one setting may lie in folders of their own."""
+    return label(group[0] if len(group) == 1 else replace(group[0], title=""))
+
+
+def label(run: RunData) -> str:
+    """The run directory's name without its seed."""
+    return ",".join(part for part in run.name.split(",") if not part.startswith("seed="))
+
+
+def row(group: Sequence[RunData], both_times: bool) -> list[str]:
+    """The numbers of runs that share a row; the seconds of trainings and of tests stand in columns of their own."""
+    results = [run.results for run in group if run.results is not None]
+    first = results[0]
+    seconds = f"{mean(found['seconds'] for found in results):.0f}"
+    return [
+        first["views"],
+        f"{first['params_tuned'] / 1e6:.2f} / {first['params_total'] / 1e6:.2f}",
+        f"{first['gmacs_per_view']:.2f}",
+        str(len(results)),
+        spread([found["top1"] for found in results]),
+        spread([found["top5"] for found in results]),
+        *([seconds] if not both_times else [seconds, "-"] if group[0].trains else ["-", seconds]),
+    ]
+
+
+def spread(values: Sequence[float]) -> str:
+    """The mean, and the range where there are several."""
+    text = f"{mean(values):.1f}"
+    return f"{text} ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else text
+
+
+def differing(
+    settings: Sequence[Mapping[str, Any]], shown: Sequence[str] = SHOWN, most: int | None = None
+) -> dict[str, list[str]]:
+    """A column, by its short name, for each setting that isn't the same in all; of other groups their names.
+
+    Without those that the table has `shown` anyway, and no more than `most`.
+    """
+    keys = list(dict.fromkeys(key for each in settings for key in each))
+    found: dict[str, list[str]] = {}
+    for key in keys:
+        values = [each.get(key) for each in settings]
+        group = key.rpartition(".")[0]
+        kinds = {each.get(f"{group}.kind") for each in settings}
+        if (
+            key in shown
+            or all(value == values[0] for value in values)
+            or (len(kinds) > 1 and not key.endswith(".kind"))
+        ):
+            continue
+        found[key.removesuffix(".kind")] = [said(value) for value in values]
+    return {short(key, found): found[key] for key in list(found)[:most]}
+
+
+def said(value: Any) -> str:
+    """A setting's value as it stands in YAML; of a path the end."""
+    return value.rpartition("/")[2] if isinstance(value, str) else "-" if value is None else json.dumps(value)
+
+
+def short(key: str, others: Mapping[str, Any]) -> str:
+    """The end of a dotted name that tells it from the others."""
+    words = key.split(".")
+    for count in range(1, len(words)):
+        end = ".".join(words[-count:])
+        if sum(f".{other}".endswith(f".{end}") for other in others) == 1:
+            return end
+    return key

@@ -1,0 +1,92 @@
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from aim.data.windows import Span
+from aim.ground import files
+from aim.predict.answers import Answer, answers_of, as_json, moment, show, write
+from aim.predict.timeline import Timeline
+
+CLASSES = ["[/walk]", "[run] :car:", "sit"]
+PROBABILITY = torch.tensor([0.25, 0.7, 0.05])
+LINE = Timeline(Path("a.mp4"), 4.0, [Span(0, 2), Span(2, 4)], torch.tensor([[0.9, 0.1, 0.0], [0.3, 0.3, 0.4]]))
+
+
+def test_json_lines_have_the_label_and_what_it_was_chosen_from() -> None:
+    (found,) = answers_of(Path("a.mp4"), PROBABILITY, CLASSES, 2, None)
+    labels = [{"label": "[run] :car:", "probability": 0.7}, {"label": "[/walk]", "probability": 0.25}]
+    assert json.loads(as_json(found)) == {"path": "a.mp4", "label": "[run] :car:", "labels": labels}
+    (unsure,) = answers_of(Path("a.mp4"), PROBABILITY, CLASSES, 2, 0.71)
+    assert json.loads(as_json(unsure)) == {"path": "a.mp4", "label": None, "labels": labels}
+    assert json.loads(as_json(Answer(Path("b.mp4"), error="torn"))) == {"path": "b.mp4", "error": "torn"}
+    spans = [json.loads(as_json(x)) for x in answers_of(Path("a.mp4"), LINE, CLASSES, 5, None)]
+    assert [(x["start"], x["end"], x["label"], len(x["labels"])) for x in spans] == [
+        (0, 2, "[/walk]", 3),
+        (2, 4, "sit", 3),
+    ]
+
+
+def test_csv_has_a_row_an_answer(tmp_path: Path) -> None:
+    found = [
+        *answers_of(Path("a, b.mp4"), PROBABILITY, CLASSES, 2, None),
+        *answers_of(Path("a.mp4"), LINE, CLASSES, 1, 0.5),
+        Answer(Path("c\udcff.mp4"), error="torn"),
+    ]
+    write(tmp_path / "out.csv", found)
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["path", "start", "end", "label", "error", "label_1", "probability_1", "label_2", "probability_2"],
+        ["a, b.mp4", "", "", "[run] :car:", "", "[run] :car:", "0.7000", "[/walk]", "0.2500"],
+        ["a.mp4", "0.000", "2.000", "[/walk]", "", "[/walk]", "0.9000"],
+        ["a.mp4", "2.000", "4.000", "none of these", "", "sit", "0.4000"],
+        [r"c\udcff.mp4", "", "", "", "torn"],
+    ]
+    write(tmp_path / "out.jsonl", found)
+    lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line) for line in lines] == [json.loads(as_json(x)) for x in found]
+
+
+def test_a_file_that_is_not_whole_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "out.csv").write_text("before")
+
+    class Torn(Answer):
+        @property
+        def label(self) -> str:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "out.csv", [*answers_of(Path("a"), PROBABILITY, CLASSES, 2, None), Torn(Path("b"))])
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out.csv", "before")]
+    files.check_writable(tmp_path / "out.csv")
+    assert (tmp_path / "out.csv").read_text() == "before"
+
+
+@pytest.mark.parametrize("width", [40, 80, 400])
+def test_the_table_fits_the_terminal_and_keeps_names_whole(width: int) -> None:
+    console = Console(width=width, force_terminal=True, no_color=True, markup=False, emoji=False, highlight=False)
+    path = Path("a folder/" + "long" * 30 + "[x] :car:.mp4")
+    classes = ["[/walk]", "[run] :car:", "a label that is far too long for any of the narrow terminals"]
+    with console.capture() as capture:
+        show(console, path, torch.tensor([0.25, 0.05, 0.7]), classes, 5, None)
+        show(console, LINE.path, LINE, CLASSES, 5, 0.5)
+        show(console, path, "no [x] in [/x]", classes, 5, None)
+    lines = capture.get().splitlines()
+    assert [line for line in lines if line.strip() == str(path)] == [str(path)] * 2
+    rows = [line for line in lines if "%" in line]
+    assert len(rows) == 3 + 2  # no more than there are classes; a segment each
+    assert all(len(line) <= width for line in rows)
+    assert rows[0].endswith(" 70.0 %")
+    assert ("far too long for any of the narrow terminals" in rows[0]) == (width == 400)
+    assert "none of these" in rows[4] or width == 40
+    assert lines[-1] == "  could not be read: no [x] in [/x]"
+    bars = [row.count("\N{FULL BLOCK}") for row in rows[:3]]
+    assert bars == ([9, 3, 0] if width == 40 else [16, 6, 1])  # of 14 and 24
+
+
+def test_times_are_written_to_a_tenth_of_a_second() -> None:
+    assert [moment(x) for x in (0, 65.25, 59.96, 3 * 3600 + 61)] == ["0:00:00.0", "0:01:05.2", "0:01:00.0", "3:01:01.0"]

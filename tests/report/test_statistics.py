@@ -1,0 +1,106 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from aim.report import statistics
+from tests.report.made import predicted, random_predictions
+
+# Six videos of three classes: 0 0 1 1 1 2.
+FOUND = predicted(
+    [0, 0, 1, 1, 1, 2],
+    [[0.8, 0.1, 0.1], [0.5, 0.3, 0.2], [0.9, 0.05, 0.05], [0.1, 0.7, 0.2], [0.6, 0.3, 0.1], [0.1, 0.2, 0.7]],
+)
+
+
+@pytest.mark.parametrize(("first", "second"), [(0, 0), (1, 0), (3, 12), (40, 61), (250, 251), (2, 40)])
+def test_mcnemar_is_scipys_exact_binomial_test(first: int, second: int) -> None:
+    n = first + second
+    expected = stats.binomtest(first, n, 0.5).pvalue if n else 1.0
+    assert statistics.mcnemar(first, second) == pytest.approx(expected, rel=1e-9)
+    assert statistics.mcnemar(second, first) == statistics.mcnemar(first, second)
+
+
+def test_mcnemar_bears_a_whole_data_set() -> None:
+    assert statistics.mcnemar(5000, 5100) == pytest.approx(stats.binomtest(5000, 10100, 0.5).pvalue, rel=1e-6)
+    assert statistics.mcnemar(0, 19881) == 0.0
+
+
+@pytest.mark.parametrize(("right", "videos"), [(30, 40), (5, 480), (15000, 19881)])
+def test_the_interval_is_that_of_drawing_videos_again(right: int, videos: int) -> None:
+    rng = np.random.default_rng(1)
+    seen = np.arange(videos) < right
+    if videos < 1000:
+        drawn = 100 * np.array([rng.choice(seen, videos).mean() for _ in range(4000)])
+        expected = np.percentile(drawn, [2.5, 97.5])
+    else:
+        expected = 100 * stats.binom(videos, right / videos).ppf([0.025, 0.975]) / videos
+    assert statistics.interval(right, videos) == pytest.approx(expected, abs=150 / videos + 0.02)
+
+
+def test_no_videos_say_nothing() -> None:
+    assert statistics.interval(0, 0) == (0.0, 100.0)
+
+
+def test_two_models_are_compared_on_the_videos_that_both_could_read() -> None:
+    better = FOUND.probability.copy()
+    better[2] = [0.1, 0.8, 0.1]  # right now
+    better[5] = [0.5, 0.3, 0.2]  # wrong now
+    better[4] = [0.2, 0.7, 0.1]  # right now
+    other = replace(FOUND, probability=better)
+    found = statistics.paired(FOUND, other)
+    assert (found.videos, found.only_first, found.only_second) == (6, 1, 2)
+    assert found.difference == pytest.approx(100 / 6)
+    assert found.low < found.difference < found.high
+    rest = replace(other, **{name: getattr(other, name)[1:5] for name in ("path", "span", "label", "probability")})
+    shorter = statistics.paired(FOUND, rest)
+    assert (shorter.videos, shorter.only_first, shorter.only_second) == (4, 0, 2)
+    assert statistics.paired(FOUND, FOUND).p == 1.0
+
+
+def test_the_interval_of_a_difference_is_that_of_drawing_pairs_again() -> None:
+    first, second = random_predictions(400, 5), random_predictions(400, 5, seed=1, skill=2.5)
+    d = second.right.astype(int) - first.right.astype(int)
+    rng = np.random.default_rng(3)
+    expected = np.percentile([100 * rng.choice(d, 400).mean() for _ in range(4000)], [2.5, 97.5])
+    found = statistics.paired(first, second)
+    assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.6)
+
+
+def test_classes_are_sorted_by_accuracy_and_say_what_they_are_taken_for() -> None:
+    found = statistics.by_class(FOUND)
+    assert [(each.name, each.right, each.videos) for each in found] == [
+        ("class 0", 2, 2), ("class 2", 1, 1), ("class 1", 1, 3),
+    ]  # fmt: skip
+    assert [each.taken_for for each in found] == ["", "", "class 0"]
+    assert found[2].accuracy == pytest.approx(100 / 3)
+    (pair,) = statistics.most_confused(FOUND, 9)
+    assert (pair.true, pair.predicted, pair.count, pair.videos) == ("class 1", "class 0", 2, 3)
+
+
+def test_examples_are_the_surest_mistakes_and_the_least_sure_right_ones() -> None:
+    assert statistics.worst_mistakes(FOUND, 9) == [2, 4]
+    assert statistics.worst_mistakes(FOUND, 1) == [2]
+    assert statistics.least_sure(FOUND, 2) == [1, 3]
+
+
+def test_labels_are_doubted_by_confident_learning() -> None:
+    """The means of each class's own are 0.65, 0.35 and 0.7, and video 2 alone passes another class's."""
+    (doubt,) = statistics.doubted_labels(FOUND, 9)
+    assert (doubt.path, doubt.label, doubt.likely) == ("2.mp4", "class 1", "class 0")
+    assert (doubt.for_likely, doubt.for_label) == pytest.approx((90, 5))
+
+
+def test_labels_that_were_swapped_are_the_doubted_ones() -> None:
+    found = random_predictions(300, 4, skill=6.0)
+    label = found.label.copy()
+    label[:10] = (label[:10] + 1) % 4
+    doubts = statistics.doubted_labels(replace(found, label=label), 10)
+    assert sum(doubt.path in {f"{i}.mp4" for i in range(10)} for doubt in doubts) >= 9
+
+
+def test_smoothing_keeps_the_mean_and_few_values() -> None:
+    values = list(range(1000))
+    assert statistics.smoothed(values, 2000) == values
+    assert statistics.smoothed(values, 10) == [49.5 + 100 * i for i in range(10)]
