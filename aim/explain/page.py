@@ -17,8 +17,7 @@ ROW = 2 * (FRAME + GAP) + BARS + 20
 def overlay_of(explanation: Explanation) -> torch.Tensor:
     """The clip in grey under the map as smooth heat: float "t c h w", 0 to 1."""
     pixels = explanation.grid.spread(explanation.relevance)
-    heat = heat.smooth(pixels, pixels.shape[-1] // explanation.grid.shape[-1])
-    return heat.overlaid(explanation.clip, heat)
+    return heat.overlaid(explanation.clip, heat.smooth(pixels, pixels.shape[-1] // explanation.grid.shape[-1]))
 
 
 def page(explanation: Explanation, about: str) -> Image.Image:

@@ -25,7 +25,7 @@ def render(runs: Sequence[RunData], root: Path | None = None) -> str:
     most = EXAMPLES // len(runs)
     trained = [run.name for run in runs if run.log]
     return (
-        environment("aim.reporting")
+        environment("aim.report")
         .get_template("report.html")
         .render(
             runs=[section(run, most, root) for run in runs],

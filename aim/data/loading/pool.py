@@ -37,7 +37,7 @@ Work = Callable[[Any], Any]  # picklable; done in the process with each task
 
 PATIENCE = 5.0  # seconds for killed processes to end
 # Imported once, by the server that the processes are forked from.
-PRELOAD = ["aim.data.loading.loader", "aim.prepare.transcode"]
+PRELOAD = ["aim.data.loading.loader"]
 
 
 @dataclass(frozen=True)

@@ -109,7 +109,7 @@ def versions() -> dict[str, str]:
 
 def commit() -> str | None:
     """The commit of the checkout that this code runs from, with "-dirty" for changes; None outside of one."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     try:
         described = subprocess.run(
             ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
