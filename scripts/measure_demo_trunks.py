@@ -20,6 +20,7 @@ from pretrain_demo_trunk import BACKBONES, SIZE, STEPS, draw_stills, settings
 from scipy.stats import binomtest
 from torch import Tensor, nn
 
+from aim.models.families import FAMILIES
 from aim.weights.trunk import load_trunk
 
 TRAIN, TEST = (4000, 1), (2000, 2)  # stills and their seed; the trunks were trained on those of seed 0
@@ -70,7 +71,7 @@ def probe_error(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> tu
 def measure(name: str, train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> dict[str, Any]:
     """A trunk's entry, from stills and their shapes."""
     config = settings(name)
-    trunk = load_trunk(config["name"], config["weights"], SIZE, config["options"]).module.eval()
+    trunk = load_trunk(config["name"], config["weights"], SIZE, config["options"], FAMILIES).module.eval()
     error, low, high = probe_error(*((class_tokens(trunk, images), shapes) for images, shapes in (train, test)))
     file = config["weights"].replace("aim:", "aim/")
     return {

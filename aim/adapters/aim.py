@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aim.adapters.drop_path import DropPath
-from aim.adapters.interface import Axis, BlockView, Place, at_least_one
+from aim.adapters.interface import Axis, BlockView, Place, at_least_one, check_image_trunk
 from aim.ground.errors import UserError
 
 
@@ -58,6 +58,8 @@ class AIM:
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         blocks = chosen(self.blocks, place.depth)
+        if self.temporal:
+            check_image_trunk(view)
         if self.temporal and not set(blocks).intersection(place.temporal_blocks):
             raise UserError(
                 f"adapter.blocks={self.blocks!r} names none of the blocks where this trunk adapts time (of a Swin, the "

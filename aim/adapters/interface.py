@@ -7,6 +7,10 @@ An adapter family is a frozen dataclass with the methods of `AdapterConfig`. It 
 - `BlockView`: the parts of a frozen block as functions, for what stands beside or around them (AIM);
 - `view.block`: the timm block itself, whose linear layers `linears` lists, for what goes inside them (LoRA);
 - `readout`: a module over the frozen features of all blocks, for what only reads them (probes, side networks).
+Image trunks attend within a frame, and a view's `attend_time` applies the same attention over time. Video trunks attend
+over space and time jointly, and their views are `joint`: blocks still take and give tokens frame by frame, "(b t) n d",
+but in `attend_space` each token attends to those of all frames of its clip, and there is no `attend_time`. There the
+order of frames matters with every adapter, also with LoRA and AdaptFormer; one that attends over time is refused.
 Every added module has a name below `adapters`, so that one pattern, `*.adapters.*`, matches all that is trained.
 """
 
@@ -30,20 +34,24 @@ class BlockView(Protocol):
     """
 
     @property
-    def block(self) -> nn.Module: ...  # of timm; an adapter may change it in place and return it
+    def block(self) -> nn.Module: ...  # of the trunk; an adapter may change it in place and return it
     @property
     def dim(self) -> int: ...
     @property
     def num_frames(self) -> int: ...
     @property
     def num_prefix_tokens(self) -> int: ...  # class and register tokens, which come before the patches
+    @property
+    def joint(self) -> bool: ...  # attends over space and time at once
 
     def norm1(self, x: Tensor) -> Tensor: ...
     def norm2(self, x: Tensor) -> Tensor: ...
     def mlp(self, x: Tensor) -> Tensor: ...
     def wanted(self, x: Tensor) -> Tensor: ...
     def attend_space(self, x: Tensor, rope: Tensor | None = None, *, wanted: bool = False) -> Tensor: ...
-    def attend_time(self, x: Tensor, into: nn.Linear | None = None) -> Tensor: ...  # into(attention), as one product
+    def attend_time(self, x: Tensor, into: nn.Linear | None = None) -> Tensor:
+        """`into(attention)`, as one product; only of a view that isn't `joint`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +60,7 @@ class Place:
 
     index: int
     depth: int
-    temporal_blocks: Sequence[int]
+    temporal_blocks: Sequence[int]  # none where attention is joint
     drop_path_axes: tuple[Axis, Axis]  # the published ones of the temporal and the joint branch
 
     @property
@@ -74,7 +82,7 @@ class AdapterConfig(Protocol):
     @property
     def train_norm(self) -> bool: ...  # also the backbone's `trainable` patterns: the trunk's last norm
     @property
-    def temporal(self) -> bool: ...  # the model has a temporal embedding
+    def temporal(self) -> bool: ...  # an image trunk gets a temporal embedding; one with joint attention has its own
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         """The block that replaces the frozen one."""
@@ -93,6 +101,15 @@ class Readout(nn.Module):
     """
 
     dim: int
+
+
+def check_image_trunk(view: BlockView) -> None:
+    """Raise UserError for a trunk whose attention is joint, and so can't be applied over time alone."""
+    if view.joint:
+        raise UserError(
+            "this trunk attends over space and time jointly, so its attention can't be adapted to time alone; use "
+            "adapter.temporal=false with adapter=aim, or an adapter that doesn't attend over time"
+        )
 
 
 def at_least_one(width: int, ratio: float) -> int:

@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from aim.adapters.drop_path import DropPath
-from aim.adapters.interface import Axis, BlockView, Place
+from aim.adapters.interface import Axis, BlockView, Place, check_image_trunk
 from aim.ground.errors import UserError
 
 
@@ -27,6 +27,7 @@ class TimeSformer:
     temporal: bool = True
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
+        check_image_trunk(view)
         if not place.temporal:
             raise UserError("adapter=timesformer attends over time in every block, which a Swin can't; use a ViT trunk")
         return DividedBlock(view, self, place)

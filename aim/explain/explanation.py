@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from aim.engine.machine.hardware import Precision
+from aim.engine.machine.hardware import Precision, autocast
 from aim.engine.scores.tasks import SINGLE_LABEL, Task
 from aim.engine.trained.recogniser import Recogniser
 from aim.explain import order, scores
@@ -107,9 +107,10 @@ def explain(
         return Decision(predict, clip, label, on, blurred(clip), batch_size, task)
 
     def relevance_to(seen: VideoClassifier) -> Tensor:
-        if method == "gradient":
+        if method == "occlusion":
+            return of_space_time(deciding(seen, fine))
+        with autocast(recogniser.device, precision):
             return gradient_x_activation(seen, clip, label, task)
-        return of_space_time(deciding(seen, fine))
 
     decision, relevance = deciding(model, fine), relevance_to(model)
     head = [name for name in model.trainable if name.startswith("head.")]

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from aim.engine.scores.tasks import SINGLE_LABEL, Task
 from aim.models.classifier import VideoClassifier, plainly
-from aim.models.swin import Swin
-from aim.models.vit import ViT
+from aim.models.family import VideoTrunk
 
 
 @torch.enable_grad()
@@ -30,7 +29,7 @@ def gradient_x_activation(model: VideoClassifier, clip: Tensor, label: int, task
     """
     backbone = model.backbone
     readout = "readout" in backbone.adapters
-    reads = backbone.adapters["readout"] if readout else backbone.last_block
+    reads = backbone.adapters["readout"] if readout else backbone.blocks[-1]
     with plainly(model), read_by(reads) as tensors:
         logits = model(model.preprocess(clip[None].to(model.mean.device))).float()
         log_odds = task.log_odds(logits, label)[0]
@@ -39,7 +38,7 @@ def gradient_x_activation(model: VideoClassifier, clip: Tensor, label: int, task
     return torch.stack([on_grid(x, backbone) for x in products]).sum(0).detach().cpu()
 
 
-def on_grid(x: Tensor, backbone: ViT | Swin) -> Tensor:
+def on_grid(x: Tensor, backbone: VideoTrunk) -> Tensor:
     """What is one value a token, "(t n)" in whatever shape, on the last block's grid "t h w"; n is of any stage."""
     t, h, w = backbone.grid
     x = x.reshape(t, -1)[:, backbone.num_prefix_tokens :]

@@ -12,6 +12,7 @@ import json
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,11 +23,10 @@ from torch import Tensor
 from aim.data.readers.frames import SUFFIXES as PICTURES
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import Reader
-from aim.engine.machine import distributed
-from aim.engine.machine.hardware import Device, Untrained, resolve_device, settle
+from aim.engine.machine.hardware import Device, Untrained
 from aim.engine.run.results import device_name
 from aim.engine.trained import exported
-from aim.engine.trained.recogniser import Recogniser, TrunkFile, load
+from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
 from aim.explain import clips, films, order, tables
 from aim.explain.explanation import SHUFFLES, Explanation, Method, explain, num_passes, orders_as_json
 from aim.explain.occlusion import chunks
@@ -83,13 +83,10 @@ def main(cfg: DictConfig) -> None:
     """Explain the decision on the video `input`, or try other orders of frames on a list of videos."""
     settings = config.build(cfg, Settings)
     check(settings)
-    device = resolve_device(settings.device)
-    distributed.num_ranks(device, 1)
-    recogniser = load(settings.checkpoint, weights=settings.backbone.weights, device=device)
+    make = partial(load, settings.checkpoint, weights=settings.backbone.weights)
+    recogniser, precision = ready(make, device=settings.device, precision=settings.precision)
     if settings.what == "order" and recogniser.clip.num_frames == 1:
         raise UserError(f"what=order, but the model of {settings.checkpoint} sees one frame, which has no order")
-    precision = settle({"device": settings.device, "precision": settings.precision}, device)
-    assert precision != "fp8", "which isn't among what can be asked for"
     settings = replace(settings, precision=precision)
     found = on_list(settings, recogniser) if is_list(settings.input) else on_video(settings, recogniser)
     if settings.as_json:

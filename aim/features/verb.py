@@ -12,6 +12,7 @@ to mend before anything is done.
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -24,10 +25,9 @@ from aim.data.readers.interface import BadVideo, Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.data.windows import Windows
-from aim.engine.machine import distributed
-from aim.engine.machine.hardware import Device, Untrained, resolve_device, settle
+from aim.engine.machine.hardware import Device, Untrained
 from aim.engine.trained import checkpoint, exported
-from aim.engine.trained.recogniser import TrunkFile, load
+from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
 from aim.features import extracting as features
 from aim.features.extracting import Extractor, Features, Form
 from aim.ground import config
@@ -105,21 +105,10 @@ def main(cfg: DictConfig) -> None:
 
 def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:
     """The model on its device, and what is noted of its features."""
-    device = resolve_device(settings.device)
-    distributed.num_ranks(device, 1)
-    precision = settle({"device": settings.device, "precision": settings.precision}, device)
-    clip, views, backbone = settings.clip, settings.views, settings.backbone
-    if isinstance(backbone, Backbone):
-        backbone.check_weights()
-        frames, size = clip.num_frames, clip.size
-        model = build(backbone, Plain(), num_classes=1, num_frames=frames, size=size, dropout=0.0).eval().to(device)
-        origin = model.fingerprint
-    else:
-        assert settings.checkpoint is not None
-        trained = load(settings.checkpoint, weights=backbone.weights, device=device)
-        assert isinstance(trained.model, VideoClassifier)  # not an exported one, which is refused
-        model, clip, views = trained.model, trained.clip, trained.views
-        origin = checkpoint.read_weights(settings.checkpoint).fingerprint
+    recogniser, precision = ready(partial(loaded, settings), device=settings.device, precision=settings.precision)
+    model, clip, views = recogniser.model, recogniser.clip, recogniser.views
+    assert isinstance(model, VideoClassifier)  # not an exported one, which is refused
+    origin = checkpoint.read_weights(settings.checkpoint).fingerprint if settings.checkpoint else model.fingerprint
     about = {
         "model": model.trunk_name,
         "sha256": origin,
@@ -130,6 +119,18 @@ def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:
         "precision": precision,
     }
     return Extractor(model, clip, views, precision, settings.batch_size), about
+
+
+def loaded(settings: Settings) -> Recogniser:
+    """The model: a trained one, or a trunk alone, which knows no classes."""
+    clip, views, backbone = settings.clip, settings.views, settings.backbone
+    if not isinstance(backbone, Backbone):
+        assert settings.checkpoint is not None
+        return load(settings.checkpoint, weights=backbone.weights)
+    backbone.check_weights()
+    frames, size = clip.num_frames, clip.size
+    model = build(backbone, Plain(), num_classes=1, num_frames=frames, size=size, dropout=0.0).eval()
+    return Recogniser(model, [], clip, views)
 
 
 def extracted(

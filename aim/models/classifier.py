@@ -7,18 +7,15 @@ from typing import Annotated, Any
 
 import torch
 from einops import rearrange
-from timm.models.eva import Eva
-from timm.models.swin_transformer import SwinTransformer
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from aim.adapters.interface import AdapterConfig, Axis
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark
 from aim.models.attention import without_autocast
+from aim.models.families import FAMILIES
+from aim.models.family import VideoTrunk, check_frames
 from aim.models.freeze import freeze_except
-from aim.models.swin import Swin, inflate
-from aim.models.vit import ViT
 from aim.weights.trunk import check_weights, load_trunk
 
 # What shapes a trunk among the keyword arguments of timm.create_model, some of which name files and addresses.
@@ -32,13 +29,13 @@ SHAPES = (
 class Backbone:
     """A trunk and what belongs to it; the values of a configs/backbone/*.yaml."""
 
-    name: str  # of the timm model
+    name: str  # of the timm model, or of a family's own
     weights: Annotated[str, Mark.CONTENT, Mark.PATH, Mark.ELSEWHERE]  # "pretrained" (timm's hub), a file, or "random"
     mean: Sequence[float]  # of RGB, 0 to 1
     std: Sequence[float]
     trainable: Sequence[str]  # patterns of what an adapter with `train_norm` trains of the trunk
     drop_path_axes: Sequence[Axis]  # the published ones: of the temporal and of the joint branch
-    tubelet: int = 1  # frames of a patch; 2 for Swin
+    tubelet: int = 1  # frames of a patch
     options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of timm.create_model
 
     def __post_init__(self) -> None:
@@ -88,7 +85,7 @@ class VideoClassifier(nn.Module):
 
     def __init__(
         self,
-        backbone: ViT | Swin,
+        backbone: VideoTrunk,
         *,
         num_classes: int,
         num_frames: int,
@@ -153,14 +150,13 @@ def build(
     """
     if not 0 <= dropout < 1:
         raise UserError(f"dropout={dropout:g}; use 0 or more, and less than 1")
-    trunk = load_trunk(backbone.name, backbone.weights, size, backbone.options)
-    if isinstance(trunk.module, SwinTransformer):
-        inflate(trunk.module, backbone.tubelet)
-    elif backbone.tubelet != 1:
-        raise UserError(f"backbone.tubelet={backbone.tubelet} with {backbone.name}; only Swin has tubelets, use 1")
+    trunk = load_trunk(backbone.name, backbone.weights, size, backbone.options, FAMILIES)
+    trunk.family.set_tubelet(trunk.module, backbone.tubelet)
+    check_frames(num_frames, backbone.tubelet)
+    temporal, joint = backbone.drop_path_axes
     given = {id(tensor) for tensor in trunk.module.state_dict(keep_vars=True).values()}
     model = VideoClassifier(
-        read_as_video(trunk.module, backbone, adapter, num_frames),
+        trunk.family.as_video(trunk.module, adapter, num_frames // backbone.tubelet, (temporal, joint)),
         num_classes=num_classes,
         num_frames=num_frames,
         size=size,
@@ -190,12 +186,3 @@ def plainly(model: VideoClassifier) -> Iterator[None]:
         backbone.memory = memory
         for part in backbone.parts:
             part.plain = False
-
-
-def read_as_video(trunk: nn.Module, backbone: Backbone, adapter: AdapterConfig, num_frames: int) -> ViT | Swin:
-    """The video model of the trunk's family."""
-    temporal, joint = backbone.drop_path_axes
-    if isinstance(trunk, SwinTransformer):
-        return Swin(trunk, adapter, num_frames, (temporal, joint))
-    assert isinstance(trunk, VisionTransformer | Eva)
-    return ViT(trunk, adapter, num_frames, (temporal, joint))

@@ -6,6 +6,7 @@ every step, and is passed over where q, k and v are products of their own.
 Shapes: m rows, k channels taken, n given, p parts that are products of their own.
 """
 
+from collections.abc import Iterable
 from functools import reduce
 from itertools import starmap
 from typing import Any
@@ -13,9 +14,6 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from timm.models.eva import EvaBlock
-from timm.models.swin_transformer import SwinTransformerBlock
-from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
@@ -27,13 +25,13 @@ LARGEST, SMALLEST = torch.finfo(FLOAT8).max, torch.finfo(torch.float32).tiny
 MULTIPLE = 16  # of channels, that the products of GPUs ask for
 
 
-def to_float8(model: nn.Module) -> None:
-    """Let the frozen linear layers of the trunk's blocks compute in float8; what is trained, or added to, doesn't.
+def to_float8(blocks: Iterable[nn.Module]) -> None:
+    """Let the frozen linear layers of a trunk's blocks compute in float8; what is trained, or added to, doesn't.
 
     Raises UserError where that leaves none.
     """
     found = False
-    for block in [module for module in model.modules() if isinstance(module, Block | EvaBlock | SwinTransformerBlock)]:
+    for block in blocks:
         for name, layer in linears(block).items():
             parts = 3 if name.endswith("qkv") else 1
             trained = parametrize.is_parametrized(layer) or any(p.requires_grad for p in layer.parameters())

@@ -1,21 +1,24 @@
-"""A timm Swin read as a video model, and the view of its blocks.
+"""The family of timm's Swin: the trunk read as a video model, and the view of its blocks.
 
 Shapes: b clips, t frames after tubelets, h w grid, d channels, i j frames of an attention matrix.
 """
 
-from collections.abc import Callable
+import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange, repeat
-from timm.models.swin_transformer import SwinTransformer
+from timm.models.swin_transformer import SwinTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from aim.adapters.interface import AdapterConfig, Axis, Place
 from aim.ground.errors import UserError
-from aim.models.memory import Memory, remembering
+from aim.models.family import Family, VideoTrunk
 from aim.models.norm import norm
+from aim.weights.renaming import check_patches
 
 
 class SwinBlockView(nn.Module):
@@ -26,6 +29,7 @@ class SwinBlockView(nn.Module):
 
     offset: Tensor
     num_prefix_tokens = 0
+    joint = False
     plain = False  # True: norms keep what timm's do
 
     def __init__(self, block: Any, num_frames: int, *, temporal: bool) -> None:
@@ -82,44 +86,33 @@ class TubeletEmbed(nn.Module):
         return y
 
 
-class Swin(nn.Module):
+class Swin(VideoTrunk):
     """A timm Swin whose patches are tubelets, read as a video model: "b c t*tubelet h w" -> "b t d", means in space."""
 
-    memory: Memory = "fast"
     num_prefix_tokens = 0
-    run: Callable[..., Tensor] = staticmethod(remembering)  # or the same, compiled
 
     def __init__(self, trunk: Any, adapter: AdapterConfig, num_frames: int, drop_path_axes: tuple[Axis, Axis]) -> None:
         super().__init__()
-        tubelet = trunk.patch_embed.proj.kernel_size[0]
-        if num_frames % tubelet:
-            near = num_frames // tubelet * tubelet
-            fits = f"{near} or {near + tubelet}" if near else tubelet
-            raise UserError(f"num_frames={num_frames} is not a multiple of tubelet={tubelet}; use {fits}")
-        t = num_frames // tubelet
         blocks = [(stage.blocks, i) for stage in trunk.layers for i in range(len(stage.blocks))]
         even = [index for index, (_, i) in enumerate(blocks) if i % 2 == 0]  # time only where windows are not shifted
         views = []
         for index, (stage, i) in enumerate(blocks):
             place = Place(index, len(blocks), even, drop_path_axes)
-            view = SwinBlockView(stage[i], t, temporal=adapter.temporal and place.temporal)
+            view = SwinBlockView(stage[i], num_frames, temporal=adapter.temporal and place.temporal)
             stage[i] = adapter(view, place)
             views.append(view)
-        self.parts = tuple(views)  # that can be `plain`; a tuple, for the blocks hold their parameters
-        readout = adapter.readout([info["num_chs"] for info in trunk.feature_info], t)
+        self.views = self.parts = tuple(views)
+        readout = adapter.readout([info["num_chs"] for info in trunk.feature_info], num_frames)
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
-        self.trunk, self.num_frames = trunk, t
+        self.trunk, self.num_frames = trunk, num_frames
         self.dim = trunk.num_features if readout is None else readout.dim
 
     @property
-    def last_block(self) -> nn.Module:
-        """The highest block, adapted or not."""
-        block: nn.Module = self.trunk.layers[-1].blocks[-1]
-        return block
+    def blocks(self) -> list[nn.Module]:
+        return [block for stage in self.trunk.layers for block in stage.blocks]
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """The tokens of the last block: frames after tubelets, and windows' tokens down and across."""
         h, w = self.trunk.layers[-1].output_resolution
         return self.num_frames, h, w
 
@@ -142,3 +135,29 @@ class Swin(nn.Module):
 def inflate(trunk: SwinTransformer, tubelet: int) -> None:
     """Make a timm Swin's patches tubelets: the mean of `tubelet` frames at the start (Conv3d, as the public code)."""
     trunk.patch_embed = TubeletEmbed(trunk.patch_embed, tubelet)
+
+
+def set_size(trunk: Any, size: int) -> None:
+    """Take frames of other pixels; windows, and with them position biases, stay as they were trained."""
+    if tuple(trunk.patch_embed.img_size) != (size, size):
+        trunk.set_input_size(img_size=(size, size), window_size=trunk.layers[0].blocks[0].window_size)
+
+
+def renamed(tensors: dict[str, Tensor], trunk: SwinTransformer, path: Path) -> dict[str, Tensor]:
+    """The trunk's tensors from those of a public file."""
+    check_patches(tensors, trunk, path)
+    check_windows(tensors, trunk, path)
+    found: dict[str, Tensor] = checkpoint_filter_fn(tensors, trunk)
+    return found
+
+
+def check_windows(tensors: Mapping[str, Tensor], trunk: nn.Module, path: Path) -> None:
+    """Raise UserError for a file of other windows, whose position biases timm would resample silently."""
+    for name, own in trunk.state_dict().items():
+        if name.endswith("relative_position_bias_table") and name in tensors and len(tensors[name]) != len(own):
+            theirs, ours = ((math.isqrt(len(table)) + 1) // 2 for table in (tensors[name], own))
+            raise UserError(f"{path} is of windows of {theirs} patches, the model's have {ours}; "
+                            "choose another backbone.name, or the file that belongs to it")  # fmt: skip
+
+
+FAMILY = Family(SwinTransformer, Swin, renamed, inflate, set_size)

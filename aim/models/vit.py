@@ -1,26 +1,30 @@
-"""A timm ViT read as a video model, and the view of its blocks. Shapes: b clips, t frames, n tokens, d channels."""
+"""The family of timm's ViT (CLIP, ImageNet, DINO, ...): the trunk read as a video model, and the view of its blocks.
 
-from collections.abc import Callable
+Shapes: b clips, t frames, n tokens, d channels.
+"""
+
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from timm.models.eva import Eva, EvaBlock
-from timm.models.vision_transformer import Block, VisionTransformer
+from timm.models.vision_transformer import Block, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
 from aim.adapters.interface import AdapterConfig, Axis, BlockView, Place
 from aim.ground.errors import UserError
 from aim.models.attention import feed_forward, over_space, over_time
-from aim.models.memory import Memory, remembering
+from aim.models.family import Family, VideoTrunk, image_size, single_frames
 from aim.models.norm import norm
+from aim.weights.renaming import check_patches, public_names
 
 
 class ViTBlockView(nn.Module):
     """A timm ViT block, its attention also run along time: every token attends to itself in other frames."""
 
+    joint = False
     plain = False  # True: every token through every product, as timm does and papers count
 
     def __init__(self, block: Any, dim: int, num_frames: int, num_prefix_tokens: int, *, class_token: bool) -> None:
@@ -36,7 +40,7 @@ class ViTBlockView(nn.Module):
         return norm(self.block.norm2, x, plain=self.plain)
 
     def mlp(self, x: Tensor) -> Tensor:
-        return scaled(self.block, 2, self.block.mlp(x) if self.plain else feed_forward(self.block.mlp, x))
+        return self.scaled(2, self.block.mlp(x) if self.plain else feed_forward(self.block.mlp, x))
 
     def wanted(self, x: Tensor) -> Tensor:
         return x[:, :1] if self.class_token and not self.plain else x
@@ -48,29 +52,25 @@ class ViTBlockView(nn.Module):
         else:
             asking = 1 if wanted and self.class_token else None
             y = attn.proj_drop(attn.proj(over_space(attn, x, rope, asking)))
-        return scaled(self.block, 1, y)
+        return self.scaled(1, y)
 
     def attend_time(self, x: Tensor, into: nn.Linear | None = None) -> Tensor:
         attn = self.block.attn
         x = over_time(attn, x, self.num_frames)
         if into is None or self.plain:
-            y = scaled(self.block, 1, attn.proj_drop(attn.proj(x)))
+            y = self.scaled(1, attn.proj_drop(attn.proj(x)))
             return y if into is None else into(y)
         # The two products are one by a smaller matrix, that of the projection, the layer scale and the layer.
-        weight = scaled(self.block, 1, attn.proj.weight.T).T
+        weight = self.scaled(1, attn.proj.weight.T).T
         bias: Tensor = into.bias
         if attn.proj.bias is not None:
-            bias = F.linear(scaled(self.block, 1, attn.proj.bias), into.weight, bias)
+            bias = F.linear(self.scaled(1, attn.proj.bias), into.weight, bias)
         return F.linear(x, into.weight @ weight, bias)
 
-
-def scaled(block: nn.Module, which: int, x: Tensor) -> Tensor:
-    """Apply the block's first or second layer scale: a module in a ViT block, a vector or None in an Eva block."""
-    if isinstance(block, EvaBlock):
-        gamma = getattr(block, f"gamma_{which}")
-        return x if gamma is None else gamma * x
-    y: Tensor = getattr(block, f"ls{which}")(x)
-    return y
+    def scaled(self, which: int, x: Tensor) -> Tensor:
+        """Apply the block's first or second layer scale."""
+        y: Tensor = getattr(self.block, f"ls{which}")(x)
+        return y
 
 
 class TemporalEmbedding(nn.Module):
@@ -99,18 +99,16 @@ class Entry(nn.Module):
         return norm(self.norm, self.adapters["temporal_embedding"](x), plain=self.plain)
 
 
-class ViT(nn.Module):
-    """A timm ViT (CLIP, ImageNet, DINO, ...) read as a video model: "b c t h w" -> "b t d".
+class ViT(VideoTrunk):
+    """A timm ViT read as a video model: "b c t h w" -> "b t d".
 
     A frame's features are what timm pools for its own head: class token, mean or attention pooling.
     """
 
-    memory: Memory = "fast"
-    run: Callable[..., Tensor] = staticmethod(remembering)  # or the same, compiled
+    block: type[nn.Module] = Block
+    view: type[ViTBlockView] = ViTBlockView
 
-    def __init__(
-        self, trunk: VisionTransformer | Eva, adapter: AdapterConfig, num_frames: int, drop_path_axes: tuple[Axis, Axis]
-    ) -> None:
+    def __init__(self, trunk: Any, adapter: AdapterConfig, num_frames: int, drop_path_axes: tuple[Axis, Axis]) -> None:
         super().__init__()
         dim, depth = trunk.embed_dim, len(trunk.blocks)
         readout = adapter.readout([dim] * depth, num_frames)
@@ -120,27 +118,25 @@ class ViT(nn.Module):
         entry = [trunk.norm_pre] if adapter.temporal else []
         views = []
         for i, block in enumerate(trunk.blocks):
-            if type(block) not in (Block, EvaBlock) or getattr(block.attn, "gate", None) is not None:
+            if type(block) is not self.block or getattr(block.attn, "gate", None) is not None:
                 raise UserError(f"a block of the unknown family {type(block).__name__}; use a trunk of pre-norm blocks")
             last = i == depth - 1
-            view = ViTBlockView(block, dim, num_frames, trunk.num_prefix_tokens, class_token=last and pools_class_token)
+            view = self.view(block, dim, num_frames, trunk.num_prefix_tokens, class_token=last and pools_class_token)
             trunk.blocks[i] = adapter(view, Place(i, depth, range(depth), drop_path_axes))
             views.append(view)
-        self.views = tuple(views)  # a tuple, for the blocks hold their parameters
-        self.parts = (*views, *entry)  # that can be `plain`
+        self.views = tuple(views)
+        self.parts = (*views, *entry)
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
         self.trunk, self.num_frames = trunk, num_frames
         self.dim = dim if readout is None else readout.dim
         self.num_prefix_tokens = trunk.num_prefix_tokens
 
     @property
-    def last_block(self) -> nn.Module:
-        """The highest block, adapted or not."""
-        return self.trunk.blocks[-1]
+    def blocks(self) -> list[nn.Module]:
+        return list(self.trunk.blocks)
 
     @property
     def grid(self) -> tuple[int, int, int]:
-        """The tokens of the last block but for the prefix: frames, and patches down and across."""
         h, w = self.trunk.patch_embed.grid_size
         return self.num_frames, h, w
 
@@ -153,23 +149,24 @@ class ViT(nn.Module):
             unfolded = [rearrange(y, "(b t) n d -> b t n d", t=t) for y in (*tokens, last)]
             y: Tensor = self.adapters["readout"](unfolded[:-1], unfolded[-1])
             return y
-        x = self.trunk.forward_head(self.trunk.norm(self.through_blocks(x)), pre_logits=True)
-        return rearrange(x, "(b t) d -> b t d", t=t)
+        pooled: Tensor = self.trunk.forward_head(self.trunk.norm(self.through_blocks(x)), pre_logits=True)
+        return rearrange(pooled, "(b t) d -> b t d", t=t)
 
     def through_blocks(self, x: Tensor) -> Tensor:
         """timm's `forward_features` to the last norm, block by block; of the last one, the tokens that are pooled."""
-        trunk: Any = self.trunk
-        x, rope = trunk.patch_embed(x), None
-        if isinstance(trunk, Eva):
-            x, rope = trunk._pos_embed(x)
-        else:
-            x = trunk.patch_drop(trunk._pos_embed(x))
-        x = trunk.norm_pre(x)
+        x, rope = self.embedded(x)
+        x = self.trunk.norm_pre(x)
         extra = {} if rope is None else {"rope": rope}
-        for block, view in zip(trunk.blocks, self.views, strict=True):
+        for block, view in zip(self.trunk.blocks, self.views, strict=True):
             unadapted = block is view.block and not view.plain
             x = self.run(partial(by_view, view) if unadapted else block, x, self.memory, **extra)
         return x
+
+    def embedded(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The tokens of frames with their positions, and rotary positions for the blocks where there are any."""
+        trunk = self.trunk
+        y: Tensor = trunk.patch_drop(trunk._pos_embed(trunk.patch_embed(x)))
+        return y, None
 
 
 def by_view(view: BlockView, x: Tensor, rope: Tensor | None = None) -> Tensor:
@@ -178,3 +175,13 @@ def by_view(view: BlockView, x: Tensor, rope: Tensor | None = None) -> Tensor:
     x = view.wanted(x) + block.drop_path1(view.attend_space(view.norm1(x), rope, wanted=True))
     y: Tensor = x + block.drop_path2(view.mlp(view.norm2(x)))
     return y
+
+
+def renamed(tensors: dict[str, Tensor], trunk: VisionTransformer, path: Path) -> dict[str, Tensor]:
+    """The trunk's tensors from those of a public file; position embeddings are resampled as timm does."""
+    tensors = public_names(tensors, path)
+    check_patches(tensors, trunk, path)
+    return checkpoint_filter_fn(tensors, trunk, adapt_layer_scale=True)
+
+
+FAMILY = Family(VisionTransformer, ViT, renamed, single_frames, image_size)

@@ -29,9 +29,9 @@ from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Reader
 from aim.data.windows import Windows
 from aim.engine.machine import distributed
-from aim.engine.machine.hardware import Device, Precision, Untrained, resolve_device, resolve_precision, suit
+from aim.engine.machine.hardware import Device, Precision, Untrained
 from aim.engine.trained import exported
-from aim.engine.trained.recogniser import Recogniser, TrunkFile, load
+from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
 from aim.ground import config, files
 from aim.ground.console import Display, plain_console
 from aim.ground.errors import UserError, say
@@ -160,17 +160,12 @@ def check_outputs(settings: Settings, inputs: Sequence[Input]) -> None:
 
 def prepared(settings: Settings) -> tuple[Recogniser, Precision]:
     """The model on its device, and the precision it will compute in, which is said."""
-    device: Device = settings.device
-    precision: Precision = settings.precision
+    device, asked = settings.device, settings.precision
     if exported.is_exported(settings.checkpoint):
-        device, precision = exported.on_cpu(settings.checkpoint, device, precision)
-    device = resolve_device(device)
-    distributed.num_ranks(device, 1)
-    precision = resolve_precision(precision, device)
+        device, asked = exported.on_cpu(settings.checkpoint, device, asked)
     weights = settings.backbone.weights
-    recogniser = load(settings.checkpoint, weights=weights, device=device, trust=settings.trust)
-    if not isinstance(recogniser.model, exported.Program):
-        suit(recogniser.model, precision, device)
+    make = partial(load, settings.checkpoint, weights=weights, trust=settings.trust)
+    recogniser, precision = ready(make, device=device, precision=asked, told=False)  # the introduction tells it
     views = {key: value for key, value in settings.views.items() if value is not None}
     recogniser = replace(recogniser, views=replace(recogniser.views, **views))
     if settings.min_probability is not None:

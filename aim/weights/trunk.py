@@ -8,14 +8,12 @@ import argparse
 import contextlib
 import hashlib
 import logging
-import math
 import pickle
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import timm
@@ -25,21 +23,11 @@ from einops import rearrange
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from timm.layers.activations import QuickGELU
-from timm.models import eva, swin_transformer, vision_transformer
-from timm.models.eva import Eva
-from timm.models.swin_transformer import SwinTransformer
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from aim.ground.errors import UserError, nearest
 from aim.weights.torchscript import is_torchscript, read_torchscript
 
-# How timm renames the tensors of a family's public files.
-FAMILIES: dict[type[nn.Module], Callable[..., dict[str, Tensor]]] = {
-    VisionTransformer: partial(vision_transformer.checkpoint_filter_fn, adapt_layer_scale=True),
-    Eva: eva.checkpoint_filter_fn,
-    SwinTransformer: swin_transformer.checkpoint_filter_fn,
-}
 WAY_OUT = "set backbone.weights to pretrained (timm's hub), to a file, or to random"
 PER_FRAME = ("temporal_embedding.weight", "temporal_bias", "readout.time")  # endings of names: one entry per frame
 SCALAR: Any = np.float64(0).__reduce__()[0]  # the function that rebuilds a NumPy scalar from a pickle
@@ -49,53 +37,84 @@ NUMPY = [
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")),
 ]
+USUAL_KEYS = ("state_dict", "model", "teacher")  # below which training checkpoints hold a model's tensors
+
+
+class TrunkFamily(Protocol):
+    """The part of aim/models/family.py's `Family` that loading needs."""
+
+    @property
+    def trunk(self) -> type[nn.Module]: ...
+    @property
+    def renamed(self) -> Callable[[dict[str, Tensor], Any, Path], dict[str, Tensor]]: ...
+    @property
+    def set_size(self) -> Callable[[Any, int], None]: ...
+    @property
+    def models(self) -> Mapping[str, Callable[..., nn.Module]]: ...
+    @property
+    def download(self) -> Callable[[str, Mapping[str, Any]], nn.Module]: ...
+    @property
+    def keys(self) -> Sequence[str]: ...
+
+
+Known = TypeVar("Known", bound=TrunkFamily)
 
 
 @dataclass(frozen=True)
-class Trunk:
-    """A plain timm model with its weights, and the fingerprint of those weights as they were loaded."""
+class Trunk(Generic[Known]):
+    """A plain trunk with its weights, and the fingerprint of those weights as they were loaded."""
 
     module: nn.Module
+    family: Known
     fingerprint: str  # "random" where nothing was loaded
 
 
-def load_trunk(name: str, weights: str, size: int, options: Mapping[str, Any]) -> Trunk:
-    """Build the timm model `name` without its head, for `size` pixels, with weights: "pretrained", "random" or a file.
+def load_trunk(
+    name: str, weights: str, size: int, options: Mapping[str, Any], families: Sequence[Known]
+) -> Trunk[Known]:
+    """Build the trunk `name` without a head, for `size` pixels, with weights: "pretrained", "random" or a file.
 
     Position embeddings are resampled as timm does. Raises UserError for an unknown name, weights that are missing,
     and weights whose names or shapes don't fit.
     """
     check_weights(weights)
-    architecture = name.partition(".")[0]
-    if not timm.is_model(architecture):
-        raise UserError(f"backbone.name={name!r} is no timm model{nearest(architecture, timm.list_models())}")
     with torch.device("meta") if weights == "pretrained" else contextlib.nullcontext():
-        module = of_known_family(name, options)
+        module = create(name, options, families)
+    family = family_of(module, name, families)
     if weights == "pretrained":
-        module = from_hub(name, options)
+        module = family.download(name, options)
     if weights not in ("pretrained", "random"):
-        load_trunk_file(module, weights_file(weights))
+        load_trunk_file(module, weights_file(weights), family)
     sha256 = "random" if weights == "random" else fingerprint(module.state_dict())
     patch = module.patch_embed.patch_size[0]
     if size % patch:
         raise UserError(f"clip.size={size} is not a multiple of the {patch} pixels of a patch of {name}")
-    if tuple(module.patch_embed.img_size) != (size, size):
-        # Swin keeps its windows, and with them its position biases, as they were trained.
-        windows = {"window_size": module.layers[0].blocks[0].window_size} if hasattr(module, "layers") else {}
-        module.set_input_size(img_size=(size, size), **windows)
-    return Trunk(module, sha256)
+    family.set_size(module, size)
+    return Trunk(module, family, sha256)
 
 
-def of_known_family(name: str, options: Mapping[str, Any]) -> Any:
-    """The timm model with random weights and no head. Raises UserError for a family that can't be adapted."""
+def create(name: str, options: Mapping[str, Any], families: Sequence[TrunkFamily]) -> Any:
+    """A trunk with random weights and no head: a family's own, or timm's. Raises UserError for a name of neither."""
+    architecture = name.partition(".")[0]
+    own = {known: model for family in families for known, model in family.models.items()}
+    if architecture not in own and not timm.is_model(architecture):
+        names = [*own, *timm.list_models()]
+        raise UserError(f"backbone.name={name!r} is no timm model{nearest(architecture, names)}")
     try:
-        module: Any = timm.create_model(name, num_classes=0, drop_path_rate=0.0, **options)
+        if architecture in own:
+            return own[architecture](**options)
+        return timm.create_model(name, num_classes=0, drop_path_rate=0.0, **options)
     except (TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise UserError(f"{name} can't be built with backbone.options={dict(options)}: {error}") from error
-    if not any(isinstance(module, family) for family in FAMILIES):
-        families = ", ".join(family.__name__ for family in FAMILIES)
-        raise UserError(f"backbone.name={name!r} is of the unknown family {type(module).__name__}; use a {families}")
-    return module
+
+
+def family_of(module: nn.Module, name: str, families: Sequence[Known]) -> Known:
+    """The family of a trunk. Raises UserError if it has none, and so can't be adapted."""
+    for family in families:
+        if isinstance(module, family.trunk):
+            return family
+    known = ", ".join(family.trunk.__name__ for family in families)
+    raise UserError(f"backbone.name={name!r} is of the unknown family {type(module).__name__}; use a {known}")
 
 
 def from_hub(name: str, options: Mapping[str, Any]) -> Any:
@@ -122,56 +141,25 @@ def weights_file(weights: str) -> Path:
     return Path(weights).expanduser()
 
 
-def load_trunk_file(module: Any, path: Path) -> None:
-    """Load a trunk's file into the plain timm `module`, strictly.
+def load_trunk_file(module: nn.Module, path: Path, family: TrunkFamily) -> None:
+    """Load a trunk's file into the plain `module`, strictly.
 
     What belongs to a head, to text or to a decoder is left out; position embeddings are resampled as timm does.
     """
-    tensors = read_tensors(path)
-    if is_torchscript(path) and not isinstance(getattr(module.blocks[0].mlp, "act", None), QuickGELU):
+    tensors = read_tensors(path, family.keys)
+    if is_torchscript(path) and not any(isinstance(part, QuickGELU) for part in module.modules()):
         raise UserError(f"{path} is an archive of OpenAI's CLIP, whose activation is QuickGELU; use a backbone.name "
                         "with clip_quickgelu in it")  # fmt: skip
-    tensors = without_zero_biases(dino_teacher(hugging_face_clip(tensors, path)), module)
-    check_geometry(module, tensors, path)
-    family = next(family for family in FAMILIES if isinstance(module, family))
-    tensors = FAMILIES[family](tensors, module)
+    tensors = family.renamed(tensors, module, path)
     foreign = ("head.", "decoder_", "mask_token")
     load_tensors(module, {name: x for name, x in tensors.items() if not name.startswith(foreign)}, str(path))
 
 
-def check_geometry(module: Any, tensors: Mapping[str, Tensor], path: Path) -> None:
-    """Raise UserError for a file with another patch or window size, which timm would resample silently."""
-    patch = tuple(module.patch_embed.proj.weight.shape[-2:])
-    kernels = {tuple(tensor.shape[-2:]) for tensor in tensors.values() if tensor.ndim == 4 and tensor.shape[1] == 3}
-    if kernels and patch not in kernels:
-        raise UserError(f"{path} is of patches of {sorted(kernels)[0]} pixels, the model's are {patch}; "
-                        "choose another backbone.name, or the file that belongs to it")  # fmt: skip
-    for name, own in module.state_dict().items():
-        if name.endswith("relative_position_bias_table") and name in tensors and len(tensors[name]) != len(own):
-            theirs, ours = ((math.isqrt(len(table)) + 1) // 2 for table in (tensors[name], own))
-            raise UserError(f"{path} is of windows of {theirs} patches, the model's have {ours}; "
-                            "choose another backbone.name, or the file that belongs to it")  # fmt: skip
-
-
-def without_zero_biases(tensors: dict[str, Tensor], module: Any) -> dict[str, Tensor]:
-    """Leave out attention's biases where they are zero and the model has none, as in DINOv3's public files."""
-    if not isinstance(module, Eva) or "storage_tokens" not in tensors:
-        return tensors
-    own = {name for name, _ in module.named_parameters()}
-
-    def is_idle(name: str) -> bool:
-        return name.endswith("attn.qkv.bias") and name.replace("qkv.bias", "q_bias") not in own
-
-    for name in filter(is_idle, tensors):
-        if tensors[name].any():
-            raise UserError(f"{name} isn't zero, the model has no such bias; use the backbone.name with _qkvb in it")
-    return {name: tensor for name, tensor in tensors.items() if not is_idle(name)}
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
+def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tensor]:
     """The tensors of a safetensors file, a checkpoint of torch.save or a TorchScript archive; no code is run.
 
-    Raises UserError where the file is none of these, or holds more than tensors and plain values.
+    A checkpoint may hold them below one of the `keys`. Raises UserError where the file is none of these, or holds more
+    than tensors and plain values.
     """
     try:
         if path.suffix == ".safetensors":
@@ -186,7 +174,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         foreign = re.search(r"GLOBAL ([\w.]+)", str(error)) or re.search(r"refuses ([\w.]+)", str(error))
         why = f"it names {foreign[1]}, which isn't run" if foreign else "it is damaged, or something else"
         raise UserError(f"{path} can't be read as safetensors, torch.save or TorchScript: {why}") from error
-    for key in ("state_dict", "model", "teacher"):
+    for key in keys:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
     if not isinstance(content, dict):
@@ -250,47 +238,3 @@ def fingerprint(state: Mapping[str, Tensor]) -> str:
         digest.update(f"{name} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-def hugging_face_clip(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Rename a CLIP vision tower of transformers to OpenAI's names, which timm reads; other files pass unchanged.
-
-    Raises UserError where a layer has queries without keys and values.
-    """
-    start = next((name for name in tensors if name.endswith("embeddings.class_embedding")), None)
-    if start is None:
-        return tensors
-    prefix = start.removesuffix("embeddings.class_embedding")
-    swaps = {
-        "embeddings.class_embedding": "class_embedding",
-        "embeddings.patch_embedding": "conv1",
-        "embeddings.position_embedding.weight": "positional_embedding",
-        "pre_layrnorm": "ln_pre",
-        "post_layernorm": "ln_post",
-        "encoder.layers": "transformer.resblocks",
-        "self_attn.out_proj": "attn.out_proj",
-        "self_attn.q_proj.": "attn.in_proj_",
-        "layer_norm": "ln_",
-        "mlp.fc1": "mlp.c_fc",
-        "mlp.fc2": "mlp.c_proj",
-    }
-    renamed = {}
-    for name, tensor in tensors.items():
-        if not name.startswith(prefix) or re.search(r"position_ids$|\.[kv]_proj\.", name):
-            continue  # keys and values are joined to the queries
-        if ".q_proj." in name:
-            parts = [name.replace(".q_proj.", f".{x}_proj.") for x in "qkv"]
-            if lacking := [part for part in parts if part not in tensors]:
-                raise UserError(f"{path} doesn't fit: it lacks {shortened(lacking)}")
-            tensor = torch.cat([tensors[part] for part in parts])
-        name = name.removeprefix(prefix)
-        for theirs, ours in swaps.items():
-            name = name.replace(theirs, ours)
-        renamed[f"visual.{name}"] = tensor
-    return renamed
-
-
-def dino_teacher(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The backbone of a DINO training checkpoint, without its projection head; other files pass unchanged."""
-    inner = {name.removeprefix("backbone."): tensor for name, tensor in tensors.items() if name.startswith("backbone.")}
-    return inner if "cls_token" in inner else tensors

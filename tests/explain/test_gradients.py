@@ -24,7 +24,7 @@ def model_of(adapter, trunk="clip_vit_b16"):
 def test_it_is_captums_product():
     model = model_of("aim")
     oracle = LayerGradientXActivation(
-        lambda video: SINGLE_LABEL.evidence(model(video).double().softmax(1), 3), model.backbone.last_block
+        lambda video: SINGLE_LABEL.evidence(model(video).double().softmax(1), 3), model.backbone.blocks[-1]
     )
     product = oracle.attribute(model.preprocess(clip()[None]), attribute_to_layer_input=True)
     expected = product[:, model.backbone.num_prefix_tokens :].norm(dim=-1).view(FRAMES, 4, 4)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from aim.models.classifier import build
+from aim.models.families import FAMILIES
 from aim.weights.trunk import fingerprint, load_trunk, read_tensors, weights_file
 from tests.conftest import ROOT
 from tests.models.toys import adapter, backbone, names
@@ -55,7 +56,7 @@ def test_the_first_is_the_one_that_the_results_rest_on() -> None:
 @pytest.mark.parametrize("name", TRUNKS)
 def test_a_trunk_is_of_its_size_and_holds_what_its_file_does(name: str, quality: dict[str, Any]) -> None:
     own = backbone(name, None)
-    trunk = load_trunk(own.name, own.weights, 64, own.options)
+    trunk = load_trunk(own.name, own.weights, 64, own.options, FAMILIES)
     state = trunk.module.state_dict()
     assert {tensor.dtype for tensor in state.values()} == {torch.float32}
     stored = read_tensors(weights_file(own.weights))

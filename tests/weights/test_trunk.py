@@ -2,6 +2,7 @@
 
 import argparse
 import pickle
+from functools import partial
 
 import numpy as np
 import open_clip
@@ -13,14 +14,17 @@ from safetensors.torch import save_file
 from timm.models import _builder
 
 from aim.engine.trained.checkpoint import put_tensors
+from aim.models import families
 from aim.models.classifier import build
-from aim.weights.trunk import PER_FRAME, fingerprint, load_trunk, read_tensors, stretch_time
+from aim.weights import trunk as trunks
+from aim.weights.trunk import PER_FRAME, fingerprint, read_tensors, stretch_time
 from tests.messages import refused
 from tests.models.test_trunks import FAMILIES
 from tests.models.toys import FRAMES, SIZE, adapter, randomise, toy
 
 CLIP = "vit_base_patch16_clip_quickgelu_224.openai"
 OPTIONS = {"img_size": SIZE, "patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+load_trunk = partial(trunks.load_trunk, families=families.FAMILIES)
 TEXT = {"context_length": 8, "vocab_size": 16, "width": 16, "heads": 2, "layers": 1}
 
 

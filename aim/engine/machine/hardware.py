@@ -140,6 +140,6 @@ def suit(model: VideoClassifier, precision: Precision, device: str) -> None:
     if precision != "fp32":
         store_frozen(model, torch.bfloat16)
         if precision == "fp8":
-            to_float8(model)
+            to_float8(model.backbone.plain_blocks())
         if device == "cpu":
             attend_by_products(model)

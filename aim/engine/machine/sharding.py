@@ -11,7 +11,6 @@ from aim.engine.machine.distributed import World, share
 from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier
 from aim.models.memory import remembering
-from aim.models.vit import ViT
 
 LEAST = 2_000_000_000  # frozen parameters of the blocks; docs/cluster.md does the arithmetic
 
@@ -22,8 +21,7 @@ def shard(model: VideoClassifier, world: World, *, parts: int, least: int = LEAS
     What is trained stays whole on all ranks, and so does what stands outside of the blocks. A step is worked through in
     `parts`. Raises UserError where a replica of the trunk is the better way.
     """
-    trunk = model.backbone.trunk
-    blocks = [block for stage in getattr(trunk, "layers", [trunk]) for block in stage.blocks]
+    blocks = model.backbone.blocks
     of_blocks = {parameter for block in blocks for parameter in block.parameters()}
     frozen = {parameter for parameter in of_blocks if not parameter.requires_grad}
     number = sum(parameter.numel() for parameter in frozen)
@@ -43,7 +41,7 @@ def shard(model: VideoClassifier, world: World, *, parts: int, least: int = LEAS
     mesh = init_device_mesh(world.device.type, (world.size,))
     whole = {parameter for parameter in model.parameters() if parameter not in frozen}
     model.backbone.run = remembering  # a compiled block can't gather what it needs
-    for view in model.backbone.views if isinstance(model.backbone, ViT) else ():
+    for view in model.backbone.views:
         view.plain = view.block in blocks  # then the block itself is called, which gathers it
     for block in blocks:
         fully_shard(block, mesh=mesh, ignored_params=whole)

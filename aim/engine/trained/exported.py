@@ -20,7 +20,7 @@ from torch import Tensor
 
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
-from aim.engine.machine.hardware import Device, Precision
+from aim.engine.machine.hardware import Device, Untrained
 from aim.ground import config
 from aim.ground.console import without_logs
 from aim.ground.errors import UserError
@@ -69,7 +69,7 @@ def is_exported(path: str | Path) -> bool:
     return Path(path).suffix in SUFFIXES
 
 
-def on_cpu(path: str | Path, device: Device, precision: Precision) -> tuple[Device, Precision]:
+def on_cpu(path: str | Path, device: Device, precision: Untrained) -> tuple[Device, Untrained]:
     """What auto means for an exported file. Raises UserError where another device or precision is asked for."""
     if device == "cuda" or precision == "bf16":
         asked = "device=cuda" if device == "cuda" else "precision=bf16"

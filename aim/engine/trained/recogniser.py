@@ -18,8 +18,18 @@ from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
+from aim.engine.machine import distributed
 from aim.engine.machine.feeding import on_device, one_late, to_host
-from aim.engine.machine.hardware import Precision, autocast
+from aim.engine.machine.hardware import (
+    Device,
+    Precision,
+    Untrained,
+    autocast,
+    resolve_device,
+    resolve_precision,
+    settle,
+    suit,
+)
 from aim.engine.scores.tasks import SINGLE_LABEL, Task
 from aim.engine.trained import checkpoint, exported
 from aim.engine.trained.exported import Program
@@ -159,3 +169,21 @@ def load(path: str | Path, *, weights: str | None = None, device: str = "cpu", t
         saved.temperature,
         task=trained.task,
     )
+
+
+def ready(
+    make: Callable[[], Recogniser], *, device: Device, precision: Untrained, told: bool = True
+) -> tuple[Recogniser, Untrained]:
+    """What `make` loads, on its device and stored as suits it, and the precision to compute in.
+
+    What device and precision `auto` come to is settled before anything is loaded, and said where it should be `told`.
+    """
+    on = resolve_device(device)
+    distributed.num_ranks(on, 1)
+    asked = {"device": device, "precision": precision}
+    settled = settle(asked, on) if told else resolve_precision(precision, on)
+    assert settled != "fp8", "which isn't among what can be asked for"
+    recogniser = make()
+    if isinstance(recogniser.model, VideoClassifier):
+        suit(recogniser.model.to(on), settled, on)
+    return recogniser, settled
