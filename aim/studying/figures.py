@@ -2,30 +2,18 @@
 
 import importlib.util
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from aim.ground.errors import say
-from aim.ground.files import write_atomically
-from aim.pages.geometry import log_ticks, short
+from aim.ground.files import write_atomically, write_text
+from aim.studying import plots
 from aim.studying.curves import ALL
-from aim.studying.plots import (
-    COLOURS,
-    COLUMN,
-    MARKERS,
-    PAGE,
-    drawing_style,
-    finish,
-    legend,
-    line,
-    new,
-    score_label,
-    words,
-)
+from aim.studying.plots import COLUMN, PAGE, words
 from aim.studying.predicted import laws_of
-from aim.studying.views import KINDS, Curve, Study, capital, is_percent
+from aim.studying.views import KINDS, Curve, Study, capital
 
 WIDE = 900  # pixels of the figure for a README
 TASKS = 30  # panels of the figure of tasks
@@ -33,7 +21,7 @@ TASKS = 30  # panels of the figure of tasks
 
 def draw(data: Mapping[str, Any], folder: Path) -> list[Path]:
     """Write every figure that has something to show, and return their paths. Says a line where matplotlib is absent."""
-    if importlib.util.find_spec("matplotlib") is None:
+    if not there():
         say("no figures, as they need matplotlib: pip install 'aim-video[study]'")
         return []
     study, found = Study(data), []
@@ -42,10 +30,15 @@ def draw(data: Mapping[str, Any], folder: Path) -> list[Path]:
         "data": by_data, "tasks": by_kind, "scores": side_by_side, "laws": laws,
     }  # fmt: skip
     for name, make in makers.items():
-        with drawing_style():
+        with plots.drawing_style({}):
             if (figure := make(study)) is not None:
                 found += saved(figure, folder, name)
     return found
+
+
+def there() -> bool:
+    """Whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def saved(figure: Any, folder: Path, name: str) -> list[Path]:
@@ -55,12 +48,14 @@ def saved(figure: Any, folder: Path, name: str) -> list[Path]:
     kinds: list[tuple[str, Mapping[str, Any]]] = [
         ("png", {"dpi": WIDE / width if name == "scaling" else 300, "metadata": {"Software": None}}),
         ("pdf", {"metadata": {"CreationDate": None, "Producer": None, "Creator": None}}),
-        *([("svg", {"metadata": {"Date": None, "Creator": None}})] if name == "scaling" else []),
     ]
     for kind, options in kinds:
         path = folder / f"{name}.{kind}"
         write_atomically(path, partial(figure.savefig, format=kind, **options))
         found.append(path)
+    if name == "scaling":
+        found.append(folder / f"{name}.svg")
+        write_atomically(found[-1], partial(write_text, text=plots.as_svg(figure)))
     return found
 
 
@@ -69,13 +64,15 @@ def scaling(study: Study, width: float, height: float, columns: int | None) -> A
     curves = [c for task in study.main_tasks for c in shown(study, task, study.axis, study.score)]
     if not curves:
         return None
-    figure, (axes,) = new(width, height)
+    figure, (axes,) = plots.new(width, height)
     names = [c.series or c.task if len(study.main_tasks) == 1 else f"{c.task} {c.series}".strip() for c in curves]
-    styles = [study.style(c.series) if c.series else i for i, c in enumerate(curves)]
-    for curve, name, style in zip(curves, names, styles, strict=True):
-        line(axes, curve, name, style)
-    finish(study, axes, curves)
-    legend(figure, axes, columns)
+    styles = [study.style(curve.series) if curve.series else i for i, curve in enumerate(curves)]
+    for curve, style in zip(curves, styles, strict=True):
+        plots.line(axes, study, curve, style)
+    plots.finish(study, axes, curves)
+    plots.legend(
+        figure, dict(zip(names, styles, strict=True)), chance=plots.chance_of(curves) is not None, columns=columns
+    )
     return figure
 
 
@@ -88,7 +85,7 @@ def grid(count: int, columns: int, height: float) -> tuple[Any, list[Any]]:
     """So many panels over two columns of a paper."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
-    figure, panels = new(PAGE * min(1.0, max(columns, 2) / 4), 0.5 + height * rows, rows, columns)
+    figure, panels = plots.new(PAGE * min(1.0, max(columns, 2) / 4), 0.5 + height * rows, rows, columns)
     for axes in panels[count:]:
         axes.axis("off")
     return figure, panels[:count]
@@ -103,20 +100,31 @@ def by_data(study: Study) -> Any:
         return None
     figure, panels = grid(len(groups), 4, 1.75)
     for axes, (trunk, found) in zip(panels, groups, strict=True):
-        for curve in found:
-            line(axes, curve, study.split(curve.series)[0], study.style(curve.series))
-        finish(study, axes, found, label=False)
+        panel(study, axes, found)
         axes.set_title(words(trunk))
     labelled(figure, study, curves[0])
-    legend(figure, panels[0], 4)
+    named(figure, study, groups[0][1])
     return figure
+
+
+def panel(study: Study, axes: Any, curves: Sequence[Curve]) -> None:
+    """Curves on a small pair of axes."""
+    for curve in curves:
+        plots.line(axes, study, curve, study.style(curve.series))
+    plots.finish(study, axes, curves, count=3, words_at=False)
+
+
+def named(figure: Any, study: Study, curves: Sequence[Curve]) -> None:
+    """The legend of panels."""
+    names = {study.split(curve.series)[0]: study.style(curve.series) for curve in curves}
+    plots.legend(figure, names, chance=plots.chance_of(curves) is not None, columns=4)
 
 
 def labelled(figure: Any, study: Study, curve: Curve) -> None:
     """What all panels have across and upward."""
     size = {"fontsize": 7.5}
     figure.supxlabel(words(capital(study.axis_name(curve.axis))), **size)
-    figure.supylabel(words(score_label(study, curve.score)), **size)
+    figure.supylabel(words(plots.score_label(study, curve.score)), **size)
 
 
 def by_kind(study: Study) -> Any:
@@ -127,14 +135,8 @@ def by_kind(study: Study) -> Any:
     found = sorted(found, key=lambda curve: list(KINDS).index(curve.kind))[:TASKS]
     figure, panels = grid(len(found), 5, 1.25)
     for axes, curve in zip(panels, found, strict=True):
-        line(axes, curve, "", study.style(curve.series))
-        finish(study, axes, [curve], label=False)
-        if curve.fit:
-            factor = 100 if is_percent(curve.score) else 1
-            x, y = zip(*curve.fit, strict=True)
-            axes.plot(x, [factor * value for value in y], color="#222222", linewidth=0.7, linestyle=(0, (4, 2)))
-        if curve.threshold:
-            axes.axvline(curve.threshold[0], color="#222222", linewidth=0.7)
+        panel(study, axes, [curve])
+        plots.details(axes, curve, study.style(curve.series))
         axes.set_title(
             "\n".join(words(each, 24) for each in (curve.kind, curve.task, curve.series) if each), fontsize=6
         )
@@ -151,47 +153,29 @@ def side_by_side(study: Study) -> Any:
     if not all(rows):
         return None
     columns = max(map(len, rows))
-    figure, panels = new(PAGE * min(1.0, max(columns, 2) / 4), 4.0, 2, columns)
+    figure, panels = plots.new(PAGE * min(1.0, max(columns, 2) / 4), 4.0, 2, columns)
     for i, axes in enumerate(panels):
         score = dict(enumerate(rows[i // columns])).get(i % columns)
         if score is None:
             axes.axis("off")
             continue
         curves = shown(study, ALL, study.axis, score)
-        for curve in curves:
-            line(axes, curve, curve.series, study.style(curve.series))
-        finish(study, axes, curves, label=False)
-        axes.set_title(words(score_label(study, score), 24))
+        panel(study, axes, curves)
+        axes.set_title(words(plots.score_label(study, score), 24))
     figure.supxlabel(words(capital(study.axis_name(study.axis or ""))), fontsize=7.5)
-    legend(figure, panels[0], 4)
+    named(figure, study, shown(study, ALL, study.axis, rows[0][0]))
     return figure
 
 
 def laws(study: Study) -> Any:
     """Measured against predicted loss of the law that was chosen, the held-out scale filled."""
-    found = [(it.series, law.dots) for it in laws_of(study) for law in it.laws if law.chosen and law.dots]
+    found = [it for it in laws_of(study) if it.dots]
     if not found:
         return None
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    figure, (axes,) = new(COLUMN, 3.3)
-    axes.set(xscale="log", yscale="log")
-    ends = [end for _, dots in found for dot in dots for end in (dot.predicted, dot.measured)]
-    axes.plot([min(ends), max(ends)], [min(ends), max(ends)], color="#555555", linewidth=0.8, linestyle=(0, (4, 2)))
-    for i, (series, dots) in enumerate(found):
-        style = study.style(series) if series in study.adapters else i
-        look = {"linestyle": "none", "marker": MARKERS[style % 8], "markeredgecolor": COLOURS[style % 8]}
-        for held_out in (False, True):
-            some = [dot for dot in dots if dot.held_out is held_out]
-            axes.plot(
-                [dot.predicted for dot in some], [dot.measured for dot in some], **look,
-                markerfacecolor=COLOURS[style % 8] if held_out else "white", label=words(series) if held_out else None,
-            )  # fmt: skip
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(FixedLocator(log_ticks(min(ends), max(ends))))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-        axis.set_minor_locator(NullLocator())
+    figure, (axes,) = plots.new(COLUMN, 3.3)
+    for it in found:
+        plots.law(axes, it.dots, it.style, [dot for each in found for dot in each.dots])
     axes.set_xlabel("Cross-entropy that the law predicts")
     axes.set_ylabel("measured (filled: held out)")
-    legend(figure, axes, 3)
+    plots.legend(figure, {it.series: it.style for it in found}, chance=False, columns=3, lines=False)
     return figure

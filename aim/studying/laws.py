@@ -1,21 +1,20 @@
 """Laws of a loss over the trunk's size X and the number of videos D, and whether they may be extrapolated.
 
 Multiplicative: A / (X^a D^b) + E (Zhang et al., ICLR 2024, equation 1). Additive: A / X^a + B / D^b + E (Hoffmann et
-al. 2022, equation 2). Constant: E. Fitted by variable projection: for each pair of exponents on a grid the other
-parameters, which are linear, are found by non-negative least squares; then the grid is refined around the best.
-The loss of the fit is Huber's on the logarithm (Hoffmann et al. 2022, section 3.3).
+al. 2022, equation 2). Constant: E. Fitted by SciPy's least squares, from the best of a few exponents. The loss of the
+fit is Huber's on the logarithm (Hoffmann et al. 2022, section 3.3).
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import product
 from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from aim.ground.errors import UserError
-from aim.studying.intervals import Floats, Interval, drawn, percentiles
+from aim.studying.intervals import Floats, Interval, drawn, percentiles, scipy
 
 Form = Literal["multiplicative", "additive", "constant"]
 
@@ -24,8 +23,10 @@ HUBER = 1e-3  # of Hoffmann et al. 2022
 STEEPEST = 2.5  # exponent
 BETTER = 0.9  # of another law's error: as much smaller a held-out error must be to count as one
 LEVEL = 0.02  # relative error up to which a constant is a law as good as any
-COARSE, FINE, ZOOMS = 10, 5, 6  # exponents of the grid and of each of its refinements
-ROUNDS = 6  # of reweighted least squares; the coarse grid, which is only to be near, has two
+LEAST = 1e-12  # loss whose logarithm is taken
+NOTHING = 1e-8  # of a parameter: it ended at its bound
+STARTS, TRIED = (0.05, 0.2, 0.5, 1.0, 1.8), 3  # exponents; the best so many pairs of them are refined
+SCALES = (1e-1, 1e-2, HUBER)  # of the Huber loss, one after the other: the last alone is slow from far away
 
 
 @dataclass(frozen=True)
@@ -91,8 +92,9 @@ def fit_law(
     names = parameters(points, form)
     if scales <= len(names) - (form != "constant"):
         raise UserError(f"{scales} scales for the {len(names)} parameters of the {form} law; give more")
-    theta = in_units(fit(points, form), *unit)
-    draws = [in_units(fit(points[each], form), *unit) for each in resampled(points, form, repeats, seed)]
+    whole = fit(points, form)
+    theta = in_units(whole, *unit)
+    draws = [in_units(fit(points[each], form, whole), *unit) for each in resampled(points, form, repeats, seed)]
     found = {name: Interval(theta[name], *percentiles(np.array([each[name] for each in draws]))) for name in names}
     error, useful, why = held_out(points, form, repeats, seed)
     return Law(form, found, (float(sizes.max()), float(videos.max())), error, useful, why)
@@ -130,12 +132,14 @@ def held_out(points: Points, form: Form, repeats: int, seed: int) -> tuple[float
     scales = len({*zip(rest.x, rest.d, strict=True)})
     if len(np.unique(axis)) < 3 or scales < len(parameters(rest, form)):
         return np.nan, False, "too few scales to hold the largest out"
-    guess = evaluate(fit(rest, form), far.x, far.d)
+    theta = fit(rest, form)
+    guess = evaluate(theta, far.x, far.d)
     error = relative(guess, far.loss)
     if form == "constant":
         return error, False, "a constant has no trend to extrapolate"
     flat = relative(np.full_like(far.loss, fit(rest, "constant")["E"]), far.loss)
-    draws = np.stack([evaluate(fit(rest[each], form), far.x, far.d) for each in resampled(rest, form, repeats, seed)])
+    parts = resampled(rest, form, repeats, seed)
+    draws = np.stack([evaluate(fit(rest[part], form, theta), far.x, far.d) for part in parts])
     width = max(high - low for low, high in map(percentiles, draws.T))
     span = float(np.ptp(points.loss))
     said = f"the largest scale, held out, is predicted with an error of {100 * error:.1f} %"
@@ -163,70 +167,33 @@ def relative(guess: Floats, truth: Floats) -> float:
     return float(np.abs(np.log(np.maximum(guess, 1e-12) / truth)).mean())
 
 
-def fit(points: Points, form: Form) -> dict[str, float]:
-    """The parameters of the best law, of a grid of exponents that is refined."""
-    names = parameters(points, form)
-    bounds = {name: (0.0, STEEPEST) for name in names if name in "ab"}
-    for zoom in range(ZOOMS + 1 if bounds else 1):
-        count = FINE if zoom else COARSE
-        axes = [np.linspace(low, high, count + 2)[1:-1] for low, high in bounds.values()]
-        grid = np.stack([each.ravel() for each in np.meshgrid(*axes, indexing="ij")], 1) if axes else np.zeros((1, 0))
-        exponents = {name: grid[:, i] for i, name in enumerate(bounds)}
-        linear, cost = projected(
-            columns(points, names, exponents, len(grid)), points.loss, ROUNDS if zoom or not bounds else 2
-        )
-        best = int(cost.argmin())
-        step = {name: (high - low) / (count + 1) for name, (low, high) in bounds.items()}
-        bounds = {name: (max(0.0, grid[best, i] - 1.5 * step[name]), min(STEEPEST, grid[best, i] + 1.5 * step[name]))
-                  for i, name in enumerate(bounds)}  # fmt: skip
-    theta = dict(zip([name for name in names if name not in "ab"], linear[best].tolist(), strict=True))
-    return theta | {name: float(grid[best, i]) for i, name in enumerate(bounds)}
+def fit(points: Points, form: Form, start: Mapping[str, float] | None = None) -> dict[str, float]:
+    """The parameters of the best law, none of them below zero; `start` is that of like points, if one is known."""
+    optimize, names = scipy("optimize"), parameters(points, form)
+    linear = [name for name in names if name not in "ab"]
+    exponents = [name for name in names if name in "ab"]
 
+    def guess(theta: Mapping[str, float]) -> Floats:
+        return np.maximum(evaluate(theta, points.x, points.d), LEAST)
 
-def columns(points: Points, names: Sequence[str], exponents: Mapping[str, Floats], count: int) -> Floats:
-    """What the linear parameters multiply, "g n p", for g pairs of exponents."""
-    x, d = ((values[None] ** -exponents[name][:, None]) if name in exponents else np.ones((count, len(values)))
-            for name, values in (("a", points.x), ("b", points.d)))  # fmt: skip
-    one = np.ones((count, len(points.loss)))
-    made = {"A": x if "B" in names else x * d, "B": d, "E": one}
-    return np.stack([made[name] for name in names if name not in "ab"], 2)
+    def off(theta: Sequence[float]) -> Floats:
+        return np.asarray(np.log(guess(dict(zip(names, theta, strict=True))) / points.loss))
 
+    def near(*given: float) -> list[float]:
+        """All parameters, the linear ones as they suit these exponents."""
+        found = dict(zip(exponents, given, strict=True))
+        each = [guess(found | {name: float(name == one) for name in linear}) / points.loss for one in linear]
+        found |= zip(linear, optimize.nnls(np.stack(each, 1), np.ones_like(points.loss))[0], strict=True)
+        return [found[name] for name in names]
 
-def projected(column: Floats, loss: Floats, rounds: int) -> tuple[Floats, Floats]:
-    """The best non-negative linear parameters "g p" for each grid point, and their Huber losses "g".
-
-    Least squares are reweighted until they are Huber's of the logarithm.
-    """
-    weight = np.broadcast_to(loss**-2, column.shape[:2])
-    best, least = np.zeros((len(column), column.shape[2])), np.full(len(column), np.inf)
-    for _ in range(rounds):
-        linear = non_negative(column, loss, weight)
-        guess = np.maximum((column @ linear[..., None])[..., 0], 1e-12)
-        off = np.log(guess / loss)
-        size = np.abs(off)
-        cost = np.where(size <= HUBER, size**2 / 2, HUBER * (size - HUBER / 2)).sum(1)
-        better = cost < least
-        best[better], least[better] = linear[better], cost[better]
-        # (log f/l)^2 is about ((f - l) / m)^2 with m the logarithmic mean of f and l.
-        mean = np.where(size > 1e-9, (guess - loss) / np.where(size > 1e-9, off, 1.0), loss)
-        weight = HUBER / np.maximum(size, HUBER) / mean**2
-    return best, least
-
-
-def non_negative(column: Floats, target: Floats, weight: Floats) -> Floats:
-    """Weighted least squares with no parameter below zero, "g p": the best of those with some of them at zero."""
-    count, _, p = column.shape
-    size = np.sqrt((weight[:, None] @ column**2)[:, 0])
-    scaled = column / size[:, None]
-    turned = (weight[..., None] * scaled).swapaxes(1, 2)
-    gram, right = turned @ scaled, turned @ target
-    best, gain = np.zeros((count, p)), np.zeros(count)
-    for some in (list(each) for k in range(1, p + 1) for each in combinations(range(p), k)):
-        part = gram[:, some][:, :, some] + 1e-13 * np.eye(len(some))
-        solved = np.linalg.solve(part, right[:, some, None])[..., 0]
-        gained = (solved * right[:, some]).sum(1)
-        better = (solved >= 0).all(1) & (gained > gain)
-        gain = np.where(better, gained, gain)
-        best[better] = 0
-        best[np.ix_(better, some)] = solved[better]
-    return best / size
+    grid = product(STARTS, repeat=len(exponents))
+    starts = [[start[name] for name in names]] if start else [near(*each) for each in grid]
+    bounds = [0.0] * len(names), [STEEPEST if name in "ab" else np.inf for name in names]
+    found = []
+    for theta in sorted(starts, key=lambda each: float(np.abs(off(each)).sum()))[:TRIED]:
+        for scale in SCALES:
+            result = optimize.least_squares(off, theta, bounds=bounds, loss="huber", f_scale=scale, x_scale="jac")
+            theta = result.x
+        found.append(result)
+    best = min(found, key=lambda each: float(each.cost))
+    return {name: float(value) if value > NOTHING else 0.0 for name, value in zip(names, best.x, strict=True)}

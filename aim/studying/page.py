@@ -1,49 +1,132 @@
 """`study.html`: one file that needs no other, for the browser of whoever asks what a study found."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
+from markupsafe import Markup
+
 from aim.pages.environment import environment
-from aim.pages.geometry import CHART
-from aim.studying import drawing
+from aim.pages.geometry import LogScale, Scale, Tick, log_ticks, short, ticks
+from aim.studying import figures, plots
+from aim.studying.analysis import DESCENDING
 from aim.studying.curves import ALL
-from aim.studying.drawing import TILE, Picture, picture
 from aim.studying.intervals import finite
-from aim.studying.predicted import laws_of
+from aim.studying.plots import CHART, TILE
+from aim.studying.predicted import Laws, laws_of
 from aim.studying.views import (
     KINDS,
     Curve,
     Study,
     capital,
     interval_text,
+    is_percent,
     scale_text,
     unique,
+    value_text,
 )  # fmt: skip
 
 TILES = 48  # of a kind and axis; the others are named alone
 JUMPS = 24  # that are drawn beside their continuous scores
 PLACES = 400  # thresholds of single tasks in a table
+LETTERS = ("axes.labelsize", "xtick.labelsize", "ytick.labelsize")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart of the page; `lines` are its legend: style, name, last value."""
+
+    title: str
+    svg: Markup
+    lines: Sequence[tuple[int, str, str]] = ()
+    chance: bool = False
+
+
+@dataclass(frozen=True)
+class Album:
+    """What draws the pictures of one page; none where matplotlib is absent."""
+
+    study: Study
+    drawn: Iterator[int] = field(default_factory=count)
+
+    def picture(
+        self, title: str, curves: Sequence[Curve], beside: Sequence[Curve] = (), *, tile: bool = False,
+        thresholds: bool = True,
+    ) -> Picture | None:  # fmt: skip
+        """A chart of curves of one score over one axis, or None where none has a point.
+
+        Its axes reach as far as those of the curves that stand `beside` it, for the eye to compare.
+        """
+        study, curves = self.study, [curve for curve in curves if curve.points]
+        if not curves or not figures.there():
+            return None
+        names = [study.split(curve.series)[0] for curve in curves]
+        names = names if len(set(names)) == len(names) else [curve.series for curve in curves]
+        size = TILE if tile else CHART
+        with plots.drawing_style(plots.ON_PAGE | dict.fromkeys(LETTERS, 10 if tile else 11.5)):
+            figure, axes = plots.blank(size, *((36, 6, 8, 20) if tile else (46, 10, 12, 36)))
+            plots.finish(study, axes, [*curves, *beside], count=2 if tile else 5, words_at=False)
+            if is_percent(curves[0].score):
+                axes.yaxis.set_major_formatter("{x:g} %")
+            for curve in curves:
+                plots.line(axes, study, curve, study.style(curve.series))
+            if thresholds and len(curves) > 1:
+                plots.leaving(axes, study, curves)
+            elif len(curves) == 1:
+                plots.details(axes, curves[0], study.style(curves[0].series), threshold=thresholds)
+            if not tile:
+                less = ", less to the right" if curves[0].axis in DESCENDING else ""
+                axes.set_xlabel(plots.words(study.axis_name(curves[0].axis) + less))
+            last = [value_text(c.score, c.points[0 if c.axis in DESCENDING else -1].mean) for c in curves]
+            said = f"{title}: " + "; ".join(map(" ".join, zip(names, last, strict=True)))
+            lines = list(zip([study.style(curve.series) for curve in curves], names, last, strict=True))
+            return Picture(title, self.finished(figure, said), lines, plots.chance_of(curves) is not None)
+
+    def law(self, it: Laws, beside: Sequence[Laws]) -> Picture | None:
+        """Measured against predicted losses of a series."""
+        if not it.dots or not figures.there():
+            return None
+        with plots.drawing_style(plots.ON_PAGE | dict.fromkeys(LETTERS, 11.5)):
+            figure, axes = plots.blank(CHART, 46, 10, 12, 36)
+            plots.law(axes, it.dots, it.style, [dot for each in beside for dot in each.dots])
+            axes.set_xlabel("cross-entropy that the law predicts")
+            title = f"{it.series}: measured against predicted"
+            return Picture(title, self.finished(figure, f"{title} loss, {len(it.dots)} points"))
+
+    def key(self, style: int) -> Markup:
+        """A line of the legend."""
+        with plots.drawing_style(plots.ON_PAGE):
+            return Markup(plots.on_page(plots.key(style), f"f{next(self.drawn)}", Markup('id="key{}"').format(style)))
+
+    def finished(self, figure: Any, said: str) -> Markup:
+        """The SVG of a figure, with what is said of it to whoever can't see it."""
+        about = Markup('role="img" aria-label="{}"').format(said)
+        return Markup(plots.on_page(figure, f"f{next(self.drawn)}", about))
 
 
 def render(data: Mapping[str, Any]) -> str:
     """The page of the study in this dict."""
-    study = Study(data)
+    study, laws = Study(data), laws_of(Study(data))
+    album = Album(study)
     return environment("aim.studying").get_template("study.html").render(
         study=study,
         title=data["title"] or data["name"],
-        overviews=overviews(study),
-        tiles=tiles(study),
-        tasks=[found for axis in main_first(study) if (found := tasks(study, axis))],
-        scores=scores(study),
-        jumps=jumps(study),
+        overviews=overviews(album),
+        tiles=tiles(album),
+        tasks=[found for axis in main_first(study) if (found := tasks(album, axis))],
+        scores=scores(album),
+        jumps=jumps(album),
         places=[found for axis in main_first(study) if (found := places(study, axis))],
         of_tasks=[each for each in data["thresholds"] if each["task"] != ALL][:PLACES],
-        laws=laws_of(study),
+        laws=laws,
+        predicted=pictures(album.law(it, laws) for it in laws),
         helps=study.helps,
         table=table(study),
         lost=[cell for cell in data["cells"] if cell["state"] != "done"],
         kinds=KINDS,
-        chart_frame=CHART,
+        keys=[album.key(style) for style in range(len(study.adapters))] if figures.there() else [],
+        drawable=figures.there(),
         scale_text=scale_text,
         capital=capital,
     )  # fmt: skip
@@ -59,8 +142,9 @@ def pictures(found: Iterable[Picture | None]) -> list[Picture]:
     return [each for each in found if each is not None]
 
 
-def overviews(study: Study) -> list[Picture]:
+def overviews(album: Album) -> list[Picture]:
     """The main score of all series over each axis; of series that name their trunk, a chart for each trunk."""
+    study = album.study
     found = []
     for task in study.main_tasks:
         for axis in study.axes:
@@ -68,31 +152,33 @@ def overviews(study: Study) -> list[Picture]:
             for trunk in unique(study.split(curve.series)[1] for curve in curves):
                 part = [curve for curve in curves if study.split(curve.series)[1] == trunk]
                 title = f"{study.axis_name(axis) if task == ALL else task}{f', {trunk}' if trunk else ''}"
-                found.append(picture(study, title, part, beside=curves))
+                found.append(album.picture(title, part, curves))
     return pictures(found)
 
 
-def tiles(study: Study) -> list[tuple[Curve, Picture]]:
+def tiles(album: Album) -> list[tuple[Curve, Picture]]:
     """Each series alone, with what was fitted, on the main axis."""
+    study = album.study
     curves = study.find(task=ALL, axis=study.axis or "", score=study.score or "")
-    return tiled(study, curves, [curve.series for curve in curves])
+    return tiled(album, curves, [curve.series for curve in curves])
 
 
-def tiled(study: Study, curves: Sequence[Curve], titles: Sequence[str]) -> list[tuple[Curve, Picture]]:
+def tiled(album: Album, curves: Sequence[Curve], titles: Sequence[str]) -> list[tuple[Curve, Picture]]:
     """Small charts with the same axes."""
-    drawn = [(c, picture(study, title, [c], TILE, curves)) for c, title in zip(curves, titles, strict=True)]
+    drawn = [(c, album.picture(title, [c], curves, tile=True)) for c, title in zip(curves, titles, strict=True)]
     return [(curve, it) for curve, it in drawn if it is not None]
 
 
-def tasks(study: Study, axis: str) -> dict[str, Any] | None:
+def tasks(album: Album, axis: str) -> dict[str, Any] | None:
     """The tasks on an axis by kind: a table of kinds, and a small chart for each task and series."""
+    study = album.study
     curves = [c for c in study.find(axis=axis, score=study.score or "") if c.task in study.tasks]
     if not curves:
         return None
     series = unique(curve.series for curve in curves)
     kinds = {(curve.task, curve.series): curve.kind for curve in curves}
     by_kind = {kind: [curve for curve in curves if curve.kind == kind] for kind in KINDS}
-    drawn = {kind: tiled(study, found[:TILES], list(map(titled, found[:TILES]))) for kind, found in by_kind.items()}
+    drawn = {kind: tiled(album, found[:TILES], list(map(titled, found[:TILES]))) for kind, found in by_kind.items()}
     return {
         "axis": axis,
         "series": series,
@@ -106,12 +192,15 @@ def titled(curve: Curve) -> str:
     return f"{curve.task}, {curve.series}" if curve.series else curve.task
 
 
-def scores(study: Study) -> list[tuple[str, list[Picture]]]:
+def scores(album: Album) -> list[tuple[str, list[Picture]]]:
     """Every score of all series on the main axis: those that count right answers, and those that are continuous."""
+    study = album.study
     found = []
     for title, thresholded in (("Counting right answers", True), ("Continuous", False)):
         drawn = pictures(
-            picture(study, study.score_name(score), study.find(task=task, axis=study.axis or "", score=score))
+            album.picture(
+                study.score_name(score), study.find(task=task, axis=study.axis or "", score=score), thresholds=False
+            )
             for task in study.main_tasks[:1]
             for score in study.of_sort(thresholded)
         )
@@ -119,15 +208,16 @@ def scores(study: Study) -> list[tuple[str, list[Picture]]]:
     return found if len(found) == 2 else []
 
 
-def jumps(study: Study) -> list[tuple[str, list[Picture]]]:
+def jumps(album: Album) -> list[tuple[str, list[Picture]]]:
     """Every jump with its sentence; beside it the score that jumps and those that are smooth, of the first ones."""
+    study = album.study
     found = []
     for i, each in enumerate(sorted(study.data["mirages"], key=lambda each: each["axis"] != study.axis)):
         keys = {key: each[key] for key in ("task", "series", "axis")}
         shown = i < JUMPS and each["axis"] == study.axis
         names = [each["jump"], *each["smooth_in"][:2]] if shown else []
         curves = [(study.score_name(score), study.find(**keys, score=score)) for score in names]
-        drawn = pictures(picture(study, name, part, TILE) for name, part in curves)
+        drawn = pictures(album.picture(name, part, tile=True, thresholds=False) for name, part in curves)
         found.append((each["sentence"], drawn))
     return found
 
@@ -138,17 +228,19 @@ def places(study: Study, axis: str) -> dict[str, Any] | None:
     curves = [curve for curve in study.find(axis=axis, task=ALL) if curve.points]
     if not found or not curves:
         return None
-    x, ticks = drawing.across(axis, curves, drawing.PERCENT, 4)
+    first, last = plots.reach(curves)
+    x = (LogScale if first > 0 else Scale)(first, last, *((100, 0) if axis in DESCENDING else (0, 100)))
+    marks = [mark for mark in (log_ticks if first > 0 else ticks)(first, last, 4) if first <= mark <= last]
     rows = []
     for each in found:
         at, low, high = (finite(each[key]) for key in ("scale", "low", "high"))
         ends = [min(max(x(end), 0.0), 100.0) for end in (low or x.low, high or x.high)] if at else []
         rows.append({
-            "series": each["series"], "colour": study.style(each["series"]) % drawing.COLOURS,
+            "series": each["series"], "colour": study.style(each["series"]) % len(plots.COLOURS),
             "at": x(at) if at else None, "from": min(ends, default=0.0), "to": max(ends, default=0.0),
             "text": span_text(at, low, high), "sentence": each["sentence"],
         })  # fmt: skip
-    return {"axis": axis, "rows": rows, "ticks": ticks}
+    return {"axis": axis, "rows": rows, "ticks": [Tick(x(mark), short(mark)) for mark in marks]}
 
 
 def span_text(at: float | None, low: float | None, high: float | None) -> str:

@@ -1,4 +1,4 @@
-"""What a law predicts against what was measured: a chart for each series, and the rows of a table."""
+"""What a law predicts against what was measured, for each series."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from aim.pages.geometry import CHART, LogScale, Tick, log_ticks, number
+from aim.pages.geometry import number
 from aim.studying import laws
 from aim.studying.intervals import finite
 from aim.studying.views import Study, unique
@@ -20,6 +20,11 @@ class Dot:
     measured: float
     held_out: bool
 
+    @property
+    def text(self) -> str:
+        """It as it is said."""
+        return f"predicted {self.predicted:.3g}, measured {self.measured:.3g}{', held out' if self.held_out else ''}"
+
 
 @dataclass(frozen=True)
 class Law:
@@ -31,7 +36,6 @@ class Law:
     extrapolates: bool
     chosen: bool
     sentence: str
-    dots: Sequence[Dot]
 
     @property
     def miss(self) -> str:
@@ -41,22 +45,20 @@ class Law:
 
 @dataclass(frozen=True)
 class Laws:
-    """All forms that were fitted to one series, and the chart of the one that was chosen."""
+    """All forms that were fitted to one series, and the cells by the one that was chosen."""
 
     series: str
-    colour: int
+    style: int
     laws: Sequence[Law]
-    ticks: Sequence[tuple[Tick, Tick]]  # across and upward
-    places: Sequence[tuple[float, float, bool, str]]  # x, y, held out, what is said of it
+    dots: Sequence[Dot]
 
 
-def law_of(study: Study, found: Mapping[str, Any]) -> Law:
-    """A law of study.json, with its dots if it was chosen."""
-    dots = dots_of(study, found["series"], found["score"], found["form"]) if found["chosen"] else []
+def law_of(found: Mapping[str, Any]) -> Law:
+    """A law of study.json."""
     parameters = ", ".join(f"{name} = {parameter_text(values)}" for name, values in found["parameters"].items())
     return Law(
         found["form"], parameters, finite(found["held_out_error"]),
-        bool(found["extrapolates"]), bool(found["chosen"]), found["sentence"], dots,
+        bool(found["extrapolates"]), bool(found["chosen"]), found["sentence"],
     )  # fmt: skip
 
 
@@ -90,30 +92,11 @@ def parameter_text(values: Sequence[Any]) -> str:
 
 
 def laws_of(study: Study) -> list[Laws]:
-    """The laws of each series. All charts reach as far, for the eye to compare."""
-    by_series = [
-        (series, [law_of(study, each) for each in study.data["laws"] if each["series"] == series])
-        for series in unique(each["series"] for each in study.data["laws"])
-    ]
-    ends = [end for _, found in by_series for dot in chosen_dots(found) for end in (dot.predicted, dot.measured)]
-    low, high = (min(ends), max(ends)) if ends else (0.5, 2.0)
-    room = (high / low) ** 0.04 if high > low else 2.0
-    x = LogScale(low / room, high * room, CHART.left, CHART.right)
-    y = LogScale(low / room, high * room, CHART.bottom, CHART.top)
-    ticks = [(Tick(x(step), number(step)), Tick(y(step), number(step))) for step in log_ticks(low, high)]
-    return [
-        Laws(series, study.style(series) % 8 if series in study.adapters else 0, found, ticks, [
-            (x(dot.predicted), y(dot.measured), dot.held_out, dot_text(dot)) for dot in chosen_dots(found)
-        ])
-        for series, found in by_series
-    ]  # fmt: skip
-
-
-def chosen_dots(found: Sequence[Law]) -> Sequence[Dot]:
-    """Those of the law that was chosen."""
-    return next((law.dots for law in found if law.chosen), [])
-
-
-def dot_text(dot: Dot) -> str:
-    """What is said of a cell to whoever points at it."""
-    return f"predicted {dot.predicted:.3g}, measured {dot.measured:.3g}{', held out' if dot.held_out else ''}"
+    """The laws of each series."""
+    made = []
+    for i, series in enumerate(unique(each["series"] for each in study.data["laws"])):
+        found = [each for each in study.data["laws"] if each["series"] == series]
+        dots = [dots_of(study, series, each["score"], each["form"]) for each in found if each["chosen"]]
+        style = study.style(series) if series in study.adapters else i
+        made.append(Laws(series, style, list(map(law_of, found)), dots[0] if dots else []))
+    return made

@@ -146,12 +146,10 @@ def kinds(study: Study) -> list[str]:
 
 def laws(study: Study) -> list[str]:
     """What the laws say, and how far they miss the scale that was held out."""
-    rows = [
-        [it.series, law.form, law.miss, "yes" if law.extrapolates else "no"]
-        for it in laws_of(study) for law in it.laws
-    ]  # fmt: skip
+    found = [(it.series, law) for it in laws_of(study) for law in it.laws]
+    rows = [[series, law.form, law.miss, "yes" if law.extrapolates else "no"] for series, law in found]
     if not rows:
         return []
-    said = listed(law.sentence for it in laws_of(study) for law in it.laws if law.chosen or not law.parameters)
+    said = listed(law.sentence for _, law in found if law.chosen or not law.parameters)
     table = "\n".join(markdown(["series", "form", "error at the largest scale", "extrapolates"], rows))
     return ["## Laws", *said, table]

@@ -242,6 +242,15 @@ def interval_text(score: str, values: Sequence[Any] | None) -> str:
     return f"{factor * value:.{digits}f} ({factor * low:.{digits}f} to {factor * high:.{digits}f})"
 
 
+def point_text(study: Study, curve: Curve, point: Point) -> str:
+    """A point as it is said."""
+    value = value_text(curve.score, point.mean)
+    if point.low < point.high:
+        value = interval_text(curve.score, (point.mean, point.low, point.high))
+    seeds = f", {point.seeds} seed{'s' if point.seeds != 1 else ''}" if point.seeds else ""
+    return f"{curve.series or curve.task}, {short(point.scale)} {study.axis_name(curve.axis)}: {value}{seeds}"
+
+
 def scale_text(value: Any) -> str:
     """A place on an axis as it is said."""
     known = finite(value)

@@ -49,8 +49,8 @@ def test_a_column_is_as_wide_as_a_paper_has_it_and_fonts_are_embedded(whole: Pat
 def test_lines_differ_in_grey_by_marker_and_dash() -> None:
     from aim.studying import plots
 
-    looks = [(plots.MARKERS[i % len(plots.MARKERS)], plots.DASHES[i % len(plots.DASHES)]) for i in range(16)]
-    assert len({str(look) for look in looks}) == 16
+    looks = [plots.look(i) for i in range(24)]
+    assert len({f"{look['marker']} {look['linestyle']}" for look in looks}) == 24
     assert len(set(plots.MARKERS)) == len(plots.MARKERS) == len(plots.COLOURS)
 
 
@@ -95,6 +95,9 @@ def test_without_matplotlib_there_is_a_line_and_a_page(
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "matplotlib" else found(name))
     paths = write(table_example(), tmp_path)
     assert [path.name for path in paths] == ["study.html", "study.md", "study.json"]
+    page = paths[0].read_text(encoding="utf-8")
+    assert "No charts, as they need matplotlib" in page
+    assert 'role="img"' not in page
     assert capsys.readouterr().err == "aim: no figures, as they need matplotlib: pip install 'aim-video[study]'\n"
 
 
@@ -154,7 +157,7 @@ def test_odd_studies_are_drawn(tmp_path: Path, name: str, monkeypatch: pytest.Mo
 
 def test_a_point_lies_where_its_value_is(tmp_path: Path) -> None:
     """A line from 10 to 90 % at 10 and 1000, in the SVG of the page: at the ends of a logarithmic axis."""
-    from aim.studying.drawing import picture
+    from aim.studying.page import Album
     from aim.studying.views import Study
 
     study = example(trunks={"a": 1, "b": 2, "c": 3}, adapters=["aim"], shares=[1.0], seeds=2, axes=["parameters"])
@@ -165,21 +168,34 @@ def test_a_point_lies_where_its_value_is(tmp_path: Path) -> None:
         cell |= {"parameters": place, "state": "done"}
     study["cells"][-1]["state"] = "failed"
     it = Study(study)
-    drawn = picture(it, "", it.find(task="all", score="top1"))
+    drawn = Album(it).picture("", it.find(task="all", score="top1"))
     assert drawn is not None
-    (one,) = drawn.curves
-    first, last = one.marks
-    frame = drawn.frame
-    width, height = frame.right - frame.left, frame.bottom - frame.top
-    assert first.x - frame.left == pytest.approx(frame.right - last.x, abs=0.11)
-    assert (first.x + last.x) / 2 == pytest.approx(frame.left + width / 2, abs=0.11)
-    assert (first.y, last.y) == pytest.approx((frame.bottom - 0.1 * height, frame.bottom - 0.9 * height), abs=0.06)
-    assert (first.hollow, last.hollow) == (False, True)
-    assert (one.lines, len(one.bridges)) == ([], 1)  # no line over the hole but a bridge
-    assert drawn.chance == pytest.approx(frame.bottom - height / 8, abs=0.06)
-    assert one.threshold is not None
-    assert one.threshold[:3] == pytest.approx((frame.left + width / 2, frame.left, frame.right), abs=0.11)
-    assert "10 parameters: 10.0 (0.0 to 20.0), 2 seeds" in first.text
+    points = re.findall(r'<g><title>([^<]*)</title>.*?<use [^>]*x="([^"]+)" y="([^"]+)" style="([^"]*)"', drawn.svg)
+    assert len(points) == 2
+    (said, *first, filled), (_, *last, hollow) = points
+    left, right, top, bottom = 46.0, 350.0, 12.0, 194.0  # of the axes
+    (x, y), (x_last, y_last) = (map(float, place) for place in (first, last))
+    assert x - left == pytest.approx(right - x_last, abs=0.11)
+    assert (x + x_last) / 2 == pytest.approx((left + right) / 2, abs=0.11)
+    assert (y, y_last) == pytest.approx((bottom - 0.1 * (bottom - top), bottom - 0.9 * (bottom - top)), abs=0.06)
+    assert filled.startswith("fill: var(--s0)")
+    assert hollow.startswith("fill: var(--ground)")
+    assert drawn.svg.count('class="bridge"') == 1  # no line over the hole but a bridge
+    assert "fill: none; stroke: var(--s0); stroke-width: 2" not in drawn.svg
+    chance = re.findall(r'<g class="chance"><path d="M 46 ([\d.]+) L 350', drawn.svg)
+    assert [float(height) for height in chance] == pytest.approx([bottom - (bottom - top) / 8], abs=0.06)
+    threshold = re.findall(r'<g class="threshold"><path d="M ([\d.]+) 194 L', drawn.svg)
+    assert [float(place) for place in threshold] == pytest.approx([(left + right) / 2], abs=0.11)
+    assert "10 parameters: 10.0 (0.0 to 20.0), 2 seeds" in said
+
+
+def test_the_page_takes_its_colours_from_its_style(whole: Path) -> None:
+    """So that it can be read in the dark; the figure for papers and README has colours of its own."""
+    page = (whole / "study.html").read_text(encoding="utf-8")
+    drawn = "".join(re.findall(r'<svg viewBox="[^"]*" role="img".*?</svg>', page))
+    assert set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{3,6})", drawn)) == set()
+    assert {"var(--s0)", "var(--quiet)", "var(--rule)", "var(--ground)"} <= set(re.findall(r"var\([^)]*\)", drawn))
+    assert "var(--" not in (whole / "figures" / "scaling.svg").read_text(encoding="utf-8")
 
 
 def test_the_summary_says_what_is_not_there(whole: Path) -> None:
