@@ -51,20 +51,6 @@ def test_a_video_is_explained_and_drawn(
     assert [file.name for file in out.parent.iterdir()] == [out.name]
 
 
-@pytest.mark.parametrize("method", ["occlusion", "gradient"])
-def test_the_map_in_bfloat16_is_near_that_in_float32(
-    unbroken: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str], method: str
-) -> None:
-    asked = [f"checkpoint={unbroken}", f"input={videos(toy_cache)[0]}", f"method={method}", "cells=3", "label=grow"]
-    maps = [
-        np.array(told(capsys, *asked, f"precision={precision}")[0]["map"]["relevance"]).flatten()  # type: ignore[index]
-        for precision in ("fp32", "bf16")
-    ]
-    assert np.abs(maps[0]).max() > 0
-    assert np.abs(maps[1] - maps[0]).max() < 0.1 * np.abs(maps[0]).max()
-    assert not np.array_equal(*maps)
-
-
 def test_the_terminal_has_tables(
     unbroken: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ import torch
 
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
+from aim.engine.machine.hardware import suit
 from aim.engine.trained.recogniser import Recogniser
 from aim.explain.explanation import explain, num_passes
 from aim.models.classifier import build
@@ -41,3 +42,19 @@ def test_any_model_is_explained_in_as_many_passes_as_were_said(trunk, name, num_
     if name == "none":
         torch.testing.assert_close(found.orders[0], found.orders[1])
         assert found.similarity["head"] == found.similarity["head and adapters"]  # the head is all that is trained
+
+
+@pytest.mark.parametrize("method", ["occlusion", "gradient"])
+def test_the_map_in_bfloat16_is_near_that_in_float32(method):
+    maps = []
+    for precision in ("fp32", "bf16"):
+        torch.manual_seed(0)
+        model = build(toy("clip_vit_b16"), adapter("aim"), num_classes=3, num_frames=4, size=SIZE, dropout=0.0).eval()
+        randomise(model)
+        suit(model, precision, "cpu")
+        clip = torch.randint(0, 256, (4, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+        recogniser = Recogniser(model, ["a", "b", "c"], Clip(4, 1, SIZE, "uniform"), Views(1, 1, SIZE))
+        found = explain(recogniser, clip, 2, method=method, cells=3, batch_size=7, precision=precision)
+        maps.append(found.relevance)
+    assert not torch.equal(*maps)
+    assert torch.cosine_similarity(*(each.double().flatten() for each in maps), 0) > 0.95
