@@ -3,8 +3,7 @@
 For notebooks: `aim.load("runs/demo").predict_file("clip.mp4")`.
 """
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False  # typing takes an import, and this is all that `import aim` costs
 if TYPE_CHECKING:
     from aim.engine.trained.recogniser import Recogniser
 
