@@ -1,6 +1,6 @@
 """Measures how often the rule that sorts a study's curves errs, on simulated curves.
 
-Run: python scripts/measure_study_rule.py aim/studying/error_rates.json
+Run: python scripts/measure_study_rule.py aim/study/findings/error_rates.json
 How long: 15 s on one core of an AMD EPYC. The same seed gives the same file.
 """
 
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from aim.studying.curves import WHOLE, classify_curve, logistic
-from aim.studying.intervals import Floats
+from aim.study.findings.curves import WHOLE, classify_curve, logistic
+from aim.study.findings.intervals import Floats
 
 SIMULATIONS = 200
 SEEDS, CHANCE = 3, 0.125
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=SIMULATIONS)
     args = parser.parse_args()
     found = {
-        "command": "python scripts/measure_study_rule.py aim/studying/error_rates.json",
+        "command": "python scripts/measure_study_rule.py aim/study/findings/error_rates.json",
         "simulations": args.simulations,
         **error_rates(args.simulations),
     }

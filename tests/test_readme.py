@@ -11,7 +11,7 @@ from aim.engine.run.settings import Run
 from aim.eval import verb as eval
 from aim.ground import choices, config
 from aim.prepare.verb import Settings
-from aim.studying.grid import Study
+from aim.study.cells.grid import Study
 from tests.conftest import ROOT
 
 EXPERIMENTS = [path for group in ("experiment", "study") for path in sorted((choices.CONFIGS / group).rglob("*.yaml"))]

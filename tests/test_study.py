@@ -14,10 +14,10 @@ from aim.ground import config, lease
 from aim.ground.errors import UserError
 from aim.ground.signals import INTERRUPTED, Interrupted
 from aim.study import verb as study
-from aim.studying.running import left
+from aim.study.cells.running import left
 from tests.conftest import ROOT
 from tests.messages import refused
-from tests.studying.small import COMMON, NUM_CELLS, SMALL, made_up, run, told
+from tests.study.small import COMMON, NUM_CELLS, SMALL, made_up, run, told
 from tests.toy import TOY
 
 Capture = pytest.CaptureFixture[str]

@@ -24,14 +24,16 @@ from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
 from aim.ground.signals import Interrupted
 from aim.shell import command
-from aim.studying import output, tables, times
-from aim.studying.analysis import analyse
-from aim.studying.grid import Study, cells, key_of
-from aim.studying.intervals import scipy
-from aim.studying.planning import Planned, in_order, planned
-from aim.studying.points import AXES, Row, curves, rows
-from aim.studying.running import at_once, reasons, run
-from aim.studying.scores import described
+from aim.study.cells import times
+from aim.study.cells.grid import Study, cells, key_of
+from aim.study.cells.planning import Planned, in_order, planned
+from aim.study.cells.running import at_once, reasons, run
+from aim.study.findings import tables
+from aim.study.findings.analysis import analyse
+from aim.study.findings.intervals import scipy
+from aim.study.findings.points import AXES, Row, curves, rows
+from aim.study.findings.scores import described
+from aim.study.shown import output
 
 OWN = ("study", "input", "chance", "better", "out", "jobs", "dry", "run_dir")  # all other settings go to the cells
 

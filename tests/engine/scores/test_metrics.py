@@ -15,7 +15,7 @@ from aim.engine.telling import tracking
 from aim.ground import config
 from aim.ground.errors import UserError
 from aim.report import page, runs
-from aim.studying import scores as studied
+from aim.study.findings import scores as studied
 from tests.toy import journal, run
 
 TABLE = {metric.name: metric for metric in METRICS}

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from aim.ground.files import write_atomically, write_text
-from aim.studying.figures import draw
-from aim.studying.page import render
-from aim.studying.summary import summarise
+from aim.study.shown.figures import draw
+from aim.study.shown.page import render
+from aim.study.shown.summary import summarise
 
 
 def write(study: Mapping[str, Any], folder: Path) -> list[Path]:

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from aim.studying.curves import ALL
-from aim.studying.predicted import laws_of
-from aim.studying.views import KINDS, Curve, Study, capital, scale_text, unique, value_text
+from aim.study.findings.curves import ALL
+from aim.study.shown.predicted import laws_of
+from aim.study.shown.views import KINDS, Curve, Study, capital, scale_text, unique, value_text
 
 SENTENCES, COMPARISONS = 30, 15  # of a list; study.json has all
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aim.ground.errors import UserError
-from aim.studying.intervals import Floats, scipy
+from aim.study.findings.intervals import Floats, scipy
 
 LEAST = 1e-3  # of the largest distance from chance: no mean counts as surer than that
 

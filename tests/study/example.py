@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from aim.studying.points import AXES
+from aim.study.findings.points import AXES
 
 TRUNKS = {"demo_xs": 5_200, "demo_s": 61_000, "demo_m": 540_000, "demo": 3_100_000}  # parameters
 PROBES = {"demo_xs": 0.55, "demo_s": 0.38, "demo_m": 0.22, "demo": 0.15}  # errors on stills

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from aim.pages.geometry import number
-from aim.studying import laws
-from aim.studying.intervals import finite
-from aim.studying.views import Study, unique
+from aim.study.findings import laws
+from aim.study.findings.intervals import finite
+from aim.study.shown.views import Study, unique
 
 
 @dataclass(frozen=True)

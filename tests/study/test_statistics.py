@@ -9,11 +9,11 @@ import pytest
 from scipy import stats
 from scipy.optimize import curve_fit
 
-from aim.studying import tables
-from aim.studying.analysis import analyse
-from aim.studying.curves import classify_curve
-from aim.studying.intervals import bootstrap
-from aim.studying.laws import fit_law
+from aim.study.findings import tables
+from aim.study.findings.analysis import analyse
+from aim.study.findings.curves import classify_curve
+from aim.study.findings.intervals import bootstrap
+from aim.study.findings.laws import fit_law
 from scripts.measure_study_rule import error_rates
 from tests.conftest import ROOT
 from tests.messages import refused
@@ -81,7 +81,7 @@ def test_a_law_is_neither_fitted_to_one_scale_nor_extrapolated_from_noise() -> N
 
 
 PYTHIA = {"pythia-70m": "smooth", "pythia-1.4b": "smooth"}
-PUBLISHED = ROOT / "tests" / "studying" / "published"
+PUBLISHED = ROOT / "tests" / "study" / "published"
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def lambada_loss() -> dict[str, Any]:
 
 @pytest.mark.slow
 def test_the_rule_errs_as_seldom_as_it_says() -> None:
-    kept = json.loads((ROOT / "aim" / "studying" / "error_rates.json").read_text(encoding="utf-8"))
+    kept = json.loads((ROOT / "aim" / "study" / "findings" / "error_rates.json").read_text(encoding="utf-8"))
     assert kept["simulations"] >= 200
     for found in (kept, error_rates(40, seed=7)):
         for each in found["grids"].values():

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 
-from aim.studying.intervals import Floats, Interval, percentiles, scipy
-from aim.studying.levels import Levels, levels
+from aim.study.findings.intervals import Floats, Interval, percentiles, scipy
+from aim.study.findings.levels import Levels, levels
 
 Kind = Literal["smooth", "emergent", "flat", "falling", "too few"]
 

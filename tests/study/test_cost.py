@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from aim.engine.run.settings import Run
 from aim.ground import config
-from aim.studying.cost import count
+from aim.study.cells.cost import count
 from tests.toy import TOY
 
 

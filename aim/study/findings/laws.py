@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from aim.ground.errors import UserError
-from aim.studying.intervals import Floats, Interval, drawn, percentiles, scipy
+from aim.study.findings.intervals import Floats, Interval, drawn, percentiles, scipy
 
 Form = Literal["multiplicative", "additive", "constant"]
 

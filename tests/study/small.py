@@ -14,7 +14,7 @@ from aim.engine.scores.predictions import Predictions
 from aim.ground import config, jobs
 from aim.shell.words import in_quotes, quoted
 from aim.study import verb as study
-from aim.studying import output
+from aim.study.shown import output
 from tests.toy import TOY
 
 CLASSES = np.array(["move_right", "move_left", "move_down", "move_up", "grow", "shrink", "turn_clockwise",

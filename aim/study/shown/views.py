@@ -9,8 +9,8 @@ from typing import Any
 
 from aim.ground.clock import clock
 from aim.pages.geometry import number, short
-from aim.studying.curves import ALL
-from aim.studying.intervals import finite
+from aim.study.findings.curves import ALL
+from aim.study.findings.intervals import finite
 
 KINDS = {  # in the order of the page, and what they mean
     "smooth": "grows with scale, and passes through values in between",

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from aim.pages.geometry import short
-from aim.studying.curves import ALL
+from aim.study.findings.curves import ALL
 
 KINDS = {"smooth": "rise smoothly", "flat": "are flat", "falling": "fall", "too few": "can't be told"}
 NAMED = 3  # of a kind in one sentence

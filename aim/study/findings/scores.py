@@ -15,8 +15,8 @@ from aim.engine.scores.metrics import Metric
 from aim.engine.scores.predictions import Predictions
 from aim.engine.scores.quality import LEAST
 from aim.ground.errors import UserError
-from aim.studying.curves import ALL
-from aim.studying.intervals import Interval, bootstrap
+from aim.study.findings.curves import ALL
+from aim.study.findings.intervals import Interval, bootstrap
 
 Floats = NDArray[np.float64]
 

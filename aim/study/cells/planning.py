@@ -16,8 +16,8 @@ from aim.engine.scores import predictions
 from aim.ground import config
 from aim.ground.errors import UserError, check_all
 from aim.shell import words
-from aim.studying.cost import Cost, count
-from aim.studying.grid import Cell
+from aim.study.cells.cost import Cost, count
+from aim.study.cells.grid import Cell
 
 NAMED = 3  # problems
 

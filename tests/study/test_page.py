@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from aim.studying.page import render, span_text
+from aim.study.shown.page import render, span_text
 from tests.pages.browser import look
-from tests.studying.example import ADAPTERS, PAIRS, SCORES, TRUNKS, example, table_example
+from tests.study.example import ADAPTERS, PAIRS, SCORES, TRUNKS, example, table_example
 
 EVIL = ["<script>evil()</script>", '"><img src=x onerror=evil()>', "{{ 7 * 7 }}", "a & b"]
 

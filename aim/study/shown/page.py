@@ -9,13 +9,13 @@ from markupsafe import Markup
 
 from aim.pages.environment import environment
 from aim.pages.geometry import LogScale, Scale, Tick, log_ticks, short, ticks
-from aim.studying import figures, plots
-from aim.studying.analysis import DESCENDING
-from aim.studying.curves import ALL
-from aim.studying.intervals import finite
-from aim.studying.plots import CHART, TILE
-from aim.studying.predicted import Laws, laws_of
-from aim.studying.views import (
+from aim.study.findings.analysis import DESCENDING
+from aim.study.findings.curves import ALL
+from aim.study.findings.intervals import finite
+from aim.study.shown import figures, plots
+from aim.study.shown.plots import CHART, TILE
+from aim.study.shown.predicted import Laws, laws_of
+from aim.study.shown.views import (  # fmt: skip
     KINDS,
     Curve,
     Study,
@@ -25,7 +25,7 @@ from aim.studying.views import (
     scale_text,
     unique,
     value_text,
-)  # fmt: skip
+)
 
 TILES = 48  # of a kind and axis; the others are named alone
 JUMPS = 24  # that are drawn beside their continuous scores
@@ -109,7 +109,7 @@ def render(data: Mapping[str, Any]) -> str:
     """The page of the study in this dict."""
     study, laws = Study(data), laws_of(Study(data))
     album = Album(study)
-    return environment("aim.studying").get_template("study.html").render(
+    return environment("aim.study.shown").get_template("study.html").render(
         study=study,
         title=data["title"] or data["name"],
         overviews=overviews(album),

@@ -10,11 +10,11 @@ from aim.data.demo.moving_shapes import MovingShapes
 from aim.data.demo.shape_motions import PAIRS
 from aim.engine.scores import predictions
 from aim.ground.errors import UserError
-from aim.studying.curves import ALL, Curve
-from aim.studying.grid import Study, trunk_errors
-from aim.studying.intervals import Interval
-from aim.studying.planning import Planned
-from aim.studying.scores import better, chances, names, score
+from aim.study.cells.grid import Study, trunk_errors
+from aim.study.cells.planning import Planned
+from aim.study.findings.curves import ALL, Curve
+from aim.study.findings.intervals import Interval
+from aim.study.findings.scores import better, chances, names, score
 
 State = Literal["done", "failed", "missing"]
 

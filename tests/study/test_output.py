@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from aim.studying import figures, output
-from aim.studying.output import write
-from tests.studying.example import PAIRS, example, table_example
+from aim.study.shown import figures, output
+from aim.study.shown.output import write
+from tests.study.example import PAIRS, example, table_example
 
 ALL = {"scaling", "scaling_column", "data", "tasks", "scores", "laws"}
 
@@ -47,7 +47,7 @@ def test_a_column_is_as_wide_as_a_paper_has_it_and_fonts_are_embedded(whole: Pat
 
 
 def test_lines_differ_in_grey_by_marker_and_dash() -> None:
-    from aim.studying import plots
+    from aim.study.shown import plots
 
     looks = [plots.look(i) for i in range(24)]
     assert len({f"{look['marker']} {look['linestyle']}" for look in looks}) == 24
@@ -102,7 +102,7 @@ def test_without_matplotlib_there_is_a_line_and_a_page(
 
 
 def test_matplotlib_is_imported_late() -> None:
-    code = "import sys, aim.studying.output; sys.exit('matplotlib' in sys.modules)"
+    code = "import sys, aim.study.shown.output; sys.exit('matplotlib' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
@@ -157,8 +157,8 @@ def test_odd_studies_are_drawn(tmp_path: Path, name: str, monkeypatch: pytest.Mo
 
 def test_a_point_lies_where_its_value_is(tmp_path: Path) -> None:
     """A line from 10 to 90 % at 10 and 1000, in the SVG of the page: at the ends of a logarithmic axis."""
-    from aim.studying.page import Album
-    from aim.studying.views import Study
+    from aim.study.shown.page import Album
+    from aim.study.shown.views import Study
 
     study = example(trunks={"a": 1, "b": 2, "c": 3}, adapters=["aim"], shares=[1.0], seeds=2, axes=["parameters"])
     curve = next(c for c in study["curves"] if c["score"] == "top1" and c["task"] == "all")

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from aim.ground.errors import UserError
-from aim.studying.curves import Curve
+from aim.study.findings.curves import Curve
 
 NEEDED, OPTIONAL = ("scale", "score", "seed", "task"), ("series", "chance", "error")
 SHAPE = f"a table has the columns {', '.join(NEEDED)} and, if you like, {', '.join(OPTIONAL)}"

@@ -6,9 +6,9 @@ import math
 import numpy as np
 import pytest
 
-from aim.studying.scores import EXACT, chances, described, in_a_row, score
+from aim.study.findings.scores import EXACT, chances, described, in_a_row, score
 from tests.messages import refused
-from tests.studying.small import CLASSES, answers
+from tests.study.small import CLASSES, answers
 
 
 @pytest.mark.parametrize("length", [1, 2, 4])

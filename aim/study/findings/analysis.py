@@ -12,11 +12,11 @@ import numpy as np
 
 from aim.ground.errors import UserError
 from aim.pages.geometry import short
-from aim.studying.curves import ALL, RULE, Curve, Verdict, classify_curve
-from aim.studying.findings import summary
-from aim.studying.intervals import Interval, finite
-from aim.studying.laws import FORMS, Law, chosen, fit_law
-from aim.studying.levels import levels
+from aim.study.findings.curves import ALL, RULE, Curve, Verdict, classify_curve
+from aim.study.findings.intervals import Interval, finite
+from aim.study.findings.laws import FORMS, Law, chosen, fit_law
+from aim.study.findings.levels import levels
+from aim.study.findings.sentences import summary
 
 DESCENDING = ("trunk_error", "difficulty")  # axes on which less is more
 COMPARED = ("parameters", "videos")  # axes on which series are compared, if there: other sizes say the same
@@ -269,7 +269,7 @@ def told(series: str, score: str, law: Law, best: bool) -> dict[str, Any]:
 
 def rule() -> dict[str, Any]:
     """The rule in words and how often it errs on simulated curves, as measured by scripts/measure_study_rule.py."""
-    rates = json.loads(resources.files("aim.studying").joinpath("error_rates.json").read_text(encoding="utf-8"))
+    rates = json.loads(resources.files("aim.study.findings").joinpath("error_rates.json").read_text(encoding="utf-8"))
     tested = rates["grids_of_tests"].values()
     said = (
         f" With the error of a test of {rates['videos']} videos besides that of the seeds, at least "

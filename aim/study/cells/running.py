@@ -10,8 +10,8 @@ from aim.ground.clock import clock
 from aim.ground.errors import UserError, say
 from aim.ground.files import make_folder
 from aim.shell.sweep import top1
-from aim.studying.planning import Planned
-from aim.studying.times import Seconds
+from aim.study.cells.planning import Planned
+from aim.study.cells.times import Seconds
 
 OUTPUT = "output.txt"  # of a cell's process, in its run directory
 ENOUGH = 300  # characters of a reason

@@ -15,7 +15,7 @@ from aim.engine.loop.training import train_step
 from aim.engine.machine.hardware import Device, resolve_precision
 from aim.engine.run.step import make_batch
 from aim.ground.clock import clock
-from aim.studying.planning import Planned
+from aim.study.cells.planning import Planned
 
 BRIEF = 2e10  # operations of a step that a rate is measured with: about a second of a core
 SIDE = 1024  # of the matrices whose product tells the rate where a single clip takes longer than that

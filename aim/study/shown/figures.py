@@ -9,11 +9,11 @@ from typing import Any
 
 from aim.ground.errors import say
 from aim.ground.files import write_atomically, write_text
-from aim.studying import plots
-from aim.studying.curves import ALL
-from aim.studying.plots import COLUMN, PAGE, words
-from aim.studying.predicted import laws_of
-from aim.studying.views import KINDS, Curve, Study, capital
+from aim.study.findings.curves import ALL
+from aim.study.shown import plots
+from aim.study.shown.plots import COLUMN, PAGE, words
+from aim.study.shown.predicted import laws_of
+from aim.study.shown.views import KINDS, Curve, Study, capital
 
 WIDE = 900  # pixels of the figure for a README
 TASKS = 30  # panels of the figure of tasks

@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 from aim.pages.geometry import enclosing_ticks, log_ticks, number, short
-from aim.studying.analysis import DESCENDING
-from aim.studying.predicted import Dot
-from aim.studying.views import Curve, Study, capital, is_percent, point_text
+from aim.study.findings.analysis import DESCENDING
+from aim.study.shown.predicted import Dot
+from aim.study.shown.views import Curve, Study, capital, is_percent, point_text
 
 COLUMN, PAGE = 3.3, 6.9  # inches: a column, and two with the gap between
 CHART, TILE = (360, 230), (168, 112)  # pixels of a picture of the page, and of many small ones

@@ -1,1 +1,0 @@
-"""A study: how scores change with scale, and what can be said of it."""
