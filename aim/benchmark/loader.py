@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from rich.table import Table
 from torch import Tensor
 
-from aim.benchmark.model import synchronize
 from aim.data.lists import Lists
 from aim.data.loading.memory import CLIPS, keep_freed_memory
 from aim.data.readers.decord import Decord
@@ -25,6 +24,7 @@ from aim.data.readers.interface import BadVideo, Pick, Reader, Source
 from aim.data.readers.pyav import PyAV
 from aim.data.readers.torchcodec import TorchCodec
 from aim.engine.machine.distributed import World
+from aim.engine.machine.hardware import synchronize
 from aim.engine.run.settings import Run
 from aim.ground.console import Display, plain_table
 from aim.ground.errors import UserError

@@ -12,7 +12,7 @@ from einops import rearrange
 from aim.engine.loop.optim import adamw
 from aim.engine.loop.training import train_step
 from aim.engine.machine.distributed import World
-from aim.engine.machine.hardware import autocast
+from aim.engine.machine.hardware import autocast, synchronize
 from aim.engine.run.settings import Run
 from aim.engine.run.step import kept_bytes, make_batch
 from aim.ground.console import Display
@@ -73,12 +73,6 @@ def saved_mib_per_clip(run: Run, model: VideoClassifier, device: torch.device) -
     """What a forward pass keeps for the backward one, in MiB a clip: of two clips, less that of one."""
     model.train()
     return (kept_bytes(run, model, device, 2) - kept_bytes(run, model, device, 1)) / 2**20
-
-
-def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was asked for."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def model_rows(model: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -28,7 +28,7 @@ KINDS: dict[str, dict[str, str]] = {  # setting (the last word of its dotted nam
         "moving_shapes": "aim.data.demo.moving_shapes.MovingShapes",
     },
     "format": {
-        "auto": "aim.data.sources.auto.Auto",
+        "auto": "aim.data.sources.detected.Auto",
         "diving48": "aim.data.sources.diving48.Diving48",
         "folders": "aim.data.sources.folders.Folders",
         "hmdb51": "aim.data.sources.hmdb51.HMDB51",

@@ -21,8 +21,8 @@ from aim.data.readers.pyav import decoded, opened
 from aim.ground import files
 from aim.ground.console import Display
 from aim.ground.errors import UserError
+from aim.pages.drawing import font
 from aim.predict.answers import NONE, Answer, answers_of
-from aim.predict.picture import font
 from aim.predict.timeline import SILENT, Timeline
 
 SUFFIXES = (".mp4",)

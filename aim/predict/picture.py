@@ -3,17 +3,15 @@
 Both are drawn from the same shapes.
 """
 
-import html
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from aim.ground import files
+from aim.pages.drawing import SCALE, Box, Drawing, Shape, Words, as_image
 from aim.predict.answers import NONE, moment
 from aim.predict.timeline import Timeline
 
@@ -23,35 +21,7 @@ COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8
 WIDTH, LEFT, RIGHT, ROW, STRIP = 960, 190, 40, 26, 20  # pixels: of all, beside the strips, a row's height, a strip's
 COLUMNS = 480  # at most; of a longer time line neighbours are averaged
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 18000, 36000)  # s between ticks
-SCALE = 2  # pixels of a PNG a pixel here
 MAX_HEIGHT = 30000  # of a PNG, in its pixels
-
-
-@dataclass(frozen=True)
-class Box:
-    """A filled rectangle, with what is said of it under the mouse."""
-
-    x: float
-    y: float
-    width: float
-    height: float
-    colour: str
-    opacity: float
-    hint: str = ""
-
-
-@dataclass(frozen=True)
-class Line:
-    """A line of text from x on, to x, or around it, on the base line y."""
-
-    x: float
-    y: float
-    text: str
-    size: int = 13
-    anchor: str = "start"
-
-
-Shape = Box | Line
 
 
 def write(path: Path, lines: Sequence[Timeline], classes: Sequence[str], at_least: float | None) -> None:
@@ -69,15 +39,15 @@ def fits(path: Path, videos: int) -> bool:
     return path.suffix == ".html" or videos * (9 + 3) * ROW * SCALE <= MAX_HEIGHT
 
 
-def draw(line: Timeline, classes: Sequence[str], at_least: float | None) -> tuple[int, list[Shape]]:
-    """The height of a time line's drawing, and its shapes: segments, the probability of each main label, a clock."""
+def draw(line: Timeline, classes: Sequence[str], at_least: float | None) -> Drawing:
+    """A time line as a drawing: segments, the probability of each main label, a clock."""
     segments, (bounds, probability) = line.segments(at_least), columns(line)
     shown = main_labels(line, at_least)
     colours = dict(zip(shown, COLOURS, strict=False))
     x_of = (WIDTH - LEFT - RIGHT) / line.duration
     shapes: list[Shape] = [
-        Line(10, 22, _cut(str(line.path), 110, keep_end=True), 15),
-        Line(LEFT - 8, 2 * ROW - 4, "label", anchor="end"),
+        Words(10, 22, _cut(str(line.path), 110, keep_end=True), 15),
+        Words(LEFT - 8, 2 * ROW - 4, "label", anchor="end"),
     ]
     for x in segments:
         name = NONE if x.label is None else classes[x.label]
@@ -85,15 +55,15 @@ def draw(line: Timeline, classes: Sequence[str], at_least: float | None) -> tupl
         colour, opacity = (COLOURS[-1], 0.15) if x.label is None else (colours.get(x.label, COLOURS[-1]), 1.0)
         shapes.append(Box(LEFT + x.start * x_of, 2 * ROW - 18, (x.end - x.start) * x_of, STRIP, colour, opacity, hint))
     for row, label in enumerate(shown, 3):
-        shapes.append(Line(LEFT - 8, row * ROW - 4, _cut(classes[label], 24), anchor="end"))
+        shapes.append(Words(LEFT - 8, row * ROW - 4, _cut(classes[label], 24), anchor="end"))
         for start, end, value in zip(bounds[:-1], bounds[1:], probability[:, label].tolist(), strict=True):
             hint = f"{classes[label]}, {moment(start)} to {moment(end)}, {100 * value:.1f} %"
             box = Box(LEFT + start * x_of, row * ROW - 18, (end - start) * x_of, STRIP, colours[label], value, hint)
             shapes += [box] if value >= 0.005 else []
     bottom = (len(shown) + 2) * ROW + 8
-    shapes += [Line(LEFT + time * x_of, bottom + 12, moment(time), 11, "middle") for time in ticks(line.duration)]
+    shapes += [Words(LEFT + time * x_of, bottom + 12, moment(time), 11, "middle") for time in ticks(line.duration)]
     shapes += [Box(LEFT + time * x_of, bottom - 6, 1, 5, COLOURS[-1], 1) for time in ticks(line.duration)]
-    return bottom + ROW, shapes
+    return Drawing(WIDTH, bottom + ROW, shapes, f"Labels over time: {line.path}")
 
 
 def columns(line: Timeline) -> tuple[list[float], Tensor]:
@@ -125,61 +95,13 @@ def _cut(text: str, length: int, *, keep_end: bool = False) -> str:
     return f"...{text[3 - length :]}" if keep_end else f"{text[: length - 3]}..."
 
 
-def as_html(drawings: Sequence[tuple[int, list[Shape]]]) -> str:
+def as_html(drawings: Sequence[Drawing]) -> str:
     """A page that needs no other file and no network, light or dark as the reader likes it."""
     style = (
         ":root{color-scheme:light dark} body{font-family:system-ui,sans-serif;margin:1rem auto;max-width:60rem}"
         " div{overflow-x:auto} svg{width:100%;min-width:44rem;height:auto} text{fill:currentColor}"
     )
-    pictures = "\n".join(
-        f'<div><svg viewBox="0 0 {WIDTH} {height}" role="img">{"".join(_svg(shapes))}</svg></div>'
-        for height, shapes in drawings
-    )
+    pictures = "\n".join(f"<div>{drawing.svg}</div>" for drawing in drawings)
     head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>Labels over time</title>'
     body = f"<body>\n{pictures}\n</body>"
     return f'<!doctype html>\n<html lang="en"><head>{head}<style>{style}</style></head>{body}</html>\n'
-
-
-def _svg(shapes: Sequence[Shape]) -> Iterator[str]:
-    for x in shapes:
-        if isinstance(x, Line):
-            place = f'x="{x.x:.1f}" y="{x.y:.1f}" font-size="{x.size}" text-anchor="{x.anchor}"'
-            yield f"<text {place}>{html.escape(x.text)}</text>"
-        else:
-            place = f'x="{x.x:.2f}" y="{x.y:.1f}" width="{x.width:.2f}" height="{x.height:.1f}"'
-            hint = f"<title>{html.escape(x.hint)}</title>" if x.hint else ""
-            yield f'<rect {place} fill="{x.colour}" fill-opacity="{x.opacity:.2f}">{hint}</rect>'
-
-
-def as_image(drawings: Sequence[tuple[int, list[Shape]]]) -> Image.Image:
-    """All drawings below each other, on white."""
-    image = Image.new("RGB", (WIDTH * SCALE, sum(height for height, _ in drawings) * SCALE), "white")
-    pen, top = ImageDraw.Draw(image), 0
-    for height, shapes in drawings:
-        for x in shapes:
-            if isinstance(x, Line):
-                place, anchor = (
-                    (x.x * SCALE, (top + x.y) * SCALE),
-                    {"start": "ls", "end": "rs", "middle": "ms"}[x.anchor],
-                )
-                pen.text(place, x.text, "#222222", font(x.size * SCALE), anchor)
-            else:
-                corner = (x.x + x.width, top + x.y + x.height)
-                # Of neighbours that share a pixel, the later one has it.
-                bounds = [round(v * SCALE) for v in (x.x, top + x.y)], [round(v * SCALE) - 1 for v in corner]
-                pen.rectangle([*bounds[0], *map(max, *bounds)], _on_white(x.colour, x.opacity))
-        top += height
-    return image
-
-
-def _on_white(colour: str, opacity: float) -> tuple[int, ...]:
-    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return tuple(round(255 + (part - 255) * opacity) for part in parts)
-
-
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """A font of the system that has many scripts, else Pillow's own, which has the Latin one."""
-    try:
-        return ImageFont.truetype("DejaVuSans.ttf", size)
-    except OSError:
-        return ImageFont.load_default(size)

@@ -24,9 +24,9 @@ from omegaconf import DictConfig
 
 from aim.data.dataset import Data
 from aim.data.lists import data_hash, format_line, without_videos
-from aim.data.sources.auto import NAMES, Auto, last_report
+from aim.data.sources.annotations import Format
+from aim.data.sources.detected import NAMES, Auto, last_report
 from aim.data.sources.folders import Folders
-from aim.data.sources.interface import Format
 from aim.data.sources.webdataset import WebDataset
 from aim.data.stored import shards
 from aim.ground import config, files, lease

@@ -1,4 +1,4 @@
-"""The geometry of the page's pictures: numbers in, places in an SVG out. The templates draw them."""
+"""The charts of the page: numbers in, drawings out."""
 
 import math
 from collections.abc import Sequence
@@ -8,6 +8,7 @@ import numpy as np
 
 from aim.engine.scores import quality
 from aim.engine.scores.predictions import Predictions
+from aim.pages.drawing import Box, Drawing, Shape, Stroke, axes
 from aim.pages.geometry import CHART, Scale, Tick, enclosing_ticks, number, ticks
 from aim.report.runs import RunData
 from aim.report.statistics import confusion, smoothed
@@ -18,12 +19,10 @@ COLOURS = 8  # of lines, in the page's style
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a chart, and what is said of it."""
+    """A line of a chart in its legend."""
 
     name: str
     colour: int
-    points: str  # of an SVG's polyline
-    end: tuple[float, float]
     dashed: bool
     last: str  # its newest value
 
@@ -33,15 +32,8 @@ class Chart:
     """Lines over epochs."""
 
     title: str
-    x_label: str
-    x_ticks: Sequence[Tick]
-    y_ticks: Sequence[Tick]
     lines: Sequence[Line]
-
-    @property
-    def summary(self) -> str:
-        """The chart for whoever can't see it."""
-        return f"{self.title}: " + "; ".join(f"{line.name} ends at {line.last}" for line in self.lines)
+    drawing: Drawing
 
 
 Series = tuple[str, int, bool, Sequence[tuple[float, float]]]  # name, colour, dashed, (epoch, value)
@@ -63,16 +55,18 @@ def line_chart(title: str, series: Sequence[Series], *, percent: bool = False) -
     last = max(newest[0] for *_, newest in drawn)
     x = Scale(0.0, last, CHART.left, CHART.right)
     y = Scale(steps[0], steps[-1], CHART.bottom, CHART.top)
-    lines = []
+    lines, shapes = list[Line](), list[Shape]()
     for name, colour, dashed, points, newest in drawn:
         places = [(x(a), y(b)) for a, b in points]
-        text = " ".join(f"{a:g},{b:g}" for a, b in places)
         value = f"{newest[1]:.1f} %" if percent else number(newest[1])
-        lines.append(Line(name, colour % COLOURS, text, places[-1], dashed, value))
-    return Chart(
-        title, "epoch", [Tick(x(at), number(at)) for at in ticks(0.0, last)],
-        [Tick(y(at), f"{at:g} %" if percent else number(at)) for at in steps], lines,
-    )  # fmt: skip
+        lines.append(Line(name, colour % COLOURS, dashed, value))
+        look = f"var(--s{colour % COLOURS})"
+        shapes += [Stroke(places, look, dash="2 4" if dashed else "none"), Stroke(places[-1:], look, 6)]
+    below = [Tick(x(at), number(at)) for at in ticks(0.0, last)]
+    beside = [Tick(y(at), f"{at:g} %" if percent else number(at)) for at in steps]
+    said = f"{title}: " + "; ".join(f"{line.name} ends at {line.last}" for line in lines)
+    drawing = Drawing(CHART.width, CHART.height, [*axes(CHART, below, beside, "epoch"), *shapes], said)
+    return Chart(title, lines, drawing)
 
 
 def curves(runs: Sequence[RunData]) -> list[Chart]:
@@ -105,46 +99,33 @@ def _is_number(value: object) -> bool:
 
 
 @dataclass(frozen=True)
-class Bar:
-    """A bin of the reliability diagram: places of its bar, of its mean confidence, and the share of videos in it."""
-
-    x: float
-    width: float
-    top: float
-    expected: float  # where the top would be if confidence were accuracy
-    share: float  # of the fullest bin
-    text: str
-
-
-@dataclass(frozen=True)
 class Reliability:
     """How often predictions of each confidence are right."""
 
-    bars: Sequence[Bar]
-    x_ticks: Sequence[Tick]
-    y_ticks: Sequence[Tick]
+    drawing: Drawing
     error: float  # expected calibration error, percent
 
 
 def reliability(found: Predictions) -> Reliability:
-    """The diagram of a test."""
+    """The diagram of a test: bars as high as accuracy, and lines where they'd end if confidence were accuracy."""
     bins = quality.reliability(found.probability, found.label)
     x, y = Scale(0, 1, CHART.left, CHART.right), Scale(0, 1, CHART.bottom, CHART.top)
     fullest = max((part.videos for part in bins), default=0) or 1
-    bars = [
-        Bar(
-            x(i / len(bins)), x((i + 1) / len(bins)) - x(i / len(bins)) - 1, y(part.accuracy), y(part.confidence),
-            part.videos / fullest,
-            f"{part.videos} videos, {100 * part.confidence:.0f} % sure: {100 * part.accuracy:.0f} % right",
-        )
-        for i, part in enumerate(bins)
-        if part.videos
-    ]  # fmt: skip
     shares = (0, 0.25, 0.5, 0.75, 1)
-    return Reliability(
-        bars, [Tick(x(s), f"{100 * s:g} %") for s in shares], [Tick(y(s), f"{100 * s:g} %") for s in shares],
-        100 * quality.calibration_error(bins),
-    )  # fmt: skip
+    across, up = ([Tick(scale(s), f"{100 * s:g} %") for s in shares] for scale in (x, y))
+    shapes = list(axes(CHART, across, up, "probability of the predicted class"))
+    shapes.append(Stroke([(CHART.left, CHART.bottom), (CHART.right, CHART.top)], "var(--quiet)", 1, "3 4"))
+    for i, part in enumerate(bins):
+        if part.videos:
+            left, right = x(i / len(bins)), x((i + 1) / len(bins)) - 1
+            top, expected = y(part.accuracy), y(part.confidence)
+            said = f"{part.videos} videos, {100 * part.confidence:.0f} % sure: {100 * part.accuracy:.0f} % right"
+            strength = 0.25 + 0.75 * part.videos / fullest
+            shapes.append(Box(left, top, right - left, CHART.bottom - top, "var(--s0)", strength, said))
+            shapes.append(Stroke([(left, expected), (right, expected)], "var(--warn)"))
+    error = 100 * quality.calibration_error(bins)
+    said = f"Reliability diagram; expected calibration error {error:.1f} percent"
+    return Reliability(Drawing(CHART.width, CHART.height, shapes, said), error)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from aim.engine.scores.metrics import Metric
 from aim.engine.scores.predictions import Predictions
 from aim.ground.clock import clock
 from aim.pages.environment import environment
-from aim.pages.geometry import CHART
 from aim.report import charts, statistics
 from aim.report.runs import RunData, paper
 from aim.report.table import SHOWN, differing
@@ -32,7 +31,6 @@ def render(runs: Sequence[RunData], root: Path | None = None) -> str:
             comparison=comparison(runs) if len(runs) > 1 else None,
             curves=charts.curves(runs),
             curves_of=trained[0] if len(trained) == 1 < len(runs) else "",
-            chart=CHART,
             title=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
         )
     )

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from aim.engine.scores import metrics
 from aim.engine.scores.predictions import Predictions
+from aim.engine.scores.quality import LEVEL
 
 DRAWS = 10_000  # of a bootstrap
-LEVEL = (2.5, 97.5)  # percentiles of an interval
 
 
 def interval(right: int, videos: int) -> tuple[float, float]:

@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from aim.data.windows import Span
+from aim.pages.drawing import Box
 from aim.predict import picture
-from aim.predict.picture import Box, columns, draw, fits, main_labels, ticks, write
+from aim.predict.picture import columns, draw, fits, main_labels, ticks, write
 from aim.predict.timeline import Timeline
 from tests.pages.browser import look
 
@@ -20,7 +21,7 @@ LINE = Timeline(Path("a & b.mp4"), 4.0, SPANS, torch.tensor([[0.9, 0.1, 0.0], [0
 
 
 def test_boxes_lie_where_labels_are() -> None:
-    _, shapes = draw(LINE, CLASSES, None)
+    shapes = draw(LINE, CLASSES, None).shapes
     boxes = [x for x in shapes if isinstance(x, Box) and x.hint]
     assert [x.hint for x in boxes[:2]] == [
         "<b>walk</b>, 0:00:00.0 to 0:00:02.5, 85.0 %",
@@ -31,7 +32,7 @@ def test_boxes_lie_where_labels_are() -> None:
     assert left.width / right.width == pytest.approx(2.5 / 1.5)
     assert len(boxes) == 2 + 2 * 3  # the segments, and two labels in three windows; nobody sits
     assert [x.opacity for x in boxes[2:]] == pytest.approx([0.9, 0.8, 0.3, 0.1, 0.2, 0.7])
-    unsure = [x for x in draw(LINE, CLASSES, 0.75)[1] if isinstance(x, Box) and x.hint]
+    unsure = [x for x in draw(LINE, CLASSES, 0.75).shapes if isinstance(x, Box) and x.hint]
     assert unsure[1].hint.startswith("none of these, ")
 
 
@@ -43,7 +44,7 @@ def test_a_long_time_line_is_averaged_to_the_width_of_the_picture() -> None:
     assert len(bounds) == len(means) + 1 == picture.COLUMNS + 1
     assert (bounds[0], bounds[-1]) == (0, n + 1)
     torch.testing.assert_close(means[0], probability[:10].mean(0))
-    assert len(draw(long, CLASSES[:2], None)[1]) < 3 * picture.COLUMNS
+    assert len(draw(long, CLASSES[:2], None).shapes) < 3 * picture.COLUMNS
 
 
 def test_the_labels_seen_longest_are_shown() -> None:
@@ -80,10 +81,10 @@ def test_a_phone_scrolls_the_time_line_and_not_the_page(browser: Any, tmp_path: 
 
 def test_the_png_has_the_colours_of_the_labels(tmp_path: Path) -> None:
     write(tmp_path / "a.png", [LINE], CLASSES, None)
-    height, shapes = draw(LINE, CLASSES, None)
+    drawing = draw(LINE, CLASSES, None)
     with Image.open(tmp_path / "a.png") as image:
-        assert image.size == (2 * picture.WIDTH, 2 * height)
-        for box in (x for x in shapes if isinstance(x, Box) and x.hint):
+        assert image.size == (2 * picture.WIDTH, 2 * drawing.height)
+        for box in (x for x in drawing.shapes if isinstance(x, Box) and x.hint):
             middle = (round(2 * box.x + box.width), round(2 * box.y + box.height))
             colour = [int(box.colour[i : i + 2], 16) for i in (1, 3, 5)]
             expected = [255 + (part - 255) * box.opacity for part in colour]

@@ -4,21 +4,26 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from aim.pages.drawing import Box, Stroke
 from aim.pages.geometry import CHART
 from aim.report import charts
 from aim.report.runs import read
 from tests.report.made import predicted, run_directory
 
 
+def lines_of(chart: charts.Chart) -> list[list[tuple[float, float]]]:
+    """The places of each line: what is thicker are dots, and thinner the axes."""
+    return [list(x.points) for x in chart.drawing.shapes if isinstance(x, Stroke) and x.width == 2]
+
+
 def test_a_line_goes_where_its_values_are() -> None:
     chart = charts.line_chart("loss", [("a", 0, False, [(0.0, 4.0), (1.0, float("nan")), (2.0, 1.0)])])
     assert chart is not None
-    (line,) = chart.lines
-    (x0, y0), (x1, y1) = (tuple(map(float, pair.split(","))) for pair in line.points.split())
+    (x0, y0), (x1, y1) = lines_of(chart)[0]
     assert (x0, x1) == (CHART.left, CHART.right)
     assert y0 == CHART.top  # the highest value at the top tick, 4
     assert y1 == pytest.approx(CHART.top + 0.75 * (CHART.bottom - CHART.top), abs=0.1)
-    assert chart.summary == "loss: a ends at 1"
+    assert chart.drawing.label == "loss: a ends at 1"
     assert charts.line_chart("loss", [("a", 0, False, [(0.0, float("inf"))])]) is None
 
 
@@ -27,7 +32,7 @@ def test_long_logs_become_short_lines() -> None:
         "loss", [("a", 0, False, [(i / 100, 1.0 + i % 2 if i > 50 else 0.0) for i in range(5000)])]
     )
     assert chart is not None
-    points = [tuple(map(float, pair.split(","))) for pair in chart.lines[0].points.split()]
+    points = lines_of(chart)[0]
     assert len(points) == charts.POINTS
     assert np.ptp([y for _, y in points[9:]]) < 25  # of means
 
@@ -48,12 +53,15 @@ def test_runs_are_laid_over_each_other_and_keep_their_colours(tmp_path: Path) ->
 
 def test_bars_stand_where_accuracy_is() -> None:
     found = charts.reliability(predicted([0, 1, 0], [[0.95, 0.05], [0.9 + 0.06, 0.04], [0.55, 0.45]]))
-    low, high = found.bars
+    low, high = (shape for shape in found.drawing.shapes if isinstance(shape, Box))
+    expected = [x.points for x in found.drawing.shapes if isinstance(x, Stroke) and x.colour == "var(--warn)"]
     bottom, height = CHART.bottom, CHART.bottom - CHART.top
-    assert low.top == CHART.top  # one of one is right
-    assert high.top == pytest.approx(bottom - height / 2, abs=0.1)  # one of two
-    assert high.expected == pytest.approx(bottom - 0.955 * height, abs=0.1)
-    assert (low.share, high.share) == (0.5, 1.0)
+    assert low.y == CHART.top  # one of one is right
+    assert high.y == pytest.approx(bottom - height / 2, abs=0.1)  # one of two
+    assert low.y + low.height == high.y + high.height == bottom
+    assert [y for _, y in expected[1]] == pytest.approx([bottom - 0.955 * height] * 2, abs=0.1)
+    assert (low.opacity, high.opacity) == (0.25 + 0.75 * 0.5, 1.0)
+    assert low.hint == "1 videos, 55 % sure: 100 % right"
 
 
 def test_a_matrix_has_true_classes_in_rows() -> None:

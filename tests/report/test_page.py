@@ -65,7 +65,7 @@ def test_several_runs_stand_side_by_side_and_sort(browser: Any, tmp_path: Path) 
     names.nth(1).click()
     tab.wait_for_selector("details.run[open]")  # the address changes a moment after the click
     assert tab.locator("details.run[open] > summary").all_inner_texts() == ["run0"]
-    assert tab.locator("polyline").count() == 4 * 4
+    assert tab.locator("figure:has(.legend) polyline[stroke-width='2']").count() == 4 * 4
     assert tab.wrong == []
     tab.close()
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Pick, Reader, Source, file_of
 from aim.data.readers.pyav import PyAV
-from aim.data.sources.auto import last_report
+from aim.data.sources.detected import last_report
 
 
 @dataclass(frozen=True)

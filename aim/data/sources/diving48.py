@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aim.data.lists import Lists, Video
-from aim.data.sources.interface import Files, checked_label, near, only, read_json
+from aim.data.sources.annotations import Files, checked_label, near, only, read_json
 
 
 @dataclass(frozen=True)

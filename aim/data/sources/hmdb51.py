@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aim.data.lists import README, Lists, Video, read_lines
-from aim.data.sources.interface import Files, check_split, in_folder, near
+from aim.data.sources.annotations import Files, check_split, in_folder, near
 from aim.ground.errors import UserError
 
 

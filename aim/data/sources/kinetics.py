@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aim.data.lists import README, Lists, Video, read_lines
-from aim.data.sources.interface import Files, near
+from aim.data.sources.annotations import Files, near
 from aim.ground.errors import UserError
 
 

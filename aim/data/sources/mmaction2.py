@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aim.data.lists import Lists, Video, read_lines
-from aim.data.sources.interface import Files, checked_label, near
+from aim.data.sources.annotations import Files, checked_label, near
 from aim.ground.errors import UserError
 
 

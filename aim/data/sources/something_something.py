@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aim.data.lists import README, Lists, Video
-from aim.data.sources.interface import Files, near, only, read_json
+from aim.data.sources.annotations import Files, near, only, read_json
 from aim.ground.errors import UserError
 
 

@@ -143,3 +143,9 @@ def suit(model: VideoClassifier, precision: Precision, device: str) -> None:
             to_float8(model.backbone.plain_blocks())
         if device == "cpu":
             attend_by_products(model)
+
+
+def synchronize(device: torch.device) -> None:
+    """Wait until the device has done what it was asked for."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 Probability = NDArray[np.floating]  # "n k"
 Label = NDArray[np.int64]  # "n"
 
+LEVEL = (2.5, 97.5)  # percentiles of an interval
 BINS = 15  # of confidence, as Guo et al. (ICML 2017) have them
 LEAST = 1e-38  # of a probability whose logarithm is taken: float32's smallest normal number
 

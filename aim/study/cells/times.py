@@ -9,10 +9,9 @@ from functools import cache
 
 import torch
 
-from aim.benchmark.model import synchronize
 from aim.engine.loop.optim import adamw
 from aim.engine.loop.training import train_step
-from aim.engine.machine.hardware import Device, resolve_precision
+from aim.engine.machine.hardware import Device, resolve_precision, synchronize
 from aim.engine.run.step import make_batch
 from aim.ground.clock import clock
 from aim.study.cells.planning import Planned

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from aim.engine.scores.quality import LEVEL
 from aim.ground.errors import UserError
-from aim.report.statistics import LEVEL
 
 Floats = NDArray[np.float64]
 

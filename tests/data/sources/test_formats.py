@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from aim.data.lists import Video
-from aim.data.sources.auto import Auto
+from aim.data.sources.detected import Auto
 from aim.data.sources.diving48 import Diving48
 from aim.data.sources.hmdb51 import HMDB51
 from aim.data.sources.kinetics import Kinetics

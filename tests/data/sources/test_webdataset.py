@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from aim.data.lists import Stored, Video
-from aim.data.sources.auto import Auto
+from aim.data.sources.detected import Auto
 from aim.data.sources.webdataset import WebDataset
 from tests.data.stored.test_shards import write_tar
 from tests.messages import refused

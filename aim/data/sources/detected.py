@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from aim.data.lists import README, Lists, require_folder
+from aim.data.sources.annotations import Format
 from aim.data.sources.diving48 import Diving48
 from aim.data.sources.folders import Folders
 from aim.data.sources.hmdb51 import HMDB51
-from aim.data.sources.interface import Format
 from aim.data.sources.kinetics import Kinetics
 from aim.data.sources.mmaction2 import MMAction2
 from aim.data.sources.ready import Ready
