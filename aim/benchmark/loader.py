@@ -1,4 +1,4 @@
-"""What a data loader gives: clips/s of each reader, stage by stage on one core, and of all processes together."""
+"""Throughput of a data loader: clips/s of each reader, stage by stage on one core, and of all processes together."""
 
 import itertools
 import math

@@ -1,4 +1,4 @@
-"""What a model costs on this machine: parameters, GMACs, clips/s and memory."""
+"""Cost of a model on this machine: parameters, GMACs, clips/s and memory."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""Which videos are meant by what somebody names: files, folders, patterns, or a list on standard input."""
+"""The videos that a user names: files, folders, patterns, or a list on standard input."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path

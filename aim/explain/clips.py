@@ -1,4 +1,4 @@
-"""What is explained: the views of a video, one of them, a class; or the videos of a list."""
+"""The clips to explain: the views of a video, one of them, a class; or the videos of a list."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Everything that explains a model's decision on one clip: a map, how far to trust it, and what the order means."""
+"""An explanation of a model's decision on one clip: a map, its faithfulness, and the effect of the order of frames."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace

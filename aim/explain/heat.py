@@ -1,4 +1,4 @@
-"""What pictures of explanations are drawn with: heat over frames, bars, curves, and text that fits.
+"""Drawing of explanations: heat over frames, bars, curves, and text that fits.
 
 Lengths are pixels. Shapes: t frames, h w pixels.
 """

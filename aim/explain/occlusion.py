@@ -1,4 +1,4 @@
-"""What a decision rests on, by removal: the evidence for a class that a clip loses with each part of it.
+"""Occlusion: the evidence for a class that a clip loses with each part of it.
 
 Zeiler and Fergus, "Visualizing and Understanding Convolutional Networks", ECCV 2014, section 4.2, in time as well.
 Shapes: a clip is uint8 "t c h w"; n m o count the cells of a grid along t, h and w, and b clips, or removals of one.

@@ -1,4 +1,4 @@
-"""What the order of frames means to a model: its answers on the same frames in another order.
+"""The effect of the order of frames: a model's answers on the same frames in another order.
 
 A model that reads frames one by one gives the same answer to all orders; what differs is what its adapters learnt of
 time. Shapes: b clips, t frames, v views, k classes; r orders.

@@ -1,4 +1,4 @@
-"""An explanation as a page: frames, heat, what each frame counts for, predictions, and how far to trust the map."""
+"""An explanation as a page: frames, heat, weight of each frame, predictions, and faithfulness of the map."""
 
 import torch
 from PIL import Image

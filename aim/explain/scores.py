@@ -1,4 +1,4 @@
-"""Whether a map is true to the model: what its best parts do to the decision, and whether random weights give the same.
+"""Faithfulness of a map: the effect of its best parts on the decision, and a comparison with random weights.
 
 Shapes: n m o count the cells of a grid along t, h and w; s steps.
 """

@@ -1,4 +1,4 @@
-"""Show what a trained model's decision on a video rests on, and what the order of frames means to the model.
+"""Explain a trained model's decision on a video, and the effect of the order of frames.
 
     python -m aim.explain checkpoint=runs/demo/best.safetensors input=VIDEO out=FILE.png     # or .gif, .mp4: it moves
     python -m aim.explain checkpoint=runs/demo/best.safetensors input=VIDEO method=gradient  # the quick view

@@ -1,4 +1,4 @@
-"""Write a trained model as one file that needs nothing of ours: uint8 frames in, probabilities out.
+"""Export a trained model as one self-contained file: uint8 frames in, probabilities out.
 
     python -m aim.export checkpoint=runs/demo/best.safetensors out=FILE.onnx
     python -m aim.export checkpoint=runs/demo/best.safetensors out=FILE.pt2     # torch.export

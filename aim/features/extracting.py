@@ -1,4 +1,4 @@
-"""Pooled features of videos, what the head would see: a vector of each view, or of each window of some seconds."""
+"""Pooled features of videos, the input of the head: a vector of each view, or of each window of some seconds."""
 
 import json
 import zipfile
@@ -148,7 +148,7 @@ def _source_of(place: Path) -> str | None:
 
 
 def write(place: Path, features: Features, path: Path) -> None:
-    """Write the features of the video `path`, whole or not at all."""
+    """Write the features of the video `path` atomically."""
     source = _named(path)
 
     def fill(file: Path) -> None:

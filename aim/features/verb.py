@@ -1,4 +1,4 @@
-"""Write what a model sees in videos, before its head, for another model to learn from.
+"""Write the features of videos, the input of a model's head, for another model to learn from.
 
     python -m aim.features checkpoint=runs/k400 VIDEOS out=DIR                       # a vector a view of the test
     python -m aim.features checkpoint=runs/k400 VIDEOS out=DIR window=2 stride=0.5   # a vector each half second
@@ -6,7 +6,7 @@
 
 A file a video: `feats`, float32 "w d", and `seconds`, float32 "w 2" (docs/features.md says how ActionFormer reads it).
 The same command goes on where one was stopped. Exit codes: 0 done, 1 done but for what could not be read, 2 something
-to mend before anything is done.
+to fix before anything is done.
 """
 
 import sys

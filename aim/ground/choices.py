@@ -1,4 +1,4 @@
-"""What there is to choose from: where the configs live, their groups and their settings, read from the files alone."""
+"""The available choices: the folder of configs, their groups and their settings, read from the files alone."""
 
 import re
 from collections.abc import Iterator, Mapping

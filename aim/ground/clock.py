@@ -1,4 +1,4 @@
-"""How long a command has been running, and seconds as a person says them."""
+"""The age of a command, and durations as text."""
 
 import os
 import time

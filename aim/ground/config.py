@@ -1,4 +1,4 @@
-"""How configs are composed and checked, and the only place that builds objects from YAML.
+"""Composition and checks of configs, and the only place that builds objects from YAML.
 
 Every leaf of a config is a keyword argument of a Python signature: the top level of the verb's own dataclass, a group
 of the class that its field names or, where that leaves a choice, of its `kind` (aim.ground.kinds). So a misspelt key or

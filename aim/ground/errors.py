@@ -1,4 +1,4 @@
-"""What a user is told: the one exception that is theirs to mend, what was probably meant, and lines on stderr."""
+"""The one exception for errors of users, suggestions of near names, and lines on stderr."""
 
 import difflib
 import os
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 
 
 class UserError(ValueError):
-    """Something the user can mend; a verb prints it as one line and exits with code 2."""
+    """An error that the user can fix; a verb prints it as one line and exits with code 2."""
 
 
 class RankError(UserError):

@@ -1,4 +1,4 @@
-"""How a run writes its files: whole or not at all; and what can't be written, in words."""
+"""Atomic file writes; and the reasons why a file can't be written, in words."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ REASONS = {
     errno.EEXIST: "a file is where a folder should be",
     errno.ENOTDIR: "a file is where a folder should be",
 }
-AGAIN = "the same command continues once that is mended"
+AGAIN = "fix that, and the same command continues"
 ELSEWHERE = "name another folder, such as run_dir=DIR"
 LEFTOVER = re.compile(
     r"\.[\w-]+\.(pt|safetensors|yaml|jsonl?|npz|txt|html|id|onnx|pt2|tar)\..+\.\d+"

@@ -1,4 +1,4 @@
-"""Processes of our own verbs, one after the other or several at once: signals go to them, and their ends have words."""
+"""Processes of our own verbs, one after the other or several at once: their signals and their exit codes."""
 
 import os
 import queue
@@ -60,7 +60,7 @@ def run(
 
 
 def verdict(codes: Iterable[int]) -> int:
-    """The exit code that those of several jobs come to: 2 where something is to mend, else the first failure's."""
+    """The exit code that those of several jobs come to: 2 for an error of the user, else the first failure's."""
     worst = [code if code > 0 else 1 for code in codes if code]
     return 2 if 2 in worst else next(iter(worst), 0)
 

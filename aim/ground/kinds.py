@@ -1,4 +1,4 @@
-"""The public names of what a setting chooses from, and the only place that knows where their code lives.
+"""The public names of the choices of a setting, and the only place that knows where their code lives.
 
 A group of settings that leaves a choice says `kind: NAME`. Files of runs and checkpoints hold these names, never a
 Python path, so code may move. A class of somebody else's package is `_target_: package.module.Class` in their own

@@ -1,4 +1,4 @@
-"""What an error of Hydra or OmegaConf means, one line each, with the nearest right word."""
+"""The meaning of errors of Hydra and OmegaConf, one line each, with the nearest right word."""
 
 import re
 from collections.abc import Mapping

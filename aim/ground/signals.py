@@ -1,4 +1,4 @@
-"""What asks a program to stop: the signals of batch systems, Ctrl-C, and the death of the program that started it."""
+"""Requests to stop: the signals of batch systems, Ctrl-C, and the death of the parent process."""
 
 import ctypes
 import os

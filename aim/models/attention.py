@@ -1,4 +1,4 @@
-"""What timm's blocks compute, where their own forward costs more than it must: attention, and CLIP's activation.
+"""Cheaper forms of timm's block computations: attention, and CLIP's activation.
 
 What an attention gives here is what its output projection takes.
 Shapes: b clips, t frames, n tokens of a frame, d channels, head and e the attention's heads and their channels.

@@ -1,4 +1,4 @@
-"""What a view costs."""
+"""Operations of a view."""
 
 from itertools import chain
 

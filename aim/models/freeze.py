@@ -1,4 +1,4 @@
-"""What is trained, said once, by patterns of names."""
+"""The trained parameters, given once, by patterns of names."""
 
 import fnmatch
 from collections.abc import Sequence

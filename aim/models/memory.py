@@ -1,4 +1,4 @@
-"""What is kept for the backward pass, and how the frozen weights are stored.
+"""Tensors kept for the backward pass, and the storage of frozen weights.
 
 A frozen block's own weights need nothing to be kept, but what lies below them does: attention its q, k and v, an
 activation its input, a norm the tokens. Most of that is cheap to compute again from little.

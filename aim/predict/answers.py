@@ -1,4 +1,4 @@
-"""What is said of a video, or of some seconds of it: as a table for a person, as JSON lines, as CSV."""
+"""Answers about a video, or about some seconds of it: as a table for a person, as JSON lines, as CSV."""
 
 import csv
 import json

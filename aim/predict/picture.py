@@ -1,4 +1,4 @@
-"""Time lines as a picture: which label when, and how probable each is; an HTML page of SVG, or a PNG.
+"""Time lines as a picture: labels and their probabilities over time; an HTML page of SVG, or a PNG.
 
 Both are drawn from the same shapes.
 """

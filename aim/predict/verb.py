@@ -1,11 +1,11 @@
-"""Name what a trained model sees in videos, or second by second in long ones.
+"""Predict the labels of videos, or of each window of long ones.
 
     python -m aim.predict checkpoint=runs/demo/best.safetensors VIDEO FOLDER 'PATTERN/*.mp4'
     find . -name '*.mp4' | python -m aim.predict checkpoint=FILE.onnx input=-          # what aim.export wrote
     python -m aim.predict checkpoint=FILE window=10 stride=5 out=FILE.csv VIDEO         # a time line
 
 A table on a terminal, JSON lines when piped or with json=true; docs/predict.md has the rest. Exit codes: 0 done, 1 done
-but for what could not be read, 2 something to mend before anything is done. In a notebook:
+but for what could not be read, 2 an error to fix before anything is done. In a notebook:
 
     recogniser = aim.predict.load("runs/demo/best.safetensors")
     recogniser.predict_file("a.mp4")   # probabilities "k", of recogniser.classes

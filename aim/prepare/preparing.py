@@ -1,4 +1,4 @@
-"""Goes through the videos of a data set, all cores at once: checks them, writes them again, packs them into shards."""
+"""One pass over the videos of a data set, on all cores: checks them, writes them again, packs them into shards."""
 
 import hashlib
 import os

@@ -8,7 +8,7 @@
 
 The same command continues after it was stopped. Leaves `train.txt`, `val.txt` and `classes.txt` without the videos that
 are missing or can't be read, those in `bad_videos.txt`, and `prepare.json`: the counts, the settings, the lists' hash.
-Exit codes: 0 done, 2 something to mend, 75 interrupted.
+Exit codes: 0 done, 2 an error to fix, 75 interrupted.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""`report.html`: one file that needs no other, for the browser of whoever asks how a run went."""
+"""`report.html`: one self-contained page about runs."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a run directory tells: of a training, finished or not, and of a test."""
+"""The contents of a run directory: of a training, finished or not, and of a test."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from aim.ground.marks import Mark, marked
 
 NUMBERS = ("params_tuned", "params_total", "gmacs_per_view", "top1", "top5", "seconds")
 KINDS = {"views": str} | dict.fromkeys(NUMBERS, int | float)  # of results.json
-MEND = "delete it and repeat the command that wrote it, aim.train or aim.eval"
+AGAIN = "delete it and repeat the command that wrote it, aim.train or aim.eval"
 ELSEWHERE = marked(Mark.ELSEWHERE)
 PAPER = re.compile(r"(\d+\.\d) top-1 \(the paper's, (tables? [^)]+)\)")
 
@@ -93,12 +93,12 @@ def read_results(file: Path) -> dict[str, Any]:
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UserError(f"{file.parent} is not a finished run: {file.name} can't be read ({error}); {MEND}") from error
+        raise UserError(f"{file.parent} is not a finished run: {file.name} can't be read ({error}); {AGAIN}") from error
     if not isinstance(results, dict):
-        raise UserError(f"{file} is not a result; {MEND}")
+        raise UserError(f"{file} is not a result; {AGAIN}")
     lacking = [key for key, kind in KINDS.items() if not isinstance(results.get(key), kind)]
     if lacking:
-        raise UserError(f"{file} lacks {', '.join(lacking)}; {MEND}")
+        raise UserError(f"{file} lacks {', '.join(lacking)}; {AGAIN}")
     return results
 
 

@@ -1,4 +1,4 @@
-"""What can be said of a test with how much certainty: NumPy alone, a fixed seed."""
+"""Statistics of a test with their uncertainty: NumPy alone, a fixed seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Videos of a test as a page shows them: frames side by side, as one small JPEG that stands inside the page."""
+"""Videos of a test in a page: frames side by side, as one small embedded JPEG."""
 
 import base64
 import io

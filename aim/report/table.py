@@ -1,4 +1,4 @@
-"""The Markdown table of runs: seeds of one setting share a row, and what differs between rows has a column."""
+"""The Markdown table of runs: seeds of one setting share a row, and differing settings have columns."""
 
 import json
 from collections.abc import Mapping, Sequence

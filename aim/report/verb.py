@@ -1,4 +1,4 @@
-"""Tell of runs: a Markdown table on the terminal, and report.html, one page that needs no other file.
+"""Report runs: a Markdown table on the terminal, and report.html, one self-contained page.
 
     python -m aim.report runs/demo                            # writes runs/demo/report.html
     python -m aim.report runs/demo runs/demo,adapter=none     # side by side, in report.html here

@@ -1,4 +1,4 @@
-"""How a verb starts: its command line, and errors as one line."""
+"""The start of a verb: its command line, and errors as one line."""
 
 import argparse
 import importlib

@@ -1,4 +1,4 @@
-"""What Tab offers behind `aim`: verbs, experiments, groups, settings and their values; paths are the shell's own."""
+"""Tab completion behind `aim`: verbs, experiments, groups, settings and their values; paths are the shell's own."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: checked together, run one after the other, told of in a table."""
+"""The jobs of a sweep: checked together, run one after the other, listed in a table."""
 
 import json
 import os

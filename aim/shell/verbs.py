@@ -1,4 +1,4 @@
-"""What there is to choose from: verbs, experiments, groups and settings, read from the files alone."""
+"""The verbs and experiments as text, read from the files alone."""
 
 import ast
 import platform

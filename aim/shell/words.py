@@ -1,4 +1,4 @@
-"""The words of a command line: which are wrong, and what was probably meant, one line each."""
+"""The words of a command line: errors in them and the probable intention, one line each."""
 
 import difflib
 import re

@@ -1,11 +1,11 @@
-"""Study how adaptation scales: a grid of trainings over trunks, adapters, data and seeds, and what it tells.
+"""Study how adaptation scales: a grid of trainings over trunks, adapters, data and seeds, and its analysis.
 
     python -m aim.study +study=demo                        # four trunks, AIM and its ablations, five shares of the data
     python -m aim.study +study=demo --dry                  # which cells there are, and what they cost
     python -m aim.study +study=demo study.seeds=[0] train.epochs=2
     python -m aim.study input=FILE.csv                     # analyses a table: columns scale, score, seed, task
 
-The same command continues. Exit codes: 0 done, 2 something to mend, 75 interrupted and saved; else that of a cell which
+The same command continues. Exit codes: 0 done, 2 an error to fix, 75 interrupted and saved; else that of a cell which
 failed: it is named and left out.
 """
 

@@ -4,7 +4,7 @@
     python -m aim.train +experiment=k400 adapter.ratio=0.125 train.batch_size=128
     torchrun --nproc-per-node=8 -m aim.train +experiment=k400      # the same ranks, started by torchrun
 
-The same command continues an interrupted run. Exit codes: 0 done, 2 something to mend, 75 interrupted and saved.
+The same command continues an interrupted run. Exit codes: 0 done, 2 an error to fix, 75 interrupted and saved.
 """
 
 import sys

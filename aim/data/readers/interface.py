@@ -1,4 +1,4 @@
-"""What a reader of video files is, and what all readers share."""
+"""The interface of readers of video files, and their shared parts."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

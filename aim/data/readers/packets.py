@@ -1,4 +1,4 @@
-"""What the packets of a file say about its frames, without decoding: how many, in which order, where to start.
+"""Facts about a file's frames from its packets, without decoding: number, order, where to start.
 
 It is believed only where nothing speaks against it: then one packet is one frame, and the order of the time stamps is
 the order of a full sequential decode.

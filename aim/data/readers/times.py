@@ -1,4 +1,4 @@
-"""When the frames of a file are shown, by its header and index: nothing is decoded."""
+"""Presentation times of a file's frames, from its header and index: nothing is decoded."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The exponential moving average of what is trained, which is tested and saved in its place (`train.ema`)."""
+"""The exponential moving average of the trained weights, which is tested and saved in their place (`train.ema`)."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager

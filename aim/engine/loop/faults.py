@@ -1,4 +1,4 @@
-"""What can befall a step, in words: memory that runs out, and the step at which ranks lost each other."""
+"""Errors within a step, in words: memory that runs out, and the step at which ranks lost each other."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

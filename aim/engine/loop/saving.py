@@ -1,4 +1,4 @@
-"""How far a run is, and its saves: `last.pt` is written on the first rank, and every rank gets what stands in it."""
+"""Progress of a run and its saves: `last.pt` is written on the first rank, and every rank reads the same state."""
 
 import time
 from collections.abc import Mapping

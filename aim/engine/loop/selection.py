@@ -1,4 +1,4 @@
-"""When a run is validated, which of its weights are the best so far, and when more of it is in vain."""
+"""Schedule of validations, choice of the best weights, and early stopping."""
 
 import math
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""This process among its ranks, whoever started them, and sums over them."""
+"""This process among its ranks, whoever started them, and collectives."""
 
 import os
 import secrets
@@ -74,7 +74,7 @@ def num_ranks(device: str, gpus: int | None) -> int:
         visible = torch.cuda.device_count()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise UserError(f"device=cuda, but CUDA doesn't work here ({reason}); mend it, or use device=cpu") from error
+        raise UserError(f"device=cuda, but CUDA doesn't work here ({reason}); fix it, or use device=cpu") from error
     if gpus is not None and gpus > visible:
         raise UserError(f"gpus={gpus}, but {visible} are visible; use gpus={visible}, or check CUDA_VISIBLE_DEVICES")
     return gpus or visible

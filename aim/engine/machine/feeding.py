@@ -1,4 +1,4 @@
-"""To the device and back without waiting for it: batches while it works on others, results once it works on the next.
+"""Asynchronous transfers to the device and back; the host stays one step ahead of the device.
 
 Work on a GPU is only begun by the process, which goes on at once. It would be idle while the process, having waited
 for it, begins the next step; so the process stays a step ahead of it.

@@ -1,4 +1,4 @@
-"""What this machine can do: what `device=auto` and `precision=auto` come to."""
+"""Capabilities of this machine: the meaning of `device=auto` and `precision=auto`."""
 
 import math
 import resource

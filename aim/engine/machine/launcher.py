@@ -31,7 +31,7 @@ def launch(command: Sequence[str], ranks: int, restarts: int) -> int:
     would wait for it for ever. Those that a signal ends before they can answer have lost nothing: INTERRUPTED.
 
     Where a rank was killed all are started again, `restarts` times at most. torch's agent could do that, but it would
-    repeat what a user has to mend, too, and a run that was asked to stop.
+    repeat what a user has to fix, too, and a run that was asked to stop.
     """
     if restarts < 0:
         raise UserError(f"restarts={restarts} is not a number of times; use 0 or more")

@@ -1,4 +1,4 @@
-"""What becomes of the other ranks when one fails, is stopped or dies: one says why, and all leave with the same code.
+"""The other ranks when one fails, is stopped or dies: one gives the reason, and all leave with the same exit code.
 
 A torn connection tells nobody why. So ranks that leave early note it in the store of their launcher, which outlives
 them, and then wait there for each other: a launcher ends whatever is left soon after the first rank has gone.

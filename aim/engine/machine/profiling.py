@@ -1,4 +1,4 @@
-"""Where the time of training goes: `train.profile=true` writes a Chrome trace and a table for some steps of rank 0."""
+"""Profile of training: `train.profile=true` writes a Chrome trace and a table for some steps of rank 0."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""What a run is made of beside its settings, told by hashes: videos, trunk, the checkpoint that it starts from."""
+"""The content of a run beside its settings, by hashes: videos, trunk, the checkpoint that it starts from."""
 
 from collections.abc import Mapping
 from pathlib import Path

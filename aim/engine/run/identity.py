@@ -1,4 +1,4 @@
-"""What makes a run this run: its settings, its data, its trunk; and what of them may change while it goes on.
+"""The identity of a run: its settings, its data, its trunk; and which of them may change when it resumes.
 
 A run directory belongs to one run. The same command, from another machine or with another of the settings named here,
 goes on with it; anything else is another run.

@@ -1,4 +1,4 @@
-"""Before training: the files of a small data set are looked at, so that all bad ones are named at once.
+"""A check of all files of a small data set before training, so that all bad ones are named at once.
 
 Of somebody's own videos (data=folder), that is, up to MOST of them. Published data sets are checked by `aim.prepare`,
 and with hundreds of thousands of files a run doesn't wait for that: it skips what it can't read, up to `data.max_bad`.
@@ -104,7 +104,7 @@ def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:
         settings.append(f"data.max_bad={math.ceil(1000 * share) / 1000}")
     if settings:
         raise UserError(
-            f"{' and '.join(counts)} can't be read, see above; mend or remove them, or go on without them: the same "
+            f"{' and '.join(counts)} can't be read, see above; fix or remove them, or continue without them: the same "
             f"command with {' '.join(settings)}"
         )
     readable = {video.label for video in lists.train if video.path not in bad}

@@ -1,4 +1,4 @@
-"""What a run says before it begins, a line each: where, on what device and data, how long, with what."""
+"""The first lines that a run prints: where, on what device and data, how long, with what."""
 
 from collections.abc import Mapping
 

@@ -1,4 +1,4 @@
-"""The name of a run: its experiment and what was changed of it."""
+"""The name of a run: its experiment and the changed settings."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""What a run will take on a GPU that need not be here: memory, time, cores to decode with. No data is needed.
+"""Prediction of a run's memory, time and decoding cores on a GPU that need not be here. No data is needed.
 
 Bytes and operations are counted on fake tensors; what follows from them rests on the assumptions named below.
 """

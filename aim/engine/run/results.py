@@ -1,4 +1,4 @@
-"""`results.json`: what a number in any table comes from."""
+"""`results.json`: the source of every number in a table."""
 
 import json
 import platform

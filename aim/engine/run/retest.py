@@ -1,4 +1,4 @@
-"""The settings that a checkpoint is tested with: its own, and over them what the command asks for."""
+"""The settings of a checkpoint's test: its own, overridden by the command."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The settings of a run, as configs/config.yaml lists them, and what training and testing build from them alike."""
+"""The settings of a run, as configs/config.yaml lists them, and what training and testing build from them."""
 
 import math
 from collections.abc import Mapping, Sequence

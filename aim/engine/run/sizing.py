@@ -1,4 +1,4 @@
-"""How long a run is: what `auto` comes to in the settings of training, and how it goes on to more epochs.
+"""The length of a run: values for `auto` in the settings of training, and continuation to more epochs.
 
 A recipe for thousands of videos trains dozens for a handful of steps. So small data gets smaller batches and more
 epochs; large data what `aim.engine.run.settings.Training` gives for `auto`.

@@ -1,4 +1,4 @@
-"""How a step's batch is worked through by another number of ranks than before: in as many parts as memory wants."""
+"""Division of a step's batch over another number of ranks than before, in as many parts as memory needs."""
 
 import math
 from dataclasses import replace

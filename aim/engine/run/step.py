@@ -1,4 +1,4 @@
-"""What a training step allocates and computes, counted without computing it: on fake tensors, whose shapes are real."""
+"""Memory and operations of a training step, counted on fake tensors, without computing it."""
 
 import weakref
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: one temperature for all logits, fitted on a validation.
+"""Calibration of probabilities: one temperature for all logits, fitted on a validation set.
 
 C. Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2. It changes no view's best label.
 """

@@ -1,4 +1,4 @@
-"""`predictions.npz`: what a model says of every video of a test; the one file that reports and studies read.
+"""`predictions.npz`: the predictions for every video of a test; the one file that reports and studies read.
 
 Its columns are those of `Predictions`; docs/predictions.md has them in words. Nothing in it is code.
 """
@@ -76,7 +76,7 @@ def spans(videos: Sequence[Video]) -> NDArray[np.float64]:
 
 
 def write(path: Path, found: Predictions, form: Form = "npz") -> None:
-    """Write the file, whole or not at all; for jsonl the text beside it, too."""
+    """Write the file atomically; for jsonl the text beside it, too."""
     columns = {field.name: getattr(found, field.name) for field in fields(found)}
     columns["about"] = np.array(json.dumps(dict(found.about)))
 

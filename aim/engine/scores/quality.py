@@ -1,4 +1,4 @@
-"""How good probabilities are, beyond which one is the largest: NumPy arrays in, plain numbers out."""
+"""Quality of probabilities, beyond the index of the largest: NumPy arrays in, plain numbers out."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

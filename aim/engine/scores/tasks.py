@@ -1,4 +1,4 @@
-"""What a model is asked for: the target, the loss, the probabilities, and when an answer is right.
+"""The task of a model: target, loss, probabilities, and correctness of an answer.
 
 The nodes of configs/task/. Nothing else knows how classes become a loss or logits become probabilities.
 Shapes: b clips, k classes, n videos.

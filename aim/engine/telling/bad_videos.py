@@ -1,4 +1,4 @@
-"""`bad_videos.txt`: what could not be read, and why; of every rank, in training, validation and test."""
+"""`bad_videos.txt`: unreadable videos and the reasons; of every rank, in training, validation and test."""
 
 import fcntl
 import os

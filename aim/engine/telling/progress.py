@@ -1,4 +1,4 @@
-"""What training says while it goes on: a progress bar or lines, `log.jsonl`, and what a tracker is told."""
+"""Output during training: a progress bar or lines, `log.jsonl`, and the trackers' values."""
 
 import json
 import time

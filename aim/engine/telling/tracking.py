@@ -1,4 +1,4 @@
-"""Where a run's numbers go besides `log.jsonl`: TensorBoard, wandb, trackio, a CSV. The only user of these libraries.
+"""Trackers, which get a run's numbers besides `log.jsonl`: TensorBoard, wandb, trackio, a CSV. No other file uses them.
 
 Each is optional. One that fails, at whatever, never stops training: it says so once and is left alone.
 """

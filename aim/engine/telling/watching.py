@@ -1,4 +1,4 @@
-"""What is odd about a run that goes on, said once each: nothing is learnt, data is waited for, a rank is slow."""
+"""Warnings about a running training, once each: nothing is learnt, data is waited for, a rank is slow."""
 
 import math
 import statistics

@@ -1,4 +1,4 @@
-"""What a run leaves on disk: `last.pt` to continue from, `best.safetensors` to use; written whole or not at all."""
+"""The checkpoints of a run: `last.pt` to continue from, `best.safetensors` to use; atomic file writes."""
 
 import json
 import pickle

@@ -1,4 +1,4 @@
-"""What `aim.export` writes, read again: uint8 frames in, probabilities out, and how videos become such frames.
+"""Reading of exported models: uint8 frames in, probabilities out, and how videos become such frames.
 
 An ONNX file has it in its metadata, a file of torch.export in an extra file. Both compute in float32.
 """

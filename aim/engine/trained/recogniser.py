@@ -1,4 +1,4 @@
-"""A trained model with its classes and its way of looking at a video, from a checkpoint or an exported file."""
+"""A trained model with its classes and its clip and view settings, from a checkpoint or an exported file."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""What a clip costs a model: operations, counted on fake tensors, and parameters."""
+"""The cost of a clip: operations, counted on fake tensors, and parameters."""
 
 from dataclasses import dataclass, replace
 

@@ -1,4 +1,4 @@
-"""Before the first cell of a study starts: each is composed, its data looked for, its model built of fake tensors."""
+"""Checks before the first cell of a study: each is composed, its data found, its model built of fake tensors."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The cells of a study as processes, several at once; what became of each is kept beside its run."""
+"""The cells of a study as processes, several at once; the outcome of each is kept beside its run."""
 
 import os
 import time

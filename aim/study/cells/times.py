@@ -1,4 +1,4 @@
-"""How long the cells of a study take: by finished ones, or by their operations and what this machine does a second."""
+"""Durations of a study's cells: by finished ones, or by their operations and this machine's rate."""
 
 import statistics
 import time

@@ -1,4 +1,4 @@
-"""All that a study says of its curves: what kind they are, what is a mirage, where they leave chance, which law."""
+"""The analysis of a study's curves: their kinds, mirages, where they leave chance, their laws."""
 
 import json
 import math

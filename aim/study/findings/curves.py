@@ -1,4 +1,4 @@
-"""What kind of curve a score draws over scale: smooth, emergent, flat, falling, or too little to tell.
+"""The kind of curve that a score draws over scale: smooth, emergent, flat, falling, or undecided.
 
 docs/study.md has the rule in words and says how often it errs. Scales are logarithms here.
 """

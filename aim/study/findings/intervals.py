@@ -1,4 +1,4 @@
-"""What can be said of a number with how much certainty: bootstrap intervals over videos, over seeds, over points."""
+"""Uncertainty of a number: bootstrap intervals over videos, over seeds, over points."""
 
 import functools
 import importlib

@@ -1,4 +1,4 @@
-"""What was measured at every scale, and how uncertain each mean is."""
+"""The measurements at every scale, and the uncertainty of each mean."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What a cell's predictions are worth: thresholded scores and continuous ones, over all classes and over pairs.
+"""Scores of a cell's predictions: thresholded and continuous ones, over all classes and over pairs.
 
 Shapes: n videos, k classes.
 """

@@ -1,4 +1,4 @@
-"""What a study found and what it didn't, in a few sentences."""
+"""The findings of a study, positive and negative, in a few sentences."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Anybody's table of scores by scale: a CSV file, read into curves."""
+"""A table of scores by scale from elsewhere: a CSV file, read into curves."""
 
 import csv
 import math

@@ -1,4 +1,4 @@
-"""Figures of a study for a paper, one or two columns wide, as PNG and PDF; matplotlib draws them, if it is there."""
+"""Figures of a study for a paper, one or two columns wide, as PNG and PDF, by matplotlib."""
 
 import importlib.util
 import math

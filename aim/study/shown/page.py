@@ -1,4 +1,4 @@
-"""`study.html`: one file that needs no other, for the browser of whoever asks what a study found."""
+"""`study.html`: one self-contained page about a study."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

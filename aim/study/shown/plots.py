@@ -1,4 +1,4 @@
-"""What a study is drawn with, for its page and for papers: lines, axes, legends, SVG. matplotlib is imported late."""
+"""Plots of a study, for its page and for papers: lines, axes, legends, SVG. matplotlib is imported late."""
 
 import io
 import re

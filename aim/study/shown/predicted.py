@@ -1,4 +1,4 @@
-"""What a law predicts against what was measured, for each series."""
+"""Predictions of a law against measurements, for each series."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

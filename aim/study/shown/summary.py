@@ -1,4 +1,4 @@
-"""`study.md`: in words what was found and what was not, and a small table."""
+"""`study.md`: findings in words, and a small table."""
 
 import re
 from collections.abc import Iterable, Mapping, Sequence

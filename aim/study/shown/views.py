@@ -1,4 +1,4 @@
-"""What there is to see in a study: its curves by axis, series, task and score, and how their numbers are said."""
+"""The views of a study: its curves by axis, series, task and score, and their numbers as text."""
 
 import math
 import re
