@@ -48,7 +48,9 @@ def test_the_wheel_holds_every_config_and_the_demos_weights(installed: Path) -> 
 def test_the_demo_starts_from_the_wheel(installed: Path, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(installed), "AIM_CACHE": str(tmp_path / "cache")}
     small = ["data.lists.num_train=16", "data.lists.num_val=8", "data.workers=0", "train.epochs=1", "reader=pyav"]
-    code = "import aim, sys; print(aim.__file__); from aim import command; command.entrypoint('aim.train', 'config')"
+    code = (
+        "import aim, sys; print(aim.__file__); from aim.shell import command; command.entrypoint('aim.train', 'config')"
+    )
     command = [sys.executable, "-P", "-c", code, "+experiment=demo", *small]
     done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
