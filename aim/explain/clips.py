@@ -10,6 +10,7 @@ from torch import Tensor
 from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import Lists, Video, read_list
 from aim.data.loading.loader import Loader
+from aim.data.loading.order import Listed
 from aim.data.readers.interface import BadVideo, Reader
 from aim.engine.trained import checkpoint
 from aim.engine.trained.recogniser import Recogniser
@@ -96,4 +97,4 @@ def loader_of(
     """All views of each video, about `batch_size` clips at once; `policy` is for videos that can't be read."""
     dataset = VideoDataset(folder, videos, reader, recogniser.clip, recogniser.views, seed=0)
     together = recogniser.views.at_once(batch_size)
-    return Loader(dataset, together, rank=0, world_size=1, seed=0, shuffle=False, workers=workers, **policy)
+    return Loader(dataset, together, rank=0, world_size=1, order=Listed(), workers=workers, **policy)

@@ -19,6 +19,7 @@ from torch import Tensor
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
 from aim.data.loading.loader import Batch, Loader
+from aim.data.loading.order import Listed
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
@@ -59,7 +60,7 @@ class Extractor:
         together = min(self.views.at_once(self.batch_size), len(paths))
         loader = Loader(
             VideoDataset(Path(), videos, reader, self.clip, self.views, seed=0), together,
-            rank=0, world_size=1, seed=0, shuffle=False, workers=min(workers, len(paths)), timeout=60.0,
+            rank=0, world_size=1, order=Listed(), workers=min(workers, len(paths)), timeout=60.0,
             on_error="note", max_bad=1.0,
         )  # fmt: skip
         with closing(loader):

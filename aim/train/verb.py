@@ -29,7 +29,7 @@ from aim.engine.run import content, identity, introduction, results
 from aim.engine.run.inspection import inspected
 from aim.engine.run.plan import expected_memory, free_bytes
 from aim.engine.run.settings import Run, write_settings
-from aim.engine.run.sizing import goes_on, said, settled, shorter, steps_per_epoch
+from aim.engine.run.sizing import goes_on, said, settled, shorter
 from aim.engine.run.splitting import followed
 from aim.engine.scores import predictions
 from aim.engine.scores.calibration import fit_temperature
@@ -194,7 +194,7 @@ def train_and_test(
         state = fit(run, settings, model, lists, hashes, world, stop, clips, tracked.log)
         tested: dict[str, Any] = {"weights": "last", "schedule": state.schedule, "identity": hashes}
         if run.train.patience is not None:
-            tested["epochs_trained"] = round(state.step / steps_per_epoch(run, lists), 3)
+            tested["epochs_trained"] = round(state.step / run.train.steps_per_epoch(len(lists.train)), 3)
         if run.test == "best":
             if world.is_main:  # the other nodes may not see its folder
                 checkpoint.load_weights(model, checkpoint.read_weights(run_dir / BEST))

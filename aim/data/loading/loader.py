@@ -22,6 +22,7 @@ from torch import Tensor
 from aim.data.dataset import VideoDataset
 from aim.data.loading.feeder import Feeder, Filling, ReadRow, Row
 from aim.data.loading.judge import Judge, Policy
+from aim.data.loading.order import Order
 from aim.data.loading.pool import Pool
 from aim.data.readers.interface import BadVideo
 from aim.ground.errors import UserError
@@ -50,11 +51,11 @@ def num_blocks(size: int, rows: int, workers: int) -> int:
 
 
 class Loader:
-    """Iterates a data set in batches of one rank, in an order that depends on (seed, epoch) alone.
+    """Iterates a data set in batches of one rank, in the order that `order` gives for the epoch.
 
-    Training (`shuffle`): step i takes the i-th run of `step_size` videos of the epoch's permutation, in as many batches
-    of all ranks as that needs; places past the end of the step or the epoch have weight 0. Otherwise every video comes
-    exactly once over all ranks, and the last batch of a rank is shorter.
+    Training has a `step_size`, of videos over all ranks: step i takes the i-th run of so many videos of the order, in
+    as many batches of all ranks as that needs; places past the end of the step or the epoch have weight 0. A test has
+    none: every video comes exactly once over all ranks, and the last batch of a rank is shorter.
 
     A video that can't be read, or takes longer than `timeout` seconds, has weight 0, is added to `bad`, and isn't tried
     again. Raises UserError where `on_error` is "raise", and where more than the share `max_bad` of the videos is bad.
@@ -65,19 +66,18 @@ class Loader:
         dataset: VideoDataset,
         batch_size: int,
         *,
-        step_size: int | None = None,  # over all ranks; None: their batches together
+        step_size: int | None = None,
         rank: int,
         world_size: int,
-        seed: int,
-        shuffle: bool,
+        order: Order,
         workers: int,
         timeout: float,
         on_error: Policy,
         max_bad: float,
     ) -> None:
         self.dataset, self.batch_size, self.rank, self.world_size = dataset, batch_size, rank, world_size
-        self.seed, self.shuffle, self.timeout, self.workers = seed, shuffle, timeout, workers
-        setting = "data.on_error" if shuffle else "data.eval_on_error"
+        self.order, self.step_size, self.timeout, self.workers = order, step_size, timeout, workers
+        setting = "data.eval_on_error" if step_size is None else "data.on_error"
         self._judge = Judge(
             dataset.videos, world_size, workers,
             on_error=on_error, setting=setting, max_bad=max_bad, known=dataset.bad,
@@ -92,13 +92,13 @@ class Loader:
         self._pool: Pool[Row] | None = None
         self._blocks: list[Tensor] = []
         at_once = batch_size * world_size
-        self.step_size = step_size or at_once
-        self.parts = math.ceil(self.step_size / at_once)  # batches of a step
-        if shuffle:
-            steps, rest = divmod(len(dataset), self.step_size)
-            self.steps_per_epoch = steps * self.parts + math.ceil(rest / at_once)
+        if step_size is None:
+            self.parts = 1
+            self.batches_per_epoch = math.ceil(len(range(rank, len(dataset), world_size)) / batch_size)
         else:
-            self.steps_per_epoch = math.ceil(len(range(rank, len(dataset), world_size)) / batch_size)
+            self.parts = math.ceil(step_size / at_once)  # batches of a step
+            steps, rest = divmod(len(dataset), step_size)
+            self.batches_per_epoch = steps * self.parts + math.ceil(rest / at_once)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from the `start`-th on; those before cost nothing."""
@@ -123,15 +123,20 @@ class Loader:
 
     def _plan(self, epoch: int, start: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """The indices and weights of each of this rank's batches."""
+        n = len(self.dataset)
+        order = self.order(epoch, n)
+        for batch in range(start, self.batches_per_epoch):
+            places = self._places(batch)
+            yield order[np.minimum(places, n - 1)], (places < n).astype(np.float32)
+
+    def _places(self, batch: int) -> NDArray[np.int64]:
+        """The places in the epoch's order of this rank's videos in a batch; an empty slot's is past the end."""
         n, b = len(self.dataset), self.batch_size
-        order = np.random.default_rng([self.seed, epoch]).permutation(n) if self.shuffle else np.arange(n)
-        for step in range(start, self.steps_per_epoch):
-            if self.shuffle:
-                within = (step % self.parts * self.world_size + self.rank) * b + np.arange(b)
-                places = np.where(within < self.step_size, step // self.parts * self.step_size + within, n)
-            else:
-                places = np.arange(self.rank, n, self.world_size)[step * b : (step + 1) * b]
-            yield order[np.minimum(places, n - 1)].astype(np.int64), (places < n).astype(np.float32)
+        if self.step_size is None:
+            return np.arange(self.rank, n, self.world_size)[batch * b : (batch + 1) * b]
+        step, part = divmod(batch, self.parts)
+        within = (part * self.world_size + self.rank) * b + np.arange(b)
+        return np.where(within < self.step_size, step * self.step_size + within, n)
 
     def _batch(self, video: Tensor, index: NDArray[np.int64], weight: NDArray[np.float32]) -> Batch:
         label = np.array([self.dataset.videos[i].label for i in index], dtype=np.int64)

@@ -85,7 +85,7 @@ def evaluate(
     parts = [(nothing, nothing, torch.empty(0, k), torch.empty(0, v, k, dtype=torch.float16))]
     num_missing, stopped = 0, False
     together = is_sharded(model)  # then no rank may go ahead, or stay behind
-    with Display(title, loader.steps_per_epoch, visible=distributed.rank() == 0, hint=SLOW) as display:
+    with Display(title, loader.batches_per_epoch, visible=distributed.rank() == 0, hint=SLOW) as display:
         batches = on_device(in_step(loader) if together else loader.epoch(0), device)
         for step, scores in enumerate(one_late(score(model, batches, task=task, device=device, precision=precision))):
             if stopped := any(distributed.gather(bool(stop))) if together else bool(stop):

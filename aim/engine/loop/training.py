@@ -64,7 +64,7 @@ def train(
     """
     optimizer = adamw(model, optim)
     average = Average(model, training.ema)
-    steps_per_epoch = math.ceil(loader.steps_per_epoch / training.accumulate)
+    steps_per_epoch = training.steps_per_epoch(len(loader.dataset))
     total = steps_per_epoch * training.epochs
     is_due = partial(due, training.eval_every, steps_per_epoch=steps_per_epoch, total=total)
     summing = distributed.summing(model)

@@ -56,8 +56,8 @@ def is_sharded(model: VideoClassifier) -> bool:
 
 def in_step(loader: Loader) -> Iterator[Batch]:
     """A test's batches, as many on each rank as on the first, which has most: those that are added hold nothing."""
-    steps = share(loader.steps_per_epoch)
+    batches = share(loader.batches_per_epoch)
     yield from loader.epoch(0)
-    for _ in range(loader.steps_per_epoch, steps):
+    for _ in range(loader.batches_per_epoch, batches):
         video = torch.zeros(1, *loader.dataset.shape, dtype=torch.uint8)
         yield Batch(video, torch.zeros(1, dtype=torch.int64), torch.full((1,), -1), torch.zeros(1))

@@ -7,7 +7,6 @@ from aim.data.loading.loader import Loader
 from aim.engine.machine.distributed import World
 from aim.engine.run import results
 from aim.engine.run.settings import Run
-from aim.engine.run.sizing import steps_per_epoch
 from aim.models.classifier import VideoClassifier
 from aim.models.compiling import is_compiled
 from aim.models.freeze import num_parameters
@@ -19,7 +18,7 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
     """What is known before the model is built; `data` has the hashes of the lists."""
     clips, parts = run.train.clips_at_once(world.size), run.train.accumulate
     divided = f" ({world.size} ranks x {parts} parts x {clips})" if world.size * parts > 1 else ""
-    steps = steps_per_epoch(run, lists)
+    steps = run.train.steps_per_epoch(len(lists.train))
     lines = [
         f"{run.name} in {run.directory()}",
         f"device: {world.size} x {results.device_name(world.device)}, {run.precision}",

@@ -73,7 +73,7 @@ def training_videos(run: Run) -> tuple[int, str, int]:
 def on_gpu(cost: Cost, run: Run, gpus: int, sheet: Sheet, videos: int) -> dict[str, Any]:
     """A step's cost as memory, time and cores on a GPU."""
     seconds, bound = step_seconds(cost, run, sheet)
-    steps = math.ceil(videos * run.train.clips_per_video / run.train.batch_size)
+    steps = run.train.steps_per_epoch(videos)
     rate = cost.clips * run.train.accumulate / seconds
     most = most_clips(cost, sheet.usable_bytes)
     frames = run.clip.num_frames / FRAMES_MEASURED

@@ -13,7 +13,9 @@ from omegaconf import OmegaConf
 from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import Lists, Video
+from aim.data.loading.judge import OnError
 from aim.data.loading.loader import Loader
+from aim.data.loading.order import Listed, Order, Shuffled
 from aim.data.readers import auto
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
@@ -32,6 +34,11 @@ from aim.ground.marks import Auto, Before, Mark, marked
 from aim.models.classifier import Backbone, VideoClassifier, build
 from aim.models.compiling import compile_blocks
 from aim.models.memory import Memory
+
+
+def steps_per_epoch(videos: int, clips_per_video: int, batch_size: int) -> int:
+    """The optimizer's steps of an epoch, the last of them maybe with fewer clips."""
+    return math.ceil(videos * clips_per_video / batch_size)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,10 @@ class Training:
             raise UserError(f"train.ema={self.ema}; use a decay between 0 and 1, such as 0.999, or null")
         if self.clip_grad is not None and not self.clip_grad > 0:
             raise UserError(f"train.clip_grad={self.clip_grad}; use a norm above 0, such as 1.0, or null")
+
+    def steps_per_epoch(self, videos: int) -> int:
+        """The optimizer's steps in which each of so many videos comes once."""
+        return steps_per_epoch(videos, self.clips_per_video, self.batch_size)
 
     def clips_at_once(self, ranks: int) -> int:
         """Clips that one rank works through at once; more than its share where the batch can't be divided."""
@@ -222,7 +233,10 @@ class Run:
         dataset = replace(self._dataset(lists, lists.train, self.augment), clips=self.train.clips_per_video)
         each = self.train.clips_per_video
         videos = self.train.clips_at_once(world.size) // each
-        return self._loader(dataset, videos, world, shuffle=True, step_size=self.train.batch_size // each)
+        return self._loader(
+            dataset, videos, world,
+            order=Shuffled(self.seed), on_error=self.data.on_error, step_size=self.train.batch_size // each,
+        )  # fmt: skip
 
     def val_loader(self, lists: Lists, world: World) -> Loader:
         """One view a video, for choosing the best weights: of all, or of the train.eval_videos drawn for every run."""
@@ -237,8 +251,8 @@ class Run:
     def _eval_loader(self, lists: Lists, videos: list[Video], views: Views, world: World) -> Loader:
         # As many clips at once as in training; without gradients they need less memory.
         clips = self.train.batch_size // (world.size * self.train.accumulate)
-        at_once = views.at_once(clips)
-        return self._loader(self._dataset(lists, videos, views), at_once, world, shuffle=False)
+        dataset = self._dataset(lists, videos, views)
+        return self._loader(dataset, views.at_once(clips), world, order=Listed(), on_error=self.data.eval_on_error)
 
     def _dataset(self, lists: Lists, videos: list[Video], transform: Augment | Views) -> VideoDataset:
         cache = self.data.local_cache()
@@ -247,7 +261,14 @@ class Run:
         )
 
     def _loader(
-        self, dataset: VideoDataset, batch_size: int, world: World, *, shuffle: bool, step_size: int | None = None
+        self,
+        dataset: VideoDataset,
+        batch_size: int,
+        world: World,
+        *,
+        order: Order,
+        on_error: OnError,
+        step_size: int | None = None,
     ) -> Loader:
         return Loader(
             dataset,
@@ -255,11 +276,10 @@ class Run:
             step_size=step_size,
             rank=world.rank,
             world_size=world.size,
-            seed=self.seed,
-            shuffle=shuffle,
+            order=order,
             workers=self.data.workers,
             timeout=self.data.timeout,
-            on_error=self.data.on_error if shuffle else self.data.eval_on_error,
+            on_error=on_error,
             max_bad=self.data.max_bad,
         )
 

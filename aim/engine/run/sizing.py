@@ -11,7 +11,7 @@ from typing import Any
 
 from aim.data.lists import Lists
 from aim.engine.run.identity import LENGTH
-from aim.engine.run.settings import Run
+from aim.engine.run.settings import Run, steps_per_epoch
 from aim.ground import config
 from aim.ground.choices import leaves
 from aim.ground.errors import UserError
@@ -37,7 +37,7 @@ def settled(settings: Mapping[str, Any], videos: int, before: Mapping[str, Any] 
 
     clips = videos * asked["train.clips_per_video"]
     batch = number("train.batch_size", lambda: next((b for b in BATCHES if clips >= STEPS_AN_EPOCH * b), BATCHES[-1]))
-    steps = math.ceil(clips / batch)
+    steps = steps_per_epoch(videos, asked["train.clips_per_video"], batch)
     epochs = number("train.epochs", lambda: min(MOST_EPOCHS, max(EPOCHS, math.ceil(STEPS / steps))))
     number("train.eval_every", lambda: max(1, epochs // PARTS))
     number("train.log_every", lambda: min(LOG_STEPS, steps))
@@ -52,11 +52,6 @@ def said(asked: Mapping[str, Any], settings: Mapping[str, Any], videos: int) -> 
     return f"for {videos} training videos, auto is {' '.join(found)}" if found else None
 
 
-def steps_per_epoch(run: Run, lists: Lists) -> int:
-    """The steps in which every training video comes once."""
-    return math.ceil(len(lists.train) * run.train.clips_per_video / run.train.batch_size)
-
-
 def shorter(run: Run) -> Path:
     """The directory of the run that is the same but for its number of epochs, which its name may have."""
     return run.directory(overrides=[text for text in config.task_overrides() if not text.startswith(f"{LENGTH}=")])
@@ -67,7 +62,7 @@ def goes_on(run: Run, step: int, lists: Lists) -> str:
 
     Raises UserError where more epochs are behind it.
     """
-    steps, epochs = steps_per_epoch(run, lists), run.train.epochs
+    steps, epochs = run.train.steps_per_epoch(len(lists.train)), run.train.epochs
     if step > steps * epochs:
         raise UserError(
             f"train.epochs={epochs}, but {run.directory()} has trained {step / steps:.3g} epochs already; use "

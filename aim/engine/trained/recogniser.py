@@ -14,6 +14,7 @@ from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
 from aim.data.loading.loader import Batch, Loader
+from aim.data.loading.order import Listed
 from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
@@ -116,7 +117,7 @@ class Recogniser:
         dataset = VideoDataset(Path(), videos, reader, self.clip, self.views, seed=0)
         together = self.views.at_once(batch_size)
         loader = Loader(
-            dataset, min(together, len(paths)), rank=0, world_size=1, seed=0, shuffle=False,
+            dataset, min(together, len(paths)), rank=0, world_size=1, order=Listed(),
             workers=min(workers, len(paths)), timeout=60.0, on_error="note", max_bad=1.0,
         )  # fmt: skip
         with closing(loader):

@@ -15,6 +15,7 @@ import aim.data.loading.loader
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
 from aim.data.loading.loader import Batch, Loader, num_blocks
+from aim.data.loading.order import Listed, Shuffled
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
 from aim.ground.errors import UserError
@@ -28,7 +29,8 @@ STILL = Augment(
     area=(1.0, 1.0), ratio=(1.0, 1.0), flip=0.0, lighting=0.0, color_jitter=0.0,
     rand_augment=0, rand_augment_magnitude=0, erasing=0.0,
 )  # fmt: skip
-SETTINGS = {"rank": 0, "world_size": 1, "seed": 7, "shuffle": True, "workers": 2, "timeout": 30.0, "on_error": "skip"}
+SETTINGS = {"rank": 0, "world_size": 1, "order": Shuffled(7), "workers": 2, "timeout": 30.0, "on_error": "skip"}
+TEST = {"order": Listed(), "step_size": None}
 
 
 @contextmanager
@@ -38,7 +40,8 @@ def loader(
     transform = Views(temporal=views, spatial=1, resize=8) if views else STILL
     videos = [Video(f"{i}.mp4", i % 3) for i in range(n)]
     dataset = VideoDataset(Path("videos"), videos, reader or Fake(), CLIP, transform, seed=7)
-    with closing(Loader(dataset, batch_size, **{"max_bad": 1.0, **SETTINGS, **settings})) as made:
+    step = {"step_size": batch_size * settings.get("world_size", 1)}
+    with closing(Loader(dataset, batch_size, **{"max_bad": 1.0, **SETTINGS, **step, **settings})) as made:
         yield made
 
 
@@ -63,7 +66,7 @@ def test_a_step_takes_the_same_videos_at_any_number_of_ranks(ranks: int, batch_s
     settings: dict[str, Any] = {"batch_size": batch_size, "step_size": 6, "world_size": ranks, "workers": 0}
     found = [set[int]() for _ in expected]
     with loader(**settings) as made:
-        parts, batches = made.parts, made.steps_per_epoch
+        parts, batches = made.parts, made.batches_per_epoch
     starts = [0, *range(parts, batches, parts)]  # of steps
     for rank in range(ranks):
         with loader(**settings, rank=rank) as made:
@@ -83,14 +86,14 @@ def test_content_and_order_do_not_depend_on_the_workers() -> None:
     alone = epochs(workers=0)
     assert same(alone, epochs(workers=1))
     assert same(alone, epochs(workers=3))
-    assert not same(alone, epochs(workers=0, seed=8))
+    assert not same(alone, epochs(workers=0, order=Shuffled(8)))
 
 
 def test_an_epoch_holds_every_video_once_and_fills_up_with_weight_zero() -> None:
     with loader(workers=0) as made:
         batches = copies(made.epoch(0))
     index, weight = (torch.cat([getattr(batch, name) for batch in batches]) for name in ("index", "weight"))
-    assert made.steps_per_epoch == len(batches) == 4
+    assert made.batches_per_epoch == len(batches) == 4
     assert sorted(index[weight > 0].tolist()) == list(range(13))
     assert weight.sum() == 13
     assert all(len(batch.video) == 4 for batch in batches)
@@ -119,9 +122,9 @@ def test_ranks_share_the_global_batches() -> None:
 def test_a_test_counts_every_video_exactly_once_at_any_number_of_ranks(world_size: int) -> None:
     seen = []
     for rank in range(world_size):
-        with loader(views=2, shuffle=False, rank=rank, world_size=world_size, workers=0) as made:
+        with loader(views=2, rank=rank, world_size=world_size, workers=0, **TEST) as made:
             batches = copies(made.epoch(0))
-        assert len(batches) == made.steps_per_epoch
+        assert len(batches) == made.batches_per_epoch
         seen += [i for batch in batches for i in batch.index.tolist()]
         assert all(batch.video.shape[1:] == (2, 4, 3, 8, 8) for batch in batches)
     assert sorted(seen) == list(range(13))
@@ -204,7 +207,7 @@ def test_a_bad_video_keeps_its_slot_with_weight_zero(workers: int) -> None:
 @pytest.mark.slow
 def test_a_server_that_stalls_ends_the_epoch() -> None:
     """After two batches; of a reader that hangs from then on."""
-    with loader(reader=Fake(hang=tuple(range(8, 13))), shuffle=False, timeout=1.0, max_bad=1.0) as made:
+    with loader(reader=Fake(hang=tuple(range(8, 13))), timeout=1.0, max_bad=1.0, **TEST) as made:
         batches = made.epoch(0)
         next(batches)
         with refused("4", "videos/11.mp4", "data.timeout=1", "data.timeout"):
@@ -247,10 +250,9 @@ def test_raise_names_the_file_and_the_way_out(workers: int) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-@pytest.mark.parametrize("shuffle", [True, False])
-def test_what_stops_a_run_is_named_among_the_bad(workers: int, shuffle: bool) -> None:
-    settings: dict[str, Any] = {} if shuffle else {"views": 2}
-    with loader(reader=Fake(bad=(3,)), shuffle=shuffle, workers=workers, on_error="raise", **settings) as made:
+@pytest.mark.parametrize("settings", [{}, {"views": 2, **TEST}])
+def test_what_stops_a_run_is_named_among_the_bad(workers: int, settings: dict[str, Any]) -> None:
+    with loader(reader=Fake(bad=(3,)), workers=workers, on_error="raise", **settings) as made:
         with pytest.raises(UserError):
             copies(made.epoch(0))
         assert made.bad == {"3.mp4": "it is bad"}
@@ -258,7 +260,7 @@ def test_what_stops_a_run_is_named_among_the_bad(workers: int, shuffle: bool) ->
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_test_names_bad_videos_as_training_does(workers: int) -> None:
-    with loader(reader=Fake(bad=(3, 5)), shuffle=False, views=2, workers=workers) as made:
+    with loader(reader=Fake(bad=(3, 5)), views=2, workers=workers, **TEST) as made:
         weight = torch.cat([batch.weight for batch in copies(made.epoch(0))])
     assert made.bad == {f"{i}.mp4": "it is bad" for i in (3, 5)}
     assert weight.tolist() == [float(i not in (3, 5)) for i in range(13)]
@@ -286,7 +288,7 @@ def test_the_share_of_bad_videos_is_that_of_a_ranks_own() -> None:
     for rank in range(4):
         with (
             loader(
-                n=16, reader=Fake(bad=(0, 1, 2, 3)), workers=0, max_bad=0.13, rank=rank, world_size=4, shuffle=False
+                n=16, reader=Fake(bad=(0, 1, 2, 3)), workers=0, max_bad=0.13, rank=rank, world_size=4, **TEST
             ) as made,
             refused("data.max_bad=0.13", "1", "16"),
         ):

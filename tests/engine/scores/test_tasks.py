@@ -101,7 +101,7 @@ class Videos:
     """A loader of batches of two."""
 
     def __init__(self, batch: Batch) -> None:
-        self.batch, self.batch_size, self.steps_per_epoch = batch, 2, len(batch.video) // 2
+        self.batch, self.batch_size, self.batches_per_epoch = batch, 2, len(batch.video) // 2
         self.dataset = Some(len(batch.video))
         self.seconds = [[(0.0, 1.0)]] * len(batch.video)
 
