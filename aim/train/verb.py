@@ -145,7 +145,7 @@ def taken_up(
         say_once(f"the run {'is this' if finished else 'goes on'}, though {'; '.join(changed)}")
     # What config.yaml says may be of a command that was killed before it saved anything.
     split_anew = found.get("accumulate") != settings["train"]["accumulate"]
-    return finished, found["identity"].get("precision"), None if split_anew else found.get("clips")
+    return finished, found.get("identity", {}).get("precision"), None if split_anew else found.get("clips")
 
 
 def last_of(run: Run) -> Path:

@@ -26,11 +26,20 @@ def of_weights(trunk: str, start: str | None) -> dict[str, str]:
     return {"trunk": trunk, "init": start or "none"}
 
 
+def of_first_results(found: Mapping[str, Any]) -> dict[str, str]:
+    """The hashes in a training's result that was written before results had an `identity`; none in anything else."""
+    if "checkpoint" in found or not {"epochs", "data_hash", "trunk"} <= found.keys():
+        return {}
+    return {"data_hash": found["data_hash"], "trunk": found["trunk"]["sha256"]}
+
+
 def check_same(found: Mapping[str, Any], now: Mapping[str, str], run_dir: Path) -> None:
-    """Raise UserError if the content under `identity` in a run's state or result is another than `now`."""
-    if "identity" not in found:
+    """Raise UserError if the content that a run's state or result tells of is another than `now`."""
+    before = found.get("identity", of_first_results(found))
+    if not before:
         raise UserError(f"{run_dir} holds something else than a training run; set run_dir=DIR, or delete the folder")
-    differ = [WORDS[key] for key in now if found["identity"].get(key) != now[key]]
+    known = now if "identity" in found else now.keys() & before.keys()
+    differ = [WORDS[key] for key in known if before.get(key) != now[key]]
     if differ:
         raise UserError(
             f"{run_dir} holds a run with another {' and another '.join(differ)}; set run_dir=DIR, or delete the folder"
