@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from aim.engine.loop import training
+from aim.engine.loop import course, training
 from aim.engine.machine import distributed
 from aim.engine.run.settings import Run
 from aim.engine.trained import checkpoint
@@ -122,7 +122,7 @@ def test_killed_between_a_validation_and_its_save_it_logs_that_once(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(training.bad_videos, "name", dies)
+        patch.setattr(course.bad_videos, "name", dies)
         with pytest.raises(KeyboardInterrupt):
             run(tmp_path)
     assert "val_top1" in journal(tmp_path)[-1]

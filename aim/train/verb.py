@@ -17,6 +17,7 @@ from typing import Any
 from omegaconf.dictconfig import DictConfig
 
 from aim.data.lists import Lists
+from aim.engine.loop.course import Caller
 from aim.engine.loop.evaluation import Evaluation, evaluate
 from aim.engine.loop.faults import explained_test
 from aim.engine.loop.saving import State
@@ -246,24 +247,15 @@ def fit(
             temperature = fit_temperature(run.task, newest[0].log_probability, newest[0].label) if newest else None
             checkpoint.save_weights(run_dir / BEST, model, settings, lists.classes, run.precision, temperature)
 
-        return train(
-            model,
-            train_loader,
-            val_loader,
-            task=run.task,
-            training=run.train,
-            optim=run.optim,
-            precision=run.precision,
-            seed=run.seed,
+        caller = Caller(
             run_dir=run_dir,
-            world=world,
+            identity=hashes,
             split={"clips": clips, "accumulate": settings["train"]["accumulate"]},
             save_best=save_best,
             validated=validated,
-            identity=hashes,
             log=log,
-            stop=stop,
         )
+        return train(model, train_loader, val_loader, run=run, caller=caller, world=world, stop=stop)
 
 
 def introduce(run: Run, model: VideoClassifier, gmacs: float, num_classes: int, world: World) -> None:

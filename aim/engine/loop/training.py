@@ -1,12 +1,8 @@
 """The training loop."""
 
-import math
-import socket
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from functools import partial
 from itertools import chain, islice
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -14,195 +10,64 @@ from einops import rearrange
 from torch import Tensor
 
 from aim.data.loading.loader import Batch, Loader
-from aim.engine.loop.ema import Average
-from aim.engine.loop.evaluation import Evaluation, evaluate
+from aim.engine.loop.course import Caller, Course
 from aim.engine.loop.faults import explained
 from aim.engine.loop.mixing import mix
-from aim.engine.loop.optim import adamw, learning_rate, set_learning_rate
-from aim.engine.loop.saving import Saver, State
-from aim.engine.loop.selection import due, exhausted, judge
+from aim.engine.loop.optim import learning_rate, set_learning_rate
+from aim.engine.loop.saving import State
 from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
-from aim.engine.machine.feeding import on_device, to_host
+from aim.engine.machine.feeding import on_device
 from aim.engine.machine.hardware import Precision, autocast
-from aim.engine.machine.profiling import Profile, part
-from aim.engine.run.settings import Optim, Training
-from aim.engine.scores.metrics import of_validation
+from aim.engine.machine.profiling import part
+from aim.engine.run.settings import Run, Training
 from aim.engine.scores.tasks import Task
-from aim.engine.telling import bad_videos
-from aim.engine.telling.progress import Report
-from aim.engine.telling.tracking import Log
-from aim.engine.telling.watching import Pace, Watch, cure_for_waiting
-from aim.ground.errors import UserError
-from aim.ground.signals import Interrupted, Stop
+from aim.ground.signals import Stop
 from aim.models.classifier import VideoClassifier
 
 
 def train(
-    model: VideoClassifier,
-    loader: Loader,
-    val_loader: Loader,
-    *,
-    task: Task,
-    training: Training,
-    optim: Optim,
-    precision: Precision,
-    seed: int,
-    run_dir: Path,
-    world: World,
-    split: Mapping[str, int],
-    save_best: Callable[[], None],
-    validated: Callable[[float, Evaluation], None],
-    identity: Mapping[str, str],
-    log: Log,
-    stop: Stop,
+    model: VideoClassifier, loader: Loader, val_loader: Loader, *, run: Run, caller: Caller, world: World, stop: Stop
 ) -> State:
     """Train what is trainable to the last epoch, from where `last.pt` stands.
 
     Everything that varies with time is a function of the step, so a run that was killed and continued ends with the
     weights of an unbroken one. Raises Interrupted after a signal, UserError for a loss or gradient that is not finite.
     """
-    optimizer = adamw(model, optim)
-    average = Average(model, training.ema)
-    steps_per_epoch = training.steps_per_epoch(len(loader.dataset))
-    total = steps_per_epoch * training.epochs
-    is_due = partial(due, training.eval_every, steps_per_epoch=steps_per_epoch, total=total)
-    summing = distributed.summing(model)
-    best_by = of_validation(task.metrics, training.best_by)
-
+    training, optim = run.train, run.optim
     with ExitStack() as stack:
-        saver = stack.enter_context(Saver(run_dir, model, optimizer, average, identity, world, split))
-        state = saver.restore()
-        state.plan(training.epochs)
-        newest, pace = Newest(state, run_dir), Pace(world.device)
-        classes = model.head.out_features
-        watch = Watch(
-            step=state.step, classes=classes, chance=task.chance(classes),
-            warm_up=optim.warmup_epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch, total=total,
-            cure=cure_for_waiting(loader.workers, world.size),
-        )  # fmt: skip
-        report = Report(
-            run_dir, log, step=state.step, rested=state.rested, total=total, steps_per_epoch=steps_per_epoch,
-            batch_size=training.batch_size, device=world.device, watch=watch, visible=world.is_main,
-        )  # fmt: skip
-        stack.enter_context(report)
-        profile = Profile(run_dir / "profile", world.device) if training.profile and world.is_main else None
-        if profile:
-            stack.callback(profile.close)
-        if state.step:
-            report.display.say(f"goes on at step {state.step} of {total}")
-
-        def rest() -> None:
-            """Validate if it is time, keep the best weights, save."""
-            newest.read()
-            report.pause()
-            saver.save(state)
-            improved = not training.eval_every
-            with average.in_place():
-                if is_due(state.step):
-                    val = evaluate(
-                        model, val_loader, task=task, device=world.device, precision=precision, stop=stop, title="val"
-                    )
-                    improved = judge(state, val.scores, best_by, state.step / steps_per_epoch)
-                    state.validated = state.step
-                    report.validated(state.step, val.scores, (task.metrics[0], best_by), improved=improved)
-                    if world.is_main:
-                        validated(report.epoch(state.step), val)
-                if improved and world.is_main:
-                    save_best()
-            bad_videos.gathered(run_dir, loader, val_loader)
-            if text := watch.ranks(distributed.gather((socket.gethostname(), pace.seconds))):
-                report.warn(text)
-            state.rested = state.step
-            saver.save(state)
-            report.resume()
-            if newest.stopping:
-                raise stopped(state, total, run_dir, saver)
-
-        def rests() -> bool:
-            """Whether there is more to do after the newest step than the next one."""
-            ends_epoch = state.step > state.rested and state.step % steps_per_epoch == 0
-            # A run that has become shorter may be at its end, where a validation wasn't due before.
-            return ends_epoch or (state.step > state.validated and is_due(state.step))
-
-        stack.enter_context(explained(lambda: f"step {state.step + 1} of {total}", training, world))
-        if rests():  # it was stopped before
-            rest()
-        while state.step < total and not exhausted(state, training.patience):
+        course = Course(model, loader, val_loader, run, caller, world, stop, stack)
+        state, pace, steps_per_epoch = course.state, course.pace, course.steps_per_epoch
+        stack.enter_context(explained(course.where, training, world))
+        if course.pauses():  # it was stopped before
+            course.wrap_up()
+        while not course.ended():
             epoch, done = divmod(state.step, steps_per_epoch)
             batches = on_device(loader.epoch(epoch, start=done * training.accumulate), world.device)
             for parts in chunks(batches, training.accumulate):
                 lr = learning_rate(state.step, optim, steps_per_epoch=steps_per_epoch, epochs=training.epochs)
-                set_learning_rate(optimizer, lr)
-                torch.manual_seed(seed_of(seed, state.step, world.rank))  # of a GPU, too, which needn't hear of it
+                set_learning_rate(course.optimizer, lr)
+                torch.manual_seed(seed_of(run.seed, state.step, world.rank))  # of a GPU, too, which needn't hear of it
                 pace.begins(loader.waited)
                 sums = train_step(
-                    model, optimizer, parts, training, precision, world.device,
-                    task=task, stop=bool(stop), summing=summing, meets=pace.meets,
+                    model, course.optimizer, parts, training, run.precision, world.device,
+                    task=run.task, stop=bool(stop), summing=course.summing, meets=pace.meets,
                 )  # fmt: skip
-                newest.take(sums)
-                average.update(state.step)
-                if state.step % training.log_every == 0 or state.step == total:
-                    newest.read()
-                    report.line(state.step, lr, loader.waited, state.window)
-                    state.window = State().window
-                report.tick(state.step)
-                if profile and (said := profile.tick(ends_epoch=state.step % steps_per_epoch == 0)):
-                    report.display.say(said)
-                stopping = newest.stopping  # of a step that all ranks have read; the clock below is each one's own
-                if stopping or saver.is_due(training.save_minutes):
-                    newest.read()
-                    saver.save(state)
+                course.newest.take(sums)
+                course.average.update(state.step)
+                course.tell(lr)
+                stopping = course.newest.stopping  # of a step that all ranks have read; the clock is each one's own
+                if stopping or course.saver.is_due(training.save_minutes):
+                    course.save()
                 if stopping:
-                    raise stopped(state, total, run_dir, saver)
-                if rests():
-                    rest()
-                    if exhausted(state, training.patience):
+                    raise course.stopped()
+                if course.pauses():
+                    course.wrap_up()
+                    if course.ended():
                         break
-        if state.step < total:
-            report.display.say(
-                f"training ends: no better validation since epoch {round(state.best_epoch, 3):g} (train.patience)"
-            )
-        saver.finish()
-    average.swap()  # for the test
+        course.finish()
+    course.average.swap()  # for the test
     return state
-
-
-def stopped(state: State, total: int, run_dir: Path, saver: Saver) -> Interrupted:
-    """How a run ends that a signal has stopped, once it is saved."""
-    saver.finish()
-    return Interrupted(f"stopped by a signal; saved at step {state.step} of {total} in {run_dir}")
-
-
-class Newest:
-    """The sums of the newest step, which are read one step later: a GPU has the next step by then, and never waits."""
-
-    def __init__(self, state: State, run_dir: Path) -> None:
-        self.state, self.run_dir = state, run_dir
-        self.sums: Callable[[], list[Tensor]] | None = None
-        self.stopping = False  # a rank was asked to stop
-
-    def take(self, sums: Tensor) -> None:
-        """Count a step as done, and read the one before."""
-        self.read()
-        self.sums, self.state.step = to_host(sums), self.state.step + 1
-
-    def read(self) -> None:
-        """Add the newest sums to the state's. Raises UserError where they tell that the weights are lost."""
-        if self.sums is None:
-            return
-        with part("reading results"):
-            (sums,), self.sums = self.sums(), None
-        *window, norm, stops = sums.tolist()
-        for name, value in (("loss", window[0]), ("gradient's norm", norm)):
-            if not math.isfinite(value):
-                raise UserError(
-                    f"the {name} became {value} at step {self.state.step}; use a lower optim.lr or precision=fp32 "
-                    f"(that is another run), or repeat the command to continue from the last save in {self.run_dir}"
-                )
-        new = [*window, norm, 1.0]
-        self.state.window = [old + value for old, value in zip(self.state.window, new, strict=True)]
-        self.stopping = stops > 0
 
 
 def train_step(

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from aim.engine.loop import training
+from aim.engine.loop import course, training
 from aim.engine.loop.ema import Average
 from aim.engine.loop.evaluation import Evaluation
 from aim.engine.loop.saving import Saver, State
@@ -146,7 +146,7 @@ def test_training_ends_when_validations_are_in_vain(tmp_path: Path, monkeypatch:
 
     settings = ["train.epochs=9", "train.patience=1"]
     with monkeypatch.context() as patch:
-        patch.setattr(training, "evaluate", equal)
+        patch.setattr(course, "evaluate", equal)
         patch.setattr(train, "evaluate", dies)
         with pytest.raises(Died):
             run(tmp_path, *settings)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from aim.data.loading.loader import Batch
-from aim.engine.loop import evaluation, training
+from aim.engine.loop import course, evaluation, training
 from aim.engine.loop.optim import adamw
 from aim.engine.run.settings import Run
 from aim.engine.scores.tasks import SINGLE_LABEL
@@ -97,7 +97,7 @@ def test_results_are_read_when_the_next_step_has_been_begun(tmp_path: Path, monk
         return train_step(*args, **kwargs)
 
     monkeypatch.setattr(training, "train_step", begins)
-    monkeypatch.setattr(training, "to_host", recorded("train"))
+    monkeypatch.setattr(course, "to_host", recorded("train"))
     monkeypatch.setattr(evaluation, "to_host", recorded("test"))
     run(tmp_path, "train.epochs=1", "train.log_every=100", "train.save_minutes=100", "train.eval_every=0")
     assert events == [
