@@ -34,6 +34,8 @@ def test_the_wheel_holds_every_config_and_the_demos_weights(installed: Path) -> 
         return {path.relative_to(folder).as_posix() for path in folder.rglob("*.yaml")}
 
     assert names(installed / "aim" / "configs") == names(choices.CONFIGS)
+    modules = {path.relative_to(ROOT) for path in (ROOT / "aim").rglob("*.py")}
+    assert {path.relative_to(installed) for path in (installed / "aim").rglob("*.py")} == modules
     for folder in (ROOT / "aim").glob("*/templates"):
         pages = {path.name for path in folder.iterdir()}
         assert {path.name for path in (installed / folder.relative_to(ROOT)).iterdir()} == pages

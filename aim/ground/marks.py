@@ -57,6 +57,7 @@ def marked(mark: Mark) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for own in roots for name in _named(own, mark, dict(classes), "")))
 
 
+@cache
 def _classes() -> list[tuple[str, dict[str, str]]]:
     """Each class with marks, by its name: its fields with their types as text."""
     texts = (path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parents[1].rglob("*.py")))
