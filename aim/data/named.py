@@ -4,9 +4,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
-from aim.data.lists import VIDEO_EXTENSIONS
+from aim.data.lists import entries, unquoted
 from aim.data.readers.frames import SUFFIXES as PICTURES
-from aim.ground.errors import UserError
+from aim.data.scanning import UNKNOWN, VIDEO_EXTENSIONS, is_video_name, look, told
+from aim.ground.errors import UserError, say
 
 STDIN = "-"
 
@@ -26,7 +27,8 @@ def find_videos(named: str | Sequence[str], stdin: TextIO, *, folders: bool = Fa
     names = [named] if isinstance(named, str) else list(named)
     if STDIN in names:
         text = stdin.read()
-        listed = [name for name in text.split("\0" if "\0" in text else "\n") if name.strip()]
+        lines = text.split("\0") if "\0" in text else text.split("\n")
+        listed = [unquoted(line)[0] or line for _, line in entries(lines)]
         names = [*(name for name in names if name != STDIN), *listed]
         if not names:
             raise UserError("input=- reads a list of videos from standard input, one a line, and it was empty")
@@ -61,28 +63,29 @@ def _of_match(path: Path, folders: bool) -> list[Input]:
     """The videos that a pattern's match stands for; other files that match aren't meant."""
     if path.is_dir():
         return _folders_in(path) if folders else _files_in(path)
-    return [Input(path)] if not folders and path.suffix.lower() in VIDEO_EXTENSIONS else []
+    return [Input(path)] if not folders and is_video_name(path.name) else []
 
 
 def _files_in(folder: Path) -> list[Input]:
-    files = (file for file in folder.rglob("*") if file.suffix.lower() in VIDEO_EXTENSIONS and file.is_file())
-    return [Input(file) for file in sorted(files)]
+    found = look(folder)
+    if left := told(found.left):
+        say(f"not used in {folder}: {left}")
+    return [Input(file) for file in sorted(folder / path for path in found.videos)]
 
 
 def _folders_in(folder: Path) -> list[Input]:
     """This folder and those below it that hold pictures."""
-    below = (path for path in (folder, *folder.rglob("*")) if path.is_dir() and _has_pictures(path))
-    return [Input(path) for path in sorted(below)]
+    return [Input(path) for path in sorted({path.parent for path in _pictures_in(folder)})]
 
 
-def _has_pictures(folder: Path) -> bool:
-    return any(file.suffix.lower() in PICTURES for file in folder.iterdir())
+def _pictures_in(folder: Path) -> list[Path]:
+    return [folder / path for path in look(folder).left.get(UNKNOWN, ()) if Path(path).suffix.lower() in PICTURES]
 
 
 def _nothing_in(folder: Path, folders: bool) -> str:
     if folders:
         return "holds no folder of pictures, which reader=frames takes for a video"
-    if any(file.suffix.lower() in PICTURES for file in folder.rglob("*")):
+    if _pictures_in(folder):
         return "holds pictures and no video; reader=frames takes a folder of them for a video"
     return f"holds no video ({', '.join(VIDEO_EXTENSIONS)})"
 

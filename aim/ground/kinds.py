@@ -23,7 +23,7 @@ KINDS: dict[str, dict[str, str]] = {  # setting (the last word of its dotted nam
         "timesformer": "aim.adapters.timesformer.TimeSformer",
     },
     "lists": {
-        "class_folders": "aim.data.lists.ClassFolders",
+        "class_folders": "aim.data.class_folders.ClassFolders",
         "list_files": "aim.data.lists.ListFiles",
         "moving_shapes": "aim.data.demo.moving_shapes.MovingShapes",
     },

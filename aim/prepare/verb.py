@@ -23,10 +23,9 @@ from typing import Annotated, Any
 from omegaconf import DictConfig
 
 from aim.data.dataset import Data
-from aim.data.lists import data_hash, format_line, without_videos
+from aim.data.lists import data_hash, format_line, quoted
 from aim.data.sources.annotations import Format
 from aim.data.sources.detected import NAMES, Auto, last_report
-from aim.data.sources.folders import Folders
 from aim.data.sources.webdataset import WebDataset
 from aim.data.stored import shards
 from aim.ground import config, files, lease
@@ -64,7 +63,7 @@ def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str
     earlier = {path: why for path, why in last_report(folder).get("shorter", {}).items() if path in listed}
     for split in SPLITS:
         put(folder / f"{split}.txt", [format_line(video) for video in getattr(report.kept, split)])
-    put(folder / "classes.txt", report.kept.classes)
+    put(folder / "classes.txt", map(quoted, report.kept.classes))
     bad = dict.fromkeys(report.missing, "missing") | report.unreadable
     put(folder / "bad_videos.txt", [f"{path}\t{why}" for path, why in sorted(bad.items())])
     summary = {
@@ -118,7 +117,9 @@ def main(cfg: DictConfig) -> None:
     settings = config.build(parts, Settings)
     root, out = settings.data.folder, None if settings.out is None else Path(settings.out).expanduser()
     check_folders(root, out, settings)
-    form = settings.format.of(root) if isinstance(settings.format, Auto) else settings.format
+    form = settings.data.named_lists() or (
+        settings.format.of(root) if isinstance(settings.format, Auto) else settings.format
+    )
     if out is None and (isinstance(form, WebDataset) or written(root, out, settings)["shards"]):
         with interruptible(), lease.held(root):
             for shard in shards.find(root):
@@ -141,10 +142,10 @@ def main(cfg: DictConfig) -> None:
             processes=settings.processes,
             timeout=settings.timeout,
         )
-        made = {"root": str(root), "format": NAMES.get(type(form)), **written(root, out, settings)}
+        made = {"root": str(root), "format": NAMES.get(type(form), "ready"), **written(root, out, settings)}
         show(report, write(folder, report, made), folder)
-        for name in without_videos(root) if isinstance(form, Folders) else []:
-            print(f"No video is in {root / name}: it is no class")
+        for note in listed.notes:
+            print(note)
         for label in sorted(set(range(len(listed.classes))) - {video.label for video in report.kept.train}):
             print(f"No training video is left of class {listed.classes[label]}")
 
@@ -163,6 +164,8 @@ def check_folders(root: Path, out: Path | None, settings: Settings) -> None:
             raise UserError(f"the lists can't be written into data.root={root}; copy or link it, or give out=DIR")
         if settings.shards:
             raise UserError("shards=true writes shards into a new folder; give out=DIR")
+        if settings.data.named_lists():
+            raise UserError("lists of other names would take the place of train.txt and val.txt; give out=DIR")
         return
     if blocking := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
         raise UserError(f"out={out}: {blocking} is a file; name a folder")

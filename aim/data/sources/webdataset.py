@@ -5,7 +5,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.lists import HELD_OUT, VIDEO_EXTENSIONS, Lists, Stored, Video, hold_out, read_classes
+from aim.data.class_folders import hold_out
+from aim.data.lists import HELD_OUT, Lists, Stored, Video, read_classes
+from aim.data.scanning import VIDEO_EXTENSIONS, look
 from aim.data.stored import shards
 from aim.ground.errors import UserError
 
@@ -21,8 +23,7 @@ class WebDataset:
     val_share: float
 
     def recognises(self, root: Path) -> bool:
-        loose = (path for path in root.rglob("*") if path.suffix.lower() in VIDEO_EXTENSIONS)
-        return bool(shards.find(root)) and not any(loose)
+        return bool(shards.find(root)) and not look(root).videos
 
     def __call__(self, root: Path) -> Lists:
         """Raises UserError for a video without a label, and for labels that aren't among the classes."""

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from aim.data.checking import VERSION, bad_files
-from aim.data.lists import ClassFolders, Lists, Video, without_videos
+from aim.data.lists import Lists, Video
 from aim.data.readers.frames import Frames
+from aim.data.repeats import repeats
+from aim.data.scanning import some
 from aim.engine.machine import distributed
 from aim.engine.run.settings import Run
 from aim.engine.telling import bad_videos
@@ -35,6 +37,8 @@ def inspected(run: Run, lists: Lists) -> Lists:
 
     Raises UserError, on all ranks, where the run is not to go on without them.
     """
+    if distributed.rank() == 0:
+        tell(run.data.folder, lists)
     videos = [*lists.train, *lists.val]
     paths = sorted({video.path for video in videos})
     in_shards = any(video.stored for video in videos)
@@ -46,6 +50,19 @@ def inspected(run: Run, lists: Lists) -> Lists:
     if bad:
         judge(run, lists, bad)
     return replace(lists, bad=bad)
+
+
+def tell(root: Path, lists: Lists) -> None:
+    """Say what was found and not taken, what is listed more than once, and which class has nothing to learn from."""
+    parts = {"training": lists.train, "validation": lists.val}
+    few = sum(map(len, parts.values())) <= MOST
+    listed = repeats(root, parts, lists.classes, compare=few)
+    learnt = {video.label for video in lists.train}
+    without = [name for label, name in enumerate(lists.classes) if label not in learnt]
+    if without:
+        listed.append(f"no training video is of class {some(without)}")
+    for text in (*lists.notes, *(f"warning: {text}" for text in listed)):
+        say(text)
 
 
 def _found(run: Run, paths: Sequence[str]) -> dict[str, str]:
@@ -60,9 +77,6 @@ def _found(run: Run, paths: Sequence[str]) -> dict[str, str]:
     if good:
         with suppress(UserError):  # then they are looked at again
             files.write_json(memory, {path: list(stamp) for path, stamp in (remembered | good).items()})
-    if isinstance(run.data.lists, ClassFolders):
-        for folder in without_videos(root):
-            say(f"no video is in {root / folder}: it is no class")
     lines = [f"{root / path}: {reason}" for path, reason in sorted(bad.items())]
     if len(lines) > NAMED:
         bad_videos.name(run.directory(), bad)

@@ -1,6 +1,8 @@
 """The first lines that a run prints: where, on what device and data, how long, with what."""
 
-from collections.abc import Mapping
+import statistics
+import textwrap
+from collections.abc import Mapping, Sequence
 
 from aim.data.lists import Lists, Video
 from aim.data.loading.loader import Loader
@@ -11,7 +13,9 @@ from aim.models.classifier import VideoClassifier
 from aim.models.compiling import is_compiled
 from aim.models.freeze import num_parameters
 
-WIDTH = 80  # columns; of the classes as many are named as fit
+WIDTH = 80  # columns
+MOST_NAMED = 60  # classes that are all named
+FEWEST = 3  # classes that are named of more
 
 
 def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str:
@@ -24,11 +28,10 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
         f"device: {world.size} x {results.device_name(world.device)}, {run.precision}",
         f"data: {len(lists.train)} training videos{of_share(run.data.share)} ({data['train_hash'][:8]}), "
         f"{len(lists.val)} validation ({data['data_hash'][:8]})",
+        *([f"split: {lists.split}"] if lists.split else []),
         of_classes(lists),
         f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{divided}",
     ]
-    if lists.split:
-        lines.append(f"validation: {lists.split}")
     if run.test == "best":
         lines.append("test=best: chosen by the videos that test it, so top-1 is a little too high")
     return "\n".join(lines)
@@ -40,16 +43,20 @@ def of_share(share: float) -> str:
 
 
 def of_classes(lists: Lists) -> str:
-    """The classes, each with its videos in training and validation."""
+    """The classes, each with its videos in training and validation; of many what those numbers are."""
     train, val = (counts(videos, len(lists.classes)) for videos in (lists.train, lists.val))
-    each = [f"{name} {train[i]}+{val[i]}" for i, name in enumerate(lists.classes)]
-    text = ""
-    for named in range(len(each), -1, -1):
-        more = [f"and {len(each) - named} more"] if named < len(each) else []
-        text = f"{len(each)} classes, training+validation: {', '.join(each[:named] + more)}"
-        if len(text) <= WIDTH:
-            break
-    return text
+    if len(lists.classes) > MOST_NAMED:
+        both = f"{_range(train)} training and {_range(val)} validation videos each"
+        least = sorted(range(len(train)), key=lambda i: train[i])[:FEWEST]
+        return f"{len(train)} classes: {both}; fewest: {', '.join(f'{lists.classes[i]} {train[i]}' for i in least)}"
+    each = ", ".join(f"{name} {train[i]}+{val[i]}" for i, name in enumerate(lists.classes))
+    text = f"{len(train)} classes, training+validation: {each}"
+    return "\n".join(textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+
+
+def _range(found: Sequence[int]) -> str:
+    """Some numbers by the smallest, the median and the largest."""
+    return f"{min(found)} to {max(found)} (median {statistics.median_low(found)})"
 
 
 def counts(videos: list[Video], num_classes: int) -> list[int]:

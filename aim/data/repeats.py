@@ -1,0 +1,77 @@
+"""Videos that a data set has more than once: in two lists, twice in one, or under two labels."""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, combinations
+from pathlib import Path
+
+from aim.data.lists import Video
+from aim.data.scanning import some
+
+PIECE = 1 << 16  # bytes of a file's head and of its tail, by which two of one size are compared
+
+
+def repeats(root: Path, lists: Mapping[str, Sequence[Video]], classes: Sequence[str], *, compare: bool) -> list[str]:
+    """What is to be said of videos that are listed more than once, by their paths and, if `compare`, their content.
+
+    `lists` are by the words for their videos, such as "training".
+    """
+    paths = sorted({video.path for video in chain(*lists.values()) if not video.stored})
+    first = same_content(root, paths) if compare else {}
+
+    def known(videos: Iterable[Video]) -> dict[str, str]:
+        """The files of some videos, each by the first that has its content."""
+        return {first.get(video.path, video.path): video.path for video in videos}
+
+    said = []
+    for words, videos in lists.items():
+        again = Counter((video.path, video.start, video.end, video.label) for video in videos)
+        if twice := [path for (path, *_), count in again.items() if count > 1]:
+            said.append(f"{len(videos) - len(again)} lines of the {words} list are repeated ({some(twice)})")
+        files = dict.fromkeys(video.path for video in videos)
+        like = {path: first.get(path, path) for path in files}
+        if copies := [f"{path} = {other}" for path, other in like.items() if path != other and other in files]:
+            said.append(f"{len(copies)} {words} videos are copies of others ({some(copies)})")
+    for (one, here), (other, there) in combinations(lists.items(), 2):
+        mine, theirs = known(here), known(there)
+        if both := [path for path in theirs if path in mine]:
+            named = [theirs[path] if theirs[path] == mine[path] else f"{theirs[path]} = {mine[path]}" for path in both]
+            said.append(f"{len(both)} of {len(theirs)} {other} videos are {one} videos, too ({some(named)})")
+    labels = defaultdict[tuple[str, float | None, float | None], dict[int, None]](dict)
+    for video in chain(*lists.values()):
+        labels[first.get(video.path, video.path), video.start, video.end][video.label] = None
+    if torn := [f"{key[0]}: {' and '.join(classes[i] for i in own)}" for key, own in labels.items() if len(own) > 1]:
+        said.append(f"{len(torn)} videos have two labels or more ({some(torn)})")
+    return said
+
+
+def same_content(root: Path, paths: Iterable[str]) -> dict[str, str]:
+    """The files that have the size of others, each with the first of those whose head and tail are the same."""
+    by_size = defaultdict[int, list[str]](list)
+    for path in paths:
+        try:
+            size = (root / path).stat().st_size
+        except OSError:
+            continue  # it's missing, and said so elsewhere
+        if size:
+            by_size[size].append(path)
+    found = dict[str, str]()
+    for size, alike in by_size.items():
+        if len(alike) > 1:
+            seen = dict[bytes, str]()
+            for path in alike:
+                found[path] = seen.setdefault(_digest(root / path, size), path)
+    return found
+
+
+def _digest(path: Path, size: int) -> bytes:
+    """A hash of a file's head and tail; of its name alone where it can't be read."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(PIECE)
+            file.seek(max(file.tell(), size - PIECE))
+            content += file.read(PIECE)
+    except (OSError, ValueError):
+        content = str(path).encode(errors="surrogateescape")
+    return hashlib.sha256(content).digest()
