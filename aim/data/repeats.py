@@ -19,30 +19,29 @@ def repeats(root: Path, lists: Mapping[str, Sequence[Video]], classes: Sequence[
     """
     paths = sorted({video.path for video in chain(*lists.values()) if not video.stored})
     first = same_content(root, paths) if compare else {}
-
-    def known(videos: Iterable[Video]) -> dict[str, str]:
-        """The files of some videos, each by the first that has its content."""
-        return {first.get(video.path, video.path): video.path for video in videos}
-
+    files = {
+        words: {video.path: first.get(video.path, video.path) for video in videos} for words, videos in lists.items()
+    }
     said = []
     for words, videos in lists.items():
         again = Counter((video.path, video.start, video.end, video.label) for video in videos)
         if twice := [path for (path, *_), count in again.items() if count > 1]:
-            said.append(f"{len(videos) - len(again)} lines of the {words} list are repeated ({some(twice)})")
-        files = dict.fromkeys(video.path for video in videos)
-        like = {path: first.get(path, path) for path in files}
-        if copies := [f"{path} = {other}" for path, other in like.items() if path != other and other in files]:
-            said.append(f"{len(copies)} {words} videos are copies of others ({some(copies)})")
-    for (one, here), (other, there) in combinations(lists.items(), 2):
-        mine, theirs = known(here), known(there)
-        if both := [path for path in theirs if path in mine]:
-            named = [theirs[path] if theirs[path] == mine[path] else f"{theirs[path]} = {mine[path]}" for path in both]
-            said.append(f"{len(both)} of {len(theirs)} {other} videos are {one} videos, too ({some(named)})")
+            said.append(f"repeated lines in the {words} list: {len(videos) - len(again)} ({some(twice)})")
+        own = files[words]
+        if copies := [f"{path} = {other}" for path, other in own.items() if path != other and other in own]:
+            said.append(f"{words} videos that are copies of others: {len(copies)} ({some(copies)})")
+    for one, other in combinations(lists, 2):
+        known = {content: path for path, content in files[one].items()}
+        if both := {path: known[content] for path, content in files[other].items() if content in known}:
+            named = [path if path == same else f"{path} = {same}" for path, same in both.items()]
+            said.append(
+                f"{other} videos that are {one} videos, too: {len(both)} of {len(files[other])} ({some(named)})"
+            )
     labels = defaultdict[tuple[str, float | None, float | None], dict[int, None]](dict)
     for video in chain(*lists.values()):
         labels[first.get(video.path, video.path), video.start, video.end][video.label] = None
     if torn := [f"{key[0]}: {' and '.join(classes[i] for i in own)}" for key, own in labels.items() if len(own) > 1]:
-        said.append(f"{len(torn)} videos have two labels or more ({some(torn)})")
+        said.append(f"videos under two labels or more: {len(torn)} ({some(torn)})")
     return said
 
 

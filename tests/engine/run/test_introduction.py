@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from aim.data.lists import ClassFolders, Lists, Video
+from aim.data.class_folders import ClassFolders
+from aim.data.lists import Lists, Video
 from aim.engine.machine.distributed import World
 from aim.engine.run import content, introduction
 from aim.engine.run.settings import Run
