@@ -62,7 +62,7 @@ class Data:
         problems = []
         if self.num_classes is not None and len(lists.classes) != self.num_classes:
             problems.append(f"{self.root} names {len(lists.classes)} classes, data.num_classes={self.num_classes}")
-        for videos in (lists.train, lists.val):  # one may be there and not the other
+        for videos in lists.parts.values():  # one may be there and not the other
             try:
                 check_present(self.folder, videos)
             except UserError as error:

@@ -1,5 +1,6 @@
 """List files: the videos and their labels (format: data/README.md).
 
+Where `test.txt` lies beside `train.txt` and `val.txt`, its videos choose nothing: the test alone sees them.
 A line is `path label`, the path relative to the data set's root, the label a line of `classes.txt` counted from 0; a
 segment of a video is `path<TAB>start<TAB>end<TAB>label`, in seconds.
 """
@@ -8,8 +9,8 @@ import hashlib
 import itertools
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,8 @@ from aim.ground.errors import UserError
 
 VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp")
 README = "data/README.md says where each data set comes from and how its folder looks"
-HELD_OUT = ("val", "validation", "valid", "test")  # names of the folder beside train, by preference
+TEST = "test"  # the name of a folder of videos that choose nothing, beside train and another of these
+HELD_OUT = ("val", "validation", "valid", TEST)  # names of the folder beside train, by preference
 
 
 class Stored(NamedTuple):
@@ -40,13 +42,29 @@ class Video(NamedTuple):
 
 @dataclass(frozen=True)
 class Lists:
-    """The videos of a data set and the names of its classes."""
+    """The videos of a data set and the names of its classes. Those of the test are `val`, if there is no third list."""
 
     train: list[Video]
     val: list[Video]
     classes: list[str]
     bad: Mapping[str, str] = field(default_factory=dict)  # path -> why it can't be read, as far as that is known
     split: str = ""  # how `val` was chosen, where the data set doesn't say
+    third: list[Video] | None = None  # for the test alone
+
+    @property
+    def test(self) -> list[Video]:
+        """The videos of the test."""
+        return self.val if self.third is None else self.third
+
+    @property
+    def parts(self) -> dict[str, list[Video]]:
+        """The lists that there are, by name."""
+        return {"train": self.train, "val": self.val} | ({} if self.third is None else {"test": self.third})
+
+    def mapped(self, change: Callable[[list[Video]], list[Video]]) -> "Lists":
+        """The same with each list changed."""
+        train, val, *third = map(change, self.parts.values())
+        return replace(self, train=train, val=val, third=third[0] if third else None)
 
 
 def require_folder(root: Path) -> None:
@@ -150,6 +168,7 @@ class ListFiles:
     train: str
     val: str
     classes: str
+    test: str | None = "test.txt"  # if it's there, and isn't `val`
 
     def __call__(self, root: Path) -> Lists:
         """Raises UserError with every missing file, and the first wrong lines."""
@@ -159,21 +178,22 @@ class ListFiles:
             raise UserError(f"{root} lacks {', '.join(missing)}; {README}")
         classes = read_classes(root / self.classes)
         lists, problems = [], []
-        for name in (self.train, self.val):
+        third = [self.test] if self.test and self.test != self.val and (root / self.test).is_file() else []
+        for name in (self.train, self.val, *third):
             try:
                 lists.append(read_list(root / name, len(classes)))
             except UserError as error:
-                problems.append(str(error))
+                problems.append(f"{error}{'; rename it if it is no list for the test alone' if name in third else ''}")
         if problems:
             raise UserError("; ".join(problems))
-        return Lists(lists[0], lists[1], classes)
+        return Lists(lists[0], lists[1], classes, third=lists[2] if third else None)
 
 
 @dataclass(frozen=True)
 class ClassFolders:
     """Lists a folder of videos by class: train/CLASS/* and val/CLASS/*, or CLASS/* split by a hash of the path.
 
-    Instead of val, it may be validation, valid or test.
+    Instead of val, it may be validation, valid or test; test beside one of those is a third list.
 
     List files that lie there already (train.txt, val.txt, classes.txt) are used instead. Nothing is written.
     """
@@ -191,8 +211,11 @@ class ClassFolders:
     def scan(self, root: Path) -> Lists:
         """The lists by the folders alone."""
         held_out, split = next((name for name in HELD_OUT if (root / name).is_dir()), None), ""
+        third = dict[str, list[str]]()
         if (root / "train").is_dir() and held_out:
             train, val = find_by_class(root, "train"), find_by_class(root, held_out)
+            if held_out != TEST and (root / TEST).is_dir():
+                third = find_by_class(root, TEST)
         else:
             train, val = {}, {}
             split = f"{self.val_share:.0%} of each class, by a hash of the path, as there is no folder val"
@@ -201,15 +224,16 @@ class ClassFolders:
         classes = sorted(train)
         if len(classes) < 2:
             raise UserError(f"{root} holds {len(classes)} folders with videos; put the videos of each class into one")
-        if unknown := sorted(set(val) - set(classes)):
-            raise UserError(f"{root}/{held_out} has classes that train lacks: {', '.join(unknown[:5])}")
+        for folder, part in ((held_out, val), (TEST, third)):
+            if unknown := sorted(set(part) - set(classes)):
+                raise UserError(f"{root}/{folder} has classes that train lacks: {', '.join(unknown[:5])}")
         lists = [
             [Video(path, classes.index(name)) for name in classes for path in part.get(name, [])]
-            for part in (train, val)
+            for part in (train, val, third)
         ]
         if not lists[1]:
             raise UserError(f"{root}: no video is left for validation; give each class two or more, or fill {root}/val")
-        return Lists(lists[0], lists[1], classes, split=split)
+        return Lists(lists[0], lists[1], classes, split=split, third=lists[2] or None)
 
 
 def hold_out(paths: Sequence[str], share: float) -> tuple[list[str], list[str]]:

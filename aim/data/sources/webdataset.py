@@ -5,7 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.lists import HELD_OUT, VIDEO_EXTENSIONS, Lists, Stored, Video, hold_out, read_classes
+from aim.data.lists import HELD_OUT, TEST, VIDEO_EXTENSIONS, Lists, Stored, Video, hold_out, read_classes
 from aim.data.stored import shards
 from aim.ground.errors import UserError
 
@@ -15,7 +15,8 @@ class WebDataset:
     """Shards such as train-000000.tar and val-000000.tar, whose samples have a label in KEY.cls or KEY.json.
 
     Without labels, the folder of a video in the tar is its class. Where no shard is named val, validation, valid or
-    test, a hash of the path holds out `val_share` of each class. Labels are lines of classes.txt if that lies there.
+    test, a hash of the path holds out `val_share` of each class; test beside another of these is a third list. Labels
+    are lines of classes.txt if that lies there.
     """
 
     val_share: float
@@ -46,8 +47,8 @@ class WebDataset:
         held_out = next((name for name in HELD_OUT if name in split.values()), None)
         if not held_out:
             return self._held_out(videos, classes)
-        train, val = ([video for video in videos if split[video.path] == name] for name in ("", held_out))
-        return Lists(train, val, classes)
+        train, val, test = ([video for video in videos if split[video.path] == name] for name in ("", held_out, TEST))
+        return Lists(train, val, classes, third=None if held_out == TEST else test or None)
 
     def _held_out(self, videos: list[Video], classes: list[str]) -> Lists:
         by_class = defaultdict(list)

@@ -193,8 +193,7 @@ def located(root: Path, lists: Lists) -> Lists:
     if all(video.stored or (root / video.path).exists() for video in spread(lists.train)) or not (shards := find(root)):
         return lists
     places = Places(root, shards)
-    train, val = ([video._replace(stored=places[video.path]) for video in part] for part in (lists.train, lists.val))
-    return Lists(train, val, lists.classes)
+    return lists.mapped(lambda videos: [video._replace(stored=places[video.path]) for video in videos])
 
 
 def source_of(root: Path, video: Video) -> Source:

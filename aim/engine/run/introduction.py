@@ -23,13 +23,13 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
         f"{run.name} in {run.directory()}",
         f"device: {world.size} x {results.device_name(world.device)}, {run.precision}",
         f"data: {len(lists.train)} training videos{of_share(run.data.share)} ({data['train_hash'][:8]}), "
-        f"{len(lists.val)} validation ({data['data_hash'][:8]})",
+        f"{len(lists.val)} validation ({data['data_hash'][:8]}){of_third(lists, data)}",
         of_classes(lists),
         f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{divided}",
     ]
     if lists.split:
         lines.append(f"validation: {lists.split}")
-    if run.test == "best":
+    if run.test == "best" and lists.third is None:
         lines.append("test=best: chosen by the videos that test it, so top-1 is a little too high")
     return "\n".join(lines)
 
@@ -39,14 +39,19 @@ def of_share(share: float) -> str:
     return "" if share == 1 else f", a share of {share:g}"
 
 
+def of_third(lists: Lists, data: Mapping[str, str]) -> str:
+    """That there is a list for the test alone."""
+    return "" if lists.third is None else f", {len(lists.third)} test ({data['test_hash'][:8]})"
+
+
 def of_classes(lists: Lists) -> str:
-    """The classes, each with its videos in training and validation."""
-    train, val = (counts(videos, len(lists.classes)) for videos in (lists.train, lists.val))
-    each = [f"{name} {train[i]}+{val[i]}" for i, name in enumerate(lists.classes)]
-    text = ""
+    """The classes, each with its videos in training, validation and, where it has a list of its own, test."""
+    parts = [counts(videos, len(lists.classes)) for videos in lists.parts.values()]
+    each = [f"{name} {'+'.join(str(part[i]) for part in parts)}" for i, name in enumerate(lists.classes)]
+    words, text = "+".join(("training", "validation", "test")[: len(parts)]), ""
     for named in range(len(each), -1, -1):
         more = [f"and {len(each) - named} more"] if named < len(each) else []
-        text = f"{len(each)} classes, training+validation: {', '.join(each[:named] + more)}"
+        text = f"{len(each)} classes, {words}: {', '.join(each[:named] + more)}"
         if len(text) <= WIDTH:
             break
     return text
