@@ -46,43 +46,41 @@ class ClassFolders:
 
     def scan(self, root: Path) -> Lists:
         """The lists by the folders alone."""
-        train_folder, val_folder, notes = split_folders(root, self.val_share)
-        if train_folder:
-            train, val = find_by_class(root, train_folder), find_by_class(root, val_folder)
-            split = f"the folders {train_folder} and {val_folder}"
-            parts = [train, val]
+        folders, notes = split_folders(root, self.val_share)
+        found = {split: find_by_class(root, folder) for split, folder in (folders or {"train": ""}).items()}
+        notes += [note for part in found.values() for note in part.notes]
+        parts = {split: part.videos for split, part in found.items()}
+        if folders:
+            split = f"the folders {' and '.join(folders.values())}"
         else:
-            every = find_by_class(root, "")
-            halves = {name: hold_out(paths, self.val_share) for name, paths in every.videos.items()}
-            train = Classes({name: half[0] for name, half in halves.items()})
-            val = Classes({name: half[1] for name, half in halves.items()})
             split = f"{self.val_share:.0%} of each class, by a hash of the path, as there is no folder val"
-            parts = [every]
-        notes += [note for part in parts for note in part.notes]
-        classes = sorted(train.videos)
+            halves = {name: hold_out(paths, self.val_share) for name, paths in parts["train"].items()}
+            parts = {split: {name: each[i] for name, each in halves.items()} for i, split in enumerate(("train", "val"))}
+        classes = sorted(parts["train"])
         if len(classes) < 2:
             raise UserError(
-                f"{root / train_folder} holds {len(classes)} folders with videos; put the videos of each class into "
-                f"one{''.join(f'; {note}' for note in notes)}"
+                f"{root / folders.get('train', '')} holds {len(classes)} folders with videos; put the videos of each "
+                f"class into one{''.join(f'; {note}' for note in notes)}"
             )
         spelt = {nfc(name): name for name in classes}
-        if unknown := sorted(name for name in val.videos if nfc(name) not in spelt):
-            raise UserError(
-                f"{root / val_folder} has classes that {train_folder} lacks: {', '.join(unknown[:5])}"
-                f"{nearest(unknown[0], classes)}"
-            )
-        if renamed := [name for name in val.videos if name not in train.videos]:
-            notes.append(f"taken as equal by NFC, though spelt otherwise in {val_folder}: {some(renamed)}")
-        held_out = {spelt[nfc(name)]: paths for name, paths in val.videos.items()}
-        lists = [
-            [Video(path, label) for label, name in enumerate(classes) for path in part.get(name, [])]
-            for part in (train.videos, held_out)
-        ]
-        if not lists[1]:
-            raise UserError(
-                f"{root / val_folder}: no video is left for validation; give each class two or more, or fill {root}/val"
-            )
-        return Lists(lists[0], lists[1], classes, split=split, notes=tuple(notes))
+        for part in folders.keys() - {"train"}:
+            if unknown := sorted(name for name in parts[part] if nfc(name) not in spelt):
+                raise UserError(
+                    f"{root / folders[part]} has classes that {folders['train']} lacks: {', '.join(unknown[:5])}"
+                    f"{nearest(unknown[0], classes)}"
+                )
+            if renamed := [name for name in parts[part] if name not in classes]:
+                notes.append(f"spelt otherwise in {folders[part]}, and the same by NFC: {some(renamed)}")
+            parts[part] = {spelt[nfc(name)]: paths for name, paths in parts[part].items()}
+        lists = {
+            part: [Video(path, label) for label, name in enumerate(classes) for path in videos.get(name, [])]
+            for part, videos in parts.items()
+        }
+        if not lists["val"]:
+            where = root / folders.get("val", "val")
+            raise UserError(f"{root}: no video is left for validation; give each class two or more, or fill {where}")
+        third = lists.get("test") or None
+        return Lists(lists["train"], lists["val"], classes, split=split, third=third, notes=tuple(notes))
 
 
 @dataclass(frozen=True)
@@ -93,8 +91,8 @@ class Classes:
     notes: list[str] = field(default_factory=list)
 
 
-def split_folders(root: Path, val_share: float) -> tuple[str, str, list[str]]:
-    """The folders for training and validation, two empty names where there are only classes, and what is to be said.
+def split_folders(root: Path, val_share: float) -> tuple[dict[str, str], list[str]]:
+    """The folders of the splits, none where there are only classes; and what is to be said of others beside them.
 
     A folder with the name of a split is never a class. Raises UserError for one without its partner.
     """
@@ -103,22 +101,21 @@ def split_folders(root: Path, val_share: float) -> tuple[str, str, list[str]]:
     for name in names:
         if split := split_of(name):
             splits.setdefault(split, []).append(name)
-    if not splits:
-        return "", "", []
     if twice := [folders for folders in splits.values() if len(folders) > 1]:
         raise UserError(f"{root} holds {' and '.join(twice[0])}, which mean the same; keep one of them")
-    held_out = splits.get("val") or splits.get("test")
-    if "train" not in splits or not held_out:
-        here = [name for (name,) in splits.values()]
-        lacks = "val (or validation, valid, dev, test)" if "train" in splits else "train"
-        alone = f", or take data.root={root / here[0]} and {val_share:.0%} of it is held out" if len(here) == 1 else ""
+    taken = {split: folder for split, (folder,) in splits.items()}
+    if "test" in taken and "val" not in taken:
+        taken["val"] = taken.pop("test")
+    taken = {split: taken[split] for split in USUAL if split in taken}
+    if taken and not {"train", "val"} <= taken.keys():
+        here = [*taken.values()]
+        lacks = "val (or validation, valid, dev, test)" if "train" in taken else "train"
         raise UserError(
-            f"{root} holds {' and '.join(here)}, the name of a split, and lacks its other half: add a folder "
-            f"{lacks}{alone}; if it's a class, give it another name"
+            f"{root} holds {' and '.join(here)}, the name of a split, and lacks its other half: add a folder {lacks}, or "
+            f"take data.root={root / here[0]}, of which {val_share:.0%} is held out; give a class of that name another"
         )
-    taken = splits["train"][0], held_out[0]
-    unused = [name for name in names if name not in taken]
-    return *taken, [f"beside {taken[0]} and {taken[1]}, and not used: {some(unused)}"] if unused else []
+    unused = [name for name in names if taken and name not in taken.values()]
+    return taken, [f"not used, beside {' and '.join(taken.values())}: {some(unused)}"] if unused else []
 
 
 def find_by_class(root: Path, below: str) -> Classes:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ class Data:
     share: float = 1.0  # of the training videos, of each class
     train: Annotated[str | None, Mark.CONTENT, Mark.PATH] = None  # list files of another name, in the root or elsewhere
     val: Annotated[str | None, Mark.CONTENT, Mark.PATH] = None
+    test: Annotated[str | None, Mark.CONTENT, Mark.PATH] = None
     classes: Annotated[str | None, Mark.CONTENT, Mark.PATH] = None
 
     def __post_init__(self) -> None:
@@ -66,7 +67,7 @@ class Data:
         problems = []
         if self.num_classes is not None and len(lists.classes) != self.num_classes:
             problems.append(f"{self.root} names {len(lists.classes)} classes, data.num_classes={self.num_classes}")
-        for videos in (lists.train, lists.val):  # one may be there and not the other
+        for videos in lists.parts.values():  # one may be there and not the other
             try:
                 check_present(self.folder, videos)
             except UserError as error:
@@ -76,10 +77,16 @@ class Data:
         return lists
 
     def named_lists(self) -> ListFiles | None:
-        """The lists that `train`, `val` or `classes` name, beside the usual ones; None where nothing is named."""
-        named = {part: name for part in ("train", "val", "classes") if (name := getattr(self, part)) is not None}
+        """The lists that are named here, beside the usual ones; None where nothing is named.
+
+        The usual list for the test alone belongs to the usual others.
+        """
+        parts = ("train", "val", "test", "classes")
+        named: dict[str, Any] = {part: name for part in parts if (name := getattr(self, part)) is not None}
         if not named:
             return None
+        if named.keys() & {"train", "val"}:
+            named.setdefault("test", None)
         if not isinstance(self.lists, ListFiles | ClassFolders):
             first, name = next(iter(named.items()))
             raise UserError(f"data.{first}={name} names a list file, and these data have none; use data=folder")

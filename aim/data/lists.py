@@ -1,5 +1,6 @@
 """List files: the videos and their labels (format: data/README.md).
 
+Where `test.txt` lies beside `train.txt` and `val.txt`, its videos choose nothing: the test alone sees them.
 A line is `path label`, the path relative to the data set's root, the label a line of `classes.txt` counted from 0, or
 its name; a segment of a video is `path<TAB>start<TAB>end<TAB>label`, in seconds. A path that would be misread so, one
 with a space at an end, say, is written as a JSON string.
@@ -11,8 +12,8 @@ import json
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,14 +52,30 @@ class Video(NamedTuple):
 
 @dataclass(frozen=True)
 class Lists:
-    """The videos of a data set and the names of its classes."""
+    """The videos of a data set and the names of its classes. Those of the test are `val`, if there is no third list."""
 
     train: list[Video]
     val: list[Video]
     classes: list[str]
     bad: Mapping[str, str] = field(default_factory=dict)  # path -> why it can't be read, as far as that is known
     split: str = ""  # where the parts come from: files, folders, a hash
+    third: list[Video] | None = None  # for the test alone
     notes: tuple[str, ...] = ()  # on what was found and not taken, or taken otherwise than it's written
+
+    @property
+    def test(self) -> list[Video]:
+        """The videos of the test."""
+        return self.val if self.third is None else self.third
+
+    @property
+    def parts(self) -> dict[str, list[Video]]:
+        """The lists that there are, by name."""
+        return {"train": self.train, "val": self.val} | ({} if self.third is None else {"test": self.third})
+
+    def mapped(self, change: Callable[[list[Video]], list[Video]]) -> "Lists":
+        """The same with each list changed."""
+        train, val, *third = map(change, self.parts.values())
+        return replace(self, train=train, val=val, third=third[0] if third else None)
 
 
 def require_folder(root: Path) -> None:
@@ -246,46 +263,57 @@ def ordered_hash(videos: Sequence[Video], classes: Sequence[str]) -> str:
 class ListFiles:
     """Reads list files: in the data set's root or, where none of that name is there, wherever else they are.
 
-    Where train.txt is named and not there, another usual name is taken (USUAL), in any case.
+    Where train.txt is named and not there, another usual name is taken (USUAL), in any case; so it is for the others.
     """
 
     train: str
     val: str
     classes: str
+    test: str | None = "test.txt"  # if it's there, and isn't `val`
 
     def __call__(self, root: Path) -> Lists:
         """Raises UserError with every missing file, and the first wrong lines."""
         require_folder(root)
         usual = usual_files(root)
-        found = {part: place(root, part, getattr(self, part), usual) for part in ("classes", "train", "val")}
-        missing = [getattr(self, part) for part, path in found.items() if path is None]
-        if missing:
-            there = [path.name for path in found.values() if path] + usual.get("test", [])
+        named = {"classes": self.classes, "train": self.train, "val": self.val, "test": self.test}
+        places = {part: place(root, part, name, usual) for part, name in named.items() if name}
+        if is_usual("test", named["test"]) and places.get("test") in (None, places["val"]):
+            places.pop("test", None)
+        files = {part: path for part, path in places.items() if path}
+        if missing := [name for part, name in named.items() if name and part in places.keys() - files.keys()]:
+            there = [str(path) for path in files.values()]
             raise UserError(
-                f"{root} {f'holds {some(there)}, but' if there else ''} lacks {', '.join(missing)}: add what lacks, or "
-                f"give what is no list another name, or name others with data.train, data.val, data.classes; {README}"
+                f"{root} lacks {', '.join(missing)}{f', beside {some(there)}' if there else ''}: add what lacks; or name "
+                f"other lists, data.train=FILE data.val=FILE data.classes=FILE; or rename what is no list; {README}"
             )
-        paths = {part: path for part, path in found.items() if path is not None}
-        classes = read_classes(paths["classes"])
-        lists, problems, notes = [], [], list[str]()
-        for part in ("train", "val"):
+        classes = read_classes(files["classes"])
+        lists, problems, notes = dict[str, list[Video]](), [], list[str]()
+        for part in [part for part in files if part != "classes"]:
             try:
-                videos = read_list(paths[part], classes)
+                videos = read_list(files[part], classes)
             except UserError as error:
-                problems.append(str(error))
+                problems.append(f"{error}{'; rename it if it is no list for the test alone' if part == 'test' else ''}")
             else:
-                lists.append(respelt(root, videos))
-                if changed := [old.path for old, new in zip(videos, lists[-1], strict=True) if old != new]:
-                    notes.append(
-                        f"{paths[part].name}: {len(changed)} paths are spelt otherwise on the disk, and taken as equal "
-                        f"by NFC ({some(changed)})"
-                    )
+                lists[part] = respelt(root, videos)
+                if changed := [old.path for old, new in zip(videos, lists[part], strict=True) if old != new]:
+                    notes.append(f"spelt otherwise in {files[part].name} than on the disk, and the same by NFC: {some(changed)}")
         if problems:
             raise UserError("; ".join(problems))
-        return Lists(lists[0], lists[1], classes, split=f"{paths['train']} and {paths['val']}", notes=tuple(notes))
+        unused = [name for names in usual.values() for name in names if root / name not in files.values()]
+        if unused:
+            notes.append(f"not used in {root}: {some(unused)}")
+        if (other := beside(files["train"])) and other != files["classes"]:
+            notes.append(f"{other} isn't used; if the labels are its lines, add data.classes={other}")
+        split = f"{' and '.join(str(files[part]) for part in lists)}, with the classes of {files['classes']}"
+        return Lists(lists["train"], lists["val"], classes, split=split, third=lists.get("test"), notes=tuple(notes))
 
 
 USUAL_FILES = ListFiles("train.txt", "val.txt", "classes.txt")
+
+
+def is_usual(part: str, name: str | None) -> bool:
+    """Whether this is a usual name of a list, for which others may stand."""
+    return name in ("classes.txt", *(f"{usual}.txt" for usual in USUAL.get(part, ())))
 
 
 def split_of(name: str) -> str | None:
@@ -308,11 +336,18 @@ def place(root: Path, part: str, name: str, usual: Mapping[str, Sequence[str]]) 
     """Where the list of this name is: in the root or, if the name is no usual one, wherever else it leads."""
     if (root / Path(name).expanduser()).is_file():
         return root / Path(name).expanduser()
-    if name not in (f"{stem}.txt" for stem in (*USUAL.get(part, ()), "classes")):
+    if not is_usual(part, name):
         path = Path(name).expanduser()
         return path if path.is_file() else None
     others = [*usual.get(part, ()), *(usual.get("test", ()) if part == "val" else ())]
     return root / others[0] if others else None
+
+
+def beside(train: Path) -> Path | None:
+    """The classes_NAME.txt that lies beside a train_NAME.txt."""
+    stem = re.sub("train(ing)?", "classes", train.name, count=1, flags=re.IGNORECASE)
+    path = train.with_name(stem)
+    return path if path.is_file() and path != train else None
 
 
 def respelt(root: Path, videos: Sequence[Video]) -> list[Video]:

@@ -64,7 +64,7 @@ def main(cfg: DictConfig) -> None:
             world = stack.enter_context(start)
         content = {
             "checkpoint": saved.fingerprint,
-            "data_hash": data_hash(lists.val, lists.classes),
+            "data_hash": data_hash(lists.test, lists.classes),
             "settings": identity.config_hash(wanted),
         }
         distributed.agree(content)

@@ -60,7 +60,7 @@ class Trained:
     data: Data
 
 
-def validation_videos(path: str, root: str | None) -> tuple[Data, Lists]:
+def tested_videos(path: str, root: str | None) -> tuple[Data, Lists]:
     """The data that a checkpoint was trained for, at `root`, and its lists. Raises UserError for other classes."""
     saved = checkpoint.read_weights(path)
     try:

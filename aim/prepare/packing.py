@@ -15,7 +15,6 @@ from aim.ground import files
 from aim.ground.errors import UserError
 
 SHARD_BYTES = 10**9
-SPLITS = ("train", "val")
 SAME_TIME = 2.5  # seconds; some file systems round, and a tar holds whole ones
 
 
@@ -37,11 +36,11 @@ class Packer:
         self.folder, self.packed = folder, packed
         self.split: dict[str, str] = {}
         self.labels: dict[str, set[str]] = {}
-        for split in SPLITS:
-            for video in getattr(lists, split):
+        for split, videos in lists.parts.items():
+            for video in videos:
                 self.split.setdefault(video.path, split)
                 self.labels.setdefault(video.path, set()).add(str(video.label))
-        self.waiting: dict[str, list[Item]] = {split: [] for split in SPLITS}
+        self.waiting: dict[str, list[Item]] = {split: [] for split in lists.parts}
         self.there: dict[str, tuple[Path, Entry]] = {}
         for shard in shards.find(folder):
             index_shard(shard)
@@ -71,8 +70,8 @@ class Packer:
 
     def close(self) -> None:
         """Write what is left, into a smaller shard."""
-        for split in SPLITS:
-            if self.waiting[split]:
+        for split, items in self.waiting.items():
+            if items:
                 self._write(split)
 
     def _write(self, split: str) -> None:

@@ -16,7 +16,7 @@ from aim.engine.machine import distributed
 from aim.ground.console import Display
 from aim.ground.errors import UserError
 from aim.ground.signals import Interrupted, stop_signals
-from aim.prepare.packing import SPLITS, Packer, is_of
+from aim.prepare.packing import Packer, is_of
 from aim.prepare.transcode import Transcode, Work, part_of
 
 UNPACKED = ".unpacked"  # videos that are not in a shard yet, in a folder of shards
@@ -36,14 +36,13 @@ class Report:
         """How many videos of each list there are, by what became of them."""
         missing = set(self.missing)
         found = {}
-        for split in SPLITS:
-            listed = getattr(self.listed, split)
+        for (split, listed), kept in zip(self.listed.parts.items(), self.kept.parts.values(), strict=True):
             found[split] = {
                 "listed": len(listed),
                 "present": sum(video.path not in missing for video in listed),
                 "missing": sum(video.path in missing for video in listed),
                 "unreadable": sum(video.path in self.unreadable for video in listed),
-                "kept": len(getattr(self.kept, split)),
+                "kept": len(kept),
             }
         return found
 
@@ -73,7 +72,7 @@ def prepare(
     earlier call are left alone. Nothing else is written: see `aim.prepare`. Raises UserError where no video is there,
     Interrupted after a signal.
     """
-    videos = {video.path: video for split in SPLITS for video in getattr(listed, split)}
+    videos = {video.path: video for part in listed.parts.values() for video in part}
     sources = {path: source_of(root, videos[path]) for path in sorted(videos)}
     # os.path is twice as fast.
     sources = {path: source for path, source in sources.items() if os.path.exists(file_of(source))}  # noqa: PTH110
@@ -92,7 +91,7 @@ def prepare(
         return [video._replace(path=names[video.path]) for video in left]
 
     def lists() -> Lists:
-        return Lists(renamed(listed.train), renamed(listed.val), listed.classes)
+        return listed.mapped(renamed)
 
     if out is not None and in_shards:
         found = pack(work, sources, names, lists(), out, processes, timeout)

@@ -6,8 +6,9 @@
     python -m aim.prepare +experiment=k400 data.root=RAW out=DIR shards=true   # small videos in tar files of a gigabyte
     python -m aim.prepare data=folder format=ucf101 data.root=RAW out=DIR
 
-The same command continues after it was stopped. Leaves `train.txt`, `val.txt` and `classes.txt` without the videos that
-are missing or can't be read, those in `bad_videos.txt`, and `prepare.json`: the counts, the settings, the lists' hash.
+The same command continues after it was stopped. Leaves `train.txt`, `val.txt` and `classes.txt`, and `test.txt` where
+there is a third list, without the videos that are missing or can't be read, those in `bad_videos.txt`, and
+`prepare.json`: the counts, the settings, the lists' hash.
 Exit codes: 0 done, 2 an error to fix, 75 interrupted.
 """
 
@@ -33,7 +34,7 @@ from aim.ground.console import plain_console, plain_table
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark
 from aim.ground.signals import interruptible
-from aim.prepare.packing import SPLITS, index_shard
+from aim.prepare.packing import index_shard
 from aim.prepare.preparing import Report, prepare
 from aim.prepare.transcode import Transcode
 
@@ -59,17 +60,17 @@ def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str
 
     A file of other content that was there before is kept as NAME.bak, or NAME.bak2 where that is taken.
     """
-    listed = {video.path for split in SPLITS for video in getattr(report.listed, split)}
+    listed = {video.path for videos in report.listed.parts.values() for video in videos}
     earlier = {path: why for path, why in last_report(folder).get("shorter", {}).items() if path in listed}
-    for split in SPLITS:
-        put(folder / f"{split}.txt", [format_line(video) for video in getattr(report.kept, split)])
+    for split, videos in report.kept.parts.items():
+        put(folder / f"{split}.txt", [format_line(video) for video in videos])
     put(folder / "classes.txt", map(quoted, report.kept.classes))
     bad = dict.fromkeys(report.missing, "missing") | report.unreadable
     put(folder / "bad_videos.txt", [f"{path}\t{why}" for path, why in sorted(bad.items())])
     summary = {
         **report.counts(),
         "num_classes": len(report.kept.classes),
-        "data_hash": data_hash(report.kept.val, report.kept.classes),
+        "data_hash": data_hash(report.kept.test, report.kept.classes),
         "shorter": earlier | report.shorter,
         "settings": dict(settings),
     }
@@ -99,14 +100,14 @@ def show(report: Report, summary: Mapping[str, Any], folder: Path) -> None:
     """Print what was found, and the first bad videos."""
     console = plain_console()
     counts = report.counts()
-    rows = [[split, *map(str, counts[split].values())] for split in SPLITS]
+    rows = [[split, *map(str, numbers.values())] for split, numbers in counts.items()]
     console.print(plain_table(rows, ["", *counts["train"]]))
     notes = [*report.unreadable.items(), *((path, f"kept, {why}") for path, why in report.shorter.items())]
     if notes:
         console.print(plain_table(notes[:SHOWN], ["video", "what is wrong"]))
     if len(notes) > SHOWN or report.missing:
         console.print(f"All bad videos: {folder / 'bad_videos.txt'}")
-    console.print(f"{len(report.kept.classes)} classes; hash of the validation list: {summary['data_hash']}")
+    console.print(f"{len(report.kept.classes)} classes; hash of the list of the test: {summary['data_hash']}")
     console.print(f"Lists are in {folder}; train with data.root={folder}")
 
 

@@ -190,3 +190,34 @@ def test_a_share_is_of_each_class_and_inside_of_larger_ones() -> None:
         assert part == [video for video in videos if video in part]  # in the order of the list
     assert set(share_of(videos[::-1], 0.1)) == set(shares[0.1])
     assert shares[0.5] != [*videos[:40], videos[-1]]  # a hash chooses, not the order
+
+
+def test_a_third_list_is_for_the_test_alone(tmp_path: Path) -> None:
+    for name, text in (("classes", "a\nb\n"), ("train", "1.mp4 0\n"), ("val", "2.mp4 1\n")):
+        write(tmp_path / f"{name}.txt", text)
+    lists = FILES(tmp_path)
+    assert (lists.third, lists.test, list(lists.parts)) == (None, lists.val, ["train", "val"])
+    write(tmp_path / "test.txt", "3.mp4 1\n")
+    lists = FILES(tmp_path)
+    assert lists.test == lists.parts["test"] == [Video("3.mp4", 1)]
+    assert ClassFolders(0.5)(tmp_path) == lists
+    assert ListFiles("train.txt", "val.txt", "classes.txt", test=None)(tmp_path).third is None
+    assert ListFiles("train.txt", "test.txt", "classes.txt")(tmp_path).third is None  # it validates
+    changed = lists.mapped(lambda videos: videos * 2)
+    assert [len(videos) for videos in changed.parts.values()] == [2, 2, 2]
+    write(tmp_path / "test.txt", "3.mp4\n")
+    with refused("test.txt:1", "'3.mp4'", "rename"):
+        FILES(tmp_path)
+
+
+@pytest.mark.parametrize("held_out", ["val", "valid", "validation"])
+def test_a_folder_test_beside_that_of_the_validation_is_a_third_list(tmp_path: Path, held_out: str) -> None:
+    for split in ("train", held_out, "test"):
+        for name in "ab":
+            write(tmp_path / split / name / "1.mp4", "")
+    lists = ClassFolders(0.5)(tmp_path)
+    assert lists.val == [Video(f"{held_out}/a/1.mp4", 0), Video(f"{held_out}/b/1.mp4", 1)]
+    assert lists.test == [Video("test/a/1.mp4", 0), Video("test/b/1.mp4", 1)]
+    write(tmp_path / "test" / "c" / "1.mp4", "")
+    with refused("test", "c"):
+        ClassFolders(0.5)(tmp_path)

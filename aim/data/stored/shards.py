@@ -9,7 +9,6 @@ import json
 import logging
 import tarfile
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -204,8 +203,7 @@ def located(root: Path, lists: Lists) -> Lists:
     if all(video.stored or (root / video.path).exists() for video in spread(lists.train)) or not (shards := find(root)):
         return lists
     places = Places(root, shards)
-    train, val = ([video._replace(stored=places[video.path]) for video in part] for part in (lists.train, lists.val))
-    return replace(lists, train=train, val=val)
+    return lists.mapped(lambda videos: [video._replace(stored=places[video.path]) for video in videos])
 
 
 def source_of(root: Path, video: Video) -> Source:

@@ -39,7 +39,7 @@ def inspected(run: Run, lists: Lists) -> Lists:
     """
     if distributed.rank() == 0:
         tell(run.data.folder, lists)
-    videos = [*lists.train, *lists.val]
+    videos = [video for part in lists.parts.values() for video in part]
     paths = sorted({video.path for video in videos})
     in_shards = any(video.stored for video in videos)
     if run.data.num_classes is not None or len(paths) > MOST or in_shards or isinstance(run.reader, Frames):
@@ -54,7 +54,7 @@ def inspected(run: Run, lists: Lists) -> Lists:
 
 def tell(root: Path, lists: Lists) -> None:
     """Say what was found and not taken, what is listed more than once, and which class has nothing to learn from."""
-    parts = {"training": lists.train, "validation": lists.val}
+    parts = dict(zip(("training", "validation", "test"), lists.parts.values(), strict=False))
     few = sum(map(len, parts.values())) <= MOST
     listed = repeats(root, parts, lists.classes, compare=few)
     learnt = {video.label for video in lists.train}
@@ -104,16 +104,17 @@ def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:
     parts: list[tuple[str, list[Video], str, str]] = [
         ("training", lists.train, "data.on_error", run.data.on_error),
         ("validation", lists.val, "data.eval_on_error", run.data.eval_on_error),
+        ("test", lists.third or [], "data.eval_on_error", run.data.eval_on_error),
     ]
     counts, settings, share = list[str](), list[str](), 0.0
     for name, videos, setting, policy in parts:
         count = sum(video.path in bad for video in videos)
-        if count == len(videos):
+        if videos and count == len(videos):
             raise UserError(f"none of the {count} {name} videos can be read; is data.root={run.data.root} right?")
         if count:
             counts.append(f"{count} of {len(videos)} {name} videos")
             share = max(share, count / len(videos))
-            settings += [f"{setting}=skip"] if policy == "raise" else []
+            settings += [f"{setting}=skip"] if policy == "raise" and f"{setting}=skip" not in settings else []
     if share > run.data.max_bad:
         settings.append(f"data.max_bad={math.ceil(1000 * share) / 1000}")
     if settings:

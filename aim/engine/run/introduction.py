@@ -27,12 +27,12 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
         f"{run.name} in {run.directory()}",
         f"device: {world.size} x {results.device_name(world.device)}, {run.precision}",
         f"data: {len(lists.train)} training videos{of_share(run.data.share)} ({data['train_hash'][:8]}), "
-        f"{len(lists.val)} validation ({data['data_hash'][:8]})",
+        f"{len(lists.val)} validation ({data['data_hash'][:8]}){of_third(lists, data)}",
         *([f"split: {lists.split}"] if lists.split else []),
         of_classes(lists),
         f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{divided}",
     ]
-    if run.test == "best":
+    if run.test == "best" and lists.third is None:
         lines.append("test=best: chosen by the videos that test it, so top-1 is a little too high")
     return "\n".join(lines)
 
@@ -42,15 +42,25 @@ def of_share(share: float) -> str:
     return "" if share == 1 else f", a share of {share:g}"
 
 
+def of_third(lists: Lists, data: Mapping[str, str]) -> str:
+    """That there is a list for the test alone."""
+    return "" if lists.third is None else f", {len(lists.third)} test ({data['test_hash'][:8]})"
+
+
 def of_classes(lists: Lists) -> str:
-    """The classes, each with its videos in training and validation; of many what those numbers are."""
-    train, val = (counts(videos, len(lists.classes)) for videos in (lists.train, lists.val))
+    """The classes, each with its videos in training, validation and, where it has a list of its own, test.
+
+    Of many classes it's said how many videos they have, and which have the fewest to learn from.
+    """
+    parts = [counts(videos, len(lists.classes)) for videos in lists.parts.values()]
+    words = ("training", "validation", "test")[: len(parts)]
     if len(lists.classes) > MOST_NAMED:
-        both = f"{_range(train)} training and {_range(val)} validation videos each"
-        least = sorted(range(len(train)), key=lambda i: train[i])[:FEWEST]
-        return f"{len(train)} classes: {both}; fewest: {', '.join(f'{lists.classes[i]} {train[i]}' for i in least)}"
-    each = ", ".join(f"{name} {train[i]}+{val[i]}" for i, name in enumerate(lists.classes))
-    text = f"{len(train)} classes, training+validation: {each}"
+        each = ", ".join(f"{_range(part)} {word}" for word, part in zip(words, parts, strict=True))
+        least = sorted(range(len(lists.classes)), key=lambda i: parts[0][i])[:FEWEST]
+        fewest = ", ".join(f"{lists.classes[i]} {parts[0][i]}" for i in least)
+        return f"{len(lists.classes)} classes, videos of each: {each}; fewest: {fewest}"
+    each = ", ".join(f"{name} {'+'.join(str(part[i]) for part in parts)}" for i, name in enumerate(lists.classes))
+    text = f"{len(lists.classes)} classes, {'+'.join(words)}: {each}"
     return "\n".join(textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
 
 

@@ -245,8 +245,8 @@ class Run:
         return self._eval_loader(lists, [lists.val[i] for i in drawn], self.val_views, world)
 
     def test_loader(self, lists: Lists, world: World) -> Loader:
-        """All views of every video."""
-        return self._eval_loader(lists, lists.val, self.views, world)
+        """All views of every video of the test."""
+        return self._eval_loader(lists, lists.test, self.views, world)
 
     def _eval_loader(self, lists: Lists, videos: list[Video], views: Views, world: World) -> Loader:
         # As many clips at once as in training; without gradients they need less memory.

@@ -130,3 +130,12 @@ def test_the_order_of_the_validation_list_does_not_matter_and_its_content_does()
     content.check_same(before, content.of_data(Lists([A], [C, B], ["x"])), Path("run"))
     with refused("validation", "list", "run_dir=DIR"):
         content.check_same(before, content.of_data(Lists([A], [C], ["x"])), Path("run"))
+
+
+def test_another_list_for_the_test_is_other_data() -> None:
+    two, three, other = (content.of_data(Lists([A], [B], ["x"], third=third)) for third in (None, [C], [D]))
+    for before, now in ((two, three), (three, two), (three, other)):
+        with refused("list", "test", "run_dir=DIR"):
+            content.check_same({"identity": before}, now, Path("run"))
+    content.check_same({"identity": three}, three, Path("run"))
+    assert three == two | {"test_hash": three["test_hash"]}

@@ -53,6 +53,15 @@ def test_choosing_and_testing_on_the_same_videos_is_said(tmp_path: Path) -> None
     assert not any("test=best" in line for line in introduced(lists, "test=last"))
 
 
+def test_a_third_list_is_counted_and_chooses_nothing(tmp_path: Path) -> None:
+    parts = ("train", "train", "val", "test")
+    lists = own_videos(tmp_path, *(f"{part}/{name}/{i}.mp4" for i, part in enumerate(parts) for name in ("a", "b")))
+    said = introduced(lists, "test=best")
+    assert [", 2 validation (" in said[2], ", 2 test (" in said[2]] == [True, True]
+    assert said[3] == "2 classes, training+validation+test: a 2+1+1, b 2+1+1"
+    assert not any("test=best" in line for line in said)
+
+
 def test_of_many_classes_as_many_are_named_as_fit() -> None:
     names = [f"class {i}" for i in range(400)]
     lists = Lists([Video(f"{i}.mp4", i) for i in range(400)], [Video("0.mp4", 0)], names)
