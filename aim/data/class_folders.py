@@ -1,9 +1,8 @@
 """A folder of videos by class, as lists."""
 
-import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aim.data.lists import (
@@ -11,6 +10,7 @@ from aim.data.lists import (
     USUAL_FILES,
     Lists,
     Video,
+    hold_out,
     nfc,
     read_classes,
     require_folder,
@@ -18,6 +18,7 @@ from aim.data.lists import (
     usual_files,
 )
 from aim.data.scanning import UNKNOWN, folders_in, look, some, told
+from aim.data.sources.table import tables
 from aim.ground.errors import UserError, nearest
 
 OUTSIDE = "outside of the folders of classes"
@@ -40,6 +41,9 @@ class ClassFolders:
         if usual.keys() & USUAL.keys():
             return USUAL_FILES(root)
         lists = self.scan(root)
+        if found := tables(root):
+            offer = f"{some(list(map(str, found)))} lists paths and labels, and isn't used; with it: aim.prepare data=folder"
+            lists = replace(lists, notes=(*lists.notes, f"{offer} format=csv data.root={root}"))
         if "classes" in usual:
             check_named(root / usual["classes"][0], lists.classes)
         return lists
@@ -55,7 +59,9 @@ class ClassFolders:
         else:
             split = f"{self.val_share:.0%} of each class, by a hash of the path, as there is no folder val"
             halves = {name: hold_out(paths, self.val_share) for name, paths in parts["train"].items()}
-            parts = {split: {name: each[i] for name, each in halves.items()} for i, split in enumerate(("train", "val"))}
+            parts = {
+                split: {name: each[i] for name, each in halves.items()} for i, split in enumerate(("train", "val"))
+            }
         classes = sorted(parts["train"])
         if len(classes) < 2:
             raise UserError(
@@ -111,8 +117,8 @@ def split_folders(root: Path, val_share: float) -> tuple[dict[str, str], list[st
         here = [*taken.values()]
         lacks = "val (or validation, valid, dev, test)" if "train" in taken else "train"
         raise UserError(
-            f"{root} holds {' and '.join(here)}, the name of a split, and lacks its other half: add a folder {lacks}, or "
-            f"take data.root={root / here[0]}, of which {val_share:.0%} is held out; give a class of that name another"
+            f"{root} holds {' and '.join(here)}, the name of a split, and lacks its other half: add a folder {lacks}, "
+            f"or take data.root={root / here[0]}, of which {val_share:.0%} is held out; give a class another name"
         )
     unused = [name for name in names if taken and name not in taken.values()]
     return taken, [f"not used, beside {' and '.join(taken.values())}: {some(unused)}"] if unused else []
@@ -172,10 +178,3 @@ def check_named(path: Path, classes: Sequence[str]) -> None:
             f"{path} names other classes than the folders do ({'; '.join(lacking + extra)}); correct it, add the lists "
             "train.txt and val.txt, or take it away"
         )
-
-
-def hold_out(paths: Sequence[str], share: float) -> tuple[list[str], list[str]]:
-    """The paths of a class for training and for validation, which gets at least one of two; a hash chooses."""
-    ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode()).hexdigest())
-    count = max(1, round(share * len(paths))) if len(paths) > 1 else 0
-    return sorted(ranked[count:]), sorted(ranked[:count])

@@ -283,8 +283,8 @@ class ListFiles:
         if missing := [name for part, name in named.items() if name and part in places.keys() - files.keys()]:
             there = [str(path) for path in files.values()]
             raise UserError(
-                f"{root} lacks {', '.join(missing)}{f', beside {some(there)}' if there else ''}: add what lacks; or name "
-                f"other lists, data.train=FILE data.val=FILE data.classes=FILE; or rename what is no list; {README}"
+                f"{root} lacks {', '.join(missing)}{f', beside {some(there)}' if there else ''}: add what lacks; or "
+                f"name other lists, data.train=FILE data.val=FILE data.classes=FILE; or rename what is none; {README}"
             )
         classes = read_classes(files["classes"])
         lists, problems, notes = dict[str, list[Video]](), [], list[str]()
@@ -296,7 +296,8 @@ class ListFiles:
             else:
                 lists[part] = respelt(root, videos)
                 if changed := [old.path for old, new in zip(videos, lists[part], strict=True) if old != new]:
-                    notes.append(f"spelt otherwise in {files[part].name} than on the disk, and the same by NFC: {some(changed)}")
+                    where = f"in {files[part]} than on the disk"
+                    notes.append(f"spelt otherwise {where}, and the same by NFC: {some(changed)}")
         if problems:
             raise UserError("; ".join(problems))
         unused = [name for names in usual.values() for name in names if root / name not in files.values()]
@@ -385,6 +386,13 @@ def share_of(videos: Sequence[Video], share: float) -> list[Video]:
     for each in by_class.values():
         chosen.update(sorted(each, key=rank)[: max(1, round(share * len(each)))])
     return [video for video in videos if video in chosen]
+
+
+def hold_out(paths: Sequence[str], share: float) -> tuple[list[str], list[str]]:
+    """The paths of a class for training and for validation, which gets at least one of two; a hash chooses."""
+    ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode()).hexdigest())
+    count = max(1, round(share * len(paths))) if len(paths) > 1 else 0
+    return sorted(ranked[count:]), sorted(ranked[:count])
 
 
 def spread(videos: Sequence[Video], sample: int = 64) -> Sequence[Video]:

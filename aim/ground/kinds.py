@@ -29,6 +29,7 @@ KINDS: dict[str, dict[str, str]] = {  # setting (the last word of its dotted nam
     },
     "format": {
         "auto": "aim.data.sources.detected.Auto",
+        "csv": "aim.data.sources.table.Table",
         "diving48": "aim.data.sources.diving48.Diving48",
         "folders": "aim.data.sources.folders.Folders",
         "hmdb51": "aim.data.sources.hmdb51.HMDB51",

@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.class_folders import hold_out
-from aim.data.lists import Lists, Video, nfc, read_classes, read_lines, split_of
+from aim.data.lists import Lists, Video, hold_out, nfc, read_classes, read_lines, split_of
 from aim.data.sources.annotations import Files, near
 from aim.ground.errors import UserError
 

@@ -5,8 +5,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.class_folders import hold_out
-from aim.data.lists import HELD_OUT, USUAL, Lists, Stored, Video, read_classes
+from aim.data.lists import HELD_OUT, USUAL, Lists, Stored, Video, hold_out, read_classes
 from aim.data.scanning import VIDEO_EXTENSIONS, look
 from aim.data.stored import shards
 from aim.ground.errors import UserError
