@@ -32,7 +32,10 @@ from aim.weights.trunk import stretch_time
 
 @dataclass(frozen=True)
 class Settings(Run):
-    """The values of configs/eval.yaml: a run's, and which checkpoint is tested."""
+    """The values of configs/eval.yaml: the checkpoint, and a run's settings, for an experiment may be named to test on.
+
+    Those of the training come from the checkpoint alone (`Mark.TRAINING`).
+    """
 
     checkpoint: Annotated[str, Mark.MACHINE, Mark.PATH, Mark.COMMAND]
     stretch_time: Annotated[bool, Mark.COMMAND]
