@@ -42,8 +42,9 @@ class ClassFolders:
             return USUAL_FILES(root)
         lists = self.scan(root)
         if found := tables(root):
-            offer = f"{some(list(map(str, found)))} lists paths and labels, and isn't used; with it: aim.prepare data=folder"
-            lists = replace(lists, notes=(*lists.notes, f"{offer} format=csv data.root={root}"))
+            offer = f"aim.prepare data=folder format=csv data.root={root} makes lists of it"
+            note = f"not used, though it names paths and labels: {found[0]}; {offer}"
+            lists = replace(lists, notes=(*lists.notes, note))
         if "classes" in usual:
             check_named(root / usual["classes"][0], lists.classes)
         return lists

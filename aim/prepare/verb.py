@@ -144,9 +144,7 @@ def main(cfg: DictConfig) -> None:
             timeout=settings.timeout,
         )
         made = {"root": str(root), "format": NAMES.get(type(form), "ready"), **written(root, out, settings)}
-        print(
-            f"read as format={made['format']}: {listed.split}" if listed.split else f"read as format={made['format']}"
-        )
+        print(f"format: {made['format']}{f' ({listed.split})' if listed.split else ''}")
         show(report, write(folder, report, made), folder)
         for note in listed.notes:
             print(note)

@@ -35,7 +35,7 @@ NAMES: dict[type, str] = {
 
 @dataclass(frozen=True)
 class Auto:
-    """Whichever of the formats the root holds: annotations before list files of ours, these before tables, shards, folders.
+    """Whichever of the formats the root holds: annotations before our list files, these before tables, shards, folders.
 
     Lists that `aim.prepare` made from tables, folders or shards in place are made again: the videos may have changed.
     """
