@@ -305,7 +305,8 @@ class ListFiles:
             notes.append(f"not used in {root}: {some(unused)}")
         if (other := beside(files["train"])) and other != files["classes"]:
             notes.append(f"{other} isn't used; if the labels are its lines, add data.classes={other}")
-        split = f"{' and '.join(str(files[part]) for part in lists)}, with the classes of {files['classes']}"
+        short = {part: path.relative_to(root) if path.is_relative_to(root) else path for part, path in files.items()}
+        split = f"the files {' and '.join(str(short[part]) for part in lists)}, with the classes of {short['classes']}"
         return Lists(lists["train"], lists["val"], classes, split=split, third=lists.get("test"), notes=tuple(notes))
 
 

@@ -104,6 +104,6 @@ def some(names: Sequence[str]) -> str:
 
 def _endings(paths: Sequence[str]) -> Iterator[str]:
     """The endings of some files, the most frequent first, and how often each is there if there are several."""
-    counts = Counter(os.path.splitext(path)[1].lower() or "none" for path in paths)  # noqa: PTH122
+    counts = Counter(os.path.splitext(path)[1].lower() or "no ending" for path in paths)  # noqa: PTH122
     for ending, count in counts.most_common():
         yield ending if len(counts) == 1 else f"{count} {ending}"

@@ -47,23 +47,20 @@ class Table:
         if unknown := sorted(names - labels.keys()):
             raise UserError(f"{root / 'classes.txt'} lacks classes of the table: {', '.join(unknown[:5])}")
         files = Files(root)
-        stems = defaultdict[str, set[str]](set)
-        for *_, row in rows:
-            stems[Path(row["path"]).stem].add(row["path"])
         lists = defaultdict[str, list[Video]](list)
         for path, number, row in rows:
             place = f"{path}:{number}"
-            file = files.find_listed(row["path"], [], alone=len(stems[Path(row["path"]).stem]) == 1)
-            video = Video(file, labels[nfc(row["label"])], *times(row, place))
+            video = Video(file_of(row["path"], files, place), labels[nfc(row["label"])], *times(row, place))
             lists[split_in(row, path, place)].append(video)
         by_hash = "" in lists
         if by_hash and len(lists) > 1:
             raise UserError(f"{root}: some rows of the table say their split, and some don't; fill the column split")
+        third = lists["test"] if lists["val"] else []
         train, val = self._halves(lists[""]) if by_hash else (lists["train"], lists["val"] or lists["test"])
         if not train or not val:
             raise UserError(f"{root}: no row of the table is for {'validation' if train else 'training'}")
         split = f"{self.val_share:.0%} of the files of each class, by a hash of the path" if by_hash else "the table"
-        return Lists(train, val, classes, split=split)
+        return Lists(train, val, classes, split=split, third=third or None)
 
     def _halves(self, videos: Sequence[Video]) -> tuple[list[Video], list[Video]]:
         """The videos for training and validation; all parts of a file are in one of them."""
@@ -73,6 +70,17 @@ class Table:
         chosen = {path for paths in by_class.values() for path in hold_out(paths, self.val_share)[1]}
         train, val = ([video for video in videos if (video.path in chosen) == held] for held in (False, True))
         return train, val
+
+
+def file_of(name: str, files: Files, place: str) -> str:
+    """The path of a row's video: from the root or, if that is unambiguous, from any folder on."""
+    paths = files.by_stem.get(nfc(Path(name).stem), [])
+    found = [path for path in paths if nfc(path) == nfc(name)] or [
+        path for path in paths if nfc(path).endswith(f"/{nfc(name)}")
+    ]
+    if len(found) > 1:
+        raise UserError(f"{place}: {name} may be {' or '.join(found[:3])}; write its path from data.root on")
+    return found[0] if found else name
 
 
 def tables(root: Path) -> list[Path]:
