@@ -40,7 +40,9 @@ def repeats(root: Path, lists: Mapping[str, Sequence[Video]], classes: Sequence[
     labels = defaultdict[tuple[str, float | None, float | None], dict[int, None]](dict)
     for video in chain(*lists.values()):
         labels[first.get(video.path, video.path), video.start, video.end][video.label] = None
-    if torn := [f"{key[0]}: {' and '.join(classes[i] for i in own)}" for key, own in labels.items() if len(own) > 1]:
+    if torn := [
+        f"{key[0]}: {' and '.join(classes[i] for i in sorted(own))}" for key, own in labels.items() if len(own) > 1
+    ]:
         said.append(f"videos under two labels or more: {len(torn)} ({some(torn)})")
     return said
 

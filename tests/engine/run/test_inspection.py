@@ -20,7 +20,7 @@ from aim.engine.run.inspection import inspected
 from aim.engine.run.settings import Run
 from aim.ground import config
 from tests.conftest import ROOT
-from tests.messages import refused
+from tests.messages import named, refused
 from tests.toy import OWN, TOY, run
 
 
@@ -194,6 +194,19 @@ def test_a_folder_without_videos_is_named(folder: Path, capsys: pytest.CaptureFi
     inspected(*begun(folder))
     said = [line for line in capsys.readouterr().err.splitlines() if "no class" in line]
     assert said == [f"aim: no video is in {folder / 'empty'}: it is no class"]
+
+
+def test_what_is_listed_twice_and_what_cannot_be_learnt_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, lists = begun(folder)
+    train = [video for video in lists.train if video.label] + [lists.train[-1]]
+    inspected(made, replace(lists, train=train, third=[lists.val[0]]))
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("aim: warning: ")]
+    assert len(said) == 3
+    named(said[0], "1", f"({lists.train[-1].path})")
+    named(said[1], "1", f"({lists.val[0].path})")
+    named(said[2], lists.classes[0])
 
 
 @pytest.mark.slow
