@@ -37,12 +37,11 @@ def repeats(root: Path, lists: Mapping[str, Sequence[Video]], classes: Sequence[
             said.append(
                 f"{other} videos that are {one} videos, too: {len(both)} of {len(files[other])} ({some(named)})"
             )
-    labels = defaultdict[tuple[str, float | None, float | None], dict[int, None]](dict)
+    labels = defaultdict[tuple[str, float | None, float | None], set[int]](set)
     for video in chain(*lists.values()):
-        labels[first.get(video.path, video.path), video.start, video.end][video.label] = None
-    if torn := [
-        f"{key[0]}: {' and '.join(classes[i] for i in sorted(own))}" for key, own in labels.items() if len(own) > 1
-    ]:
+        labels[first.get(video.path, video.path), video.start, video.end].add(video.label)
+    several = {path: sorted(own) for (path, *_), own in labels.items() if len(own) > 1}
+    if torn := [f"{path}: {' and '.join(classes[i] for i in own)}" for path, own in several.items()]:
         said.append(f"videos under two labels or more: {len(torn)} ({some(torn)})")
     return said
 
