@@ -300,7 +300,8 @@ class ListFiles:
                     notes.append(f"spelt otherwise {where}, and the same by NFC: {some(changed)}")
         if problems:
             raise UserError("; ".join(problems))
-        unused = [name for names in usual.values() for name in names if root / name not in files.values()]
+        open_to = [part for part in usual if is_usual(part, named[part])]  # any of its usual names
+        unused = [name for part in open_to for name in usual[part] if root / name not in files.values()]
         if unused:
             notes.append(f"not used in {root}: {some(unused)}")
         if (other := beside(files["train"])) and other != files["classes"]:

@@ -14,6 +14,7 @@ from aim.models.compiling import is_compiled
 from aim.models.freeze import num_parameters
 
 WIDTH = 80  # columns
+HARD_SPACE = "\u00a0"  # at which no line is broken
 MOST_NAMED = 60  # classes that are all named
 FEWEST = 3  # classes that are named of more
 
@@ -59,9 +60,10 @@ def of_classes(lists: Lists) -> str:
         least = sorted(range(len(lists.classes)), key=lambda i: parts[0][i])[:FEWEST]
         fewest = ", ".join(f"{lists.classes[i]} {parts[0][i]}" for i in least)
         return f"{len(lists.classes)} classes, videos of each: {each}; fewest: {fewest}"
-    each = ", ".join(f"{name} {'+'.join(str(part[i]) for part in parts)}" for i, name in enumerate(lists.classes))
-    text = f"{len(lists.classes)} classes, {'+'.join(words)}: {each}"
-    return "\n".join(textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+    each = [f"{name} {'+'.join(str(part[i]) for part in parts)}" for i, name in enumerate(lists.classes)]
+    text = f"{len(each)} classes, {'+'.join(words)}: {', '.join(name.replace(' ', HARD_SPACE) for name in each)}"
+    lines = textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace(HARD_SPACE, " ")
 
 
 def _range(found: Sequence[int]) -> str:
