@@ -7,11 +7,12 @@ import shutil
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 from aim.ground import choices
 from aim.ground.choices import CONFIGS
+from aim.ground.formats import own_version
 
 
 @cache
@@ -43,11 +44,7 @@ def reproduces(name: str, group: str = "experiment") -> str:
 
 def version_text() -> str:
     """The versions of what matters most."""
-    try:
-        own = version("aim-video")
-    except PackageNotFoundError:  # a checkout that isn't installed
-        own = "(not installed)"
-    return f"aim-video {own}, torch {version('torch')}, Python {platform.python_version()}"
+    return f"aim-video {own_version()}, torch {version('torch')}, Python {platform.python_version()}"
 
 
 def verbs_text() -> str:

@@ -1,7 +1,8 @@
 """Weight files on disk -> a frozen timm trunk.
 
 A trunk's file may be OpenAI's CLIP (TorchScript archive or state dict), open_clip, Hugging Face's CLIP, timm,
-DINO, DINOv2, DINOv3, Swin's or any other that timm itself can read; released AIM checkpoints: see official.py.
+DINO, DINOv2, DINOv3, Swin's or any other that timm itself can read. scripts/convert_official.py converts released AIM
+checkpoints.
 """
 
 import argparse

@@ -9,7 +9,7 @@ import torch
 from safetensors import safe_open
 
 from aim.predict import verb as predict
-from aim.weights.official import from_official, to_official
+from scripts.convert_official import from_official, to_official
 from tests.conftest import ROOT
 from tests.messages import refused
 from tests.models.test_golden import FILES, load, recorded

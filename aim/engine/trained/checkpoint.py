@@ -21,11 +21,13 @@ from aim.engine.machine.hardware import Precision
 from aim.ground.choices import leaves
 from aim.ground.errors import UserError, nearest, say
 from aim.ground.files import AGAIN, temporary_of, write_atomically, writing
+from aim.ground.formats import check_format, stamp
 from aim.ground.kinds import modern
 from aim.models.classifier import VideoClassifier
 from aim.weights.trunk import PER_FRAME, fingerprint
 
 BEST = "best.safetensors"  # of a run directory
+FORMAT = "aim-video 1"
 KEPT = "the last good checkpoint"
 
 
@@ -169,8 +171,7 @@ def save_weights(
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in trained_tensors(model).items()}
     refuse_infinite(path, tensors)
-    metadata = {
-        "format": "aim-video 1",
+    metadata = stamp(FORMAT) | {
         "config": json.dumps(config),
         "classes": json.dumps(classes),
         "trunk": json.dumps({"name": model.trunk_name, "sha256": model.fingerprint}),
@@ -209,8 +210,7 @@ def read_weights(path: str | Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
         raise UserError(f"checkpoint {path} is not a safetensors file ({_first_line(error)})") from error
-    if not metadata.get("format", "").startswith("aim-video"):
-        raise UserError(f"checkpoint {path} was not written by aim.train: it has no aim-video metadata")
+    check_format(metadata, FORMAT, path, "aim.train")
     try:
         config, classes, trunk = (json.loads(metadata[key]) for key in ("config", "classes", "trunk"))
         config = modern(config)

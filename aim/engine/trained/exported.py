@@ -24,6 +24,7 @@ from aim.engine.machine.hardware import Device, Untrained
 from aim.ground import config
 from aim.ground.console import without_logs
 from aim.ground.errors import UserError
+from aim.ground.formats import check_format, stamp
 
 SUFFIXES = (".onnx", ".pt2")
 FORMAT = "aim-video exported 1"
@@ -43,8 +44,8 @@ class About:
     temperature: float | None = None  # that calibrates the probabilities, which are written without it
 
     def to_text(self) -> dict[str, str]:
-        """Each part as JSON, with the name of the format."""
-        return {"format": FORMAT} | {key: json.dumps(value) for key, value in asdict(self).items()}
+        """Each part as JSON, with the format."""
+        return stamp(FORMAT) | {key: json.dumps(value) for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -104,8 +105,7 @@ def read(path: str | Path, *, trust: bool = False) -> tuple[Program, About]:
 
 def parsed(text: Mapping[str, str], path: Path) -> About:
     """The inverse of `About.to_text`. Raises UserError for what isn't of that form."""
-    if text.get("format") != FORMAT:
-        raise UserError(f"{path} was not written by aim.export: it doesn't say {FORMAT!r}")
+    check_format(text, FORMAT, path, "aim.export")
     try:
         parts = {key: json.loads(text[key]) for key in About.__dataclass_fields__ if key != "temperature"}
         temperature = json.loads(text.get("temperature", "null"))
