@@ -16,7 +16,8 @@ from aim.models.attention import without_autocast
 from aim.models.families import FAMILIES
 from aim.models.family import VideoTrunk, check_frames
 from aim.models.freeze import freeze_except
-from aim.weights.trunk import check_weights, load_trunk
+from aim.models.trunk import load_trunk
+from aim.weights.trunk import check_weights
 
 # What shapes a trunk among the keyword arguments of timm.create_model, some of which name files and addresses.
 SHAPES = (
