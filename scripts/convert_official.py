@@ -213,7 +213,7 @@ def from_public(source: Path, target: Path, classes: list[str] | None, overrides
         cfg = config.compose([*overrides, "backbone.weights=random"])
         settings = config.resolve(cfg)
         with torch.device("meta"):
-            check_fit(config.build(cfg, Run).model(num_classes), tensors, str(source))
+            check_fit(config.build(cfg, Run).model(num_classes).state_dict(), tensors, str(source))
     if classes is None:
         classes = [f"class {i}" for i in range(num_classes)]
     if len(classes) != num_classes:

@@ -95,13 +95,12 @@ def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tens
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Load all of the module's tensors by name. Raises UserError with both sides, shortened, where they don't fit."""
-    check_fit(module, tensors, source)
+    check_fit(module.state_dict(), tensors, source)
     module.load_state_dict(tensors)
 
 
-def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Raise UserError with both sides, shortened, where names or shapes are not the module's."""
-    own = module.state_dict()
+def check_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str, way_out: str = "") -> None:
+    """Raise UserError with both sides, shortened, where names or shapes are not a model's `own`."""
     problems = []
     if missing := sorted(own.keys() - tensors.keys()):
         problems.append(f"the model needs {shortened(missing)}")
@@ -115,7 +114,7 @@ def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> 
     if shapes:
         problems.append(f"shapes (file for model) differ: {shortened(sorted(shapes))}")
     if problems:
-        raise UserError(f"{source} doesn't fit: {'; '.join(problems)}")
+        raise UserError(f"{source} doesn't fit: {'; '.join(problems)}" + (f"; {way_out}" if way_out else ""))
 
 
 def shortened(items: list[str]) -> str:
