@@ -75,7 +75,7 @@ def family_of(module: nn.Module, name: str, families: Sequence[Family]) -> Famil
 def load_trunk_file(module: nn.Module, path: Path, family: Family) -> None:
     """Load a trunk's file into the plain `module`, strictly.
 
-    What belongs to a head, to text or to a decoder is left out; position embeddings are resampled as timm does.
+    Tensors of a head, of text or of a decoder are left out; position embeddings are resampled as timm does.
     """
     tensors = read_tensors(path, family.keys)
     if is_torchscript(path) and not any(isinstance(part, QuickGELU) for part in module.modules()):

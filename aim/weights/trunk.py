@@ -43,7 +43,7 @@ def from_hub(name: str, options: Mapping[str, Any]) -> Any:
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for every try; the last error is told below
     try:
         module: Any = timm.create_model(name, pretrained=True, drop_path_rate=0.0, **options)
-    except Exception as error:  # whatever the network, the hub or the disk raise; the cause stays attached
+    except Exception as error:  # any error of the network, the hub or the disk; the cause stays attached
         raise UserError(f"can't load {name} from timm's hub ({type(error).__name__}: {error}); {WAY_OUT}") from error
     module.reset_classifier(0)
     return module

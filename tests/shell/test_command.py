@@ -66,7 +66,7 @@ def test_bad_command_lines_get_one_line_and_exit_code_2(
     assert out == ""
     *started, said = err.strip().splitlines()
     assert started in ([], [line for line in started if "PyTorch" in line][:1]), err
-    named(said, "aim: error:", *expected)
+    named(said, "error:", *expected)
 
 
 def test_debug_keeps_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -109,7 +109,7 @@ def test_the_shell_sees_the_exit_code_and_composing_leaves_nothing_behind(tmp_pa
     assert (failed.returncode, out) == (2, "")
     loading, error = err.splitlines()
     named(loading, "aim.train", "demo", "PyTorch")
-    named(error, "aim: error:", "train.epochs=0", "1")
+    named(error, "error:", "train.epochs=0", "1")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -158,7 +158,7 @@ def test_a_sweep_runs_each_job_in_a_process_of_its_own_and_names_those_that_fail
     ]
     *begun, error = [line for line in err.splitlines() if "PyTorch" not in line]
     assert [re.findall(r"\d", line) for line in begun] == [[str(i), "4", seed] for i, seed in enumerate("3092", 1)]
-    named(error, "aim: error:", "seed=3", "seed=9", "SIGKILL", "seed=2")
+    named(error, "error:", "seed=3", "seed=9", "SIGKILL", "seed=2")
     unnamed(error, "seed=0")
 
 

@@ -77,7 +77,7 @@ def test_a_checkpoint_of_another_experiment_is_refused(tmp_path, convert, capsys
     torch.save({"state_dict": load(FILES[0])[0]}, tmp_path / "in.pth")
     with pytest.raises(SystemExit):
         convert(tmp_path / "in.pth", tmp_path / "ours.safetensors", "+experiment=k400_b16_32f")
-    named(capsys.readouterr().err, "aim: error:", "in.pth", "(197, 768)")
+    named(capsys.readouterr().err, "error:", "in.pth", "(197, 768)")
     assert not (tmp_path / "ours.safetensors").exists()
 
 
@@ -95,7 +95,7 @@ def test_what_cannot_be_converted_gets_one_line(tmp_path, convert, capsys, sourc
     (tmp_path / "garbage.safetensors").write_text("garbage")
     with pytest.raises(SystemExit):
         convert(tmp_path / source, tmp_path / target)
-    named(capsys.readouterr().err, "aim: error:", *expected)
+    named(capsys.readouterr().err, "error:", *expected)
 
 
 def test_the_number_of_class_names_is_checked(tmp_path, convert, capsys):
@@ -113,7 +113,7 @@ def test_the_script_says_in_one_line_what_is_wrong(tmp_path, convert, capsys):
         convert(tmp_path / "foreign.pth", tmp_path / "ours.safetensors")
     assert stopped.value.code == 2
     (said,) = capsys.readouterr().err.splitlines()
-    named(said, "aim: error:", "conv1.weight")
+    named(said, "error:", "conv1.weight")
     assert not (tmp_path / "ours.safetensors").exists()
 
 

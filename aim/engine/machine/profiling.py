@@ -19,7 +19,7 @@ Part = Literal[
 PARTS: tuple[str, ...] = get_args(Part)
 DECODING = ("waiting for data",)
 MODEL = ("forward", "backward", "optimizer")  # on a CPU; on a GPU its kernels tell
-NO_WORK = ("nccl", "Memcpy", "Memset")  # what a GPU does that is not the model's
+NO_WORK = ("nccl", "Memcpy", "Memset")  # events of a GPU that aren't computation of the model
 
 WARM_UP, STEPS = 3, 10
 STEP = "ProfilerStep"  # torch's name of a step, in front
@@ -30,7 +30,7 @@ Interval = tuple[float, float]
 
 
 def part(name: Part) -> record_function:
-    """What is inside counts as this part of a step; next to nothing while nobody profiles."""
+    """Count the block as this part of a step; costs next to nothing without a profile."""
     return record_function(name)
 
 
@@ -102,7 +102,7 @@ def table(events: Iterable[FunctionEvent], *, on_gpu: bool) -> tuple[str, str]:
 
 
 def is_kernel(event: FunctionEvent) -> bool:
-    """Whether a GPU's event is work for the model; what the parts of a step span there is no event of its own."""
+    """Whether a GPU's event is computation of the model; the spans of a step's parts there are annotations."""
     return not (event.is_user_annotation or event.name in PARTS or event.name.startswith(NO_WORK))
 
 

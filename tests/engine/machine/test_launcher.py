@@ -93,7 +93,7 @@ def test_each_rank_looks_after_the_next_one(
     other._left.set()
     one._guard.join(timeout=10)
     assert ends == [1]
-    named(capsys.readouterr().err, "0", "1", "aim: error:")
+    named(capsys.readouterr().err, "0", "1", "error:")
     for each in (one, other):
         each.leave(None, None, None)
 
@@ -141,8 +141,8 @@ def test_a_rank_that_stands_still_for_good_is_ended_and_not_taken_for_one_withou
     os.kill(int(pids["1"]), signal.SIGSTOP)
     _, stderr = process.communicate(timeout=120)
     first, last = stderr.splitlines()
-    named(first, "aim: error:", "0", "1")
-    named(last, "aim: error:", "1")
+    named(first, "error:", "0", "1")
+    named(last, "error:", "1")
     unnamed(last, "SIGKILL")
     assert process.returncode == 1
 
@@ -176,7 +176,7 @@ def test_ranks_whose_store_is_silent_leave(tmp_path: Path) -> None:
     said = process.stderr.readline()
     os.kill(process.pid, signal.SIGCONT)
     process.communicate(timeout=60)
-    named(said, "aim: error:", "launcher", "2", "5", "9")
+    named(said, "error:", "launcher", "2", "5", "9")
     assert process.returncode == 1
 
 
@@ -192,11 +192,11 @@ def test_ranks_whose_store_is_silent_leave(tmp_path: Path) -> None:
         ({0: 75, 1: 1}, True, 1, []),
         ({1: 3, 0: -15}, False, 3, []),
         ({1: 2, 0: -9}, False, 2, []),
-        ({1: -15, 0: 75}, False, 1, ["aim: error:", "1", "SIGTERM"]),
-        ({0: 1, 1: -11}, False, 1, ["aim: error:", "1", "SIGSEGV"]),
+        ({1: -15, 0: 75}, False, 1, ["error:", "1", "SIGTERM"]),
+        ({0: 1, 1: -11}, False, 1, ["error:", "1", "SIGSEGV"]),
         ({1: -15, 0: -9}, True, 75, LOST_NOTHING),
-        ({0: 75, 1: -9}, True, 1, ["aim: error:", "1", "SIGKILL", "memory"]),
-        ({0: 1, 1: launcher.DEAF}, False, 1, ["aim: error:", "1"]),
+        ({0: 75, 1: -9}, True, 1, ["error:", "1", "SIGKILL", "memory"]),
+        ({0: 1, 1: launcher.DEAF}, False, 1, ["error:", "1"]),
         ({1: -15, 0: launcher.DEAF}, True, 75, LOST_NOTHING),
     ],
 )

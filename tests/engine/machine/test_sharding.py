@@ -40,8 +40,8 @@ def trunk(tmp_path: Path) -> str:
 def test_a_trunk_that_fits_is_refused_with_the_arithmetic() -> None:
     made = model()
     number = sum(p.numel() for name, p in made.named_parameters() if ".block." in name and not p.requires_grad)
-    gigabytes = f"{4 * number / 1e9:.2f} GB"
-    with refused("train.shard=true", f"{number / 1e6:.0f} M", gigabytes, "3"):
+    gigabytes = f"{4 * number / 1e9:.2f}"
+    with refused("train.shard=true", f"{number / 1e6:.0f}", gigabytes, "3"):
         sharding.shard(made, World(0, 2, CPU), parts=3, least=2_000_000)
     with torch.device("meta"):
         large = model("backbone.name=vit_large_patch16_224", "backbone.options={embed_dim: 1024, depth: 24}")

@@ -77,8 +77,8 @@ def test_all_bad_files_are_named_at_once_and_the_command_that_is_told_goes_on(
     found = run(tmp_path / "run", f"data.root={folder}", *way_out, toy=OWN)
     assert found["num_missing"] == 1
     assert read == {video.path for video in (*lists.train, *lists.val)} - bad.keys()
-    named = (tmp_path / "run" / "bad_videos.txt").read_text(encoding="utf-8")
-    assert named == "".join(f"{path}\t{reasons[content]}\n" for path, content in sorted(bad.items()))
+    listed = (tmp_path / "run" / "bad_videos.txt").read_text(encoding="utf-8")
+    assert listed == "".join(f"{path}\t{reasons[content]}\n" for path, content in sorted(bad.items()))
     named(capsys.readouterr().err, "2", "32", "1", "8")
 
 

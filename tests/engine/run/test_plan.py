@@ -179,10 +179,10 @@ def test_training_says_before_its_first_step_that_it_will_not_fit(
     monkeypatch.setattr(train, "free_bytes", lambda device: need if free == "enough" else need - 1)
     train.introduce(run, model, 0.003, 2, World(0, 1, torch.device(device)))
     out, said = capsys.readouterr()
-    named(out, "0.003 GMACs", "0.00 GiB", "8", "0.00")
+    named(out, "0.003", "0.00", "8", "0.00")
     assert said.count("\n") == (0 if free == "enough" else 1)
     if said:
-        named(said, "8", "0.0 GiB", "train.memory=lean")
+        named(said, "8", "0.0", "train.memory=lean")
         assert ("GPU memory" in said) == (device == "cuda")
 
 
