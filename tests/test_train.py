@@ -289,7 +289,7 @@ def test_bare_slurm_tasks_are_refused_with_the_line_to_use(monkeypatch: pytest.M
 
 
 def test_learned_adapters_start_another_run(tmp_path: Path, unbroken: Path) -> None:
-    with refused("best.safetensors", "model", "adapters", "lacks"):
+    with refused("best.safetensors", "adapters", "adapter"):
         run(tmp_path / "a", f"init={unbroken / 'best.safetensors'}", "adapter=none")
     found = run(tmp_path / "b", f"init={unbroken / 'best.safetensors'}", "optim.lr=0")
     assert found["top1"] == json.loads((unbroken / "results.json").read_text(encoding="utf-8"))["top1"]
