@@ -94,7 +94,7 @@ def test_a_step_and_a_test_wait_for_nothing_but_results() -> None:
             pass
         model.train()
 
-    with closing(settings.train_loader(lists, world)) as loader:
+    with closing(settings.train_loader(settings.train_dataset(lists), world)) as loader:
         steps(0)  # the first ones make memory and libraries ready
         torch.cuda.synchronize()
         torch.cuda.set_sync_debug_mode("error")

@@ -47,6 +47,8 @@ class AttentivePooler(Readout):
     result instead of projecting it.
     """
 
+    reads_blocks = False
+
     def __init__(self, dim: int, num_frames: int, depth: int) -> None:
         super().__init__()
         self.dim = dim

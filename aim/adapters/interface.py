@@ -97,10 +97,11 @@ class Readout(nn.Module):
     """Base of a module `(blocks: list["b t n d"], last: "b t n d") -> "b t dim"`.
 
     `blocks` are the features after each block (after each stage of a Swin), class and register tokens included and
-    first; `last` are those of the last one after the trunk's norm.
+    first; `last` are those of the last one after the trunk's norm. One that doesn't read `blocks` gets none.
     """
 
     dim: int
+    reads_blocks = True
 
 
 def check_image_trunk(view: BlockView) -> None:

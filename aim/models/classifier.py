@@ -97,6 +97,7 @@ class VideoClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.num_frames, self.size = backbone, num_frames, size
+        self.layout = list[torch.Size]()  # of the tensors in packed features, as `frozen` last gave them
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.dim, num_classes)
         nn.init.normal_(self.head.weight, std=0.01)
@@ -105,7 +106,9 @@ class VideoClassifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1, 1), persistent=False)
 
     def preprocess(self, video: Tensor) -> Tensor:
-        """uint8 "b t c h w" on any device -> normalised float "b c t h w"."""
+        """uint8 "b t c h w" on any device -> normalised float "b c t h w"; packed features stay what they are."""
+        if video.ndim == 2:
+            return video.float()
         if video.ndim == 5:
             video = rearrange(video, "b t c h w -> b c t h w")
         self._check(video)
@@ -119,10 +122,27 @@ class VideoClassifier(nn.Module):
             logits: Tensor = self.head(self.dropout(pooled))
         return logits
 
-    def pooled(self, video: Tensor) -> Tensor:
-        """The input of the head, "b c t h w" -> "b d": the mean over time, in the precision of the head's weights."""
+    @property
+    def reads_frozen(self) -> bool:
+        """Whether nothing is trained inside the trunk, so that its features of a clip are always the same."""
+        return all(name.startswith(("head.", "backbone.adapters.readout.")) for name in self.trainable)
+
+    @torch.no_grad()
+    def frozen(self, video: Tensor) -> Tensor:
+        """The features of the trunk that are read, packed: "b c t h w" -> float32 "b m"; `forward` takes them, too."""
         self._check(video)
-        features: Tensor = self.backbone(video)
+        features = self.backbone.frozen(video)
+        self.layout = [y.shape[1:] for y in features]
+        return torch.cat([y.flatten(1).float() for y in features], 1)
+
+    def pooled(self, video: Tensor) -> Tensor:
+        """The head's input, "b c t h w" or packed features "b m" -> "b d": the mean over time, in the head's dtype."""
+        if video.ndim == 2:
+            parts = torch.split(video, [shape.numel() for shape in self.layout], 1)
+            features = self.backbone.read([y.reshape(-1, *shape) for y, shape in zip(parts, self.layout, strict=True)])
+        else:
+            self._check(video)
+            features = self.backbone(video)
         with without_autocast(features.device):
             return features.to(self.head.weight.dtype).mean(1)
 

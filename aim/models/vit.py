@@ -140,17 +140,16 @@ class ViT(VideoTrunk):
         h, w = self.trunk.patch_embed.grid_size
         return self.num_frames, h, w
 
-    def forward(self, video: Tensor) -> Tensor:
+    def frozen(self, video: Tensor) -> list[Tensor]:
         t = self.num_frames
         x = rearrange(video, "b c t h w -> (b t) c h w", t=t)
         if "readout" in self.adapters:
             last, blocks = self.trunk.forward_intermediates(x, output_fmt="NLC", return_prefix_tokens=True)
-            tokens = [torch.cat([y[1], y[0]], 1) if isinstance(y, tuple) else y for y in blocks]
-            unfolded = [rearrange(y, "(b t) n d -> b t n d", t=t) for y in (*tokens, last)]
-            y: Tensor = self.adapters["readout"](unfolded[:-1], unfolded[-1])
-            return y
+            read = blocks if self.adapters["readout"].reads_blocks else []
+            tokens = [torch.cat([y[1], y[0]], 1) if isinstance(y, tuple) else y for y in read]
+            return [rearrange(y, "(b t) n d -> b t n d", t=t) for y in (*tokens, last)]
         pooled: Tensor = self.trunk.forward_head(self.trunk.norm(self.through_blocks(x)), pre_logits=True)
-        return rearrange(pooled, "(b t) d -> b t d", t=t)
+        return [rearrange(pooled, "(b t) d -> b t d", t=t)]
 
     def through_blocks(self, x: Tensor) -> Tensor:
         """timm's `forward_features` to the last norm, block by block; of the last one, the tokens that are pooled."""

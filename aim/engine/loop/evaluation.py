@@ -119,7 +119,7 @@ def score(
     Each result gives index, label, weight, probabilities "b k", and their logarithms for each view, float16 "b v k".
     """
     for batch in batches:
-        video = rearrange(batch.video, "b v t c h w -> (b v) t c h w")
+        video = rearrange(batch.video, "b v ... -> (b v) ...")
         with autocast(device, precision):
             logits = model(model.preprocess(video))
         logits = logits.float()

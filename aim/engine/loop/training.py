@@ -95,7 +95,7 @@ def train_step(
     for batch in parts:
         with part("preprocessing"):
             clips = batch.video.shape[1]
-            video = model.preprocess(rearrange(batch.video, "b v t c h w -> (b v) t c h w"))
+            video = model.preprocess(rearrange(batch.video, "b v ... -> (b v) ..."))
             label, weight = batch.label.repeat_interleave(clips, 0), batch.weight.repeat_interleave(clips)
             video, target, weight = mix(
                 task, video, label, weight, model.head.out_features, training.mixup, training.cutmix

@@ -63,7 +63,7 @@ def test_only_finetuning_follows_the_data_and_says_so() -> None:
         if name == "finetune":
             assert said == (
                 "for 32 training videos, auto is train.epochs=100 train.batch_size=8 train.eval_every=5 "
-                "train.log_every=4 optim.warmup_epochs=5"
+                "train.features=computed train.log_every=4 optim.warmup_epochs=5"
             )
         else:
             assert said is None
