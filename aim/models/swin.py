@@ -30,7 +30,7 @@ class SwinBlockView(nn.Module):
     offset: Tensor
     num_prefix_tokens = 0
     joint = False
-    plain = False  # True: norms keep what timm's do
+    plain = False  # True: norms keep their inputs, as timm's do
 
     def __init__(self, block: Any, num_frames: int, *, temporal: bool) -> None:
         super().__init__()

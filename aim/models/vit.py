@@ -31,7 +31,7 @@ class ViTBlockView(nn.Module):
         super().__init__()
         self.block, self.dim = block, dim
         self.num_frames, self.num_prefix_tokens = num_frames, num_prefix_tokens
-        self.class_token = class_token  # alone is read of what this block gives
+        self.class_token = class_token  # only the class token is read from this block
 
     def norm1(self, x: Tensor) -> Tensor:
         return norm(self.block.norm1, x, plain=self.plain)
@@ -86,7 +86,7 @@ class TemporalEmbedding(nn.Module):
 
 
 class Entry(nn.Module):
-    """What stands between the position embedding and the first block: the trunk's own norm, after time is added."""
+    """The step between position embedding and first block: the temporal embedding, then the trunk's own norm."""
 
     plain = False
 
@@ -102,7 +102,7 @@ class Entry(nn.Module):
 class ViT(VideoTrunk):
     """A timm ViT read as a video model: "b c t h w" -> "b t d".
 
-    A frame's features are what timm pools for its own head: class token, mean or attention pooling.
+    A frame's features are those that timm pools for its own head: class token, mean or attention pooling.
     """
 
     block: type[nn.Module] = Block
@@ -169,7 +169,7 @@ class ViT(VideoTrunk):
 
 
 def by_view(view: BlockView, x: Tensor, rope: Tensor | None = None) -> Tensor:
-    """A block of timm by its view, which knows what is wanted of it."""
+    """A timm block by its view, which computes only the tokens that are read."""
     block: Any = view.block
     x = view.wanted(x) + block.drop_path1(view.attend_space(view.norm1(x), rope, wanted=True))
     y: Tensor = x + block.drop_path2(view.mlp(view.norm2(x)))

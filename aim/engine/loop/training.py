@@ -29,7 +29,7 @@ from aim.models.classifier import VideoClassifier
 def train(
     model: VideoClassifier, loader: Loader, val_loader: Loader, *, run: Run, caller: Caller, world: World, stop: Stop
 ) -> State:
-    """Train what is trainable to the last epoch, from where `last.pt` stands.
+    """Train to the last epoch, from the position in `last.pt`.
 
     Everything that varies with time is a function of the step, so a run that was killed and continued ends with the
     weights of an unbroken one. Raises Interrupted after a signal, UserError for a loss or gradient that is not finite.
@@ -86,8 +86,8 @@ def train_step(
     """One step on this rank's parts, which lie on the device, of the global batch. A GPU is never waited for.
 
     Returns the global batch's loss, weight, hits, gradient norm, and how many ranks were asked to stop. The loss is the
-    weighted sum over the global weight, so a video that could not be read counts for nothing. `summing` is what
-    `distributed.summing` makes of the model; `meets` is told when this rank has done its own part.
+    weighted sum over the global weight, so a video that could not be read counts for nothing. `summing` is the forward
+    pass of `distributed.summing`; `meets` is called when this rank has done its own part.
     """
     optimizer.zero_grad()
     sums = torch.zeros(5, device=device)

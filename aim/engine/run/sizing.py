@@ -1,7 +1,7 @@
 """The length of a run: values for `auto` in the settings of training, and continuation to more epochs.
 
 A recipe for thousands of videos trains dozens for a handful of steps. So small data gets smaller batches and more
-epochs; large data what `aim.engine.run.settings.Training` gives for `auto`.
+epochs; large data the values in `aim.engine.run.settings.Training`.
 """
 
 import math
@@ -53,7 +53,7 @@ def features_of(settings: Mapping[str, Any]) -> str:
 
 
 def said(asked: Mapping[str, Any], settings: Mapping[str, Any], videos: int) -> str | None:
-    """A line on what `auto` came to, if it stood anywhere."""
+    """A line with the values for `auto`, if there were any."""
     numbers = dict(leaves(settings))
     found = [f"{key}={shown(numbers[key])}" for key, value in leaves(asked) if value == AUTO != numbers[key]]
     return f"for {videos} training videos, auto is {' '.join(found)}" if found else None
