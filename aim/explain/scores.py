@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from aim.explain.occlusion import Decision
@@ -55,17 +56,10 @@ def by_chance(decision: Decision, orders: int) -> tuple[float, float]:
     return deletion, insertion
 
 
-def ranks(values: Tensor) -> Tensor:
-    """The place of each of the values "n" in ascending order, from 0; equal ones share their mean place."""
-    _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    middle: Tensor = counts.cumsum(0) - (counts + 1) / 2
-    return middle[inverse]
-
-
 def spearman(one: Tensor, other: Tensor) -> float:
     """The correlation of two maps' ranks; 0 where one is flat."""
-    found = torch.corrcoef(torch.stack([ranks(one.flatten()), ranks(other.flatten())]).double())[0, 1]
-    return float(found.nan_to_num(0))
+    ranks = [torch.from_numpy(stats.rankdata(each.flatten().numpy())) for each in (one, other)]
+    return float(torch.corrcoef(torch.stack(ranks))[0, 1].nan_to_num(0))
 
 
 def randomised(model: M, names: Sequence[str], seed: int) -> M:

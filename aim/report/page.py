@@ -9,9 +9,9 @@ from aim.engine.scores.metrics import Metric
 from aim.engine.scores.predictions import Predictions
 from aim.ground.clock import clock
 from aim.pages.environment import environment
-from aim.report import charts, statistics
+from aim.report import charts, data, statistics
 from aim.report.runs import RunData, paper
-from aim.report.table import SHOWN, differing
+from aim.report.table import MOST, SHOWN, columns_of
 
 EXAMPLES = 24  # of the worst mistakes and of the least sure right ones, over all runs of a page; of doubted labels
 WHOLE_MATRIX = 50  # classes; above, the most confused pairs alone
@@ -142,13 +142,20 @@ def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
 
 def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
     """Several runs side by side: a table, and whether their differences from the first are more than chance."""
-    settings = differing([run.deciding for run in runs], [key for key in SHOWN if key != "seed"])
+    settings = columns_of(runs, [key for key in SHOWN if key != "seed"])
     rows = [
         {"name": run.name, "at": i + 1, "settings": [cells[i] for cells in settings.values()], **row(run)}
         for i, run in enumerate(runs)
     ]
-    words = [metric.words for metric in compared()]
-    return {"settings": list(settings), "metrics": words, "rows": rows, "tests": differences(runs)}
+    return {
+        "warning": data.warning(runs),
+        "settings": list(settings),
+        "beside": MOST,  # settings in the table of numbers; the others have one of their own
+        "metrics": [metric.words for metric in compared()],
+        "kinds": [kind for kind in ("training", "test") if any(row["kind"] == kind for row in rows)],
+        "rows": rows,
+        "tests": differences(runs),
+    }
 
 
 def compared() -> list[Metric]:
@@ -186,8 +193,8 @@ def differences(runs: Sequence[RunData]) -> list[dict[str, Any]]:
     found = []
     for run in others:
         if first.found is not None and run.found is not None and _data(run) == _data(first):
-            test = statistics.paired(first.found, run.found)
-            found += [{"first": first.name, "second": run.name, "test": test}] if test.videos else []
+            tests = statistics.paired(first.found, run.found)
+            found += [{"first": first.name, "second": run.name, "test": test} for test in tests]
     return found
 
 

@@ -30,7 +30,6 @@ from aim.study.cells.planning import Planned, in_order, planned
 from aim.study.cells.running import at_once, reasons, run
 from aim.study.findings import tables
 from aim.study.findings.analysis import analyse
-from aim.study.findings.intervals import scipy
 from aim.study.findings.points import AXES, Row, curves, rows
 from aim.study.findings.scores import described
 from aim.study.shown import output
@@ -69,7 +68,6 @@ def main(cfg: DictConfig) -> None:
     if settings.dry:
         times.show(members, times.seconds(members, threads), number)
         return
-    scipy("stats")  # hours before it is needed
     with lease.held(folder):
         code = conduct(study, members, folder, number if settings.jobs != 0 else 0, threads)
     sys.exit(code)

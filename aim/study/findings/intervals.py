@@ -1,11 +1,9 @@
 """Uncertainty of a number: bootstrap intervals over videos, over seeds, over points."""
 
 import functools
-import importlib
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -88,11 +86,3 @@ def finite(value: Any) -> float | None:
     """The number, or None where there is none."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if number else None
-
-
-def scipy(module: str) -> ModuleType:
-    """A module of SciPy, or one line on how to get it."""
-    try:
-        return importlib.import_module(f"scipy.{module}")
-    except ImportError as error:
-        raise UserError("a study needs SciPy, which isn't installed; pip install 'aim-video[study]'") from error

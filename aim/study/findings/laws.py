@@ -12,9 +12,10 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import optimize
 
 from aim.ground.errors import UserError
-from aim.study.findings.intervals import Floats, Interval, drawn, percentiles, scipy
+from aim.study.findings.intervals import Floats, Interval, drawn, percentiles
 
 Form = Literal["multiplicative", "additive", "constant"]
 
@@ -169,7 +170,7 @@ def relative(guess: Floats, truth: Floats) -> float:
 
 def fit(points: Points, form: Form, start: Mapping[str, float] | None = None) -> dict[str, float]:
     """The parameters of the best law, none of them below zero; `start` is that of like points, if one is known."""
-    optimize, names = scipy("optimize"), parameters(points, form)
+    names = parameters(points, form)
     linear = [name for name in names if name not in "ab"]
     exponents = [name for name in names if name in "ab"]
 
