@@ -58,7 +58,7 @@ def by_chance(decision: Decision, orders: int) -> tuple[float, float]:
 
 def spearman(one: Tensor, other: Tensor) -> float:
     """The correlation of two maps' ranks; 0 where one is flat."""
-    ranks = [torch.from_numpy(stats.rankdata(each.flatten().numpy())) for each in (one, other)]
+    ranks = [torch.from_numpy(stats.rankdata(each.flatten().double().cpu())) for each in (one, other)]
     return float(torch.corrcoef(torch.stack(ranks))[0, 1].nan_to_num(0))
 
 
