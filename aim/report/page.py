@@ -27,6 +27,7 @@ def render(runs: Sequence[RunData], root: Path | None = None) -> str:
         environment("aim.report")
         .get_template("report.html")
         .render(
+            program="aim.report",
             runs=[section(run, most, root) for run in runs],
             comparison=comparison(runs) if len(runs) > 1 else None,
             curves=charts.curves(runs),

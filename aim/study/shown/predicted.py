@@ -52,6 +52,11 @@ class Laws:
     laws: Sequence[Law]
     dots: Sequence[Dot]
 
+    @property
+    def sentences(self) -> list[str]:
+        """What is said of the chosen form, or of why there is none."""
+        return [law.sentence for law in self.laws if law.chosen or not law.parameters]
+
 
 def law_of(found: Mapping[str, Any]) -> Law:
     """A law of study.json."""

@@ -150,6 +150,6 @@ def laws(study: Study) -> list[str]:
     rows = [[series, law.form, law.miss, "yes" if law.extrapolates else "no"] for series, law in found]
     if not rows:
         return []
-    said = listed(law.sentence for _, law in found if law.chosen or not law.parameters)
+    said = listed(sentence for it in laws_of(study) for sentence in it.sentences)
     table = "\n".join(markdown(["series", "form", "error at the largest scale", "extrapolates"], rows))
     return ["## Laws", *said, table]
