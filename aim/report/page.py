@@ -9,6 +9,7 @@ from aim.engine.scores.metrics import Metric
 from aim.engine.scores.predictions import Predictions
 from aim.ground.clock import clock
 from aim.pages.environment import environment
+from aim.pages.geometry import short_commit
 from aim.report import charts, data, statistics
 from aim.report.runs import RunData, paper
 from aim.report.table import MOST, SHOWN, columns_of
@@ -38,7 +39,7 @@ def render(runs: Sequence[RunData], root: Path | None = None) -> str:
 
 
 def section(run: RunData, most: int, root: Path | None) -> dict[str, Any]:
-    """What the page says of a run."""
+    """The section of a run."""
     found = run.found
     page: dict[str, Any] = {
         "name": run.name,
@@ -56,7 +57,7 @@ def section(run: RunData, most: int, root: Path | None) -> dict[str, Any]:
 
 
 def headline(run: RunData) -> dict[str, Any]:
-    """The number, and what it is of."""
+    """The main number of a run, its interval and its videos."""
     results, found = run.results, run.found
     if results is None:
         found = found if found is not None and len(found.index) else None  # not one video could be read
@@ -79,7 +80,7 @@ def headline(run: RunData) -> dict[str, Any]:
 
 
 def validation_of(found: Predictions) -> str:
-    """Of which validation predictions are; nothing for those of a test."""
+    """The validation that predictions are of; nothing for those of a test."""
     epoch = found.about.get("epoch")
     return "" if epoch is None else f"the validation after epoch {epoch:g}, {len(found.index)} videos"
 
@@ -103,20 +104,15 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         "machine": f"{results.get('world_size', '-')} x {results.get('device', '-')}, {results.get('precision', '-')}",
         "time": f"{clock(results['seconds'])} ({'training and test' if run.trains else 'test alone'})",
         "validation data": f"{results.get('num_classes', '-')} classes, {str(results.get('data_hash', '-'))[:8]}",
-        "commit": _short(str(results.get("commit") or "-")),
+        "commit": short_commit(str(results.get("commit") or "-")),
         "checkpoint": str(results.get("checkpoint", "")),
         "folder": str(run.path),
     }
     return [(name, text) for name, text in rows.items() if text]
 
 
-def _short(commit: str) -> str:
-    """The first twelve letters of a commit, and whether there were changes."""
-    return commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
-
-
 def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
-    """What the page says of a test's predictions."""
+    """The parts of a section that come from a test's predictions."""
     from aim.report import strips  # late, as it takes the time of torch's import
 
     folder = root or Path(found.about["root"])

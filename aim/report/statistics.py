@@ -93,7 +93,7 @@ def by_chance(weight: NDArray[np.float64], seen: float) -> tuple[NDArray[np.floa
 
 
 def keys(found: Predictions) -> list[tuple[str, str, int]]:
-    """What tells a video from others in any list: file, part of it, label."""
+    """The key of each video in any list: file, part of it, label."""
     parts = [str(span) for span in found.span.tolist()]
     return list(zip(found.path.tolist(), parts, found.label.tolist(), strict=True))
 
@@ -105,7 +105,6 @@ class ClassScore:
     name: str
     videos: int
     right: int
-    taken_for: str  # the class that most of its videos are mistaken for; empty without mistakes
 
     @property
     def accuracy(self) -> float:
@@ -121,12 +120,8 @@ def confusion(found: Predictions) -> NDArray[np.int64]:
 def by_class(found: Predictions) -> list[ClassScore]:
     """The classes that have videos, the most accurate first."""
     counts = confusion(found)
-    scores = []
-    for i, name in enumerate(found.classes.tolist()):
-        wrong = counts[i].copy()
-        wrong[i] = 0
-        taken_for = str(found.classes[wrong.argmax()]) if wrong.any() else ""
-        scores.append(ClassScore(name, int(counts[i].sum()), int(counts[i, i]), taken_for))
+    columns = found.classes.tolist(), counts.sum(1).tolist(), counts.diagonal().tolist()
+    scores = [ClassScore(*each) for each in zip(*columns, strict=True)]
     return sorted((each for each in scores if each.videos), key=lambda each: -each.accuracy)
 
 

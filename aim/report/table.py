@@ -45,7 +45,7 @@ TIMES = (("training and test", True), ("test alone", False))  # of a training, o
 
 
 def common(group: Sequence[RunData]) -> str:
-    """What runs that share a row are called; seeds of one setting may lie in folders of their own."""
+    """The name of runs that share a row; seeds of one setting may lie in folders of their own."""
     return label(group[0] if len(group) == 1 else replace(group[0], title=""))
 
 

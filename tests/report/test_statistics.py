@@ -111,12 +111,11 @@ def test_the_interval_of_a_difference_is_that_of_drawing_pairs_again() -> None:
     assert (found.low, found.high) == pytest.approx(tuple(expected), abs=0.6)
 
 
-def test_classes_are_sorted_by_accuracy_and_say_what_they_are_taken_for() -> None:
+def test_classes_are_sorted_by_accuracy_and_pairs_by_mistakes() -> None:
     found = statistics.by_class(FOUND)
     assert [(each.name, each.right, each.videos) for each in found] == [
         ("class 0", 2, 2), ("class 2", 1, 1), ("class 1", 1, 3),
     ]  # fmt: skip
-    assert [each.taken_for for each in found] == ["", "", "class 0"]
     assert found[2].accuracy == pytest.approx(100 / 3)
     (pair,) = statistics.most_confused(FOUND, 9)
     assert (pair.true, pair.predicted, pair.count, pair.videos) == ("class 1", "class 0", 2, 3)

@@ -53,7 +53,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What kind of curve it is, and why. `fit` is the logistic curve, by scale; `threshold` where it leaves chance."""
+    """The kind of a curve, and why. `fit` is the logistic curve, by scale; `threshold` the place where it leaves chance."""
 
     kind: Kind
     why: str
@@ -124,12 +124,12 @@ def varies(found: Levels) -> bool:
 
 
 def f_quantile(level: float, above: int, below: float) -> float:
-    """Of Fisher's F; with errors that are known, of chi squared."""
+    """A quantile of Fisher's F; with known errors, of chi squared over its degrees of freedom."""
     return float(stats.chi2.ppf(level, above) / above if np.isinf(below) else stats.f.ppf(level, above, below))
 
 
 def level_words(found: Levels, chance: float, sign: int) -> str:
-    """Where a flat curve lies."""
+    """The level of a flat curve, in words."""
     weight = found.error**-2
     mean = float(np.average(found.mean, weights=weight))
     margin = float(weight.sum() ** -0.5) * float(stats.t.ppf(0.975, found.freedom))
@@ -153,7 +153,7 @@ def risen(found: Levels, profile: Profile, chance: float) -> tuple[Kind, str, di
     before = int(np.argmin(at_chance)) if not at_chance.all() else count
     step = step_misfit(found) / (count - 2)
     excluded = step > f_quantile(1 - DOUBT, count - 2, found.freedom)
-    low, high = gain_between(found, profile, best)
+    low, high = gain_between(profile, best)
     way = int(((found.mean - found.margin > low) & (found.mean + found.margin < high)).sum())
     numbers = {"range": span, "rise": rise, "most": most, "before": before, "way": way}
     how = f"makes its gain, from 10 to 90 %, within {rise:.2g} (at most {most:.2g}) of {span:.2g} decades"
@@ -168,7 +168,7 @@ def risen(found: Levels, profile: Profile, chance: float) -> tuple[Kind, str, di
     return "too few", f"{how}: a step and a smooth rise fit equally well; scales in between would tell", numbers
 
 
-def gain_between(found: Levels, profile: Profile, at: int) -> tuple[float, float]:
+def gain_between(profile: Profile, at: int) -> tuple[float, float]:
     """10 and 90 % of what a curve of the profile gains within the range."""
     ends = logistic((np.array([0.0, 1.0]) - profile.middle[at]) / profile.width[at])
     first, last = profile.low[at] + profile.rise[at] * ends

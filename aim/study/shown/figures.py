@@ -134,7 +134,7 @@ def named(figure: Any, study: Study, curves: Sequence[Curve]) -> None:
 
 
 def labelled(figure: Any, study: Study, curve: Curve) -> None:
-    """What all panels have across and upward."""
+    """The labels that all panels share."""
     size = {"fontsize": 7.5}
     figure.supxlabel(words(capital(study.axis_name(curve.axis))), **size)
     figure.supylabel(words(plots.score_label(study, curve.score)), **size)

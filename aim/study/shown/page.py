@@ -14,7 +14,7 @@ from aim.study.findings.curves import ALL
 from aim.study.findings.intervals import finite
 from aim.study.shown import figures, plots
 from aim.study.shown.plots import CHART, TILE
-from aim.study.shown.predicted import Laws, laws_of
+from aim.study.shown.predicted import Laws, laws_of, miss_text, parameters_text
 from aim.study.shown.views import (  # fmt: skip
     KINDS,
     Curve,
@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Album:
-    """What draws the pictures of one page; none where matplotlib is absent."""
+    """The pictures of one page; none where matplotlib is absent."""
 
     study: Study
     drawn: Iterator[int] = field(default_factory=count)
@@ -129,6 +129,8 @@ def render(data: Mapping[str, Any]) -> str:
         keys=[album.key(style) for style in range(len(study.adapters))] if figures.there() else [],
         drawable=figures.there(),
         scale_text=scale_text,
+        miss_text=miss_text,
+        parameters_text=parameters_text,
         capital=capital,
     )  # fmt: skip
 
@@ -259,7 +261,7 @@ def span_text(at: float | None, low: float | None, high: float | None) -> str:
 
 
 def table(study: Study) -> dict[str, Any] | None:
-    """Every cell: what decided it, what it cost, and its scores with their intervals."""
+    """Every cell: its place in the grid, its cost, and its scores with their intervals."""
     cells = study.data["cells"]
     if not cells:
         return None

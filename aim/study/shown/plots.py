@@ -11,7 +11,7 @@ from typing import Any
 
 from aim.pages.geometry import enclosing_ticks, log_ticks, number, short
 from aim.study.findings.analysis import DESCENDING
-from aim.study.shown.predicted import Dot
+from aim.study.findings.laws import Dot
 from aim.study.shown.views import Curve, Study, capital, is_percent, point_text
 
 COLUMN, PAGE = 3.3, 6.9  # inches: a column, and two with the gap between
@@ -143,7 +143,7 @@ def line(axes: Axes, study: Study, curve: Curve, style: int) -> None:
 
 
 def details(axes: Axes, curve: Curve, style: int, *, threshold: bool = True) -> None:
-    """Of a curve that is drawn alone: what was fitted, and where it leaves chance."""
+    """The fit of a curve that is drawn alone, and the place where it leaves chance."""
     if curve.fit:
         x, y = zip(*curve.fit, strict=True)
         fit = {"color": INK, "linewidth": 0.8, "linestyle": (0, (4, 2)), "zorder": 2.5, "gid": "class:fit"}
@@ -157,7 +157,7 @@ def details(axes: Axes, curve: Curve, style: int, *, threshold: bool = True) -> 
 
 
 def leaving(axes: Axes, study: Study, curves: Sequence[Curve]) -> None:
-    """Where each of several curves leaves chance, with its interval: one above the other over the axis."""
+    """The places where curves leave chance, with their intervals: one above the other over the axis."""
     low, high = sorted(axes.get_xlim())
     for i, curve in enumerate(curves):
         if curve.threshold:
@@ -217,7 +217,7 @@ CHANCE: Any = {"color": QUIET, "linewidth": 1.0, "linestyle": (0, (2, 3))}
 
 
 def chance_of(curves: Sequence[Curve]) -> float | None:
-    """What guessing gives, where it is the same for all."""
+    """The level of chance, where it is the same for all."""
     chances = {curve.chance for curve in curves}
     return chances.pop() if len(chances) == 1 else None
 
@@ -237,6 +237,12 @@ def legend(
         figure.legend(handles=drawn, loc="outside upper center", ncols=columns or 4)
 
 
+def dot_text(dot: Dot) -> str:
+    """A point of a law in words."""
+    held_out = ", held out" if dot.held_out else ""
+    return f"predicted {dot.predicted:.3g}, measured {dot.measured:.3g}{held_out}"
+
+
 def law(axes: Axes, dots: Sequence[Dot], style: int, beside: Sequence[Dot]) -> None:
     """Measured against predicted losses, those of the held-out scale filled; the axes reach as far as `beside`."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -250,7 +256,7 @@ def law(axes: Axes, dots: Sequence[Dot], style: int, beside: Sequence[Dot]) -> N
     own = look(style)
     for dot in dots:
         face = {"linestyle": "none", "markerfacecolor": own["color"] if dot.held_out else GROUND}
-        axes.plot([dot.predicted], [dot.measured], **own | face, gid=f"say:{dot.text}")
+        axes.plot([dot.predicted], [dot.measured], **own | face, gid=f"say:{dot_text(dot)}")
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_locator(FixedLocator(log_ticks(low, high)))
         axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
