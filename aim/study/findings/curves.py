@@ -53,7 +53,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The kind of a curve, and why. `fit` is the logistic curve, by scale; `threshold` the place where it leaves chance."""
+    """The kind of a curve and why. `fit` is the logistic curve, by scale; `threshold` where it leaves chance."""
 
     kind: Kind
     why: str
