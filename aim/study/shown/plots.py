@@ -186,14 +186,12 @@ def reach(curves: Sequence[Curve]) -> tuple[float, float]:
 
 def finish(study: Study, axes: Axes, curves: Sequence[Curve], *, count: int = 5, words_at: bool = True) -> None:
     """Axes, ticks, and the line of chance; the axes reach as far as these curves, drawn or not."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     curve, ends = curves[0], reach(curves)
     if ends[0] > 0:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(FixedLocator(log_ticks(*ends, max(count, 3))))
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axes.set_xticks(log_ticks(*ends, max(count, 3)))
+        axes.minorticks_off()
+    axes.xaxis.set_major_formatter(lambda value, _: short(value))
     axes.set_xlim(*ends[:: -1 if curve.axis in DESCENDING else 1])
     values = [factor(curve) * end for each in curves for point in each.points for end in (point.low, point.high)]
     values += [factor(curve) * each.chance for each in curves if each.chance is not None]
@@ -204,8 +202,8 @@ def finish(study: Study, axes: Axes, curves: Sequence[Curve], *, count: int = 5,
         low = 0.0
     steps = enclosing_ticks(low, high, count)
     axes.set_ylim(steps[0], steps[-1])
-    axes.yaxis.set_major_locator(FixedLocator(steps))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(round(value, 9))))
+    axes.set_yticks(steps)
+    axes.yaxis.set_major_formatter(lambda value, _: number(round(value, 9)))
     if words_at:
         axes.set_xlabel(words(capital(study.axis_name(curve.axis))))
         axes.set_ylabel(words(score_label(study, curve.score)))
@@ -245,8 +243,6 @@ def dot_text(dot: Dot) -> str:
 
 def law(axes: Axes, dots: Sequence[Dot], style: int, beside: Sequence[Dot]) -> None:
     """Measured against predicted losses, those of the held-out scale filled; the axes reach as far as `beside`."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     ends = [end for dot in beside for end in (dot.predicted, dot.measured)]
     low, high = min(ends), max(ends)
     room = (high / low) ** 0.04 if high > low else 2.0
@@ -257,7 +253,7 @@ def law(axes: Axes, dots: Sequence[Dot], style: int, beside: Sequence[Dot]) -> N
     for dot in dots:
         face = {"linestyle": "none", "markerfacecolor": own["color"] if dot.held_out else GROUND}
         axes.plot([dot.predicted], [dot.measured], **own | face, gid=f"say:{dot_text(dot)}")
+    axes.minorticks_off()
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(FixedLocator(log_ticks(low, high)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-        axis.set_minor_locator(NullLocator())
+        axis.set_ticks(log_ticks(low, high))
+        axis.set_major_formatter(lambda value, _: short(value))
