@@ -249,7 +249,13 @@ def fitted(
     try:
         found = [fit_law(sizes, videos, losses, form, repeats=REPEATS) for form in FORMS]
     except UserError as error:
-        nothing = {"form": "constant", "parameters": {}, "held_out_error": None, "extrapolates": False, "chosen": False}
+        nothing: dict[str, Any] = {
+            "form": "constant",
+            "parameters": {},
+            "held_out_error": None,
+            "extrapolates": False,
+            "chosen": False,
+        }
         said = {"dots": [], "sentence": f"{series}: no law ({error})."}
         return [{"series": series, "score": score} | nothing | said]
     best = chosen(found)
