@@ -132,6 +132,11 @@ def nfc(name: str) -> str:
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
+def same_classes(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two lists name the same classes in the same order."""
+    return [*map(nfc, one)] == [*map(nfc, other)]
+
+
 def read_classes(path: Path) -> list[str]:
     """The class names, one a line. Raises UserError for a duplicate name, and for an empty file."""
     names = [parse_class(line) for line in read_lines(path)]

@@ -45,6 +45,8 @@ def main(cfg: DictConfig) -> None:
     """Test `checkpoint` with its own protocol, or the one that is asked for, unless the result is there already."""
     with started("aim.eval", config.resolve(cfg), check, tested_before) as job:
         if job is not None:
+            for note in job.lists.notes:
+                say(note)
             with stop_signals() as stop:
                 build_and_test(job, stop)
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf.dictconfig import DictConfig
 
-from aim.data.lists import Lists
+from aim.data.lists import Lists, same_classes
 from aim.engine.loop.course import Caller
 from aim.engine.loop.evaluation import Evaluation
 from aim.engine.loop.frozen import on_features
@@ -98,7 +98,7 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
         write_settings(job.settings, run_dir)
         print(introduction.of_run(run, lists, job.content, world), flush=True)
     if job.start is not None:
-        checkpoint.load_weights(model, job.start, head=job.start.classes == lists.classes)
+        checkpoint.load_weights(model, job.start, head=same_classes(job.start.classes, lists.classes))
     gmacs = gmacs_per_view(model) if world.is_main else 0.0  # before it is sharded
     if world.is_main:
         introduce(run, model, gmacs, len(lists.classes), world)
