@@ -29,7 +29,6 @@ USUAL = {  # the names that a split's folder has, and its list file before its e
 HELD_OUT = (*USUAL["val"], *USUAL["test"])
 COMMENT = re.compile(r"#(\s|$)")
 FOLLOWED = re.compile(rf".*?({'|'.join(map(re.escape, VIDEO_EXTENSIONS))})[\s,;]+(.*)", re.IGNORECASE | re.DOTALL)
-ODD = re.compile(r'\s|"|#(\s|\Z)|.*(\s\Z|[\t\n\r])', re.DOTALL)  # of a text that a list would not give back as it is
 
 
 class Stored(NamedTuple):
@@ -110,9 +109,10 @@ def entries(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
 
 def quoted(text: str) -> str:
     """A text as it stands in a list: as it is, or as a JSON string where `unquoted` would not give it back."""
-    follows = FOLLOWED.fullmatch(text)
-    is_odd = ODD.match(text) or (follows and not is_video_name(text))
-    return json.dumps(text, ensure_ascii=False) if is_odd else text
+    plain = text == text.strip() and not text.startswith('"') and not any(sign in text for sign in "\t\n\r")
+    if plain and not COMMENT.match(text) and (is_video_name(text) or not FOLLOWED.fullmatch(text)):
+        return text
+    return json.dumps(text, ensure_ascii=False)
 
 
 def unquoted(text: str) -> tuple[str | None, str]:

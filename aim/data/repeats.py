@@ -19,6 +19,9 @@ def repeats(root: Path, lists: Mapping[str, Sequence[Video]], classes: Sequence[
     """
     paths = sorted({video.path for video in chain(*lists.values()) if not video.stored})
     first = same_content(root, paths) if compare else {}
+    every = [first.get(video.path, video.path) for video in chain(*lists.values())]
+    if len(set(every)) == len(every):
+        return []
     files = {
         words: {video.path: first.get(video.path, video.path) for video in videos} for words, videos in lists.items()
     }
