@@ -56,10 +56,10 @@ def of_classes(lists: Lists) -> str:
     parts = [counts(videos, len(lists.classes)) for videos in lists.parts.values()]
     words = ("training", "validation", "test")[: len(parts)]
     if len(lists.classes) > MOST_NAMED:
-        each = ", ".join(f"{_range(part)} {word}" for word, part in zip(words, parts, strict=True))
+        ranges = ", ".join(f"{_range(part)} {word}" for word, part in zip(words, parts, strict=True))
         least = sorted(range(len(lists.classes)), key=lambda i: parts[0][i])[:FEWEST]
         fewest = ", ".join(f"{lists.classes[i]} {parts[0][i]}" for i in least)
-        return f"{len(lists.classes)} classes, videos of each: {each}; fewest: {fewest}"
+        return f"{len(lists.classes)} classes, videos of each: {ranges}; fewest: {fewest}"
     each = [f"{name} {'+'.join(str(part[i]) for part in parts)}" for i, name in enumerate(lists.classes)]
     text = f"{len(each)} classes, {'+'.join(words)}: {', '.join(name.replace(' ', HARD_SPACE) for name in each)}"
     lines = textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
