@@ -60,9 +60,8 @@ class ClassFolders:
         else:
             split = f"{self.val_share:.0%} of each class, by a hash of the path, as there is no folder val"
             halves = {name: hold_out(paths, self.val_share) for name, paths in parts["train"].items()}
-            parts = {
-                split: {name: each[i] for name, each in halves.items()} for i, split in enumerate(("train", "val"))
-            }
+            train, val = ({name: each[i] for name, each in halves.items()} for i in range(2))
+            parts = {"train": train, "val": val}
         classes = sorted(parts["train"])
         if len(classes) < 2:
             raise UserError(
@@ -70,7 +69,7 @@ class ClassFolders:
                 f"class into one{''.join(f'; {note}' for note in notes)}"
             )
         spelt = {nfc(name): name for name in classes}
-        for part in folders.keys() - {"train"}:
+        for part in [part for part in folders if part != "train"]:
             if unknown := sorted(name for name in parts[part] if nfc(name) not in spelt):
                 raise UserError(
                     f"{root / folders[part]} has classes that {folders['train']} lacks: {', '.join(unknown[:5])}"
