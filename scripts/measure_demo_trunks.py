@@ -21,7 +21,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from aim.models.families import FAMILIES
-from aim.weights.trunk import load_trunk
+from aim.models.trunk import load_trunk
 
 TRAIN, TEST = (4000, 1), (2000, 2)  # stills and their seed; the trunks were trained on those of seed 0
 DECAY = 1e-3  # of the probe's weights, beside the mean cross-entropy

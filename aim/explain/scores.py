@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from scipy import stats
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from aim.explain.occlusion import Decision
@@ -57,9 +57,10 @@ def by_chance(decision: Decision, orders: int) -> tuple[float, float]:
 
 
 def spearman(one: Tensor, other: Tensor) -> float:
-    """The correlation of two maps' ranks; 0 where one is flat."""
-    ranks = [torch.from_numpy(stats.rankdata(each.flatten().double().cpu())) for each in (one, other)]
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1].nan_to_num(0))
+    """The rank correlation of two maps; 0 where one is flat."""
+    if one.max() == one.min() or other.max() == other.min():
+        return 0.0
+    return float(spearmanr(one.flatten().float(), other.flatten().float()).statistic)
 
 
 def randomised(model: M, names: Sequence[str], seed: int) -> M:
