@@ -16,10 +16,8 @@ def column(runs: Sequence[RunData]) -> list[str]:
     different = [key for key, found in hashes.items() if differ(found)]
     if not different and not differ(folders):
         return []
-    return [
-        ", ".join([folders[i] or "-", *(f"{LISTS[key]} {hashes[key][i][:8] or '-'}" for key in different)])
-        for i in range(len(runs))
-    ]
+    lists = [[f"{LISTS[key]} {each[:8] or '-'}" for each in hashes[key]] for key in different]
+    return [", ".join(filter(None, parts)) or "-" for parts in zip(folders, *lists, strict=True)]
 
 
 def warning(runs: Sequence[RunData]) -> str:
