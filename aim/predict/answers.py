@@ -90,14 +90,14 @@ def write(path: Path, found: Sequence[Answer], classes: Sequence[str]) -> None:
     ranks = range(1, max((len(x.best) for x in found), default=0) + 1)
     head = ["path", "start", "end", "label", "error"]
     head += [f"{key}_{i}" for i in ranks for key in ("label", "probability")]
-    empty = [""] * (2 * len(ranks) + len(classes))
 
     def row(x: Answer) -> list[str]:
         span = [f"{value:.3f}" for value in x.span] if x.span else ["", ""]
-        if x.error is not None:
-            return [x.name, *span, "", x.error, *empty]
+        label = (x.label or NONE) if x.error is None else ""
         pairs = [cell for name, value in x.best for cell in (name, f"{value:.4f}")]
-        return [x.name, *span, x.label or NONE, "", *pairs, *(f"{value:.6f}" for value in x.probability)]
+        pairs += [""] * (2 * len(ranks) - len(pairs))
+        each = [f"{value:.6f}" for value in x.probability] or [""] * len(classes)
+        return [x.name, *span, label, x.error or "", *pairs, *each]
 
     _write_csv(path, [*head, *(f"{PREFIX}{name}" for name in classes)], map(row, found))
 

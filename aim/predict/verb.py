@@ -41,9 +41,10 @@ from aim.ground.console import Display, plain_console
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
 from aim.predict import answers, drawn, picture
-from aim.predict.answers import Answer
 from aim.predict.timeline import Timeline, timeline
 
+Found = Tensor | Timeline | str  # of a video its probabilities "k", whole or as a time line, or why there are none
+Bar = Callable[..., Display]
 OUTPUTS = {
     "out": answers.SUFFIXES,
     "segments": answers.SUFFIXES,
@@ -138,55 +139,72 @@ def main(cfg: DictConfig) -> None:
     """Say what is in each video, and go on with the next where one can't be read."""
     settings = config.build(cfg, Settings)
     folders = isinstance(settings.reader, Frames)
-    named = [] if settings.listens and not settings.names else find_videos(settings.names, sys.stdin, folders=folders)
+    named = find_videos(settings.names, sys.stdin, folders=folders) if settings.names or not settings.listens else []
     check_outputs(settings, named)
     recogniser, precision = prepared(settings)
-    console = plain_console(soft_wrap=False)
-    as_table = console.is_terminal and not settings.json
-    visible = as_table or not console.is_terminal  # a bar would tear JSON lines on a terminal
-    bar = partial(Display, visible=visible, stderr=not as_table)
-    told, lines, failed = list[Answer](), list[tuple[str, Timeline | str]](), 0
-    asked = recogniser.classes, settings.top, settings.min_probability
-    cropped = CropHint(recogniser.clip, recogniser.views)
     groups = chain([named] if named else [], arriving(sys.stdin, folders=folders) if settings.listens else [])
-    known, done = None if settings.listens else len(named), 0
-    shown = visible and not settings.windows and known is not None and known > 1
-    with bar("videos", len(named), visible=shown) as display:
-        for item, found in answered(recogniser, groups, settings, precision, bar, known):
-            said = answers.answers_of(item.name, found, *asked)
-            told += said if settings.out else []
-            lines += [(item.name, found)] if settings.windows and not isinstance(found, Tensor) else []
-            failed += isinstance(found, str)
-            done += 1
-            if as_table:
-                answers.show(console, item.name, found, *asked)
-            else:
-                tell("\n".join(map(answers.as_json, said)))
-            if not isinstance(found, str):
-                cropped.of(item.path)
-            display.update(done, "")
+    known = None if settings.listens else len(named)
+    kept, done, failed = list[tuple[Input, Found]](), 0, 0
+    teller = Teller(recogniser, settings, known)
+    with teller.display:
+        for item, found in answered(recogniser, groups, settings, precision, teller.bar, known):
+            done, failed = done + 1, failed + isinstance(found, str)
+            kept += [(item, found)] if settings.outputs else []
+            teller.tell(item, found, done)
     if not done:
         raise UserError("input=- reads a list of videos from standard input, one a line, and it was empty")
-    written = list[Path]()
-    outputs = settings.outputs
-    if out := outputs.get("out"):
-        answers.write(out, told, recogniser.classes)
-        written.append(out)
-    if out := outputs.get("segments"):
-        answers.write_segments(out, lines, recogniser.classes, settings.min_probability)
-        written.append(out)
-    drawable = [(name, line) for name, line in lines if isinstance(line, Timeline)]
-    if drawable and (out := outputs.get("picture")):
-        picture.write(out, drawable, recogniser.classes, settings.min_probability, settings.of_windows)
-        written.append(out)
-    if not isinstance(found, str) and (out := outputs.get("video_out")):
-        drawn.write(out, item.path, found, recogniser.classes, settings.min_probability, bar)  # of the only video
-        written.append(out)
-    if written:
+    if written := list(write_outputs(settings, kept, recogniser.classes, teller.bar)):
         say(f"written: {', '.join(map(str, written))}")
     if failed:
         say(f"error: {failed} of {done} videos could not be read")
         sys.exit(1)
+
+
+class Teller:
+    """Tells answers as they come: as a table on a terminal, as JSON lines elsewhere; and how far it is."""
+
+    def __init__(self, recogniser: Recogniser, settings: Settings, known: int | None) -> None:
+        self.console = plain_console(soft_wrap=False)
+        self.as_table = self.console.is_terminal and not settings.json
+        self.asked = recogniser.classes, settings.top, settings.min_probability
+        self.cropped = CropHint(recogniser.clip, recogniser.views)
+        visible = self.as_table or not self.console.is_terminal  # a bar would tear JSON lines on a terminal
+        self.bar = partial(Display, visible=visible, stderr=not self.as_table)
+        shown = visible and not settings.windows and known is not None and known > 1
+        self.display = self.bar("videos", known or 0, visible=shown)
+
+    def tell(self, item: Input, found: Found, done: int) -> None:
+        """The answer about a video, `done` counted with it."""
+        if self.as_table:
+            answers.show(self.console, item.name, found, *self.asked)
+        else:
+            tell("\n".join(map(answers.as_json, answers.answers_of(item.name, found, *self.asked))))
+        if not isinstance(found, str):
+            self.cropped.of(item.path)
+        self.display.update(done, "")
+
+
+def write_outputs(
+    settings: Settings, kept: Sequence[tuple[Input, Found]], classes: Sequence[str], bar: Bar
+) -> Iterator[Path]:
+    """Write the files that were asked for, and name those for which there is something."""
+    at_least, outputs = settings.min_probability, settings.outputs
+    lines = [(item.name, found) for item, found in kept if not isinstance(found, Tensor)]
+    drawable = [(name, line) for name, line in lines if isinstance(line, Timeline)]
+    if out := outputs.get("out"):
+        told = (answers.answers_of(item.name, found, classes, settings.top, at_least) for item, found in kept)
+        answers.write(out, list(chain.from_iterable(told)), classes)
+        yield out
+    if out := outputs.get("segments"):
+        answers.write_segments(out, lines, classes, at_least)
+        yield out
+    if drawable and (out := outputs.get("picture")):
+        picture.write(out, drawable, classes, at_least, settings.of_windows)
+        yield out
+    item, found = kept[-1] if kept else (None, "")
+    if item and not isinstance(found, str) and (out := outputs.get("video_out")):
+        drawn.write(out, item.path, found, classes, at_least, bar)  # of the only video
+        yield out
 
 
 def check_outputs(settings: Settings, named: Sequence[Input]) -> None:
@@ -239,11 +257,13 @@ def introduction(recogniser: Recogniser, settings: Settings, precision: Precisio
 
 def calibration(recogniser: Recogniser, settings: Settings) -> str:
     """Whether probabilities are calibrated, and by which temperature."""
+    if settings.temperature == 1:
+        return "a test's probabilities, by temperature=1"
+    if settings.temperature is not None:
+        return f"calibrated with temperature={settings.temperature:g}"
     if recogniser.temperature is None:
-        return "probabilities aren't calibrated, as it holds no temperature"
-    if settings.temperature is None:
-        return f"probabilities calibrated with its temperature {recogniser.temperature:g} (temperature=1: a test's)"
-    return "probabilities are a test's" if settings.temperature == 1 else f"temperature {settings.temperature:g}"
+        return "not calibrated, as it holds no temperature"
+    return f"calibrated with its temperature {recogniser.temperature:g} (temperature=1 gives a test's probabilities)"
 
 
 def answered(
@@ -251,9 +271,9 @@ def answered(
     groups: Iterable[Sequence[Input]],
     settings: Settings,
     precision: Precision,
-    bar: Callable[[str, int], Display],
+    bar: Bar,
     known: int | None,
-) -> Iterator[tuple[Input, Tensor | Timeline | str]]:
+) -> Iterator[tuple[Input, Found]]:
     """Of each video its probabilities, whole or as a time line, or why it can't be read; all in their order.
 
     How many there are is `known`, if they are no list that comes.
@@ -288,7 +308,7 @@ def windowed(
     recogniser: Recogniser,
     settings: Settings,
     precision: Precision,
-    bar: Callable[[str, int], Display],
+    bar: Bar,
     paths: Sequence[Path],
 ) -> Iterator[tuple[Path, Timeline | str]]:
     """The time line of each video, or why it can't be read."""
