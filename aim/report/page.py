@@ -50,7 +50,7 @@ def section(run: RunData, most: int, root: Path | None) -> dict[str, Any]:
         "found": None,
     }
     if found is not None and len(found.index):
-        page["found"] = tested(found, most, root)
+        page["found"] = tested(found, most, root, run.temperature)
     return page
 
 
@@ -114,7 +114,7 @@ def _short(commit: str) -> str:
     return commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
-def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
+def tested(found: Predictions, most: int, root: Path | None, temperature: float | None) -> dict[str, Any]:
     """What the page says of a test's predictions."""
     from aim.report import strips  # late, as it takes the time of torch's import
 
@@ -131,7 +131,7 @@ def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
         "classes": classes,
         "matrix": charts.matrix(found) if few else None,
         "pairs": statistics.most_confused(found, PAIRS[few]),
-        "reliability": charts.reliability(found),
+        "reliability": charts.reliability(found, temperature),
         "mistakes": mistakes,
         "unsure": unsure,
         "doubts": statistics.doubted_labels(found, EXAMPLES),

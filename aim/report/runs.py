@@ -1,11 +1,14 @@
 """The contents of a run directory: of a training, finished or not, and of a test."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from aim.data.lists import read_lines
 from aim.engine.run import identity
@@ -33,6 +36,7 @@ class RunData:
     log: Sequence[Mapping[str, Any]] = field(default=(), repr=False)  # the lines of log.jsonl
     found: Predictions | None = field(default=None, repr=False)  # of its test, or of its newest validation
     bad: Mapping[str, str] = field(default_factory=dict, repr=False)  # path -> why it could not be read
+    temperature: float | None = None  # that calibrates the tested weights, where their file holds one
     title: str = ""  # what it's called beside others
 
     @property
@@ -74,6 +78,7 @@ def read(run_dir: Path, *, whole: bool = False) -> RunData:
         log=read_log(run_dir / "log.jsonl"),
         found=read_predictions(run_dir, finished=run.results is not None),
         bad=read_bad(run_dir / "bad_videos.txt"),
+        temperature=read_temperature(run_dir, run.results, run.settings),
     )
 
 
@@ -121,6 +126,22 @@ def read_predictions(run_dir: Path, *, finished: bool) -> Predictions | None:
         if (run_dir / name).exists():
             return predictions.read(run_dir / name)
     return None
+
+
+def read_temperature(run_dir: Path, results: Mapping[str, Any] | None, settings: Mapping[str, Any]) -> float | None:
+    """That of the weights that were tested; None where their file is gone or holds none, or others are in it."""
+    if results is None:
+        return None
+    validated = bool(settings.get("train", {}).get("eval_every", True))
+    if "checkpoint" not in results and results.get("weights") != "best" and validated:
+        return None  # the file has the best weights, and the last ones were tested
+    file = Path(results.get("checkpoint", run_dir / "best.safetensors"))
+    try:
+        with safe_open(file, "np") as opened:
+            found = json.loads((opened.metadata() or {}).get("temperature", "null"))
+    except (OSError, ValueError, SafetensorError):
+        return None
+    return found if isinstance(found, int | float) and 0 < found < math.inf else None
 
 
 def read_bad(file: Path) -> dict[str, str]:

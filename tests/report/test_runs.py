@@ -1,7 +1,9 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.numpy import save_file
 
 from aim.engine.scores import predictions
 from aim.ground import config
@@ -30,6 +32,29 @@ def test_a_run_that_goes_on_is_told_by_its_validation_and_a_finished_one_by_its_
         found = read(run_dir, whole=True).found
         assert found is not None
         assert len(found.index) == expected
+
+
+@pytest.mark.parametrize(
+    ("results", "every", "expected"),
+    [
+        ({"weights": "best"}, 1, 1.5),
+        ({"weights": "last"}, 1, None),  # the file has those of another epoch
+        ({"weights": "last"}, 0, 1.5),
+        ({"weights": "last", "checkpoint": "ELSEWHERE"}, 1, 2.5),
+        ({"weights": "last", "checkpoint": "/nowhere/best.safetensors"}, 1, None),
+        (None, 1, None),
+    ],
+    ids=str,
+)
+def test_the_temperature_is_that_of_the_tested_weights(
+    tmp_path: Path, results: dict[str, Any] | None, every: int, expected: float | None
+) -> None:
+    save_file({}, tmp_path / "other.safetensors", {"temperature": "2.5"})
+    if results and results.get("checkpoint") == "ELSEWHERE":
+        results = results | {"checkpoint": str(tmp_path / "other.safetensors")}
+    run_dir = run_directory(tmp_path / "run", results, f"train: {{eval_every: {every}}}", random_predictions(9, 3))
+    save_file({}, run_dir / "best.safetensors", {"temperature": "1.5"})
+    assert read(run_dir, whole=True).temperature == expected
 
 
 def test_a_test_is_told_from_a_training(tmp_path: Path) -> None:
