@@ -92,7 +92,8 @@ def _of_name(name: str, folders: bool) -> Iterable[Input]:
     if any(sign in name for sign in "*?["):
         inside = [item for match in sorted(_matches(path)) for item in _of_match(match, folders)]
         return inside or [Input(path, "matches no video", name)]
-    return [Input(path, "doesn't exist; give a video file, a folder of them, a pattern, or - for a list", name)]
+    why = "is no file" if path.exists() else "doesn't exist"
+    return [Input(path, f"{why}; give a video file, a folder of them, a pattern, or - for a list", name)]
 
 
 def of_address(name: str) -> str:

@@ -50,7 +50,7 @@ def section(run: RunData, most: int, root: Path | None) -> dict[str, Any]:
         "found": None,
     }
     if found is not None and len(found.index):
-        page["found"] = tested(found, most, root, run.temperature)
+        page["found"] = tested(found, most, root, run.temperature) | {"temperature_of": run.temperature_of}
     return page
 
 
