@@ -105,13 +105,14 @@ class Settings:
                 raise UserError(f"{name}={path} is of a time line; add window=SECONDS")
 
     @property
-    def names(self) -> list[str]:
-        """What is named itself, beside a list on standard input."""
-        return [name for name in self.given if name != STDIN]
+    def given(self) -> Sequence[str]:
+        """The words of the input."""
+        return [self.input] if isinstance(self.input, str) else self.input
 
     @property
-    def given(self) -> Sequence[str]:
-        return [self.input] if isinstance(self.input, str) else self.input
+    def names(self) -> list[str]:
+        """Those that name videos themselves."""
+        return [name for name in self.given if name != STDIN]
 
     @property
     def listens(self) -> bool:
