@@ -4,14 +4,15 @@ Lengths are pixels. Shapes: t frames, h w pixels.
 """
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
+
+from aim.pages import letters
 
 Colour = tuple[int, int, int]
 PAPER, INK, MUTED, LINE = (255, 255, 255), (31, 35, 40), (110, 118, 129), (216, 222, 228)
@@ -23,14 +24,6 @@ HEAT = (
     )
     / 255
 )
-
-
-@cache
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own font."""
-    found = ImageFont.load_default(size)
-    assert isinstance(found, ImageFont.FreeTypeFont)
-    return found
 
 
 class Canvas:
@@ -51,15 +44,11 @@ class Canvas:
         width: float = 1e9,
     ) -> None:
         """Text at its anchor (of Pillow), its end left out where it is wider than `width`."""
-        if self.draw.textlength(text, font(size)) > width:
-            while text and self.draw.textlength(f"{text}...", font(size)) > width:
-                text = text[:-1]
-            text = f"{text}..."
-        self.draw.text((x, y), text, colour, font(size), anchor)
+        letters.write(self.draw, (x, y), letters.cut(text, size, width), size, colour, anchor)
 
     def lines(self, x: float, y: float, texts: Sequence[str], size: int, colour: Colour, width: float) -> None:
-        """Texts below each other, broken at spaces to the width."""
-        for i, line in enumerate(broken(texts, size, width)):
+        """Texts below each other, such as those of `broken`."""
+        for i, line in enumerate(texts):
             self.text(x, y + i * line_height(size), line, size, colour, width=width)
 
     def box(self, x: float, y: float, width: float, height: float, colour: Colour) -> None:
@@ -103,7 +92,7 @@ def broken(texts: Sequence[str], size: int, width: float) -> list[str]:
         line = ""
         for word in text.split():
             longer = f"{line} {word}" if line else word
-            if line and font(size).getlength(longer) > width:
+            if line and letters.width(longer, size) > width:
                 found.append(line)
                 longer = word
             line = longer

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aim.ground import files
 from aim.pages.drawing import SCALE, Box, Drawing, Shape, Words, as_image
+from aim.pages.letters import cut, width
 from aim.predict.answers import NONE, moment
 from aim.predict.timeline import Timeline
 
@@ -53,7 +54,7 @@ def draw(name: str, line: Timeline, classes: Sequence[str], at_least: float | No
     colours = dict(zip(shown, COLOURS, strict=False))
     x_of = (WIDTH - LEFT - RIGHT) / line.duration
     shapes: list[Shape] = [
-        Words(10, 22, _cut(name, 110, keep_end=True), 15),
+        Words(10, 22, cut(name, 15, WIDTH - 20, keep_end=True), 15),
         Words(10, 42, about, 12),
         Words(LEFT - 8, TOP + 14, "label", anchor="end"),
     ]
@@ -64,7 +65,7 @@ def draw(name: str, line: Timeline, classes: Sequence[str], at_least: float | No
         shapes.append(Box(LEFT + x.start * x_of, TOP, (x.end - x.start) * x_of, STRIP, colour, opacity, hint))
     for row, i in enumerate(shown, 1):
         y = TOP + row * ROW
-        shapes.append(Words(LEFT - 8, y + 14, _cut(classes[i], 24), anchor="end"))
+        shapes.append(Words(LEFT - 8, y + 14, cut(classes[i], 13, LEFT - 16), anchor="end"))
         for start, end, value in zip(bounds[:-1], bounds[1:], probability[:, i].tolist(), strict=True):
             hint = f"{classes[i]}, {moment(start)} to {moment(end)}, {100 * value:.1f} %"
             box = Box(LEFT + start * x_of, y, (end - start) * x_of, STRIP, colours[i], value, hint)
@@ -92,7 +93,7 @@ def legend(y: float, more: Sequence[tuple[str, float, str]]) -> list[Shape]:
     x += LEVELS * 14 + 220
     for colour, opacity, words in more:
         shapes += [Box(x, y, 14, 13, colour, opacity), Words(x + 20, y + 11, words, 11)]
-        x += 40 + 6.2 * len(words)
+        x += 40 + width(words, 11)
     return shapes
 
 
@@ -117,12 +118,6 @@ def ticks(duration: float) -> list[float]:
     """Round times from 0 on, at most eight."""
     step = next((step for step in STEPS if duration / step <= 7), STEPS[-1])
     return [i * step for i in range(min(8, int(duration / step) + 1))]
-
-
-def _cut(text: str, length: int, *, keep_end: bool = False) -> str:
-    if len(text) <= length:
-        return text
-    return f"...{text[3 - length :]}" if keep_end else f"{text[: length - 3]}..."
 
 
 def as_html(drawings: Sequence[Drawing]) -> str:
