@@ -35,7 +35,7 @@ from aim.data.windows import Windows
 from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Device, Precision, Untrained
 from aim.engine.trained import exported
-from aim.engine.trained.recogniser import Read, Recogniser, TrunkFile, load, ready
+from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
 from aim.ground import config, files
 from aim.ground.console import Display, plain_console
 from aim.ground.errors import UserError, say
@@ -287,7 +287,7 @@ def answered(
         "videos": together if known is None else max(1, min(together, known)),
         "workers": most if known is None else 0 if known == 1 and settings.workers is None else min(most, known),
     }
-    reading: AbstractContextManager[Read] = (
+    reading: AbstractContextManager[Callable[[Sequence[Path]], Iterator[tuple[Path, Found]]]] = (
         recogniser.reading(settings.reader, precision=precision, **many)
         if settings.windows is None
         else nullcontext(partial(windowed, recogniser, settings, precision, bar))
