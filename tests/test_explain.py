@@ -12,6 +12,8 @@ import pytest
 from PIL import Image
 
 from aim.data.demo.moving_shapes import encode
+from aim.data.readers.pyav import PyAV
+from aim.engine.trained.recogniser import load
 from aim.explain import verb as explain
 from aim.explain.order import ORDERS
 from aim.ground import config
@@ -81,6 +83,25 @@ def test_the_order_as_it_is_has_the_tests_accuracy(
     assert list(one["order"]) == list(ORDERS)  # type: ignore[call-overload]
 
 
+def test_a_wrong_answer_is_told_by_the_list_and_the_probability_is_predicts(
+    unbroken: Path, tmp_path: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [f"checkpoint={unbroken}", "method=gradient", "cells=2"]
+    recogniser = load(unbroken)
+    answers = {path: recogniser.predict_file(path, PyAV()) for path in videos(toy_cache)}
+    right = {path: recogniser.classes[int(p.argmax())] == path.parent.name for path, p in answers.items()}
+    assert {*right.values()} == {True, False}
+    for expected in (True, False):
+        path = next(path for path in right if right[path] == expected)
+        found, _ = told(capsys, *asked, f"input={path}")
+        assert found["probability"] == pytest.approx(float(answers[path].max()), abs=1e-4)
+        assert found["listed"] == path.parent.name
+        assert any(f"list says {path.parent.name}" in text for text in found["doubts"]) != expected  # type: ignore[attr-defined]
+    shutil.copy(path, tmp_path / "a.mp4")
+    elsewhere, _ = told(capsys, *asked, f"input={tmp_path / 'a.mp4'}")
+    assert elsewhere["listed"] is None
+
+
 def test_documented_commands_are_composed() -> None:
     texts = [
         explain.__doc__ or "",
@@ -97,6 +118,7 @@ def test_documented_commands_are_composed() -> None:
     [
         ([], ["input=VIDEO", "what=order"]),
         (["input=nowhere.mp4"], ["input=nowhere.mp4"]),
+        (["input='rtsp://cam//1'"], ["input=rtsp://cam//1", "ffmpeg"]),
         (["input=TMP/a.png"], ["input=", "a.png", "picture"]),
         (["input=TMP/bad.mp4"], ["input=", "bad.mp4", "read"]),
         (["input=TMP/still.mp4"], ["input=", "still.mp4", "frame"]),
