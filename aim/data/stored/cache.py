@@ -84,7 +84,7 @@ class Cache:
 
     def _place(self, source: Source, about: os.stat_result) -> Path:
         part = (source.offset, source.size) if isinstance(source, Part) else ()
-        what = (str(file_of(source).absolute()), about.st_size, about.st_mtime_ns, about.st_ctime_ns, *part)
+        what = (os.path.realpath(file_of(source)), about.st_size, about.st_mtime_ns, about.st_ctime_ns, *part)
         digest = hashlib.sha256(repr(what).encode()).hexdigest()[:32]
         suffix = Path(source.name if isinstance(source, Part) else source).suffix
         return self.folder / digest[:2] / f"{digest[2:]}{suffix}"
