@@ -119,7 +119,7 @@ def build_and_test(job: Job[Settings], stop: Stop) -> None:
     if world.is_main:
         write_settings(job.settings, job.run_dir)
         replaced.note(job.run_dir, run.data.folder, job.lists.val)
-    found, left = test(job, model, stop)
+    found, left = test(job, model, run.test_dataset(job.lists), stop)
     if world.is_main:
         tested = {"num_missing": found.num_missing, "checkpoint": str(saved.path), "identity": dict(job.content)}
         leave(job, model, left, gmacs_per_view(model), **tested)

@@ -13,7 +13,7 @@ from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoRef
 from av.video.stream import VideoStream
 
 from aim.data.readers.drawing import Drawing, display_matrix
-from aim.data.readers.interface import BadVideo, Source, scaled
+from aim.data.readers.interface import BadVideo, Source, scaled, url
 from aim.data.readers.packets import family
 from aim.data.readers.pyav import decoded, opened
 from aim.data.stamp import stamp_of
@@ -90,7 +90,7 @@ class Transcode:
         to_yuv = VideoReformatter()
         count, first, last = 0, None, -1
         draw, drawn = Drawing(None), False
-        with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        with av.open(url(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
             keys = f"keyint={self.key_every}:min-keyint={self.key_every}:scenecut=0:bframes=0:ref=1:psy=0:aq-mode=0"
             options = {"crf": str(self.crf), "preset": self.preset, "tune": "fastdecode", "x264-params": keys}
             stream = container.add_stream("libx264", rate=rate, options=options)

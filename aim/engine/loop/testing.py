@@ -3,6 +3,7 @@
 from contextlib import closing
 from typing import Any
 
+from aim.data.dataset import VideoDataset
 from aim.engine.loop.evaluation import Evaluation, evaluate
 from aim.engine.loop.faults import explained_test
 from aim.engine.run import results
@@ -15,11 +16,13 @@ from aim.ground.signals import Stop
 from aim.models.classifier import VideoClassifier
 
 
-def test(job: Job[Run], model: VideoClassifier, stop: Stop) -> tuple[Evaluation, predictions.Predictions]:
-    """Score the model on the job's test videos; rank 0 leaves `predictions.npz`."""
+def test(
+    job: Job[Run], model: VideoClassifier, dataset: VideoDataset, stop: Stop
+) -> tuple[Evaluation, predictions.Predictions]:
+    """Score the model on the videos of `dataset`; rank 0 leaves `predictions.npz`."""
     run, world = job.run, job.world
     with (
-        closing(run.test_loader(job.lists, world)) as loader,
+        closing(run.eval_loader(dataset, world)) as loader,
         bad_videos.named(job.run_dir, loader),
         explained_test(run, world),
     ):
