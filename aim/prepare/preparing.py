@@ -141,7 +141,7 @@ class Todo:
 
         known = [path for path, (_, target) in tasks.items() if size_of(target) is not None]
         found = work_through(self.work, tasks, self.processes, self.timeout, "transcode", note)
-        for path in known:
+        for path in [path for path in known if path not in found.unreadable]:
             (found.changed if path in self.stamps else found.unnoted).append(path)
         return found
 
@@ -177,7 +177,7 @@ def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
     plain = dict[str, Source]()
     tasks = {}
     # In an order of no meaning, for who reads shards from their beginning.
-    for path in sorted(todo.sources, key=lambda path: hashlib.sha256(path.encode()).digest()):
+    for path in sorted(todo.sources, key=lambda path: hashlib.sha256(os.fsencode(path)).digest()):
         source, target = todo.sources[path], made / names[path]
         if packer.has(names[path]):
             target.unlink(missing_ok=True)  # its shard was written, and then the program killed
