@@ -173,9 +173,10 @@ def write(place: Path, features: Features, path: Path, stamp: str) -> None:
     def fill(file: Path) -> None:
         if place.suffix == ".npz":
             with file.open("wb") as stream:
-                np.savez(stream, **features._asdict(), **{key: np.array(text) for key, text in origin.items()})
+                arrays: dict[str, Any] = {key: np.array(text) for key, text in origin.items()}
+                np.savez(stream, **features._asdict(), **arrays)
         else:
-            arrays = {name: np.ascontiguousarray(values) for name, values in features._asdict().items()}
-            save_file(arrays, file, origin)
+            contiguous = {name: np.ascontiguousarray(values) for name, values in features._asdict().items()}
+            save_file(contiguous, file, origin)
 
     files.write_atomically(place, fill)
