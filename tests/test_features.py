@@ -37,8 +37,7 @@ def pooled(recogniser: Recogniser, path: Path, views: Views, span: tuple[float, 
     model = recogniser.model
     with torch.inference_mode():
         found = model.pooled(model.preprocess(clips))
-        logits = model.head(found) / (recogniser.temperature or 1.0)
-        assert torch.allclose(logits.softmax(1), recogniser.predict(clips), atol=1e-6)
+        assert torch.allclose(model.head(found).softmax(1), recogniser.predict(clips), atol=1e-6)
     return found.numpy()
 
 
