@@ -62,7 +62,7 @@ class Data:
 
     def load(self) -> Lists:
         """The lists, checked against each other and the disk. Raises UserError for missing or contradictory entries."""
-        lists = located(self.folder, (self.named_lists() or self.lists)(self.folder))
+        lists = located(self.folder, self.listed())
         lists = replace(lists, train=share_of(lists.train, self.share))
         problems = []
         if self.num_classes is not None and len(lists.classes) != self.num_classes:
@@ -75,6 +75,10 @@ class Data:
         if problems:
             raise UserError("; ".join(problems))
         return lists
+
+    def listed(self) -> Lists:
+        """The lists as they are written, or found in folders. Raises UserError where they are missing or wrong."""
+        return (self.named_lists() or self.lists)(self.folder)
 
     def named_lists(self) -> ListFiles | None:
         """The lists that are named here, beside the usual ones; None where nothing is named.
