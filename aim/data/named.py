@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 from urllib.parse import unquote, urlsplit
 
-from aim.data.lists import VIDEO_EXTENSIONS
+from aim.data.lists import entries, unquoted
 from aim.data.readers.frames import SUFFIXES as PICTURES
-from aim.ground.errors import UserError
+from aim.data.scanning import UNKNOWN, VIDEO_EXTENSIONS, is_video_name, look, told
+from aim.ground.errors import UserError, say
 
 STDIN = "-"
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")  # RFC 3986, section 3.1, and an authority
@@ -38,7 +39,8 @@ def find_videos(named: str | Sequence[str], stdin: TextIO, *, folders: bool = Fa
     names = [named] if isinstance(named, str) else list(named)
     if STDIN in names:
         text = stdin.read()
-        listed = [name for name in text.split("\0" if "\0" in text else "\n") if name.strip()]
+        end = "\0" if "\0" in text else "\n"
+        listed = _listed(text.split(end), end)
         names = [*(name for name in names if name != STDIN), *listed]
         if not names:
             raise UserError("input=- reads a list of videos from standard input, one a line, and it was empty")
@@ -66,11 +68,18 @@ def arriving(stdin: TextIO, *, folders: bool = False) -> Iterator[list[Input]]:
         if not end and (first := re.search(rb"[\0\n]", rest)):
             end = first[0]
         *lines, rest = (rest if chunk else rest + (end or b"\n")).split(end or b"\n")
-        names = (os.fsdecode(line if end == b"\0" else line.removesuffix(b"\r")) for line in lines)
-        if found := [item for name in names if name.strip() for item in _of_line(name, folders)]:
+        names = _listed(map(os.fsdecode, lines), os.fsdecode(end))
+        if found := [item for name in names for item in _of_line(name, folders)]:
             yield found
         if not chunk:
             return
+
+
+def _listed(lines: Iterable[str], end: str) -> list[str]:
+    """The names in the lines of a list; where zeros end them, each is as it is."""
+    if end == "\0":
+        return [line for line in lines if line.strip()]
+    return [unquoted(line)[0] or line for _, line in entries(lines)]
 
 
 def _of_line(name: str, folders: bool) -> Iterable[Input]:
@@ -115,28 +124,29 @@ def _of_match(path: Path, folders: bool) -> list[Input]:
     """The videos that a pattern's match stands for; other files that match aren't meant."""
     if path.is_dir():
         return _folders_in(path) if folders else _files_in(path)
-    return [Input(path)] if not folders and path.suffix.lower() in VIDEO_EXTENSIONS else []
+    return [Input(path)] if not folders and is_video_name(path.name) else []
 
 
 def _files_in(folder: Path) -> list[Input]:
-    files = (file for file in folder.rglob("*") if file.suffix.lower() in VIDEO_EXTENSIONS and file.is_file())
-    return [Input(file) for file in sorted(files)]
+    found = look(folder)
+    if left := told(found.left):
+        say(f"not used in {folder}: {left}")
+    return [Input(file) for file in sorted(folder / path for path in found.videos)]
 
 
 def _folders_in(folder: Path) -> list[Input]:
     """This folder and those below it that hold pictures."""
-    below = (path for path in (folder, *folder.rglob("*")) if path.is_dir() and _has_pictures(path))
-    return [Input(path) for path in sorted(below)]
+    return [Input(path) for path in sorted({path.parent for path in _pictures_in(folder)})]
 
 
-def _has_pictures(folder: Path) -> bool:
-    return any(file.suffix.lower() in PICTURES for file in folder.iterdir())
+def _pictures_in(folder: Path) -> list[Path]:
+    return [folder / path for path in look(folder).left.get(UNKNOWN, ()) if Path(path).suffix.lower() in PICTURES]
 
 
 def _nothing_in(folder: Path, folders: bool) -> str:
     if folders:
         return "holds no folder of pictures, which reader=frames takes for a video"
-    if any(file.suffix.lower() in PICTURES for file in folder.rglob("*")):
+    if _pictures_in(folder):
         return "holds pictures and no video; reader=frames takes a folder of them for a video"
     return f"holds no video ({', '.join(VIDEO_EXTENSIONS)})"
 

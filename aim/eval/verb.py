@@ -46,6 +46,8 @@ def main(cfg: DictConfig) -> None:
     """Test `checkpoint` with its own protocol, or the one that is asked for, unless the result is there already."""
     with started("aim.eval", config.resolve(cfg), check, tested_before) as job:
         if job is not None:
+            for note in job.lists.notes:
+                say(note)
             with stop_signals() as stop:
                 build_and_test(job, stop)
 
@@ -66,7 +68,7 @@ def check(asked: Mapping[str, Any]) -> Checked[Settings]:
     checkpoint.check_classes(saved, lists[0])
     content = {
         "checkpoint": saved.fingerprint,
-        "data_hash": data_hash(lists[0].val, lists[0].classes),
+        "data_hash": data_hash(lists[0].test, lists[0].classes),
         "settings": identity.config_hash(settings),
     }
     return Checked(run, settings, lists[0], ranks[0], content, directory(run, saved, asked), saved)

@@ -205,8 +205,10 @@ def on_list(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
     root = settings.data.root
     policy: dict[str, Any] = {"timeout": 60.0, "on_error": "raise", "max_bad": 0.0}
     if settings.input is None:
-        data, lists = clips.validation_videos(settings.checkpoint, root)
-        folder, videos = data.folder, lists.val
+        data, lists = clips.tested_videos(settings.checkpoint, root)
+        for note in lists.notes:
+            say(note)
+        folder, videos = data.folder, lists.test
         policy = {"timeout": data.timeout, "on_error": data.eval_on_error, "max_bad": data.max_bad}
     else:
         folder, videos = clips.listed(Path(settings.input).expanduser(), root, recogniser.classes)

@@ -38,6 +38,8 @@ def test_a_list_comes_from_standard_input(folder: Path) -> None:
     assert names(find_videos("-", listed), folder) == ["sub/d.avi", "b c.MKV"]
     ended_by_zeros = StringIO(f"{folder}/b c.MKV\0{folder}/a.mp4\0")
     assert names(find_videos(["-"], ended_by_zeros), folder) == ["b c.MKV", "a.mp4"]
+    of_windows = StringIO(f"\ufeff# a comment\r\n{folder}/sub/d.avi\r\n\r\n")
+    assert names(find_videos("-", of_windows), folder) == ["sub/d.avi"]
     with refused("input=-", "empty"):
         find_videos("-", StringIO("\n"))
 
@@ -110,3 +112,19 @@ def test_folders_of_pictures_are_videos_for_the_reader_of_frames(folder: Path) -
         find_videos(str(folder / "a.mp4"), NOTHING, folders=True)
     with refused("sub", "reader=frames"):
         find_videos(str(folder / "sub"), NOTHING, folders=True)
+
+
+def test_what_a_folder_has_beside_its_videos_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("sub/._d.avi", ".trash/e.mp4", "film/._2.png"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).touch()
+    (folder / "gone.mp4").symlink_to(folder / "absent.mp4")
+    (folder / "sub" / "back").symlink_to(folder)
+    assert names(find_videos(str(folder), NOTHING), folder) == ["a.mp4", "b c.MKV", "sub/[e].mp4", "sub/d.avi"]
+    named(capsys.readouterr().err, str(folder), "1 (gone.mp4)", "2 (.trash, sub/._d.avi)", "1 (sub/back)", "4")
+    assert names(find_videos(str(folder / "film"), NOTHING, folders=True), folder) == ["film"]
+
+
+def test_links_to_folders_are_followed(folder: Path, tmp_path: Path) -> None:
+    (folder / "film" / "more").symlink_to(folder / "sub")
+    assert names(find_videos(str(folder / "film"), NOTHING), folder) == ["film/more/[e].mp4", "film/more/d.avi"]

@@ -222,3 +222,10 @@ def test_threads_spin_briefly_unless_somebody_knows_better(monkeypatch: pytest.M
     monkeypatch.delenv("GOMP_SPINCOUNT")
     command.spin_briefly()
     assert os.environ.pop("GOMP_SPINCOUNT") == command.SPINS
+
+
+def test_names_are_read_where_there_is_no_locale() -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    order = [sys.executable, "-m", "aim.train", "data.root=\u00e9", "--cfg", "job"]
+    done = subprocess.run(order, cwd=ROOT, capture_output=True, env={**os.environ, **plain}, timeout=60)
+    assert "root: \u00e9\n" in done.stdout.decode()
