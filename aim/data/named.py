@@ -7,6 +7,7 @@ from typing import NamedTuple, TextIO
 from aim.data.lists import VIDEO_EXTENSIONS
 from aim.data.readers.frames import SUFFIXES as PICTURES
 from aim.ground.errors import UserError
+from aim.ground.paths import is_pattern, matches, path_of, refusal
 
 STDIN = "-"
 
@@ -40,21 +41,18 @@ def find_videos(named: str | Sequence[str], stdin: TextIO, *, folders: bool = Fa
 
 
 def _of_name(name: str, folders: bool) -> Iterable[Input]:
-    path = Path(name).expanduser()
+    path = path_of(name)
+    if problem := refusal(path):
+        return [Input(path, problem)]
     if path.is_dir():
         inside = _folders_in(path) if folders else _files_in(path)
         return inside or [Input(path, _nothing_in(path, folders))]
     if path.is_file():
         return [Input(path, _refusal(path, folders))]
-    if any(sign in name for sign in "*?["):
-        inside = [item for match in sorted(_matches(path)) for item in _of_match(match, folders)]
+    if is_pattern(name):
+        inside = [item for match in matches(path) for item in _of_match(match, folders)]
         return inside or [Input(path, "matches no video")]
     return [Input(path, "doesn't exist; give a video file, a folder of them, a pattern, or - for a list")]
-
-
-def _matches(pattern: Path) -> Iterable[Path]:
-    """What a pattern such as a/*/b.mp4 or a/**/*.mp4 stands for."""
-    return Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
 
 
 def _of_match(path: Path, folders: bool) -> list[Input]:

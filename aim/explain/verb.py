@@ -35,6 +35,7 @@ from aim.ground.clock import clock
 from aim.ground.console import Display, plain_console
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
+from aim.ground.paths import path_of
 from aim.models.classifier import VideoClassifier
 
 
@@ -113,12 +114,12 @@ def check(settings: Settings) -> None:
         )
         raise UserError(f"{named}; or what=order, which tells what the order of frames means on a list of videos")
     if settings.input is not None:
-        check_input(Path(settings.input).expanduser(), folders=isinstance(settings.reader, Frames))
+        check_input(path_of(settings.input), folders=isinstance(settings.reader, Frames))
     if settings.out is not None:
-        out = Path(settings.out).expanduser()
+        out = path_of(settings.out)
         if out.suffix not in films.SUFFIXES:
             raise UserError(f"out={out} has none of the suffixes that are known: {', '.join(films.SUFFIXES)}")
-        if settings.input is not None and out.resolve() == Path(settings.input).expanduser().resolve():
+        if settings.input is not None and out.resolve() == path_of(settings.input).resolve():
             raise UserError(f"out={out} is the input, which would be lost; name another file")
         files.check_writable(out)
 
@@ -135,7 +136,7 @@ def check_input(path: Path, *, folders: bool) -> None:
 
 def on_video(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
     """Explain the decision on one clip of a video, draw it and show it; what was found, as JSON has it."""
-    path = Path(str(settings.input)).expanduser()
+    path = path_of(str(settings.input))
     views = clips.read_views(path, settings.reader, recogniser)
 
     def predict(video: Tensor) -> Tensor:
@@ -154,7 +155,7 @@ def on_video(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
     found = explained(settings, recogniser, views[view], label)
     about = f"{path.name}, view {view + 1} of {len(views)}, by {settings.method}"
     if settings.out is not None:
-        out = Path(settings.out).expanduser()
+        out = path_of(settings.out)
         files.write_atomically(out, lambda file: films.save(found, about, file, out.suffix))
     console.print(f"{found.name} {100 * float(found.probability[label]):.1f} %: {about}")
     tables.show(console, found)
@@ -195,7 +196,7 @@ def on_list(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
         folder, videos = data.folder, lists.val
         policy = {"timeout": data.timeout, "on_error": data.eval_on_error, "max_bad": data.max_bad}
     else:
-        folder, videos = clips.listed(Path(settings.input).expanduser(), root, recogniser.classes)
+        folder, videos = clips.listed(path_of(settings.input), root, recogniser.classes)
     videos = clips.spread(videos, settings.limit)
     size = {"batch_size": settings.batch_size, "workers": settings.workers}
     loader = clips.loader_of(folder, videos, recogniser, settings.reader, **size, **policy)

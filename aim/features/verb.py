@@ -34,6 +34,7 @@ from aim.ground import config
 from aim.ground.console import Display
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
+from aim.ground.paths import path_of
 from aim.models.classifier import Backbone, VideoClassifier, build
 
 
@@ -82,7 +83,7 @@ def main(cfg: DictConfig) -> None:
     inputs = find_videos(settings.input, sys.stdin, folders=isinstance(settings.reader, Frames))
     problems = {item.path: item.problem for item in inputs if item.problem}
     paths = [item.path for item in inputs if not item.problem]
-    folder = Path(settings.out).expanduser()
+    folder = path_of(settings.out)
     places = dict(zip(paths, features.names(paths, folder, settings.form), strict=True))
     todo = features.missing(places)
     extractor, about = prepared(settings)

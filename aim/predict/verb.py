@@ -36,6 +36,7 @@ from aim.ground import config, files
 from aim.ground.console import Display, plain_console
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
+from aim.ground.paths import path_of
 from aim.predict import answers, drawn, picture
 from aim.predict.answers import Answer
 from aim.predict.timeline import Timeline, timeline
@@ -98,7 +99,7 @@ class Settings:
     def outputs(self) -> dict[str, Path]:
         """The files that will be written, by their settings."""
         named = {"out": self.out, "picture": self.picture, "video_out": self.video_out}
-        return {name: Path(path).expanduser() for name, path in named.items() if path}
+        return {name: path_of(path) for name, path in named.items() if path}
 
     @property
     def windows(self) -> Windows | None:

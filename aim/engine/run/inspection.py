@@ -8,7 +8,6 @@ Files that were found good aren't opened again as long as their size and time st
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -24,6 +23,7 @@ from aim.engine.telling import bad_videos
 from aim.ground import files
 from aim.ground.console import Display
 from aim.ground.errors import UserError, say
+from aim.ground.paths import cache_folder
 
 MOST = 5000  # files
 NAMED = 20  # files, a line each
@@ -52,12 +52,12 @@ def _found(run: Run, paths: Sequence[str]) -> dict[str, str]:
     """Path -> what is wrong; said on stderr, together with folders that hold no video."""
     root = run.data.folder
     memory = memory_of(root)
-    remembered = recall(memory)
+    remembered = recall(memory) if memory else {}
     stamps = {path: stamp for path in paths if (stamp := stamp_of(root / path))}
     unknown = [path for path in paths if path not in stamps or remembered.get(path) != stamps[path]]
     bad = look_at(run, unknown)
     good = {path: stamps[path] for path in unknown if path in stamps and path not in bad}
-    if good:
+    if good and memory:
         with suppress(UserError):  # then they are looked at again
             files.write_json(memory, {path: list(stamp) for path, stamp in (remembered | good).items()})
     if isinstance(run.data.lists, ClassFolders):
@@ -113,9 +113,16 @@ def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:
         say(f"no training video is left of class {name}")
 
 
-def memory_of(root: Path) -> Path:
-    """Where it's remembered which files of a folder were good: not in the folder, which is the user's."""
-    cache = Path(os.environ.get("AIM_CACHE") or Path.home() / ".cache" / "aim-video")
+def memory_of(root: Path) -> Path | None:
+    """Where it's remembered which files of a folder were good: not in the folder, which is the user's.
+
+    None where nothing can be remembered, which is said.
+    """
+    try:
+        cache = cache_folder()
+    except UserError as error:
+        say(f"all videos are checked each time: {error}")
+        return None
     name = hashlib.sha256(f"{VERSION} {root.resolve()}".encode()).hexdigest()[:16]
     return cache / "checked" / f"{name}.json"
 
