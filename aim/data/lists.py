@@ -59,6 +59,8 @@ def read_lines(path: Path) -> list[str]:
     """The lines of a UTF-8 text file, with or without a byte order mark. Raises UserError where it is missing."""
     try:
         text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:
+            raise UserError(f"{path} is not UTF-8 text (a NUL byte in it); save it as UTF-8")
         return text.removesuffix("\n").split("\n") if text else []  # a name may hold what else ends a line
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}); {README}") from error

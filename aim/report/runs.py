@@ -108,7 +108,7 @@ def read_log(file: Path) -> list[dict[str, Any]]:
         except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict) and isinstance(entry.get("epoch"), int | float):
-            found.append(entry)
+            found.append({key: value for key, value in entry.items() if isinstance(value, int | float)})
     return found
 
 

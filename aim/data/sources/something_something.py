@@ -30,12 +30,13 @@ class SomethingSomething:
             path = only(root, *self._names(split))
             with reading(path, "a list of videos with id and template", README):
                 listed: list[Any] = read_json(path, list, "a list of videos with id and template", README)
-                pairs = [(str(entry["id"]), entry["template"].replace("[", "").replace("]", "")) for entry in listed]
-            if unknown := sorted({label for _, label in pairs} - set(numbers)):
+                pairs = [(str(entry["id"]), entry["template"]) for entry in listed]
+                labels_of = {template: template.replace("[", "").replace("]", "") for _, template in pairs}
+            if unknown := [template for template, label in labels_of.items() if label not in numbers]:
                 raise UserError(f"{path}: the template {unknown[0]!r} is not among the labels")
             lists[split] = [
-                Video(files.find(name, f"20bn-something-something-v2/{name}.webm"), classes.index(label))
-                for name, label in pairs
+                Video(files.find(name, f"20bn-something-something-v2/{name}.webm"), classes.index(labels_of[template]))
+                for name, template in pairs
             ]
         return Lists(lists["train"], lists["validation"], classes)
 

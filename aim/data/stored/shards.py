@@ -117,7 +117,10 @@ def scan(shard: Path) -> list[Entry]:
     """The videos of a tar, whoever made it. Raises UserError where it's damaged, or has a video twice."""
     labels: dict[str, str] = {}
     videos: dict[str, tarfile.TarInfo] = {}
-    with reading(shard, "a plain tar that is whole", "copy or make it again"), tarfile.open(shard, "r:") as tar:
+    with (
+        reading(shard, "a plain tar that is neither cut off nor damaged", "copy or make it again"),
+        tarfile.open(shard, "r:") as tar,
+    ):
         for member in tar:
             name = member.name.removeprefix("./")
             pure = PurePosixPath(name)

@@ -172,7 +172,7 @@ def test_a_damaged_save_gives_way_to_the_one_before(
     damage(last)
     assert checkpoint.load_last(last)["step"] == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith(f"aim: {last} can't be read (")
+    assert line.startswith(f"aim: {last} can't be read as ")
     assert line.endswith(f"; continuing from {previous}, the save before it")
     checkpoint.load_last(last, quiet=True)
     monkeypatch.setenv("RANK", "1")
