@@ -8,12 +8,25 @@ if TYPE_CHECKING:
     from aim.engine.trained.recogniser import Recogniser
 
 
-def load(path: str, *, weights: str | None = None, device: str = "cpu", trust: bool = False) -> "Recogniser":
+def load(
+    path: str,
+    *,
+    weights: str | None = None,
+    device: str = "cpu",
+    trust: bool = False,
+    threads: int | None = None,
+) -> "Recogniser":
     """A trained model from its run directory, its best.safetensors, or a file of aim.export.
 
-    `weights` says where the trunk lies, if elsewhere than in training. Raises UserError for a file that is missing or
+    `weights` says where the trunk lies, if elsewhere than in training, and `threads` how many of the CPU's torch may
+    use from here on: 1 where others use it, too (docs/speed.md). Raises UserError for a file that is missing or
     damaged, and for another trunk. Nothing heavy is imported before it is called.
     """
+    from aim.ground.threads import spin_briefly
+
+    spin_briefly()  # which torch hears of where it isn't imported yet
+    from aim.engine.machine.hardware import use_threads
     from aim.engine.trained.recogniser import load as rebuild
 
+    use_threads(threads)
     return rebuild(path, weights=weights, device=device, trust=trust)

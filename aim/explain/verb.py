@@ -63,6 +63,7 @@ class Settings:
     json: bool
     device: Device
     precision: Untrained
+    threads: int | None
     workers: int
     debug: bool
     backbone: TrunkFile
@@ -85,7 +86,7 @@ def main(cfg: DictConfig) -> None:
     settings = config.build(cfg, Settings)
     check(settings)
     make = partial(load, settings.checkpoint, weights=settings.backbone.weights)
-    recogniser, precision = ready(make, device=settings.device, precision=settings.precision)
+    recogniser, precision = ready(make, device=settings.device, precision=settings.precision, threads=settings.threads)
     if settings.what == "order" and recogniser.clip.num_frames == 1:
         raise UserError(f"what=order, but the model of {settings.checkpoint} sees one frame, which has no order")
     settings = replace(settings, precision=precision)

@@ -53,6 +53,7 @@ class Settings:
     views: Views
     device: Device
     precision: Untrained
+    threads: int | None
     batch_size: int
     workers: int
     debug: bool
@@ -106,7 +107,9 @@ def main(cfg: DictConfig) -> None:
 
 def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:
     """The model on its device, and what is noted of its features."""
-    recogniser, precision = ready(partial(loaded, settings), device=settings.device, precision=settings.precision)
+    recogniser, precision = ready(
+        partial(loaded, settings), device=settings.device, precision=settings.precision, threads=settings.threads
+    )
     model, clip, views = recogniser.model, recogniser.clip, recogniser.views
     assert isinstance(model, VideoClassifier)  # not an exported one, which is refused
     origin = checkpoint.read_weights(settings.checkpoint).fingerprint if settings.checkpoint else model.fingerprint

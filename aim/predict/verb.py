@@ -63,6 +63,7 @@ class Settings:
     video_out: Annotated[str | None, Mark.PATH]
     device: Device
     precision: Untrained
+    threads: int | None
     batch_size: int
     workers: int | None
     trust: bool
@@ -166,7 +167,8 @@ def prepared(settings: Settings) -> tuple[Recogniser, Precision]:
         device, asked = exported.on_cpu(settings.checkpoint, device, asked)
     weights = settings.backbone.weights
     make = partial(load, settings.checkpoint, weights=weights, trust=settings.trust)
-    recogniser, precision = ready(make, device=device, precision=asked, told=False)  # the introduction tells it
+    # The introduction tells what they are.
+    recogniser, precision = ready(make, device=device, precision=asked, threads=settings.threads, told=False)
     views = {key: value for key, value in settings.views.items() if value is not None}
     recogniser = replace(recogniser, views=replace(recogniser.views, **views))
     if settings.min_probability is not None:

@@ -28,10 +28,9 @@ from aim.ground.errors import RankError, UserError, say
 from aim.ground.foreign import reason
 from aim.ground.kinds import locate
 from aim.ground.signals import follow_parent, interruptible
+from aim.ground.threads import spin_briefly
 from aim.shell import verbs, words
 from aim.shell.sweep import Job, sweep
-
-SPINS = "3000"  # of GNU OpenMP, some hundredths of a millisecond
 
 
 def entrypoint(
@@ -94,16 +93,6 @@ def entrypoint(
         if jobs:
             sys.exit(sweep(program(verb), jobs))
     sys.exit()
-
-
-def spin_briefly() -> None:
-    """Let torch's threads on a CPU sleep where they would wait for each other for long.
-
-    By default they spin for milliseconds, on cores that decoding processes need, and for threads that these displace.
-    OpenMP reads it when torch is imported.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def require_all(cfg: DictConfig) -> None:
@@ -192,13 +181,16 @@ class reported:
             sys.exit(128 + signal.SIGINT)
         if isinstance(error, BrokenPipeError) and unread(sys.stdout):
             sys.exit(128 + signal.SIGPIPE)
-        refused = isinstance(error, OSError) and error.filename is not None and "RANK" not in os.environ
-        if self.debug or not (refused or isinstance(error, UserError | HydraException | OmegaConfBaseException)):
+        if self.debug:
             return
-        if isinstance(error, OSError):
+        if isinstance(error, HydraException | OmegaConfBaseException):
+            text = mistakes.explain(error)
+        elif isinstance(error, UserError):
+            text = str(error)
+        elif isinstance(error, OSError) and error.filename is not None and "RANK" not in os.environ:
             text = f"{error.filename}: {error.strerror}; debug=true shows where"
         else:
-            text = str(error) if isinstance(error, UserError) else mistakes.explain(error)
+            return
         _tell_torchrun(text)
         if isinstance(error, RankError):
             print(f"aim: error: {text}", file=sys.stderr)

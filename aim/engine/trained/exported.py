@@ -128,6 +128,8 @@ def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
     runtime = library("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors; its warnings are about the machine
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as `aim.ground.threads` has it
     with reading(path, "an ONNX file that onnxruntime can run", AGAIN):
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 

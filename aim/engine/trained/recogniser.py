@@ -30,6 +30,7 @@ from aim.engine.machine.hardware import (
     resolve_precision,
     settle,
     suit,
+    use_threads,
 )
 from aim.engine.scores.tasks import SINGLE_LABEL, Task
 from aim.engine.trained import checkpoint, exported
@@ -173,12 +174,18 @@ def load(path: str | Path, *, weights: str | None = None, device: str = "cpu", t
 
 
 def ready(
-    make: Callable[[], Recogniser], *, device: Device, precision: Untrained, told: bool = True
+    make: Callable[[], Recogniser],
+    *,
+    device: Device,
+    precision: Untrained,
+    threads: int | None = None,
+    told: bool = True,
 ) -> tuple[Recogniser, Untrained]:
-    """What `make` loads, on its device and stored as suits it, and the precision to compute in.
+    """What `make` loads, on its device and stored as suits it, and the precision to compute in, with so many `threads`.
 
     What device and precision `auto` come to is settled before anything is loaded, and said where it should be `told`.
     """
+    use_threads(threads)
     on = resolve_device(device)
     distributed.num_ranks(on, 1)
     asked = {"device": device, "precision": precision}
