@@ -16,13 +16,14 @@ def reading(path: Path, expected: str, way_out: str) -> Iterator[None]:
     """Make an error over the content of `path` a UserError that says what was expected, why not, and the way out.
 
     Parsers raise whatever they stumble over (MemoryError, RecursionError, OverflowError, KeyError), so every error is
-    caught, and the block holds no more than the parser's call and a look at what it gave.
+    caught, and the block holds no more than the parser's call and a look at what it gave. An error of ours that names
+    the path already stays as it is.
     """
     try:
         yield
-    except UserError:
-        raise
     except Exception as error:
+        if isinstance(error, UserError) and str(path) in str(error):
+            raise
         raise UserError(f"{path} can't be read as {expected} ({reason(error)}); {way_out}") from error
 
 

@@ -85,7 +85,7 @@ def test_a_checkpoint_of_another_experiment_is_refused(tmp_path, convert, capsys
     ("source", "target", "expected"),
     [
         ("headless.pth", "ours.safetensors", "headless.pth has no cls_head.fc_cls.bias"),
-        ("garbage.safetensors", "theirs.pth", "garbage.safetensors can't be read as a safetensors file"),
+        ("garbage.safetensors", "theirs.pth", "garbage.safetensors can't be read as a checkpoint"),
         ("headless.pth", "nowhere/ours.safetensors", "nowhere doesn't exist"),
     ],
 )

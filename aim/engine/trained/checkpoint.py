@@ -196,7 +196,7 @@ def read_weights(path: str | Path) -> Checkpoint:
             f"checkpoint {path} doesn't exist{nearest(str(path), beside)}; it is a run directory, or the "
             "best.safetensors in one"
         )
-    with reading(path, "a safetensors file", OURS), safe_open(path, "pt") as file:
+    with reading(path, "a checkpoint, a safetensors file", OURS), safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     if not metadata.get("format", "").startswith("aim-video"):
