@@ -14,7 +14,8 @@ from aim.ground import choices
 from aim.ground.errors import UserError
 
 Compose = Callable[..., DictConfig]
-PLAIN = re.compile(r"([a-z_][a-z_0-9.]*)=(-?(?:0|[1-9]\d*)(?:\.\d+)?|/[\w/.-]*\w)")  # KEY=NUMBER, KEY=/PATH
+# KEY=NUMBER, KEY=/PATH or KEY='/PATH'
+PLAIN = re.compile(r"([a-z_][a-z_0-9.]*)=(-?(?:0|[1-9]\d*)(?:\.\d+)?|/[\w/.-]*\w|'/[\w/. ,=-]*')")
 
 
 def remembering(compose: Compose) -> Compose:
@@ -42,7 +43,7 @@ def remembering(compose: Compose) -> Compose:
             for key, value in plain:
                 if OmegaConf.is_config(OmegaConf.select(cfg, key)):
                     return compose(overrides, config_name)
-                OmegaConf.update(cfg, key, value if value[0] == "/" else float(value) if "." in value else int(value))
+                OmegaConf.update(cfg, key, plainly(value))
         except (UserError, OmegaConfBaseException):
             return compose(overrides, config_name)
         return cfg
@@ -52,3 +53,8 @@ def remembering(compose: Compose) -> Compose:
 
 def _inside(key: str, other: str) -> bool:
     return f"{key}.".startswith(f"{other}.")
+
+
+def plainly(value: str) -> str | float:
+    """A number or a path as Hydra reads it."""
+    return value.strip("'") if "/" in value else float(value) if "." in value else int(value)
