@@ -24,6 +24,7 @@ from aim.ground import config
 from aim.ground.console import without_logs
 from aim.ground.errors import UserError
 from aim.ground.foreign import reading, reason
+from aim.ground.formats import check_format, stamp
 from aim.ground.paths import path_of
 
 SUFFIXES = (".onnx", ".pt2")
@@ -35,7 +36,7 @@ AGAIN = "aim.export makes it anew"
 
 @dataclass(frozen=True)
 class About:
-    """What an exported file says of itself."""
+    """The metadata of an exported file."""
 
     classes: list[str]
     clip: Clip
@@ -45,8 +46,8 @@ class About:
     temperature: float | None = None  # that calibrates the probabilities, which are written without it
 
     def to_text(self) -> dict[str, str]:
-        """Each part as JSON, with the name of the format."""
-        return {"format": FORMAT} | {key: json.dumps(value) for key, value in asdict(self).items()}
+        """Each part as JSON, with the format."""
+        return stamp(FORMAT) | {key: json.dumps(value) for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def is_exported(path: str | Path) -> bool:
 
 
 def on_cpu(path: str | Path, device: Device, precision: Untrained) -> tuple[Device, Untrained]:
-    """What auto means for an exported file. Raises UserError where another device or precision is asked for."""
+    """Device and precision of an exported file. Raises UserError for a request of others."""
     if device == "cuda" or precision == "bf16":
         asked = "device=cuda" if device == "cuda" else "precision=bf16"
         raise UserError(
@@ -82,9 +83,9 @@ def on_cpu(path: str | Path, device: Device, precision: Untrained) -> tuple[Devi
 
 
 def read(path: str | Path, *, trust: bool = False) -> tuple[Program, About]:
-    """The model in an exported file, and what the file says of itself.
+    """The model in an exported file, and its metadata.
 
-    ONNX is data alone. What torch.export writes can run any code of its author while it's loaded: it needs `trust`.
+    ONNX is data alone. A file of torch.export can run any code of its author while it's loaded: it needs `trust`.
     Raises UserError where the file can't be read.
     """
     path = path_of(path)
@@ -105,9 +106,8 @@ def read(path: str | Path, *, trust: bool = False) -> tuple[Program, About]:
 
 
 def parsed(text: Mapping[str, str], path: Path) -> About:
-    """The inverse of `About.to_text`. Raises UserError for what isn't of that form."""
-    if text.get("format") != FORMAT:
-        raise UserError(f"{path} was not written by aim.export: it doesn't say {FORMAT!r}")
+    """The inverse of `About.to_text`. Raises UserError for other text."""
+    check_format(text, FORMAT, path, "aim.export")
     with reading(path, "a file of aim.export, for its metadata are damaged", AGAIN):
         parts = {key: json.loads(text[key]) for key in About.__dataclass_fields__ if key != "temperature"}
         temperature = json.loads(text.get("temperature", "null"))
@@ -124,7 +124,7 @@ def parsed(text: Mapping[str, str], path: Path) -> About:
 
 
 def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
-    """What runs an ONNX file, and its metadata. Raises UserError where it or onnxruntime can't be loaded."""
+    """A function that runs an ONNX file, and its metadata. Raises UserError if it or onnxruntime can't be loaded."""
     runtime = library("onnxruntime")
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors; its warnings are about the machine
@@ -142,7 +142,7 @@ def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
 
 
 def text_of_pt2(path: Path) -> dict[str, str]:
-    """What a file of torch.export says of itself, without loading it. Raises UserError where it's damaged."""
+    """The metadata of a file of torch.export, without loading it. Raises UserError where it's damaged."""
     with reading(path, "a file of torch.export", AGAIN), zipfile.ZipFile(path) as file:
         if (damaged := file.testzip()) is not None:
             raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
@@ -152,7 +152,7 @@ def text_of_pt2(path: Path) -> dict[str, str]:
 
 
 def open_pt2(path: Path) -> Callable[[Tensor], Tensor]:
-    """What runs a file of torch.export. Raises UserError where this version of torch can't load it."""
+    """A function that runs a file of torch.export. Raises UserError if this version of torch can't load it."""
     expected = f"a file of torch.export by torch {torch.__version__}"
     with reading(path, expected, AGAIN), quiet(), path.open("rb") as stream:
         module = torch.export.load(stream).module()
@@ -160,7 +160,7 @@ def open_pt2(path: Path) -> Callable[[Tensor], Tensor]:
     def run(video: Tensor) -> Tensor:
         try:
             found: Tensor = module(video.cpu())
-        except (RuntimeError, AssertionError) as error:  # what was guarded when it was made
+        except (RuntimeError, AssertionError) as error:  # guards of the export
             raise UserError(f"torch {torch.__version__} can't run {path} ({reason(error)})") from error
         return found
 
@@ -180,7 +180,7 @@ def library(name: str) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing of what torch's exporter and its libraries say and warn of on their way reaches the user."""
+    """Suppress the output and warnings of torch's exporter and its libraries."""
     with (
         without_logs(),
         warnings.catch_warnings(action="ignore"),

@@ -20,8 +20,8 @@ from aim.engine.scores.metrics import Metric
 from aim.engine.scores.tasks import SINGLE_LABEL, Chance, SingleLabel, Task
 from aim.engine.trained.recogniser import Recogniser, Trained
 from aim.ground import config
-from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier
+from tests.messages import refused
 from tests.toy import TOY
 
 CPU = torch.device("cpu")
@@ -164,7 +164,7 @@ def test_its_probabilities_are_calibrated_and_predicted(model: VideoClassifier) 
 
 
 def test_a_run_is_chosen_by_a_metric_of_its_own_task(settings: Run) -> None:
-    with pytest.raises(UserError, match=r"train\.best_by='top1' is not one of exact"):
+    with refused("train.best_by='top1'", "exact"):
         replace(settings, task=SEVERAL)
     replace(settings, task=SEVERAL, train=replace(settings.train, best_by="exact"))
 
