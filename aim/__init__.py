@@ -14,13 +14,15 @@ def load(
     weights: str | None = None,
     device: str = "cpu",
     trust: bool = False,
+    calibrated: bool = True,
     threads: int | None = None,
 ) -> "Recogniser":
     """A trained model from its run directory, its best.safetensors, or a file of aim.export.
 
-    `weights` says where the trunk lies, if elsewhere than in training, and `threads` how many of the CPU's torch may
-    use from here on: 1 where others use it, too (docs/speed.md). Raises UserError for a file that is missing or
-    damaged, and for another trunk. Nothing heavy is imported before it is called.
+    `weights` says where the trunk lies, if elsewhere than in training. Probabilities are `calibrated` by the file's
+    temperature, as aim.predict's are, or else those of a test. On a CPU torch computes with so many `threads` from here
+    on: 1 where others compute, too (docs/speed.md). Raises UserError for a file that is missing or damaged, and for
+    another trunk. Nothing heavy is imported before it is called.
     """
     from aim.ground.threads import spin_briefly
 
@@ -29,4 +31,4 @@ def load(
     from aim.engine.trained.recogniser import load as rebuild
 
     use_threads(threads)
-    return rebuild(path, weights=weights, device=device, trust=trust)
+    return rebuild(path, weights=weights, device=device, trust=trust, calibrated=calibrated)
