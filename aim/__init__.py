@@ -9,14 +9,26 @@ if TYPE_CHECKING:
 
 
 def load(
-    path: str, *, weights: str | None = None, device: str = "cpu", trust: bool = False, calibrated: bool = True
+    path: str,
+    *,
+    weights: str | None = None,
+    device: str = "cpu",
+    trust: bool = False,
+    calibrated: bool = True,
+    threads: int | None = None,
 ) -> "Recogniser":
     """A trained model from its run directory, its best.safetensors, or a file of aim.export.
 
     `weights` says where the trunk lies, if elsewhere than in training. Probabilities are `calibrated` by the file's
-    temperature, as aim.predict's are, or else those of a test. Raises UserError for a file that is missing or damaged,
-    and for another trunk. Nothing heavy is imported before it is called.
+    temperature, as aim.predict's are, or else those of a test. On a CPU torch computes with so many `threads` from here
+    on: 1 where others compute, too (docs/speed.md). Raises UserError for a file that is missing or damaged, and for
+    another trunk. Nothing heavy is imported before it is called.
     """
+    from aim.ground.threads import spin_briefly
+
+    spin_briefly()  # which torch hears of where it isn't imported yet
+    from aim.engine.machine.hardware import use_threads
     from aim.engine.trained.recogniser import load as rebuild
 
+    use_threads(threads)
     return rebuild(path, weights=weights, device=device, trust=trust, calibrated=calibrated)

@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import sync_playwright
 
+from aim.ground import config
+from tests.composing import remembering
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -22,6 +25,14 @@ def missing(reason: str) -> None:
 def shared_folder() -> Path:
     """The folder of recorded reference data: AIM_SHARED, by default ../shared beside the project."""
     return Path(os.environ.get("AIM_SHARED", ROOT.parent / "shared"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _composed_once() -> Iterator[None]:
+    """What `config.compose` has composed it doesn't compose again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(config, "compose", remembering(config.compose))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -179,9 +179,9 @@ def test_finished_cells_tell_what_others_take(tmp_path: Path, monkeypatch: pytes
         (["+study.trunks={a: ['trian.epochs=3']}"], "no setting 'trian.epochs'; nearest: train.epochs"),
         (["+study.adapters={too: []}"], "are the same training"),
         (["study.experiment=null"], "there is nothing to study: add +study=NAME, one of demo, "),
-        (["study.trunk_errors=nowhere.json"], "study.trunk_errors=nowhere.json can't be read"),
+        (["study.trunk_errors=nowhere.json"], "nowhere.json can't be read as study.trunk_errors"),
         (["jobs=-1"], "jobs=-1 is no number of cells"),
-        (["input=nowhere.csv"], "nowhere.csv: can't be read"),
+        (["input=nowhere.csv"], "nowhere.csv can't be read"),
     ],
 )
 def test_what_is_wrong_is_one_line_before_the_first_cell_starts(

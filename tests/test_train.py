@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -94,23 +96,36 @@ def test_killed_and_continued_equals_unbroken(tmp_path: Path, unbroken: Path, st
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path).items())
 
 
+@pytest.fixture(scope="module")
+def logged_every(toy_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Run directories of unbroken runs with these settings, each trained once."""
+
+    @cache
+    def trained(steps: int, *settings: str) -> Path:
+        folder = tmp_path_factory.mktemp(f"every{steps}")
+        run(folder, *settings)
+        return folder
+
+    return trained
+
+
 @pytest.mark.parametrize(("stop_at", "log_every"), [(1, 4), (2, 1), (2, 2), (3, 2), (4, 4)])
 def test_stopped_by_a_signal_and_continued_equals_unbroken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, log_every: int
+    tmp_path: Path, logged_every: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, stop_at: int, log_every: int
 ) -> None:
     def stop(step: int) -> None:
         if step == stop_at:
             os.kill(os.getpid(), signal.SIGUSR1)
 
     settings = [f"train.log_every={log_every}", "train.save_minutes=100"]
-    run(tmp_path / "unbroken", *settings)
+    unbroken = logged_every(log_every, *settings)
     with monkeypatch.context() as patch:
         at_each_step(patch, before=stop)
         with exits(INTERRUPTED):
             run(tmp_path / "stopped", *settings)
     run(tmp_path / "stopped", *settings)
-    assert journal(tmp_path / "stopped") == journal(tmp_path / "unbroken")
-    expected = weights(tmp_path / "unbroken")
+    assert journal(tmp_path / "stopped") == journal(unbroken)
+    expected = weights(unbroken)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path / "stopped").items())
 
 

@@ -4,7 +4,7 @@ import itertools
 import math
 import statistics
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -61,9 +61,11 @@ class Watch:
         return self.frames
 
 
-def measure_loader(run: Run, lists: Lists, world: World, trained: float | None) -> dict[str, Any]:
-    """Clips/s of each reader: stage by stage in this process on one core, and of all decoding processes together."""
-    found: dict[str, Any] = {"workers": run.data.workers, "augment": vars(run.augment), "readers": {}}
+def measure_loader(run: Run, lists: Lists, world: World, trained: float | None, found: dict[str, Any]) -> Iterator[str]:
+    """Clips/s of each reader: stage by stage in this process on one core, and of all decoding processes together.
+
+    They are put into `found` reader by reader, and said.
+    """
     threads = torch.get_num_threads()
     for name, reader in readers(run.reader).items():
         this = replace(run, reader=reader, train=replace(run.train, accumulate=1, batch_size=batch_size(run)))
@@ -74,14 +76,18 @@ def measure_loader(run: Run, lists: Lists, world: World, trained: float | None) 
             torch.set_num_threads(threads)
             in_all = measure_in_all(this, lists, world, name)
         except UserError as error:
-            found["readers"][name] = {"error": str(error)}
+            found.setdefault("readers", {})[name] = {"error": str(error)}
+            yield f"{name}: {error}"
             continue
         on_core = [seconds for stage, seconds in stages.items() if stage != STAGES[-1] and seconds is not None]
-        found["readers"][name] = {
+        per_core = 1 / sum(on_core)
+        found.setdefault("readers", {})[name] = {
             "stages_ms": {stage: seconds and round(1000 * seconds, 3) for stage, seconds in stages.items()},
-            "clips_per_second_per_core": round(1 / sum(on_core), 2),
+            "clips_per_second_per_core": round(per_core, 2),
             "clips_per_second": round(in_all, 2),
         }
+        yield f"{name}: {per_core:.1f} clips/s per core, {in_all:.1f} of data.workers={run.data.workers}"
+    found |= {"workers": run.data.workers, "augment": vars(run.augment)}
     good = readable(found)
     if not good:
         raise UserError("; ".join(f"{name}: {each['error']}" for name, each in found["readers"].items()))
@@ -89,7 +95,6 @@ def measure_loader(run: Run, lists: Lists, world: World, trained: float | None) 
     found["fastest"] = fastest = max(speeds, key=lambda name: speeds[name])
     rates = [trained] if trained and world.device.type == "cuda" else RATES
     found["cores_needed"] = {f"{rate:g}": math.ceil(rate / speeds[fastest]) for rate in rates}
-    return found
 
 
 def readable(loader: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,9 +206,8 @@ def loader_table(loader: Mapping[str, Any]) -> Table:
     return table
 
 
-def loader_notes(loader: Mapping[str, Any]) -> list[str]:
-    """The readers that failed, and the cores that a GPU needs, line by line."""
-    notes = [f"{name}: {each['error']}" for name, each in loader["readers"].items() if "error" in each]
+def loader_note(loader: Mapping[str, Any]) -> str:
+    """The cores that a GPU needs."""
     needs = ", ".join(f"{cores} for {rate}" for rate, cores in loader["cores_needed"].items())
     title = f"Cores to decode with for each GPU (reader={loader['fastest']}), by the clips/s that it trains"
-    return [*notes, f"{title}: {needs}"]
+    return f"{title}: {needs}"

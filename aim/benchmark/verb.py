@@ -5,11 +5,14 @@
     python -m aim.benchmark +experiment=k400 what=model          # needs no data
     python -m aim.benchmark +experiment=k400 what=plan gpu=h100  # needs neither data nor that GPU
 
-One process and one GPU are measured; the trunk's weights are random, as no speed depends on them. Leaves
-`benchmark.json`, or `plan.json`, in the run directory, by default runs/benchmark/NAME.
+One process and one GPU are measured; the trunk's weights are random, as no speed depends on them. Each number is shown
+as soon as it is measured. Leaves `benchmark.json`, or `plan.json`, in the run directory, by default
+runs/benchmark/NAME; after Ctrl-C or an error what was measured until then, with `interrupted`.
 """
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,8 +20,8 @@ from typing import Annotated, Any, Literal
 import torch
 from omegaconf import DictConfig
 
-from aim.benchmark.loader import loader_notes, loader_table, measure_loader
-from aim.benchmark.model import measure_model, model_rows
+from aim.benchmark.loader import loader_note, loader_table, measure_loader
+from aim.benchmark.model import measure_model
 from aim.benchmark.plan_table import memory_head, memory_rows, plan_notes, plan_rows
 from aim.data.lists import Lists
 from aim.engine.machine import distributed
@@ -29,8 +32,9 @@ from aim.engine.run.settings import Run
 from aim.engine.run.sizing import settled
 from aim.ground import config, files
 from aim.ground.console import plain_console, plain_table
-from aim.ground.errors import UserError
+from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
+from aim.ground.signals import INTERRUPTED, Interrupted
 
 
 @dataclass(frozen=True)
@@ -51,20 +55,36 @@ def main(cfg: DictConfig) -> None:
     settings = settled(asked, videos, None)
     run = config.build(settings, Settings)
     run.check_augmentation()
-    if run.what == "plan":
-        found = {"name": run.name, **plan(run, run.gpu)}
-    elif run.gpu is None:
-        found = measure(run.placed(), settings)
-    else:
+    if run.what != "plan" and run.gpu is not None:
         raise UserError(f"gpu={run.gpu} is a GPU to plan for, but what={run.what} measures this machine; add what=plan")
-    found |= {"versions": results.versions(), "commit": results.commit(), "config_hash": identity.config_hash(settings)}
     path = run.directory("benchmark") / ("plan.json" if run.what == "plan" else "benchmark.json")
-    files.write_json(path, found)
+    found: dict[str, Any] = {"name": run.name, "versions": results.versions(), "commit": results.commit()}
+    found["config_hash"] = identity.config_hash(settings)
+    with kept(found, path):
+        if run.what == "plan":
+            found |= plan(run, run.gpu)
+        else:
+            measure(run.placed(), settings, found)
     show(found, path)
 
 
-def measure(run: Settings, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What this machine does with a run."""
+@contextmanager
+def kept(found: dict[str, Any], path: Path) -> Iterator[None]:
+    """Leave in a file what is found inside the block, or where that ends early what is found until then."""
+    try:
+        yield
+    except BaseException as error:
+        if any(found.get(part) for part in ("model", "loader")):
+            files.write_json(path, found | {"interrupted": True})
+            say(f"what was measured until here is written to {path}")
+            if isinstance(error, Interrupted):
+                sys.exit(INTERRUPTED)
+        raise
+    files.write_json(path, found)
+
+
+def measure(run: Settings, settings: Mapping[str, Any], found: dict[str, Any]) -> None:
+    """Find out what this machine does with a run, part by part, and show each."""
     run.check_precision()
     lists = None if run.what == "model" else load_lists(run)
     # Decoding can be measured on a machine without the GPU that it is to feed.
@@ -72,13 +92,18 @@ def measure(run: Settings, settings: Mapping[str, Any]) -> dict[str, Any]:
     distributed.num_ranks(device, 1)
     with distributed.start(device, 0) as world:
         run = replace(run, precision=settle(settings, device))
-        found: dict[str, Any] = {"name": run.name, "device": results.device_name(world.device)}
+        found |= {"device": results.device_name(world.device), "cores": distributed.num_cores()}
+        found |= {"precision": run.precision}
+        console = plain_console()
+        console.print(f"{found['name']} on {found['device']}, {found['cores']} cores, {found['precision']}")
         if run.what != "loader":
-            found["model"] = measure_model(run, len(lists.classes) if lists else run.data.num_classes or 1, world)
+            num_classes = len(lists.classes) if lists else run.data.num_classes or 1
+            for line in measure_model(run, num_classes, world, found.setdefault("model", {})):
+                console.print(line)
         if lists:
             trained = found.get("model", {}).get("train", {}).get("clips_per_second")
-            found["loader"] = measure_loader(run, lists, world, trained)
-    return found | {"precision": run.precision, "cores": distributed.num_cores()}
+            for line in measure_loader(run, lists, world, trained, found.setdefault("loader", {})):
+                console.print(line)
 
 
 def load_lists(run: Run) -> Lists:
@@ -90,18 +115,14 @@ def load_lists(run: Run) -> Lists:
 
 
 def show(found: Mapping[str, Any], path: Path) -> None:
-    """Print what was measured or planned."""
+    """Print what was planned, or of what was measured that which compares readers."""
     console = plain_console()
     if "gpu" in found:
         console.print(f"{found['name']} on {found['gpus']} x {found['gpu']}, {found['precision']}: a plan")
         console.print(plain_table(plan_rows(found), overflow="fold"))
         console.print(plain_table(memory_rows(found), memory_head(found), overflow="fold"))
         console.print("\n".join(plan_notes(found)))
-    else:
-        console.print(f"{found['name']} on {found['device']}, {found['cores']} cores, {found['precision']}")
-    if model := found.get("model"):
-        console.print(plain_table(model_rows(model)))
     if loader := found.get("loader"):
         console.print(loader_table(loader))
-        console.print("\n".join(loader_notes(loader)))
+        console.print(loader_note(loader))
     console.print(f"written to {path}")

@@ -24,6 +24,7 @@ from aim.data.stored.shards import located, source_of
 from aim.data.transforms import Augment, Views
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark
+from aim.ground.paths import path_of
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Data:
         """The root, with ~ spelt out. Raises UserError where there is none."""
         if self.root is None:
             raise UserError("data.root must be given: add data.root=DIR, the folder of the videos")
-        return Path(self.root).expanduser()
+        return path_of(self.root)
 
     def load(self) -> Lists:
         """The lists, checked against each other and the disk. Raises UserError for missing or contradictory entries."""
@@ -98,7 +99,7 @@ class Data:
 
     def local_cache(self) -> Cache | None:
         """The cache for copies of videos, if one is requested and available."""
-        return cache.opened(Path(self.cache).expanduser(), self.cache_gb) if self.cache else None
+        return cache.opened(path_of(self.cache), self.cache_gb) if self.cache else None
 
 
 @dataclass(frozen=True)

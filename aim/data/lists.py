@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from aim.data.scanning import VIDEO_EXTENSIONS, is_video_name, some
 from aim.ground.errors import UserError, nearest
+from aim.ground.paths import path_of
 
 README = "data/README.md says where each data set comes from and how its folder looks"
 USUAL = {  # the names that a split's folder has, and its list file before its ending, in any case, by preference
@@ -89,6 +90,8 @@ def read_lines(path: Path) -> list[str]:
         content = path.read_bytes()
         coding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
         text = re.sub("\r\n?", "\n", content.decode(coding))
+        if "\0" in text:
+            raise UserError(f"{path} is not UTF-8 text (a NUL byte in it); save it as UTF-8")
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}); {README}") from error
     except UnicodeDecodeError as error:
@@ -342,10 +345,11 @@ def usual_files(root: Path) -> dict[str, list[str]]:
 
 def place(root: Path, part: str, name: str, usual: Mapping[str, Sequence[str]]) -> Path | None:
     """Where the list of this name is: in the root or, if the name is no usual one, wherever else it leads."""
-    if (root / Path(name).expanduser()).is_file():
-        return root / Path(name).expanduser()
+    named = root / path_of(name)
+    if named.is_file():
+        return named
     if not is_usual(part, name):
-        path = Path(name).expanduser()
+        path = path_of(name)
         return path if path.is_file() else None
     others = [*usual.get(part, ()), *(usual.get("test", ()) if part == "val" else ())]
     return root / others[0] if others else None

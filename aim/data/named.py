@@ -12,6 +12,7 @@ from aim.data.lists import entries, unquoted
 from aim.data.readers.frames import SUFFIXES as PICTURES
 from aim.data.scanning import UNKNOWN, VIDEO_EXTENSIONS, is_video_name, look, told
 from aim.ground.errors import UserError, say
+from aim.ground.paths import is_pattern, matches, path_of, refusal
 
 STDIN = "-"
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")  # RFC 3986, section 3.1, and an authority
@@ -85,12 +86,14 @@ def _listed(lines: Iterable[str], end: str) -> list[str]:
 def _of_line(name: str, folders: bool) -> Iterable[Input]:
     try:
         return _of_name(name, folders)
-    except (OSError, ValueError, RuntimeError) as error:  # of pathlib: too long, a zero byte, a home that isn't known
-        return [Input(Path(name), f"is no name of a file ({error})", name)]
+    except UserError as error:  # no home
+        return [Input(Path(name), str(error), name)]
 
 
 def _of_name(name: str, folders: bool) -> Iterable[Input]:
-    path = Path(name).expanduser()
+    path = path_of(name)
+    if problem := refusal(path):
+        return [Input(path, problem, name)]
     if path.is_dir():
         inside = _folders_in(path) if folders else _files_in(path)
         return inside or [Input(path, _nothing_in(path, folders), name)]
@@ -98,8 +101,8 @@ def _of_name(name: str, folders: bool) -> Iterable[Input]:
         return [Input(path, _refusal(path, folders), name)]
     if ADDRESS.match(name):
         return [Input(path, of_address(name), name)]
-    if any(sign in name for sign in "*?["):
-        inside = [item for match in sorted(_matches(path)) for item in _of_match(match, folders)]
+    if is_pattern(name):
+        inside = [item for match in matches(path) for item in _of_match(match, folders)]
         return inside or [Input(path, "matches no video", name)]
     why = "is no file" if path.exists() else "doesn't exist"
     return [Input(path, f"{why}; give a video file, a folder of them, a pattern, or - for a list", name)]
@@ -113,11 +116,6 @@ def of_address(name: str) -> str:
         "is an address, and files are read: download it, or save a part of a stream first, as with "
         f"ffmpeg -i '{name}' -t 60 -c copy part.mkv"
     )
-
-
-def _matches(pattern: Path) -> Iterable[Path]:
-    """What a pattern such as a/*/b.mp4 or a/**/*.mp4 stands for."""
-    return Path(pattern.anchor).glob(str(pattern.relative_to(pattern.anchor)))
 
 
 def _of_match(path: Path, folders: bool) -> list[Input]:

@@ -16,6 +16,7 @@ from aim.engine.trained import checkpoint
 from aim.engine.trained.recogniser import Recogniser
 from aim.ground import config
 from aim.ground.errors import UserError, nearest
+from aim.ground.paths import path_of
 
 
 def read_views(path: Path, reader: Reader, recogniser: Recogniser) -> Tensor:
@@ -94,7 +95,7 @@ def listed_class(checkpoint_path: str, root: str | None, path: Path) -> str | No
 
 def listed(path: Path, root: str | None, classes: Sequence[str]) -> tuple[Path, list[Video]]:
     """The videos of a list file, and the folder that they are relative to: the file's own, if no `root` is given."""
-    return path.parent if root is None else Path(root).expanduser(), read_list(path, classes)
+    return path.parent if root is None else path_of(root), read_list(path, classes)
 
 
 def spread(videos: list[Video], limit: int | None) -> list[Video]:

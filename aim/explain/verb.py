@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
@@ -39,6 +38,7 @@ from aim.ground.clock import clock
 from aim.ground.console import Display, plain_console
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
+from aim.ground.paths import path_of
 from aim.models.classifier import VideoClassifier
 
 
@@ -67,6 +67,7 @@ class Settings:
     json: bool
     device: Device
     precision: Untrained
+    threads: int | None
     workers: int
     debug: bool
     backbone: TrunkFile
@@ -89,7 +90,7 @@ def main(cfg: DictConfig) -> None:
     settings = config.build(cfg, Settings)
     check(settings)
     make = partial(load, settings.checkpoint, weights=settings.backbone.weights)
-    recogniser, precision = ready(make, device=settings.device, precision=settings.precision)
+    recogniser, precision = ready(make, device=settings.device, precision=settings.precision, threads=settings.threads)
     views = {key: value for key, value in settings.views.items() if value is not None}
     recogniser = replace(recogniser, views=replace(recogniser.views, **views))
     if settings.what == "order" and recogniser.clip.num_frames == 1:
@@ -122,17 +123,17 @@ def check(settings: Settings) -> None:
     if settings.input is not None:
         check_input(settings.input, folders=isinstance(settings.reader, Frames))
     if settings.out is not None:
-        out = Path(settings.out).expanduser()
+        out = path_of(settings.out)
         if out.suffix not in films.SUFFIXES:
             raise UserError(f"out={out} has none of the suffixes that are known: {', '.join(films.SUFFIXES)}")
-        if settings.input is not None and out.resolve() == Path(settings.input).expanduser().resolve():
+        if settings.input is not None and out.resolve() == path_of(settings.input).resolve():
             raise UserError(f"out={out} is the input, which would be lost; name another file")
         files.check_writable(out)
 
 
 def check_input(name: str, *, folders: bool) -> None:
     """Raise UserError where it is no video that could be read; `folders` of pictures are some."""
-    path = Path(name).expanduser()
+    path = path_of(name)
     if not path.exists():
         if ADDRESS.match(name):
             raise UserError(f"input={name} {of_address(name)}")
@@ -145,7 +146,7 @@ def check_input(name: str, *, folders: bool) -> None:
 
 def on_video(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
     """Explain the decision on one clip of a video, draw it and show it; what was found, as JSON has it."""
-    path = Path(str(settings.input)).expanduser()
+    path = path_of(str(settings.input))
     views = clips.read_views(path, settings.reader, recogniser)
 
     def predict(video: Tensor) -> Tensor:
@@ -167,7 +168,7 @@ def on_video(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
     CropHint(recogniser.clip, recogniser.views).of(path)
     about = f"{path.name}, view {view + 1} of {len(views)}, by {settings.method}"
     if settings.out is not None:
-        out = Path(settings.out).expanduser()
+        out = path_of(settings.out)
         files.write_atomically(out, lambda file: films.save(found, about, file, out.suffix))
     console.print(f"{found.name} {100 * float(found.probability[label]):.1f} %: {about}")
     tables.show(console, found)
@@ -211,7 +212,7 @@ def on_list(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
         folder, videos = data.folder, lists.test
         policy = {"timeout": data.timeout, "on_error": data.eval_on_error, "max_bad": data.max_bad}
     else:
-        folder, videos = clips.listed(Path(settings.input).expanduser(), root, recogniser.classes)
+        folder, videos = clips.listed(path_of(settings.input), root, recogniser.classes)
     videos = clips.spread(videos, settings.limit)
     size = {"batch_size": settings.batch_size, "workers": settings.workers}
     loader = clips.loader_of(folder, videos, recogniser, settings.reader, **size, **policy)

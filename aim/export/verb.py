@@ -27,11 +27,13 @@ from aim.adapters.lora import fold
 from aim.data.sampling import Clip
 from aim.engine.scores.tasks import Task
 from aim.engine.trained import checkpoint, exported
-from aim.engine.trained.exported import About, Program, library, one_line, quiet
+from aim.engine.trained.exported import About, Program, library, quiet
 from aim.engine.trained.recogniser import TrunkFile, load
 from aim.ground import config, files
 from aim.ground.errors import UserError
+from aim.ground.foreign import reason
 from aim.ground.marks import Mark
+from aim.ground.paths import path_of
 from aim.models.classifier import VideoClassifier
 
 OPSET = 20  # of ONNX; onnxruntime has run it since 1.17
@@ -65,7 +67,7 @@ class Probabilities(nn.Module):
 def main(cfg: DictConfig) -> None:
     """Export `checkpoint` to `out`; say how far from PyTorch its probabilities are."""
     settings = config.build(cfg, Settings)
-    out = Path(settings.out).expanduser()
+    out = path_of(settings.out)
     check_out(out)
     if exported.is_exported(settings.checkpoint):
         raise UserError(f"checkpoint={settings.checkpoint} is exported already; give a best.safetensors")
@@ -158,7 +160,7 @@ def traced(model: Probabilities, clip: Clip, out: Path) -> ExportedProgram:
 
 
 def cant(out: Path, error: Exception) -> UserError:
-    return UserError(f"out={out}: this trunk with this adapter can't be exported: {one_line(error)}")
+    return UserError(f"out={out}: this trunk with this adapter can't be exported: {reason(error)}")
 
 
 def onnx_writer(model: Probabilities, about: About, out: Path) -> Callable[[Path], None]:

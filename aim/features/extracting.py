@@ -1,9 +1,7 @@
 """Pooled features of videos, the input of the head: a vector of each view, or of each window of some seconds."""
 
-import json
-import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,7 +10,7 @@ import numpy as np
 import torch
 from einops import rearrange, reduce
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
@@ -29,6 +27,7 @@ from aim.engine.machine.feeding import on_device, one_late, to_host
 from aim.engine.machine.hardware import Precision, autocast
 from aim.ground import files
 from aim.ground.errors import UserError
+from aim.ground.foreign import read_json, reading
 from aim.models.classifier import VideoClassifier
 
 Form = Literal["npz", "safetensors"]
@@ -114,11 +113,7 @@ def claim(folder: Path, about: Mapping[str, Any]) -> None:
     """Note in `features.json` what a folder's features are. Raises UserError where it holds others."""
     file = folder / "features.json"
     if file.exists():
-        try:
-            before = json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            before = None
-        if before != about:
+        if read_json(file, dict, "the note of aim.features", "name another folder for out") != about:
             raise UserError(f"out={folder} holds features of another model, or of other windows; name another folder")
         return
     files.write_json(file, about)
@@ -154,7 +149,7 @@ def _named(path: Path) -> str:
 
 def _source_of(place: Path) -> tuple[str | None, str | None]:
     """A file's video and the stamp of that: None where it doesn't say so, nothing where it is damaged."""
-    try:
+    with suppress(UserError), reading(place, "features", "they are made anew"):
         if place.suffix == ".npz":
             with place.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 source, stamp = (str(file[key]) if key in file.files else None for key in ("source", "stamp"))
@@ -162,8 +157,7 @@ def _source_of(place: Path) -> tuple[str | None, str | None]:
         with safe_open(place, "np") as file:
             about = file.metadata() or {}
             return about.get("source"), about.get("stamp")
-    except (OSError, ValueError, zipfile.BadZipFile, SafetensorError):
-        return "", ""
+    return "", ""
 
 
 def write(place: Path, features: Features, path: Path, stamp: str) -> None:

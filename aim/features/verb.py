@@ -36,6 +36,7 @@ from aim.ground import config
 from aim.ground.console import Display
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
+from aim.ground.paths import exists, is_pattern, path_of
 from aim.models.classifier import Backbone, VideoClassifier, build
 
 
@@ -54,6 +55,7 @@ class Settings:
     views: Views
     device: Device
     precision: Untrained
+    threads: int | None
     batch_size: int
     workers: int
     debug: bool
@@ -84,7 +86,7 @@ def main(cfg: DictConfig) -> None:
     inputs = find_videos(settings.input, sys.stdin, folders=isinstance(settings.reader, Frames))
     problems = {item.path: item.problem for item in inputs if item.problem}
     paths = [item.path for item in inputs if not item.problem]
-    folder = Path(settings.out).expanduser()
+    folder = path_of(settings.out)
     places = dict(zip(paths, features.names(paths, bases(settings.input), folder, settings.form), strict=True))
     todo = features.missing(places)
     extractor, about = prepared(settings)
@@ -114,18 +116,20 @@ def bases(named: str | Sequence[str]) -> list[Path]:
     """The folders that the user names: of a pattern the one before its first sign."""
     found = list[Path]()
     for name in [named] if isinstance(named, str) else named:
-        path = Path(name).expanduser()
-        parts = list(itertools.takewhile(lambda part: not any(sign in part for sign in "*?["), path.parts))
+        path = path_of(name)
+        parts = list(itertools.takewhile(lambda part: not is_pattern(part), path.parts))
         if path.is_dir():
             found.append(path)
-        elif name != STDIN and len(parts) < len(path.parts) and not path.exists():
+        elif name != STDIN and len(parts) < len(path.parts) and not exists(path):
             found.append(Path(*parts))
     return found
 
 
 def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:
     """The model on its device, and what is noted of its features."""
-    recogniser, precision = ready(partial(loaded, settings), device=settings.device, precision=settings.precision)
+    recogniser, precision = ready(
+        partial(loaded, settings), device=settings.device, precision=settings.precision, threads=settings.threads
+    )
     model, clip, views = recogniser.model, recogniser.clip, recogniser.views
     assert isinstance(model, VideoClassifier)  # not an exported one, which is refused
     origin = checkpoint.read_weights(settings.checkpoint).fingerprint if settings.checkpoint else model.fingerprint

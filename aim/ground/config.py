@@ -18,11 +18,10 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 from aim.ground.choices import CONFIGS
 from aim.ground.errors import UserError, nearest
+from aim.ground.foreign import reading
 from aim.ground.kinds import KINDS, class_of, modern
 from aim.ground.marks import AUTO, Auto, Before, groups_of, hints, notes
 from aim.ground.mistakes import explain
@@ -197,14 +196,11 @@ def _words(hint: Any) -> str:
 
 def load(path: Path) -> dict[str, Any]:
     """The settings that a run wrote to its config.yaml. Raises UserError where it's missing or damaged."""
-    try:
+    with reading(path, "what a run wrote", "delete its folder, or choose another run_dir"):
         cfg = OmegaConf.create(path.read_text(encoding="utf-8"))
-        if isinstance(cfg, DictConfig):
-            return resolve(cfg)
-        reason = "not a mapping"
-    except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
-        reason = str(error).splitlines()[0]
-    raise UserError(f"{path} is no config.yaml of a run ({reason}); delete its folder, or choose another run_dir")
+        if not isinstance(cfg, DictConfig):
+            raise TypeError("not a mapping")
+        return resolve(cfg)
 
 
 def compose(overrides: Sequence[str], config_name: str = "config") -> DictConfig:

@@ -32,11 +32,6 @@ LONGEST = 255  # bytes of a file's name, on all usual file systems
 LEFTOVER = re.compile(r"\.[0-9a-f]{16}\.part")  # of `temporary_of`
 
 
-def cache_folder() -> Path:
-    """The folder of this machine's copies, features and notes, which may be deleted at any time."""
-    return Path(os.environ.get("AIM_CACHE") or Path.home() / ".cache" / "aim-video")
-
-
 @contextmanager
 def writing(path: Path, way_out: str) -> Iterator[None]:
     """Make a refusal of the system to write `path` a UserError that says why, with the way out."""

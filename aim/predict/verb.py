@@ -40,6 +40,7 @@ from aim.ground import config, files
 from aim.ground.console import Display, plain_console
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
+from aim.ground.paths import path_of
 from aim.predict import answers, drawn, picture
 from aim.predict.timeline import Timeline, timeline
 
@@ -74,6 +75,7 @@ class Settings:
     video_out: Annotated[str | None, Mark.PATH]
     device: Device
     precision: Untrained
+    threads: int | None
     batch_size: int
     workers: int | None
     trust: bool
@@ -122,7 +124,7 @@ class Settings:
     @property
     def outputs(self) -> dict[str, Path]:
         """The files that will be written, by their settings."""
-        return {name: Path(path).expanduser() for name in OUTPUTS if (path := getattr(self, name))}
+        return {name: path_of(path) for name in OUTPUTS if (path := getattr(self, name))}
 
     @property
     def windows(self) -> Windows | None:
@@ -228,7 +230,8 @@ def prepared(settings: Settings) -> tuple[Recogniser, Precision]:
         device, asked = exported.on_cpu(settings.checkpoint, device, asked)
     weights = settings.backbone.weights
     make = partial(load, settings.checkpoint, weights=weights, trust=settings.trust)
-    recogniser, precision = ready(make, device=device, precision=asked, told=False)  # the introduction tells it
+    # The introduction tells what they are.
+    recogniser, precision = ready(make, device=device, precision=asked, threads=settings.threads, told=False)
     views = {key: value for key, value in settings.views.items() if value is not None}
     recogniser = replace(recogniser, views=replace(recogniser.views, **views))
     if settings.temperature is not None:

@@ -33,6 +33,7 @@ from aim.ground import config, files, lease
 from aim.ground.console import plain_console, plain_table
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark
+from aim.ground.paths import path_of
 from aim.ground.signals import interruptible
 from aim.prepare.notes import settings_of
 from aim.prepare.packing import index_shard
@@ -121,7 +122,7 @@ def main(cfg: DictConfig) -> None:
     node = config.resolve(cfg)
     parts = {key: node[key] for key in Settings.__dataclass_fields__}
     settings = config.build(parts, Settings)
-    root, out = settings.data.folder, None if settings.out is None else Path(settings.out).expanduser()
+    root, out = settings.data.folder, None if settings.out is None else path_of(settings.out)
     check_folders(root, out, settings)
     form = settings.data.named_lists() or (
         settings.format.of(root) if isinstance(settings.format, Auto) else settings.format

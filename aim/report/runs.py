@@ -17,7 +17,9 @@ from aim.engine.scores import predictions
 from aim.engine.scores.predictions import Predictions
 from aim.ground import choices, config
 from aim.ground.errors import UserError
+from aim.ground.foreign import read_json
 from aim.ground.marks import Mark, marked
+from aim.ground.paths import exists
 
 NUMBERS = ("params_tuned", "params_total", "gmacs_per_view", "top1", "top5", "seconds")
 KINDS = {"views": str} | dict.fromkeys(NUMBERS, int | float)  # of results.json
@@ -104,12 +106,7 @@ def distinct(runs: Sequence[RunData]) -> list[RunData]:
 
 def read_results(file: Path) -> dict[str, Any]:
     """The results that a report needs. Raises UserError where it is damaged."""
-    try:
-        results = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{file.parent} is not a finished run: {file.name} can't be read ({error}); {AGAIN}") from error
-    if not isinstance(results, dict):
-        raise UserError(f"{file} is not a result; {AGAIN}")
+    results: dict[str, Any] = read_json(file, dict, "the result of a run", AGAIN)
     lacking = [key for key, kind in KINDS.items() if not isinstance(results.get(key), kind)]
     if lacking:
         raise UserError(f"{file} lacks {', '.join(lacking)}; {AGAIN}")
@@ -122,10 +119,10 @@ def read_log(file: Path) -> list[dict[str, Any]]:
     for line in read_lines(file) if file.exists() else ():
         try:
             entry = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(entry, dict) and isinstance(entry.get("epoch"), int | float):
-            found.append(entry)
+            found.append({key: value for key, value in entry.items() if isinstance(value, int | float)})
     return found
 
 
@@ -159,7 +156,7 @@ def reportable(paths: Sequence[Path]) -> list[Path]:
     """Those that are run directories, finished or not, once. Raises UserError for one that doesn't exist, or none."""
     folders = dict[Path, Path]()
     for path in paths:
-        if not path.exists():
+        if not exists(path):
             raise UserError(f"{path} doesn't exist; give the directories of runs")
         folders.setdefault(path.resolve(), path)
     files = ("results.json", "config.yaml")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from aim.ground import files
 from aim.ground.errors import UserError, say
+from aim.ground.paths import path_of
 from aim.report import data
 from aim.report.runs import distinct, read, reportable
 from aim.report.table import label, table
@@ -29,9 +30,9 @@ def parse(arguments: Sequence[str]) -> tuple[list[Path], dict[str, Path]]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if equals and key in OPTIONS:
-            options[key] = Path(value).expanduser()
+            options[key] = path_of(value)
         else:
-            paths.append(Path(argument))
+            paths.append(path_of(argument))
     if not paths or arguments[0].startswith("-"):
         raise UserError("name run directories: python -m aim.report runs/demo ... [out=FILE.html] [data.root=DIR]")
     if "data.root" in options and not options["data.root"].is_dir():

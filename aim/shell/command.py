@@ -21,16 +21,17 @@ from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from aim.ground import config, mistakes
 from aim.ground.choices import CONFIGS
 from aim.ground.errors import RankError, UserError, say
+from aim.ground.foreign import reason
 from aim.ground.kinds import locate
 from aim.ground.signals import follow_parent, interruptible
+from aim.ground.threads import spin_briefly
 from aim.shell import verbs, words
 from aim.shell.sweep import Job, sweep
-
-SPINS = "3000"  # of GNU OpenMP, some hundredths of a millisecond
 
 
 def entrypoint(
@@ -57,8 +58,11 @@ def entrypoint(
     spin_briefly()
     take_any_name()
     jobs: list[Job] = []
+    composed = False
 
     def task(cfg: DictConfig) -> None:
+        nonlocal composed
+        composed = True
         if of_sweep():
             jobs.append(job_of(verb, cfg, settings))
         else:
@@ -76,7 +80,18 @@ def entrypoint(
             raise UserError(f"there is nothing to start without {article} {wants}: add +{wants}=NAME")
         given = [f"{word[2:]}=true" if word in [f"--{flag}" for flag in flags] else word for word in sys.argv[1:]]
         sys.argv[1:] = words.checked(given, config_name, positional)
-        hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
+        try:
+            hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
+        except (
+            YAMLError,
+            ValueError,
+            TypeError,
+            AssertionError,
+        ) as error:  # of a file that is none
+            if composed or isinstance(error, UserError | OmegaConfBaseException):
+                raise
+            folder = folders_of_configs().get("config_dir", CONFIGS)
+            raise UserError(f"a YAML in {folder} is no config ({reason(error)}); mend it, or take it away") from error
         if jobs:
             sys.exit(sweep(program(verb), jobs))
     sys.exit()
@@ -91,16 +106,6 @@ def in_utf8() -> None:
     if is_ascii and os.environ.get("PYTHONUTF8") != "1":
         os.environ["PYTHONUTF8"] = "1"
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
-
-
-def spin_briefly() -> None:
-    """Let torch's threads on a CPU sleep where they would wait for each other for long.
-
-    By default they spin for milliseconds, on cores that decoding processes need, and for threads that these displace.
-    OpenMP reads it when torch is imported.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)
 
 
 def require_all(cfg: DictConfig) -> None:
@@ -158,16 +163,24 @@ def job_of(verb: str, cfg: DictConfig, settings: str | None) -> Job:
 
 def program(verb: str) -> list[str]:
     """The command that starts this verb, with the folders of configs that this one was given."""
+    flags = [f"--{key.replace('_', '-')}={value}" for key, value in folders_of_configs().items()]
+    return [sys.executable, "-m", verb, *flags]
+
+
+def folders_of_configs() -> dict[str, str]:
+    """The options of this command line that say where configs are."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for short, name in (("-cd", "--config-dir"), ("-cn", "--config-name"), ("-cp", "--config-path")):
         parser.add_argument(short, name)
     given = vars(parser.parse_known_args(sys.argv[1:])[0])
-    flags = [f"--{key.replace('_', '-')}={value}" for key, value in given.items() if value is not None]
-    return [sys.executable, "-m", verb, *flags]
+    return {key: value for key, value in given.items() if value is not None}
 
 
 class reported:
-    """Turn a user's error inside the block into one line and exit code 2, a second Ctrl-C into 130, unless `debug`."""
+    """Turn a user's error inside the block into one line and exit code 2, a second Ctrl-C into 130, unless `debug`.
+
+    So is the system's refusal of a file, which no check has foreseen: but for ranks, which are started again.
+    """
 
     def __init__(self, debug: bool) -> None:
         self.debug = debug
@@ -181,9 +194,16 @@ class reported:
             sys.exit(128 + signal.SIGINT)
         if isinstance(error, BrokenPipeError) and unread(sys.stdout):
             sys.exit(128 + signal.SIGPIPE)
-        if self.debug or not isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        if self.debug:
             return
-        text = str(error) if isinstance(error, UserError) else mistakes.explain(error)
+        if isinstance(error, HydraException | OmegaConfBaseException):
+            text = mistakes.explain(error)
+        elif isinstance(error, UserError):
+            text = str(error)
+        elif isinstance(error, OSError) and error.filename is not None and "RANK" not in os.environ:
+            text = f"{error.filename}: {error.strerror}; debug=true shows where"
+        else:
+            return
         _tell_torchrun(text)
         if isinstance(error, RankError):
             print(f"aim: error: {text}", file=sys.stderr)

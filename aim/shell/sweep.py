@@ -1,14 +1,16 @@
 """The jobs of a sweep: checked together, run one after the other, listed in a table."""
 
-import json
 import os
 import shutil
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from aim.ground.errors import UserError, say
+from aim.ground.foreign import read_json
 from aim.ground.jobs import meaning, run, verdict
 from aim.ground.signals import INTERRUPTED
 
@@ -66,8 +68,8 @@ def show(names: Sequence[str], jobs: Sequence[Job], codes: Sequence[int]) -> Non
 
 def top1(run_dir: Path | None) -> str:
     """The result that a job left, if it leaves one."""
-    try:
-        found = json.loads((run_dir / "results.json").read_text(encoding="utf-8")) if run_dir else {}
-    except (OSError, ValueError):
-        return ""
-    return f"{found['top1']:.2f} %" if "top1" in found else ""
+    with suppress(UserError, KeyError, TypeError, ValueError):
+        if run_dir:
+            found: dict[str, Any] = read_json(run_dir / "results.json", dict, "the result of a run", "delete it")
+            return f"{found['top1']:.2f} %"
+    return ""

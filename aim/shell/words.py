@@ -11,6 +11,7 @@ from hydra._internal.utils import get_args_parser
 from aim.ground import choices
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark, marked
+from aim.ground.paths import exists, path_of
 
 ADDED = ("experiment", "study")  # groups whose files change other settings
 OPTIONS = ("--help", "--version", "--cfg", "--multirun", "-m", "--resolve", "--info", "--config-dir", "--hydra-help")
@@ -51,9 +52,9 @@ def quoted(argument: str, *, sweeps: bool = False) -> str:
     key, _, value = argument.partition("=")
     if key.lstrip("+") not in marked(Mark.PATH) or value[:1] in ("'", '"', "$", "") or value == "null":
         return argument
-    if key == "input" and re.fullmatch(r"\[.*\]", value, re.DOTALL) and not Path(value).exists():  # a list of Hydra's
+    if key == "input" and re.fullmatch(r"\[.*\]", value, re.DOTALL) and not exists(Path(value)):  # a list of Hydra's
         return argument
-    if sweeps and not Path(value).expanduser().exists():
+    if sweeps and not exists(path_of(value)):
         return f"{key}={','.join(map(in_quotes, value.split(',')))}"
     return f"{key}={in_quotes(value)}"
 
@@ -71,7 +72,7 @@ def as_setting(arguments: Sequence[str], key: str) -> list[str]:
     """
     words, others = list[str](), list[str]()
     for argument in arguments:
-        is_word = argument == "-" or not re.match(r"[-+~]|[\w.@/]+=", argument) or Path(argument).exists()
+        is_word = argument == "-" or not re.match(r"[-+~]|[\w.@/]+=", argument) or exists(Path(argument))
         (words if is_word and not _is_model(argument) else others).append(argument)
     if words and any(argument.startswith(f"{key}=") for argument in others):
         raise UserError(f"{words[0]} stands beside {key}=; name all in one of the two ways")
@@ -81,7 +82,7 @@ def as_setting(arguments: Sequence[str], key: str) -> list[str]:
 def _is_model(word: str) -> bool:
     """Whether a word names a checkpoint or the directory of a run."""
     path = Path(word)
-    return path.exists() and (path.suffix in (".safetensors", ".onnx", ".pt2") or (path / "config.yaml").exists())
+    return exists(path) and (path.suffix in (".safetensors", ".onnx", ".pt2") or (path / "config.yaml").exists())
 
 
 def _instead(word: str, config_name: str) -> str:
@@ -96,7 +97,7 @@ def _instead(word: str, config_name: str) -> str:
     key = bare.partition("=")[0]
     if "=" in bare and (key in known or key in choices.groups()):
         return f"; a setting has no dashes: write {'+' if key in ADDED else ''}{bare}"
-    if Path(word).exists():
+    if exists(Path(word)):
         for key, form in (
             ("checkpoint", "") if _is_model(word) else ("input", ""),
             ("init", "") if _is_model(word) else ("data.root", "+experiment=finetune "),

@@ -22,6 +22,7 @@ from aim.engine.run import identity, naming, results
 from aim.ground import config, jobs, lease
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
+from aim.ground.paths import path_of
 from aim.ground.signals import Interrupted
 from aim.shell import command
 from aim.study.cells import times
@@ -57,12 +58,12 @@ def main(cfg: DictConfig) -> None:
     asked = config.resolve(cfg)
     settings = config.build({key: asked[key] for key in Settings.__dataclass_fields__}, Settings)
     if settings.input is not None:
-        of_table(Path(settings.input).expanduser(), settings)
+        of_table(path_of(settings.input), settings)
         return
     study = settings.study.checked()
     given = [text for text in config.task_overrides() if key_of(text).partition(".")[0] not in OWN]
     name = naming.run_name(study.name, given, identity.MACHINE)
-    folder = Path(settings.run_dir or Path("runs", "study", name)).expanduser()
+    folder = path_of(settings.run_dir or Path("runs", "study", name))
     members = planned(cells(study, given, folder), look=not settings.dry)
     number, threads = at_once(settings.jobs, members)
     if settings.dry:
@@ -127,7 +128,7 @@ def of_table(path: Path, settings: Settings) -> None:
         "name": path.stem, "title": path.name, "machine": "", "commit": results.commit(), "seconds": 0.0,
         "axes": axes, "scores": {"score": score}, "cells": [],
     }  # fmt: skip
-    leave(about | analyse(found, [], {"score": score}, axes), Path(settings.out or path.with_suffix("")))
+    leave(about | analyse(found, [], {"score": score}, axes), path_of(settings.out or path.with_suffix("")))
 
 
 def leave(study: dict[str, Any], folder: Path) -> None:

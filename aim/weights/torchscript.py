@@ -35,7 +35,7 @@ class Reader(pickle.Unpickler):
             return name
         if module == "torch.jit._pickle":  # typed lists and the like: (value, type) -> value
             return lambda value, *_: value
-        raise pickle.UnpicklingError(f"refuses {module}.{name}")
+        raise pickle.UnpicklingError(f"it names {module}.{name}, which isn't run")
 
     def persistent_load(self, pid: Any) -> Tensor:
         _, kind, key, _, size = pid

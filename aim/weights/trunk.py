@@ -19,11 +19,12 @@ import timm
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from aim.ground.errors import UserError
+from aim.ground.foreign import reading
+from aim.ground.paths import path_of
 from aim.weights.torchscript import is_torchscript, read_torchscript
 
 WAY_OUT = "set backbone.weights to pretrained (timm's hub), to a file, or to random"
@@ -59,7 +60,7 @@ def weights_file(weights: str) -> Path:
     """The file named by `weights`; one that begins with `aim:` is in this package."""
     if weights.startswith("aim:"):
         return Path(__file__).parents[1] / weights.removeprefix("aim:")
-    return Path(weights).expanduser()
+    return path_of(weights)
 
 
 def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tensor]:
@@ -68,7 +69,7 @@ def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tens
     A checkpoint may hold them below one of the `keys`. Raises UserError where the file is none of these, or holds more
     than tensors and plain values.
     """
-    try:
+    with reading(path, "safetensors, torch.save or TorchScript", WAY_OUT):
         if path.suffix == ".safetensors":
             return load_file(path)
         if is_torchscript(path):
@@ -76,11 +77,7 @@ def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tens
         else:
             # DINO and MAE keep their arguments as a Namespace, mmcv its best score as one of NumPy's numbers.
             with torch.serialization.safe_globals([argparse.Namespace, *NUMPY]):
-                content = torch.load(path, "cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, LookupError, EOFError, TypeError) as error:
-        foreign = re.search(r"GLOBAL ([\w.]+)", str(error)) or re.search(r"refuses ([\w.]+)", str(error))
-        why = f"it names {foreign[1]}, which isn't run" if foreign else "it is damaged, or something else"
-        raise UserError(f"{path} can't be read as safetensors, torch.save or TorchScript: {why}") from error
+                content = _loaded(path)
     for key in keys:
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -91,6 +88,16 @@ def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tens
         for name, tensor in content.items()
         if isinstance(tensor, Tensor)
     }
+
+
+def _loaded(path: Path) -> Any:
+    """The content of a file of torch.save; no code in it is run. Raises pickle.UnpicklingError in one line."""
+    try:
+        return torch.load(path, "cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:  # of pages
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        why = f"it names {named[1]}, which isn't run" if named else "it is damaged, or something else"
+        raise pickle.UnpicklingError(why) from None
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:

@@ -1,6 +1,8 @@
 """aim.benchmark measures of each reader what it says."""
 
+import json
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,8 @@ from aim.benchmark import loader
 from aim.benchmark import verb as benchmark
 from aim.data.readers.interface import BadVideo, Pick, Reader
 from aim.data.readers.pyav import PyAV
+from aim.ground.errors import UserError
+from aim.ground.signals import INTERRUPTED, Interrupted
 from tests.messages import named, refused
 from tests.toy import measure
 
@@ -78,13 +82,13 @@ def test_what_was_measured_shows_names_as_they_are(capsys: pytest.CaptureFixture
         "stages_ms": dict.fromkeys(loader.STAGES, 1.0), "clips_per_second_per_core": 1.0, "clips_per_second": 1.0
     }  # fmt: skip
     measured = {
-        "readers": {f"good {name}": good, "bad": {"error": f"error {name}"}}, "workers": 1, "fastest": f"fast {name}",
+        "readers": {f"good {name}": good, "bad": {"error": "x"}}, "workers": 1, "fastest": f"fast {name}",
         "cores_needed": {"50": 2},
     }  # fmt: skip
     found = {"name": f"run {name}", "device": "cpu", "cores": 1, "precision": "fp32", "loader": measured}
     benchmark.show(found, Path(f"runs/{name}/benchmark.json"))
     shown = capsys.readouterr().out
-    for text in (f"run {name} on", f"good {name}", f"bad: error {name}", f"fast {name}", f"runs/{name}/benchmark"):
+    for text in (f"good {name}", f"fast {name}", f"runs/{name}/benchmark"):
         assert text in shown
 
 
@@ -107,3 +111,44 @@ def test_every_reader_that_is_there_is_measured(tmp_path: Path) -> None:
     found = measure(tmp_path, "what=loader", "data.workers=1")["loader"]["readers"]
     assert {"decord", "pyav", "torchcodec"} >= set(found) >= {"pyav"}
     assert found["pyav"]["clips_per_second"] > 0
+
+
+@pytest.mark.parametrize("end", [Interrupted("stopped"), UserError("no more")])
+def test_what_is_measured_is_said_at_once_and_kept_where_it_ends_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], end: BaseException
+) -> None:
+    told = list[str]()
+
+    def part_by_part(run: Any, num_classes: int, world: Any, found: dict[str, Any]) -> Iterator[str]:
+        found["gmacs_per_view"] = 1.5
+        yield "first [x]"
+        told.append(capsys.readouterr().out)
+        raise end
+
+    monkeypatch.setattr(benchmark, "measure_model", part_by_part)
+    with pytest.raises(SystemExit if isinstance(end, Interrupted) else UserError) as caught:
+        measure(tmp_path, "what=model")
+    assert isinstance(caught.value, UserError) or caught.value.code == INTERRUPTED
+    assert "first [x]" in told[0]
+    (file,) = tmp_path.rglob("benchmark.json")
+    left = json.loads(file.read_text())
+    assert left["interrupted"] is True
+    assert left["model"] == {"gmacs_per_view": 1.5}
+    assert str(file) in capsys.readouterr().err
+
+
+def test_readers_that_are_done_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readers: dict[str, Reader] = {"pyav": PyAV(), "slow": Slow()}
+    monkeypatch.setattr(loader, "readers", lambda configured: readers)
+    before = loader.measure_in_all
+
+    def stopped(run: Any, lists: Any, world: Any, title: str) -> float:
+        if title == "slow":
+            raise Interrupted("stopped")
+        return before(run, lists, world, title)
+
+    monkeypatch.setattr(loader, "measure_in_all", stopped)
+    with pytest.raises(SystemExit):
+        measure(tmp_path, "what=loader")
+    (file,) = tmp_path.rglob("benchmark.json")
+    assert set(json.loads(file.read_text())["loader"]["readers"]) == {"pyav"}

@@ -209,23 +209,37 @@ def test_names_that_are_not_utf8_are_read_and_printed_escaped(monkeypatch: pytes
     monkeypatch.undo()
 
 
-def test_threads_spin_briefly_unless_somebody_knows_better(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("OMP_WAIT_POLICY", "active")
-    command.spin_briefly()
-    assert "GOMP_SPINCOUNT" not in os.environ
-    monkeypatch.delenv("OMP_WAIT_POLICY")
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    command.spin_briefly()
-    assert os.environ["GOMP_SPINCOUNT"] == "7"
-    monkeypatch.delenv("GOMP_SPINCOUNT")
-    command.spin_briefly()
-    assert os.environ.pop("GOMP_SPINCOUNT") == command.SPINS
-
-
 def test_names_are_read_where_there_is_no_locale() -> None:
     plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     order = [sys.executable, "-m", "aim.train", "data.root=\u00e9", "--cfg", "job"]
     done = subprocess.run(order, cwd=ROOT, capture_output=True, env={**os.environ, **plain}, timeout=60)
     assert "root: \u00e9\n" in done.stdout.decode()
+
+
+@pytest.mark.parametrize(
+    "content", [b"a: [1, 2\nb: }", b"\xff\xfe\x00", b"defaults: 5\n", b"a: 1\na: 2\n", b"# @package x.!y z\na: 1\n"]
+)
+def test_a_config_of_ones_own_that_is_none_is_named(
+    shell: Callable[..., tuple[str, str]], tmp_path: Path, content: bytes
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "odd.yaml").write_bytes(content)
+    named(shell("--config-dir", str(tmp_path), "+experiment=odd")[1], str(tmp_path), "YAML")
+
+
+def test_what_the_system_refuses_is_a_line_but_for_ranks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with exits(2), command.reported(debug=False):
+        Path("n" * 300).is_dir()
+    named(capsys.readouterr().err, "n" * 300, "debug=true")
+    for debug, rank, error in (
+        (True, None, OSError(2, "no", "x")),
+        (False, "0", OSError(2, "no", "x")),
+        (False, None, OSError("x")),
+    ):
+        if rank is not None:
+            monkeypatch.setenv("RANK", rank)
+        with pytest.raises(OSError, match="x"), command.reported(debug=debug):
+            raise error
+        monkeypatch.delenv("RANK", raising=False)

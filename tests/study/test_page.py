@@ -1,4 +1,5 @@
 import re
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +38,16 @@ OVERLAPPING = f"""{DRAWN}.flatMap(svg => {{
 }})"""
 
 
+@cache
+def whole() -> str:
+    """The page of the whole example, rendered once."""
+    return render(example())
+
+
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_real_browser_shows_the_page_at_any_width(browser: Any, tmp_path: Path, width: int, scheme: str) -> None:
     """Nothing in it is wider than a phone, nothing complains, nothing is fetched, no label lies on another."""
-    text = render(example())
+    text = whole()
     assert len(text.encode()) < 2 * 2**20
     tab = shown(browser, tmp_path, text, width, scheme)
     tab.wait_for_selector("table.cells")

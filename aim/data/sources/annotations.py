@@ -4,14 +4,13 @@ Every format finds the video files by their names, wherever under the root they 
 the path where it's usually found.
 """
 
-import json
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
-from aim.data.lists import README, Lists, Video, nfc, read_lines
+from aim.data.lists import README, Lists, Video, nfc
 from aim.data.scanning import look
 from aim.ground.errors import UserError
 
@@ -69,7 +68,7 @@ def _rank(path: str, prefer: Sequence[str]) -> int:
 def near(root: Path, *patterns: str) -> list[Path]:
     """Files of these names in the root or a folder of it, not deeper; none that is hidden."""
     found = (path for pattern in patterns for depth in ("", "[!.]*/") for path in root.glob(depth + pattern))
-    return sorted(path for path in found if not path.name.startswith("."))
+    return sorted(path for path in found if not path.name.startswith(".") and path.is_file())
 
 
 def only(root: Path, *patterns: str) -> Path:
@@ -85,14 +84,6 @@ def only(root: Path, *patterns: str) -> Path:
             )
         )
     return paths[0]
-
-
-def read_json(path: Path) -> Any:
-    """The content of a JSON file. Raises UserError where it's broken."""
-    try:
-        return json.loads("\n".join(read_lines(path)))
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
 
 
 def check_split(split: int) -> None:

@@ -1,6 +1,5 @@
 """Whichever format a root holds."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from aim.data.sources.table import Table
 from aim.data.sources.ucf101 import UCF101
 from aim.data.sources.webdataset import WebDataset
 from aim.ground.errors import UserError
+from aim.ground.foreign import read_json
 
 NAMES: dict[type, str] = {
     Kinetics: "kinetics",
@@ -31,6 +31,7 @@ NAMES: dict[type, str] = {
     WebDataset: "webdataset",
     Table: "csv",
 }  # the files of configs/format
+WAY_OUT = "delete it, or give it another name"
 
 
 @dataclass(frozen=True)
@@ -76,12 +77,13 @@ class Auto:
 
 def last_report(folder: Path) -> dict[str, Any]:
     """What `prepare.json` of an earlier run holds, or nothing."""
-    try:
-        found: dict[str, Any] = json.loads((folder / "prepare.json").read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
+    file = folder / "prepare.json"
+    if not file.exists():
         return {}
-    except ValueError as error:
-        raise UserError(f"{folder / 'prepare.json'} is not what aim.prepare wrote ({error}); delete it") from error
+    found: dict[str, Any] = read_json(file, dict, "what aim.prepare wrote", WAY_OUT)
+    for key in ("settings", "shorter"):
+        if not isinstance(found.get(key, {}), dict):
+            raise UserError(f"{file} can't be read as what aim.prepare wrote ({key} is no object); {WAY_OUT}")
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from aim.data.lists import README, Lists, Video, read_lines
 from aim.data.sources.annotations import Files, near
 from aim.ground.errors import UserError
+from aim.ground.foreign import reading
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Kinetics:
             for row in listed:
                 try:
                     start, end = (int(float(row[key])) for key in ("time_start", "time_end"))
-                except (TypeError, ValueError) as error:
+                except (TypeError, ValueError, OverflowError) as error:
                     raise UserError(f"{root}: a row of the {split} CSV has no times: {row}; {README}") from error
                 stem = f"{row['youtube_id']}_{start:06d}_{end:06d}"
                 path = files.find(stem, f"{split}/{stem}.mp4", [*corrected, split])
@@ -55,11 +56,15 @@ class Kinetics:
                 f"{root} has several CSVs for {split}: {names}; keep one" if paths
                 else f"{root} has no CSV for {split}, such as annotations/{split}.csv; {README}"
             )  # fmt: skip
-        return list(csv.DictReader(read_lines(paths[0])))
+        with reading(paths[0], "a CSV of Kinetics", README):
+            rows = list(csv.DictReader(read_lines(paths[0])))
+            if short := next((row for row in rows if None in row.values()), None):
+                raise ValueError(f"a row of fewer cells than columns: {short}")
+        return rows
 
 
 def _is_kinetics(path: Path) -> bool:
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
+    with reading(path, "text", README), path.open(encoding="utf-8-sig", errors="replace") as file:
         return {"label", "youtube_id", "time_start", "time_end"} <= set(
             file.readline().strip().replace('"', "").split(",")
         )

@@ -34,6 +34,8 @@ class MMAction2:
             ]
             for split, pairs in listed.items()
         )
+        if not train:
+            raise UserError(f"{self._lists(root, 'train')[0]} names no video")
         num_classes = 1 + max(video.label for video in (*train, *val))
         names = near(root, "label_map*.txt", "classes.txt")
         if names:

@@ -3,9 +3,10 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.lists import Lists, entries, read_lines
+from aim.data.lists import README, Lists, entries, read_lines
 from aim.data.sources.annotations import Files, check_split, in_folder, near, only
 from aim.ground.errors import UserError
+from aim.ground.foreign import reading
 
 
 @dataclass(frozen=True)
@@ -21,7 +22,8 @@ class UCF101:
         """Raises UserError for a file that is missing, and a class that classInd.txt lacks."""
         check_split(self.split)
         index = only(root, "classInd.txt")
-        classes = [line.split()[1] for line in read_lines(index) if line.strip()]
+        with reading(index, "lines of a number and a class", README):
+            classes = [line.split()[1] for line in read_lines(index) if line.strip()]
         files = Files(root)
         lists = []
         for part in ("train", "test"):

@@ -29,6 +29,7 @@ from aim.data.stored.shards import source_of
 from aim.data.transforms import Views
 from aim.ground import files
 from aim.ground.errors import UserError
+from aim.ground.paths import cache_folder
 
 GB = 10**9
 ENDS = 2**16  # bytes at either end of a file that are hashed
@@ -90,7 +91,7 @@ class Store:
 def store_of(about: Mapping[str, Any]) -> Store:
     """The store for what decides features, all of it as text."""
     name = hashlib.sha256(json.dumps(about, sort_keys=True, default=repr).encode()).hexdigest()[:16]
-    return Store(files.cache_folder() / "features" / name)
+    return Store(cache_folder() / "features" / name)
 
 
 def bytes_in(folder: Path) -> int:

@@ -18,6 +18,7 @@ from aim.data.lists import Lists, Stored, Video, labels_in, spread
 from aim.data.readers.interface import Part, Source
 from aim.data.scanning import is_video_name
 from aim.ground.errors import UserError
+from aim.ground.foreign import reading
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Entry(NamedTuple):
 def find(root: Path) -> list[Path]:
     """The tar files in the root or a folder of it, not deeper. Raises UserError for an index whose tar isn't there."""
     there = [path for depth in ("", "[!.]*/") for path in root.glob(f"{depth}[!.]*.tar*")]
-    shards = sorted(path for path in there if path.suffix == ".tar")
+    shards = sorted(path for path in there if path.suffix == ".tar" and path.is_file())
     if lost := {path for path in there if path.name.endswith(".tar.tsv")} - {*map(index_of, shards)}:
         raise UserError(
             f"{min(lost).with_suffix('')} is missing, though its index is there, and so are {len(lost) - 1} others; "
@@ -91,7 +92,7 @@ def _of_cell(text: str) -> str:
 
 def read_index(shard: Path, index: Path) -> list[Entry]:
     """What the index says. Raises UserError where it's broken, or the shard isn't the one that it was made of."""
-    try:
+    with reading(index, "the index of a shard", AGAIN):
         head, *lines = index.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         _, size, _, count = head.split("\t")
         rows = [line.split("\t", 4) for line in lines]
@@ -99,8 +100,6 @@ def read_index(shard: Path, index: Path) -> list[Entry]:
             Entry(_of_cell(path), int(offset), int(n), int(mtime), label) for offset, n, mtime, label, path in rows
         ]
         expected, complete = int(size), len(found) == int(count)
-    except ValueError as error:  # of UTF-8, too
-        raise UserError(f"{index} is no index of a shard ({error}); {AGAIN}") from error
     if not complete:
         raise UserError(f"{index} is cut off: {len(found)} of {count} videos; {AGAIN}")
     if (there := shard.stat().st_size) != expected:
@@ -132,23 +131,23 @@ def scan(shard: Path) -> list[Entry]:
     """The videos of a tar, whoever made it. Raises UserError where it's damaged, or has a video twice."""
     labels: dict[str, str] = {}
     videos: dict[str, tarfile.TarInfo] = {}
-    try:
-        with tarfile.open(shard, "r:") as tar:
-            for member in tar:
-                name = member.name.removeprefix("./")
-                pure = PurePosixPath(name)
-                if not member.isfile() or any(part.startswith(".") for part in pure.parts):
-                    continue
-                if is_video_name(name):
-                    if name in videos:
-                        raise UserError(f"{shard} holds {name} twice; make it anew with one")
-                    videos[name] = member
-                elif pure.suffix in (".cls", ".json") and (file := tar.extractfile(member)):
-                    label = _label(file.read(), pure.suffix, f"{shard}: {name}")
-                    if label and (pure.suffix == ".cls" or key_of(name) not in labels):
-                        labels[key_of(name)] = label
-    except (tarfile.TarError, EOFError) as error:
-        raise UserError(f"{shard} is cut off, damaged or not a plain tar ({error}); copy or make it again") from error
+    with (
+        reading(shard, "a plain tar that is neither cut off nor damaged", "copy or make it again"),
+        tarfile.open(shard, "r:") as tar,
+    ):
+        for member in tar:
+            name = member.name.removeprefix("./")
+            pure = PurePosixPath(name)
+            if not member.isfile() or any(part.startswith(".") for part in pure.parts):
+                continue
+            if is_video_name(name):
+                if name in videos:
+                    raise UserError(f"{shard} holds {name} twice; make it anew with one")
+                videos[name] = member
+            elif pure.suffix in (".cls", ".json") and (file := tar.extractfile(member)):
+                label = _label(file.read(), pure.suffix, f"{shard}: {name}")
+                if label and (pure.suffix == ".cls" or key_of(name) not in labels):
+                    labels[key_of(name)] = label
     return [
         Entry(unquote(name), member.offset_data, member.size, int(member.mtime), labels.get(key_of(name), ""))
         for name, member in videos.items()
@@ -164,7 +163,7 @@ def _label(content: bytes, suffix: str, place: str) -> str:
     if suffix == ".json":
         try:
             found = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             return ""
         names = [found[key] for key in LABEL_KEYS if found.get(key) is not None] if isinstance(found, dict) else []
         several = names[0] if names and isinstance(names[0], list) else []

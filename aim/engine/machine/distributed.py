@@ -126,7 +126,7 @@ def start(device: str, workers: int) -> Iterator[World]:
     """Join the ranks that the environment names, or be the only one; leave them at the end.
 
     On a CPU torch takes all cores, and shares them with the `workers` that decode, if its threads sleep where they wait
-    for each other (`aim.shell.command`). Where they spin, one that shares its core slows all the others down: then it
+    for each other (`aim.ground.threads`). Where they spin, one that shares its core slows all the others down: then it
     leaves one core to each worker.
     """
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:

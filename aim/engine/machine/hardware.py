@@ -77,6 +77,15 @@ def check_fp8(device: Device) -> None:
         raise UserError(f"precision=fp8 needs {needed}, and this is {found}; use precision=auto")
 
 
+def use_threads(number: int | None) -> None:
+    """Let torch compute with so many threads on a CPU; None: a core each, or OMP_NUM_THREADS. Raises UserError."""
+    if number is None:
+        return
+    if number < 1:
+        raise UserError(f"threads={number}; use 1 or more")
+    torch.set_num_threads(number)
+
+
 def peak_memory(device: torch.device) -> int:
     """The bytes that this process held at its largest moment: of tensors on a GPU, of everything on the CPU."""
     if device.type == "cuda":

@@ -26,6 +26,7 @@ from aim.engine.telling import bad_videos
 from aim.ground import files
 from aim.ground.console import Display
 from aim.ground.errors import UserError, say
+from aim.ground.paths import cache_folder
 
 MOST = 5000  # files
 NAMED = 20  # files, a line each
@@ -68,12 +69,12 @@ def _found(run: Run, paths: Sequence[str]) -> dict[str, str]:
     """Path -> what is wrong; said on stderr, together with folders that hold no video."""
     root = run.data.folder
     memory = memory_of(root)
-    remembered = recall(memory)
+    remembered = recall(memory) if memory else {}
     stamps = {path: stamp for path, stamp in zip(paths, stamps_of(root / path for path in paths), strict=True) if stamp}
     unknown = [path for path in paths if path not in stamps or remembered.get(path) != stamps[path]]
     bad = look_at(run, unknown)
     good = {path: stamps[path] for path in unknown if path in stamps and path not in bad}
-    if good:
+    if good and memory:
         with suppress(UserError):  # then they are looked at again
             files.write_json(memory, remembered | good)
     lines = [f"{root / path}: {reason}" for path, reason in sorted(bad.items())]
@@ -127,10 +128,18 @@ def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:
         say(f"no training video is left of class {name}")
 
 
-def memory_of(root: Path) -> Path:
-    """Where it's remembered which files of a folder were good: not in the folder, which is the user's."""
+def memory_of(root: Path) -> Path | None:
+    """Where it's remembered which files of a folder were good: not in the folder, which is the user's.
+
+    None where nothing can be remembered, which is said.
+    """
+    try:
+        cache = cache_folder()
+    except UserError as error:
+        say(f"all videos are checked each time: {error}")
+        return None
     name = hashlib.sha256(f"{VERSION} {root.resolve()}".encode()).hexdigest()[:16]
-    return files.cache_folder() / "checked" / f"{name}.json"
+    return cache / "checked" / f"{name}.json"
 
 
 def recall(memory: Path) -> dict[str, str]:

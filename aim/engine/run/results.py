@@ -1,6 +1,5 @@
 """`results.json`: the source of every number in a table."""
 
-import json
 import platform
 import subprocess
 from collections.abc import Mapping
@@ -19,7 +18,7 @@ from aim.engine.scores.predictions import Predictions
 from aim.ground import files
 from aim.ground.clock import clock, seconds_since_start
 from aim.ground.console import plain_console, plain_table
-from aim.ground.errors import UserError
+from aim.ground.foreign import read_json
 from aim.models.classifier import VideoClassifier
 from aim.models.freeze import num_parameters
 
@@ -58,12 +57,7 @@ def collect(
 
 def read(path: Path) -> dict[str, Any]:
     """What a finished run left in its results.json. Raises UserError where it's something else."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is not the result of a run ({error}); delete it") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{path} is not the result of a run; delete it")
+    found: dict[str, Any] = read_json(path, dict, "the result of a run", "delete it")
     return found
 
 

@@ -31,6 +31,7 @@ from aim.engine.telling.tracking import Tracker
 from aim.ground import config, files
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Auto, Before, Mark, marked
+from aim.ground.paths import path_of
 from aim.models.classifier import Backbone, VideoClassifier, build
 from aim.models.compiling import compile_blocks
 from aim.models.memory import Memory
@@ -151,7 +152,7 @@ class Run:
     def directory(self, verb: str = "", name: str | None = None, overrides: Sequence[str] | None = None) -> Path:
         """Where a verb writes: `run_dir`, or runs/ and the experiment's name with the overrides that change results."""
         if self.run_dir is not None:
-            return Path(self.run_dir).expanduser()
+            return path_of(self.run_dir)
         own_data, machine = self.data.num_classes is None, marked(Mark.MACHINE)
         given = config.task_overrides() if overrides is None else overrides
         return Path("runs", verb, naming.run_name(name or self.name, given, machine, own_data=own_data))

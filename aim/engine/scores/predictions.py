@@ -4,8 +4,6 @@ Its columns are those of `Predictions`; docs/predictions.md has them in words. N
 """
 
 import json
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -18,7 +16,7 @@ from aim.data.lists import Video
 from aim.engine.scores import quality
 from aim.engine.scores.metrics import Metric
 from aim.ground import files
-from aim.ground.errors import UserError
+from aim.ground.foreign import reading
 
 Form = Literal["npz", "jsonl"]
 
@@ -126,25 +124,12 @@ def entries(found: Predictions) -> Iterator[dict[str, Any]]:
 
 def read(path: Path) -> Predictions:
     """Read a file of `write`. Raises UserError where it's none, or damaged."""
-    try:
+    with reading(path, "predictions", AGAIN):
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             columns = {name: file[name] for name in (*KINDS, "about") if name in file.files}
         about = json.loads(str(columns.pop("about")))
-        problem = _problem(columns, about)
-    except (
-        OSError,
-        EOFError,
-        KeyError,
-        ValueError,
-        TypeError,
-        AttributeError,
-        zipfile.BadZipFile,
-        zlib.error,
-    ) as error:
-        problem = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path} can't be read as predictions ({problem}); {AGAIN}") from error
-    if problem:
-        raise UserError(f"{path} can't be read as predictions ({problem}); {AGAIN}")
+        if problem := _problem(columns, about):
+            raise ValueError(problem)
     return Predictions(**columns, about=about)
 
 

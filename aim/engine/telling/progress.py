@@ -122,14 +122,14 @@ class Journal:
 
     def __init__(self, path: Path, step: int, rested: int) -> None:
         kept = []
-        if path.exists():
+        if path.is_file():
             for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
                 try:
                     entry = json.loads(line)
-                except json.JSONDecodeError:
+                    if entry["step"] <= (rested if any(key.startswith("val_") for key in entry) else step):
+                        kept.append(f"{line}\n")
+                except (ValueError, TypeError, KeyError, RecursionError):
                     break  # the line that the crash cut short
-                if entry["step"] <= (rested if any(key.startswith("val_") for key in entry) else step):
-                    kept.append(f"{line}\n")
         files.write_atomically(path, lambda file: files.write_text(file, "".join(kept)))
         self.path, self.file = path, path.open("a", encoding="utf-8")
 

@@ -1,10 +1,8 @@
 """The checkpoints of a run: `last.pt` to continue from, `best.safetensors` to use; atomic file writes."""
 
 import json
-import pickle
 import shutil
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -12,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -21,14 +19,17 @@ from aim.engine.machine.hardware import Precision
 from aim.ground.choices import leaves
 from aim.ground.errors import UserError, nearest, say
 from aim.ground.files import AGAIN, temporary_of, write_atomically, writing
+from aim.ground.foreign import reading
 from aim.ground.formats import check_format, stamp
 from aim.ground.kinds import modern
+from aim.ground.paths import path_of
 from aim.models.classifier import VideoClassifier
 from aim.weights.trunk import PER_FRAME, check_fit, fingerprint
 
 BEST = "best.safetensors"  # of a run directory
 FORMAT = "aim-video 1"
 KEPT = "the last good checkpoint"
+OURS = "give a run directory, or the best.safetensors in one"
 
 
 def save_last(path: Path, state: Mapping[str, Any]) -> None:
@@ -104,22 +105,14 @@ def load_last(path: Path, *, quiet: bool = False) -> dict[str, Any]:
 
 
 def _load_state(path: Path) -> dict[str, Any]:
-    try:
+    with reading(path, "the state of a run", "it may be cut short"):
         with zipfile.ZipFile(path) as file:  # torch doesn't compare the checksums that it writes
             if (damaged := file.testzip()) is not None:
                 raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        RuntimeError, EOFError, pickle.UnpicklingError, OSError, ValueError, zipfile.BadZipFile, zlib.error
-    ) as error:  # fmt: skip
-        raise UserError(f"{path} can't be read ({_first_line(error)})") from error
     if not isinstance(state, dict) or "step" not in state:
         raise UserError(f"{path} is not the state of a run of aim.train")
     return state
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 @dataclass(frozen=True)
@@ -191,7 +184,7 @@ def set_temperature(path: Path, temperature: float) -> None:
 
 def read_weights(path: str | Path) -> Checkpoint:
     """Read a file of `save_weights`, also by its run directory. Raises UserError when it is none."""
-    path = Path(path).expanduser()
+    path = path_of(path)
     if path.is_dir():
         if not (path / BEST).exists():
             begun = (path / "config.yaml").exists()
@@ -204,23 +197,22 @@ def read_weights(path: str | Path) -> Checkpoint:
             f"checkpoint {path} doesn't exist{nearest(str(path), beside)}; it is a run directory, or the "
             "best.safetensors in one"
         )
-    try:
-        with safe_open(path, "pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"checkpoint {path} is not a safetensors file ({_first_line(error)})") from error
+    with reading(path, "a checkpoint, a safetensors file", OURS), safe_open(path, "pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     check_format(metadata, FORMAT, path, "aim.train")
-    try:
+    with reading(path, "a checkpoint, for its metadata are damaged", OURS):
         config, classes, trunk = (json.loads(metadata[key]) for key in ("config", "classes", "trunk"))
         config = modern(config)
+        if not (isinstance(classes, list) and all(isinstance(name, str) for name in classes)):
+            raise TypeError("classes that are no list of names")
+        if not all(isinstance(trunk[key], str) for key in ("name", "sha256")):
+            raise TypeError("a trunk without a name")
         precision, temperature = (json.loads(metadata.get(key, "null")) for key in ("precision", "temperature"))
         if precision not in (None, *get_args(Precision)):
             raise ValueError(f"precision {precision!r}")
         if temperature is not None and not 0 < float(temperature) < float("inf"):
             raise ValueError(f"temperature {temperature!r}")
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"checkpoint {path} has damaged metadata ({type(error).__name__}: {error})") from error
     return Checkpoint(path, tensors, config, classes, trunk, precision, temperature)
 
 

@@ -5,7 +5,6 @@ An ONNX file has it in its metadata, a file of torch.export in an extra file. Bo
 
 import importlib
 import json
-import pickle
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -24,12 +23,15 @@ from aim.engine.machine.hardware import Device, Untrained
 from aim.ground import config
 from aim.ground.console import without_logs
 from aim.ground.errors import UserError
+from aim.ground.foreign import reading, reason
 from aim.ground.formats import check_format, stamp
+from aim.ground.paths import path_of
 
 SUFFIXES = (".onnx", ".pt2")
 FORMAT = "aim-video exported 1"
 EXTRA_FILE = "aim.json"
 INPUT, OUTPUT = "video", "probability"
+AGAIN = "aim.export makes it anew"
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def read(path: str | Path, *, trust: bool = False) -> tuple[Program, About]:
     ONNX is data alone. A file of torch.export can run any code of its author while it's loaded: it needs `trust`.
     Raises UserError where the file can't be read.
     """
-    path = Path(path).expanduser()
+    path = path_of(path)
     if not path.is_file():
         raise UserError(f"checkpoint {path} doesn't exist; it is a file that aim.export wrote")
     if path.suffix == ".onnx":
@@ -138,7 +140,7 @@ def read(path: str | Path, *, trust: bool = False) -> tuple[Program, About]:
 def parsed(text: Mapping[str, str], path: Path) -> About:
     """The inverse of `About.to_text`. Raises UserError for other text."""
     check_format(text, FORMAT, path, "aim.export")
-    try:
+    with reading(path, "a file of aim.export, for its metadata are damaged", AGAIN):
         parts = {key: json.loads(text[key]) for key in About.__dataclass_fields__ if key != "temperature"}
         temperature = json.loads(text.get("temperature", "null"))
         if temperature is not None and not 0 < float(temperature) < float("inf"):
@@ -150,29 +152,22 @@ def parsed(text: Mapping[str, str], path: Path) -> About:
             raise ValueError("a name that is no text")
         clip = config.build(dict(parts["clip"]), Clip, received=True)
         views = config.build(dict(parts["views"]), Views, received=True)
-    except (KeyError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{path} has damaged metadata ({type(error).__name__}: {error})") from error
     return About(parts["classes"], clip, views, parts["trunk"], parts["checkpoint"], temperature)
 
 
 def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
     """A function that runs an ONNX file, and its metadata. Raises UserError if it or onnxruntime can't be loaded."""
     runtime = library("onnxruntime")
-    bound = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
-    names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
-    refusals = tuple(getattr(bound, name) for name in names)
     options = runtime.SessionOptions()
     options.log_severity_level = 3  # errors; its warnings are about the machine
-    try:
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # as `aim.ground.threads` has it
+    with reading(path, "an ONNX file that onnxruntime can run", AGAIN):
         session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except refusals as error:
-        raise UserError(f"{path} is no ONNX file that onnxruntime can run ({one_line(error)})") from error
 
     def run(video: Tensor) -> Tensor:
-        try:
+        with reading(path, "an ONNX file that onnxruntime can run", AGAIN):
             (found,) = session.run([OUTPUT], {INPUT: video.cpu().contiguous().numpy()})
-        except refusals as error:
-            raise UserError(f"onnxruntime can't run {path} ({one_line(error)})") from error
         return torch.from_numpy(found)
 
     return run, dict(session.get_modelmeta().custom_metadata_map)
@@ -180,30 +175,25 @@ def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
 
 def text_of_pt2(path: Path) -> dict[str, str]:
     """The metadata of a file of torch.export, without loading it. Raises UserError where it's damaged."""
-    try:
-        with zipfile.ZipFile(path) as file:
-            if (damaged := file.testzip()) is not None:
-                raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
-            name = next((name for name in file.namelist() if name.endswith(f"/extra/{EXTRA_FILE}")), None)
-            found = json.loads(file.read(name)) if name else {}
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise UserError(f"{path} is no file of torch.export ({one_line(error)})") from error
+    with reading(path, "a file of torch.export", AGAIN), zipfile.ZipFile(path) as file:
+        if (damaged := file.testzip()) is not None:
+            raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
+        name = next((name for name in file.namelist() if name.endswith(f"/extra/{EXTRA_FILE}")), None)
+        found = json.loads(file.read(name)) if name else {}
     return found if isinstance(found, dict) else {}
 
 
 def open_pt2(path: Path) -> Callable[[Tensor], Tensor]:
     """A function that runs a file of torch.export. Raises UserError if this version of torch can't load it."""
-    try:
-        with quiet(), path.open("rb") as stream:
-            module = torch.export.load(stream).module()
-    except (RuntimeError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} can't be loaded by torch {torch.__version__} ({one_line(error)})") from error
+    expected = f"a file of torch.export by torch {torch.__version__}"
+    with reading(path, expected, AGAIN), quiet(), path.open("rb") as stream:
+        module = torch.export.load(stream).module()
 
     def run(video: Tensor) -> Tensor:
         try:
             found: Tensor = module(video.cpu())
         except (RuntimeError, AssertionError) as error:  # guards of the export
-            raise UserError(f"torch {torch.__version__} can't run {path} ({one_line(error)})") from error
+            raise UserError(f"torch {torch.__version__} can't run {path} ({reason(error)})") from error
         return found
 
     return run
@@ -216,7 +206,7 @@ def library(name: str) -> Any:
             return importlib.import_module(name)
     except ImportError as error:
         raise UserError(
-            f"ONNX files need {name}, which can't be imported ({one_line(error)}): pip install 'aim-video[export]'"
+            f"ONNX files need {name}, which can't be imported ({reason(error)}): pip install 'aim-video[export]'"
         ) from error
 
 
@@ -230,11 +220,3 @@ def quiet() -> Iterator[None]:
         redirect_stderr(StringIO()),
     ):
         yield
-
-
-def one_line(error: BaseException) -> str:
-    """The reason at the bottom of an error, in at most 200 characters."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= 200 else f"{text[:200]}..."

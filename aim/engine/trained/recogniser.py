@@ -30,6 +30,7 @@ from aim.engine.machine.hardware import (
     resolve_precision,
     settle,
     suit,
+    use_threads,
 )
 from aim.engine.scores.tasks import SINGLE_LABEL, Task
 from aim.engine.trained import checkpoint, exported
@@ -193,12 +194,20 @@ def load(
 
 
 def ready(
-    make: Callable[[], Recogniser], *, device: Device, precision: Untrained, told: bool = True
+    make: Callable[[], Recogniser],
+    *,
+    device: Device,
+    precision: Untrained,
+    threads: int | None = None,
+    told: bool = True,
 ) -> tuple[Recogniser, Untrained]:
     """The recogniser that `make` loads, on its device and prepared for it, and the precision to compute in.
 
+    On a CPU it computes with so many `threads` (`use_threads`).
+
     `auto` for device and precision is resolved before anything is loaded, and reported if `told`.
     """
+    use_threads(threads)
     on = resolve_device(device)
     distributed.num_ranks(on, 1)
     asked = {"device": device, "precision": precision}

@@ -9,6 +9,7 @@ from typing import Any
 
 from aim.ground import choices
 from aim.ground.errors import UserError, nearest
+from aim.ground.foreign import reading
 from aim.weights.trunk import weights_file
 
 AXES = ("trunks", "adapters", "shares", "difficulties", "seeds")
@@ -136,11 +137,9 @@ def trunk_errors(study: Study) -> dict[str, float]:
     if study.trunk_errors is None:
         return {}
     path = weights_file(study.trunk_errors)
-    try:
+    with reading(path, "study.trunk_errors", 'name a JSON of {TRUNK: {"probe_error": NUMBER}}'):
         said: Any = json.loads(path.read_text(encoding="utf-8"))
         errors = {name: float(entry["probe_error"]) for name, entry in said.items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise UserError(f"study.trunk_errors={study.trunk_errors} can't be read ({error})") from error
     found: dict[str, float] = {}
     for trunk, overrides in study.trunks.items():
         names = [trunk, *(text.partition("=")[2] for text in overrides if key_of(text) == "backbone")]

@@ -9,6 +9,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from aim.ground.errors import UserError
+from aim.ground.foreign import reading
 from aim.study.findings.curves import Curve
 
 NEEDED, OPTIONAL = ("scale", "score", "seed", "task"), ("series", "chance", "error")
@@ -31,14 +32,11 @@ def read(path: Path, chance: float = 0.0, better: Literal["high", "low"] = "high
     `chance` holds where the table has no such column. An empty score, or nan, is a missing value. `error` is the
     standard error of the score, over what was tested.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            table = csv.DictReader(file, skipinitialspace=True)
-            columns = [name.strip() for name in table.fieldnames or ()]
-            table.fieldnames = columns
-            rows = [(table.line_num, row) for row in table]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: can't be read ({error}); {SHAPE}") from error
+    with reading(path, "a table", SHAPE), path.open(encoding="utf-8-sig", newline="") as file:
+        table = csv.DictReader(file, skipinitialspace=True)
+        columns = [name.strip() for name in table.fieldnames or ()]
+        table.fieldnames = columns
+        rows = [(table.line_num, row) for row in table]
     missing = [name for name in NEEDED if name not in columns]
     if missing:
         raise UserError(f"{path}: no column {', '.join(missing)}; {SHAPE}")

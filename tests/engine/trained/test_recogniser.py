@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+import aim
 from aim.engine.machine import hardware
 from aim.engine.trained import recogniser
 from aim.engine.trained.recogniser import load, ready
@@ -63,6 +64,27 @@ def test_what_auto_comes_to_is_settled_before_anything_is_loaded(
     assert (precision, found.device.type) == ("bf16", "cpu")
     assert ready(lambda: load(unbroken), device="auto", precision="auto", told=False)[1] == "bf16"
     assert capsys.readouterr().err == ""
+
+
+def test_threads_are_of_whoever_asks(unbroken: Path, toy_cache: Path, tmp_path: Path) -> None:
+    before = torch.get_num_threads()
+    try:
+        for number, verb, more in (
+            (3, predict, [f"input={videos(toy_cache)[0]}"]),
+            (4, explain, [f"input={videos(toy_cache)[0]}", "method=gradient"]),
+            (5, features, [f"input={videos(toy_cache)[0]}", f"out={tmp_path}"]),
+        ):
+            asked = [f"checkpoint={unbroken}", f"threads={number}", "device=cpu", "precision=fp32", *more]
+            verb.main(config.compose(asked, verb.__name__.split(".")[1]))
+            assert torch.get_num_threads() == number
+        aim.load(str(unbroken), threads=2)
+        assert torch.get_num_threads() == 2
+        aim.load(str(unbroken))
+        assert torch.get_num_threads() == 2
+        with refused("threads=0", "1"):
+            aim.load(str(unbroken), threads=0)
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_gpu_that_is_not_there_is_an_error_before_anything_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
