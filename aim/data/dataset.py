@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
@@ -11,7 +11,8 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aim.data.lists import Lists, Video, check_present, share_of
+from aim.data.class_folders import ClassFolders
+from aim.data.lists import USUAL_FILES, ListFiles, Lists, Video, check_present, share_of
 from aim.data.loading.judge import OnError
 from aim.data.readers.interface import BadVideo, Pick, Reader, Source, file_of
 from aim.data.readers.pyav import PyAV
@@ -41,6 +42,10 @@ class Data:
     cache: Annotated[str | None, Mark.MACHINE, Mark.PATH] = None  # a folder on a local disk for copies of videos
     cache_gb: Annotated[float, Mark.MACHINE] = 100.0  # that they may take in all
     share: float = 1.0  # of the training videos, of each class
+    train: Annotated[str | None, Mark.CONTENT, Mark.PATH] = None  # list files of another name, in the root or elsewhere
+    val: Annotated[str | None, Mark.CONTENT, Mark.PATH] = None
+    test: Annotated[str | None, Mark.CONTENT, Mark.PATH] = None
+    classes: Annotated[str | None, Mark.CONTENT, Mark.PATH] = None
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
@@ -57,12 +62,12 @@ class Data:
 
     def load(self) -> Lists:
         """The lists, checked against each other and the disk. Raises UserError for missing or contradictory entries."""
-        lists = located(self.folder, self.lists(self.folder))
+        lists = located(self.folder, self.listed())
         lists = replace(lists, train=share_of(lists.train, self.share))
         problems = []
         if self.num_classes is not None and len(lists.classes) != self.num_classes:
             problems.append(f"{self.root} names {len(lists.classes)} classes, data.num_classes={self.num_classes}")
-        for videos in (lists.train, lists.val):  # one may be there and not the other
+        for videos in lists.parts.values():  # one may be there and not the other
             try:
                 check_present(self.folder, videos)
             except UserError as error:
@@ -70,6 +75,26 @@ class Data:
         if problems:
             raise UserError("; ".join(problems))
         return lists
+
+    def listed(self) -> Lists:
+        """The lists as they are written, or found in folders. Raises UserError where they are missing or wrong."""
+        return (self.named_lists() or self.lists)(self.folder)
+
+    def named_lists(self) -> ListFiles | None:
+        """The lists that are named here, beside the usual ones; None where nothing is named.
+
+        The usual list for the test alone belongs to the usual others.
+        """
+        parts = ("train", "val", "test", "classes")
+        named: dict[str, Any] = {part: name for part in parts if (name := getattr(self, part)) is not None}
+        if not named:
+            return None
+        if named.keys() & {"train", "val"}:
+            named.setdefault("test", None)
+        if not isinstance(self.lists, ListFiles | ClassFolders):
+            first, name = next(iter(named.items()))
+            raise UserError(f"data.{first}={name} names a list file, and these data have none; use data=folder")
+        return replace(self.lists if isinstance(self.lists, ListFiles) else USUAL_FILES, **named)
 
     def local_cache(self) -> Cache | None:
         """The cache for copies of videos, if one is requested and available."""

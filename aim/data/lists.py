@@ -1,23 +1,34 @@
 """List files: the videos and their labels (format: data/README.md).
 
-A line is `path label`, the path relative to the data set's root, the label a line of `classes.txt` counted from 0; a
-segment of a video is `path<TAB>start<TAB>end<TAB>label`, in seconds.
+Where `test.txt` lies beside `train.txt` and `val.txt`, its videos choose nothing: the test alone sees them.
+A line is `path label`, the path relative to the data set's root, the label a line of `classes.txt` counted from 0, or
+its name; a segment of a video is `path<TAB>start<TAB>end<TAB>label`, in seconds. A path that would be misread so, one
+with a space at an end, say, is written as a JSON string.
 """
 
+import codecs
 import hashlib
-import itertools
+import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from aim.ground.errors import UserError
+from aim.data.scanning import VIDEO_EXTENSIONS, is_video_name, some
+from aim.ground.errors import UserError, nearest
 
-VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp")
 README = "data/README.md says where each data set comes from and how its folder looks"
-HELD_OUT = ("val", "validation", "valid", "test")  # names of the folder beside train, by preference
+USUAL = {  # the names that a split's folder has, and its list file before its ending, in any case, by preference
+    "train": ("train", "training"),
+    "val": ("val", "validation", "valid", "dev"),
+    "test": ("test", "testing"),
+}
+HELD_OUT = (*USUAL["val"], *USUAL["test"])
+COMMENT = re.compile(r"#(\s|$)")
+FOLLOWED = re.compile(rf".*?({'|'.join(map(re.escape, VIDEO_EXTENSIONS))})[\s,;]+(.*)", re.IGNORECASE | re.DOTALL)
 
 
 class Stored(NamedTuple):
@@ -40,13 +51,30 @@ class Video(NamedTuple):
 
 @dataclass(frozen=True)
 class Lists:
-    """The videos of a data set and the names of its classes."""
+    """The videos of a data set and the names of its classes. Those of the test are `val`, if there is no third list."""
 
     train: list[Video]
     val: list[Video]
     classes: list[str]
     bad: Mapping[str, str] = field(default_factory=dict)  # path -> why it can't be read, as far as that is known
-    split: str = ""  # how `val` was chosen, where the data set doesn't say
+    split: str = ""  # where the parts come from: files, folders, a hash
+    third: list[Video] | None = None  # for the test alone
+    notes: tuple[str, ...] = ()  # on what was found and not taken, or taken otherwise than it's written
+
+    @property
+    def test(self) -> list[Video]:
+        """The videos of the test."""
+        return self.val if self.third is None else self.third
+
+    @property
+    def parts(self) -> dict[str, list[Video]]:
+        """The lists that there are, by name."""
+        return {"train": self.train, "val": self.val} | ({} if self.third is None else {"test": self.third})
+
+    def mapped(self, change: Callable[[list[Video]], list[Video]]) -> "Lists":
+        """The same with each list changed."""
+        train, val, *third = map(change, self.parts.values())
+        return replace(self, train=train, val=val, third=third[0] if third else None)
 
 
 def require_folder(root: Path) -> None:
@@ -56,41 +84,89 @@ def require_folder(root: Path) -> None:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 text file, with or without a byte order mark. Raises UserError where it is missing."""
+    """The lines of a text file, UTF-8 or what its byte order mark says. Raises UserError where it can't be read."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        return text.removesuffix("\n").split("\n") if text else []  # a name may hold what else ends a line
+        content = path.read_bytes()
+        coding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+        text = re.sub("\r\n?", "\n", content.decode(coding))
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}); {README}") from error
     except UnicodeDecodeError as error:
         raise UserError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start}); save it as UTF-8") from error
+    return text.removesuffix("\n").split("\n") if text else []  # a name may hold what else ends a line
+
+
+def entries(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
+    """The lines of a list that say something, each with its number from 1, whatever system wrote them.
+
+    Left out are empty lines and comments, which begin with a # and a space.
+    """
+    for number, line in enumerate(lines, 1):
+        text = (line.removeprefix("\ufeff") if number == 1 else line).removesuffix("\n").removesuffix("\r")
+        if text.strip() and not COMMENT.match(text):
+            yield number, text
+
+
+def quoted(text: str) -> str:
+    """A text as it stands in a list: as it is, or as a JSON string where `unquoted` would not give it back."""
+    plain = text == text.strip() and not text.startswith('"') and not any(sign in text for sign in "\t\n\r")
+    if plain and not COMMENT.match(text) and (is_video_name(text) or not FOLLOWED.fullmatch(text)):
+        return text
+    return json.dumps(text, ensure_ascii=False)
+
+
+def unquoted(text: str) -> tuple[str | None, str]:
+    """The JSON string that a text begins with, and the rest; None and all of the text where there is none."""
+    if text.startswith('"'):
+        try:
+            found, end = json.JSONDecoder().raw_decode(text)
+        except json.JSONDecodeError:
+            return None, text
+        if not text[end:].strip(" ") or text[end] in " \t":
+            return str(found), text[end:]
+    return None, text
+
+
+def nfc(name: str) -> str:
+    """A name as it's compared with others: macOS writes an e with an accent as two signs, others as one."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
+
+
+def same_classes(one: Sequence[str], other: Sequence[str]) -> bool:
+    """Whether two lists name the same classes in the same order."""
+    return [*map(nfc, one)] == [*map(nfc, other)]
 
 
 def read_classes(path: Path) -> list[str]:
     """The class names, one a line. Raises UserError for a duplicate name, and for an empty file."""
-    names = [line.strip() for line in read_lines(path)]
+    names = [parse_class(line) for line in read_lines(path)]
     while names and not names[-1]:
         names.pop()
     seen = set[str]()
     for number, name in enumerate(names, 1):
-        if not name or name in seen:
+        if not name or nfc(name) in seen:
             raise UserError(
                 f"{path}:{number}: {'an empty line' if not name else f'{name!r} stands twice'}; one class a line"
             )
-        seen.add(name)
+        seen.add(nfc(name))
     if not names:
         raise UserError(f"{path} is empty; it names the classes, one a line")
     return names
 
 
-def read_list(path: Path, num_classes: int) -> list[Video]:
+def parse_class(line: str) -> str:
+    """The name that a line of classes.txt gives; `quoted` writes it."""
+    name, rest = unquoted(line.strip())
+    return rest if name is None or rest else name
+
+
+def read_list(path: Path, classes: Sequence[str]) -> list[Video]:
     """The videos of a list file. Raises UserError with the first wrong lines."""
     videos, problems = [], []
-    for number, line in enumerate(read_lines(path), 1):
-        if not line.strip():
-            continue
+    labels = {nfc(name): number for number, name in enumerate(classes)}
+    for number, line in entries(read_lines(path)):
         try:
-            videos.append(parse(line, num_classes))
+            videos.append(parse(line, labels))
         except ValueError as error:
             problems.append(f"{path}:{number}: {error}")
     if problems:
@@ -100,29 +176,74 @@ def read_list(path: Path, num_classes: int) -> list[Video]:
     return videos
 
 
-def parse(line: str, num_classes: int) -> Video:
-    """One line of a list file. Raises ValueError with the reason."""
-    fields = line.split("\t")
+def parse(line: str, labels: Mapping[str, int]) -> Video:
+    """One line of a list file; `labels` has the classes' numbers by their names. Raises ValueError with the reason."""
+    name, rest = unquoted(line)
+    fields = rest.split("\t")
     start = end = None
     if len(fields) == 4:
-        name, label = fields[0], fields[3]
         start, end = float(fields[1]), float(fields[2])
         if not 0 <= start < end:
             raise ValueError(f"a segment from {start} to {end} seconds")
+        path, label = fields[0].strip(), fields[3].strip()
+    elif len(fields) == 2 and _is_label(fields[1].strip(), labels):
+        path, label = fields[0].strip(), fields[1].strip()
+    elif name is None:
+        path, label = _divided(line.strip(), labels)
     else:
-        name, _, label = line.rstrip().rpartition(" ")
-    if not name.strip() or not label.strip().isdecimal():
-        raise ValueError(f"{line.strip()!r} has no label; a line is a path, a space and a label from 0 on")
-    if int(label) >= num_classes:
-        raise ValueError(f"label {label.strip()} is not among the {num_classes} classes, 0 to {num_classes - 1}")
-    return Video(name.strip(), int(label), start, end)
+        path, label = "", rest.strip()
+    path = path if name is None else name
+    if not path or not _is_label(label, labels):
+        raise ValueError(f"{line.strip()!r} has no label; a line is a path, a space and a label from 0 on, or its name")
+    number = int(label) if label.isdecimal() else labels[nfc(label)]
+    if number >= len(labels):
+        raise ValueError(f"label {label} is not among the {len(labels)} classes, 0 to {len(labels) - 1}")
+    return Video(path, number, start, end)
+
+
+def _divided(text: str, labels: Mapping[str, int]) -> tuple[str, str]:
+    """The path and the label of a line with spaces between them. Raises ValueError for several labels, or a wrong one.
+
+    Of a name with spaces, that which is longest counts.
+    """
+    follows = FOLLOWED.fullmatch(text)
+    if follows and _is_label(follows[2], labels):
+        return text[: follows.end(1)], follows[2]
+    if follows and (several := labels_in(follows[2], labels)):
+        raise ValueError(f"{text!r} has {len(several)} labels, {' and '.join(several)}; a video has one: keep that")
+    path, _, label = text.rpartition(" ")
+    if label.isdecimal():
+        return path.rstrip(), label
+    for space in re.finditer(r"\s+", text):
+        if nfc(text[space.end() :]) in labels:
+            return text[: space.start()], text[space.end() :]
+    if follows and not is_video_name(text):
+        raise ValueError(
+            f"{text!r}: {follows[2]!r} is neither a class of classes.txt nor a number{nearest(follows[2], labels)}"
+        )
+    return "", ""
+
+
+def labels_in(text: str, labels: Mapping[str, int]) -> list[str]:
+    """The labels that a text is made of, numbers or names of classes, where they are several; else nothing."""
+    if _is_label(text, labels):
+        return []
+    for separator in (r"\s*[,;]\s*", r"[\s,;]+"):
+        parts = re.split(separator, text)
+        if len(parts) > 1 and all(_is_label(part, labels) for part in parts):
+            return parts
+    return []
+
+
+def _is_label(text: str, labels: Mapping[str, int]) -> bool:
+    return text.isdecimal() or nfc(text) in labels
 
 
 def format_line(video: Video) -> str:
     """The line of a list file that `parse` reads as this video."""
     if video.start is None or video.end is None:
-        return f"{video.path} {video.label}"
-    return f"{video.path}\t{video.start}\t{video.end}\t{video.label}"
+        return f"{quoted(video.path)} {video.label}"
+    return f"{quoted(video.path)}\t{video.start}\t{video.end}\t{video.label}"
 
 
 def write_list(path: Path, videos: Iterable[Video]) -> None:
@@ -145,78 +266,113 @@ def ordered_hash(videos: Sequence[Video], classes: Sequence[str]) -> str:
 
 @dataclass(frozen=True)
 class ListFiles:
-    """Reads the list files in the data set's root."""
+    """Reads list files: in the data set's root or, where none of that name is there, wherever else they are.
+
+    Where train.txt is named and not there, another usual name is taken (USUAL), in any case; so it is for the others.
+    """
 
     train: str
     val: str
     classes: str
+    test: str | None = "test.txt"  # if it's there, and isn't `val`
 
     def __call__(self, root: Path) -> Lists:
         """Raises UserError with every missing file, and the first wrong lines."""
         require_folder(root)
-        missing = [name for name in (self.classes, self.train, self.val) if not (root / name).is_file()]
-        if missing:
-            raise UserError(f"{root} lacks {', '.join(missing)}; {README}")
-        classes = read_classes(root / self.classes)
-        lists, problems = [], []
-        for name in (self.train, self.val):
+        usual = usual_files(root)
+        named = {"classes": self.classes, "train": self.train, "val": self.val, "test": self.test}
+        places = {part: place(root, part, name, usual) for part, name in named.items() if name}
+        if is_usual("test", named["test"]) and places.get("test") in (None, places["val"]):
+            places.pop("test", None)
+        files = {part: path for part, path in places.items() if path}
+        if missing := [name for part, name in named.items() if name and part in places.keys() - files.keys()]:
+            there = [str(path) for path in files.values()]
+            raise UserError(
+                f"{root} lacks {', '.join(missing)}{f', beside {some(there)}' if there else ''}: add what lacks; or "
+                f"name other lists, data.train=FILE data.val=FILE data.classes=FILE; or rename what is none; {README}"
+            )
+        classes = read_classes(files["classes"])
+        lists, problems, notes = dict[str, list[Video]](), [], list[str]()
+        for part in [part for part in files if part != "classes"]:
             try:
-                lists.append(read_list(root / name, len(classes)))
+                videos = read_list(files[part], classes)
             except UserError as error:
-                problems.append(str(error))
+                problems.append(f"{error}{'; rename it if it is no list for the test alone' if part == 'test' else ''}")
+            else:
+                lists[part] = respelt(root, videos)
+                if changed := [old.path for old, new in zip(videos, lists[part], strict=True) if old != new]:
+                    where = f"in {files[part]} than on the disk"
+                    notes.append(f"spelt otherwise {where}, and the same by NFC: {some(changed)}")
         if problems:
             raise UserError("; ".join(problems))
-        return Lists(lists[0], lists[1], classes)
+        open_to = [part for part in usual if is_usual(part, named[part])]  # any of its usual names
+        unused = [name for part in open_to for name in usual[part] if root / name not in files.values()]
+        if unused:
+            notes.append(f"not used in {root}: {some(unused)}")
+        if (other := beside(files["train"])) and other != files["classes"]:
+            notes.append(f"{other} isn't used; if the labels are its lines, add data.classes={other}")
+        short = {part: path.relative_to(root) if path.is_relative_to(root) else path for part, path in files.items()}
+        split = f"the files {' and '.join(str(short[part]) for part in lists)}, with the classes of {short['classes']}"
+        return Lists(lists["train"], lists["val"], classes, split=split, third=lists.get("test"), notes=tuple(notes))
 
 
-@dataclass(frozen=True)
-class ClassFolders:
-    """Lists a folder of videos by class: train/CLASS/* and val/CLASS/*, or CLASS/* split by a hash of the path.
-
-    Instead of val, it may be validation, valid or test.
-
-    List files that lie there already (train.txt, val.txt, classes.txt) are used instead. Nothing is written.
-    """
-
-    val_share: float  # of each class, at least one video where it has two
-
-    def __call__(self, root: Path) -> Lists:
-        """Raises UserError where there are no classes, or a class has no training video."""
-        require_folder(root)
-        ready = ListFiles("train.txt", "val.txt", "classes.txt")
-        if all((root / name).is_file() for name in (ready.train, ready.val, ready.classes)):
-            return ready(root)
-        return self.scan(root)
-
-    def scan(self, root: Path) -> Lists:
-        """The lists by the folders alone."""
-        held_out, split = next((name for name in HELD_OUT if (root / name).is_dir()), None), ""
-        if (root / "train").is_dir() and held_out:
-            train, val = find_by_class(root, "train"), find_by_class(root, held_out)
-        else:
-            train, val = {}, {}
-            split = f"{self.val_share:.0%} of each class, by a hash of the path, as there is no folder val"
-            for name, paths in find_by_class(root, "").items():
-                train[name], val[name] = hold_out(paths, self.val_share)
-        classes = sorted(train)
-        if len(classes) < 2:
-            raise UserError(f"{root} holds {len(classes)} folders with videos; put the videos of each class into one")
-        if unknown := sorted(set(val) - set(classes)):
-            raise UserError(f"{root}/{held_out} has classes that train lacks: {', '.join(unknown[:5])}")
-        lists = [
-            [Video(path, classes.index(name)) for name in classes for path in part.get(name, [])]
-            for part in (train, val)
-        ]
-        if not lists[1]:
-            raise UserError(f"{root}: no video is left for validation; give each class two or more, or fill {root}/val")
-        return Lists(lists[0], lists[1], classes, split=split)
+USUAL_FILES = ListFiles("train.txt", "val.txt", "classes.txt")
 
 
-def hold_out(paths: Sequence[str], share: float) -> tuple[list[str], list[str]]:
-    """The paths of a class for training and for validation, which gets at least one of two; a hash chooses."""
-    ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode()).hexdigest())
-    count = max(1, round(share * len(paths))) if len(paths) > 1 else 0
-    return sorted(ranked[count:]), sorted(ranked[:count])
+def is_usual(part: str, name: str | None) -> bool:
+    """Whether this is a usual name of a list, for which others may stand."""
+    return name in ("classes.txt", *(f"{usual}.txt" for usual in USUAL.get(part, ())))
+
+
+def split_of(name: str) -> str | None:
+    """The split that a folder or a list of this name stands for: train, val or test."""
+    return next((split for split, names in USUAL.items() if name.lower() in names), None)
+
+
+def usual_files(root: Path) -> dict[str, list[str]]:
+    """The files in a folder that have the usual name of a list, by what it is: train, val, test or classes."""
+    usual = {name: part for part, names in {**USUAL, "classes": ("classes",)}.items() for name in names}
+    stems = {path.name: path.stem.lower() for path in root.iterdir() if path.suffix.lower() == ".txt"}
+    names = [name for name, stem in stems.items() if stem in usual and (root / name).is_file()]
+    found: dict[str, list[str]] = {}
+    for name in sorted(names, key=lambda name: ([*usual].index(stems[name]), not name.islower(), name)):
+        found.setdefault(usual[stems[name]], []).append(name)
+    return found
+
+
+def place(root: Path, part: str, name: str, usual: Mapping[str, Sequence[str]]) -> Path | None:
+    """Where the list of this name is: in the root or, if the name is no usual one, wherever else it leads."""
+    if (root / Path(name).expanduser()).is_file():
+        return root / Path(name).expanduser()
+    if not is_usual(part, name):
+        path = Path(name).expanduser()
+        return path if path.is_file() else None
+    others = [*usual.get(part, ()), *(usual.get("test", ()) if part == "val" else ())]
+    return root / others[0] if others else None
+
+
+def beside(train: Path) -> Path | None:
+    """The classes_NAME.txt that lies beside a train_NAME.txt."""
+    stem = re.sub("train(ing)?", "classes", train.name, count=1, flags=re.IGNORECASE)
+    path = train.with_name(stem)
+    return path if path.is_file() and path != train else None
+
+
+def respelt(root: Path, videos: Sequence[Video]) -> list[Video]:
+    """The videos with the names of the disk, where those are the listed ones by NFC and not by every sign."""
+    inside: dict[Path, dict[str, str]] = {}
+    found = []
+    for video in videos:
+        if not video.path.isascii() and not (root / video.path).exists():
+            folder = root
+            for name in Path(video.path).parts:
+                if folder not in inside:
+                    inside[folder] = {nfc(path.name): path.name for path in folder.iterdir()} if folder.is_dir() else {}
+                folder /= inside[folder].get(nfc(name), name)
+            if folder.exists():
+                video = video._replace(path=folder.relative_to(root).as_posix())
+        found.append(video)
+    return found
 
 
 def share_of(videos: Sequence[Video], share: float) -> list[Video]:
@@ -239,34 +395,11 @@ def share_of(videos: Sequence[Video], share: float) -> list[Video]:
     return [video for video in videos if video in chosen]
 
 
-def find_by_class(root: Path, split: str) -> dict[str, list[str]]:
-    """Class name -> paths of the videos under root/split/CLASS, relative to `root`, sorted."""
-    folders = sorted(path for path in (root / split).iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = {
-        folder.name: sorted(
-            path.relative_to(root).as_posix()
-            for path in folder.rglob("*")
-            if path.suffix.lower() in VIDEO_EXTENSIONS and path.is_file()
-        )
-        for folder in folders
-    }
-    for path in itertools.chain.from_iterable(found.values()):
-        if not re.fullmatch(r"[^\n\r\t\ud800-\udfff]+", path):
-            raise UserError(f"{path!r} has a line break, a tab or bytes that aren't UTF-8 in its name; rename it")
-    return {name: paths for name, paths in found.items() if paths}
-
-
-def without_videos(root: Path) -> list[str]:
-    """The folders under `root`, relative to it, that look like those of classes and hold no video."""
-    splits = [root / name for name in ("train", *HELD_OUT) if (root / name).is_dir()]
-    parents = splits if len(splits) > 1 and splits[0].name == "train" else [root]
-    folders = (path for parent in parents for path in sorted(parent.iterdir()) if path.is_dir())
-    return [
-        folder.relative_to(root).as_posix()
-        for folder in folders
-        if not folder.name.startswith(".")
-        and not any(path.suffix.lower() in VIDEO_EXTENSIONS for path in folder.rglob("*"))
-    ]
+def hold_out(paths: Sequence[str], share: float) -> tuple[list[str], list[str]]:
+    """The paths of a class for training and for validation, which gets at least one of two; a hash chooses."""
+    ranked = sorted(paths, key=lambda path: hashlib.sha256(path.encode()).hexdigest())
+    count = max(1, round(share * len(paths))) if len(paths) > 1 else 0
+    return sorted(ranked[count:]), sorted(ranked[:count])
 
 
 def spread(videos: Sequence[Video], sample: int = 64) -> Sequence[Video]:

@@ -1,14 +1,21 @@
 """The videos that a user names: files, folders, patterns, or a list on standard input."""
 
-from collections.abc import Iterable, Sequence
+import os
+import re
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
+from urllib.parse import unquote, urlsplit
 
-from aim.data.lists import VIDEO_EXTENSIONS
+from aim.data.lists import entries, unquoted
 from aim.data.readers.frames import SUFFIXES as PICTURES
-from aim.ground.errors import UserError
+from aim.data.scanning import UNKNOWN, VIDEO_EXTENSIONS, is_video_name, look, told
+from aim.ground.errors import UserError, say
 
 STDIN = "-"
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")  # RFC 3986, section 3.1, and an authority
+AT_ONCE = 2**16  # bytes of a list that comes
 
 
 class Input(NamedTuple):
@@ -16,6 +23,12 @@ class Input(NamedTuple):
 
     path: Path
     problem: str | None = None
+    given: str | None = None  # how it was named, if by itself
+
+    @property
+    def name(self) -> str:
+        """What it's told by."""
+        return str(self.path) if self.given is None else self.given
 
 
 def find_videos(named: str | Sequence[str], stdin: TextIO, *, folders: bool = False) -> list[Input]:
@@ -26,30 +39,80 @@ def find_videos(named: str | Sequence[str], stdin: TextIO, *, folders: bool = Fa
     names = [named] if isinstance(named, str) else list(named)
     if STDIN in names:
         text = stdin.read()
-        listed = [name for name in text.split("\0" if "\0" in text else "\n") if name.strip()]
+        end = "\0" if "\0" in text else "\n"
+        listed = _listed(text.split(end), end)
         names = [*(name for name in names if name != STDIN), *listed]
         if not names:
             raise UserError("input=- reads a list of videos from standard input, one a line, and it was empty")
     elif not names:
         raise UserError("input=[] names no video; give files, folders or patterns")
-    found = list(dict.fromkeys(item for name in names for item in _of_name(name, folders)))
+    unique = dict[Path, Input]()
+    for item in (item for name in names for item in _of_name(name, folders)):
+        unique.setdefault(item.path, item)
+    found = list(unique.values())
     if all(item.problem for item in found):
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise UserError(f"input={found[0].path} {found[0].problem}{more}")
+        raise UserError(f"input={found[0].name} {found[0].problem}{more}")
     return found
+
+
+def arriving(stdin: TextIO, *, folders: bool = False) -> Iterator[list[Input]]:
+    """The videos of a list on standard input as it comes: those of the lines that are there, as soon as one is.
+
+    Each line has its videos in its place, also one that stood there before, or the problem with it.
+    """
+    rest, end = b"", b""
+    while True:
+        chunk = os.read(stdin.fileno(), AT_ONCE)
+        rest = (rest + chunk).removeprefix(b"" if end else BOM_UTF8)
+        if not end and (first := re.search(rb"[\0\n]", rest)):
+            end = first[0]
+        *lines, rest = (rest if chunk else rest + (end or b"\n")).split(end or b"\n")
+        names = _listed(map(os.fsdecode, lines), os.fsdecode(end))
+        if found := [item for name in names for item in _of_line(name, folders)]:
+            yield found
+        if not chunk:
+            return
+
+
+def _listed(lines: Iterable[str], end: str) -> list[str]:
+    """The names in the lines of a list; where zeros end them, each is as it is."""
+    if end == "\0":
+        return [line for line in lines if line.strip()]
+    return [unquoted(line)[0] or line for _, line in entries(lines)]
+
+
+def _of_line(name: str, folders: bool) -> Iterable[Input]:
+    try:
+        return _of_name(name, folders)
+    except (OSError, ValueError, RuntimeError) as error:  # of pathlib: too long, a zero byte, a home that isn't known
+        return [Input(Path(name), f"is no name of a file ({error})", name)]
 
 
 def _of_name(name: str, folders: bool) -> Iterable[Input]:
     path = Path(name).expanduser()
     if path.is_dir():
         inside = _folders_in(path) if folders else _files_in(path)
-        return inside or [Input(path, _nothing_in(path, folders))]
+        return inside or [Input(path, _nothing_in(path, folders), name)]
     if path.is_file():
-        return [Input(path, _refusal(path, folders))]
+        return [Input(path, _refusal(path, folders), name)]
+    if ADDRESS.match(name):
+        return [Input(path, of_address(name), name)]
     if any(sign in name for sign in "*?["):
         inside = [item for match in sorted(_matches(path)) for item in _of_match(match, folders)]
-        return inside or [Input(path, "matches no video")]
-    return [Input(path, "doesn't exist; give a video file, a folder of them, a pattern, or - for a list")]
+        return inside or [Input(path, "matches no video", name)]
+    why = "is no file" if path.exists() else "doesn't exist"
+    return [Input(path, f"{why}; give a video file, a folder of them, a pattern, or - for a list", name)]
+
+
+def of_address(name: str) -> str:
+    """What to do with an address, where a file is wanted."""
+    if name.startswith("file://"):
+        return f"is an address; give the path, {unquote(urlsplit(name).path)}"
+    return (
+        "is an address, and files are read: download it, or save a part of a stream first, as with "
+        f"ffmpeg -i '{name}' -t 60 -c copy part.mkv"
+    )
 
 
 def _matches(pattern: Path) -> Iterable[Path]:
@@ -61,28 +124,29 @@ def _of_match(path: Path, folders: bool) -> list[Input]:
     """The videos that a pattern's match stands for; other files that match aren't meant."""
     if path.is_dir():
         return _folders_in(path) if folders else _files_in(path)
-    return [Input(path)] if not folders and path.suffix.lower() in VIDEO_EXTENSIONS else []
+    return [Input(path)] if not folders and is_video_name(path.name) else []
 
 
 def _files_in(folder: Path) -> list[Input]:
-    files = (file for file in folder.rglob("*") if file.suffix.lower() in VIDEO_EXTENSIONS and file.is_file())
-    return [Input(file) for file in sorted(files)]
+    found = look(folder)
+    if left := told(found.left):
+        say(f"not used in {folder}: {left}")
+    return [Input(file) for file in sorted(folder / path for path in found.videos)]
 
 
 def _folders_in(folder: Path) -> list[Input]:
     """This folder and those below it that hold pictures."""
-    below = (path for path in (folder, *folder.rglob("*")) if path.is_dir() and _has_pictures(path))
-    return [Input(path) for path in sorted(below)]
+    return [Input(path) for path in sorted({path.parent for path in _pictures_in(folder)})]
 
 
-def _has_pictures(folder: Path) -> bool:
-    return any(file.suffix.lower() in PICTURES for file in folder.iterdir())
+def _pictures_in(folder: Path) -> list[Path]:
+    return [folder / path for path in look(folder).left.get(UNKNOWN, ()) if Path(path).suffix.lower() in PICTURES]
 
 
 def _nothing_in(folder: Path, folders: bool) -> str:
     if folders:
         return "holds no folder of pictures, which reader=frames takes for a video"
-    if any(file.suffix.lower() in PICTURES for file in folder.rglob("*")):
+    if _pictures_in(folder):
         return "holds pictures and no video; reader=frames takes a folder of them for a video"
     return f"holds no video ({', '.join(VIDEO_EXTENSIONS)})"
 

@@ -46,6 +46,8 @@ def main(cfg: DictConfig) -> None:
     """Test `checkpoint` with its own protocol, or the one that is asked for, unless the result is there already."""
     with started("aim.eval", config.resolve(cfg), check, tested_before) as job:
         if job is not None:
+            for note in job.lists.notes:
+                say(note)
             with stop_signals() as stop:
                 build_and_test(job, stop)
 
@@ -66,7 +68,7 @@ def check(asked: Mapping[str, Any]) -> Checked[Settings]:
     checkpoint.check_classes(saved, lists[0])
     content = {
         "checkpoint": saved.fingerprint,
-        "data_hash": data_hash(lists[0].val, lists[0].classes),
+        "data_hash": data_hash(lists[0].test, lists[0].classes),
         "settings": identity.config_hash(settings),
     }
     return Checked(run, settings, lists[0], ranks[0], content, directory(run, saved, asked), saved)
@@ -95,7 +97,7 @@ def tested_before(checked: Checked[Settings]) -> Earlier:
         raise UserError(
             f"{run_dir} holds a training run, or a test of another checkpoint, other data or settings; set run_dir=DIR"
         )
-    changes = replaced.changes(run_dir, checked.run.data.folder, checked.lists.val)
+    changes = replaced.changes(run_dir, checked.run.data.folder, checked.lists.test)
     if changes.others:
         say_once(f"{run_dir} has an earlier test, which is made again: {changes}")
         return Earlier()
@@ -118,7 +120,7 @@ def build_and_test(job: Job[Settings], stop: Stop) -> None:
     checkpoint.load_weights(model, replace(saved, tensors=tensors))
     if world.is_main:
         write_settings(job.settings, job.run_dir)
-        replaced.note(job.run_dir, run.data.folder, job.lists.val)
+        replaced.note(job.run_dir, run.data.folder, job.lists.test)
     found, left = test(job, model, run.test_dataset(job.lists), stop)
     if world.is_main:
         tested = {"num_missing": found.num_missing, "checkpoint": str(saved.path), "identity": dict(job.content)}

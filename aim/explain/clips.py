@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from aim.data.dataset import Data, VideoDataset
-from aim.data.lists import Lists, Video, read_list
+from aim.data.lists import Lists, Video, nfc, read_list
 from aim.data.loading.loader import Loader
 from aim.data.loading.order import Listed
 from aim.data.readers.interface import BadVideo, Reader
@@ -36,10 +36,10 @@ def chosen_label(name: str | None, recogniser: Recogniser, probability: Tensor) 
     """The class of this name; without one that which the test decides for, by "v k"."""
     if name is None:
         return int(recogniser.task.best(probability.mean(0)))
-    classes = recogniser.classes
-    if name not in classes:
+    classes = [*map(nfc, recogniser.classes)]
+    if nfc(name) not in classes:
         raise UserError(f"label={name} is no class of the model{nearest(name, classes)}")
-    return classes.index(name)
+    return classes.index(nfc(name))
 
 
 def chosen_view(number: int | None, probability: Tensor) -> int:
@@ -60,22 +60,41 @@ class Trained:
     data: Data
 
 
-def validation_videos(path: str, root: str | None) -> tuple[Data, Lists]:
-    """The data that a checkpoint was trained for, at `root`, and its lists. Raises UserError for other classes."""
+def data_of(path: str, root: str | None) -> Data:
+    """The data that a checkpoint was trained for, at `root`."""
     saved = checkpoint.read_weights(path)
     try:
         data = config.build({"data": saved.config.get("data")}, Trained, received=True).data
     except UserError as error:
         raise UserError(f"the config in {path}: {error}") from error
-    data = data if root is None else replace(data, root=root)
+    return data if root is None else replace(data, root=root)
+
+
+def tested_videos(path: str, root: str | None) -> tuple[Data, Lists]:
+    """The data that a checkpoint was trained for, at `root`, and its lists. Raises UserError for other classes."""
+    data = data_of(path, root)
     lists = data.load()
-    checkpoint.check_classes(saved, lists)
+    checkpoint.check_classes(checkpoint.read_weights(path), lists)
     return data, lists
+
+
+def listed_class(checkpoint_path: str, root: str | None, path: Path) -> str | None:
+    """The class that the lists of a checkpoint's data give a video; None where they are elsewhere, or don't name it."""
+    try:
+        data = data_of(checkpoint_path, root)
+        lists = data.listed() if path.resolve().is_relative_to(data.folder.resolve()) else None
+    except UserError:
+        return None
+    if lists is None:
+        return None
+    place = path.resolve().relative_to(data.folder.resolve())
+    labels = {video.label for part in lists.parts.values() for video in part if Path(video.path) == place}
+    return lists.classes[labels.pop()] if len(labels) == 1 else None
 
 
 def listed(path: Path, root: str | None, classes: Sequence[str]) -> tuple[Path, list[Video]]:
     """The videos of a list file, and the folder that they are relative to: the file's own, if no `root` is given."""
-    return path.parent if root is None else Path(root).expanduser(), read_list(path, len(classes))
+    return path.parent if root is None else Path(root).expanduser(), read_list(path, classes)
 
 
 def spread(videos: list[Video], limit: int | None) -> list[Video]:

@@ -168,14 +168,15 @@ def _source_of(place: Path) -> tuple[str | None, str | None]:
 
 def write(place: Path, features: Features, path: Path, stamp: str) -> None:
     """Write the features of the video `path`, which had this `stamp`, atomically."""
-    source = _named(path)
+    origin = {"source": _named(path), "stamp": stamp}
 
     def fill(file: Path) -> None:
         if place.suffix == ".npz":
             with file.open("wb") as stream:
-                np.savez(stream, **features._asdict(), source=np.array(source), stamp=np.array(stamp))
+                arrays: dict[str, Any] = {key: np.array(text) for key, text in origin.items()}
+                np.savez(stream, **features._asdict(), **arrays)
         else:
-            arrays = {name: np.ascontiguousarray(values) for name, values in features._asdict().items()}
-            save_file(arrays, file, {"source": source, "stamp": stamp})
+            contiguous = {name: np.ascontiguousarray(values) for name, values in features._asdict().items()}
+            save_file(contiguous, file, origin)
 
     files.write_atomically(place, fill)

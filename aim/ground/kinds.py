@@ -23,12 +23,13 @@ KINDS: dict[str, dict[str, str]] = {  # setting (the last word of its dotted nam
         "timesformer": "aim.adapters.timesformer.TimeSformer",
     },
     "lists": {
-        "class_folders": "aim.data.lists.ClassFolders",
+        "class_folders": "aim.data.class_folders.ClassFolders",
         "list_files": "aim.data.lists.ListFiles",
         "moving_shapes": "aim.data.demo.moving_shapes.MovingShapes",
     },
     "format": {
         "auto": "aim.data.sources.detected.Auto",
+        "csv": "aim.data.sources.table.Table",
         "diving48": "aim.data.sources.diving48.Diving48",
         "folders": "aim.data.sources.folders.Folders",
         "hmdb51": "aim.data.sources.hmdb51.HMDB51",

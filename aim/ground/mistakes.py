@@ -22,6 +22,8 @@ def explain(error: BaseException) -> str:
             verbs = ["aim.train" if name == "config" else f"aim.{name}" for name in primary() if key in settings(name)]
             start = "; init=FILE trains from its adapters" if key == "checkpoint" else ""
             return f"{key} is a setting of {' and '.join(verbs)}{start}"
+        if (short := key.replace("data.lists.", "data.")) != key and short in known:
+            return f"{key} is a setting of published data; to name a list of your own write {short}=FILE"
         if key in known:  # of data=demo, say, where the data are others
             return f"{key} is no setting of the chosen groups; for a study, whose cells have it, write ++{key}=VALUE"
         return f"no setting {key!r}{nearest(key, known)}"

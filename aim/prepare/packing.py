@@ -18,7 +18,6 @@ from aim.ground.errors import UserError
 from aim.prepare.notes import Notes
 
 SHARD_BYTES = 10**9
-SPLITS = ("train", "val")
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,11 @@ class Packer:
         self.folder, self.notes, self.packed = folder, notes, packed
         self.split: dict[str, str] = {}
         self.labels: dict[str, set[str]] = {}
-        for split in SPLITS:
-            for video in getattr(lists, split):
+        for split, videos in lists.parts.items():
+            for video in videos:
                 self.split.setdefault(video.path, split)
                 self.labels.setdefault(video.path, set()).add(str(video.label))
-        self.waiting: dict[str, list[Item]] = {split: [] for split in SPLITS}
+        self.waiting: dict[str, list[Item]] = {split: [] for split in lists.parts}
         self.there: dict[str, tuple[Path, Entry]] = {}
         for shard in shards.find(folder):
             index_shard(shard)
@@ -91,8 +90,8 @@ class Packer:
 
     def close(self) -> None:
         """Write what is left, into a smaller shard."""
-        for split in SPLITS:
-            if self.waiting[split]:
+        for split, items in self.waiting.items():
+            if items:
                 self._write(split)
 
     def _write(self, split: str) -> None:

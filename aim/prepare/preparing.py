@@ -19,7 +19,7 @@ from aim.ground.console import Display
 from aim.ground.errors import UserError
 from aim.ground.signals import Interrupted, stop_signals
 from aim.prepare.notes import Notes
-from aim.prepare.packing import SPLITS, Packer
+from aim.prepare.packing import Packer
 from aim.prepare.transcode import REPLACED, WRITER, Made, Transcode, Work
 
 UNPACKED = ".unpacked"  # videos that are not in a shard yet, in a folder of shards
@@ -41,14 +41,13 @@ class Report:
         """How many videos of each list there are, by what became of them."""
         missing = set(self.missing)
         found = {}
-        for split in SPLITS:
-            listed = getattr(self.listed, split)
+        for (split, listed), kept in zip(self.listed.parts.items(), self.kept.parts.values(), strict=True):
             found[split] = {
                 "listed": len(listed),
                 "present": sum(video.path not in missing for video in listed),
                 "missing": sum(video.path in missing for video in listed),
                 "unreadable": sum(video.path in self.unreadable for video in listed),
-                "kept": len(getattr(self.kept, split)),
+                "kept": len(kept),
             }
         return found
 
@@ -80,7 +79,7 @@ def prepare(
     earlier call are left alone, where their sources are still the same. Nothing else is written: see `aim.prepare`.
     Raises UserError where no video is there, or none can be read, Interrupted after a signal.
     """
-    videos = {video.path: video for split in SPLITS for video in getattr(listed, split)}
+    videos = {video.path: video for part in listed.parts.values() for video in part}
     sources = {path: source_of(root, videos[path]) for path in sorted(videos)}
     # os.path is twice as fast.
     sources = {path: source for path, source in sources.items() if os.path.exists(file_of(source))}  # noqa: PTH110
@@ -99,7 +98,7 @@ def prepare(
         return [video._replace(path=names[video.path]) for video in left]
 
     def lists() -> Lists:
-        return Lists(renamed(listed.train), renamed(listed.val), listed.classes)
+        return listed.mapped(renamed)
 
     if out is not None:
         notes = Notes(out, {"transcode": transcode and asdict(transcode), "shards": in_shards})

@@ -6,8 +6,9 @@
     python -m aim.prepare +experiment=k400 data.root=RAW out=DIR shards=true   # small videos in tar files of a gigabyte
     python -m aim.prepare data=folder format=ucf101 data.root=RAW out=DIR
 
-The same command continues after it was stopped. Leaves `train.txt`, `val.txt` and `classes.txt` without the videos that
-are missing or can't be read, those in `bad_videos.txt`, and `prepare.json`: the counts, the settings, the lists' hash.
+The same command continues after it was stopped. Leaves `train.txt`, `val.txt` and `classes.txt`, and `test.txt` where
+there is a third list, without the videos that are missing or can't be read, those in `bad_videos.txt`, and
+`prepare.json`: the counts, the settings, the lists' hash.
 Exit codes: 0 done, 2 an error to fix, 75 interrupted.
 """
 
@@ -23,10 +24,9 @@ from typing import Annotated, Any
 from omegaconf import DictConfig
 
 from aim.data.dataset import Data
-from aim.data.lists import data_hash, format_line, without_videos
+from aim.data.lists import data_hash, format_line, quoted
 from aim.data.sources.annotations import Format
 from aim.data.sources.detected import NAMES, Auto, last_report
-from aim.data.sources.folders import Folders
 from aim.data.sources.webdataset import WebDataset
 from aim.data.stored import shards
 from aim.ground import config, files, lease
@@ -35,7 +35,7 @@ from aim.ground.errors import UserError
 from aim.ground.marks import Mark
 from aim.ground.signals import interruptible
 from aim.prepare.notes import settings_of
-from aim.prepare.packing import SPLITS, index_shard
+from aim.prepare.packing import index_shard
 from aim.prepare.preparing import Report, prepare
 from aim.prepare.transcode import Transcode
 
@@ -61,17 +61,17 @@ def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str
 
     A file of other content that was there before is kept as NAME.bak, or NAME.bak2 where that is taken.
     """
-    listed = {video.path for split in SPLITS for video in getattr(report.listed, split)}
+    listed = {video.path for videos in report.listed.parts.values() for video in videos}
     earlier = {path: why for path, why in last_report(folder).get("shorter", {}).items() if path in listed}
-    for split in SPLITS:
-        put(folder / f"{split}.txt", [format_line(video) for video in getattr(report.kept, split)])
-    put(folder / "classes.txt", report.kept.classes)
+    for split, videos in report.kept.parts.items():
+        put(folder / f"{split}.txt", [format_line(video) for video in videos])
+    put(folder / "classes.txt", map(quoted, report.kept.classes))
     bad = dict.fromkeys(report.missing, "missing") | report.unreadable
-    put(folder / "bad_videos.txt", [f"{path}\t{why}" for path, why in sorted(bad.items())])
+    put(folder / "bad_videos.txt", [f"{quoted(path)}\t{why}" for path, why in sorted(bad.items())])
     summary = {
         **report.counts(),
         "num_classes": len(report.kept.classes),
-        "data_hash": data_hash(report.kept.val, report.kept.classes),
+        "data_hash": data_hash(report.kept.test, report.kept.classes),
         "shorter": earlier | report.shorter,
         "settings": dict(settings),
     }
@@ -101,7 +101,7 @@ def show(report: Report, summary: Mapping[str, Any], folder: Path) -> None:
     """Print what was found, and the first bad videos."""
     console = plain_console()
     counts = report.counts()
-    rows = [[split, *map(str, counts[split].values())] for split in SPLITS]
+    rows = [[split, *map(str, numbers.values())] for split, numbers in counts.items()]
     console.print(plain_table(rows, ["", *counts["train"]]))
     reasons = {"their sources have changed": report.changed, "nothing says of which source they are": report.unnoted}
     for why, paths in reasons.items():
@@ -112,7 +112,7 @@ def show(report: Report, summary: Mapping[str, Any], folder: Path) -> None:
         console.print(plain_table(notes[:SHOWN], ["video", "what is wrong"]))
     if len(notes) > SHOWN or report.missing:
         console.print(f"All bad videos: {folder / 'bad_videos.txt'}")
-    console.print(f"{len(report.kept.classes)} classes; hash of the validation list: {summary['data_hash']}")
+    console.print(f"{len(report.kept.classes)} classes; hash of the list of the test: {summary['data_hash']}")
     console.print(f"Lists are in {folder}; train with data.root={folder}")
 
 
@@ -123,7 +123,9 @@ def main(cfg: DictConfig) -> None:
     settings = config.build(parts, Settings)
     root, out = settings.data.folder, None if settings.out is None else Path(settings.out).expanduser()
     check_folders(root, out, settings)
-    form = settings.format.of(root) if isinstance(settings.format, Auto) else settings.format
+    form = settings.data.named_lists() or (
+        settings.format.of(root) if isinstance(settings.format, Auto) else settings.format
+    )
     if out is None and (isinstance(form, WebDataset) or written(root, out, settings)["shards"]):
         with interruptible(), lease.held(root):
             for shard in shards.find(root):
@@ -146,10 +148,11 @@ def main(cfg: DictConfig) -> None:
             processes=settings.processes,
             timeout=settings.timeout,
         )
-        made = {"root": str(root), "format": NAMES.get(type(form)), **written(root, out, settings)}
+        made = {"root": str(root), "format": NAMES.get(type(form), "ready"), **written(root, out, settings)}
+        print(f"format: {made['format']}{f' ({listed.split})' if listed.split else ''}")
         show(report, write(folder, report, made), folder)
-        for name in without_videos(root) if isinstance(form, Folders) else []:
-            print(f"No video is in {root / name}: it is no class")
+        for note in listed.notes:
+            print(note)
         for label in sorted(set(range(len(listed.classes))) - {video.label for video in report.kept.train}):
             print(f"No training video is left of class {listed.classes[label]}")
 
@@ -168,6 +171,8 @@ def check_folders(root: Path, out: Path | None, settings: Settings) -> None:
             raise UserError(f"the lists can't be written into data.root={root}; copy or link it, or give out=DIR")
         if settings.shards:
             raise UserError("shards=true writes shards into a new folder; give out=DIR")
+        if settings.data.named_lists():
+            raise UserError("lists of other names would take the place of train.txt and val.txt; give out=DIR")
         return
     if blocking := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
         raise UserError(f"out={out}: {blocking} is a file; name a folder")

@@ -1,6 +1,7 @@
 """The start of a verb: its command line, and errors as one line."""
 
 import argparse
+import codecs
 import importlib
 import io
 import json
@@ -49,6 +50,7 @@ def entrypoint(
     a `positional` setting takes bare words for it; and --FLAG is FLAG=true. A UserError and Hydra's own errors become
     one line on stderr and exit code 2; with debug=true, and for every other error, the traceback is kept.
     """
+    in_utf8()
     follow_parent()
     debug = "debug=true" in (argument.lower().lstrip("+") for argument in sys.argv[1:])
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors through; they are reported here
@@ -78,6 +80,17 @@ def entrypoint(
         if jobs:
             sys.exit(sweep(program(verb), jobs))
     sys.exit()
+
+
+def in_utf8() -> None:
+    """Start this program again where Python takes names of files for ASCII, as in a cluster job without a locale.
+
+    In its UTF-8 mode it reads and prints all of them, as it does elsewhere, and so do the processes that it starts.
+    """
+    is_ascii = codecs.lookup(sys.getfilesystemencoding()).name == "ascii"
+    if is_ascii and os.environ.get("PYTHONUTF8") != "1":
+        os.environ["PYTHONUTF8"] = "1"
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
 def spin_briefly() -> None:

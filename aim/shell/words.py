@@ -38,19 +38,23 @@ def checked(arguments: Sequence[str], config_name: str, positional: str | None =
             raise UserError(f"{word} wants a plus, as it changes other settings: write +{key}={value or 'NAME'}")
         if not equals and not word.startswith("~"):
             raise UserError(f"{word!r} is no setting, which is KEY=VALUE{_instead(word, config_name)}")
-    return [*(word for word in arguments if word not in given.overrides), *map(quoted, words)]
+    options = (word for word in arguments if word not in given.overrides)
+    return [*options, *(quoted(word, sweeps=given.multirun) for word in words)]
 
 
-def quoted(argument: str) -> str:
+def quoted(argument: str, *, sweeps: bool = False) -> str:
     """A path setting as Hydra's grammar wants it, which gives `=`, commas and spaces in it a meaning of their own.
 
-    So runs/demo,seed=1/best.safetensors is one without quotes.
+    So runs/demo,seed=1/best.safetensors is one without quotes. In a command that `sweeps` a comma stands between paths,
+    each of them for a job, unless there is a file or folder of the whole name.
     """
     key, _, value = argument.partition("=")
     if key.lstrip("+") not in marked(Mark.PATH) or value[:1] in ("'", '"', "$", "") or value == "null":
         return argument
     if key == "input" and re.fullmatch(r"\[.*\]", value, re.DOTALL) and not Path(value).exists():  # a list of Hydra's
         return argument
+    if sweeps and not Path(value).expanduser().exists():
+        return f"{key}={','.join(map(in_quotes, value.split(',')))}"
     return f"{key}={in_quotes(value)}"
 
 

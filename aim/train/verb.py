@@ -10,11 +10,12 @@ The same command continues an interrupted run. Exit codes: 0 done, 2 an error to
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from omegaconf.dictconfig import DictConfig
 
-from aim.data.lists import Lists
+from aim.data.lists import Lists, same_classes
 from aim.engine.loop.course import Caller
 from aim.engine.loop.evaluation import Evaluation
 from aim.engine.loop.frozen import on_features
@@ -52,7 +53,6 @@ def main(cfg: DictConfig) -> None:
         if job is not None:
             if line := said(asked, job.settings, len(job.lists.train)):
                 say(line)
-            job = replace(job, lists=inspected(job.run, job.lists))
             with stop_signals() as stop:  # one for both, so that none is lost between training and test
                 train_and_test(job, stop)
 
@@ -89,17 +89,19 @@ def check(asked: Mapping[str, Any]) -> Checked[Run]:
 
 def train_and_test(job: Job[Run], stop: Stop) -> None:
     """Build the model, train or go on, test with the experiment's protocol, leave results.json."""
-    run, world, run_dir, lists = job.run, job.world, job.run_dir, job.lists
+    run, world, run_dir = job.run, job.world, job.run_dir
+    with world.first_on_node():  # a trunk that can't be had is found before videos are opened
+        model = run.model(len(job.lists.classes)).to(world.device)
+    lists = inspected(run, job.lists)
+    job = replace(job, lists=lists)
     if world.is_main:
         results.set_aside(run_dir)  # of fewer epochs
         write_settings(job.settings, run_dir)
         if not (last_of(run).exists() and (run_dir / replaced.NAME).exists()):
-            replaced.note(run_dir, run.data.folder, [*lists.train, *lists.val])
+            replaced.note(run_dir, run.data.folder, [*chain(*lists.parts.values())])
         print(introduction.of_run(run, lists, job.content, world), flush=True)
-    with world.first_on_node():
-        model = run.model(len(lists.classes)).to(world.device)
     if job.start is not None:
-        checkpoint.load_weights(model, job.start, head=job.start.classes == lists.classes)
+        checkpoint.load_weights(model, job.start, head=same_classes(job.start.classes, lists.classes))
     gmacs = gmacs_per_view(model) if world.is_main else 0.0  # before it is sharded
     if world.is_main:
         introduce(run, model, gmacs, len(lists.classes), world)

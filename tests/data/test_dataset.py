@@ -7,14 +7,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from aim.data.class_folders import ClassFolders
 from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import ListFiles, Video
 from aim.data.readers.interface import BadVideo, Pick
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
+from aim.engine.run.settings import Run
+from aim.ground import config
 from tests.data.fakes import Fake
-from tests.messages import refused
+from tests.data.test_lists import write
+from tests.messages import named, refused
+from tests.toy import TOY
 
 CLIP = Clip(num_frames=4, stride_frames=2, size=8, sampling="dense")
 AUGMENT = Augment(
@@ -136,3 +141,31 @@ def test_lists_are_checked_against_the_configs_classes_and_the_disk(tmp_path: Pa
 def test_a_share_is_above_0_and_up_to_1(tmp_path: Path, share: float) -> None:
     with refused(f"data.share={share}", "0", "1"):
         replace(data(tmp_path), share=share)
+
+
+def test_lists_of_other_names_are_a_setting_for_folders_and_list_files(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    for i in range(3):
+        write(root / "a" / f"{i}.mp4", "")
+    texts = {"classes": "b\na\n", "train": "a/0.mp4 0\n", "val": "a/1.mp4 0\n", "test": "a/2.mp4 0\n"}
+    for name, text in texts.items():
+        write(root / f"{name}.txt", text)
+    write(root / "train_two.txt", "a/2.mp4 a\n")
+    write(tmp_path / "val_two.txt", "a/0.mp4 b\n")
+    for lists in (ListFiles("train.txt", "val.txt", "classes.txt"), ClassFolders(0.2)):
+        made = replace(data(root), lists=lists)
+        assert made.load().test == [Video("a/2.mp4", 0)]
+        found = replace(made, train="train_two.txt", val=str(tmp_path / "val_two.txt")).load()
+        assert list(found.parts.values()) == [[Video("a/2.mp4", 1)], [Video("a/0.mp4", 0)]]
+        assert replace(made, test="val.txt").load().third == [Video("a/1.mp4", 0)]
+        with refused("train_tow.txt", "val.txt", "data.train=FILE"):
+            replace(made, train="train_tow.txt").load()
+        with refused("test_two.txt"):
+            replace(made, test="test_two.txt").load()
+    write(root / "classes_two.txt", "a\nb\n")
+    (note,) = replace(data(root), train="train_two.txt", val="val.txt").load().notes
+    named(note, f"data.classes={root / 'classes_two.txt'}")
+    named_all = replace(data(root), train="train_two.txt", val="val.txt", classes="classes_two.txt").load()
+    assert (named_all.notes, named_all.train) == ((), [Video("a/2.mp4", 0)])
+    with refused("data.train=x.txt", "data=folder"):
+        replace(data(root), lists=config.build(config.compose(TOY), Run).data.lists, train="x.txt").load()

@@ -1,22 +1,26 @@
 import itertools
+import re
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from aim.data.lists import (
-    ClassFolders,
     ListFiles,
     Video,
     check_present,
     data_hash,
+    parse,
+    quoted,
     read_classes,
     read_list,
     share_of,
     write_list,
 )
-from tests.messages import refused
+from tests.messages import named, refused
 
 FILES = ListFiles("train.txt", "val.txt", "classes.txt")
+ABC = ["a", "b", "c"]
 
 
 def write(path: Path, text: str) -> Path:
@@ -28,14 +32,14 @@ def write(path: Path, text: str) -> Path:
 def test_a_list_is_read_as_the_contract_says(tmp_path: Path) -> None:
     text = "a.mp4 0\nwith a space/日本 1.mp4 2\n\nseg ment.mkv\t1.5\t4\t1\n"
     expected = [Video("a.mp4", 0), Video("with a space/日本 1.mp4", 2), Video("seg ment.mkv", 1, 1.5, 4.0)]
-    assert read_list(write(tmp_path / "unix.txt", text), 3) == expected
-    assert read_list(write(tmp_path / "windows.txt", "\ufeff" + text.replace("\n", "\r\n")), 3) == expected
+    assert read_list(write(tmp_path / "unix.txt", text), ABC) == expected
+    assert read_list(write(tmp_path / "windows.txt", "\ufeff" + text.replace("\n", "\r\n")), ABC) == expected
 
 
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     videos = [Video("a b.mp4", 3), Video("c.mp4", 0, 0.25, 7.5)]
     write_list(tmp_path / "list.txt", videos)
-    assert read_list(tmp_path / "list.txt", 4) == videos
+    assert read_list(tmp_path / "list.txt", ["a", "b", "c", "d"]) == videos
     assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]
 
 
@@ -52,7 +56,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
 )
 def test_a_wrong_line_is_named(tmp_path: Path, text: str, expected: list[str]) -> None:
     with refused(*expected):
-        read_list(write(tmp_path / "list.txt", text), 3)
+        read_list(write(tmp_path / "list.txt", text), ABC)
 
 
 def test_both_lists_are_read_before_what_is_wrong_is_said(tmp_path: Path) -> None:
@@ -86,77 +90,13 @@ def test_class_names_are_checked(tmp_path: Path, text: str, expected: list[str])
 def test_a_list_that_is_not_utf8_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes(b"caf\xe9.mp4 0\n")
     with refused("list.txt", "UTF-8"):
-        read_list(tmp_path / "list.txt", 1)
-
-
-def test_class_folders_are_split_reproducibly_and_nothing_is_written(tmp_path: Path) -> None:
-    for name, count in (("jump", 10), ("run fast", 5), ("rare", 1)):
-        for i in range(count):
-            write(tmp_path / name / f"{i}.MP4", "")
-    write(tmp_path / "jump" / "notes.txt", "")
-    write(tmp_path / ".hidden" / "x.mp4", "")
-    before = sorted(tmp_path.rglob("*"))
-    lists = ClassFolders(val_share=0.2)(tmp_path)
-    assert lists == ClassFolders(val_share=0.2)(tmp_path)
-    assert lists.classes == ["jump", "rare", "run fast"]
-    assert [sum(v.label == i for v in lists.val) for i in range(3)] == [2, 0, 1]
-    assert len(lists.train) + len(lists.val) == 16
-    assert not {v.path for v in lists.train} & {v.path for v in lists.val}
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_new_video_moves_no_other_between_the_halves(tmp_path: Path) -> None:
-    for name in "ab":
-        for i in range(40):
-            write(tmp_path / name / f"{i}.mp4", "")
-    before = {v.path for v in ClassFolders(0.25)(tmp_path).val}
-    write(tmp_path / "a" / "new.mp4", "")
-    after = {v.path for v in ClassFolders(0.25)(tmp_path).val}
-    assert len(before ^ after) <= 2
-
-
-def test_train_and_val_folders_and_list_files_are_taken_as_they_are(tmp_path: Path) -> None:
-    for split in ("train", "val"):
-        for name in "ab":
-            write(tmp_path / split / name / f"{split}.mp4", "")
-    lists = ClassFolders(0.5)(tmp_path)
-    assert lists.val == [Video("val/a/val.mp4", 0), Video("val/b/val.mp4", 1)]
-    write(tmp_path / "train.txt", "x.mp4 0\n")
-    write(tmp_path / "val.txt", "y.mp4 1\n")
-    write(tmp_path / "classes.txt", "p\nq\n")
-    assert ClassFolders(0.5)(tmp_path).classes == ["p", "q"]
-
-
-@pytest.mark.parametrize(
-    ("files", "expected"),
-    [
-        (["a/1.mp4"], ["1", "folders"]),
-        (["a/1.mp4", "b/2\n.mp4"], ["b/2", "UTF-8"]),
-        (["a/1.mp4", "b/caf\udce9.mp4"], ["b/caf\\udce9.mp4", "UTF-8"]),
-        (["train/a/1.mp4", "train/b/1.mp4", "val/c/1.mp4"], ["classes", "train", "c"]),
-        (["a/1.mp4", "b/1.mp4"], ["validation", "val"]),
-    ],
-)
-def test_folders_that_make_no_data_set_are_refused(tmp_path: Path, files: list[str], expected: list[str]) -> None:
-    for name in files:
-        write(tmp_path / name, "")
-    with refused(*expected):
-        ClassFolders(0.5)(tmp_path)
-
-
-@pytest.mark.parametrize("held_out", ["val", "validation", "valid", "test"])
-def test_the_folder_beside_train_has_several_names(tmp_path: Path, held_out: str) -> None:
-    for name in ("train/a/1.mp4", "train/b/2.mp4", f"{held_out}/a/3.mp4", f"{held_out}/b/4.mp4"):
-        write(tmp_path / name, "")
-    lists = ClassFolders(0.2)(tmp_path)
-    assert lists.classes == ["a", "b"]
-    assert [video.path for video in lists.val] == [f"{held_out}/a/3.mp4", f"{held_out}/b/4.mp4"]
+        read_list(tmp_path / "list.txt", ["a"])
 
 
 def test_a_name_may_hold_what_unicode_calls_the_end_of_a_line(tmp_path: Path) -> None:
     videos = [Video("a/one\u2028two\x85.mp4", 0)]
     write_list(tmp_path / "train.txt", videos)
-    assert read_list(tmp_path / "train.txt", 1) == videos
+    assert read_list(tmp_path / "train.txt", ["a"]) == videos
 
 
 def test_a_wrong_root_is_found_from_a_sample_of_paths(tmp_path: Path) -> None:
@@ -189,3 +129,101 @@ def test_a_share_is_of_each_class_and_inside_of_larger_ones() -> None:
         assert part == [video for video in videos if video in part]  # in the order of the list
     assert set(share_of(videos[::-1], 0.1)) == set(shares[0.1])
     assert shares[0.5] != [*videos[:40], videos[-1]]  # a hash chooses, not the order
+
+
+LABELS = {"jump": 0, "brush hair": 1, "hair": 2, "air, drumming": 3}
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("a.mp4 jump", Video("a.mp4", 0)),
+        ("a b.mp4 brush hair", Video("a b.mp4", 1)),
+        ("frames/12 hair", Video("frames/12", 2)),
+        ("a.mp4 air, drumming", Video("a.mp4", 3)),
+        ("a.mp4\tbrush hair", Video("a.mp4", 1)),
+        ("a.mp4\t0\t2\thair", Video("a.mp4", 2, 0.0, 2.0)),
+        ("a.mp4,jump", Video("a.mp4", 0)),
+        ("  a.mp4   2 ", Video("a.mp4", 2)),
+        ('" a\\tb.mp4" jump', Video(" a\tb.mp4", 0)),
+        ('"q.mp4 1', Video('"q.mp4', 1)),
+    ],
+)
+def test_a_label_may_be_the_name_of_its_class(line: str, expected: Video) -> None:
+    assert parse(line, LABELS) == expected
+
+
+@pytest.mark.parametrize("labels", ["1 3", "1,3", "1; 3", "\t1\t3", "jump hair", "jump, brush hair"])
+def test_several_labels_are_counted_and_named(labels: str) -> None:
+    with refused("2", *re.split(r"[\s,;]+", labels.strip())[:1], error=ValueError):
+        parse(f"a.mp4 {labels}", LABELS)
+
+
+def test_a_class_that_there_is_not_is_named_with_the_nearest() -> None:
+    with refused("'jmp'", "jump", error=ValueError):
+        parse("a.mp4 jmp", LABELS)
+
+
+ODD = [
+    " a/0.mp4",
+    "a /0.mp4",
+    "x.mp4 ",
+    "a\tb.mp4",
+    '"q".mp4',
+    "# a.mp4",
+    "#",
+    "#a.mp4",
+    "x.mp4 3",
+    "a\nb.mp4",
+    "\u2028x",
+]
+
+
+@pytest.mark.parametrize("path", [*ODD, "a\nb.mp4", "back\\slash.mp4", "clip 12", "é.mp4", "x.mp4 3.mp4", "a\x85b.mp4"])
+def test_any_path_is_read_as_it_was_written(tmp_path: Path, path: str) -> None:
+    videos = [Video(path, 2), Video(path, 1, 0.5, 2.0)]
+    write_list(tmp_path / "list.txt", videos)
+    assert read_list(tmp_path / "list.txt", ABC) == videos
+
+
+def test_any_class_is_read_as_it_was_written(tmp_path: Path) -> None:
+    classes = [" a", "a", "a ", '"b"', "# c", "d\te", "f, g"]
+    write(tmp_path / "classes.txt", "".join(f"{quoted(name)}\n" for name in classes))
+    assert read_classes(tmp_path / "classes.txt") == classes
+    write(tmp_path / "classes.txt", unicodedata.normalize("NFC", "é\n") + unicodedata.normalize("NFD", "é\n"))
+    with refused("classes.txt:2"):
+        read_classes(tmp_path / "classes.txt")
+
+
+@pytest.mark.parametrize("coding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_list_is_read_whatever_wrote_it(tmp_path: Path, coding: str) -> None:
+    (tmp_path / "list.txt").write_bytes("# of é\r\n\r\na.mp4 0\r\n #b.mp4 1\r\n".encode(coding))
+    assert read_list(tmp_path / "list.txt", ABC) == [Video("a.mp4", 0), Video("#b.mp4", 1)]
+
+
+def list_files(root: Path, **texts: str) -> Path:
+    for name, text in {"classes": "a\nb\n", "train": "1.mp4 0\n2.mp4 1\n", **texts}.items():
+        write(root / f"{name}.txt", text)
+    return root
+
+
+@pytest.mark.parametrize("name", ["Val", "valid", "VALIDATION", "dev", "test", "testing"])
+def test_another_usual_name_of_a_list_is_taken(tmp_path: Path, name: str) -> None:
+    lists = FILES(list_files(tmp_path, **{name: "3.mp4 b\n"}))
+    assert (lists.val, lists.third) == ([Video("3.mp4", 1)], None)
+    named(lists.split, "train.txt", f"{name}.txt", "classes.txt")
+
+
+def test_lists_that_are_not_used_are_named(tmp_path: Path) -> None:
+    lists = FILES(list_files(tmp_path, val="3.mp4 0\n", Valid="4.mp4 0\n", TEST="5.mp4 0\n"))
+    assert (lists.val, lists.third) == ([Video("3.mp4", 0)], [Video("5.mp4", 0)])
+    (note,) = lists.notes
+    named(note, "Valid.txt")
+
+
+def test_a_listed_path_is_found_however_its_accents_are_written(tmp_path: Path) -> None:
+    listed, there = (unicodedata.normalize(form, "é/ü 1.mp4") for form in ("NFC", "NFD"))
+    write(tmp_path / there, "")
+    lists = FILES(list_files(tmp_path, val=f"{listed} 0\nmissing é.mp4 1\n"))
+    assert [video.path for video in lists.val] == [there, "missing é.mp4"]
+    named(lists.notes[0], "val.txt", listed)

@@ -49,13 +49,13 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         (["experiment=demo"], ["+experiment=demo"]),
         (["+experiment=demo", "optim.lr_mult={head.*: 2.0}"], ["+optim.lr_mult={KEY: VALUE}"]),
         (["+experiment=demo", "train.epochs"], ["train.epochs"]),
-        (["+experiment=demo", "name=a=b"], ["name=a=b", "quotes"]),
+        (["+experiment=demo", "name=a=b"], ["\"KEY='VALUE'\""]),
         (["+experiment=demo", "hydra/sweeper=optuna"], ["hydra/sweeper", "'optuna'", "basic"]),
         (["+experiment=finetune"], ["data.root=DIR"]),
         (["+experiment=demo,k400"], ["+experiment=demo,k400", "-m"]),
         (
             ["+experiment=k400", "device=cpu", "data.root=/nowhere", "init=runs/a b,seed=1/it's.safetensors"],
-            ["/nowhere", "b,seed=1/it's.safetensors"],
+            ["b,seed=1/it's.safetensors"],
         ),
     ],
 )
@@ -222,3 +222,10 @@ def test_threads_spin_briefly_unless_somebody_knows_better(monkeypatch: pytest.M
     monkeypatch.delenv("GOMP_SPINCOUNT")
     command.spin_briefly()
     assert os.environ.pop("GOMP_SPINCOUNT") == command.SPINS
+
+
+def test_names_are_read_where_there_is_no_locale() -> None:
+    plain = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    order = [sys.executable, "-m", "aim.train", "data.root=\u00e9", "--cfg", "job"]
+    done = subprocess.run(order, cwd=ROOT, capture_output=True, env={**os.environ, **plain}, timeout=60)
+    assert "root: \u00e9\n" in done.stdout.decode()

@@ -89,3 +89,18 @@ def test_bare_words_are_the_list_of_one_setting(tmp_path: Path, monkeypatch: pyt
     assert overrides.quoted("input=[a.mp4,b.mp4]") == "input=[a.mp4,b.mp4]"
     Path("[a.mp4,b.mp4]").touch()
     assert overrides.quoted("input=[a.mp4,b.mp4]") == "input='[a.mp4,b.mp4]'"
+
+
+def test_a_sweep_takes_paths_with_commas_between_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = ["-m", "data.root=a b,c,d", "init='x,y'", "seed=0,1"]
+    assert overrides.checked(words, "config") == ["-m", "data.root='a b','c','d'", "init='x,y'", "seed=0,1"]
+    assert overrides.checked(["data.root=a,b"], "config") == ["data.root='a,b'"]
+    Path("a,b").mkdir()
+    assert overrides.checked(["-m", "data.root=a,b"], "config") == ["-m", "data.root='a,b'"]
+
+
+def test_a_list_file_of_a_folder_is_named_where_there_is_one() -> None:
+    with refused("data.lists.train", "data.train=FILE"):
+        config.compose(["+experiment=finetune", "data.lists.train=my.txt"])
+    assert config.compose(["+experiment=finetune", "data.train=my.txt"]).data.train == "my.txt"

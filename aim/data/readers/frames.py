@@ -33,13 +33,18 @@ class Frames:
             raise BadVideo(f"{path}: not a folder of images")
         if span is not None and self.fps is None:
             raise UserError("reader.fps is needed to find the segments of a video in a folder of images")
-        files = sorted((file for file in Path(path).iterdir() if file.suffix.lower() in SUFFIXES), key=_number)
+        files = sorted(pictures(Path(path)), key=_number)
         exist = in_span(path, np.arange(len(files)) / np.float64(self.fps or 1), span)
         unique, back = np.unique(exist[picked(path, pick, exist.size)], return_inverse=True)
         images = [_image(files[i]) for i in unique]
         if any(image.shape != images[0].shape for image in images):
             raise BadVideo(f"{path}: its images differ in size")
         return resized(torch.stack(images), short_side)[torch.from_numpy(back)]
+
+
+def pictures(folder: Path) -> list[Path]:
+    """The images of a folder, without hidden ones, such as those that macOS puts beside each file."""
+    return [file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
 
 
 def _number(file: Path) -> list[tuple[int, str]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from aim.data.readers.frames import Frames
+from aim.data.readers.frames import Frames, pictures
 from aim.data.readers.interface import BadVideo, Part, Reader, Source, in_span
 from aim.data.readers.packets import family
 from aim.data.readers.pyav import opened
@@ -31,7 +31,7 @@ def frame_seconds(source: Source, reader: Reader) -> NDArray[np.float64]:
     """
     if not isinstance(source, Part) and Path(source).is_dir():
         fps = reader.fps if isinstance(reader, Frames) else None
-        return np.arange(sum(1 for _ in Path(source).iterdir())) / np.float64(fps) if fps else np.empty(0)
+        return np.arange(len(pictures(Path(source)))) / np.float64(fps) if fps else np.empty(0)
     with opened(source) as (container, stream):
         if family(container) == "mov":
             shown = np.array([entry.timestamp for entry in stream.index_entries if not entry.is_discard], np.int64)

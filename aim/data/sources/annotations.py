@@ -5,14 +5,14 @@ the path where it's usually found.
 """
 
 import json
-import os
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
-from aim.data.lists import README, VIDEO_EXTENSIONS, Lists, Video, read_lines
+from aim.data.lists import README, Lists, Video, nfc, read_lines
+from aim.data.scanning import look
 from aim.ground.errors import UserError
 
 
@@ -32,20 +32,10 @@ class Files:
 
     @cached_property
     def by_stem(self) -> dict[str, list[str]]:
-        """Name without extension -> paths relative to the root. Links to folders are followed, once."""
+        """Name without extension, by NFC -> paths relative to the root."""
         found: dict[str, list[str]] = {}
-        seen = set[str]()
-        for folder, folders, names in os.walk(self.root, followlinks=True):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            if (real := os.path.realpath(folder)) in seen:
-                folders.clear()
-                continue
-            seen.add(real)
-            inside = Path(folder).relative_to(self.root)
-            for name in sorted(names):
-                stem, extension = os.path.splitext(name)  # noqa: PTH122 - a million Paths would take a minute
-                if extension.lower() in VIDEO_EXTENSIONS and not name.startswith("."):
-                    found.setdefault(stem, []).append((inside / name).as_posix())
+        for path in look(self.root).videos:
+            found.setdefault(nfc(path.rpartition("/")[2].rpartition(".")[0]), []).append(path)
         return found
 
     def find(self, stem: str, usual: str, prefer: Sequence[str] = (), never: Container[str] = ()) -> str:
@@ -53,7 +43,8 @@ class Files:
 
         One in a folder of `never` is another video of the same name.
         """
-        paths = [path for path in self.by_stem.get(stem, []) if not any(name in never for name in path.split("/")[:-1])]
+        found = self.by_stem.get(nfc(stem), [])
+        paths = [path for path in found if not any(name in never for name in path.split("/")[:-1])]
         return min(paths, key=lambda path: _rank(path, prefer), default=usual)
 
     def find_listed(self, name: str, prefer: Sequence[str], *, alone: bool) -> str:
@@ -61,9 +52,9 @@ class Files:
 
         Where it's in another folder, and no other listed video has its name (`alone`), the one file of that name.
         """
-        paths = self.by_stem.get(Path(name).stem, [])
-        ending = "/" + Path(name).with_suffix("").as_posix()
-        exact = [path for path in paths if f"/{Path(path).with_suffix('').as_posix()}".endswith(ending)]
+        paths = self.by_stem.get(nfc(Path(name).stem), [])
+        ending = nfc("/" + Path(name).with_suffix("").as_posix())
+        exact = [path for path in paths if nfc(f"/{Path(path).with_suffix('').as_posix()}").endswith(ending)]
         if not exact and alone and len(paths) == 1:
             return paths[0]
         return min(exact, key=lambda path: (path != name, _rank(path, prefer)), default=name)
@@ -76,8 +67,9 @@ def _rank(path: str, prefer: Sequence[str]) -> int:
 
 
 def near(root: Path, *patterns: str) -> list[Path]:
-    """Files of these names in the root or a folder of it, not deeper."""
-    return sorted(path for pattern in patterns for depth in ("", "*/") for path in root.glob(depth + pattern))
+    """Files of these names in the root or a folder of it, not deeper; none that is hidden."""
+    found = (path for pattern in patterns for depth in ("", "[!.]*/") for path in root.glob(depth + pattern))
+    return sorted(path for path in found if not path.name.startswith("."))
 
 
 def only(root: Path, *patterns: str) -> Path:
@@ -111,6 +103,8 @@ def check_split(split: int) -> None:
 
 def checked_label(label: int, classes: Sequence[str], path: Path) -> int:
     """The label. Raises UserError where there is no such class."""
+    if not isinstance(label, int):
+        raise UserError(f"{path}: {label!r} is no number of a class; a video has one label")
     if not 0 <= label < len(classes):
         raise UserError(f"{path}: label {label} is not among the {len(classes)} classes")
     return label

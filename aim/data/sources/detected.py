@@ -14,6 +14,7 @@ from aim.data.sources.kinetics import Kinetics
 from aim.data.sources.mmaction2 import MMAction2
 from aim.data.sources.ready import Ready
 from aim.data.sources.something_something import SomethingSomething
+from aim.data.sources.table import Table
 from aim.data.sources.ucf101 import UCF101
 from aim.data.sources.webdataset import WebDataset
 from aim.ground.errors import UserError
@@ -28,14 +29,15 @@ NAMES: dict[type, str] = {
     Folders: "folders",
     Ready: "ready",
     WebDataset: "webdataset",
+    Table: "csv",
 }  # the files of configs/format
 
 
 @dataclass(frozen=True)
 class Auto:
-    """Whichever of the formats the root holds: annotations before list files of ours, these before shards and folders.
+    """Whichever of the formats the root holds: annotations before our list files, these before tables, shards, folders.
 
-    Lists that `aim.prepare` made from folders or shards in place are made again: the videos may have changed.
+    Lists that `aim.prepare` made from tables, folders or shards in place are made again: the videos may have changed.
     """
 
     split: int  # of UCF-101 and HMDB-51
@@ -50,7 +52,7 @@ class Auto:
         published: list[Format] = [
             Kinetics(), SomethingSomething(), Diving48(), UCF101(self.split), HMDB51(self.split), MMAction2(),
         ]  # fmt: skip
-        other: list[Format] = [WebDataset(self.val_share), Folders(self.val_share)]
+        other: list[Format] = [Table(self.val_share), WebDataset(self.val_share), Folders(self.val_share)]
         if not _made_here(root):
             other.insert(0, Ready("train.txt", "val.txt", "classes.txt"))
         found = [form for form in published if form.recognises(root)]
@@ -84,7 +86,7 @@ def last_report(folder: Path) -> dict[str, Any]:
 
 
 def _made_here(root: Path) -> bool:
-    """Whether the root's list files are what `aim.prepare` made of its folders or shards, without writing videos."""
+    """Whether the root's list files are what `aim.prepare` made of what lies there, without writing videos."""
     settings = last_report(root).get("settings", {})
     written = settings.get("transcode") or settings.get("shards")
-    return settings.get("format") in ("folders", "webdataset") and not written
+    return settings.get("format") in ("folders", "webdataset", "csv") and not written

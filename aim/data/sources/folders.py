@@ -3,7 +3,9 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.lists import ClassFolders, Lists, require_folder
+from aim.data.class_folders import ClassFolders
+from aim.data.lists import Lists, require_folder
+from aim.data.scanning import folders_in
 
 
 @dataclass(frozen=True)
@@ -11,9 +13,9 @@ class Folders(ClassFolders):
     """A folder per class: train/CLASS/* and val/CLASS/*, or CLASS/*, split by a hash of the path."""
 
     def recognises(self, root: Path) -> bool:
-        return any(path.is_dir() and not path.name.startswith(".") for path in root.iterdir())
+        return bool(folders_in(root))
 
     def __call__(self, root: Path) -> Lists:
-        """Raises UserError where there are no classes, or a class has no training video."""
+        """Raises UserError where there are no classes, or half of a split is missing."""
         require_folder(root)
         return self.scan(root)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.lists import README, Lists, Video, read_lines
+from aim.data.lists import README, Lists, Video, entries, read_lines
 from aim.data.sources.annotations import Files, check_split, in_folder, near
 from aim.ground.errors import UserError
 
@@ -28,7 +28,7 @@ class HMDB51:
         files = Files(root)
         lists: dict[str, list[Video]] = {"1": [], "2": [], "0": []}
         for name in classes:
-            for line in read_lines(paths[name]):
+            for _, line in entries(read_lines(paths[name])):
                 video, _, part = line.strip().rpartition(" ")
                 if part not in lists:
                     raise UserError(f"{paths[name]}: {line.strip()!r} is not a name and 0, 1 or 2")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.lists import Lists, Video, read_lines
+from aim.data.lists import FOLLOWED, Lists, Video, entries, labels_in, nfc, read_lines
 from aim.data.sources.annotations import Files, checked_label, near
 from aim.ground.errors import UserError
 
@@ -55,16 +55,32 @@ class MMAction2:
                 f"{root} has {f'several lists for {split}: {names}; keep one' if paths else f'no {split} list'}"
             )
         videos = []
-        for number, line in enumerate(read_lines(paths[0]), 1):
-            name, _, label = line.strip().rpartition(" ")
-            if not line.strip():
-                continue
+        for number, line in entries(read_lines(paths[0])):
+            text = line.strip()
+            name, _, label = text.rpartition(" ")
+            if several := _several(text, files):
+                raise UserError(
+                    f"{paths[0]}:{number}: {text!r} has {len(several)} labels, {' and '.join(several)}; a video has "
+                    "one: keep that, and no number of frames beside the name of a file"
+                )
             if not name or not label.isdecimal():
-                raise UserError(f"{paths[0]}:{number}: {line.strip()!r} has no label")
-            if Path(name).stem not in files.by_stem:
+                raise UserError(f"{paths[0]}:{number}: {text!r} has no label")
+            if not _is_there(name, files):
                 name = re.sub(r" \d+$", "", name)  # the number of frames
             videos.append((name, int(label)))
         return videos
+
+
+def _is_there(name: str, files: Files) -> bool:
+    return nfc(Path(name).stem) in files.by_stem
+
+
+def _several(text: str, files: Files) -> list[str]:
+    """The labels of a line that has more than one, as far as that can be told from a name with a number of frames."""
+    if follows := FOLLOWED.fullmatch(text):
+        return labels_in(follows[2], {})
+    numbers = re.fullmatch(r"(.+?)((?: \d+){3,})", text)
+    return numbers[2].split() if numbers and _is_there(numbers[1], files) else []
 
 
 def _folder_names(videos: Iterable[Video], num_classes: int) -> list[str]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.lists import ListFiles
+from aim.data.lists import USUAL, ListFiles, usual_files
 
 
 @dataclass(frozen=True)
@@ -11,4 +11,4 @@ class Ready(ListFiles):
     """Our own list files: train.txt, val.txt and classes.txt."""
 
     def recognises(self, root: Path) -> bool:
-        return all((root / name).is_file() for name in (self.train, self.val, self.classes))
+        return bool(usual_files(root).keys() & USUAL.keys())

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.lists import Lists, read_lines
+from aim.data.lists import Lists, entries, read_lines
 from aim.data.sources.annotations import Files, check_split, in_folder, near, only
 from aim.ground.errors import UserError
 
@@ -26,7 +26,10 @@ class UCF101:
         lists = []
         for part in ("train", "test"):
             path = only(root, f"{part}list{self.split:02d}.txt")
-            names = [line.split()[0] for line in read_lines(path) if line.strip()]
+            words = [line.split() for _, line in entries(read_lines(path))]
+            if several := next((line for line in words if len(line) > 2), None):
+                raise UserError(f"{path}: {' '.join(several)!r} has more than a name and one label")
+            names = [name for name, *_ in words]
             if unknown := {name.split("/")[0] for name in names} - set(classes):
                 raise UserError(f"{path}: {min(unknown)} is not among the classes of {index}")
             lists.append([in_folder(files, name.split("/")[0], Path(name), classes) for name in names])

@@ -5,7 +5,8 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.lists import HELD_OUT, VIDEO_EXTENSIONS, Lists, Stored, Video, hold_out, read_classes
+from aim.data.lists import HELD_OUT, USUAL, Lists, Stored, Video, hold_out, read_classes
+from aim.data.scanning import VIDEO_EXTENSIONS, look
 from aim.data.stored import shards
 from aim.ground.errors import UserError
 
@@ -15,14 +16,14 @@ class WebDataset:
     """Shards such as train-000000.tar and val-000000.tar, whose samples have a label in KEY.cls or KEY.json.
 
     Without labels, the folder of a video in the tar is its class. Where no shard is named val, validation, valid or
-    test, a hash of the path holds out `val_share` of each class. Labels are lines of classes.txt if that lies there.
+    test, a hash of the path holds out `val_share` of each class; test beside another of these is a third list. Labels
+    are lines of classes.txt if that lies there.
     """
 
     val_share: float
 
     def recognises(self, root: Path) -> bool:
-        loose = (path for path in root.rglob("*") if path.suffix.lower() in VIDEO_EXTENSIONS)
-        return bool(shards.find(root)) and not any(loose)
+        return bool(shards.find(root)) and not look(root).videos
 
     def __call__(self, root: Path) -> Lists:
         """Raises UserError for a video without a label, and for labels that aren't among the classes."""
@@ -46,8 +47,11 @@ class WebDataset:
         held_out = next((name for name in HELD_OUT if name in split.values()), None)
         if not held_out:
             return self._held_out(videos, classes)
-        train, val = ([video for video in videos if split[video.path] == name] for name in ("", held_out))
-        return Lists(train, val, classes)
+        of_test = [] if held_out in USUAL["test"] else USUAL["test"]
+        train, val, test = (
+            [video for video in videos if split[video.path] in names] for names in ([""], [held_out], of_test)
+        )
+        return Lists(train, val, classes, third=test or None)
 
     def _held_out(self, videos: list[Video], classes: list[str]) -> Lists:
         by_class = defaultdict(list)

@@ -14,8 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 from urllib.parse import unquote
 
-from aim.data.lists import VIDEO_EXTENSIONS, Lists, Stored, Video, spread
+from aim.data.lists import Lists, Stored, Video, labels_in, spread
 from aim.data.readers.interface import Part, Source
+from aim.data.scanning import is_video_name
 from aim.ground.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -36,7 +37,7 @@ class Entry(NamedTuple):
 
 def find(root: Path) -> list[Path]:
     """The tar files in the root or a folder of it, not deeper. Raises UserError for an index whose tar isn't there."""
-    there = [path for depth in ("", "*/") for path in root.glob(f"{depth}[!.]*.tar*")]
+    there = [path for depth in ("", "[!.]*/") for path in root.glob(f"{depth}[!.]*.tar*")]
     shards = sorted(path for path in there if path.suffix == ".tar")
     if lost := {path for path in there if path.name.endswith(".tar.tsv")} - {*map(index_of, shards)}:
         raise UserError(
@@ -136,14 +137,14 @@ def scan(shard: Path) -> list[Entry]:
             for member in tar:
                 name = member.name.removeprefix("./")
                 pure = PurePosixPath(name)
-                if not member.isfile() or pure.name.startswith("."):
+                if not member.isfile() or any(part.startswith(".") for part in pure.parts):
                     continue
-                if pure.suffix.lower() in VIDEO_EXTENSIONS:
+                if is_video_name(name):
                     if name in videos:
                         raise UserError(f"{shard} holds {name} twice; make it anew with one")
                     videos[name] = member
                 elif pure.suffix in (".cls", ".json") and (file := tar.extractfile(member)):
-                    label = _label(file.read(), pure.suffix)
+                    label = _label(file.read(), pure.suffix, f"{shard}: {name}")
                     if label and (pure.suffix == ".cls" or key_of(name) not in labels):
                         labels[key_of(name)] = label
     except (tarfile.TarError, EOFError) as error:
@@ -154,8 +155,11 @@ def scan(shard: Path) -> list[Entry]:
     ]
 
 
-def _label(content: bytes, suffix: str) -> str:
-    """The label that a sample's file names: a number or a name; nothing where it names none."""
+def _label(content: bytes, suffix: str, place: str) -> str:
+    """The label that a sample's file names: a number or a name; nothing where it names none.
+
+    Raises UserError for several.
+    """
     text = content.decode(errors="replace").strip()
     if suffix == ".json":
         try:
@@ -163,7 +167,13 @@ def _label(content: bytes, suffix: str) -> str:
         except ValueError:
             return ""
         names = [found[key] for key in LABEL_KEYS if found.get(key) is not None] if isinstance(found, dict) else []
-        text = str(names[0]).strip() if names else ""
+        several = names[0] if names and isinstance(names[0], list) else []
+        text = str(several[0] if len(several) == 1 else names[0]).strip() if names else ""
+    else:
+        several = labels_in(text, {})
+    if len(several) > 1:
+        named = " and ".join(map(str, several))
+        raise UserError(f"{place} has {len(several)} labels, {named}; a video has one: keep that")
     return text.replace("\t", " ").replace("\n", " ")
 
 
@@ -206,8 +216,7 @@ def located(root: Path, lists: Lists) -> Lists:
     if all(video.stored or (root / video.path).exists() for video in spread(lists.train)) or not (shards := find(root)):
         return lists
     places = Places(root, shards)
-    train, val = ([video._replace(stored=places[video.path]) for video in part] for part in (lists.train, lists.val))
-    return Lists(train, val, lists.classes)
+    return lists.mapped(lambda videos: [video._replace(stored=places[video.path]) for video in videos])
 
 
 def source_of(root: Path, video: Video) -> Source:

@@ -10,6 +10,7 @@ from aim.ground.errors import UserError
 WORDS = {
     "train_hash": "training list",
     "data_hash": "validation list",
+    "test_hash": "list for the test",
     "trunk": "trunk",
     "precision": "precision",
     "init": "checkpoint at its start (init)",
@@ -17,8 +18,9 @@ WORDS = {
 
 
 def of_data(lists: Lists) -> dict[str, str]:
-    """Hashes of what is trained on, in its order, and of what is tested; whether it lies in files or in shards."""
-    return {"train_hash": ordered_hash(lists.train, lists.classes), "data_hash": data_hash(lists.val, lists.classes)}
+    """Hashes of the lists, that of training in its order; whether the videos lie in files or in shards."""
+    found = {"train_hash": ordered_hash(lists.train, lists.classes), "data_hash": data_hash(lists.val, lists.classes)}
+    return found if lists.third is None else found | {"test_hash": data_hash(lists.third, lists.classes)}
 
 
 def of_weights(trunk: str, start: str | None) -> dict[str, str]:
@@ -38,8 +40,8 @@ def check_same(found: Mapping[str, Any], now: Mapping[str, str], run_dir: Path) 
     before = found.get("identity", of_first_results(found))
     if not before:
         raise UserError(f"{run_dir} holds something else than a training run; set run_dir=DIR, or delete the folder")
-    known = now if "identity" in found else now.keys() & before.keys()
-    differ = [WORDS[key] for key in known if before.get(key) != now[key]]
+    known = dict.fromkeys([*now, "test_hash"]) if "identity" in found else now.keys() & before.keys()
+    differ = [WORDS[key] for key in known if before.get(key) != now.get(key)]
     if differ:
         raise UserError(
             f"{run_dir} holds a run with another {' and another '.join(differ)}; set run_dir=DIR, or delete the folder"

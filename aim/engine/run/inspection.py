@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from aim.data.checking import VERSION, bad_files
-from aim.data.lists import ClassFolders, Lists, Video, without_videos
+from aim.data.lists import Lists, Video
 from aim.data.readers.frames import Frames
+from aim.data.repeats import repeats
+from aim.data.scanning import some
 from aim.data.stamp import stamps_of
 from aim.engine.machine import distributed
 from aim.engine.run.settings import Run
@@ -34,7 +36,9 @@ def inspected(run: Run, lists: Lists) -> Lists:
 
     Raises UserError, on all ranks, where the run is not to go on without them.
     """
-    videos = [*lists.train, *lists.val]
+    if distributed.rank() == 0:
+        tell(run.data.folder, lists)
+    videos = [video for part in lists.parts.values() for video in part]
     paths = sorted({video.path for video in videos})
     in_shards = any(video.stored for video in videos)
     if run.data.num_classes is not None or len(paths) > MOST or in_shards or isinstance(run.reader, Frames):
@@ -45,6 +49,19 @@ def inspected(run: Run, lists: Lists) -> Lists:
     if bad:
         judge(run, lists, bad)
     return replace(lists, bad=bad)
+
+
+def tell(root: Path, lists: Lists) -> None:
+    """Say what was found and not taken, what is listed more than once, and which class has nothing to learn from."""
+    parts = dict(zip(("training", "validation", "test"), lists.parts.values(), strict=False))
+    few = sum(map(len, parts.values())) <= MOST
+    listed = repeats(root, parts, lists.classes, compare=few)
+    learnt = {video.label for video in lists.train}
+    without = [name for label, name in enumerate(lists.classes) if label not in learnt]
+    if without:
+        listed.append(f"no training video is of class {some(without)}")
+    for text in (*lists.notes, *(f"warning: {text}" for text in listed)):
+        say(text)
 
 
 def _found(run: Run, paths: Sequence[str]) -> dict[str, str]:
@@ -59,9 +76,6 @@ def _found(run: Run, paths: Sequence[str]) -> dict[str, str]:
     if good:
         with suppress(UserError):  # then they are looked at again
             files.write_json(memory, remembered | good)
-    if isinstance(run.data.lists, ClassFolders):
-        for folder in without_videos(root):
-            say(f"no video is in {root / folder}: it is no class")
     lines = [f"{root / path}: {reason}" for path, reason in sorted(bad.items())]
     if len(lines) > NAMED:
         bad_videos.name(run.directory(), bad)
@@ -89,16 +103,17 @@ def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:
     parts: list[tuple[str, list[Video], str, str]] = [
         ("training", lists.train, "data.on_error", run.data.on_error),
         ("validation", lists.val, "data.eval_on_error", run.data.eval_on_error),
+        ("test", lists.third or [], "data.eval_on_error", run.data.eval_on_error),
     ]
     counts, settings, share = list[str](), list[str](), 0.0
     for name, videos, setting, policy in parts:
         count = sum(video.path in bad for video in videos)
-        if count == len(videos):
+        if videos and count == len(videos):
             raise UserError(f"none of the {count} {name} videos can be read; is data.root={run.data.root} right?")
         if count:
             counts.append(f"{count} of {len(videos)} {name} videos")
             share = max(share, count / len(videos))
-            settings += [f"{setting}=skip"] if policy == "raise" else []
+            settings += [f"{setting}=skip"] if policy == "raise" and f"{setting}=skip" not in settings else []
     if share > run.data.max_bad:
         settings.append(f"data.max_bad={math.ceil(1000 * share) / 1000}")
     if settings:

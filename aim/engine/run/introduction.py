@@ -1,6 +1,8 @@
 """The first lines that a run prints: where, on what device and data, how long, with what."""
 
-from collections.abc import Mapping
+import statistics
+import textwrap
+from collections.abc import Mapping, Sequence
 
 from aim.data.lists import Lists, Video
 from aim.data.loading.loader import Loader
@@ -11,7 +13,10 @@ from aim.models.classifier import VideoClassifier
 from aim.models.compiling import is_compiled
 from aim.models.freeze import num_parameters
 
-WIDTH = 80  # columns; of the classes as many are named as fit
+WIDTH = 80  # columns
+HARD_SPACE = "\u00a0"  # at which no line is broken
+MOST_NAMED = 60  # classes that are all named
+FEWEST = 3  # classes that are named of more
 
 
 def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str:
@@ -23,13 +28,12 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
         f"{run.name} in {run.directory()}",
         f"device: {world.size} x {results.device_name(world.device)}, {run.precision}",
         f"data: {len(lists.train)} training videos{of_share(run.data.share)} ({data['train_hash'][:8]}), "
-        f"{len(lists.val)} validation ({data['data_hash'][:8]})",
+        f"{len(lists.val)} validation ({data['data_hash'][:8]}){of_third(lists, data)}",
+        *([f"split: {lists.split}"] if lists.split else []),
         of_classes(lists),
         f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{divided}",
     ]
-    if lists.split:
-        lines.append(f"validation: {lists.split}")
-    if run.test == "best":
+    if run.test == "best" and lists.third is None:
         lines.append("test=best: chosen by the videos that test it, so top-1 is a little too high")
     return "\n".join(lines)
 
@@ -39,17 +43,32 @@ def of_share(share: float) -> str:
     return "" if share == 1 else f", a share of {share:g}"
 
 
+def of_third(lists: Lists, data: Mapping[str, str]) -> str:
+    """That there is a list for the test alone."""
+    return "" if lists.third is None else f", {len(lists.third)} test ({data['test_hash'][:8]})"
+
+
 def of_classes(lists: Lists) -> str:
-    """The classes, each with its videos in training and validation."""
-    train, val = (counts(videos, len(lists.classes)) for videos in (lists.train, lists.val))
-    each = [f"{name} {train[i]}+{val[i]}" for i, name in enumerate(lists.classes)]
-    text = ""
-    for named in range(len(each), -1, -1):
-        more = [f"and {len(each) - named} more"] if named < len(each) else []
-        text = f"{len(each)} classes, training+validation: {', '.join(each[:named] + more)}"
-        if len(text) <= WIDTH:
-            break
-    return text
+    """The classes, each with its videos in training, validation and, where it has a list of its own, test.
+
+    Of many classes it's said how many videos they have, and which have the fewest to learn from.
+    """
+    parts = [counts(videos, len(lists.classes)) for videos in lists.parts.values()]
+    words = ("training", "validation", "test")[: len(parts)]
+    if len(lists.classes) > MOST_NAMED:
+        ranges = ", ".join(f"{_range(part)} {word}" for word, part in zip(words, parts, strict=True))
+        least = sorted(range(len(lists.classes)), key=lambda i: parts[0][i])[:FEWEST]
+        fewest = ", ".join(f"{lists.classes[i]} {parts[0][i]}" for i in least)
+        return f"{len(lists.classes)} classes, videos of each: {ranges}; fewest: {fewest}"
+    each = [f"{name} {'+'.join(str(part[i]) for part in parts)}" for i, name in enumerate(lists.classes)]
+    text = f"{len(each)} classes, {'+'.join(words)}: {', '.join(name.replace(' ', HARD_SPACE) for name in each)}"
+    lines = textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace(HARD_SPACE, " ")
+
+
+def _range(found: Sequence[int]) -> str:
+    """Some numbers by the smallest, the median and the largest."""
+    return f"{min(found)} to {max(found)} (median {statistics.median_low(found)})"
 
 
 def counts(videos: list[Video], num_classes: int) -> list[int]:

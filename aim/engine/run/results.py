@@ -49,7 +49,7 @@ def collect(
         "precision": run.precision,
         "commit": commit(),
         "config_hash": identity.config_hash(job.settings),
-        "data_hash": data_hash(lists.val, lists.classes),
+        "data_hash": data_hash(lists.test, lists.classes),
         "trunk": {"name": model.trunk_name, "sha256": model.fingerprint},
         "versions": versions(),
         **more,

@@ -277,7 +277,7 @@ class Run:
 
     def test_dataset(self, lists: Lists) -> VideoDataset:
         """All views of every video."""
-        return self._dataset(lists, lists.val, self.views)
+        return self._dataset(lists, lists.test, self.views)
 
     def train_loader(self, dataset: VideoDataset, world: World) -> Loader:
         """Batches in random order: train.batch_size / train.accumulate clips over all ranks at a time."""

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from aim.data.lists import Lists
+from aim.data.lists import Lists, nfc, same_classes
 from aim.engine.machine.hardware import Precision
 from aim.ground.choices import leaves
 from aim.ground.errors import UserError, nearest, say
@@ -142,9 +142,9 @@ class Checkpoint:
 
 def check_classes(saved: Checkpoint, lists: Lists) -> None:
     """Raise UserError if the checkpoint was trained for other classes than the data has."""
-    if saved.classes != lists.classes:
+    if not same_classes(saved.classes, lists.classes):
         pairs = enumerate(zip_longest(saved.classes, lists.classes, fillvalue="nothing"))
-        i, (theirs, ours) = next((i, pair) for i, pair in pairs if pair[0] != pair[1])
+        i, (theirs, ours) = next((i, pair) for i, pair in pairs if nfc(pair[0]) != nfc(pair[1]))
         raise UserError(
             f"{saved.path} knows {len(saved.classes)} classes and the data has {len(lists.classes)}; class {i} is "
             f"{theirs!r} there and {ours!r} here; use the data that it was trained for"

@@ -122,7 +122,7 @@ def counted(run: Run, *, look: bool) -> Counts:
         source = run.data.lists
         return Counts(videos, source.num_val if isinstance(source, MovingShapes) else 0, classes)
     lists = run.load_lists()
-    return Counts(len(lists.train), len(lists.val), len(lists.classes))
+    return Counts(len(lists.train), len(lists.test), len(lists.classes))
 
 
 def check_same(run_dir: Path, settings: Mapping[str, Any]) -> None:

@@ -363,6 +363,7 @@ def test_folders_of_images_are_read_in_the_order_of_their_numbers(tmp_path: Path
     for i in range(FRAMES):
         Image.fromarray(image(i)).save(tmp_path / f"frame_{i}.png")
     (tmp_path / "notes.txt").write_text("not an image")
+    (tmp_path / "._frame_1.png").write_bytes(b"what macOS puts beside a file")
     indices = [0, 2, 10, 39, 2]
     got = Frames()(tmp_path, lambda n: indices[:n])
     assert (rearrange(got, "t c h w -> t h w c").numpy() == np.stack([image(i) for i in indices])).all()

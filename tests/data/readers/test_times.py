@@ -29,7 +29,8 @@ def test_times_are_those_of_a_full_decode(shared: Path, name: str) -> None:
 def test_folders_of_images_have_times_where_their_rate_is_known(tmp_path: Path) -> None:
     for i in range(5):
         Image.new("RGB", (8, 8)).save(tmp_path / f"{i}.jpg")
-    some = np.array([[0, 4]])
+    (tmp_path / "._4.jpg").touch()
+    some = np.array([[0, 5]])
     assert seconds_of(tmp_path, some, Frames(fps=2.0)).tolist() == [[0.0, 2.0]]
     assert seconds_of(tmp_path, some, Frames(fps=2.0), (1.0, 9.0)).tolist() == [[1.0, 2.0]]  # as far as there are any
     assert np.isnan(seconds_of(tmp_path, some, Frames())).all()

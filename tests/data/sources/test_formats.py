@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,41 @@ def test_a_folder_of_nothing_known_is_refused(tmp_path: Path) -> None:
         AUTO(tmp_path)
     with refused("data.root=", "nowhere", "data/README.md"):
         AUTO(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("line", ["a/1.mp4 1 3", "a/1.mp4 1,3", "b/frames 120 1 3"])
+def test_several_labels_in_a_list_of_mmaction2_are_refused(tmp_path: Path, line: str) -> None:
+    write(tmp_path / "b" / "frames.mp4")
+    write(tmp_path / "x_train_list.txt", f"a/0.mp4 0\n{line}\n")
+    write(tmp_path / "x_val_list.txt", "a/2.mp4 0\n")
+    with refused("x_train_list.txt:2", f"'{line}'", "1", "3"):
+        AUTO(tmp_path)
+
+
+def test_several_labels_in_other_annotations_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "ucf" / "classInd.txt", "1 a\n2 b\n")
+    for part in ("train", "test"):
+        write(tmp_path / "ucf" / f"{part}list01.txt", "a/1.avi 1 2\n")
+    with refused("trainlist01.txt", "'a/1.avi 1 2'"):
+        UCF101(1)(tmp_path / "ucf")
+    write(tmp_path / "Diving48_vocab.json", [["a"], ["b"]])
+    for part in ("train", "test"):
+        write(tmp_path / f"Diving48_V2_{part}.json", [{"vid_name": "x", "label": [0, 1]}])
+    with refused("Diving48_V2_train.json", "[0, 1]"):
+        Diving48()(tmp_path)
+
+
+def test_hidden_annotations_are_left(tmp_path: Path) -> None:
+    kinetics(tmp_path)
+    for folder in ("annotations", ".old"):
+        write(tmp_path / folder / "._train.csv", HEADER)
+    write(tmp_path / ".old" / "train.csv", HEADER)
+    assert Kinetics()(tmp_path).classes == ["air, drumming", "zumba"]
+
+
+def test_a_file_is_found_however_its_accents_are_written(tmp_path: Path) -> None:
+    listed, there = (unicodedata.normalize(form, "\u00e9") for form in ("NFC", "NFD"))
+    write(tmp_path / "x_train_list.txt", f"a/{listed}.mp4 0\nb/1.mp4 1\n")
+    write(tmp_path / "x_val_list.txt", "a/2.mp4 0\n")
+    write(tmp_path / "videos" / "a" / f"{there}.mp4")
+    assert MMAction2()(tmp_path).train[0].path == f"videos/a/{there}.mp4"

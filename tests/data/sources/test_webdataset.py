@@ -48,6 +48,8 @@ def test_without_labels_folders_in_the_tar_are_classes(tmp_path: Path) -> None:
         ({"1.mp4": b"", "1.json": b'{"label": null}'}, "", ["1", "1.mp4", "KEY.cls", "KEY.json"]),
         ({"1.jpg": b""}, "", ["shards", ".mp4", ".webm"]),
         ({"1.mp4": b"", "1.cls": b"1", "2.mp4": b"", "2.cls": b"run"}, "", ["1", "run", "numbers"]),
+        ({"1.mp4": b"", "1.cls": b"1 3"}, "", ["0.tar:", "1.cls", "2", "1", "3"]),
+        ({"1.mp4": b"", "1.json": b'{"label": [1, 3]}'}, "", ["0.tar:", "1.json", "2", "1", "3"]),
         ({"1.mp4": b"", "1.cls": b"2"}, "a\nb\n", ["2", "classes.txt"]),
         ({"1.mp4": b"", "1.cls": b"c"}, "a\nb\n", ["c", "2", "classes.txt"]),
     ],
@@ -66,3 +68,9 @@ def test_a_folder_of_videos_with_an_archive_beside_is_no_set_of_shards(tmp_path:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "1.mp4").touch()
     assert not FORMAT.recognises(tmp_path)
+
+
+def test_hidden_videos_and_shards_are_left(tmp_path: Path) -> None:
+    write_tar(tmp_path / "0.tar", {f"{name}/{i}.mp4": b"" for name in ("a", "b", ".x") for i in range(2)})
+    write_tar(tmp_path / ".old" / "1.tar", {"c/1.mp4": b""})
+    assert FORMAT(tmp_path).classes == ["a", "b"]

@@ -65,7 +65,7 @@ def test_config_hash_ignores_the_machine_and_nothing_else() -> None:
 MAY_CHANGE = {
     "restarts", "run_dir", "device", "gpus", "debug", "init", "backbone.weights",
     "data.root", "data.workers", "data.timeout", "data.on_error", "data.eval_on_error", "data.max_bad",
-    "data.cache", "data.cache_gb",
+    "data.cache", "data.cache_gb", "data.train", "data.val", "data.test", "data.classes",  # whose content is hashed
     "train.accumulate", "train.epochs", "train.log_every", "train.save_minutes", "train.profile", "train.memory",
     "train.compile", "train.shard", "predictions",
     "tracker.kind", "tracker.project", "tracker.entity", "tracker.mode", "tracker.space",
@@ -130,3 +130,12 @@ def test_the_order_of_the_validation_list_does_not_matter_and_its_content_does()
     content.check_same(before, content.of_data(Lists([A], [C, B], ["x"])), Path("run"))
     with refused("validation", "list", "run_dir=DIR"):
         content.check_same(before, content.of_data(Lists([A], [C], ["x"])), Path("run"))
+
+
+def test_another_list_for_the_test_is_other_data() -> None:
+    two, three, other = (content.of_data(Lists([A], [B], ["x"], third=third)) for third in (None, [C], [D]))
+    for before, now in ((two, three), (three, two), (three, other)):
+        with refused("list", "test", "run_dir=DIR"):
+            content.check_same({"identity": before}, now, Path("run"))
+    content.check_same({"identity": three}, three, Path("run"))
+    assert three == two | {"test_hash": three["test_hash"]}

@@ -213,6 +213,19 @@ def test_a_folder_without_videos_is_named(folder: Path, capsys: pytest.CaptureFi
     named(said[0], str(folder / "empty"))
 
 
+def test_what_is_listed_twice_and_what_cannot_be_learnt_is_said(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made, lists = begun(folder)
+    train = [video for video in lists.train if video.label] + [lists.train[-1]]
+    inspected(made, replace(lists, train=train, third=[lists.val[0]]))
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("aim: warning: ")]
+    assert len(said) == 3
+    named(said[0], "1", f"({lists.train[-1].path})")
+    named(said[1], "1", f"({lists.val[0].path})")
+    named(said[2], lists.classes[0])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", [[], ["torchrun"]])
 def test_of_several_ranks_one_looks_and_all_end(folder: Path, tmp_path: Path, launcher: list[str]) -> None:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import torch
 
-from aim.data.lists import ClassFolders, Lists, Video
+from aim.data.class_folders import ClassFolders
+from aim.data.lists import Lists, Video
 from aim.engine.machine.distributed import World
 from aim.engine.run import content, introduction
 from aim.engine.run.settings import Run
@@ -30,20 +31,24 @@ def introduced(lists: Lists, *overrides: str) -> list[str]:
 
 def test_a_run_says_what_it_trains_on_and_how_long(tmp_path: Path) -> None:
     lists = own_videos(tmp_path, *(f"{name}/{i}.mp4" for name in ("jump", "run") for i in range(4)))
-    where, device, data, classes, steps, split = introduced(lists)
+    where, device, data, split, classes, steps = introduced(lists)
     assert where.startswith("demo in runs/demo")
     assert device.startswith("device: 1 x ")
     assert device.endswith(", fp32")
     assert data.startswith("data: 6 training videos (")
     assert classes == "2 classes, training+validation: jump 3+1, run 3+1"
     assert steps == "steps: 3 an epoch, 6 in all, of 2 clips"
-    assert split.startswith("validation: 25% of each class, by a hash of the path")
+    assert split.startswith("split: 25% of each class, by a hash of the path")
     assert "6 training videos, a share of 0.5 (" in introduced(lists, "data.share=0.5")[2]
 
 
-def test_a_given_split_is_not_talked_about(tmp_path: Path) -> None:
-    lists = own_videos(tmp_path, *(f"{part}/{name}/1.mp4" for part in ("train", "val") for name in ("a", "b")))
-    assert not any("validation:" in line and "hash" in line for line in introduced(lists))
+def test_the_folders_or_files_that_the_split_is_from_are_named(tmp_path: Path) -> None:
+    lists = own_videos(tmp_path, *(f"{part}/{name}/1.mp4" for part in ("Train", "val") for name in ("a", "b")))
+    assert "split: the folders Train and val" in introduced(lists)
+    for name, text in (("classes", "a\nb\n"), ("training", "Train/a/1.mp4 a\n"), ("val", "val/b/1.mp4 1\n")):
+        (tmp_path / f"{name}.txt").write_text(text)
+    said = "split: the files training.txt and val.txt, with the classes of classes.txt"
+    assert said in introduced(ClassFolders(0.25)(tmp_path))
 
 
 def test_choosing_and_testing_on_the_same_videos_is_said(tmp_path: Path) -> None:
@@ -52,19 +57,27 @@ def test_choosing_and_testing_on_the_same_videos_is_said(tmp_path: Path) -> None
     assert not any("test=best" in line for line in introduced(lists, "test=last"))
 
 
-def test_of_many_classes_as_many_are_named_as_fit() -> None:
-    names = [f"class {i}" for i in range(400)]
-    lists = Lists([Video(f"{i}.mp4", i) for i in range(400)], [Video("0.mp4", 0)], names)
+def test_a_third_list_is_counted_and_chooses_nothing(tmp_path: Path) -> None:
+    parts = ("train", "train", "val", "test")
+    lists = own_videos(tmp_path, *(f"{part}/{name}/{i}.mp4" for i, part in enumerate(parts) for name in ("a", "b")))
+    said = introduced(lists, "test=best")
+    assert [", 2 validation (" in said[2], ", 2 test (" in said[2]] == [True, True]
+    assert said[4] == "2 classes, training+validation+test: a 2+1+1, b 2+1+1"
+    assert not any("test=best" in line for line in said)
+
+
+def test_all_classes_are_counted_and_of_many_the_smallest_named() -> None:
+    names = [f"class-{i}" for i in range(introduction.MOST_NAMED)]
+    train = [Video(f"{i}.mp4", i) for i in range(len(names))] + [Video("more.mp4", 3), Video("most.mp4", 3)]
+    lists = Lists(train, [Video("0.mp4", 0)], names)
     text = introduction.of_classes(lists)
-    assert text.startswith("400 classes, training+validation: class 0 1+1, class 1 1+0, ")
-    assert len(text) <= 80
-    named = text.count("class ")
-    assert text.endswith(f", and {400 - named} more")
-    few = replace(lists, classes=["a" * 19, "b" * 19], train=[Video("a", 0)], val=[])
-    assert introduction.of_classes(few).endswith(f": {'a' * 19} 1+0, {'b' * 19} 0+0")  # exactly 80 columns
-    assert len(introduction.of_classes(few)) == 80
-    assert (
-        introduction.of_classes(replace(few, classes=["a" * 80, "b"])) == "2 classes, training+validation: and 2 more"
+    assert all(len(line) <= introduction.WIDTH for line in text.splitlines())
+    each = ["0 1+1", "1 1+0", "2 1+0", "3 3+0", *(f"{i} 1+0" for i in range(4, len(names)))]
+    assert " ".join(text.split()) == "60 classes, training+validation: class-" + ", class-".join(each)
+    many = replace(lists, classes=[*names, "none"], third=[])
+    assert introduction.of_classes(many) == (
+        "61 classes, videos of each: 0 to 3 (median 1) training, 0 to 1 (median 0) validation, 0 to 0 (median 0) test; "
+        "fewest: none 0, class-0 1, class-1 1"
     )
 
 

@@ -1,0 +1,180 @@
+"""A folder of videos by class, as lists."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from aim.data.lists import (
+    USUAL,
+    USUAL_FILES,
+    Lists,
+    Video,
+    hold_out,
+    nfc,
+    read_classes,
+    require_folder,
+    split_of,
+    usual_files,
+)
+from aim.data.scanning import UNKNOWN, folders_in, look, some, told
+from aim.data.sources.table import tables
+from aim.ground.errors import UserError, nearest
+
+OUTSIDE = "outside of the folders of classes"
+
+
+@dataclass(frozen=True)
+class ClassFolders:
+    """Lists a folder of videos by class: train/CLASS/* and val/CLASS/*, or CLASS/* split by a hash of the path.
+
+    The usual names of both are taken (USUAL), in any case. List files that lie there already (train.txt, val.txt,
+    classes.txt) are used instead. Nothing is written.
+    """
+
+    val_share: float  # of each class, at least one video where it has two
+
+    def __call__(self, root: Path) -> Lists:
+        """Raises UserError where there are no classes, a class has no training video, or half of a split is missing."""
+        require_folder(root)
+        usual = usual_files(root)
+        if usual.keys() & USUAL.keys():
+            return USUAL_FILES(root)
+        lists = self.scan(root)
+        if found := tables(root):
+            offer = f"aim.prepare data=folder format=csv data.root={root} makes lists of it"
+            note = f"not used, though it names paths and labels: {found[0]}; {offer}"
+            lists = replace(lists, notes=(*lists.notes, note))
+        if "classes" in usual:
+            check_named(root / usual["classes"][0], lists.classes)
+        return lists
+
+    def scan(self, root: Path) -> Lists:
+        """The lists by the folders alone."""
+        folders, notes = split_folders(root, self.val_share)
+        found = {split: find_by_class(root, folder) for split, folder in (folders or {"train": ""}).items()}
+        notes += [note for part in found.values() for note in part.notes]
+        parts = {split: part.videos for split, part in found.items()}
+        if folders:
+            split = f"the folders {' and '.join(folders.values())}"
+        else:
+            split = f"{self.val_share:.0%} of each class, by a hash of the path, as there is no folder val"
+            halves = {name: hold_out(paths, self.val_share) for name, paths in parts["train"].items()}
+            train, val = ({name: each[i] for name, each in halves.items()} for i in range(2))
+            parts = {"train": train, "val": val}
+        classes = sorted(parts["train"])
+        if len(classes) < 2:
+            raise UserError(
+                f"{root / folders.get('train', '')} holds {len(classes)} folders with videos; put the videos of each "
+                f"class into one{''.join(f'; {note}' for note in notes)}"
+            )
+        spelt = {nfc(name): name for name in classes}
+        for part in [part for part in folders if part != "train"]:
+            if unknown := sorted(name for name in parts[part] if nfc(name) not in spelt):
+                raise UserError(
+                    f"{root / folders[part]} has classes that {folders['train']} lacks: {', '.join(unknown[:5])}"
+                    f"{nearest(unknown[0], classes)}"
+                )
+            if renamed := [name for name in parts[part] if name not in classes]:
+                notes.append(f"spelt otherwise in {folders[part]}, and the same by NFC: {some(renamed)}")
+            parts[part] = {spelt[nfc(name)]: paths for name, paths in parts[part].items()}
+        lists = {
+            part: [Video(path, label) for label, name in enumerate(classes) for path in videos.get(name, [])]
+            for part, videos in parts.items()
+        }
+        if not lists["val"]:
+            where = root / folders.get("val", "val")
+            raise UserError(f"{root}: no video is left for validation; give each class two or more, or fill {where}")
+        third = lists.get("test") or None
+        return Lists(lists["train"], lists["val"], classes, split=split, third=third, notes=tuple(notes))
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The videos of each class, sorted, by the name of its folder, and what is to be said of it."""
+
+    videos: Mapping[str, list[str]]
+    notes: list[str] = field(default_factory=list)
+
+
+def split_folders(root: Path, val_share: float) -> tuple[dict[str, str], list[str]]:
+    """The folders of the splits, none where there are only classes; and what is to be said of others beside them.
+
+    A folder with the name of a split is never a class. Raises UserError for one without its partner.
+    """
+    names = folders_in(root)
+    splits: dict[str, list[str]] = {}
+    for name in names:
+        if split := split_of(name):
+            splits.setdefault(split, []).append(name)
+    if twice := [folders for folders in splits.values() if len(folders) > 1]:
+        raise UserError(f"{root} holds {' and '.join(twice[0])}, which mean the same; keep one of them")
+    taken = {split: folder for split, (folder,) in splits.items()}
+    if "test" in taken and "val" not in taken:
+        taken["val"] = taken.pop("test")
+    taken = {split: taken[split] for split in USUAL if split in taken}
+    if taken and not {"train", "val"} <= taken.keys():
+        here = [*taken.values()]
+        lacks = "val (or validation, valid, dev, test)" if "train" in taken else "train"
+        raise UserError(
+            f"{root} holds {' and '.join(here)}, the name of a split, and lacks its other half: add a folder {lacks}, "
+            f"or take data.root={root / here[0]}, of which {val_share:.0%} is held out; give a class another name"
+        )
+    unused = [name for name in names if taken and name not in taken.values()]
+    return taken, [f"not used, beside {' and '.join(taken.values())}: {some(unused)}"] if unused else []
+
+
+def find_by_class(root: Path, below: str) -> Classes:
+    """The videos under root/below/CLASS, by paths relative to `root`; other videos are named.
+
+    Raises UserError for names that no list can hold.
+    """
+    start = f"{below}/" if below else ""
+    found = look(root, below)
+    by_class: dict[str, list[str]] = {}
+    left = {why: list(paths) for why, paths in found.left.items()}
+    for path in found.videos:
+        if re.search(r"[\n\r\ud800-\udfff]", path):
+            raise UserError(f"{path!r} has a line break or bytes that aren't UTF-8 in its name; rename it")
+        name, inside, _ = path.removeprefix(start).partition("/")
+        (by_class.setdefault(name, []) if inside else left.setdefault(OUTSIDE, [])).append(path)
+    in_class = [path for path in left.get(UNKNOWN, []) if "/" in path.removeprefix(start)]
+    notes = []
+    if said := told(left | {UNKNOWN: in_class}):
+        notes.append(f"not used in {root / below}: {said}")
+    folders = {path: path.removeprefix(start) for path in found.folders}
+    notes += [
+        f"no video is in {root / path}: it is no class" for path, name in folders.items() if is_empty(name, by_class)
+    ]
+    if splits := [path for path, name in folders.items() if "/" in name and split_of(Path(name).name)]:
+        notes.append(f"inside of classes folders split nothing, whatever their name: {some(splits)}; train/CLASS does")
+    return Classes(merged(by_class, notes), notes)
+
+
+def is_empty(folder: str, by_class: Mapping[str, Sequence[str]]) -> bool:
+    """Whether a folder would be that of a class, if it held videos."""
+    return "/" not in folder and folder not in by_class
+
+
+def merged(by_class: Mapping[str, list[str]], notes: list[str]) -> dict[str, list[str]]:
+    """The classes, sorted; those whose names are equal by NFC are one, which is noted."""
+    spelt: dict[str, str] = {}
+    found: dict[str, list[str]] = {}
+    for name in sorted(by_class):
+        first = spelt.setdefault(nfc(name), name)
+        found[first] = sorted([*found.get(first, []), *by_class[name]])
+        if first != name:
+            notes.append(f"taken as equal by NFC, though spelt otherwise: two folders named {name}")
+    return found
+
+
+def check_named(path: Path, classes: Sequence[str]) -> None:
+    """Raise UserError where classes.txt names other classes than the folders do."""
+    listed, there = ({nfc(name) for name in names} for names in (read_classes(path), classes))
+    if listed != there:
+        lacking = [f"without a folder: {some(sorted(listed - there))}"] if listed - there else []
+        extra = [f"not in it: {some(sorted(there - listed))}"] if there - listed else []
+        raise UserError(
+            f"{path} names other classes than the folders do ({'; '.join(lacking + extra)}); correct it, add the lists "
+            "train.txt and val.txt, or take it away"
+        )
