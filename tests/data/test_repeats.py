@@ -4,6 +4,7 @@ from pathlib import Path
 
 from aim.data.lists import Stored, Video
 from aim.data.repeats import repeats
+from aim.data.stamp import ENDS
 from tests.messages import named
 
 CLASSES = ["a", "b"]
