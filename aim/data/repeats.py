@@ -1,15 +1,14 @@
 """Videos that a data set has more than once: in two lists, twice in one, or under two labels."""
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import chain, combinations
 from pathlib import Path
 
 from aim.data.lists import Video
 from aim.data.scanning import some
-
-PIECE = 1 << 16  # bytes of a file's head and of its tail, by which two of one size are compared
+from aim.data.stamp import hash_of_ends
 
 
 def repeats(root: Path, lists: Mapping[str, Sequence[Video]], classes: Sequence[str], *, compare: bool) -> list[str]:
@@ -62,19 +61,8 @@ def same_content(root: Path, paths: Iterable[str]) -> dict[str, str]:
     found = dict[str, str]()
     for size, alike in by_size.items():
         if len(alike) > 1:
-            seen = dict[bytes, str]()
+            seen = dict[str, str]()
             for path in alike:
-                found[path] = seen.setdefault(_digest(root / path, size), path)
+                with suppress(OSError):  # its reader says why
+                    found[path] = seen.setdefault(hash_of_ends(root / path, 0, size), path)
     return found
-
-
-def _digest(path: Path, size: int) -> bytes:
-    """A hash of a file's head and tail; of its name alone where it can't be read."""
-    try:
-        with path.open("rb") as file:
-            content = file.read(PIECE)
-            file.seek(max(file.tell(), size - PIECE))
-            content += file.read(PIECE)
-    except (OSError, ValueError):
-        content = str(path).encode(errors="surrogateescape")
-    return hashlib.sha256(content).digest()

@@ -28,7 +28,7 @@ def stamp_of(source: Source) -> str:
     if not stat.S_ISREG(about.st_mode):  # a pipe would be waited for
         raise OSError(f"{path} is not a file")
     offset, size = (source.offset, source.size) if isinstance(source, Part) else (0, about.st_size)
-    return f"{size} {about.st_mtime_ns} {_hash_of_ends(path, offset, size)}"
+    return f"{size} {about.st_mtime_ns} {hash_of_ends(path, offset, size)}"
 
 
 def stamps_of(sources: Iterable[Source]) -> Iterator[str | None]:
@@ -48,7 +48,7 @@ def _stamp_or_none(source: Source) -> str | None:
     return None
 
 
-def _hash_of_ends(path: Path, offset: int, size: int) -> str:
+def hash_of_ends(path: Path, offset: int, size: int) -> str:
     """A hash of the first and the last bytes of so many from `offset` on."""
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
@@ -67,5 +67,5 @@ def _of_folder(folder: Path) -> str:
     names = "\0".join(f"{entry.name} {size}" for entry, size in zip(entries, sizes, strict=True))
     digest = hashlib.sha256(os.fsencode(names))
     for i in sorted({0, len(entries) - 1} if entries else ()):
-        digest.update(_hash_of_ends(Path(entries[i]), 0, sizes[i]).encode())
+        digest.update(hash_of_ends(Path(entries[i]), 0, sizes[i]).encode())
     return f"{sum(sizes)} {sum(entry.stat().st_mtime_ns for entry in entries)} {digest.hexdigest()[:32]}"

@@ -97,7 +97,7 @@ def tested_before(checked: Checked[Settings]) -> Earlier:
         raise UserError(
             f"{run_dir} holds a training run, or a test of another checkpoint, other data or settings; set run_dir=DIR"
         )
-    changes = replaced.changes(run_dir, checked.run.data.folder, checked.lists.val)
+    changes = replaced.changes(run_dir, checked.run.data.folder, checked.lists.test)
     if changes.others:
         say_once(f"{run_dir} has an earlier test, which is made again: {changes}")
         return Earlier()
@@ -120,7 +120,7 @@ def build_and_test(job: Job[Settings], stop: Stop) -> None:
     checkpoint.load_weights(model, replace(saved, tensors=tensors))
     if world.is_main:
         write_settings(job.settings, job.run_dir)
-        replaced.note(job.run_dir, run.data.folder, job.lists.val)
+        replaced.note(job.run_dir, run.data.folder, job.lists.test)
     found, left = test(job, model, run.test_dataset(job.lists), stop)
     if world.is_main:
         tested = {"num_missing": found.num_missing, "checkpoint": str(saved.path), "identity": dict(job.content)}

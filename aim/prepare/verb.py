@@ -68,7 +68,7 @@ def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str
         put(folder / f"{split}.txt", [format_line(video) for video in videos])
     put(folder / "classes.txt", map(quoted, report.kept.classes))
     bad = dict.fromkeys(report.missing, "missing") | report.unreadable
-    put(folder / "bad_videos.txt", [f"{path}\t{why}" for path, why in sorted(bad.items())])
+    put(folder / "bad_videos.txt", [f"{quoted(path)}\t{why}" for path, why in sorted(bad.items())])
     summary = {
         **report.counts(),
         "num_classes": len(report.kept.classes),

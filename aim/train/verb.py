@@ -10,6 +10,7 @@ The same command continues an interrupted run. Exit codes: 0 done, 2 an error to
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from omegaconf.dictconfig import DictConfig
@@ -97,7 +98,7 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
         results.set_aside(run_dir)  # of fewer epochs
         write_settings(job.settings, run_dir)
         if not (last_of(run).exists() and (run_dir / replaced.NAME).exists()):
-            replaced.note(run_dir, run.data.folder, [*lists.train, *lists.val])
+            replaced.note(run_dir, run.data.folder, [*chain(*lists.parts.values())])
         print(introduction.of_run(run, lists, job.content, world), flush=True)
     if job.start is not None:
         checkpoint.load_weights(model, job.start, head=same_classes(job.start.classes, lists.classes))

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from aim.data import repeats as module
 from aim.data.lists import Stored, Video
 from aim.data.repeats import repeats
+from aim.data.stamp import ENDS
 from tests.messages import named
 
 CLASSES = ["a", "b"]
@@ -40,7 +40,7 @@ def test_videos_in_two_lists_twice_in_one_and_under_two_labels_are_counted(tmp_p
 
 
 def test_copies_are_found_by_size_head_and_tail(tmp_path: Path) -> None:
-    middle = bytes(3 * module.PIECE)
+    middle = bytes(3 * ENDS)
     ends = {"x": b"12", "copy": b"12", "tail": b"13", "head": b"02"}
     written(tmp_path, **{name: both[:1] + middle + both[1:] for name, both in ends.items()})
     parts = {"training": videos(("x", 0), ("tail", 0)), "validation": videos(("copy", 1), ("head", 0))}
