@@ -67,7 +67,7 @@ MAY_CHANGE = {
     "data.root", "data.workers", "data.timeout", "data.on_error", "data.eval_on_error", "data.max_bad",
     "data.cache", "data.cache_gb", "data.train", "data.val", "data.test", "data.classes",  # whose content is hashed
     "train.accumulate", "train.epochs", "train.log_every", "train.save_minutes", "train.profile", "train.memory",
-    "train.compile", "train.shard", "predictions",
+    "train.compile", "train.shard", "train.features_gb", "predictions",
     "tracker.kind", "tracker.project", "tracker.entity", "tracker.mode", "tracker.space",
 }  # fmt: skip
 

@@ -208,9 +208,9 @@ def test_a_folder_without_videos_is_named(folder: Path, capsys: pytest.CaptureFi
     (folder / "empty" / "deep").mkdir(parents=True)
     (folder / ".hidden").mkdir()
     inspected(*begun(folder))
-    said = [line for line in capsys.readouterr().err.splitlines() if str(folder) in line]
-    assert len(said) == 1
-    named(said[0], str(folder / "empty"))
+    hidden, empty = [line for line in capsys.readouterr().err.splitlines() if str(folder) in line]
+    named(hidden, "1 (.hidden)")
+    named(empty, str(folder / "empty"))
 
 
 def test_what_is_listed_twice_and_what_cannot_be_learnt_is_said(
