@@ -147,7 +147,7 @@ KINDS: dict[str, Kind] = {
     "hmdb51": Kind({"jump_test_split1.txt": b"a.avi 1\nb.avi 2\n"}, HMDB51(1)),
     "tar": Kind({"train.tar": tar("a")}, lambda folder: shards.entries(folder / "train.tar")),
     "label in a tar": Kind(
-        {"a.json": b'{"label": 1}'}, lambda folder: shards._label(_bytes(folder / "a.json"), ".json", str(folder / "a.json"))
+        {"a.json": b'{"label": 1}'}, lambda folder: shards._label(_bytes(folder / "a.json"), ".json", str(folder))
     ),
     "index": Kind(
         {"train.tar.tsv": b"bytes\t0\tvideos\t0\n", "train.tar": b""},
