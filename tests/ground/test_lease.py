@@ -59,14 +59,14 @@ def test_a_dead_process_of_this_host_is_followed_at_once_and_what_it_left_half_w
     left = {path.name for path in tmp_path.iterdir()} - {".lease"}
     assert len(left) == 1
     kept = {"last.pt", ".last.pt", ".notes.txt", "last.pt.x.1", ".git"}
-    for name in (*kept, ".best.safetensors.node-7.cluster.example.123", ".log.jsonl.x.1", ".config.yaml.a-b.5"):
+    for name in (*kept, ".0123456789abcdef.part", ".fedcba9876543210.part"):
         (tmp_path / name).touch()
     with lease.held(tmp_path):
         assert {path.name for path in tmp_path.iterdir()} == kept | {".lease"}
-        (tmp_path / ".last.pt.host.1").touch()  # now of a living one
+        (tmp_path / ".00112233445566ff.part").touch()  # now of a living one
         with refused("host", "process", "run_dir=DIR"):
             taken(tmp_path)
-        assert (tmp_path / ".last.pt.host.1").exists()
+        assert (tmp_path / ".00112233445566ff.part").exists()
     assert killed.wait() == -signal.SIGKILL
     assert clock == [1000.0]
     named(capsys.readouterr().err, str(tmp_path), socket.gethostname(), str(killed.pid))
