@@ -91,10 +91,9 @@ def test_a_bad_video_in_the_validation_set_loses_no_training(
     capsys.readouterr()
     found = run(tmp_path / "run", *settings, "data.eval_on_error=skip", "data.max_bad=0.5", toy=OWN)
     assert found["num_missing"] == 1
-    changed, bad, counted = capsys.readouterr().err.splitlines()
-    named(changed, "data.eval_on_error", "raise", "skip", "data.max_bad", "0.02", "0.5")
-    named(bad, str(folder / name))
-    named(counted, "1", "16")
+    said = capsys.readouterr().err
+    named(said.splitlines()[0], "data.eval_on_error", "raise", "skip", "data.max_bad", "0.02", "0.5")
+    named(said, str(folder / name), "1", "16")
 
 
 def test_the_same_weights_may_lie_elsewhere_and_others_are_refused(tmp_path: Path, unbroken: Path) -> None:
