@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from aim.data.lists import VIDEO_EXTENSIONS
+from aim.data.readers.animated import is_animated
 from aim.data.readers.frames import SUFFIXES as PICTURES
 from aim.ground.errors import UserError
 
@@ -90,7 +91,7 @@ def _nothing_in(folder: Path, folders: bool) -> str:
 def _refusal(file: Path, folders: bool) -> str | None:
     if folders:
         return "is a file; with reader=frames a video is a folder of pictures"
-    if file.suffix.lower() in PICTURES:
+    if file.suffix.lower() in PICTURES and not is_animated(file):
         return (
             "is a picture, in which nothing moves: a clip of one repeated frame would get a label that means nothing; "
             "give the video that it is from, or with reader=frames the folder of its frames"

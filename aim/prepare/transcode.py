@@ -8,11 +8,14 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.reformatter import VideoReformatter
+from av.video.stream import VideoStream
 
 from aim.data.readers.drawing import Drawing, display_matrix
-from aim.data.readers.interface import BadVideo, Source, file_of, scaled
+from aim.data.readers.interface import BadVideo, Source, file_of, scaled, url
+from aim.data.readers.packets import family
 from aim.data.readers.pyav import decoded, opened
 from aim.ground.errors import UserError
 
@@ -21,7 +24,7 @@ UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES
 
 @dataclass(frozen=True)
 class Frames:
-    """The number of decodable frames of a video, and the number in its header, if any."""
+    """The number of decodable frames of a video, and the number that its header says are shown, if any."""
 
     count: int
     promised: int
@@ -29,9 +32,16 @@ class Frames:
 
 def count_frames(path: Source) -> Frames:
     """Decode everything. Raises BadVideo if that fails, or most frames are missing."""
-    with opened(path) as (_, stream):
-        promised = stream.frames
+    with opened(path) as (container, stream):
+        promised = promised_frames(container, stream)
     return _plausible(path, Frames(sum(1 for _ in decoded(path)), promised))
+
+
+def promised_frames(container: InputContainer, stream: VideoStream) -> int:
+    """How many frames a file says that it shows: an MP4's edit list may leave some of them out. 0: it doesn't say."""
+    if family(container) != "mov" or not (entries := stream.index_entries):
+        return stream.frames
+    return min(stream.frames, sum(not entry.is_discard for entry in entries))
 
 
 @dataclass(frozen=True)
@@ -54,8 +64,8 @@ class Transcode:
 
     def __call__(self, source: Source, target: Path) -> Frames:
         """Write `target` atomically. Raises BadVideo if the source can't be fully decoded."""
-        with opened(source) as (_, stream):
-            rate, promised = stream.average_rate or Fraction(25), stream.frames
+        with opened(source) as (container, stream):
+            rate, promised = stream.average_rate or Fraction(25), promised_frames(container, stream)
         part = part_of(target)
         try:
             count = self._write(decoded(source), rate, part)
@@ -72,20 +82,20 @@ class Transcode:
 
     def _write(self, frames: Iterator[tuple[float, VideoFrame]], rate: Fraction, path: Path) -> int:
         to_yuv = VideoReformatter()
-        count, first, last = 0, None, -1
+        count, first, last = 0, 0.0, -1
         draw, turned = Drawing(None), False
-        with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        with av.open(url(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
             keys = f"keyint={self.key_every}:min-keyint={self.key_every}:scenecut=0:bframes=0:ref=1:psy=0:aq-mode=0"
             options = {"crf": str(self.crf), "preset": self.preset, "tune": "fastdecode", "x264-params": keys}
             stream = container.add_stream("libx264", rate=rate, options=options)
             codec = stream.codec_context
-            for _, frame in frames:
+            for time, frame in frames:
                 if not count:
                     turned = display_matrix(frame) is not None
                 upright = VideoFrame.from_ndarray(draw(frame).copy(), format="rgb24") if turned else frame
                 small = self._small(upright, to_yuv)
                 if not count:
-                    first = frame.pts
+                    first = time
                     codec.width, codec.height, codec.pix_fmt, codec.thread_count = (
                         small.width,
                         small.height,
@@ -96,7 +106,7 @@ class Transcode:
                     if frame.time_base is not None:
                         codec.time_base = frame.time_base
                 # Times that don't rise would confuse every reader of the new file.
-                last = last + 1 if frame.pts is None or first is None else max(last + 1, frame.pts - first)
+                last = max(last + 1, round((time - first) / (frame.time_base or 1 / rate)))
                 small.pts, small.time_base, small.pict_type = last, frame.time_base, 0
                 container.mux(stream.encode(small))
                 count += 1
