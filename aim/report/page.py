@@ -52,7 +52,7 @@ def section(run: RunData, most: int, root: Path | None) -> dict[str, Any]:
         "found": None,
     }
     if found is not None and len(found.index):
-        page["found"] = tested(found, most, root)
+        page["found"] = tested(found, most, root, run.temperature) | {"temperature_of": run.temperature_of}
     return page
 
 
@@ -111,7 +111,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
     return [(name, text) for name, text in rows.items() if text]
 
 
-def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
+def tested(found: Predictions, most: int, root: Path | None, temperature: float | None) -> dict[str, Any]:
     """The parts of a section that come from a test's predictions."""
     from aim.report import strips  # late, as it takes the time of torch's import
 
@@ -128,7 +128,7 @@ def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
         "classes": classes,
         "matrix": charts.matrix(found) if few else None,
         "pairs": statistics.most_confused(found, PAIRS[few]),
-        "reliability": charts.reliability(found),
+        "reliability": charts.reliability(found, temperature),
         "mistakes": mistakes,
         "unsure": unsure,
         "doubts": statistics.doubted_labels(found, EXAMPLES),

@@ -58,6 +58,13 @@ class Predictions:
         highest: NDArray[np.float32] = self.probability.max(1)
         return highest
 
+    def tempered(self, temperature: float) -> NDArray[np.float32]:
+        """Probabilities "n k" whose views are calibrated by a temperature, as aim.predict shows them."""
+        logits = self.log_probability.astype(np.float32) / temperature
+        scores = np.exp(logits - logits.max(2, keepdims=True))
+        found: NDArray[np.float32] = (scores / scores.sum(2, keepdims=True)).mean(1)
+        return found
+
     def results(self, metrics: Sequence[Metric]) -> dict[str, Any]:
         """What `results.json` says of them."""
         videos, hits = (np.bincount(part, minlength=len(self.classes)) for part in (self.label, self.label[self.right]))
