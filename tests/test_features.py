@@ -58,6 +58,15 @@ def test_a_checkpoint_gives_a_vector_of_each_view_of_its_test_and_of_each_window
     assert one["feats"].dtype == np.float32
 
 
+def test_row_i_begins_at_i_strides_through_a_pause(unbroken: Path, shared: Path, tmp_path: Path) -> None:
+    path = shared / "cases/inputs/gap.mp4"
+    found = extract(tmp_path / "out", f"checkpoint={unbroken}", f"input={path}", "window=1.5", "stride=1")["gap.npz"]
+    assert found["seconds"][:, 0].tolist() == list(range(64))  # as feat_stride says
+    assert found["seconds"][:, 1].tolist() == [*(i + 1.5 for i in range(63)), 64]
+    assert np.flatnonzero(np.isnan(found["feats"]).all(1)).tolist() == list(range(2, 61))
+    assert np.isfinite(found["feats"][[0, 1, 61, 62, 63]]).all()
+
+
 @pytest.mark.usefixtures("unbroken")
 def test_a_trunk_alone_goes_on_and_names_what_it_cannot_read(
     toy_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -77,7 +86,7 @@ def test_a_trunk_alone_goes_on_and_names_what_it_cannot_read(
     assert [path.parent.name for path in left] == [path.parent.name for path in videos(toy_cache)[:4]]
     assert load_file(left[0])["feats"].shape == (1, 128)
     about = json.loads((tmp_path / "out" / "features.json").read_text())
-    assert (about["dimensions"], about["windows"]) == (128, {"length": 1, "stride": 1})
+    assert (about["dimensions"], about["windows"]) == (128, {"length": 1, "stride": 1, "on_grid": True})
     before = [path.stat().st_mtime_ns for path in left]
     left[0].unlink()
     with exits(1):

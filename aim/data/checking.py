@@ -8,6 +8,7 @@ from pathlib import Path
 
 from aim.data.loading.pool import Pool
 from aim.data.readers.interface import BadVideo
+from aim.data.readers.packets import Clock, duration
 from aim.data.readers.pyav import opened
 from aim.ground.errors import UserError
 
@@ -31,6 +32,18 @@ class Look:
         except BadVideo as error:
             reason = reason or str(error).removeprefix(f"{path}: ")
         raise BadVideo(reason)
+
+
+def ends_early(path: Path, end: float) -> float | None:
+    """The seconds that a video lasts, where these are more than a frame fewer than `end`; None also where unknown.
+
+    By its header, and where that says so by its packets. Nothing is decoded.
+    """
+    with opened(path) as (container, stream):
+        if (container.duration or 0) / 1e6 + Clock(stream).usual >= end:
+            return None
+        lasts = duration(container, stream)
+        return lasts if lasts is not None and lasts + Clock(stream).usual < end else None
 
 
 def bad_files(root: Path, names: Sequence[str], *, workers: int, timeout: float) -> Iterator[tuple[str, str | None]]:

@@ -14,9 +14,8 @@ from torch import Tensor
 from aim.data.class_folders import ClassFolders
 from aim.data.lists import USUAL_FILES, ListFiles, Lists, Video, check_present, share_of
 from aim.data.loading.judge import OnError
-from aim.data.readers.interface import BadVideo, Pick, Reader, Source, file_of
+from aim.data.readers.interface import BadVideo, Pick, Reader, Source, Timed, file_of
 from aim.data.readers.pyav import PyAV
-from aim.data.readers.times import seconds_of
 from aim.data.sampling import Clip, test_indices, train_indices
 from aim.data.stored import cache
 from aim.data.stored.cache import Cache
@@ -162,9 +161,10 @@ class VideoDataset:
             indices = test_indices(num_frames, self.clip, views.temporal)
             return indices.ravel()
 
-        frames = self._frames(video, pick)
+        timed = Timed(pick)
+        frames = self._frames(video, timed)
         clips = rearrange(views(frames, self.clip.size), "s (v t) c h w -> (v s) t c h w", v=views.temporal)
-        seconds = seconds_of(source_of(self.root, video), indices, self.reader, span_of(video))
+        seconds = timed.seconds[indices] if timed.seconds.size else np.full(indices.shape, np.nan)
         ends = np.stack([seconds.min(1), seconds.max(1)], 1, dtype=np.float32)
         return clips, ends.repeat(views.spatial, 0)
 

@@ -9,6 +9,7 @@ from typing import NamedTuple, TextIO
 from urllib.parse import unquote, urlsplit
 
 from aim.data.lists import entries, unquoted
+from aim.data.readers.animated import is_animated
 from aim.data.readers.frames import SUFFIXES as PICTURES
 from aim.data.scanning import UNKNOWN, VIDEO_EXTENSIONS, is_video_name, look, told
 from aim.ground.errors import UserError, say
@@ -152,7 +153,7 @@ def _nothing_in(folder: Path, folders: bool) -> str:
 def _refusal(file: Path, folders: bool) -> str | None:
     if folders:
         return "is a file; with reader=frames a video is a folder of pictures"
-    if file.suffix.lower() in PICTURES:
+    if file.suffix.lower() in PICTURES and not is_animated(file):
         return (
             "is a picture, in which nothing moves: a clip of one repeated frame would get a label that means nothing; "
             "give the video that it is from, or with reader=frames the folder of its frames"

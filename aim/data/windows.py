@@ -1,7 +1,8 @@
 """A long video as windows of some seconds, decoded once from its start, in memory that doesn't grow with its length."""
 
+import math
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from aim.data.loading.loader import Batch
 from aim.data.readers.drawing import Drawing
-from aim.data.readers.interface import BadVideo
+from aim.data.readers.interface import UNTIMED, BadVideo
 from aim.data.readers.packets import from_file, from_index
 from aim.data.readers.pyav import decoded, opened
 from aim.data.sampling import Clip, test_indices
@@ -24,7 +25,7 @@ from aim.ground.errors import UserError
 
 T = TypeVar("T")
 
-EPSILON = 5e-7  # seconds, forgiven as `readers.interface.in_span` forgives them
+EPSILON = 5e-7  # seconds, forgiven as `readers.interface.Choice` forgives them
 
 
 class Span(NamedTuple):
@@ -40,10 +41,15 @@ class MispromisedError(Exception):
 
 @dataclass(frozen=True)
 class Windows:
-    """One of `length` seconds every `stride` seconds."""
+    """One of `length` seconds every `stride` seconds.
+
+    Where something is left over at a video's end, one more window ends with the video, at full length; or, with
+    `on_grid`, it begins at the next multiple of `stride` as all others do, and is shorter.
+    """
 
     length: float
     stride: float
+    on_grid: bool = False
 
     def __post_init__(self) -> None:
         for name, value in (("window", self.length), ("stride", self.stride)):
@@ -51,15 +57,14 @@ class Windows:
                 raise UserError(f"{name}={value:g} must be seconds above 0")
 
     def over(self, duration: float) -> list[Span]:
-        """Those that fit from the start on, and one that ends with the video where something is left over.
-
-        A video that isn't longer is one window.
-        """
+        """Those that fit from the start on, and one for what is left over. A video that isn't longer is one window."""
         if duration <= self.length + EPSILON:
             return [Span(0.0, duration)]
         count = int((duration - self.length + EPSILON) / self.stride) + 1
         spans = [Span(i * self.stride, i * self.stride + self.length) for i in range(count)]
-        return spans if spans[-1].end > duration - EPSILON else [*spans, Span(duration - self.length, duration)]
+        if spans[-1].end > duration - EPSILON or (self.on_grid and count * self.stride > duration - EPSILON):
+            return spans
+        return [*spans, Span(count * self.stride if self.on_grid else duration - self.length, duration)]
 
 
 @dataclass(frozen=True)
@@ -81,17 +86,23 @@ class Cut:
 def cut(path: Path, windows: Windows, *, trust: bool) -> Cut:
     """Find the frames' times: with `trust` from the packets, where they leave no doubt, else by decoding everything.
 
-    Raises BadVideo for a file that can't be read.
+    Raises BadVideo for a file that can't be read, or has no times.
     """
-    listed = _listed(path) if trust else None
-    seconds = np.array([time for time, _ in decoded(path)]) if listed is None else listed
+    seconds = _listed(path) if trust else None
+    listed = seconds is not None
+    if seconds is None:
+        seconds = np.array([math.nan if frame.pts is None else time for time, frame in decoded(path)])
     if not seconds.size:
         raise BadVideo(f"{path}: no frame can be decoded")
+    if np.isnan(seconds).any():
+        raise BadVideo(f"{path}: {UNTIMED}")
     # An AVI file with reordered frames has the right times in a wrong order.
     seconds = np.sort(seconds) - seconds.min()
     # The last frame is shown as long as most of the others.
     duration = float(seconds[-1] + (np.median(np.diff(seconds)) if seconds.size > 1 else 0.04))
-    return Cut(path, seconds, duration, windows.over(duration), listed is not None)
+    if not duration:
+        raise BadVideo(f"{path}: no windows can be cut, for its frames have no time stamps that grow")
+    return Cut(path, seconds, duration, windows.over(duration), listed)
 
 
 def _listed(path: Path) -> NDArray[np.float64] | None:
@@ -107,19 +118,19 @@ def _listed(path: Path) -> NDArray[np.float64] | None:
 class _Open:
     """A window of which not all frames have come yet."""
 
-    span: Span
+    place: int  # among all windows
     rows: dict[int, list[int]]  # frame -> its places in the window's clips
     clips: Tensor  # uint8 "s t c h w": crops, frames of all clips
     missing: int
 
 
-def read(cut: Cut, clip: Clip, views: Views) -> Iterator[tuple[Span, Tensor]]:
-    """Each window that has frames, in their order, with its clips, uint8 "v t c h w".
+def read(cut: Cut, clip: Clip, views: Views) -> Iterator[tuple[int, Tensor]]:
+    """The place of each window that has frames, in their order, with its clips, uint8 "v t c h w".
 
     They are what `VideoDataset.read_video` gives for a segment of these seconds that PyAV reads, to the bit. Raises
     MispromisedError where a decode shows other frames than listed.
     """
-    ahead = deque((span, frames) for span in cut.spans if (frames := cut.frames_in(span)))
+    ahead = deque((place, frames) for place, span in enumerate(cut.spans) if (frames := cut.frames_in(span)))
     open_ = deque[_Open]()
     draw = Drawing(None)
     shape = (views.spatial, views.temporal * clip.num_frames, 3, clip.size, clip.size)
@@ -128,13 +139,15 @@ def read(cut: Cut, clip: Clip, views: Views) -> Iterator[tuple[Span, Tensor]]:
         offset = time if offset is None else offset
         if cut.listed and (i >= cut.seconds.size or abs(time - offset - cut.seconds[i]) > EPSILON):
             raise MispromisedError
+        if not i:
+            draw.begin(frame)
         while ahead and i in ahead[0][1]:
-            span, frames = ahead.popleft()
+            place, frames = ahead.popleft()
             picks = (frames[0] + test_indices(len(frames), clip, views.temporal).ravel()).tolist()
             rows: dict[int, list[int]] = {}
             for row, pick in enumerate(picks):
                 rows.setdefault(pick, []).append(row)
-            open_.append(_Open(span, rows, torch.empty(shape, dtype=torch.uint8), len(rows)))
+            open_.append(_Open(place, rows, torch.empty(shape, dtype=torch.uint8), len(rows)))
         if takers := [window for window in open_ if i in window.rows]:
             image = torch.from_numpy(np.ascontiguousarray(draw(frame)))
             crops = views(rearrange(image, "h w c -> 1 c h w"), clip.size)
@@ -143,21 +156,31 @@ def read(cut: Cut, clip: Clip, views: Views) -> Iterator[tuple[Span, Tensor]]:
                 window.missing -= 1
         while open_ and not open_[0].missing:
             done = open_.popleft()
-            yield done.span, rearrange(done.clips, "s (v t) c h w -> (v s) t c h w", v=views.temporal)
+            yield done.place, rearrange(done.clips, "s (v t) c h w -> (v s) t c h w", v=views.temporal)
         if not (open_ or ahead):
             return
     if open_ or ahead:
         raise MispromisedError
 
 
-def batches(cut: Cut, clip: Clip, views: Views, batch_size: int, spans: list[Span]) -> Iterator[Batch]:
-    """The windows as a loader's batches, as many at once as have about `batch_size` clips; `spans` gets theirs."""
+def batches(cut: Cut, clip: Clip, views: Views, batch_size: int) -> Iterator[Batch]:
+    """The windows that have frames as a loader's batches, as many at once as have about `batch_size` clips.
+
+    Each batch's `index` holds the places of its windows among all.
+    """
     windows, together = read(cut, clip, views), views.at_once(batch_size)
     while group := list(islice(windows, together)):
-        index = torch.arange(len(spans), len(spans) + len(group))
-        spans.extend(span for span, _ in group)
+        index = torch.tensor([place for place, _ in group])
         video = torch.stack([clips for _, clips in group])
         yield Batch(video, torch.zeros_like(index), index, torch.ones(len(group)))
+
+
+def placed(cut: Cut, found: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """A row of each window, "w d", of places "n" and their rows "n d"; NaN for one in a pause, which has no frames."""
+    rows = torch.full((len(cut.spans), found[0][1].shape[1]), torch.nan)
+    for places, values in found:
+        rows[places] = values
+    return rows
 
 
 def trusting(path: Path, windows: Windows, use: Callable[[Cut], T]) -> T:

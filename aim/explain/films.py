@@ -7,6 +7,7 @@ import av
 import numpy as np
 from PIL import Image
 
+from aim.data.readers.interface import url
 from aim.explain import heat
 from aim.explain.explanation import Explanation
 from aim.explain.heat import FOR, MUTED, Canvas, broken, line_height
@@ -32,7 +33,7 @@ def save(explanation: Explanation, about: str, path: Path, suffix: str) -> None:
 
 def encode(path: Path, pictures: list[Image.Image], rate: Fraction) -> None:
     """Write pictures as H.264 in an MP4, which every browser plays."""
-    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+    with av.open(url(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
         stream = container.add_stream("libx264", rate=rate, options={"crf": "18"})
         stream.width, stream.height = pictures[0].size
         stream.pix_fmt = "yuv420p"

@@ -22,7 +22,7 @@ from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.stamp import stamps_of
 from aim.data.transforms import Views
-from aim.data.windows import Cut, Span, Windows, batches, trusting
+from aim.data.windows import Cut, Windows, batches, placed, trusting
 from aim.engine.machine.feeding import on_device, one_late, to_host
 from aim.engine.machine.hardware import Precision, autocast
 from aim.ground import files
@@ -36,7 +36,7 @@ Form = Literal["npz", "safetensors"]
 class Features(NamedTuple):
     """Of a video, w of its windows or views, d numbers each."""
 
-    feats: NDArray[np.float32]  # "w d", as ActionFormer calls it
+    feats: NDArray[np.float32]  # "w d", as ActionFormer calls it; NaN for a window in a pause, which has no frames
     seconds: NDArray[np.float32]  # "w 2", where each begins and ends; NaN: unknown
 
 
@@ -51,7 +51,10 @@ class Extractor:
     batch_size: int  # clips at once
 
     def of_windows(self, path: Path, windows: Windows) -> Features:
-        """A vector of each window, the mean over its views. Raises BadVideo for a file that can't be read."""
+        """A vector of each window, the mean over its views; NaN where it has no frames.
+
+        Raises BadVideo for a file that can't be read.
+        """
         return trusting(path, windows, self._of_cut)
 
     def of_views(self, paths: Sequence[Path], reader: Reader, *, workers: int) -> Iterator[tuple[Path, Features | str]]:
@@ -69,11 +72,9 @@ class Extractor:
                     yield paths[i], Features(feats, loader.seconds[i]) if was_read else loader.bad[str(paths[i])]
 
     def _of_cut(self, cut: Cut) -> Features:
-        spans, parts = list[Span](), list[Tensor]()
-        clips = batches(cut, self.clip, self.views, self.batch_size, spans)
-        for _, _, features in one_late(self._begun(clips)):
-            parts.append(reduce(features, "b v d -> b d", "mean"))
-        return Features(torch.cat(parts).numpy(), np.array(spans, np.float32))
+        clips = batches(cut, self.clip, self.views, self.batch_size)
+        found = [(index, reduce(x, "b v d -> b d", "mean")) for index, _, x in one_late(self._begun(clips))]
+        return Features(placed(cut, found).numpy(), np.array(cut.spans, np.float32))
 
     @torch.inference_mode()
     def _begun(self, batches: Iterator[Batch]) -> Iterator[Callable[[], list[Tensor]]]:

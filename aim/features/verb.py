@@ -75,7 +75,9 @@ class Settings:
     def windows(self) -> Windows | None:
         """The windows that a vector each is of; None for the views of a test."""
         return (
-            None if self.window is None else Windows(self.window, self.window if self.stride is None else self.stride)
+            None
+            if self.window is None
+            else Windows(self.window, self.window if self.stride is None else self.stride, on_grid=True)
         )
 
 

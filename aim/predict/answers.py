@@ -59,6 +59,8 @@ def _answer(
     name: str, probability: Tensor, classes: Sequence[str], top: int, at_least: float | None, span: Span | None
 ) -> Answer:
     """The `top` labels; equally probable ones in the order of the classes."""
+    if probability.isnan().any():
+        return Answer(name, span=span, error="no frames: a pause")
     order = probability.argsort(descending=True, stable=True)[:top].tolist()
     best = [(classes[i], float(probability[i])) for i in order]
     certain = at_least is None or best[0][1] >= at_least

@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from aim.data.readers.drawing import Drawing
-from aim.data.readers.interface import BadVideo
+from aim.data.readers.interface import BadVideo, url
 from aim.data.readers.pyav import decoded, opened
 from aim.ground import files
 from aim.ground.console import Display
@@ -76,7 +76,7 @@ def _write(
     options = {"crf": "20", "preset": "veryfast"}
     with (
         bar(f"drawing {source.name}", duration) as display,
-        av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container,
+        av.open(url(path), "w", format="mp4", options={"movflags": "faststart"}) as container,
         sound_of(source) as (sound, packets),
     ):
         video = container.add_stream("libx264", rate=rate, options=options)
@@ -89,7 +89,8 @@ def _write(
                 video.width, video.height, video.pix_fmt = image.shape[1], image.shape[0], "yuv420p"
                 video.codec_context.time_base = CLOCK
             time -= first
-            caption(index(time), *image.shape[:2]).draw_on(image)
+            if answers[index(time)].best:
+                caption(index(time), *image.shape[:2]).draw_on(image)
             shown = VideoFrame.from_ndarray(image, format="rgb24")
             last = max(last + 1, round(time / CLOCK))  # times that don't rise would confuse players
             shown.pts, shown.time_base = last, CLOCK
@@ -108,7 +109,7 @@ def _write(
 @contextmanager
 def sound_of(source: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
     """The first audio stream that MP4 can hold, and its packets; or none of it."""
-    with av.open(str(source), metadata_errors="ignore") as container:
+    with av.open(url(source), metadata_errors="ignore") as container:
         streams = [stream for stream in container.streams.audio if stream.codec_context.name.split("_")[0] in SOUNDS]
         if not streams:
             yield None, iter(())

@@ -101,7 +101,7 @@ def columns(line: Timeline) -> tuple[list[float], Tensor]:
     """Where columns begin and the last one ends, in seconds, and their probabilities "w k"."""
     parts = np.array_split(np.arange(len(line.spans)), min(len(line.spans), COLUMNS))
     bounds = [line.bounds[int(part[0])] for part in parts] + [line.duration]
-    return bounds, torch.stack([line.probability[torch.from_numpy(part)].mean(0) for part in parts])
+    return bounds, torch.stack([line.probability[torch.from_numpy(part)].nanmean(0) for part in parts])
 
 
 def main_labels(line: Timeline, at_least: float | None) -> list[int]:
@@ -110,7 +110,7 @@ def main_labels(line: Timeline, at_least: float | None) -> list[int]:
     for x in line.segments(at_least):
         if x.label is not None:
             seconds[x.label] = seconds.get(x.label, 0.0) + x.end - x.start
-    found = sorted(seconds, key=lambda label: (-seconds[label], label)) or [int(line.probability.mean(0).argmax())]
+    found = sorted(seconds, key=lambda label: (-seconds[label], label)) or [int(line.probability.nanmean(0).argmax())]
     return found[: len(COLOURS) - 1]
 
 

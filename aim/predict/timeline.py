@@ -13,8 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aim.data.readers.interface import BadVideo
-from aim.data.windows import Cut, Span, Windows, batches, trusting
+from aim.data.windows import Cut, Span, Windows, batches, placed, trusting
 from aim.engine.machine.feeding import one_late
 from aim.engine.machine.hardware import Precision
 from aim.engine.trained.recogniser import Recogniser
@@ -39,7 +38,12 @@ class Timeline:
     path: Path
     duration: float  # seconds
     spans: Sequence[Span]
-    probability: Tensor  # float32 "w k", w windows
+    probability: Tensor  # float32 "w k", w windows; NaN for those in a pause, which have no frames
+
+    @cached_property
+    def seen(self) -> list[bool]:
+        """Whether each window has frames."""
+        return [not row for row in self.probability[:, 0].isnan().tolist()]
 
     @cached_property
     def middles(self) -> NDArray[np.float64]:
@@ -52,27 +56,30 @@ class Timeline:
         return [0.0, *((self.middles[1:] + self.middles[:-1]) / 2).tolist(), self.duration]
 
     def smoothed(self, seconds: float) -> "Timeline":
-        """Each window with the mean probabilities of all whose middle is at most `seconds` / 2 from its own."""
+        """Each window that has frames with the mean of those whose middles are at most `seconds` / 2 from its own."""
         if not seconds:
             return self
         reach = seconds / 2 + 1e-6
         first = np.searchsorted(self.middles, self.middles - reach)
         end = np.searchsorted(self.middles, self.middles + reach)
-        means = [self.probability[a:b].mean(0) for a, b in zip(first, end, strict=True)]
-        return replace(self, probability=torch.stack(means))
+        means = torch.stack([self.probability[a:b].nanmean(0) for a, b in zip(first, end, strict=True)])
+        means[~torch.tensor(self.seen)] = torch.nan
+        return replace(self, probability=means)
 
     def segments(self, at_least: float | None) -> list[Segment]:
-        """Runs of windows with the same best label, which change halfway between two middles.
+        """Runs of windows with the same best label, which change halfway between two middles. A pause is in none.
 
         Where the best probability is below `at_least`, it's none of the labels.
         """
         best, label = (column.tolist() for column in self.probability.max(1))
         labels = [None if at_least is not None and p < at_least else i for p, i in zip(best, label, strict=True)]
         bounds = self.bounds
-        changes = [i for i in range(len(labels)) if not i or labels[i] != labels[i - 1]]
+        keys = list(zip(self.seen, labels, strict=True))
+        changes = [i for i in range(len(keys)) if not i or keys[i] != keys[i - 1]]
         return [
             Segment(bounds[a], bounds[b], labels[a], float(np.mean(best[a:b])))
-            for a, b in zip(changes, [*changes[1:], len(labels)], strict=True)
+            for a, b in zip(changes, [*changes[1:], len(keys)], strict=True)
+            if self.seen[a]
         ]
 
     def at(self, time: float) -> int:
@@ -96,14 +103,13 @@ def timeline(
     """
 
     def scored(cut: Cut) -> Timeline:
-        spans, parts = list[Span](), list[Tensor]()
-        clips = batches(cut, recogniser.clip, recogniser.views, batch_size, spans)
+        parts = list[tuple[Tensor, Tensor]]()
+        clips = batches(cut, recogniser.clip, recogniser.views, batch_size)
         with bar(cut.path.name, math.ceil(cut.duration)) as display:
             for index, _, probability in one_late(recogniser.scored(clips, precision)):
-                parts.append(probability)
-                display.update(math.ceil(spans[int(index[-1])].end), f"{len(spans)} windows")
-        if not parts:
-            raise BadVideo(f"{cut.path}: no windows can be cut, for its frames have no time stamps that grow")
-        return Timeline(cut.path, cut.duration, spans, torch.cat(parts))
+                parts.append((index, probability))
+                last = int(index[-1])
+                display.update(math.ceil(cut.spans[last].end), f"{last + 1} windows")
+        return Timeline(cut.path, cut.duration, cut.spans, placed(cut, parts))
 
     return trusting(Path(path), windows, scored)

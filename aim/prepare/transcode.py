@@ -88,17 +88,17 @@ class Transcode:
 
     def _write(self, frames: Iterator[tuple[float, VideoFrame]], rate: Fraction, path: Path) -> int:
         to_yuv = VideoReformatter()
-        count, first, last = 0, None, -1
+        count, first, last = 0, 0.0, -1
         draw, drawn = Drawing(None), False
         with av.open(url(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
             keys = f"keyint={self.key_every}:min-keyint={self.key_every}:scenecut=0:bframes=0:ref=1:psy=0:aq-mode=0"
             options = {"crf": str(self.crf), "preset": self.preset, "tune": "fastdecode", "x264-params": keys}
             stream = container.add_stream("libx264", rate=rate, options=options)
             codec = stream.codec_context
-            for _, frame in frames:
+            for time, frame in frames:
                 if not count:
                     drawn = frame.format.is_rgb or display_matrix(frame) is not None
-                    first, matrix, color_range = frame.pts, *_colours(frame, drawn)
+                    first, matrix, color_range = time, *_colours(frame, drawn)
                 upright = VideoFrame.from_ndarray(draw(frame).copy(), format="rgb24") if drawn else frame
                 small = self._small(upright, matrix, color_range, to_yuv)
                 if not count:
@@ -113,7 +113,7 @@ class Transcode:
                     if frame.time_base is not None:
                         codec.time_base = frame.time_base
                 # Times that don't rise would confuse every reader of the new file.
-                last = last + 1 if frame.pts is None or first is None else max(last + 1, frame.pts - first)
+                last = max(last + 1, round((time - first) / (frame.time_base or 1 / rate)))
                 small.pts, small.time_base, small.pict_type = last, frame.time_base, 0
                 container.mux(stream.encode(small))
                 count += 1

@@ -13,7 +13,7 @@ from aim.data.readers.interface import BadVideo, Reader
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
-from aim.data.windows import MispromisedError, Span, Windows, cut, read
+from aim.data.windows import MispromisedError, Span, Windows, batches, cut, placed, read
 from tests.messages import refused
 
 VIEWS = Views(temporal=2, spatial=3, resize=40)
@@ -44,12 +44,12 @@ def test_a_window_is_what_a_validation_sees_of_it(
     ((_, whole),) = read(cut(path, WHOLE, trust=True), clip, VIEWS)
     for reader in (PyAV(), Decord()):
         assert torch.equal(whole, of_dataset(path, clip, None, reader))
-    if file == "mpeg4_test.avi":  # its times are out of order, so that seconds mean other frames for a segment
-        return
     windows = Windows(0.5, 0.2)
-    found = list(read(cut(path, windows, trust=True), clip, VIEWS))
-    for span, clips in (found[0], found[len(found) // 2], found[-1]):
-        assert torch.equal(clips, of_dataset(path, clip, span, PyAV()))
+    parts = cut(path, windows, trust=True)
+    found = list(read(parts, clip, VIEWS))
+    assert [place for place, _ in found] == list(range(len(parts.spans)))
+    for place, clips in (found[0], found[len(found) // 2], found[-1]):
+        assert torch.equal(clips, of_dataset(path, clip, parts.spans[place], PyAV()))
     if len(found) > 1:
         assert not torch.equal(found[0][1], found[-1][1])
 
@@ -61,11 +61,28 @@ def test_windows_cover_a_video_to_its_end() -> None:
     assert Windows(5, 1).over(5) == Windows(9, 1).over(5) == [(0, 5)]
     tenths = np.array(Windows(0.1, 0.1).over(0.3))
     assert tenths == pytest.approx(np.array([(0, 0.1), (0.1, 0.2), (0.2, 0.3)]))
+    # On the grid of a localiser, whose row i begins at i * stride.
+    assert Windows(2, 2, on_grid=True).over(5) == [(0, 2), (2, 4), (4, 5)]
+    assert Windows(2, 1, on_grid=True).over(4.5) == [(0, 2), (1, 3), (2, 4), (3, 4.5)]
+    assert Windows(2, 1, on_grid=True).over(4) == [(0, 2), (1, 3), (2, 4)]
+    assert Windows(2, 3, on_grid=True).over(6.5) == [(0, 2), (3, 5), (6, 6.5)]
+    assert Windows(2, 3, on_grid=True).over(5.5) == [(0, 2), (3, 5)]
+    assert Windows(2, 2, on_grid=True).over(1) == [(0, 1)]
     for wrong in (0, -1, float("nan"), float("inf")):
         with refused("window=", "0"):
             Windows(wrong, 1)
         with refused("stride=", "0"):
             Windows(1, wrong)
+
+
+def test_windows_in_a_pause_have_their_places_and_no_clips(shared: Path) -> None:
+    parts = cut(shared / "cases/inputs/gap.mp4", Windows(1, 1, on_grid=True), trust=True)
+    assert parts.spans == [(i, i + 1) for i in range(64)]
+    found = list(batches(parts, Clip(2, 1, 32, "uniform"), VIEWS, 12))
+    assert [batch.index.tolist() for batch in found] == [[0, 1], [62, 63]]
+    rows = placed(parts, [(batch.index, batch.index[:, None].float()) for batch in found])[:, 0]
+    assert rows[[0, 1, 62, 63]].tolist() == [0, 1, 62, 63]
+    assert rows[2:62].isnan().all()
 
 
 def test_packets_that_promise_other_frames_are_found_out(shared: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 import subprocess
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import PyAV
 from aim.data.windows import Span, Windows
 from aim.predict import verb as predict
+from aim.predict.answers import answers_of, as_json
+from aim.predict.picture import draw
 from aim.predict.timeline import Segment, Timeline, timeline
 from tests.conftest import ROOT
 from tests.messages import refused
@@ -86,6 +89,24 @@ def test_smoothing_is_the_mean_of_near_windows() -> None:
     expected = [[0.75, 0.25], [1.7 / 3, 1.3 / 3], [1.4 / 3, 1.6 / 3], [0.3, 0.7], [0.35, 0.65]]
     assert LINE.smoothed(2).probability.numpy() == pytest.approx(np.array(expected), abs=1e-6)
     assert LINE.smoothed(100).probability.numpy() == pytest.approx(np.array([[0.48, 0.52]] * 5), abs=1e-6)
+
+
+def test_a_pause_is_in_no_segment_and_has_no_label(unbroken: Path, shared: Path) -> None:
+    rows = torch.tensor([[0.9, 0.1], [torch.nan, torch.nan], [torch.nan, torch.nan], [0.8, 0.2], [0.1, 0.9]])
+    line = Timeline(Path("a.mp4"), 6.0, SPANS, rows)
+    assert [x[:3] for x in line.segments(None)] == [(0, 1.5, 0), (3.5, 4.5, 0), (4.5, 6, 1)]
+    smooth = line.smoothed(2).probability
+    assert smooth[[0, 3, 4], 0].tolist() == pytest.approx([0.9, 0.45, 0.45])
+    assert smooth[1:3].isnan().all()
+    path = shared / "cases/inputs/gap.mp4"
+    recogniser = predict.load(unbroken / "best.safetensors")
+    found = timeline(recogniser, path, Windows(1, 1), precision="fp32", batch_size=4)
+    assert {x.start for x in found.segments(None)} <= {0, 1, 62, 63}
+    said = [json.loads(as_json(x)) for x in answers_of("a", found, recogniser.classes, 1, None)]
+    assert [x["start"] for x in said] == list(range(64))
+    assert [x["start"] for x in said if "label" in x] == [0, 1, 62, 63]
+    assert all("pause" in x["error"] for x in said[2:62])
+    draw("a", found, recogniser.classes, None, "")
 
 
 @pytest.mark.slow

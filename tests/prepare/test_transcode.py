@@ -65,7 +65,9 @@ def test_a_small_video_keeps_its_size(shared: Path, tmp_path: Path) -> None:
 def test_missing_frames_are_told_and_too_many_are_an_error(shared: Path, tmp_path: Path) -> None:
     videos = shared / "videos"
     assert count_frames(videos / "k400_test.mp4") == Frames(300, 300)
-    assert count_frames(videos / "discard_first_keyframe.mp4") == Frames(25, 25)  # of 30 that it has
+    assert count_frames(videos / "discard_first_keyframe.mp4") == Frames(25, 25)  # an edit list hides five of 30
+    trimmed = shared / "cases/inputs/trimmed.mp4"  # a fifth of its frames is shown
+    assert count_frames(trimmed) == Transcode(preset="ultrafast")(trimmed, tmp_path / "trimmed.mp4") == Frames(50, 50)
     whole = tmp_path / "whole.mp4"  # its index goes first, so that what is there of a broken download can be read
     Transcode()(videos / "k400_test.mp4", whole)
     for share in (0.8, 0.4):

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from aim.data.demo.shape_clutter import Clutter, Film, film
 from aim.data.demo.shape_motions import PAIRS
 from aim.data.lists import Lists, Video
+from aim.data.readers.interface import url
 from aim.ground.errors import UserError, say
 
 VERSION = 2  # of the drawing: raise it when the same settings give other videos, so that old files are left alone
@@ -164,7 +165,7 @@ def lock(root: Path) -> Iterator[None]:
 
 def encode(path: Path, frames: NDArray[np.uint8]) -> None:
     """Write uint8 "t h w c" as lossless H.264 (qp 0), so that the order of frames changes no pixel of any."""
-    with av.open(str(path), "w") as container:
+    with av.open(url(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast", "qp": "0"})
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"

@@ -14,11 +14,13 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aim.data.readers.drawing import first_matrix, is_mirrored
-from aim.data.readers.interface import BadVideo, Pick, Source, in_span, picked, resized, url
-from aim.data.readers.packets import Packets, family, from_file
-from aim.data.readers.pyav import PyAV, opened
-from aim.ground.errors import UserError
+from aim.data.readers import pyav
+from aim.data.readers.drawing import display_matrix, first_frame, is_quarter_turn
+from aim.data.readers.interface import BadVideo, Choice, Pick, Source, resized, url
+from aim.data.readers.packets import Packets, family, from_file, may_turn, video_packets
+from aim.data.readers.pyav import opened
+from aim.ground.errors import UserError, say
+from aim.ground.once import Once
 
 log = logging.getLogger(__name__)
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
@@ -32,7 +34,7 @@ class _RefusedError(Exception):
 class Decord:
     """Reads the files that decord 0.6.0 is known to read correctly.
 
-    `fallback` reads the other files with PyAV, and says in the log how many there were; without it they are BadVideo.
+    `fallback` reads the other files with PyAV, and says so once a run; without it they are BadVideo.
     decord numbers frames by packets, so it's trusted with H.264 whose packets leave no doubt, and with VP9 and MPEG-4
     from the first frame on, where there is one key frame. Where decord isn't installed, PyAV reads everything, and the
     log says so; without `fallback` that is a UserError.
@@ -40,7 +42,7 @@ class Decord:
 
     fallback: bool = True
     installed: bool = field(default=True, init=False, repr=False)
-    fallen: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)  # path -> why
+    first: Once = field(default_factory=Once, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if importlib.util.find_spec("decord") is None:
@@ -55,15 +57,9 @@ class Decord:
         self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
     ) -> Tensor:
         """See `video.Reader`."""
+        choice = Choice(path, pick, span)
         if not self.installed:
-            return PyAV()(path, pick, short_side, span=span)
-        known: dict[int, NDArray[np.int64]] = {}
-
-        def pick_once(num_frames: int) -> NDArray[np.int64]:
-            if num_frames not in known:
-                known[num_frames] = picked(path, pick, num_frames)
-            return known[num_frames]
-
+            return pyav.read(path, choice, short_side)
         try:
             with opened(path) as (container, stream):
                 packets = from_file(container, stream)
@@ -72,8 +68,7 @@ class Decord:
                 seconds = packets.pts[packets.order] * np.float64(stream.time_base or 1)
                 pixels = stream.codec_context.format
                 misplaced = pixels is not None and _is_deep(pixels) and pixels.chroma_height(2) == 1
-            exist = in_span(path, seconds, span)
-            unique, back = np.unique(exist[pick_once(exist.size)], return_inverse=True)
+            unique, back = np.unique(choice(seconds), return_inverse=True)
             frames = _read(path, unique, seconds.size, seek=not packets.doubt)
             frames = resized(_chroma_moved(frames) if misplaced else frames, short_side)
             return frames[torch.from_numpy(back)]
@@ -81,17 +76,10 @@ class Decord:
             if not self.fallback:
                 raise BadVideo(f"{path}: decord can't be trusted with it: {error}; reader=pyav may read it") from error
             why = str(error)
-        frames = PyAV()(path, pick_once, short_side, span=span)
-        self._count(path, why)
+        frames = pyav.read(path, choice, short_side)
+        if self.first.take():
+            say(f"PyAV reads the videos that decord gets wrong; the first is {path}: {why}")
         return frames
-
-    def _count(self, path: Source, why: str) -> None:
-        """Note a file that PyAV reads; a log line for the first, the tenth, ... of this process."""
-        if str(path) not in self.fallen:
-            self.fallen[str(path)] = why
-            if str(len(self.fallen)).strip("0") == "1":
-                files = "a file" if len(self.fallen) == 1 else f"{len(self.fallen)} files, last"
-                log.warning("PyAV reads what decord gets wrong: %s %s: %s", files, path, why)
 
 
 def _why_not(container: InputContainer, stream: VideoStream, packets: Packets, *, exact: bool) -> str:
@@ -111,8 +99,14 @@ def _why_not(container: InputContainer, stream: VideoStream, packets: Packets, *
     one_start = codec.name in ("vp9", "mpeg4") and packets.key.sum() == 1
     if packets.doubt and not (one_start and family(container) in ("mov", "matroska", "avi")):
         return packets.doubt
-    if is_mirrored(first_matrix(container, stream, packets.kept)):
-        return "mirrored frames"  # which decord turns, but doesn't mirror
+    frame = first_frame(container, stream, packets.kept)
+    matrix = frame and display_matrix(frame)
+    if matrix and not (family(container) == "mov" and is_quarter_turn(matrix)):
+        return (
+            "mirrored frames, or turned ones outside of MP4"  # decord turns what MP4 asks to turn, and mirrors nothing
+        )
+    if matrix and may_turn(packets.kept[0] if packets.kept else next(video_packets(container, stream)), stream):
+        return "frames that are turned by themselves"
     return ""
 
 

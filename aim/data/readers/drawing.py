@@ -21,7 +21,10 @@ Matrix = tuple[int, int, int, int]
 
 
 class Drawing:
-    """Turns frames into images of one size, that of the first frame or scaled to `short_side`, in one conversion."""
+    """Turns frames into images of one size and one orientation, those of the first frame, in one conversion.
+
+    The first frame is the file's, wanted or not: where others are drawn alone, `begin` has to see it before.
+    """
 
     def __init__(self, short_side: int | None) -> None:
         self.short_side = short_side
@@ -29,10 +32,15 @@ class Drawing:
         self.matrix: Matrix | None = None
         self.reformatter = VideoReformatter()
 
+    def begin(self, frame: VideoFrame) -> None:
+        """Take size and orientation from the file's first frame."""
+        self.size = scaled(frame.height, frame.width, self.short_side)
+        self.matrix = display_matrix(frame)
+
     def __call__(self, frame: VideoFrame) -> Image:
         if self.size is None:
-            self.size = scaled(frame.height, frame.width, self.short_side)
-            self.matrix = display_matrix(frame)
+            self.begin(frame)
+        assert self.size is not None
         height, width = self.size
         rgb = self.reformatter.reformat(frame, width, height, "rgb24", threads=1)
         plane = rgb.planes[0]
@@ -83,21 +91,22 @@ def display_matrix(frame: VideoFrame) -> Matrix | None:
     return a, b, c, d
 
 
-def first_matrix(
+def first_frame(
     container: InputContainer, stream: VideoStream, kept: "Sequence[av.Packet[VideoStream]]" = ()
-) -> Matrix | None:
-    """The display matrix of the stream's first frame, of packets that are `kept` or else of the file from its start."""
+) -> VideoFrame | None:
+    """The stream's first frame, of packets that are `kept` or else of the file from its start."""
     if not kept:
         container.seek(0)
     for packet in kept or container.demux(stream):
         for frame in packet.decode():
-            return display_matrix(frame)
-    return None
+            return frame
+    return next(iter(stream.codec_context.decode(None)), None)
 
 
-def is_mirrored(matrix: Matrix | None) -> bool:
-    """Whether it takes more than turning."""
-    return matrix is not None and matrix[0] * matrix[3] - matrix[1] * matrix[2] < 0
+def is_quarter_turn(matrix: Matrix) -> bool:
+    """Whether it takes nothing but turning, by a right angle."""
+    a, b, c, d = matrix
+    return a == d and b == -c and (a == 0) != (b == 0)
 
 
 def _upright(image: Image, matrix: Matrix | None) -> Image:

@@ -10,7 +10,7 @@ from einops import rearrange
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from aim.data.readers.interface import BadVideo, Part, Pick, Source, in_span, picked, resized
+from aim.data.readers.interface import BadVideo, Choice, Part, Pick, Source, resized
 from aim.ground.errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -34,8 +34,8 @@ class Frames:
         if span is not None and self.fps is None:
             raise UserError("reader.fps is needed to find the segments of a video in a folder of images")
         files = sorted(pictures(Path(path)), key=_number)
-        exist = in_span(path, np.arange(len(files)) / np.float64(self.fps or 1), span)
-        unique, back = np.unique(exist[picked(path, pick, exist.size)], return_inverse=True)
+        seconds = np.arange(len(files)) / np.float64(self.fps or np.nan)
+        unique, back = np.unique(Choice(path, pick, span)(seconds), return_inverse=True)
         images = [_image(files[i]) for i in unique]
         if any(image.shape != images[0].shape for image in images):
             raise BadVideo(f"{path}: its images differ in size")

@@ -1,7 +1,7 @@
 """The interface of readers of video files, and their shared parts."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +11,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
 Pick = Callable[[int], "Sequence[int] | NDArray[np.int64]"]
+UNTIMED = "no time stamps, so that it has no seconds; ffmpeg -r RATE -i FILE -c copy NEW.mp4 gives it some"
 
 
 class BadVideo(RuntimeError):
@@ -32,7 +33,7 @@ class Part:
     @property
     def url(self) -> str:
         """For FFmpeg, which reads these bytes as if they were a file (its documentation: Protocols, subfile)."""
-        return f"subfile,,start,{self.offset},end,{self.offset + self.size},,:{self.file}"
+        return f"subfile,,start,{self.offset},end,{self.offset + self.size},,:{url(self.file)}"
 
 
 Source = str | Path | Part
@@ -44,8 +45,8 @@ def file_of(source: Source) -> Path:
 
 
 def url(source: Source) -> str:
-    """What FFmpeg, and whatever is made with it, opens."""
-    return source.url if isinstance(source, Part) else str(source)
+    """What FFmpeg, and whatever is made with it, opens: always a file, whatever address its name looks like."""
+    return source.url if isinstance(source, Part) else f"file:{source}"
 
 
 class Reader(Protocol):
@@ -53,8 +54,9 @@ class Reader(Protocol):
 
     `pick` maps the number of frames to the indices wanted, in any order, repeated or not. `short_side` scales the
     frames to that short side (see `scaled`). `span`, in seconds from the first frame: only frames with start <= time <
-    end exist for `pick`. The file is opened and closed inside the call. Raises BadVideo for a file that is missing or
-    can't be read rightly.
+    end exist for `pick`. All frames are turned and mirrored as the file asks for its first one; pixels are taken to be
+    square, as the paper's pipelines do. The file is opened and closed inside the call. Raises BadVideo for a file that
+    is missing or can't be read rightly.
     """
 
     def __call__(
@@ -76,24 +78,56 @@ def resized(frames: Tensor, short_side: int | None) -> Tensor:
     return resize(frames, [height, width], antialias=True) if frames.shape[-2:] != (height, width) else frames
 
 
-def picked(path: Source, pick: Pick, num_frames: int) -> NDArray[np.int64]:
-    """The indices that `pick` wants of `num_frames`, flat and checked. Raises BadVideo where there are no frames."""
-    if num_frames < 1:
-        raise BadVideo(f"{path}: no frame can be decoded")
-    indices = np.asarray(pick(num_frames), dtype=np.int64).reshape(-1)
-    assert indices.size, f"{path}: pick wants no frame"
-    assert set(indices.tolist()) <= set(range(num_frames)), f"{path}: pick wants {indices} of {num_frames} frames"
-    return indices
+@dataclass
+class Timed:
+    """A `pick` that learns when the frames are shown from which it picks, in seconds from the file's first frame.
+
+    NaN where the file doesn't tell. Empty where a reader doesn't.
+    """
+
+    pick: Pick
+    seconds: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+
+    def __call__(self, num_frames: int) -> "Sequence[int] | NDArray[np.int64]":
+        return self.pick(num_frames)
 
 
-def in_span(path: Source, seconds: NDArray[np.float64], span: tuple[float, float] | None) -> NDArray[np.int64]:
-    """The indices of the frames inside `span`; `seconds` are their times. Raises BadVideo where there are none."""
-    if span is None:
-        return np.arange(len(seconds))
-    start, end = span
-    seconds = seconds - seconds.min(initial=np.inf)
-    # Half a microsecond forgives times that were written with fewer digits than the file's clock has.
-    found = np.flatnonzero((seconds >= start - 5e-7) & (seconds < end - 5e-7))
-    if not found.size:
-        raise BadVideo(f"{path}: no frame between {start} and {end} seconds; it lasts {seconds.max(initial=0):.3f}")
-    return found
+class Choice:
+    """The frames that `pick` wants of a file's frames inside `span`.
+
+    `pick` is asked once for a number of frames, so that a second reader gets the same ones.
+    """
+
+    def __init__(self, path: Source, pick: Pick, span: tuple[float, float] | None) -> None:
+        self.path, self.pick, self.span = path, pick, span
+        self.known: dict[int, NDArray[np.int64]] = {}
+
+    def __call__(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Their indices, flat and checked, by the times of all frames, NaN where they aren't known.
+
+        Raises BadVideo where there is no frame.
+        """
+        if not seconds.size:
+            raise BadVideo(f"{self.path}: no frame can be decoded")
+        seconds = np.sort(seconds) - seconds.min()  # an AVI file with reordered frames has them in a wrong order
+        exist = self._inside(seconds)
+        if isinstance(self.pick, Timed):
+            self.pick.seconds = seconds[exist]
+        if exist.size not in self.known:
+            indices = self.known[exist.size] = np.asarray(self.pick(exist.size), dtype=np.int64).reshape(-1)
+            assert indices.size, f"{self.path}: pick wants no frame"
+            wrong = set(indices.tolist()) - set(range(exist.size))
+            assert not wrong, f"{self.path}: pick wants {indices} of {exist.size} frames"
+        return exist[self.known[exist.size]]
+
+    def _inside(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
+        if self.span is None:
+            return np.arange(seconds.size)
+        if np.isnan(seconds).any():
+            raise BadVideo(f"{self.path}: {UNTIMED}")
+        start, end = self.span
+        # Half a microsecond forgives times that were written with fewer digits than the file's clock has.
+        found = np.flatnonzero((seconds >= start - 5e-7) & (seconds < end - 5e-7))
+        if not found.size:
+            raise BadVideo(f"{self.path}: no frame between {start} and {end} seconds; it lasts {seconds[-1]:.3f}")
+        return found

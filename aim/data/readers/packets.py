@@ -4,6 +4,7 @@ It is believed only where nothing speaks against it: then one packet is one fram
 the order of a full sequential decode.
 """
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -17,9 +18,36 @@ from numpy.typing import NDArray
 VideoPacket: TypeAlias = "av.Packet[VideoStream]"
 SLICES = (1, 2, 5)  # types of the units that begin a picture
 IDR = 5  # type of the units of a picture that decoding may start at, ITU-T H.264 table 7-1
+SEI, ORIENTATION = 6, 47  # type of the units that comment on a picture, and of the comment how to turn it, D.1
+NEVER_TURNED = ("av1", "mpeg4", "vp8", "vp9")  # codecs whose pictures say nothing of how to turn them
 MAX_REORDER = 16  # frames that an H.264 decoder may hold back, ITU-T H.264 A.3.1
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder
 KEPT_BYTES = 2**26  # size of a file whose packets are kept in memory, so that it is read only once
+
+
+class Clock:
+    """Times of packets or frames, as they come, by one clock that doesn't fall back.
+
+    Where a time falls below those of more frames than are reordered, a new recording begins, as in files that were
+    joined byte by byte: its times continue after the end of the one before.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self.base = float(stream.time_base or 1)
+        self.usual = 1 / float(stream.average_rate or 25)  # seconds, of a frame whose duration isn't known
+        self.newest = deque[float](maxlen=stream.codec_context.reorder_depth + 2)
+        self.shift, self.end, self.fell = 0.0, 0.0, False
+
+    def __call__(self, time: float, duration: int | None) -> float:
+        """The continued time, in seconds, of one that is shown for so many units of the stream."""
+        time += self.shift
+        if len(self.newest) == self.newest.maxlen and time < min(self.newest):
+            self.fell = True
+            self.shift += self.end - time
+            time = self.end
+        self.newest.append(time)
+        self.end = max(self.end, time + (duration * self.base if duration else self.usual))
+        return time
 
 
 @dataclass(frozen=True)
@@ -82,13 +110,21 @@ def video_packets(container: InputContainer, stream: VideoStream) -> Iterator[Vi
     return (packet for packet in container.demux(stream) if packet.size)
 
 
+def duration(container: InputContainer, stream: VideoStream) -> float | None:
+    """Seconds from the first frame to the end of the last one, by all packets; None where they have no times."""
+    clock = Clock(stream)
+    shown = [packet for packet in video_packets(container, stream) if not packet.is_discard]
+    times = [clock(p.pts * clock.base, p.duration) for p in shown if p.pts is not None]
+    return clock.end - min(times) if times else None
+
+
 def is_start(packet: VideoPacket, stream: VideoStream) -> bool:
     """Whether decoding may start here: no later frame refers to an earlier one.
 
     Of H.264's key frames that's the IDR pictures alone, not those of open groups or gradual refresh.
     """
     return packet.is_keyframe and (
-        stream.codec_context.name != "h264" or any(kind == IDR for kind, _ in _units(packet, stream))
+        stream.codec_context.name != "h264" or any(kind == IDR for kind, *_ in _units(packet, stream))
     )
 
 
@@ -97,20 +133,45 @@ def is_whole(packet: VideoPacket, stream: VideoStream) -> bool:
     return not packet.is_corrupt and (stream.codec_context.name != "h264" or _pictures(packet, stream) == 1)
 
 
+def may_turn(packet: VideoPacket, stream: VideoStream) -> bool:
+    """Whether a packet itself may say how its picture is to be turned or mirrored, which its container may, too."""
+    if stream.codec_context.name != "h264":
+        return stream.codec_context.name not in NEVER_TURNED
+    data = bytes(packet)
+    return any(kind == SEI and ORIENTATION in _comments(data[at:end]) for kind, _, at, end in _units(packet, stream))
+
+
+def _comments(unit: bytes) -> Iterator[int]:
+    """The types of the messages in a unit of comments, ITU-T H.264, 7.3.2.3."""
+    data = unit.replace(b"\0\0\3", b"\0\0")
+    at = 0
+    while at + 2 < len(data):
+        numbers = []
+        for _ in ("type", "size"):
+            start = at
+            while at < len(data) - 1 and data[at] == 0xFF:
+                at += 1
+            numbers.append(255 * (at - start) + data[at])
+            at += 1
+        yield numbers[0]
+        at += numbers[1]
+
+
 def _pictures(packet: VideoPacket, stream: VideoStream) -> int:
     """How many pictures begin in an H.264 packet: slices whose first macroblock is 0, ITU-T H.264, 7.3.3."""
-    return sum(kind in SLICES and first >= 0x80 for kind, first in _units(packet, stream))
+    return sum(kind in SLICES and first >= 0x80 for kind, first, *_ in _units(packet, stream))
 
 
-def _units(packet: VideoPacket, stream: VideoStream) -> list[tuple[int, int]]:
-    """Type and first byte of content of an H.264 packet's units; none where their lengths don't add up."""
+def _units(packet: VideoPacket, stream: VideoStream) -> list[tuple[int, int, int, int]]:
+    """Type, first byte, start and end of content of an H.264 packet's units; none where their lengths don't add up."""
     config = stream.codec_context.extradata
     if not config or config[0] != 1 or len(config) < 5:  # ISO/IEC 14496-15, 5.3.3.1
         return []
     data, width, at, units = bytes(packet), (config[4] & 3) + 1, 0, []
     while at + width < len(data):
-        units.append((data[at + width] & 31, data[at + width + 1] if at + width + 1 < len(data) else 0))
+        kind, start = data[at + width] & 31, at + width + 1
         at += width + int.from_bytes(data[at : at + width], "big")
+        units.append((kind, data[start] if start < len(data) else 0, start, at))
     return units if at == len(data) else []
 
 

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +12,13 @@ import numpy as np
 from av.container import InputContainer
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 from torch import Tensor
 
-from aim.data.readers.drawing import Film
-from aim.data.readers.interface import BadVideo, Part, Pick, Source, in_span, picked, url
-from aim.data.readers.packets import Packets, VideoPacket, from_file, from_index, is_start
+from aim.data.readers.animated import as_film, is_animated
+from aim.data.readers.drawing import Film, first_frame
+from aim.data.readers.interface import BadVideo, Choice, Part, Pick, Source, url
+from aim.data.readers.packets import Clock, Packets, VideoPacket, from_file, from_index, is_start, may_turn
 
-Choose = Callable[[NDArray[np.float64]], NDArray[np.int64]]  # times of all frames -> indices of the frames wanted
 KEPT_BYTES = 2**28  # decoded frames held at once while it isn't known yet which are wanted
 
 
@@ -40,23 +39,20 @@ class PyAV:
         self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
     ) -> Tensor:
         """See `video.Reader`."""
-        known: dict[int, NDArray[np.int64]] = {}  # `pick` is asked again only if the number of frames was a wrong one
+        return read(path, Choice(path, pick, span), short_side)
 
-        def choose(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
-            exist = in_span(path, seconds, span)
-            if exist.size not in known:
-                known[exist.size] = picked(path, pick, exist.size)
-            return exist[known[exist.size]]
 
-        with opened(path) as (container, stream):
-            for scan in (from_index, from_file):
-                packets = scan(container, stream)
-                if packets and not packets.doubt:
-                    try:
-                        return _read_plain(container, stream, packets, choose, short_side)
-                    except (_NotPlainError, av.FFmpegError):
-                        continue
-        return _read_sequentially(path, choose, short_side)
+def read(path: Source, choice: Choice, short_side: int | None) -> Tensor:
+    """The frames chosen, uint8 "t c h w"."""
+    with opened(path) as (container, stream):
+        for scan in (from_index, from_file):
+            packets = scan(container, stream)
+            if packets and not packets.doubt:
+                try:
+                    return _read_plain(container, stream, packets, choice, short_side)
+                except (_NotPlainError, av.FFmpegError):
+                    continue
+    return _read_sequentially(path, choice, short_side)
 
 
 @contextmanager
@@ -77,7 +73,9 @@ def opened(path: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
 
 def _container(path: Source) -> InputContainer:
     try:
-        return av.open(url(path), metadata_errors="ignore")
+        if isinstance(path, str | Path) and Path(path).suffix.lower() == ".webp" and is_animated(Path(path)):
+            return av.open(as_film(Path(path)), "r")
+        return av.open(url(path), "r", metadata_errors="ignore")
     except (av.FFmpegError, OSError) as error:
         raise BadVideo(f"{path}: {_in_words(path, error)}") from error
 
@@ -105,15 +103,19 @@ def _video_streams(container: InputContainer) -> tuple[VideoStream, ...]:
 
 
 def _read_plain(
-    container: InputContainer, stream: VideoStream, packets: Packets, choose: Choose, short_side: int | None
+    container: InputContainer, stream: VideoStream, packets: Packets, choice: Choice, short_side: int | None
 ) -> Tensor:
     """Decodes only the frames needed for the wanted ones. Raises _NotPlainError if the packets differ from the list."""
     assert stream.time_base is not None
     order, starts = packets.order, np.flatnonzero(packets.start)
-    indices = choose(packets.pts[order] * np.float64(stream.time_base))
+    indices = choice(packets.pts[order] * np.float64(stream.time_base))
+    first = packets.kept[0] if packets.kept else next(_from(container, stream, packets, 0), None)
+    turned = first is not None and may_turn(first, stream)
     pts, times = packets.pts.tolist(), packets.pts[order[indices]].tolist()
     last = order[indices].max()
     film = Film(times, short_side)
+    if turned and (frame := first_frame(container, stream, packets.kept)):
+        film.draw.begin(frame)
     source: Iterator[VideoPacket] = iter(())
     at, shown, skip = -1, -math.inf, False
     for i in np.unique(indices):
@@ -126,6 +128,8 @@ def _read_plain(
                 raise _NotPlainError
             if at == start and not is_start(packet, stream):
                 raise _NotPlainError
+            if not (turned or film.pixels.size) and packet.pts in film.rows and may_turn(packet, stream):
+                raise _NotPlainError  # it would turn frames that the file's first one doesn't turn
             at += 1
             # Frames that nothing refers to are decoded only where wanted.
             if skip != (packet.pts not in film.rows):
@@ -153,31 +157,34 @@ def _from(container: InputContainer, stream: VideoStream, packets: Packets, star
     return itertools.dropwhile(lambda packet: packet.pts != pts and packet.size > 0, container.demux(stream))
 
 
-def _read_sequentially(path: Source, choose: Choose, short_side: int | None) -> Tensor:
+def _read_sequentially(path: Source, choice: Choice, short_side: int | None) -> Tensor:
     """Decodes everything, and again up to the last frame wanted if all didn't fit into KEPT_BYTES."""
     seconds, kept, room = [], [], KEPT_BYTES
     for time, frame in decoded(path):
-        seconds.append(time)
+        seconds.append(math.nan if frame.pts is None else time)
         room -= sum(plane.buffer_size for plane in frame.planes)
         if room >= 0:
             kept.append(frame)
-    indices = choose(np.array(seconds))
+    indices = choice(np.array(seconds))
     frames = kept if room >= 0 else (frame for _, frame in decoded(path))
     del kept
     film = Film(indices.tolist(), short_side)
     for i, frame in enumerate(itertools.islice(frames, int(indices.max()) + 1)):
+        if not i:
+            film.draw.begin(frame)
         if i in film.rows:
             film.add(i, frame)
     return film.video()
 
 
 def decoded(path: Source) -> Iterator[tuple[float, VideoFrame]]:
-    """All frames with their times in seconds, without damaged ones at the end.
+    """All frames with their times in seconds by one Clock, without damaged ones at the end.
 
-    Raises BadVideo for a packet that can't be decoded, unless it's the last one.
+    Where a frame has no time stamp (`frame.pts` is None), its time is a guess by the stream's rate. Raises BadVideo for
+    a packet that can't be decoded, unless it's the last one.
     """
     with opened(path) as (container, stream):
-        count = 0
+        count, clock = 0, Clock(stream)
         damaged = []
         packets = container.demux(stream)
         for packet in packets:
@@ -188,7 +195,8 @@ def decoded(path: Source) -> Iterator[tuple[float, VideoFrame]]:
                     raise BadVideo(f"{path}: the packet after {count} frames can't be decoded: {error}") from error
                 return
             for frame in frames:
-                damaged.append((count / float(stream.average_rate or 25) if frame.time is None else frame.time, frame))
+                time = count * clock.usual if frame.time is None else clock(frame.time, frame.duration)
+                damaged.append((time, frame))
                 count += 1
                 if not frame.is_corrupt:
                     yield from damaged

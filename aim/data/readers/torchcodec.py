@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from aim.data.readers.drawing import first_matrix, is_mirrored
-from aim.data.readers.interface import BadVideo, Pick, Source, in_span, picked, resized, url
-from aim.data.readers.packets import family, is_start, is_whole, order_doubt, video_packets
+from aim.data.readers.drawing import display_matrix, first_frame, is_quarter_turn
+from aim.data.readers.interface import BadVideo, Choice, Pick, Source, resized, url
+from aim.data.readers.packets import Clock, family, is_start, is_whole, may_turn, order_doubt, video_packets
 from aim.data.readers.pyav import opened
 from aim.ground.errors import UserError
 
@@ -30,32 +30,35 @@ class TorchCodec:
         with opened(path) as (container, stream):
             if family(container) not in ("mov", "matroska"):
                 raise BadVideo(f"{path}: torchcodec can't be trusted with {container.format.name}; use reader=pyav")
-            pts, starts, times = [], [], []
+            pts, starts, times = list[int](), list[bool](), list[int]()
+            turned, clock = False, Clock(stream)
             for packet in video_packets(container, stream):
                 if packet.pts is None or not is_whole(packet, stream):
                     raise BadVideo(f"{path}: a packet is broken or has no time stamp; use reader=pyav")
                 if packet.is_keyframe and not is_start(packet, stream):
                     raise BadVideo(f"{path}: torchcodec can't be trusted with H.264's open groups; use reader=pyav")
+                turned = turned or (not pts and may_turn(packet, stream))
+                clock(packet.pts * clock.base, packet.duration)
                 pts.append(packet.pts)
                 starts.append(packet.is_keyframe)
                 if not packet.is_discard:
                     times.append(packet.pts)
-            if len(set(pts)) < len(pts):
-                raise BadVideo(f"{path}: equal time stamps; use reader=pyav")
+            if len(set(pts)) < len(pts) or clock.fell:
+                raise BadVideo(f"{path}: time stamps that are equal or fall back; use reader=pyav")
             if pts and stream.codec_context.name == "h264":
                 doubt = order_doubt(container, stream, np.array(pts), np.array(starts))
                 if doubt:
                     raise BadVideo(f"{path}: torchcodec can't be trusted with it: {doubt}; use reader=pyav")
-            if is_mirrored(first_matrix(container, stream)):
-                raise BadVideo(f"{path}: torchcodec doesn't mirror frames as the file asks; use reader=pyav")
-            base, stream_index = np.float64(stream.time_base or 1), stream.index
+            frame = first_frame(container, stream)
+            matrix = frame and display_matrix(frame)
+            if matrix and (turned or not is_quarter_turn(matrix)):
+                raise BadVideo(f"{path}: torchcodec doesn't turn or mirror frames as the file asks; use reader=pyav")
+            base, stream_index = clock.base, stream.index
         try:
             decoder = decoder_class(url(path), stream_index=stream_index, num_ffmpeg_threads=1, seek_mode="exact")
             if len(decoder) != len(times):
                 raise BadVideo(f"{path}: torchcodec counts {len(decoder)} frames of {len(times)}; use reader=pyav")
-            exist = in_span(path, np.sort(np.array(times, np.float64)) * base, span)
-            indices = exist[picked(path, pick, exist.size)]
-            unique, back = np.unique(indices, return_inverse=True)
+            unique, back = np.unique(Choice(path, pick, span)(np.array(times, np.float64) * base), return_inverse=True)
             frames = decoder.get_frames_at(unique.tolist()).data
         except (RuntimeError, ValueError, IndexError) as error:
             if isinstance(error, BadVideo):

@@ -14,9 +14,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aim.data.checking import VERSION, bad_files
+from aim.data.checking import VERSION, bad_files, ends_early
 from aim.data.lists import Lists, Video
 from aim.data.readers.frames import Frames
+from aim.data.readers.interface import BadVideo
 from aim.data.repeats import repeats
 from aim.data.scanning import some
 from aim.data.stamp import stamps_of
@@ -45,6 +46,8 @@ def inspected(run: Run, lists: Lists) -> Lists:
     if run.data.num_classes is not None or len(paths) > MOST or in_shards or isinstance(run.reader, Frames):
         return lists
     found = _found(run, paths) if distributed.rank() == 0 else None
+    if found is not None:
+        name_late(run.data.folder, [video for video in videos if video.path not in found])
     distributed.meet()  # a slow disk takes longer than a collective waits
     bad = distributed.share(found) or {}
     if bad:
@@ -97,6 +100,29 @@ def look_at(run: Run, paths: Sequence[str]) -> dict[str, str]:
                     bad[path] = reason
                 display.update(done, f"{len(bad)} bad")
     return bad
+
+
+def name_late(root: Path, videos: Sequence[Video]) -> None:
+    """Say which segments end after their video does: there is less in them than their list says, or nothing."""
+    ends = dict[str, float]()
+    for video in videos:
+        if video.end is not None:
+            ends[video.path] = max(video.end, ends.get(video.path, 0.0))
+    late = dict[str, float]()
+    for path, end in ends.items():
+        with suppress(BadVideo):  # which the loader judges
+            if (early := ends_early(root / path, end)) is not None:
+                late[path] = early
+    lines = []
+    for video in videos:
+        if video.start is not None and video.end is not None and video.end > (lasts := late.get(video.path, math.inf)):
+            where = "is after" if video.start >= lasts else "ends after"
+            segment = f"a segment from {video.start:g} to {video.end:g} s"
+            lines.append(f"{root / video.path}: {segment} {where} the video's end at {lasts:.2f} s")
+    if len(lines) > NAMED:
+        lines[NAMED:] = [f"and {len(lines) - NAMED} more segments"]
+    for line in lines:
+        say(f"warning: {line}")
 
 
 def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:

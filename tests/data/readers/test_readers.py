@@ -9,7 +9,10 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
 from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import av
@@ -18,12 +21,15 @@ import pytest
 import torch
 from einops import rearrange, reduce
 
+from aim.data.loading.pool import Pool
+from aim.data.named import find_videos
 from aim.data.readers import decord, packets, pyav
 from aim.data.readers.decord import Decord
 from aim.data.readers.frames import Frames
-from aim.data.readers.interface import BadVideo, Part, Reader, Source
+from aim.data.readers.interface import BadVideo, Part, Reader, Source, Timed
 from aim.data.readers.pyav import PyAV
 from aim.data.readers.torchcodec import TorchCodec
+from aim.prepare.transcode import Transcode
 from tests.conftest import missing, shared_folder
 from tests.data.readers.oddities import FRAMES, MINUS, ODD, UPRIGHT, comments, image, patched, remuxed
 from tests.messages import refused
@@ -298,21 +304,41 @@ def test_no_frame_outlives_the_read(file: str, odd: Callable[[str], Path]) -> No
         gc.enable()
 
 
-def test_decord_says_how_many_files_pyav_read(
-    odd: Callable[[str], Path], caplog: pytest.LogCaptureFixture, shared: Path
+@dataclass(frozen=True)
+class ReadFirst:
+    """A task of a pool: read the first frame."""
+
+    reader: Reader
+
+    def __call__(self, path: Path) -> None:
+        self.reader(path, lambda _: [0])
+
+
+def test_decord_says_once_a_run_that_pyav_reads(
+    odd: Callable[[str], Path], capfd: pytest.CaptureFixture[str], shared: Path
 ) -> None:
-    reader = make("decord")
-    assert isinstance(reader, Decord)
-    with caplog.at_level(logging.WARNING):
-        for file in ("b_frames.ts", "b_frames.ts", "open_groups.mp4", "raw.h264"):
-            reader(odd(file), lambda _: [0])
-        reader(shared / "videos/k400_test.mp4", lambda _: [0])
-    assert len(reader.fallen) == 3
-    assert [record.getMessage().split(": ")[1] for record in caplog.records] == [f"a file {odd('b_frames.ts')}"]
+    """Whichever process is the first to fall back, here or in two pools."""
+    work = ReadFirst(make("decord"))
+    files = [odd(name) for name in ("b_frames.ts", "b_frames.ts", "open_groups.mp4", "raw.h264")]
+    work(shared / "videos/k400_test.mp4")
+    assert capfd.readouterr().err == ""
+    for _ in range(2):
+        with closing(Pool[Path](work, 2, 60.0)) as pool:
+            for path in files[:2]:
+                pool.give(path, path)
+            done = []
+            while len(done) < 2:
+                done += pool.wait()
+        assert [outcome.kind for _, outcome in done] == ["done", "done"]
+    for path in files:
+        work(path)
+    assert capfd.readouterr().err.count("PyAV reads") == 1
+    ReadFirst(make("decord"))(files[0])
+    assert str(files[0]) in capfd.readouterr().err
 
 
 def test_what_pyav_cannot_read_either_is_not_called_read(
-    shared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reader = make("decord")
     assert isinstance(reader, Decord)
@@ -320,21 +346,19 @@ def test_what_pyav_cannot_read_either_is_not_called_read(
     content = bytearray((shared / "videos/av1.mkv").read_bytes())
     content[3000::7] = bytes(byte ^ 0x5A for byte in content[3000::7])
     torn.write_bytes(content)
-    with caplog.at_level(logging.WARNING), pytest.raises(BadVideo):
+    with pytest.raises(BadVideo):
         reader(torn, lambda n: [n - 1])
-    assert not reader.fallen
-    assert not caplog.records
+    assert not capsys.readouterr().err
 
 
 def test_pyav_reads_a_file_whose_name_is_not_utf8(
-    shared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    shared: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / os.fsdecode(b"odd \xff\n.mp4")
     path.write_bytes((shared / "videos/short_32_frames.mp4").read_bytes())
-    with caplog.at_level(logging.WARNING):
-        found = make("decord")(path, lambda _: [3])
+    found = make("decord")(path, lambda _: [3])
     assert torch.equal(found, PyAV()(shared / "videos/short_32_frames.mp4", lambda _: [3]))
-    assert "a name that isn't UTF-8" in caplog.text
+    assert "a name that isn't UTF-8" in capfd.readouterr().err
 
 
 def test_pyav_reads_everything_where_decord_is_missing(
@@ -384,6 +408,50 @@ def test_readers_can_be_sent_to_workers() -> None:
 
     for reader, fallback in itertools.product([PyAV(), TorchCodec(), Frames(30)], [None]):
         assert pickle.loads(pickle.dumps(reader)) == reader, fallback
+
+
+ADDRESSES = [
+    "2026-01-01T12:30:05.mp4", "http:a.mp4", "concat:a.mp4|b.mp4", "subfile,,start,3,end,9,,:a.mp4", "file:a.mp4",
+    "-i.mp4", "pipe:0", "a%03d.mp4", "data:video,abc", "crypto:a b?c#d.mp4",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_a_name_is_never_an_address(name: str, shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    reader, content = make(name), (shared / "videos/short_32_frames.mp4").read_bytes()
+    expected = reader(shared / "videos/short_32_frames.mp4", lambda _: [3])
+    for address in ADDRESSES:
+        Path(address).write_bytes(content)
+        for source in (Path(address), Part(Path(address), 0, len(content), "a.mp4")):
+            assert torch.equal(reader(source, lambda _: [3]), expected)
+    Path("run:1").mkdir()
+    Path("run:1/a.mp4").write_bytes(content)
+    assert torch.equal(reader(Path("run:1/a.mp4"), lambda _: [3]), expected)
+    if name == "pyav":
+        Transcode()(Path("run:1/a.mp4"), Path("run:1/b:c.mp4"))
+        assert len(PyAV()(Path("run:1/b:c.mp4"), range)) == 32
+
+
+@pytest.mark.parametrize("name", READERS)
+def test_an_animated_webp_is_a_video(name: str, tmp_path: Path) -> None:
+    from PIL import Image
+
+    path = tmp_path / "moves.webp"
+    first, *rest = [Image.fromarray(image(i)) for i in range(6)]
+    first.save(path, save_all=True, append_images=rest, duration=[40, 80, 40, 40, 40, 40], lossless=True)
+    timed = Timed(lambda _: [4, 0])
+    try:
+        found = make(name)(path, timed)
+    except BadVideo:
+        assert name in REFUSED
+        return
+    assert np.array_equal(rearrange(found, "t c h w -> t h w c").numpy(), [image(4), image(0)])
+    assert timed.seconds == pytest.approx([0, 0.04, 0.12, 0.16, 0.2, 0.24])
+    assert [found.path for found in find_videos(str(path), StringIO())] == [path]
+    first.save(path)
+    with refused(str(path), "picture"):
+        find_videos(str(path), StringIO())
 
 
 @pytest.mark.parametrize("name", READERS)

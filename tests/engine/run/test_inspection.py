@@ -244,3 +244,24 @@ def test_of_several_ranks_one_looks_and_all_end(folder: Path, tmp_path: Path, la
     done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
     assert len(re.findall(r"\b1 of 32\b", done.stderr)) == 1
+
+
+def test_segments_after_their_videos_end_are_named(
+    folder: Path, shared: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, lists = begun(folder)
+    videos = {name: shared / "cases/inputs" / name for name in ("joined.ts", "plain.mp4", "trimmed.mp4")}
+    for name, path in videos.items():
+        shutil.copy(path, folder / name)
+    segments = [
+        ("joined.ts", 4, 6), ("joined.ts", 5, 9), ("plain.mp4", 0, 3), ("plain.mp4", 1, 4.5), ("plain.mp4", 3.5, 4),
+        ("trimmed.mp4", 1, 5),
+    ]  # fmt: skip
+    train = [lists.train[0]._replace(path=name, start=start, end=end) for name, start, end in segments]
+    inspected(run, replace(lists, train=train, val=lists.val[:1]))
+    said = [line for line in capsys.readouterr().err.splitlines() if "segment" in line]
+    expected = [("joined.ts", "5 to 9", "6.00"), ("plain.mp4", "1 to 4.5", "3.00"), ("plain.mp4", "3.5 to 4", "3.00"),
+                ("trimmed.mp4", "1 to 5", "2.00")]  # fmt: skip
+    assert len(said) == len(expected)
+    for line, parts in zip(said, expected, strict=True):
+        assert all(part in line for part in parts)
