@@ -15,11 +15,12 @@ from aim.engine.machine.distributed import World
 from aim.engine.run import identity
 from aim.engine.run.settings import Run
 from aim.engine.scores import metrics
+from aim.engine.scores.guessing import baseline_of
 from aim.engine.scores.predictions import Predictions
 from aim.ground import files
 from aim.ground.clock import clock, seconds_since_start
 from aim.ground.console import plain_console, plain_table
-from aim.ground.errors import UserError
+from aim.ground.errors import UserError, say
 from aim.models.classifier import VideoClassifier
 from aim.models.freeze import num_parameters
 
@@ -38,7 +39,7 @@ def collect(
     tuned, total = num_parameters(model)
     return {
         "name": run.name,
-        **predictions.results(run.task.metrics),
+        **predictions.results(),
         "num_videos": len(predictions.index),
         "num_missing": 0,
         "num_classes": len(lists.classes),
@@ -83,16 +84,19 @@ def set_aside(run_dir: Path) -> None:
 
 def show(found: Mapping[str, Any], run_dir: Path) -> None:
     """Print a result as a small table."""
-    missing = f" ({found['num_missing']} could not be read)" if found["num_missing"] else ""
-    told = {each.words: each.text(found[each.name]) for each in metrics.headline(found)}
+    baseline = baseline_of(found)
+    scores = [each for each in metrics.told(found) if each.unit == "percent"]
     rows = {
-        **{words: text + missing * (i == 0) for i, (words, text) in enumerate(told.items())},
+        **{each.words: each.beside(found[each.name], baseline) for each in scores},
+        **({"not read": f"{found['num_missing']} videos"} if found["num_missing"] else {}),
         "tuned parameters": f"{found['params_tuned'] / 1e6:.2f} of {found['params_total'] / 1e6:.2f} M",
         "time": f"{clock(found['seconds'])} on {found['world_size']} x {found['device']}",
     }
     title = f"{found['name']}: {found['num_videos']} videos, {found['views']} views"
     console = plain_console()
     console.print(plain_table(rows.items(), title=title, overflow="fold"))
+    if one := found.get("one_answer"):
+        say(f"warning: {one['videos']} of {found['num_videos']} videos get one and the same answer, {one['class']!r}")
     console.print(f"written to {run_dir}")
 
 

@@ -79,10 +79,10 @@ def test_of_no_videos_a_loss_is_never_the_best() -> None:
 
 
 def test_names_in_files_stay() -> None:
-    assert list(TABLE) == ["top1", "top5", "mean_class", "cross_entropy", "brier", "calibration_error"]
+    assert list(TABLE) == ["top1", "mean_class", "top5", "cross_entropy", "brier", "calibration_error"]
     validated = [metric.validated for metric in METRICS if metric.validated is not None]
-    assert validated == ["top1", "top5", "mean_class", "loss"]
-    assert tracking.columns()[-4:] == ["val_top1", "val_top5", "val_mean_class", "val_loss"]
+    assert validated == ["top1", "mean_class", "top5", "loss"]
+    assert tracking.columns()[-4:] == ["val_top1", "val_mean_class", "val_top5", "val_loss"]
     assert list(studied.names()) == [
         "top1", "exact2", "exact4", "exact8", "cross_entropy", "brier", "margin",
     ]  # fmt: skip
@@ -90,7 +90,7 @@ def test_names_in_files_stay() -> None:
 
 @pytest.mark.parametrize("name", ["top2", "brier"])
 def test_a_run_is_chosen_by_a_metric_of_a_validation(name: str) -> None:
-    with pytest.raises(UserError, match=rf"train\.best_by='{name}' is not one of top1, top5, mean_class, loss"):
+    with pytest.raises(UserError, match=rf"train\.best_by='{name}' is not one of top1, mean_class, top5, loss"):
         config.build(config.compose(["+experiment=demo", f"train.best_by={name}"]), Run)
     assert of_validation(METRICS, "loss") is TABLE["cross_entropy"]
 

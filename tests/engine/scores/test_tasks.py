@@ -17,7 +17,7 @@ from aim.engine.loop.training import train_step
 from aim.engine.run.settings import Run
 from aim.engine.scores.calibration import fit_temperature
 from aim.engine.scores.metrics import Metric
-from aim.engine.scores.tasks import SINGLE_LABEL, Chance, SingleLabel, Task
+from aim.engine.scores.tasks import SINGLE_LABEL, SingleLabel, Task
 from aim.engine.trained.recogniser import Recogniser, Trained
 from aim.ground import config
 from aim.ground.errors import UserError
@@ -52,8 +52,8 @@ class SeveralLabels:
     def best(self, scores: Tensor) -> Tensor:
         return scores.argmax(-1)
 
-    def chance(self, num_classes: int) -> Chance:
-        return Chance(0.5, float(np.log(2)))
+    def prior(self, label: Tensor, num_classes: int) -> Tensor:
+        return label.float().mean(0)
 
     def probability(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
