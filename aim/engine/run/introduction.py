@@ -29,8 +29,8 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
     ]
     if lists.split:
         lines.append(f"validation: {lists.split}")
-    if run.test == "best" and lists.third is None:
-        lines.append("test=best: chosen by the videos that test it, so top-1 is a little too high")
+    if chosen := results.choices(run, lists):
+        lines.append(f"the validation videos choose the {' and the '.join(chosen)}, and test it: {results.BIASED}")
     return "\n".join(lines)
 
 

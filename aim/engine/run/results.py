@@ -25,6 +25,9 @@ from aim.models.classifier import VideoClassifier
 from aim.models.freeze import num_parameters
 
 
+BIASED = "the scores are a little too high; test.txt, or a folder test, makes a test of other videos"
+
+
 def collect(
     run: Run,
     config: Mapping[str, Any],
@@ -63,6 +66,19 @@ def collect(
     }
 
 
+def choices(run: Run, lists: Lists) -> list[str]:
+    """What of this training the videos of its test choose; nothing, where a third list tests it."""
+    if lists.third is not None:
+        return []
+    patience = run.train.patience
+    return ["weights (test=best)"] * (run.test == "best") + [f"end (train.patience={patience})"] * (patience is not None)
+
+
+def kind(found: Mapping[str, Any]) -> str:
+    """The videos of a result: a test's only where they have chosen nothing; in an older one that isn't known."""
+    return "" if "chose" not in found else "validation " if found["chose"] else "test "
+
+
 def read(path: Path) -> dict[str, Any]:
     """What a finished run left in its results.json. Raises UserError where it's something else."""
     try:
@@ -86,13 +102,15 @@ def show(found: Mapping[str, Any], run_dir: Path) -> None:
     """Print a result as a small table."""
     baseline = baseline_of(found)
     scores = [each for each in metrics.told(found) if each.unit == "percent"]
+    chose = {"these videos chose": f"{' and '.join(found['chose'])}: {BIASED}"} if found.get("chose") else {}
     rows = {
         **{each.words: each.beside(found[each.name], baseline) for each in scores},
         **({"not read": f"{found['num_missing']} videos"} if found["num_missing"] else {}),
+        **chose,
         "tuned parameters": f"{found['params_tuned'] / 1e6:.2f} of {found['params_total'] / 1e6:.2f} M",
         "time": f"{clock(found['seconds'])} on {found['world_size']} x {found['device']}",
     }
-    title = f"{found['name']}: {found['num_videos']} videos, {found['views']} views"
+    title = f"{found['name']}: {found['num_videos']} {kind(found)}videos, {found['views']} views"
     console = plain_console()
     console.print(plain_table(rows.items(), title=title, overflow="fold"))
     if one := found.get("one_answer"):
