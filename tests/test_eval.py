@@ -12,6 +12,7 @@ import torch
 
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Lists
+from aim.engine.loop import testing
 from aim.engine.run import retest
 from aim.engine.run.settings import Run
 from aim.engine.scores import predictions
@@ -175,11 +176,15 @@ def test_a_setting_that_is_newer_than_the_checkpoint_has_its_default(unbroken: P
     config.build(found, Run)
 
 
-def test_a_folder_of_another_test_or_of_a_training_run_is_refused(unbroken: Path, tmp_path: Path) -> None:
+def test_a_test_that_was_done_is_shown_and_one_of_another_run_is_refused(
+    unbroken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with refused("training", "test", "run_dir=DIR"):
         evaluate(unbroken, unbroken)
     evaluate(unbroken, tmp_path / "eval")
-    again = evaluate(unbroken, tmp_path / "eval")
+    with monkeypatch.context() as patch:
+        patch.delattr(testing, "evaluate")  # nothing is scored again
+        again = evaluate(unbroken, tmp_path / "eval")
     run(tmp_path / "other", "train.epochs=1")
     with refused("eval", "test", "checkpoint", "run_dir=DIR"):
         evaluate(tmp_path / "other", tmp_path / "eval")

@@ -19,7 +19,7 @@ from torch.distributed.rendezvous import rendezvous
 from torch.nn.parallel import DistributedDataParallel
 
 from aim.engine.machine.peers import Peers
-from aim.ground.errors import RankError, UserError
+from aim.ground.errors import RankError, UserError, say
 from aim.ground.signals import fatal_signals
 from aim.models.freeze import num_parameters
 
@@ -93,6 +93,12 @@ def is_rank() -> bool:
 def is_launched() -> bool:
     """Whether `launch` has started this process: then its parent has checked and said everything."""
     return "AIM_STARTED" in os.environ
+
+
+def say_once(text: str) -> None:
+    """A line on stderr, unless this process was launched by one that has said it."""
+    if not is_launched():
+        say(text)
 
 
 def rank() -> int:

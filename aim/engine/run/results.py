@@ -10,9 +10,9 @@ from typing import Any
 
 import torch
 
-from aim.data.lists import Lists, data_hash
-from aim.engine.machine.distributed import World
+from aim.data.lists import data_hash
 from aim.engine.run import identity
+from aim.engine.run.job import Job
 from aim.engine.run.settings import Run
 from aim.engine.scores import metrics
 from aim.engine.scores.guessing import baseline_of
@@ -29,16 +29,10 @@ BIASED = "the scores are a little too high; test.txt, or a folder test, makes a 
 
 
 def collect(
-    run: Run,
-    config: Mapping[str, Any],
-    world: World,
-    model: VideoClassifier,
-    lists: Lists,
-    predictions: Predictions,
-    gmacs: float,
-    **more: Any,
+    job: Job[Run], model: VideoClassifier, predictions: Predictions, gmacs: float, **more: Any
 ) -> dict[str, Any]:
-    """The result of a test with all that decided it; `more` is what only the caller knows; `gmacs` are of one view."""
+    """The result of a test with all that decided it; `more` is known to the caller alone; `gmacs` are of one view."""
+    run, lists, device = job.run, job.lists, job.world.device
     tuned, total = num_parameters(model)
     return {
         "name": run.name,
@@ -54,11 +48,11 @@ def collect(
         "epochs": run.train.epochs,
         "seed": run.seed,
         "seconds": round(seconds_since_start(), 1),
-        "world_size": world.size,
-        "device": device_name(world.device),
+        "world_size": job.world.size,
+        "device": device_name(device),
         "precision": run.precision,
         "commit": commit(),
-        "config_hash": identity.config_hash(config),
+        "config_hash": identity.config_hash(job.settings),
         "data_hash": data_hash(lists.test, lists.classes),
         "trunk": {"name": model.trunk_name, "sha256": model.fingerprint},
         "versions": versions(),

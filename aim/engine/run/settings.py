@@ -1,7 +1,7 @@
 """The settings of a run, as configs/config.yaml lists them, and what training and testing build from them."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -161,13 +161,17 @@ class Run:
         """The videos and classes, checked; raises UserError where they are missing or disagree."""
         return self.data.load()
 
-    def with_reader(self) -> Self:
-        """This run with the reader that `auto` means, on all ranks the one of rank 0, which says which it is."""
+    def settled_reader(self) -> Reader:
+        """The reader that `auto` means, on all ranks the one of rank 0, which says which it is."""
         if not isinstance(self.reader, auto.Auto):
-            return self
+            return self.reader
         reader, why = distributed.share(self.reader.of(self.data.folder))
         say(f"reader=auto is {why}")
-        return replace(self, reader=reader)
+        return reader
+
+    def checks(self) -> tuple[Callable[[], object], ...]:
+        """What can be found wrong with a training before its data is read; each raises UserError."""
+        return self.check_augmentation, self.check_test, self.tracker.check, self.backbone.check_weights
 
     def check_augmentation(self) -> None:
         """Refuse to mirror clips whose labels say left or right."""

@@ -3,8 +3,8 @@
 import math
 from dataclasses import replace
 
+from aim.engine.machine.distributed import say_once
 from aim.engine.run.settings import Run
-from aim.ground.errors import say
 
 
 def followed(run: Run, ranks: int, clips: int | None) -> Run:
@@ -22,7 +22,7 @@ def followed(run: Run, ranks: int, clips: int | None) -> Run:
         split.check_batch(ranks)
     empty = ranks * parts * split.train.clips_at_once(ranks) - run.train.batch_size
     if empty or parts != run.train.accumulate:
-        say(
+        say_once(
             f"train.accumulate={parts} on {ranks} rank{'s' * (ranks > 1)}, as none has worked through more than "
             f"{clips} clips at once before{f'; {empty} places of a step stay empty' if empty else ''}"
         )

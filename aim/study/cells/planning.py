@@ -88,10 +88,7 @@ def planned(cells: Sequence[Cell], *, look: bool = True) -> list[Planned]:
         run = config.build(settings, Run).placed()
         check_all(
             lambda: run.check_batch(distributed.num_ranks(run.device, run.gpus)),
-            run.check_augmentation,
-            run.check_test,
-            run.tracker.check,
-            run.backbone.check_weights,
+            *run.checks(),
             lambda: check_same(cell.run_dir, settings),
         )
         if (pair := (cell.trunk, cell.adapter)) not in costs:

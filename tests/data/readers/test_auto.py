@@ -22,7 +22,7 @@ def reported(folder: Path, transcode: dict[str, object] | None) -> Path:
 
 
 def chosen(root: Path, *overrides: str) -> Reader:
-    return config.build(config.compose(["+experiment=k400", f"data.root={root}", *overrides]), Run).with_reader().reader
+    return config.build(config.compose(["+experiment=k400", f"data.root={root}", *overrides]), Run).settled_reader()
 
 
 @pytest.fixture

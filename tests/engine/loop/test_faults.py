@@ -9,13 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim.engine.loop import faults
+from aim.engine.loop import faults, testing
 from aim.engine.loop.faults import explained, no_gpu_memory
 from aim.engine.machine.distributed import World
 from aim.engine.run.settings import Run, Training
-from aim.eval import verb as eval
 from aim.ground import config
-from aim.train import verb as train
 from tests.conftest import ROOT
 from tests.messages import refused
 from tests.ranks import start
@@ -99,8 +97,7 @@ def test_a_gpu_that_is_full_in_the_test_is_one_line(
 
     shutil.copytree(unbroken, tmp_path / "run")
     (tmp_path / "run" / "results.json").unlink()
-    for verb in (train, eval):
-        monkeypatch.setattr(verb, "evaluate", full)
+    monkeypatch.setattr(testing, "evaluate", full)
     if not overrides:
         with refused(*expected):
             run(tmp_path / "run")

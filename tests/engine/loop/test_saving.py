@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from aim.engine.loop import course, training
+from aim.engine.loop import course, testing, training
 from aim.engine.loop.ema import Average
 from aim.engine.loop.evaluation import Evaluation
 from aim.engine.loop.saving import Saver, State
@@ -22,7 +22,6 @@ from aim.engine.scores.tasks import SINGLE_LABEL
 from aim.engine.trained import checkpoint
 from aim.ground.choices import leaves
 from aim.ground.signals import Interrupted
-from aim.train import verb as train
 from tests.conftest import ROOT
 from tests.engine.loop.test_ema import by_hand
 from tests.messages import refused
@@ -147,7 +146,7 @@ def test_training_ends_when_validations_are_in_vain(tmp_path: Path, monkeypatch:
     settings = ["train.epochs=9", "train.patience=1"]
     with monkeypatch.context() as patch:
         patch.setattr(course, "evaluate", equal)
-        patch.setattr(train, "evaluate", dies)
+        patch.setattr(testing, "evaluate", dies)
         with pytest.raises(Died):
             run(tmp_path, *settings)
     steps = at_each_step(monkeypatch)

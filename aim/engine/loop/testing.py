@@ -1,0 +1,40 @@
+"""The test at the end of a training, or of a checkpoint: all views of every video, and the files that it leaves."""
+
+from contextlib import closing
+from typing import Any
+
+from aim.engine.loop.evaluation import Evaluation, evaluate
+from aim.engine.loop.faults import explained_test
+from aim.engine.run import results
+from aim.engine.run.job import Job
+from aim.engine.run.settings import Run
+from aim.engine.scores import predictions
+from aim.engine.telling import bad_videos
+from aim.ground import files
+from aim.ground.signals import Stop
+from aim.models.classifier import VideoClassifier
+
+
+def test(job: Job[Run], model: VideoClassifier, stop: Stop) -> tuple[Evaluation, predictions.Predictions]:
+    """Score the model on the job's test videos; rank 0 leaves `predictions.npz`."""
+    run, world = job.run, job.world
+    with (
+        closing(run.test_loader(job.lists, world)) as loader,
+        bad_videos.named(job.run_dir, loader),
+        explained_test(run, world),
+    ):
+        found = evaluate(model, loader, task=run.task, device=world.device, precision=run.precision, stop=stop)
+    left = found.predictions(loader.dataset, job.lists.classes)
+    if world.is_main:
+        predictions.write(job.run_dir / predictions.TEST, left, run.predictions)
+    return found, left
+
+
+def leave(
+    job: Job[Run], model: VideoClassifier, left: predictions.Predictions, gmacs: float, **more: Any
+) -> dict[str, Any]:
+    """Write and show `results.json`; `more` is known to the caller alone."""
+    found = results.collect(job, model, left, gmacs, **more)
+    files.write_json(job.run_dir / "results.json", found)
+    results.show(found, job.run_dir)
+    return found
