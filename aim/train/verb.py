@@ -108,13 +108,14 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
         sharding.shard(model, world, parts=run.train.accumulate)
     tracker = run.tracker if world.is_main else NoTracker()
     with Guarded(tracker, run_dir, run.name, job.settings) as tracked:
-        state = fit(job, model, hashes, stop, tracked.log)
+        state, known = fit(job, model, hashes, stop, tracked.log)
         tested: dict[str, Any] = {"weights": "last", "schedule": state.schedule, "identity": hashes}
+        tested |= {"chose": results.choices(run, lists)}
         if run.train.patience is not None:
             tested["epochs_trained"] = round(state.step / run.train.steps_per_epoch(len(lists.train)), 3)
         if run.test == "best":
             tested |= {"weights": "best", "selection": take_best(job, model, state)}
-        found, left = test(job, model, stop)
+        found, left = test(job, model, stop, known)
         if world.is_main:
             tested |= {"num_missing": found.num_missing, "seconds": round(state.seconds + seconds_since_start(), 1)}
             if not run.train.eval_every:  # no validation has: these are the weights that were saved
@@ -134,8 +135,13 @@ def take_best(job: Job[Run], model: VideoClassifier, state: State) -> dict[str, 
     return {"by": words, name: state.best, "epoch": round(state.best_epoch, 3)}
 
 
-def fit(job: Job[Run], model: VideoClassifier, hashes: Mapping[str, str], stop: Stop, log: Log) -> State:
-    """Train on the lists, or go on; the model ends with the last weights."""
+def fit(
+    job: Job[Run], model: VideoClassifier, hashes: Mapping[str, str], stop: Stop, log: Log
+) -> tuple[State, Evaluation | None]:
+    """Train on the lists, or go on; the model ends with the last weights.
+
+    Also returns the validation that scored the weights of the test, if it was the test: same videos, same views.
+    """
     run, world, run_dir, lists = job.run, job.world, job.run_dir, job.lists
     with ExitStack() as stack:
         train_loader = stack.enter_context(closing(run.train_loader(lists, world)))
@@ -144,16 +150,21 @@ def fit(job: Job[Run], model: VideoClassifier, hashes: Mapping[str, str], stop: 
         if world.is_main:
             print(introduction.of_loading(train_loader, val_loader), flush=True)
 
-        newest = list[Evaluation]()
+        seen = dict[str, Evaluation]()  # the last one and the best of this process
 
-        def validated(epoch: float, val: Evaluation) -> None:
-            newest[:] = [val]
-            left = val.predictions(val_loader.dataset, lists.classes, epoch=epoch)
-            predictions.write(run_dir / predictions.VALIDATION, left, run.predictions)
+        def validated(epoch: float, val: Evaluation, improved: bool) -> None:
+            seen.update({"last": val, "best": val} if improved else {"last": val})
+            if world.is_main:
+                left = val.predictions(val_loader.dataset, lists.classes, epoch=epoch)
+                predictions.write(run_dir / predictions.VALIDATION, left, run.predictions)
 
         def save_best() -> None:
-            temperature = fit_temperature(run.task, newest[0].log_probability, newest[0].label) if newest else None
-            checkpoint.save_weights(run_dir / BEST, model, job.settings, lists.classes, run.precision, temperature)
+            val = seen.get("last")
+            temperature = fit_temperature(run.task, val.log_probability, val.label) if val else None
+            chosen_by = job.content["data_hash"] if val else ""
+            checkpoint.save_weights(
+                run_dir / BEST, model, job.settings, lists.classes, run.precision, temperature, chosen_by
+            )
 
         caller = Caller(
             run_dir=run_dir,
@@ -163,7 +174,10 @@ def fit(job: Job[Run], model: VideoClassifier, hashes: Mapping[str, str], stop: 
             validated=validated,
             log=log,
         )
-        return train(model, train_loader, val_loader, run=run, caller=caller, world=world, stop=stop)
+        state = train(model, train_loader, val_loader, run=run, caller=caller, world=world, stop=stop)
+        alike = run.val_views == run.views and val_loader.dataset.videos == lists.test
+        current = run.test == "best" or state.validated == state.step
+        return state, seen.get(run.test) if alike and current else None
 
 
 def introduce(run: Run, model: VideoClassifier, gmacs: float, num_classes: int, world: World) -> None:

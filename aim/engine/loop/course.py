@@ -41,7 +41,7 @@ class Caller:
     identity: Mapping[str, str]
     split: Mapping[str, int]  # clips that a rank may work through at once, and the train.accumulate asked for
     save_best: Callable[[], None]
-    validated: Callable[[float, Evaluation], None]
+    validated: Callable[[float, Evaluation, bool], None]  # after so many epochs, on every rank; whether it's the best
     log: Log
 
 
@@ -141,8 +141,7 @@ class Course:
         by = dict.fromkeys([*(each for each in run.task.metrics if each.main), self.best_by])
         told = ", ".join(each.said(val.scores, val.baseline) for each in by)
         self.report.validated(state.step, val.scores, told, improved=improved, one_answer=val.one_answer)
-        if world.is_main:
-            self.caller.validated(self.report.epoch(state.step), val)
+        self.caller.validated(self.report.epoch(state.step), val, improved)
         return improved
 
     def tell(self, lr: float) -> None:

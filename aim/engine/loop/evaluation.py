@@ -62,7 +62,6 @@ class Evaluation:
         assert isinstance(dataset.transform, Views)
         videos = [dataset.videos[i] for i in self.index.tolist()]
         where = {"root": str(dataset.root.resolve()), "data_hash": data_hash(dataset.videos, classes)}
-        where |= {"task": written("task", self.task)}
         views = f"{dataset.clip.num_frames}x{dataset.transform.temporal}x{dataset.transform.spatial}"
         return Predictions(
             index=self.index.numpy(),
@@ -73,7 +72,7 @@ class Evaluation:
             log_probability=self.log_probability.numpy(),
             seconds=self.seconds,
             classes=np.array(classes, np.str_),
-            about={**where, "views": views, **about},
+            about={**where, "views": views, "task": written("task", self.task), **about},
         )
 
 

@@ -15,15 +15,17 @@ from aim.ground.signals import Stop
 from aim.models.classifier import VideoClassifier
 
 
-def test(job: Job[Run], model: VideoClassifier, stop: Stop) -> tuple[Evaluation, predictions.Predictions]:
-    """Score the model on the job's test videos; rank 0 leaves `predictions.npz`."""
+def test(
+    job: Job[Run], model: VideoClassifier, stop: Stop, known: Evaluation | None
+) -> tuple[Evaluation, predictions.Predictions]:
+    """Score the model on the job's test videos, unless that is `known`; rank 0 leaves `predictions.npz`."""
     run, world = job.run, job.world
     with (
         closing(run.test_loader(job.lists, world)) as loader,
         bad_videos.named(job.run_dir, loader),
         explained_test(run, world),
     ):
-        found = evaluate(model, loader, task=run.task, device=world.device, precision=run.precision, stop=stop)
+        found = known or evaluate(model, loader, task=run.task, device=world.device, precision=run.precision, stop=stop)
     left = found.predictions(loader.dataset, job.lists.classes)
     if world.is_main:
         predictions.write(job.run_dir / predictions.TEST, left, run.predictions)

@@ -40,7 +40,7 @@ def check_same(found: Mapping[str, Any], now: Mapping[str, str], run_dir: Path) 
     before = found.get("identity", of_first_results(found))
     if not before:
         raise UserError(f"{run_dir} holds something else than a training run; set run_dir=DIR, or delete the folder")
-    known = now | {"test_hash": None} if "identity" in found else now.keys() & before.keys()
+    known = now.keys() | {"test_hash"} if "identity" in found else now.keys() & before.keys()
     differ = [WORDS[key] for key in known if before.get(key) != now.get(key)]
     if differ:
         raise UserError(

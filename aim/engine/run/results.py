@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from aim.data.lists import data_hash
+from aim.data.lists import Lists, data_hash
 from aim.engine.run import identity
 from aim.engine.run.job import Job
 from aim.engine.run.settings import Run
@@ -23,7 +23,6 @@ from aim.ground.console import plain_console, plain_table
 from aim.ground.errors import UserError, say
 from aim.models.classifier import VideoClassifier
 from aim.models.freeze import num_parameters
-
 
 BIASED = "the scores are a little too high; test.txt, or a folder test, makes a test of other videos"
 
@@ -65,7 +64,8 @@ def choices(run: Run, lists: Lists) -> list[str]:
     if lists.third is not None:
         return []
     patience = run.train.patience
-    return ["weights (test=best)"] * (run.test == "best") + [f"end (train.patience={patience})"] * (patience is not None)
+    found = {"weights (test=best)": run.test == "best", f"end (train.patience={patience})": patience is not None}
+    return [text for text, chosen in found.items() if chosen]
 
 
 def kind(found: Mapping[str, Any]) -> str:

@@ -26,11 +26,11 @@ class OneAnswer(NamedTuple):
     """The class that nearly all videos are taken for, and how many of them."""
 
     label: int
-    count: int
+    taken: int
     videos: int
 
     def __str__(self) -> str:
-        return f"{self.count} of {self.videos} videos get one and the same answer"
+        return f"{self.taken} of {self.videos} videos get one and the same answer"
 
 
 def chance(task: Task, label: Tensor, num_classes: int) -> Chance:
@@ -49,7 +49,8 @@ def baseline(task: Task, label: Tensor, num_classes: int) -> dict[str, float]:
 def baseline_of(result: Mapping[str, Any]) -> Mapping[str, float]:
     """The same of the list of a result; by its classes, where it's older than this."""
     if "baseline" in result or "per_class" not in result:
-        return result.get("baseline", {})
+        known: Mapping[str, float] = result.get("baseline", {})
+        return known
     videos = [each["videos"] for each in result["per_class"].values()]
     return baseline(SINGLE_LABEL, torch.from_numpy(np.repeat(np.arange(len(videos)), videos)), len(videos))
 

@@ -98,7 +98,7 @@ class Predictions:
             "headline": [each.head for each in metrics if each.main],
             **{each.name: round(each.value(self.probability, self.label), each.digits) for each in metrics},
             "baseline": self.baseline,
-            "one_answer": None if one is None else {"class": names[one.label], "videos": one.count},
+            "one_answer": None if one is None else {"class": names[one.label], "videos": one.taken},
             "per_class": {
                 name: {"videos": count, "right": right}
                 for name, count, right in zip(names, videos.tolist(), hits.tolist(), strict=True)

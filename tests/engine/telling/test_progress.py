@@ -128,7 +128,7 @@ def test_a_validation_whose_predictions_are_one_class_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with report_to(tmp_path) as report:
-        one = OneAnswer(label=0, count=187, videos=187)
+        one = OneAnswer(label=0, taken=187, videos=187)
         report.validated(10, {"top1": 69.5}, "top-1 69.52 %", improved=True, one_answer=one)
         report.validated(20, {"top1": 80.0}, "top-1 80.00 %", improved=False, one_answer=None)
     first, second = (line for line in capsys.readouterr().out.splitlines() if "validation" in line)
