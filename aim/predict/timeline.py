@@ -17,6 +17,7 @@ from aim.data.readers.interface import BadVideo
 from aim.data.windows import Cut, Span, Windows, batches, trusting
 from aim.engine.machine.feeding import one_late
 from aim.engine.machine.hardware import Precision
+from aim.engine.scores.tasks import SINGLE_LABEL, Task
 from aim.engine.trained.recogniser import Recogniser
 from aim.ground.console import Display
 
@@ -40,6 +41,7 @@ class Timeline:
     duration: float  # seconds
     spans: Sequence[Span]
     probability: Tensor  # float32 "w k", w windows
+    task: Task = SINGLE_LABEL
 
     @cached_property
     def middles(self) -> NDArray[np.float64]:
@@ -66,7 +68,8 @@ class Timeline:
 
         Where the best probability is below `at_least`, it's none of the labels.
         """
-        best, label = (column.tolist() for column in self.probability.max(1))
+        answers = self.task.best(self.probability)
+        best, label = self.probability.gather(1, answers[:, None])[:, 0].tolist(), answers.tolist()
         labels = [None if at_least is not None and p < at_least else i for p, i in zip(best, label, strict=True)]
         bounds = self.bounds
         changes = [i for i in range(len(labels)) if not i or labels[i] != labels[i - 1]]
@@ -104,6 +107,6 @@ def timeline(
                 display.update(math.ceil(spans[int(index[-1])].end), f"{len(spans)} windows")
         if not parts:
             raise BadVideo(f"{cut.path}: no windows can be cut, for its frames have no time stamps that grow")
-        return Timeline(cut.path, cut.duration, spans, torch.cat(parts))
+        return Timeline(cut.path, cut.duration, spans, torch.cat(parts), recogniser.task)
 
     return trusting(Path(path), windows, scored)

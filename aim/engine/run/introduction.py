@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from aim.data.lists import Lists, Video
 from aim.data.loading.loader import Loader
 from aim.engine.machine.distributed import World
-from aim.engine.run import results
+from aim.engine.run import content, results
 from aim.engine.run.settings import Run
 from aim.models.classifier import VideoClassifier
 from aim.models.compiling import is_compiled
@@ -30,7 +30,7 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
     if lists.split:
         lines.append(f"validation: {lists.split}")
     if chosen := results.choices(run, lists):
-        lines.append(f"the validation videos choose the {' and the '.join(chosen)}, and test it: {results.BIASED}")
+        lines.append(f"test: on the validation videos, which choose {' and '.join(chosen)}: {content.BIASED}")
     return "\n".join(lines)
 
 

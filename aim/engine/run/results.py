@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from aim.data.lists import Lists, data_hash
-from aim.engine.run import identity
+from aim.engine.run import content, identity
 from aim.engine.run.job import Job
 from aim.engine.run.settings import Run
 from aim.engine.scores import metrics
@@ -23,8 +23,6 @@ from aim.ground.console import plain_console, plain_table
 from aim.ground.errors import UserError, say
 from aim.models.classifier import VideoClassifier
 from aim.models.freeze import num_parameters
-
-BIASED = "the scores are a little too high; test.txt, or a folder test, makes a test of other videos"
 
 
 def collect(
@@ -39,6 +37,7 @@ def collect(
         "num_videos": len(predictions.index),
         "num_missing": 0,
         "num_classes": len(lists.classes),
+        "lists": {name: len(videos) for name, videos in lists.parts.items()},
         "views": run.views_text,
         "weights": "last",
         "params_total": total,
@@ -68,11 +67,6 @@ def choices(run: Run, lists: Lists) -> list[str]:
     return [text for text, chosen in found.items() if chosen]
 
 
-def kind(found: Mapping[str, Any]) -> str:
-    """The videos of a result: a test's only where they have chosen nothing; in an older one that isn't known."""
-    return "" if "chose" not in found else "validation " if found["chose"] else "test "
-
-
 def read(path: Path) -> dict[str, Any]:
     """What a finished run left in its results.json. Raises UserError where it's something else."""
     try:
@@ -96,15 +90,14 @@ def show(found: Mapping[str, Any], run_dir: Path) -> None:
     """Print a result as a small table."""
     baseline = baseline_of(found)
     scores = [each for each in metrics.told(found) if each.unit == "percent"]
-    chose = {"these videos chose": f"{' and '.join(found['chose'])}: {BIASED}"} if found.get("chose") else {}
     rows = {
         **{each.words: each.beside(found[each.name], baseline) for each in scores},
         **({"not read": f"{found['num_missing']} videos"} if found["num_missing"] else {}),
-        **chose,
+        **({"these videos chose": chose} if (chose := content.chosen(found)) else {}),
         "tuned parameters": f"{found['params_tuned'] / 1e6:.2f} of {found['params_total'] / 1e6:.2f} M",
         "time": f"{clock(found['seconds'])} on {found['world_size']} x {found['device']}",
     }
-    title = f"{found['name']}: {found['num_videos']} {kind(found)}videos, {found['views']} views"
+    title = f"{found['name']}: {found['num_videos']} {content.kind(found)}videos, {found['views']} views"
     console = plain_console()
     console.print(plain_table(rows.items(), title=title, overflow="fold"))
     if one := found.get("one_answer"):

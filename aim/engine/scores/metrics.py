@@ -73,8 +73,10 @@ class Metric:
 
     def beside(self, value: float, baseline: Mapping[str, float]) -> str:
         """A value of it for a person, and that of one answer to all videos."""
-        known = self.unit == "percent" and self.name in baseline
-        return self.text(value) + (f" (largest class {self.text(baseline[self.name])})" if known else "")
+        if self.unit != "percent" or self.name not in baseline:
+            return self.text(value)
+        words = "largest class" if self.main else "one answer to all"
+        return f"{self.text(value)} ({words} {self.text(baseline[self.name])})"
 
     def said(self, scores: Mapping[str, float], baseline: Mapping[str, float]) -> str:
         """Its value among the scores of a validation, with its words and its baseline."""

@@ -21,13 +21,16 @@ from torch import Tensor
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.engine.machine.hardware import Device, Untrained
+from aim.engine.scores.tasks import SINGLE_LABEL, Task, named
 from aim.ground import config
 from aim.ground.console import without_logs
 from aim.ground.errors import UserError
+from aim.ground.kinds import written
 
 SUFFIXES = (".onnx", ".pt2")
 FORMAT = "aim-video exported 1"
 EXTRA_FILE = "aim.json"
+OPTIONAL = ("temperature", "task")  # parts that older files lack
 INPUT, OUTPUT = "video", "probability"
 
 
@@ -41,10 +44,12 @@ class About:
     trunk: Mapping[str, str]  # its name and sha256
     checkpoint: Mapping[str, str]  # its name and sha256
     temperature: float | None = None  # that calibrates the probabilities, which are written without it
+    task: Task = SINGLE_LABEL
 
     def to_text(self) -> dict[str, str]:
         """Each part as JSON, with the name of the format."""
-        return {"format": FORMAT} | {key: json.dumps(value) for key, value in asdict(self).items()}
+        parts = asdict(self) | {"task": written("task", self.task)}
+        return {"format": FORMAT} | {key: json.dumps(value) for key, value in parts.items()}
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,7 @@ def parsed(text: Mapping[str, str], path: Path) -> About:
     if text.get("format") != FORMAT:
         raise UserError(f"{path} was not written by aim.export: it doesn't say {FORMAT!r}")
     try:
-        parts = {key: json.loads(text[key]) for key in About.__dataclass_fields__ if key != "temperature"}
+        parts = {key: json.loads(text[key]) for key in About.__dataclass_fields__ if key not in OPTIONAL}
         temperature = json.loads(text.get("temperature", "null"))
         if temperature is not None and not 0 < float(temperature) < float("inf"):
             raise ValueError(f"temperature {temperature!r}")
@@ -118,9 +123,10 @@ def parsed(text: Mapping[str, str], path: Path) -> About:
             raise ValueError("a name that is no text")
         clip = config.build(dict(parts["clip"]), Clip, received=True)
         views = config.build(dict(parts["views"]), Views, received=True)
+        task = named(json.loads(text.get("task", "null")))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path} has damaged metadata ({type(error).__name__}: {error})") from error
-    return About(parts["classes"], clip, views, parts["trunk"], parts["checkpoint"], temperature)
+    return About(parts["classes"], clip, views, parts["trunk"], parts["checkpoint"], temperature, task)
 
 
 def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:

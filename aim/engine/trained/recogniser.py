@@ -142,7 +142,9 @@ def load(path: str | Path, *, weights: str | None = None, device: str = "cpu", t
         if weights is not None:
             raise UserError(f"backbone.weights={weights}, but {path} holds its trunk; leave it out")
         program, about = exported.read(path, trust=trust)
-        return Recogniser(program, about.classes, about.clip, about.views, temperature=about.temperature)
+        return Recogniser(
+            program, about.classes, about.clip, about.views, temperature=about.temperature, task=about.task
+        )
     saved = checkpoint.read_weights(path)
     if not saved.config:
         raise UserError(f"{path} doesn't say what model it is for: convert it again, with its +experiment=NAME")
