@@ -92,10 +92,11 @@ def facts(run: RunData) -> list[tuple[str, str]]:
     """Everything that decided the number, by name."""
     results = run.results
     if results is None:
-        return [("experiment", str(run.settings.get("name", "-"))), ("folder", str(run.path))]
+        known = {"experiment": str(run.settings.get("name", "-")), **training(run.settings), "folder": str(run.path)}
+        return list(known.items())
     trunk, epochs = results.get("trunk", {}), results.get("epochs", "-")
     rows = {
-        **{each.words: each.beside(results[each.name], run.baseline) for each in metrics.told(results)},
+        **{x.words: x.beside(results[x.name], run.baseline) for x in metrics.told(results) if not x.main},
         **training(run.settings),
         "lists": lists(run),
         "tuned parameters": f"{results['params_tuned'] / 1e6:.2f} of {results['params_total'] / 1e6:.2f} M",

@@ -1,7 +1,9 @@
 """The seam of tasks: another one, of several labels a video, trains and is tested without the engine knowing of it."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,12 @@ from aim.engine.loop.training import train_step
 from aim.engine.run.settings import Run
 from aim.engine.scores.calibration import fit_temperature
 from aim.engine.scores.metrics import Metric
-from aim.engine.scores.tasks import SINGLE_LABEL, SingleLabel, Task
+from aim.engine.scores.tasks import SINGLE_LABEL, SingleLabel, Task, named
+from aim.engine.trained.exported import About, parsed
 from aim.engine.trained.recogniser import Recogniser, Trained
 from aim.ground import config
 from aim.ground.errors import UserError
+from aim.ground.kinds import written
 from aim.models.classifier import VideoClassifier
 from tests.toy import TOY
 
@@ -196,3 +200,20 @@ def test_evidence_is_the_log_odds_of_the_logits() -> None:
     logits = torch.randn(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for task in (SINGLE_LABEL, SEVERAL):
         torch.testing.assert_close(task.evidence(task.probability(logits), 2), task.log_odds(logits, 2))
+
+
+def test_files_name_their_task() -> None:
+    assert written("task", SINGLE_LABEL) == {"kind": "single_label"}
+    assert named({"kind": "single_label"}) == named(None) == SINGLE_LABEL
+    for node in ({"kind": "other"}, {"_target_": f"{__name__}.SeveralLabels"}):
+        with pytest.raises(UserError):
+            named(node)
+    assert written("task", SEVERAL) == {"_target_": f"{__name__}.SeveralLabels"}
+
+
+def test_an_exported_file_names_its_task(settings: Run) -> None:
+    about = About(["a", "b"], settings.clip, settings.views, {"name": "x"}, {"name": "y"}, 1.5)
+    text = about.to_text()
+    assert parsed(text, Path("x.onnx")) == about
+    assert json.loads(text.pop("task")) == {"kind": "single_label"}
+    assert parsed(text, Path("x.onnx")) == about  # of before
