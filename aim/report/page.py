@@ -115,17 +115,16 @@ def facts(run: RunData) -> list[tuple[str, str]]:
 
 def training(settings: Mapping[str, Any]) -> dict[str, str]:
     """The settings that say most of a training, by name."""
-    part = {name: settings.get(name) or {} for name in ("adapter", "clip", "train", "optim")}
-    adapter = [f"{key} {value}" for key, value in part["adapter"].items() if isinstance(value, float | int)]
-    stride = f" every {part['clip'].get('stride_frames')}" if part["clip"].get("sampling") != "uniform" else ""
+    adapter, clip, train, optim = (settings.get(name) or {} for name in ("adapter", "clip", "train", "optim"))
+    sizes = [f"{key} {value}" for key, value in adapter.items() if isinstance(value, float | int)]
+    every = f" every {clip.get('stride_frames')}" if clip.get("sampling") != "uniform" else ""
     rows = {
-        "adapter": ("kind", lambda it: ", ".join([str(it["kind"]), *adapter])),
-        "clip": ("num_frames", lambda it: f"{it['num_frames']} frames{stride}, {it.get('size')} pixels"),
-        "train": ("epochs", lambda it: f"{it['epochs']} epochs, {it.get('batch_size')} clips a step"),
-        "optim": ("lr", lambda it: f"{it['lr']:g}, {it.get('schedule')} schedule"),
+        "adapter": ", ".join([str(adapter["kind"]), *sizes]) if "kind" in adapter else "",
+        "clip": f"{clip['num_frames']} frames{every}, {clip.get('size')} pixels" if "num_frames" in clip else "",
+        "length": f"{train['epochs']} epochs, {train.get('batch_size')} clips a step" if "epochs" in train else "",
+        "rate": f"{optim['lr']:g}, {optim.get('schedule')} schedule" if "lr" in optim else "",
     }
-    words = {"train": "length", "optim": "rate"}
-    return {words.get(name, name): text(part[name]) for name, (key, text) in rows.items() if key in part[name]}
+    return {name: text for name, text in rows.items() if text}
 
 
 def lists(run: RunData) -> str:
