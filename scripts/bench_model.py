@@ -42,7 +42,7 @@ from aim.engine.run.settings import Run  # noqa: E402
 from aim.engine.run.step import kept_by  # noqa: E402
 from aim.ground import config  # noqa: E402
 from aim.models.classifier import VideoClassifier, build  # noqa: E402
-from aim.weights.official import to_official  # noqa: E402
+from scripts.convert_official import to_official  # noqa: E402
 from tests.models.plain import PlainAIM  # noqa: E402
 
 CLASSES, FRAMES, SIZE = 400, 8, 224

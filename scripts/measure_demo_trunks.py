@@ -4,7 +4,7 @@ Run: python scripts/measure_demo_trunks.py aim/weights/demo_trunks.json
 
 The probe is multinomial logistic regression on the frozen class token after the trunk's last norm, 6 classes, fitted on
 4000 stills and tested on 2000, each of its own scene; guessing is wrong in 83.3 %. The interval is Wilson's, 95 %, over
-the stills that are tested. Two minutes on one core. Needs the extra `study` (scipy).
+the stills that are tested. Two minutes on one core.
 """
 
 import argparse
@@ -21,7 +21,7 @@ from scipy.stats import binomtest
 from torch import Tensor, nn
 
 from aim.models.families import FAMILIES
-from aim.weights.trunk import load_trunk
+from aim.models.trunk import load_trunk
 
 TRAIN, TEST = (4000, 1), (2000, 2)  # stills and their seed; the trunks were trained on those of seed 0
 DECAY = 1e-3  # of the probe's weights, beside the mean cross-entropy

@@ -291,6 +291,7 @@ def test_a_program_of_others_isnt_loaded_unasked(tmp_path: Path, monkeypatch: py
     ("changes", "expected"),
     [
         ({"format": "another"}, ["a.onnx", "aim.export", "'aim-video exported 1'"]),
+        ({"format": "aim-video exported 2", "version": "9.1.0"}, ["'aim-video exported 2'", "9.1.0", "update"]),
         ({"classes": "["}, ["a.onnx", "JSONDecodeError"]),
         ({"classes": '"abc"'}, ["a.onnx", "TypeError", "classes"]),
         ({"trunk": "[]"}, ["a.onnx", "AttributeError"]),

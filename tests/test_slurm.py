@@ -16,6 +16,7 @@ import pytest
 from aim.engine.trained import checkpoint
 from aim.ground.signals import INTERRUPTED
 from tests.conftest import ROOT
+from tests.messages import named
 from tests.toy import TOY, journal, killed_at
 
 SCRIPT = ROOT / "scripts" / "train.slurm"
@@ -125,7 +126,7 @@ def test_a_signal_to_torchrun_lets_the_ranks_save(tmp_path: Path, toy_cache: Pat
         signal_when(job, tmp_path / "run" / "last.pt")
         _, stderr = job.communicate(timeout=200)
     state = checkpoint.load_last(tmp_path / "run" / "last.pt")
-    assert f"stopped by a signal; saved at step {state['step']} of " in stderr
+    named(stderr, str(state["step"]), str(tmp_path / "run"))
     assert job.returncode == 1, stderr  # torchrun's, which doesn't say 75
     assert requeued(tmp_path) == ["requeue 1234"]
 
@@ -138,7 +139,7 @@ def test_two_nodes_train_save_at_a_signal_and_continue(tmp_path: Path, unbroken:
         signal_when(job, tmp_path / "long" / "last.pt")
         _, stderr = job.communicate(timeout=280)
     assert job.returncode == 1, stderr
-    assert f"saved at step {checkpoint.load_last(tmp_path / 'long' / 'last.pt')['step']} of " in stderr
+    named(stderr, str(checkpoint.load_last(tmp_path / "long" / "last.pt")["step"]), str(tmp_path / "long"))
     assert requeued(tmp_path / "first") == ["requeue 1234"]
 
     (tmp_path / "second").mkdir()

@@ -18,11 +18,10 @@ from aim.engine.machine import distributed
 from aim.engine.run.settings import Run
 from aim.engine.trained import checkpoint
 from aim.ground import choices, config, lease
-from aim.ground.errors import UserError
 from aim.ground.signals import INTERRUPTED
 from aim.train import verb as train
 from tests.conftest import ROOT
-from tests.messages import refused
+from tests.messages import named, refused, unnamed
 from tests.programs import command
 from tests.toy import TOY, at_each_step, exits, journal, killed_at, run, weights
 
@@ -137,7 +136,7 @@ def test_a_damaged_last_pt_gives_way_to_the_save_before(
     (tmp_path / "last.pt").write_bytes(b"")
     capsys.readouterr()
     run(tmp_path)
-    assert capsys.readouterr().err.count("continuing from") == 1
+    assert capsys.readouterr().err.count(str(tmp_path / "previous.pt")) == 1
     assert journal(tmp_path) == journal(unbroken)
     expected = weights(unbroken)
     assert all(torch.equal(tensor, expected[name]) for name, tensor in weights(tmp_path).items())
@@ -160,7 +159,7 @@ def test_a_finished_run_prints_its_result_and_trains_no_more(
 ) -> None:
     monkeypatch.setattr(train, "train_and_test", lambda *_: pytest.fail("trained again"))
     run(unbroken)
-    assert "already finished" in capsys.readouterr().out
+    named(capsys.readouterr().out.replace("\n", ""), str(unbroken), "run_dir=DIR")
 
 
 def test_a_run_directory_of_another_configuration_is_refused(unbroken: Path) -> None:
@@ -216,8 +215,8 @@ def test_sigterm_saves_and_the_same_command_continues(tmp_path: Path, unbroken: 
     _, stderr = process.communicate(timeout=120)
     if process.returncode != 0:  # else it was faster than the signal
         assert process.returncode == INTERRUPTED, stderr
-        assert "the same command continues" in stderr
-        assert "Traceback" not in stderr
+        named(stderr, str(checkpoint.load_last(tmp_path / "last.pt")["step"]), str(tmp_path))
+        unnamed(stderr, "Traceback")
         run(tmp_path)
     assert journal(tmp_path) == journal(unbroken)
 
@@ -273,10 +272,8 @@ def test_cuda_that_is_not_there_is_an_error_and_never_a_silent_cpu_run(tmp_path:
 
 
 def test_all_problems_come_in_one_message(tmp_path: Path) -> None:
-    with pytest.raises(UserError) as caught:
+    with refused("augment.flip=0.5", "nowhere.safetensors"):
         run(tmp_path, "augment.flip=0.5", "init=nowhere.safetensors")
-    assert "left from right" in str(caught.value)
-    assert "nowhere.safetensors" in str(caught.value)
 
 
 def test_a_second_job_is_refused_while_the_first_holds_the_directory(tmp_path: Path) -> None:
@@ -292,7 +289,7 @@ def test_bare_slurm_tasks_are_refused_with_the_line_to_use(monkeypatch: pytest.M
 
 
 def test_learned_adapters_start_another_run(tmp_path: Path, unbroken: Path) -> None:
-    with refused("best.safetensors", "model", "adapters", "lacks"):
+    with refused("best.safetensors", "adapters", "adapter"):
         run(tmp_path / "a", f"init={unbroken / 'best.safetensors'}", "adapter=none")
     found = run(tmp_path / "b", f"init={unbroken / 'best.safetensors'}", "optim.lr=0")
     assert found["top1"] == json.loads((unbroken / "results.json").read_text(encoding="utf-8"))["top1"]
@@ -321,8 +318,8 @@ def test_ranks_whose_launcher_is_killed_save_and_the_same_command_continues(
         time.sleep(0.02)
     process.kill()
     _, stderr = process.communicate(timeout=60)  # ends when the ranks have, which hold the other end of the pipe
-    assert "saved at step" in stderr
     before = checkpoint.load_last(tmp_path / "last.pt")["step"]
+    named(stderr, str(before), "3000", str(tmp_path))
     assert 0 < before < 3000
 
     steps = []
@@ -378,8 +375,8 @@ def test_torchrun_ends_with_what_is_wrong(tmp_path: Path) -> None:
     command += ["-m", "aim.train", *TOY, f"run_dir={tmp_path / 'run'}", "train.epochs=0"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=250)
     assert done.returncode == 1
-    assert done.stderr.count("aim: error: train.epochs=0 must be 1 or more\n") == 1
-    assert "train.epochs=0 must be 1 or more" in done.stderr.splitlines()[-2]
+    assert len(re.findall(r"^aim: error: train\.epochs=0 ", done.stderr, flags=re.MULTILINE)) == 1
+    named(done.stderr.splitlines()[-2], "train.epochs=0")
     assert not (tmp_path / "run").exists()
 
 

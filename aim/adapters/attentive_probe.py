@@ -43,9 +43,11 @@ class AttentiveProbe:
 class AttentivePooler(Readout):
     """Self-attention over the tokens of all frames, then one query over them: "b t n d" -> "b 1 d".
 
-    The pooler is timm's, which has an output projection and a norm before its MLP; V-JEPA's adds the query to what it
-    found instead of projecting it.
+    The pooler is timm's, which has an output projection and a norm before its MLP; V-JEPA's adds the query to the
+    result instead of projecting it.
     """
+
+    reads_blocks = False
 
     def __init__(self, dim: int, num_frames: int, depth: int) -> None:
         super().__init__()

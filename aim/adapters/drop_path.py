@@ -10,7 +10,7 @@ from aim.ground.errors import UserError
 class DropPath(nn.Module):
     """Stochastic depth with one draw per clip, frame or token position: "(b t) ... d" -> the same.
 
-    The public code means to drop samples but drops entries of its tensors' first axis, whatever it is; `axis` names it.
+    The public code means to drop samples but drops entries of its tensors' first axis, of any meaning; `axis` names it.
     """
 
     kept: Tensor

@@ -4,9 +4,9 @@ Shapes: b clips, t frames (after tubelets), n tokens of a frame or its h w grid,
 into the batch: blocks see "(b t) n d" (ViT) or "(b t) h w d" (Swin); "..." stands for n or h w.
 
 An adapter family is a frozen dataclass with the methods of `AdapterConfig`. It has three seams:
-- `BlockView`: the parts of a frozen block as functions, for what stands beside or around them (AIM);
-- `view.block`: the timm block itself, whose linear layers `linears` lists, for what goes inside them (LoRA);
-- `readout`: a module over the frozen features of all blocks, for what only reads them (probes, side networks).
+- `BlockView`: the parts of a frozen block as functions, for modules beside or around them (AIM);
+- `view.block`: the timm block itself, whose linear layers `linears` lists, for changes inside them (LoRA);
+- `readout`: a module over the frozen features of all blocks, for adapters that only read them (probes, side networks).
 Image trunks attend within a frame, and a view's `attend_time` applies the same attention over time. Video trunks attend
 over space and time jointly, and their views are `joint`: blocks still take and give tokens frame by frame, "(b t) n d",
 but in `attend_space` each token attends to those of all frames of its clip, and there is no `attend_time`. There the
@@ -97,10 +97,11 @@ class Readout(nn.Module):
     """Base of a module `(blocks: list["b t n d"], last: "b t n d") -> "b t dim"`.
 
     `blocks` are the features after each block (after each stage of a Swin), class and register tokens included and
-    first; `last` are those of the last one after the trunk's norm.
+    first; `last` are those of the last one after the trunk's norm. One that doesn't read `blocks` gets none.
     """
 
     dim: int
+    reads_blocks = True
 
 
 def check_image_trunk(view: BlockView) -> None:

@@ -116,7 +116,7 @@ def readers(configured: Reader) -> dict[str, Reader]:
 
 def measure_stages(run: Run, lists: Lists, world: World, title: str) -> dict[str, float | None]:
     """Median seconds of each stage for one clip, measured in this process, one video after the other."""
-    with closing(run.train_loader(lists, world)) as loader:
+    with closing(run.train_loader(run.train_dataset(lists), world)) as loader:
         dataset = loader.dataset
     watch = Watch(dataset.reader)
     watched, clips = replace(dataset, reader=watch), dataset.clips
@@ -171,7 +171,10 @@ def measure_in_all(run: Run, lists: Lists, world: World, title: str) -> float:
     """Clips/s of the training loader with its `data.workers` processes, once they run."""
     # A list long enough that no epoch ends while we measure.
     lists = replace(lists, train=lists.train * math.ceil(LONG_EPOCH / len(lists.train)))
-    with closing(run.train_loader(lists, world)) as loader, Display(f"{title}, all", 100, visible=True) as display:
+    with (
+        closing(run.train_loader(run.train_dataset(lists), world)) as loader,
+        Display(f"{title}, all", 100, visible=True) as display,
+    ):
         batches = itertools.chain.from_iterable(map(loader.epoch, itertools.count()))
         for _ in range(loader.blocks + 1):  # those that were read while the others still started
             next(batches)

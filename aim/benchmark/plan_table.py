@@ -1,4 +1,4 @@
-"""A plan as text; what rests on assumptions is called an estimate."""
+"""A plan as text; numbers that depend on assumptions are called estimates."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ from aim.engine.run.plan import CORE_DOWNLOADED, CORE_PREPARED, FRAMES_MEASURED,
 
 
 def plan_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """What doesn't depend on what is kept for the backward pass."""
+    """The numbers that don't depend on train.memory."""
     (cost, *_) = found["memory"].values()
     return [
         ("parameters", f"{cost['params_tuned'] / 1e6:.2f} of {cost['params_total'] / 1e6:.2f} M tuned"),
@@ -26,7 +26,7 @@ def memory_head(found: Mapping[str, Any]) -> list[str]:
 
 
 def memory_rows(found: Mapping[str, Any]) -> list[list[str]]:
-    """What depends on it, a column a setting."""
+    """The numbers that depend on it, a column for each value."""
     cells: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "kept, a clip": lambda cost: mib(cost["kept_bytes"]),
         "memory (estimate)": lambda cost: (
@@ -54,7 +54,7 @@ def mib(size: float) -> str:
 
 
 def plan_notes(found: Mapping[str, Any]) -> list[str]:
-    """What doesn't fit and what does, and what the estimates rest on, line by line."""
+    """The settings that don't fit, with a way out, and the assumptions of the estimates, line by line."""
     sheet, memory = found["sheet"], found["memory"]
     in_fp8 = found["precision"] == "fp8"
     rate = sheet["bf16_tflops" if in_fp8 else f"{found['precision']}_tflops"]

@@ -94,10 +94,14 @@ class VideoDataset:
         return len(self.videos)
 
     @property
-    def shape(self) -> tuple[int, int, int, int, int]:
+    def shape(self) -> tuple[int, ...]:
         """What `read` returns: "v t c h w"."""
         views = self.transform.temporal * self.transform.spatial if isinstance(self.transform, Views) else self.clips
         return views, self.clip.num_frames, 3, self.clip.size, self.clip.size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return torch.uint8
 
     def path(self, index: int) -> Source:
         """Where an entry's video is."""

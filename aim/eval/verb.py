@@ -111,7 +111,7 @@ def build_and_test(job: Job[Settings], stop: Stop) -> None:
     checkpoint.load_weights(model, replace(saved, tensors=tensors))
     if world.is_main:
         write_settings(job.settings, job.run_dir)
-    found, left = test(job, model, stop, None)
+    found, left = test(job, model, run.test_dataset(job.lists), stop, None)
     if world.is_main:
         tested = {"num_missing": found.num_missing, "checkpoint": str(saved.path), "identity": dict(job.content)}
         if saved.chosen_by is not None:

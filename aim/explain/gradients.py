@@ -1,6 +1,6 @@
-"""Gradient x activation: the quick view of what a decision depends on, for a forward and a short backward pass.
+"""Gradient x activation: a quick map of a decision, for the cost of a forward and a short backward pass.
 
-The length, over channels, of the product of what the last block reads and of the gradient of the class's evidence.
+The length, over channels, of the product of the last block's input and the gradient of the class's evidence.
 Its sum, which grad-CAM takes (Selvaraju et al., ICCV 2017), is about 0 for a token that only a LayerNorm reads: a norm
 doesn't see a token's scale. So a map tells how much depends on a token, not whether it speaks for or against the class.
 Shapes: t frames (after tubelets), n tokens, h w grid, i j tokens that fall into one of it, d channels.
@@ -33,13 +33,13 @@ def gradient_x_activation(model: VideoClassifier, clip: Tensor, label: int, task
     with plainly(model), read_by(reads) as tensors:
         logits = model(model.preprocess(clip[None].to(model.mean.device))).float()
         log_odds = task.log_odds(logits, label)[0]
-        gradients = torch.autograd.grad(log_odds, tensors, materialize_grads=True)  # 0 for what isn't used
+        gradients = torch.autograd.grad(log_odds, tensors, materialize_grads=True)  # 0 for unused tensors
     products = [(x * gradient).norm(dim=-1).float() for x, gradient in zip(tensors, gradients, strict=True)]
     return torch.stack([on_grid(x, backbone) for x in products]).sum(0).detach().cpu()
 
 
 def on_grid(x: Tensor, backbone: VideoTrunk) -> Tensor:
-    """What is one value a token, "(t n)" in whatever shape, on the last block's grid "t h w"; n is of any stage."""
+    """One value for each token, "(t n)" in any shape, on the last block's grid "t h w"; n is of any stage."""
     t, h, w = backbone.grid
     x = x.reshape(t, -1)[:, backbone.num_prefix_tokens :]
     scale = math.isqrt(x.shape[1] // (h * w))  # of a Swin's earlier stages, whose tokens are as many times smaller

@@ -4,14 +4,15 @@ Lengths are pixels. Shapes: t frames, h w pixels.
 """
 
 from collections.abc import Sequence
-from functools import cache
 
 import numpy as np
 import torch
 from einops import rearrange
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 from torchvision.transforms.v2.functional import gaussian_blur
+
+from aim.pages import letters
 
 Colour = tuple[int, int, int]
 PAPER, INK, MUTED, LINE = (255, 255, 255), (31, 35, 40), (110, 118, 129), (216, 222, 228)
@@ -23,14 +24,6 @@ HEAT = (
     )
     / 255
 )
-
-
-@cache
-def font(size: int) -> ImageFont.FreeTypeFont:
-    """Pillow's own font."""
-    found = ImageFont.load_default(size)
-    assert isinstance(found, ImageFont.FreeTypeFont)
-    return found
 
 
 class Canvas:
@@ -51,11 +44,7 @@ class Canvas:
         width: float = 1e9,
     ) -> None:
         """Text at its anchor (of Pillow), its end left out where it is wider than `width`."""
-        if self.draw.textlength(text, font(size)) > width:
-            while text and self.draw.textlength(f"{text}...", font(size)) > width:
-                text = text[:-1]
-            text = f"{text}..."
-        self.draw.text((x, y), text, colour, font(size), anchor)
+        letters.write(self.draw, (x, y), letters.cut(text, size, width), size, colour, anchor)
 
     def box(self, x: float, y: float, width: float, height: float, colour: Colour) -> None:
         """A filled box; a negative height goes up."""

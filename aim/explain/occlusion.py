@@ -68,7 +68,7 @@ def chunks(x: Tensor, size: int) -> list[Tensor]:
 
 
 def blurred(clip: Tensor) -> Tensor:
-    """What stands where something is removed: the frames without anything smaller than a quarter of them."""
+    """The replacement of removed cells: the frames without anything smaller than a quarter of them."""
     sigma = min(clip.shape[-2:]) / 8
     kernel = 2 * int(2 * sigma) + 1
     found: Tensor = gaussian_blur(clip, [kernel, kernel], [sigma, sigma])
@@ -83,7 +83,7 @@ class Decision:
     clip: Tensor  # uint8 "t c h w"
     label: int
     grid: Grid
-    filling: Tensor  # uint8 "t c h w": what stands where something is removed
+    filling: Tensor  # uint8 "t c h w": the replacement of removed cells
     batch_size: int
     task: Task = SINGLE_LABEL
 

@@ -1,7 +1,7 @@
 """The effect of the order of frames: a model's answers on the same frames in another order.
 
-A model that reads frames one by one gives the same answer to all orders; what differs is what its adapters learnt of
-time. Shapes: b clips, t frames, v views, k classes; r orders.
+A model that reads frames one by one gives the same answer to all orders; any difference comes from time in its
+adapters. Shapes: b clips, t frames, v views, k classes; r orders.
 """
 
 from collections import Counter
@@ -75,14 +75,14 @@ class Sensitivity:
         return percent(self.answer != self.answer[:, :1])
 
     def reversals(self, most: int) -> list[tuple[int, int, int, int]]:
-        """What playing backwards turns answers into: from class, to class, how often, of how many; the most common."""
+        """The most common changes by playing backwards: from class, to class, how often, of how many."""
         before, after = self.answer[:, 0], self.answer[:, ORDERS.index("reversed")]
         pairs = Counter((i, j) for i, j in zip(before.tolist(), after.tolist(), strict=True) if i != j)
         seen = before.bincount(minlength=self.probability.shape[2]).tolist()
         return [(i, j, count, seen[i]) for (i, j), count in pairs.most_common(most)]
 
     def as_json(self, classes: Sequence[str]) -> dict[str, Any]:
-        """As plain values: percentages of each order, and what playing backwards turns answers into."""
+        """As plain values: percentages of each order, and the changes by playing backwards."""
         columns = zip(ORDERS, self.top1, self.of_label, self.changed, strict=True)
         return {
             "videos": len(self.label),

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from aim.explain.occlusion import Decision
@@ -55,17 +56,11 @@ def by_chance(decision: Decision, orders: int) -> tuple[float, float]:
     return deletion, insertion
 
 
-def ranks(values: Tensor) -> Tensor:
-    """The place of each of the values "n" in ascending order, from 0; equal ones share their mean place."""
-    _, inverse, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    middle: Tensor = counts.cumsum(0) - (counts + 1) / 2
-    return middle[inverse]
-
-
 def spearman(one: Tensor, other: Tensor) -> float:
-    """The correlation of two maps' ranks; 0 where one is flat."""
-    found = torch.corrcoef(torch.stack([ranks(one.flatten()), ranks(other.flatten())]).double())[0, 1]
-    return float(found.nan_to_num(0))
+    """The rank correlation of two maps; 0 where one is flat."""
+    if one.max() == one.min() or other.max() == other.min():
+        return 0.0
+    return float(spearmanr(one.flatten().float(), other.flatten().float()).statistic)
 
 
 def randomised(model: M, names: Sequence[str], seed: int) -> M:

@@ -62,6 +62,14 @@ def settings(config_name: str) -> dict[str, Any]:
     return {key: value for key, value in found.items() if not re.search(r"(^|\.)(defaults|kind|_target_)$", key)}
 
 
+@cache
+def followers() -> set[tuple[str, str]]:
+    """Settings of a training that some config takes from another one: (setting, the other)."""
+    files = [CONFIGS / "config.yaml", *(CONFIGS / "experiment").rglob("*.yaml")]
+    found = [leaf for file in files for leaf in leaves(_read(file))]
+    return {(key, match[1]) for key, value in found if (match := re.fullmatch(r"\$\{([\w.]+)\}", str(value)))}
+
+
 def config_groups(config_name: str) -> list[str]:
     """The groups that a primary config chooses from."""
     entries = _read(CONFIGS / f"{config_name}.yaml").get("defaults", [])

@@ -51,7 +51,7 @@ def build(cfg: DictConfig | Mapping[str, Any], target: Callable[..., T], *, rece
 def check_received(node: Mapping[str, Any], target: Callable[..., Any], prefix: str = "") -> None:
     """Raise UserError where a config that came with a file could reach further than our own settings do.
 
-    It may name only kinds of our table, for anything else could run whatever its author likes; and a group may refuse
+    It may name only kinds of our table, for anything else could run code of its author; and a group may refuse
     some of its values, in a `check_received` of its own.
     """
     if path := node.get("_target_"):
@@ -67,7 +67,7 @@ def check_received(node: Mapping[str, Any], target: Callable[..., Any], prefix: 
 def completed(node: Mapping[str, Any], target: Callable[..., Any], prefix: str = "") -> dict[str, Any]:
     """The settings of a run that may be older than some of them, with those as the older version behaved.
 
-    That is what a field's `Before` says, or its default.
+    That is the value of a field's `Before`, or its default.
     """
     found = dict(node)
     for key, hint in hints(target).items():
@@ -98,7 +98,7 @@ def resolve(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _group(value: Mapping[str, Any], hint: Any, key: str) -> Callable[..., Any] | None:
-    """The class that a group of settings is built by; None for a mapping of what its field likes.
+    """The class that a group of settings is built by; None for a plain mapping.
 
     Of several the first whose settings without a default are all there, else the last.
     """
@@ -164,7 +164,7 @@ def _fits(value: Any, hint: Any) -> bool:
         return isinstance(value, list) and all(_fits(item, args[0]) for item in value)
     if origin is not None and issubclass(origin, Mapping):
         return isinstance(value, Mapping) and all(_fits(item, args[1]) for item in value.values())
-    # What is left are the parts that a group builds, and Any.
+    # The rest are the parts that a group builds, and Any.
     return hint is Any or not isinstance(value, int | float | str | list | NoneType)
 
 
@@ -204,13 +204,13 @@ def load(path: Path) -> dict[str, Any]:
         reason = "not a mapping"
     except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
         reason = str(error).splitlines()[0]
-    raise UserError(f"{path} is not what a run wrote ({reason}); delete its folder, or choose another run_dir")
+    raise UserError(f"{path} is no config.yaml of a run ({reason}); delete its folder, or choose another run_dir")
 
 
 def compose(overrides: Sequence[str], config_name: str = "config") -> DictConfig:
     """The config that the command line `overrides` would give, for notebooks and tests.
 
-    Raises UserError for what a verb would refuse.
+    Raises UserError for settings that a verb would refuse.
     """
     here = GlobalHydra.instance().is_initialized()  # inside a verb: it knows the folder
     try:
@@ -221,5 +221,5 @@ def compose(overrides: Sequence[str], config_name: str = "config") -> DictConfig
 
 
 def task_overrides() -> list[str]:
-    """What the user changed on the command line; nothing when composed in a notebook."""
+    """The user's overrides on the command line; none when composed in a notebook."""
     return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []

@@ -15,9 +15,9 @@ from rich.text import Text
 
 from aim.ground.clock import clock
 
-LINE_SECONDS = 30.0  # without a terminal; and what a step may take unexplained
-PACED_STEPS, PACED_SECONDS = 2, 5.0  # after which what is left can be told
-SLOW = (  # what makes a step of a model shorter
+LINE_SECONDS = 30.0  # without a terminal; and the longest step without an explanation
+PACED_STEPS, PACED_SECONDS = 2, 5.0  # after which the time left can be told
+SLOW = (  # ways to a shorter step of a model
     "a smaller trunk (backbone=NAME), train.batch_size, clip.size or clip.num_frames makes it shorter; "
     "aim.benchmark tells computing and reading apart"
 )
@@ -37,7 +37,7 @@ def without_logs() -> Iterator[None]:
 
 
 def plain_console(*, soft_wrap: bool = True, quiet: bool = False, stderr: bool = False) -> Console:
-    """A console that prints what it is given as it is."""
+    """A console that prints text unchanged."""
     return Console(markup=False, emoji=False, highlight=False, soft_wrap=soft_wrap, quiet=quiet, stderr=stderr)
 
 
@@ -61,7 +61,8 @@ def plain_table(
 class Display:
     """A bar on a terminal, a line every half minute elsewhere; silent on other ranks than the first.
 
-    With a `hint` it says, once, that a step takes longer than that. What `concludes` ends with a line, however short.
+    With a `hint` it says, once, that a step takes longer than that. A display that `concludes` ends with a line,
+    however short it was.
     """
 
     def __init__(
@@ -82,14 +83,14 @@ class Display:
         self.first: tuple[int, float] | None = None  # the step that was done first, and when: it starts processes
         self.bar: Progress | None = None
         if self.console.is_terminal:
-            columns = (  # what matters most first: a narrow terminal cuts the text at its end
+            columns = (  # the most important first: a narrow terminal cuts the text at its end
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=10),
                 MofNCompleteColumn(),
                 TextColumn("{task.fields[left]}", markup=False),
                 TextColumn("{task.fields[text]}", markup=False, table_column=Column(no_wrap=True, ratio=1)),
             )
-            # What is printed meanwhile appears above the bar; what goes to a pipe must not.
+            # Lines printed meanwhile appear above the bar; output to a pipe must not.
             self.bar = Progress(*columns, console=self.console, expand=True, redirect_stdout=not stderr)
             self.task = self.bar.add_task(title, total=total, completed=start, left="", text="")
 

@@ -11,7 +11,7 @@ class UserError(ValueError):
 
 
 class RankError(UserError):
-    """What one rank alone can tell, so that it is printed whatever the rank. The program ends with `code`."""
+    """An error that only one rank knows, so that every rank prints its own. The program ends with `code`."""
 
     def __init__(self, text: str, code: int = 2) -> None:
         super().__init__(text)

@@ -32,6 +32,11 @@ LEFTOVER = re.compile(
 )  # of `temporary_of`
 
 
+def cache_folder() -> Path:
+    """The folder of this machine's copies, features and notes, which may be deleted at any time."""
+    return Path(os.environ.get("AIM_CACHE") or Path.home() / ".cache" / "aim-video")
+
+
 @contextmanager
 def writing(path: Path, way_out: str) -> Iterator[None]:
     """Make a refusal of the system to write `path` a UserError that says why, with the way out."""
@@ -57,10 +62,10 @@ def _errno(error: BaseException) -> int | None:
     return None
 
 
-def write_atomically(path: Path, write: Callable[[Path], None], kept: str = "what was there before") -> None:
+def write_atomically(path: Path, write: Callable[[Path], None], kept: str = "the file before") -> None:
     """Let `write` fill a temporary file, then put it in the place of `path`: a crash leaves the old file or the new.
 
-    Raises UserError where it can't be written; the message says what is `kept`, if there is any.
+    Raises UserError where it can't be written; the message names the file that is `kept`, if there is any.
     """
     temporary = temporary_of(path)
     make_folder(path.parent)
@@ -121,7 +126,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Remove what killed jobs left half-written in a folder that is held."""
+    """Remove half-written files of killed jobs from a folder that is held."""
     for path in folder.iterdir():
         if LEFTOVER.fullmatch(path.name):
             path.unlink(missing_ok=True)

@@ -25,8 +25,8 @@ def run(
 ) -> tuple[dict[int, int], bool]:
     """Run commands in this order, so many at once: the exit codes of those that ran, and whether a signal stopped some.
 
-    A signal goes to those that run, and no further one starts. What they say goes where ours does, or to the file that
-    `output` names. `begins` is told each command's number, `ended` its exit code, too.
+    A signal goes to the running ones, and no further one starts. Their output goes to ours, or to the file that
+    `output` names. `begins` gets each command's number, `ended` its exit code, too.
     """
     codes, running, ends = dict[int, int](), dict[int, subprocess.Popen[bytes]](), queue.SimpleQueue[tuple[int, int]]()
 

@@ -1,7 +1,7 @@
 """One job at a time in a folder, across hosts: a lease, a file whose holder touches it every few seconds.
 
 `flock` is no answer. On some network file systems it holds within one host alone, or does nothing and says that it did.
-What they all have is a name that only one can make, and that only one can take away.
+All of them have a name that only one process can create, and that only one can take away.
 """
 
 import json
@@ -49,7 +49,7 @@ class Holder:
 
     @staticmethod
     def read(text: str) -> "Holder | None":
-        """Who wrote this; None for what was cut short."""
+        """The writer of this text; None for text that was cut short."""
         try:
             return Holder(**json.loads(text))
         except (ValueError, TypeError):
@@ -83,10 +83,10 @@ def _started(pid: int) -> str | None:
 
 @contextmanager
 def held(folder: Path) -> Iterator[None]:
-    """Hold a folder, so that a second job can't write into it, and clear what killed ones left half-written.
+    """Hold a folder, so that a second job can't write into it, and clear half-written files of killed jobs.
 
     Raises UserError when another one holds it, or nothing can be written there. The lease of a job that is dead is
-    taken over: at once where that is known, else when it wasn't touched for DEAD_SECONDS, by the clock of who waits.
+    taken over: at once where that is known, else when it wasn't touched for DEAD_SECONDS, by the waiter's clock.
     """
     make_folder(folder)
     path, me = folder / ".lease", Holder.here()
@@ -124,9 +124,9 @@ def _make(path: Path, text: str) -> bool:
 
 
 def _look(path: Path) -> tuple[str | None, int]:
-    """What stands in the lease, None where there is none, and when it was touched, by whatever clock.
+    """The lease's holder, None where there is none, and the time of its last touch, by any clock.
 
-    Opened anew each time: that is when network file systems ask their server what is new.
+    Opened anew each time: network file systems ask their server for news only then.
     """
     try:
         with path.open(encoding="utf-8", errors="replace") as file:

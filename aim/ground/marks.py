@@ -26,15 +26,15 @@ class Auto:
 
 @dataclass(frozen=True)
 class Before:
-    """The value of a setting in runs that are older than the setting: what reproduces them."""
+    """The value of a setting that reproduces runs from before the setting."""
 
     value: Any
 
 
 class Mark(Enum):
-    """What a setting is, where that decides how a run is named, continued or tested."""
+    """The properties of a setting that decide how a run is named, continued or tested."""
 
-    MACHINE = "of the machine or of watching: it doesn't affect what is learnt, so a run may resume with another value"
+    MACHINE = "of the machine or of logging: it doesn't affect the result, so a run may resume with another value"
     SILENT = "of no interest to anybody when it changes"
     CONTENT = "a path whose content decides, and is compared by a hash"
     LENGTH = "how long a run is: it may go on to another length"
@@ -47,7 +47,7 @@ class Mark(Enum):
 
 @cache
 def marked(mark: Mark) -> tuple[str, ...]:
-    """The dotted names of the settings, of whatever verb, that carry a mark.
+    """The dotted names of the settings, of any verb, that carry a mark.
 
     They are read from the source text, for a command line and a report are answered without the seconds that torch
     and the classes of a run take to import.
@@ -86,7 +86,7 @@ def _named(own: Mapping[str, str], mark: Mark, classes: Mapping[str, Mapping[str
 
 
 def notes(hint: Any) -> tuple[Any, ...]:
-    """What is noted at a field."""
+    """The annotations of a field."""
     return get_args(hint)[1:] if get_origin(hint) is Annotated else ()
 
 

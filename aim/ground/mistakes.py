@@ -23,7 +23,7 @@ def explain(error: BaseException) -> str:
             start = "; init=FILE trains from its adapters" if key == "checkpoint" else ""
             return f"{key} is a setting of {' and '.join(verbs)}{start}"
         if key in known:  # of data=demo, say, where the data are others
-            return f"{key} is no setting of what is chosen here; for a study, whose cells have it, write ++{key}=VALUE"
+            return f"{key} is no setting of the chosen groups; for a study, whose cells have it, write ++{key}=VALUE"
         return f"no setting {key!r}{nearest(key, known)}"
     if match := re.search(r"Could not find '((?:hydra/)?[^'/]+)/([^']*)'", text):
         return _no_choice(match[1], match[2], text)
@@ -43,7 +43,7 @@ def explain(error: BaseException) -> str:
 
 
 def _no_choice(group: str, name: str, text: str) -> str:
-    """What a group offers instead of `name`; of Hydra's own groups its message tells."""
+    """The choices of a group instead of `name`; for Hydra's own groups from its message."""
     if group.startswith("hydra/"):
         installed = re.search(r"Available options in '[^']*':(.*?)(?: Config search path|$)", text)
         there = ", ".join(installed[1].split()) if installed else "nothing"

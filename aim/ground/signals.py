@@ -14,7 +14,7 @@ from aim.ground.errors import say
 
 INTERRUPTED = 75  # exit code: EX_TEMPFAIL of sysexits.h, try again later
 NOTHING_LOST = "stopped by a signal outside of training, nothing was lost"
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # what batch systems send before they kill, and Ctrl-C
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # sent by batch systems before they kill, and by Ctrl-C
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
@@ -52,7 +52,7 @@ class Stop:
 
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
-        """Be the handler inside the block; who was it before knows afterwards that a signal came, and was answered."""
+        """Be the handler inside the block; the one before learns afterwards that a signal came and was handled."""
         if threading.current_thread() is not threading.main_thread():
             yield self
             return
@@ -146,7 +146,7 @@ def suspended_with(pids: Callable[[], Iterable[int]]) -> Iterator[None]:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Leave the program with exit code INTERRUPTED and one line when a signal stops what is inside."""
+    """Leave the program with exit code INTERRUPTED and one line when a signal stops the block."""
     try:
         with stop_signals(at_once=True):
             yield
@@ -156,7 +156,7 @@ def interruptible() -> Iterator[None]:
 
 
 def as_parent() -> dict[str, str]:
-    """The environment by which a child of this process knows whom to follow."""
+    """The environment that tells a child of this process the parent to follow."""
     return {"AIM_PARENT": str(os.getpid())}
 
 

@@ -1,6 +1,6 @@
 """Cheaper forms of timm's block computations: attention, and CLIP's activation.
 
-What an attention gives here is what its output projection takes.
+The output of an attention here is the input of its output projection.
 Shapes: b clips, t frames, n tokens of a frame, d channels, head and e the attention's heads and their channels.
 """
 
@@ -148,6 +148,6 @@ def has_quick_gelu(mlp: Any) -> bool:
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Leave the precision of what is inside to its tensors; the meta device has no autocast to leave."""
+    """Compute the block in the types of its tensors; the meta device has no autocast to switch off."""
     known = torch.amp.is_autocast_available(device.type)
     return torch.autocast(device.type, enabled=False) if known else nullcontext()

@@ -16,9 +16,10 @@ from aim.models.attention import without_autocast
 from aim.models.families import FAMILIES
 from aim.models.family import VideoTrunk, check_frames
 from aim.models.freeze import freeze_except
-from aim.weights.trunk import check_weights, load_trunk
+from aim.models.trunk import load_trunk
+from aim.weights.trunk import check_weights
 
-# What shapes a trunk among the keyword arguments of timm.create_model, some of which name files and addresses.
+# Keyword arguments of timm.create_model that shape a trunk; some others name files and addresses.
 SHAPES = (
     "img_size", "patch_size", "embed_dim", "depth", "depths", "num_heads", "window_size", "mlp_ratio", "qkv_bias",
     "qk_norm", "init_values", "class_token", "reg_tokens", "num_reg_tokens", "pre_norm", "final_norm", "fc_norm",
@@ -27,13 +28,13 @@ SHAPES = (
 
 @dataclass(frozen=True)
 class Backbone:
-    """A trunk and what belongs to it; the values of a configs/backbone/*.yaml."""
+    """A trunk and its properties; the values of a configs/backbone/*.yaml."""
 
     name: str  # of the timm model, or of a family's own
     weights: Annotated[str, Mark.CONTENT, Mark.PATH, Mark.ELSEWHERE]  # "pretrained" (timm's hub), a file, or "random"
     mean: Sequence[float]  # of RGB, 0 to 1
     std: Sequence[float]
-    trainable: Sequence[str]  # patterns of what an adapter with `train_norm` trains of the trunk
+    trainable: Sequence[str]  # patterns of the trunk's parameters that `train_norm` trains
     drop_path_axes: Sequence[Axis]  # the published ones: of the temporal and of the joint branch
     tubelet: int = 1  # frames of a patch
     options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of timm.create_model
@@ -55,7 +56,7 @@ class Backbone:
     @staticmethod
     def check_received(settings: Mapping[str, Any]) -> None:
         """Raise UserError for an option that a file of others must not set: timm has some that name files, say."""
-        options = settings.get("options")  # of whatever type; that is checked when they are built
+        options = settings.get("options")  # of any type; it is checked when they are built
         for key, value in options.items() if isinstance(options, Mapping) else ():
             if key not in SHAPES or not is_plain(value):
                 raise UserError(
@@ -96,6 +97,7 @@ class VideoClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.backbone, self.num_frames, self.size = backbone, num_frames, size
+        self.layout = list[torch.Size]()  # of the tensors in packed features, as `frozen` last gave them
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Linear(backbone.dim, num_classes)
         nn.init.normal_(self.head.weight, std=0.01)
@@ -104,7 +106,9 @@ class VideoClassifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(3, 1, 1, 1), persistent=False)
 
     def preprocess(self, video: Tensor) -> Tensor:
-        """uint8 "b t c h w" on any device -> normalised float "b c t h w"."""
+        """uint8 "b t c h w" on any device -> normalised float "b c t h w"; packed features stay what they are."""
+        if video.ndim == 2:
+            return video.float()
         if video.ndim == 5:
             video = rearrange(video, "b t c h w -> b c t h w")
         self._check(video)
@@ -118,15 +122,32 @@ class VideoClassifier(nn.Module):
             logits: Tensor = self.head(self.dropout(pooled))
         return logits
 
-    def pooled(self, video: Tensor) -> Tensor:
-        """What the head sees, "b c t h w" -> "b d": the mean over time, in the precision of the head's weights."""
+    @property
+    def reads_frozen(self) -> bool:
+        """Whether nothing is trained inside the trunk, so that its features of a clip are always the same."""
+        return all(name.startswith(("head.", "backbone.adapters.readout.")) for name in self.trainable)
+
+    @torch.no_grad()
+    def frozen(self, video: Tensor) -> Tensor:
+        """The features of the trunk that are read, packed: "b c t h w" -> float32 "b m"; `forward` takes them, too."""
         self._check(video)
-        features: Tensor = self.backbone(video)
+        features = self.backbone.frozen(video)
+        self.layout = [y.shape[1:] for y in features]
+        return torch.cat([y.flatten(1).float() for y in features], 1)
+
+    def pooled(self, video: Tensor) -> Tensor:
+        """The head's input, "b c t h w" or packed features "b m" -> "b d": the mean over time, in the head's dtype."""
+        if video.ndim == 2:
+            parts = torch.split(video, [shape.numel() for shape in self.layout], 1)
+            features = self.backbone.read([y.reshape(-1, *shape) for y, shape in zip(parts, self.layout, strict=True)])
+        else:
+            self._check(video)
+            features = self.backbone(video)
         with without_autocast(features.device):
             return features.to(self.head.weight.dtype).mean(1)
 
     def saved_names(self) -> list[str]:
-        """The tensors of `state_dict` that the trunk's weights don't give: what a checkpoint has to hold."""
+        """The tensors of `state_dict` that aren't in the trunk's weights: the content of a checkpoint."""
         trained = set(self.trainable)
         return [name for name in self.state_dict() if name in trained or name not in self.given]
 

@@ -21,7 +21,7 @@ NEEDLESS = "torch._higher_order_ops.wrap", "torch.utils.cpp_extension"
 
 
 def compile_blocks(model: VideoClassifier, backend: str | Callable[..., Any] = "inductor") -> None:
-    """Let torch compile what runs a block, with what it keeps for the backward pass; the first steps take minutes."""
+    """Compile the blocks, with `train.memory` as it is; the first steps take minutes."""
     for name in NEEDLESS:
         logging.getLogger(name).setLevel(logging.ERROR)
     model.backbone.run = Compiled(backend)
@@ -39,11 +39,11 @@ class Compiled:
         self.run: Callable[..., Tensor] = torch.compile(remembering, backend=backend, dynamic=False, fullgraph=True)
 
     def __call__(self, block: Callable[..., Tensor], x: Tensor, memory: Memory, **kwargs: Any) -> Tensor:
-        # What counts operations or bytes is a mode of dispatch, and torch compiles nothing inside of one.
+        # Counters of operations or bytes are modes of dispatch, and torch compiles nothing inside of one.
         if self.run is remembering or is_in_torch_dispatch_mode(include_infra_modes=False):
             return remembering(block, x, memory, **kwargs)
         try:
-            # The backward pass is compiled at once, too: what fails there could not be caught here.
+            # The backward pass is compiled at once, too: its later errors could not be caught here.
             with (
                 warnings.catch_warnings(action="ignore"),  # the compiler's own
                 torch._functorch.config.patch(force_non_lazy_backward_lowering=True),

@@ -41,6 +41,23 @@ class VideoTrunk(nn.Module):
     def grid(self) -> tuple[int, int, int]:
         """The tokens of the last block without the prefix: frames after tubelets, and tokens down and across."""
 
+    @abstractmethod
+    def frozen(self, video: Tensor) -> list[Tensor]:
+        """The features that are read of the trunk: for a readout tokens, each "b t n d", else pooled frames, "b t d".
+
+        A readout that `reads_blocks` gets those of each block (stage) and those after the last norm, else these alone.
+        """
+
+    def read(self, features: Sequence[Tensor]) -> Tensor:
+        """The clip's features, "b t d", of those that `frozen` gives."""
+        if "readout" not in self.adapters:
+            return features[-1]
+        y: Tensor = self.adapters["readout"](features[:-1], features[-1])
+        return y
+
+    def forward(self, video: Tensor) -> Tensor:
+        return self.read(self.frozen(video))
+
     def plain_blocks(self) -> list[nn.Module]:
         """The trunk's own blocks inside the adapted ones, and an adapter's copies of them."""
         kinds = tuple({type(view.block) for view in self.views})

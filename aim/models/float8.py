@@ -1,8 +1,8 @@
 """Products of frozen linear layers in float8 (e4m3): the weights cast once, tokens and gradients as they come.
 
-A scale for every row that is summed over, of the weights and of what meets them. torch's own product and not torchao's
-Float8Linear, which makes a gradient of the weights and keeps the tokens for it, frozen or not, casts the weights in
-every step, and is passed over where q, k and v are products of their own.
+Every row that is summed over has a scale: of the weights, of tokens and of gradients. torch's own product is used, not
+torchao's Float8Linear: that one makes a gradient of the weights and keeps the tokens for it, frozen or not, casts the
+weights in every step, and doesn't apply where q, k and v are separate products.
 Shapes: m rows, k channels taken, n given, p parts that are products of their own.
 """
 
@@ -26,7 +26,7 @@ MULTIPLE = 16  # of channels, that the products of GPUs ask for
 
 
 def to_float8(blocks: Iterable[nn.Module]) -> None:
-    """Let the frozen linear layers of a trunk's blocks compute in float8; what is trained, or added to, doesn't.
+    """Let the frozen linear layers of a trunk's blocks compute in float8, except trained ones and those with LoRA.
 
     Raises UserError where that leaves none.
     """
@@ -109,6 +109,6 @@ def multiply(x: Tensor, weight: Tensor, scale: Tensor, *, fast: bool = False) ->
 
 
 def by_rows(x: Tensor) -> tuple[Tensor, Tensor]:
-    """In float8, with a row's scale: what its largest value, there the largest that float8 has, is divided by."""
+    """In float8, with a scale for each row, by which its largest value becomes float8's largest."""
     scale = (x.abs().amax(-1, keepdim=True).float() / LARGEST).clamp(min=SMALLEST)
     return (x / scale).to(FLOAT8).contiguous(), scale

@@ -10,7 +10,7 @@ from aim.models.classifier import VideoClassifier, plainly
 
 
 def gmacs_per_view(model: VideoClassifier) -> float:
-    """Multiply-adds of one forward pass over one view, in 10^9: what papers of the field call GFLOPs.
+    """Multiply-adds of one forward pass over one view, in 10^9: the GFLOPs of papers of the field.
 
     Matrix products, convolutions and attention are counted, by shape alone: nothing is computed. Every token is counted
     in every block, though of the last one some models need only the class token.

@@ -1,7 +1,7 @@
 """Tensors kept for the backward pass, and the storage of frozen weights.
 
-A frozen block's own weights need nothing to be kept, but what lies below them does: attention its q, k and v, an
-activation its input, a norm the tokens. Most of that is cheap to compute again from little.
+The weights of a frozen block need no kept tensors, but the gradient to the tokens does: attention its q, k and v, an
+activation its input, a norm the tokens. Most of that is cheap to compute again.
 """
 
 from collections.abc import Callable
@@ -20,9 +20,9 @@ DRAWS = torch.ops.aten.bernoulli.default  # small, and compiled code can't draw 
 
 
 def remembering(block: Callable[..., Tensor], x: Tensor, memory: Memory, **kwargs: Any) -> Tensor:
-    """`block(x, **kwargs)`, which keeps for the backward pass what `memory` says.
+    """`block(x, **kwargs)`, with the tensors for the backward pass kept as `memory` says.
 
-    fast: what autograd keeps. lean: attention, and of the tokens' products those that don't widen them; the rest is
+    fast: all that autograd keeps. lean: attention, and of the tokens' products those that don't widen them; the rest is
     computed again. smallest: the tokens alone.
     """
     if memory == "fast" or not torch.is_grad_enabled():
@@ -49,8 +49,8 @@ def policy(width: int, context: Any, op: Any, *args: Any, **kwargs: Any) -> Chec
 def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:
     """Store the frozen matrices once in the type that autocast would cast them to in every step.
 
-    Norms, positions, layer scales and what is trained stay in float32, as does a frozen matrix that a parametrization
-    adds to.
+    Norms, positions, layer scales and trained parameters stay in float32, as does a frozen matrix with a
+    parametrization.
     """
     for module in model.modules():
         if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d) and not parametrize.is_parametrized(module):

@@ -30,7 +30,7 @@ class SwinBlockView(nn.Module):
     offset: Tensor
     num_prefix_tokens = 0
     joint = False
-    plain = False  # True: norms keep what timm's do
+    plain = False  # True: norms keep their inputs, as timm's do
 
     def __init__(self, block: Any, num_frames: int, *, temporal: bool) -> None:
         super().__init__()
@@ -116,20 +116,20 @@ class Swin(VideoTrunk):
         h, w = self.trunk.layers[-1].output_resolution
         return self.num_frames, h, w
 
-    def forward(self, video: Tensor) -> Tensor:
+    def frozen(self, video: Tensor) -> list[Tensor]:
         t = self.num_frames
         if "readout" in self.adapters:
             last, stages = self.trunk.forward_intermediates(video)
-            tokens = [rearrange(y, "(b t) d h w -> b t (h w) d", t=t) for y in stages]
-            y: Tensor = self.adapters["readout"](tokens, rearrange(last, "(b t) h w d -> b t (h w) d", t=t))
-            return y
+            read = stages if self.adapters["readout"].reads_blocks else []
+            tokens = [rearrange(y, "(b t) d h w -> b t (h w) d", t=t) for y in read]
+            return [*tokens, rearrange(last, "(b t) h w d -> b t (h w) d", t=t)]
         x = self.trunk.patch_embed(video)
         for stage in self.trunk.layers:
             x = stage.downsample(x)
             for block in stage.blocks:
                 x = self.run(block, x, self.memory)
         pooled: Tensor = self.trunk.forward_head(self.trunk.norm(x), pre_logits=True)
-        return rearrange(pooled, "(b t) d -> b t d", t=t)
+        return [rearrange(pooled, "(b t) d -> b t d", t=t)]
 
 
 def inflate(trunk: SwinTransformer, tubelet: int) -> None:

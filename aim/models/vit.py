@@ -31,7 +31,7 @@ class ViTBlockView(nn.Module):
         super().__init__()
         self.block, self.dim = block, dim
         self.num_frames, self.num_prefix_tokens = num_frames, num_prefix_tokens
-        self.class_token = class_token  # alone is read of what this block gives
+        self.class_token = class_token  # only the class token is read from this block
 
     def norm1(self, x: Tensor) -> Tensor:
         return norm(self.block.norm1, x, plain=self.plain)
@@ -86,7 +86,7 @@ class TemporalEmbedding(nn.Module):
 
 
 class Entry(nn.Module):
-    """What stands between the position embedding and the first block: the trunk's own norm, after time is added."""
+    """The step between position embedding and first block: the temporal embedding, then the trunk's own norm."""
 
     plain = False
 
@@ -102,7 +102,7 @@ class Entry(nn.Module):
 class ViT(VideoTrunk):
     """A timm ViT read as a video model: "b c t h w" -> "b t d".
 
-    A frame's features are what timm pools for its own head: class token, mean or attention pooling.
+    A frame's features are those that timm pools for its own head: class token, mean or attention pooling.
     """
 
     block: type[nn.Module] = Block
@@ -140,17 +140,16 @@ class ViT(VideoTrunk):
         h, w = self.trunk.patch_embed.grid_size
         return self.num_frames, h, w
 
-    def forward(self, video: Tensor) -> Tensor:
+    def frozen(self, video: Tensor) -> list[Tensor]:
         t = self.num_frames
         x = rearrange(video, "b c t h w -> (b t) c h w", t=t)
         if "readout" in self.adapters:
             last, blocks = self.trunk.forward_intermediates(x, output_fmt="NLC", return_prefix_tokens=True)
-            tokens = [torch.cat([y[1], y[0]], 1) if isinstance(y, tuple) else y for y in blocks]
-            unfolded = [rearrange(y, "(b t) n d -> b t n d", t=t) for y in (*tokens, last)]
-            y: Tensor = self.adapters["readout"](unfolded[:-1], unfolded[-1])
-            return y
+            read = blocks if self.adapters["readout"].reads_blocks else []
+            tokens = [torch.cat([y[1], y[0]], 1) if isinstance(y, tuple) else y for y in read]
+            return [rearrange(y, "(b t) n d -> b t n d", t=t) for y in (*tokens, last)]
         pooled: Tensor = self.trunk.forward_head(self.trunk.norm(self.through_blocks(x)), pre_logits=True)
-        return rearrange(pooled, "(b t) d -> b t d", t=t)
+        return [rearrange(pooled, "(b t) d -> b t d", t=t)]
 
     def through_blocks(self, x: Tensor) -> Tensor:
         """timm's `forward_features` to the last norm, block by block; of the last one, the tokens that are pooled."""
@@ -170,7 +169,7 @@ class ViT(VideoTrunk):
 
 
 def by_view(view: BlockView, x: Tensor, rope: Tensor | None = None) -> Tensor:
-    """A block of timm by its view, which knows what is wanted of it."""
+    """A timm block by its view, which computes only the tokens that are read."""
     block: Any = view.block
     x = view.wanted(x) + block.drop_path1(view.attend_space(view.norm1(x), rope, wanted=True))
     y: Tensor = x + block.drop_path2(view.mlp(view.norm2(x)))

@@ -4,8 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from aim.pages import letters
 from aim.pages.geometry import Frame, Tick
 
 SCALE = 2  # pixels of an image a pixel here
@@ -104,7 +105,7 @@ def as_image(drawings: Sequence[Drawing]) -> Image.Image:
             if isinstance(shape, Words):
                 anchor = {"start": "ls", "end": "rs", "middle": "ms"}[shape.anchor]
                 place = (shape.x * SCALE, (top + shape.y) * SCALE)
-                pen.text(place, shape.text, "#222222", font(round(shape.size * SCALE)), anchor)
+                letters.write(pen, place, shape.text, round(shape.size * SCALE), "#222222", anchor)
             elif isinstance(shape, Box):
                 corner = (shape.x + shape.width, top + shape.y + shape.height)
                 # Of neighbours that share a pixel, the later one has it.
@@ -118,11 +119,3 @@ def on_white(colour: str, opacity: float) -> tuple[int, ...]:
     """A colour that lies on white."""
     parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return tuple(round(255 + (part - 255) * opacity) for part in parts)
-
-
-def font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """A font of the system that has many scripts, else Pillow's own, which has the Latin one."""
-    try:
-        return ImageFont.truetype("DejaVuSans.ttf", size)
-    except OSError:
-        return ImageFont.load_default(size)

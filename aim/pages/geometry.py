@@ -92,6 +92,11 @@ def number(value: float) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
+def short_commit(commit: str) -> str:
+    """The first twelve letters of a commit, and whether there were changes."""
+    return commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
+
+
 SUPERSCRIPTS = str.maketrans("-0123456789", "\u207b\u2070\xb9\xb2\xb3\u2074\u2075\u2076\u2077\u2078\u2079")
 
 

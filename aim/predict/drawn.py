@@ -12,7 +12,7 @@ import av
 import numpy as np
 from av.video.frame import VideoFrame
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 from aim.data.readers.drawing import Drawing
@@ -21,7 +21,7 @@ from aim.data.readers.pyav import decoded, opened
 from aim.ground import files
 from aim.ground.console import Display
 from aim.ground.errors import UserError
-from aim.pages.drawing import font
+from aim.pages import letters
 from aim.predict.answers import NONE, Answer, answers_of
 from aim.predict.timeline import SILENT, Timeline
 
@@ -145,20 +145,20 @@ class Caption:
     def __init__(self, found: Answer, height: int, width: int) -> None:
         size = max(12, min(height, width) // 20)
         rows = [(name, value) for name, value in found.best] if found.certain else [(NONE, None), *found.best]
-        letters, line, bar = font(size), round(size * 1.35), size * 5
+        line, bar = round(size * 1.35), size * 5
         room = width - 2 * MARGIN - bar - 5 * size
-        rows = [(shortened(name, letters, room), value) for name, value in rows]
-        names = max(round(letters.getlength(name)) for name, _ in rows)
+        rows = [(letters.cut(name, size, room), value) for name, value in rows]
+        names = max(round(letters.width(name, size)) for name, _ in rows)
         self.image = Image.new("RGBA", (names + bar + 5 * size, line * len(rows) + size // 2), (0, 0, 0, 150))
         pen = ImageDraw.Draw(self.image)
         for i, (name, value) in enumerate(rows):
             y = size // 4 + i * line
-            pen.text((size // 2, y + line // 2), name, "white", letters, "lm")
+            letters.write(pen, (size // 2, y + line // 2), name, size, "white", "lm")
             if value is not None:
                 left = names + size
                 pen.rectangle([left, y + line // 4, left + round(bar * value), y + 3 * line // 4], (86, 180, 233, 255))
                 end = self.image.width - size // 2
-                pen.text((end, y + line // 2), f"{100 * value:.0f} %", "white", letters, "rm")
+                letters.write(pen, (end, y + line // 2), f"{100 * value:.0f} %", size, "white", "rm")
 
     def draw_on(self, image: Pixels) -> None:
         """Blend it into a frame "h w c", whose part outside of the frame is lost."""
@@ -167,12 +167,3 @@ class Caption:
         part = image[-height - MARGIN : -MARGIN, MARGIN : MARGIN + width]
         opacity = pixels[..., 3:] / np.float32(255)
         part[:] = (part * (1 - opacity) + pixels[..., :3] * opacity).astype(np.uint8)
-
-
-def shortened(text: str, letters: ImageFont.FreeTypeFont | ImageFont.ImageFont, room: float) -> str:
-    """A text in so many pixels: its end is left out."""
-    if letters.getlength(text) <= room:
-        return text
-    while text and letters.getlength(f"{text}...") > room:
-        text = text[:-1]
-    return f"{text.rstrip()}..."

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from aim.ground import files
 from aim.pages.drawing import SCALE, Box, Drawing, Shape, Words, as_image
+from aim.pages.letters import cut
 from aim.predict.answers import NONE, moment
 from aim.predict.timeline import Timeline
 
@@ -46,7 +47,7 @@ def draw(line: Timeline, classes: Sequence[str], at_least: float | None) -> Draw
     colours = dict(zip(shown, COLOURS, strict=False))
     x_of = (WIDTH - LEFT - RIGHT) / line.duration
     shapes: list[Shape] = [
-        Words(10, 22, _cut(str(line.path), 110, keep_end=True), 15),
+        Words(10, 22, cut(str(line.path), 15, WIDTH - 20, keep_end=True), 15),
         Words(LEFT - 8, 2 * ROW - 4, "label", anchor="end"),
     ]
     for x in segments:
@@ -55,7 +56,7 @@ def draw(line: Timeline, classes: Sequence[str], at_least: float | None) -> Draw
         colour, opacity = (COLOURS[-1], 0.15) if x.label is None else (colours.get(x.label, COLOURS[-1]), 1.0)
         shapes.append(Box(LEFT + x.start * x_of, 2 * ROW - 18, (x.end - x.start) * x_of, STRIP, colour, opacity, hint))
     for row, label in enumerate(shown, 3):
-        shapes.append(Words(LEFT - 8, row * ROW - 4, _cut(classes[label], 24), anchor="end"))
+        shapes.append(Words(LEFT - 8, row * ROW - 4, cut(classes[label], 13, LEFT - 16), anchor="end"))
         for start, end, value in zip(bounds[:-1], bounds[1:], probability[:, label].tolist(), strict=True):
             hint = f"{classes[label]}, {moment(start)} to {moment(end)}, {100 * value:.1f} %"
             box = Box(LEFT + start * x_of, row * ROW - 18, (end - start) * x_of, STRIP, colours[label], value, hint)
@@ -89,12 +90,6 @@ def ticks(duration: float) -> list[float]:
     """Round times from 0 on, at most eight."""
     step = next((step for step in STEPS if duration / step <= 7), STEPS[-1])
     return [i * step for i in range(min(8, int(duration / step) + 1))]
-
-
-def _cut(text: str, length: int, *, keep_end: bool = False) -> str:
-    if len(text) <= length:
-        return text
-    return f"...{text[3 - length :]}" if keep_end else f"{text[: length - 3]}..."
 
 
 def as_html(drawings: Sequence[Drawing]) -> str:

@@ -80,7 +80,7 @@ def curves(runs: Sequence[RunData]) -> list[Chart]:
         ]
 
     def both(name: str) -> list[Series]:
-        """Of one run: a line's colour tells what it is of, not of which run."""
+        """The two lines of a single run: validation and training clips."""
         (_, _, _, validated), (_, _, _, clips) = of(f"val_{name}")[0], of(name)[0]
         return [("validation", 0, False, validated), ("training clips", 1, True, clips)]
 

@@ -10,9 +10,10 @@ from aim.engine.scores.metrics import Metric
 from aim.engine.scores.predictions import Predictions
 from aim.ground.clock import clock
 from aim.pages.environment import environment
-from aim.report import charts, statistics
+from aim.pages.geometry import short_commit
+from aim.report import charts, data, statistics
 from aim.report.runs import RunData, paper
-from aim.report.table import SHOWN, differing
+from aim.report.table import MOST, SHOWN, columns_of
 
 EXAMPLES = 24  # of the worst mistakes and of the least sure right ones, over all runs of a page; of doubted labels
 WHOLE_MATRIX = 50  # classes; above, the most confused pairs alone
@@ -28,6 +29,7 @@ def render(runs: Sequence[RunData], root: Path | None = None) -> str:
         environment("aim.report")
         .get_template("report.html")
         .render(
+            program="aim.report",
             runs=[section(run, most, root) for run in runs],
             comparison=comparison(runs) if len(runs) > 1 else None,
             curves=charts.curves(runs),
@@ -38,7 +40,7 @@ def render(runs: Sequence[RunData], root: Path | None = None) -> str:
 
 
 def section(run: RunData, most: int, root: Path | None) -> dict[str, Any]:
-    """What the page says of a run."""
+    """The section of a run."""
     found = run.found
     page: dict[str, Any] = {
         "name": run.name,
@@ -83,7 +85,7 @@ def doubts(values: Mapping[str, Any], found: Predictions | None) -> list[str]:
 
 
 def validation_of(found: Predictions) -> str:
-    """Of which validation predictions are; nothing for those of a test."""
+    """The validation that predictions are of; nothing for those of a test."""
     epoch = found.about.get("epoch")
     return "" if epoch is None else f"the validation after epoch {epoch:g}, {len(found.index)} videos"
 
@@ -106,7 +108,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         "machine": f"{results.get('world_size', '-')} x {results.get('device', '-')}, {results.get('precision', '-')}",
         "time": f"{clock(results['seconds'])} ({'training and test' if run.trains else 'test alone'})",
         "classes": str(results.get("num_classes", "")),
-        "commit": _short(str(results.get("commit") or "-")),
+        "commit": short_commit(str(results.get("commit") or "-")),
         "checkpoint": str(results.get("checkpoint", "")),
         "folder": str(run.path),
     }
@@ -136,13 +138,8 @@ def lists(run: RunData) -> str:
     return ", ".join([*([str(data["root"])] if data.get("root") else []), *numbers, *filter(None, hashes)])
 
 
-def _short(commit: str) -> str:
-    """The first twelve letters of a commit, and whether there were changes."""
-    return commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
-
-
 def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
-    """What the page says of a test's predictions."""
+    """The parts of a section that come from a test's predictions."""
     from aim.report import strips  # late, as it takes the time of torch's import
 
     folder = root or Path(found.about["root"])
@@ -169,14 +166,21 @@ def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
 
 def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
     """Several runs side by side: a table, and whether their differences from the first are more than chance."""
-    settings = differing([run.deciding for run in runs], [key for key in SHOWN if key != "seed"])
+    settings = columns_of(runs, [key for key in SHOWN if key != "seed"])
     rows = [
         {"name": run.name, "at": i + 1, "settings": [cells[i] for cells in settings.values()], **row(run, runs)}
         for i, run in enumerate(runs)
     ]
-    words = ["largest class", *(metric.words for metric in compared(runs))]
-    main = metrics.METRICS[0].words
-    return {"settings": list(settings), "main": main, "metrics": words, "rows": rows, "tests": differences(runs)}
+    return {
+        "warning": data.warning(runs),
+        "settings": list(settings),
+        "beside": MOST,  # settings in the table of numbers; the others have one of their own
+        "main": metrics.METRICS[0].words,
+        "metrics": ["largest class", *(metric.words for metric in compared(runs))],
+        "kinds": [kind for kind in ("training", "test") if any(row["kind"] == kind for row in rows)],
+        "rows": rows,
+        "tests": differences(runs),
+    }
 
 
 def compared(runs: Sequence[RunData]) -> list[Metric]:
@@ -218,8 +222,8 @@ def differences(runs: Sequence[RunData]) -> list[dict[str, Any]]:
     found = []
     for run in others:
         if first.found is not None and run.found is not None and _data(run) == _data(first):
-            test = statistics.paired(first.found, run.found)
-            found += [{"first": first.name, "second": run.name, "test": test}] if test.videos else []
+            tests = statistics.paired(first.found, run.found)
+            found += [{"first": first.name, "second": run.name, "test": test} for test in tests]
     return found
 
 

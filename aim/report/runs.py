@@ -27,7 +27,7 @@ PAPER = re.compile(r"(\d+\.\d) top-1 \(the paper's, (tables? [^)]+)\)")
 
 @dataclass(frozen=True)
 class RunData:
-    """What is read of a run directory; `results` is None of one that still trains."""
+    """The contents of a run directory; `results` is None for a run that still trains."""
 
     path: Path
     results: Mapping[str, Any] | None
@@ -35,7 +35,7 @@ class RunData:
     log: Sequence[Mapping[str, Any]] = field(default=(), repr=False)  # the lines of log.jsonl
     found: Predictions | None = field(default=None, repr=False)  # of its test, or of its newest validation
     bad: Mapping[str, str] = field(default_factory=dict, repr=False)  # path -> why it could not be read
-    title: str = ""  # what it's called beside others
+    title: str = ""  # its name beside others
 
     @property
     def name(self) -> str:
@@ -54,7 +54,7 @@ class RunData:
 
     @property
     def progress(self) -> str:
-        """How far a training is that has no results yet."""
+        """The progress of a training without results."""
         steps = [line for line in self.log if "loss" in line]
         key = f"val_{MAIN.validated}"
         validations = [line for line in self.log if key in line]
@@ -76,7 +76,7 @@ class RunData:
 
 
 def read(run_dir: Path, *, whole: bool = False) -> RunData:
-    """What a run has left; with `whole` also its log, its predictions and its bad videos.
+    """The contents of a run directory; with `whole` also its log, its predictions and its bad videos.
 
     Raises UserError where a file is damaged.
     """
@@ -104,7 +104,7 @@ def distinct(runs: Sequence[RunData]) -> list[RunData]:
 
 
 def read_results(file: Path) -> dict[str, Any]:
-    """What a report needs of a results.json. Raises UserError where it is damaged."""
+    """The results that a report needs. Raises UserError where it is damaged."""
     try:
         results = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""Statistics of a test with their uncertainty: NumPy alone, a fixed seed."""
+"""Statistics of a test with their uncertainty, from a fixed seed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from aim.engine.scores.predictions import Predictions
 from aim.engine.scores.quality import LEVEL
 
 DRAWS = 10_000  # of a bootstrap
+DOUBT = 0.05  # error of the first kind of a test
 
 
 def interval(right: int, videos: int) -> tuple[float, float]:
@@ -27,50 +28,74 @@ def interval(right: int, videos: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Paired:
-    """Two models on the same videos: how many each alone has right, and whether that may be chance."""
+    """Two models on the same videos: the difference of a score, second minus first, and whether it may be chance."""
 
-    videos: int
-    only_first: int
-    only_second: int
-    p: float  # of McNemar's exact test, two-sided
-    low: float  # of the difference, second minus first, in percent: 95 % bootstrap interval over videos
+    score: str
+    difference: float  # in percent
+    low: float  # of its 95 % interval; both ends are on one side of zero just where p is below `DOUBT`
     high: float
+    p: float  # two-sided
+    only_first: int  # videos that it alone has right
+    only_second: int
+    videos: int
 
     @property
-    def difference(self) -> float:
-        """Second minus first, in percent."""
-        return 100 * (self.only_second - self.only_first) / max(1, self.videos)
+    def verdict(self) -> str:
+        """Whether there is a difference, in words."""
+        return "more than chance" if self.p < DOUBT else "may be chance"
 
 
-def paired(first: Predictions, second: Predictions) -> Paired:
-    """Compare two models on the videos that both could read."""
-    ours, theirs = (dict(zip(keys(each), each.right.tolist(), strict=True)) for each in (first, second))
-    both = [(ours[key], theirs[key]) for key in ours if key in theirs]
-    only_first, only_second = (sum(a and not b for a, b in pairs) for pairs in (both, [(b, a) for a, b in both]))
-    n = max(1, len(both))
-    shares = np.array([only_first, only_second, n - only_first - only_second]) / n
-    drawn = np.random.default_rng(0).multinomial(n, shares, DRAWS)
-    low, high = np.percentile(100 * (drawn[:, 1] - drawn[:, 0]) / n, LEVEL)
-    return Paired(len(both), only_first, only_second, mcnemar(only_first, only_second), float(low), float(high))
+def paired(first: Predictions, second: Predictions) -> list[Paired]:
+    """Compare two models by top-1 and by mean per class, on the videos that both could read; none without such."""
+    ours, theirs = (dict(zip(keys(each), range(len(each.index)), strict=True)) for each in (first, second))
+    both = np.array([(place, theirs[key]) for key, place in ours.items() if key in theirs], np.int64).reshape(-1, 2)
+    gain = second.right[both[:, 1]].astype(np.int64) - first.right[both[:, 0]]
+    label = first.label[both[:, 0]]
+    videos = np.bincount(label, minlength=len(first.classes))
+    even, by_class = np.full(len(label), 1 / max(1, len(label))), 1 / (videos[label] * (videos > 0).sum())
+    weights = {"top1": even, "mean_class": by_class} if len(label) else {}
+    return [sign_test(each.words, gain, weights[each.name]) for each in metrics.METRICS if each.name in weights]
+
+
+def sign_test(score: str, gain: NDArray[np.int64], weight: NDArray[np.float64]) -> Paired:
+    """A sign test of the weighted sum of gains "n", each -1, 0 or 1; of equal weights McNemar's exact test.
+
+    Were both models equally good, each video that one alone has right would be as likely the other's. The interval
+    reaches as far to both sides as such a sum does with probability `DOUBT`.
+    """
+    difference = float(gain @ weight)
+    sums, probability = by_chance(weight[gain != 0], difference)
+    size = np.abs(sums)
+    largest = np.argsort(-size)
+    margin = size[largest][np.cumsum(probability[largest]) >= DOUBT][0]
+    p = float(probability[size >= abs(difference) - 1e-12].sum())
+    low, high = (round(100 * float(difference + side * margin), 9) for side in (-1, 1))
+    only_first, only_second = (int((gain == side).sum()) for side in (-1, 1))
+    return Paired(score, 100 * difference, low, high, min(p, 1.0), only_first, only_second, len(gain))
+
+
+def by_chance(weight: NDArray[np.float64], seen: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The sums of these weights with random signs, and the probability of each.
+
+    All of them where the weights are equal; else the one that was `seen` beside `DRAWS` drawn ones, for a p that is
+    never too small.
+    """
+    from scipy import stats  # late, as a report of one run does without
+
+    sizes, counts = np.unique(weight, return_counts=True)
+    if len(sizes) < 2:
+        n = len(weight)
+        positive = np.arange(n + 1)
+        return sizes.sum() * (2.0 * positive - n), stats.binom.pmf(positive, n, 0.5)
+    rng = np.random.default_rng(0)
+    draws = [size * (2 * rng.binomial(count, 0.5, DRAWS) - count) for size, count in zip(sizes, counts, strict=True)]
+    return np.append(sum(draws), seen), np.full(DRAWS + 1, 1 / (DRAWS + 1))
 
 
 def keys(found: Predictions) -> list[tuple[str, str, int]]:
-    """What tells a video from others in any list: file, part of it, label."""
+    """The key of each video in any list: file, part of it, label."""
     parts = [str(span) for span in found.span.tolist()]
     return list(zip(found.path.tolist(), parts, found.label.tolist(), strict=True))
-
-
-def mcnemar(only_first: int, only_second: int) -> float:
-    """The probability of a split at least as uneven if either model were as likely to be the right one.
-
-    McNemar's test in its exact form: twice the tail of a binomial distribution of one half.
-    """
-    n, fewer = only_first + only_second, min(only_first, only_second)
-    term, tail = 1, 0
-    for i in range(fewer + 1):
-        tail += term
-        term = term * (n - i) // (i + 1)
-    return float(min(1.0, 2 * tail / 2**n))
 
 
 @dataclass(frozen=True)
@@ -80,7 +105,6 @@ class ClassScore:
     name: str
     videos: int
     right: int
-    taken_for: str  # the class that most of its videos are mistaken for; empty without mistakes
 
     @property
     def accuracy(self) -> float:
@@ -96,12 +120,8 @@ def confusion(found: Predictions) -> NDArray[np.int64]:
 def by_class(found: Predictions) -> list[ClassScore]:
     """The classes that have videos, the most accurate first."""
     counts = confusion(found)
-    scores = []
-    for i, name in enumerate(found.classes.tolist()):
-        wrong = counts[i].copy()
-        wrong[i] = 0
-        taken_for = str(found.classes[wrong.argmax()]) if wrong.any() else ""
-        scores.append(ClassScore(name, int(counts[i].sum()), int(counts[i, i]), taken_for))
+    columns = found.classes.tolist(), counts.sum(1).tolist(), counts.diagonal().tolist()
+    scores = [ClassScore(*each) for each in zip(*columns, strict=True)]
     return sorted((each for each in scores if each.videos), key=lambda each: -each.accuracy)
 
 

@@ -14,7 +14,7 @@ from PIL import Image
 
 from aim.data.lists import Lists, Video
 from aim.data.readers.frames import Frames
-from aim.data.readers.interface import BadVideo, Source, file_of
+from aim.data.readers.interface import Source, file_of
 from aim.data.readers.pyav import PyAV
 from aim.data.stored.shards import located, source_of
 from aim.engine.scores.predictions import Predictions
@@ -55,7 +55,7 @@ def _example(found: Predictions, at: int, source: Source) -> Example:
     span = (first, last + 1e-3) if seen else (float(found.span[at, 0]), float(found.span[at, 1]))
     try:
         image = strip(source, span if math.isfinite(span[0]) else None)
-    except BadVideo:
+    except (RuntimeError, OSError, ValueError, MemoryError):  # one picture is worth no report; the page counts the lost
         image = ""
     label, predicted = int(found.label[at]), int(found.predicted[at])
     return Example(
@@ -84,7 +84,7 @@ def pick(num_frames: int) -> NDArray[np.int64]:
 def encoded(frames: NDArray[np.uint8]) -> str:
     """Frames "t c h w" beside each other, each cut to `WIDEST`."""
     height, width = frames.shape[-2:]
-    size = (round(width * PIXELS / height), PIXELS)
+    size = (max(1, round(width * PIXELS / height)), PIXELS)
     left = max(0, (size[0] - WIDEST) // 2)
     tile = size[0] - 2 * left
     image = Image.new("RGB", (len(frames) * (tile + GAP) - GAP, PIXELS), GREY)

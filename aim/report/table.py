@@ -8,6 +8,8 @@ from typing import Any
 
 from aim.engine.run import content
 from aim.engine.scores.metrics import METRICS, Metric, told
+from aim.ground.choices import followers
+from aim.report import data
 from aim.report.runs import MAIN, RunData
 
 HEAD = ("run", "views", "tuned / all parameters (M)", "GMACs per view", "seeds", "tested on")
@@ -19,17 +21,18 @@ def table(runs: Sequence[RunData]) -> str:
     """A Markdown table of finished runs, in the given order."""
     groups: dict[str, list[RunData]] = {}
     seen = set[str]()
-    for run in runs:
+    videos = data.column(runs) or [""] * len(runs)
+    for run, own in zip(runs, videos, strict=True):
         settings = run.deciding
-        text = json.dumps([run.trains, settings], sort_keys=True)
+        text = json.dumps([run.trains, own, settings], sort_keys=True)
         alike = json.dumps(
-            [run.trains, {key: value for key, value in settings.items() if key != "seed"}], sort_keys=True
+            [run.trains, own, {key: value for key, value in settings.items() if key != "seed"}], sort_keys=True
         )
         # What differs in nothing at all, as two checkpoints that are tested alike do, is no other seed.
         groups.setdefault(alike + (label(run) if text in seen else ""), []).append(run)
         seen.add(text)
     firsts = [group[0] for group in groups.values()]
-    columns = differing([run.deciding for run in firsts], most=MOST)
+    columns = columns_of(firsts, most=MOST)
     times = [f"{word} (s)" for word, trains in TIMES if any(run.trains == trains for run in firsts)]
     shown = [metric for metric in METRICS if any(metric in told(run.results or {}) for run in firsts)]
     shown = [metric for metric in shown if metric.unit == "percent"]
@@ -47,7 +50,7 @@ TIMES = (("training and test", True), ("test alone", False))  # of a training, o
 
 
 def common(group: Sequence[RunData]) -> str:
-    """What runs that share a row are called; seeds of one setting may lie in folders of their own."""
+    """The name of runs that share a row; seeds of one setting may lie in folders of their own."""
     return label(group[0] if len(group) == 1 else replace(group[0], title=""))
 
 
@@ -82,13 +85,22 @@ def spread(values: Sequence[float]) -> str:
     return f"{text} ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else text
 
 
+def columns_of(runs: Sequence[RunData], shown: Sequence[str] = SHOWN, most: int | None = None) -> dict[str, list[str]]:
+    """The columns that tell runs apart: first their data, where it differs, then their settings."""
+    videos = data.column(runs)
+    return {**({"data": videos} if videos else {}), **differing([run.deciding for run in runs], shown, most)}
+
+
 def differing(
     settings: Sequence[Mapping[str, Any]], shown: Sequence[str] = SHOWN, most: int | None = None
 ) -> dict[str, list[str]]:
     """A column, by its short name, for each setting that isn't the same in all; of other groups their names.
 
-    Without those that the table has `shown` anyway, and no more than `most`.
+    Without those that the table has `shown` anyway, those that follow another setting in all, and no more than `most`.
     """
+    following = {
+        key for key, other in followers() if all(key in each and each[key] == each.get(other) for each in settings)
+    }
     keys = list(dict.fromkeys(key for each in settings for key in each))
     found: dict[str, list[str]] = {}
     for key in keys:
@@ -97,6 +109,7 @@ def differing(
         kinds = {each.get(f"{group}.kind") for each in settings}
         if (
             key in shown
+            or key in following
             or all(value == values[0] for value in values)
             or (len(kinds) > 1 and not key.endswith(".kind"))
         ):
@@ -107,6 +120,8 @@ def differing(
 
 def said(value: Any) -> str:
     """A setting's value as it stands in YAML; of a path the end."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
     return value.rpartition("/")[2] if isinstance(value, str) else "-" if value is None else json.dumps(value)
 
 

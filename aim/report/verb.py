@@ -15,6 +15,7 @@ from pathlib import Path
 
 from aim.ground import files
 from aim.ground.errors import UserError, say
+from aim.report import data
 from aim.report.runs import distinct, read, reportable
 from aim.report.table import label, table
 from aim.shell import command
@@ -51,6 +52,8 @@ def main(arguments: Sequence[str]) -> None:
         runs = distinct([read(folder, whole=True) for folder in folders])
         if done := [run for run in runs if run.results is not None]:
             print(table(done))
+        if problem := data.warning(runs):
+            say(f"warning: {problem}")
         for run in runs:
             if run.results is None:
                 say(f"{label(run)} has no results yet: {run.progress}")

@@ -60,7 +60,7 @@ def entrypoint(
         if of_sweep():
             jobs.append(job_of(verb, cfg, settings))
         else:
-            with reported(debug), interruptible():  # here, too: Hydra has a say of its own about what leaves a job
+            with reported(debug), interruptible():  # here, too: Hydra reports errors of a job itself
                 require_all(cfg)
                 if "AIM_STARTED" not in os.environ:  # whose launcher has said it
                     say(f"{verb}{f' {cfg.name}' if 'name' in cfg else ''}: loading PyTorch, for some seconds")
@@ -91,7 +91,7 @@ def spin_briefly() -> None:
 
 
 def require_all(cfg: DictConfig) -> None:
-    """Raise UserError for settings without a value: all of them at once, before what takes seconds."""
+    """Raise UserError for settings without a value: all of them at once, before the slow imports."""
     if absent := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{' and '.join(absent)} must be given: add {' '.join(f'{key}=VALUE' for key in absent)}")
 
@@ -104,7 +104,7 @@ def take_any_name() -> None:
 
 
 def answer_version() -> None:
-    """Leave the program with what --version asks for, where it does."""
+    """Print the versions and exit, if --version is given."""
     if "--version" in sys.argv[1:]:
         print(verbs.version_text())
         sys.exit(0)
@@ -117,7 +117,7 @@ def of_sweep() -> bool:
 
 
 def again(verb: str) -> list[str]:
-    """The command line that does again what this process was told."""
+    """The command line that repeats this process."""
     return [*program(verb), *own_overrides()]
 
 
@@ -130,7 +130,7 @@ def own_overrides() -> list[str]:
 
 
 def job_of(verb: str, cfg: DictConfig, settings: str | None) -> Job:
-    """A job of a sweep, with what would stop it before it begins."""
+    """A job of a sweep, with the error that would stop it before it begins."""
     run_dir = None
     try:
         if settings is None:
@@ -164,7 +164,7 @@ class reported:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
         if isinstance(error, KeyboardInterrupt) and not self.debug:
-            say("ended by a second Ctrl-C; what was saved before is kept")
+            say("ended by a second Ctrl-C; the last save is kept")
             sys.exit(128 + signal.SIGINT)
         if isinstance(error, BrokenPipeError) and unread(sys.stdout):
             sys.exit(128 + signal.SIGPIPE)
@@ -175,7 +175,7 @@ class reported:
         if isinstance(error, RankError):
             print(f"aim: error: {text}", file=sys.stderr)
             sys.exit(error.code)
-        # What is found before the ranks meet, all of a machine find: one of them says it.
+        # An error before the ranks meet is found by all of a machine: one of them reports it.
         if os.environ.get("LOCAL_RANK", "0") == "0":
             print(f"aim: error: {text}", file=sys.stderr)
         sys.exit(2)

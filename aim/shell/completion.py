@@ -7,7 +7,7 @@ from aim.ground.errors import UserError
 from aim.shell import verbs
 from aim.shell.words import OPTIONS
 
-# Bash takes what follows the last = for the word, and replaces that alone.
+# Bash takes the text after the last = for the word, and replaces that alone.
 BASH = """\
 _aim() {
     local line="${COMP_LINE:0:COMP_POINT}" word
@@ -36,7 +36,7 @@ SCRIPTS = {"bash": BASH, "zsh": ZSH}
 
 
 def script(shells: Sequence[str]) -> str:
-    """What a shell is to read. Raises UserError for another than bash and zsh."""
+    """The completion script of a shell. Raises UserError for another than bash and zsh."""
     if len(shells) != 1 or shells[0] not in SCRIPTS:
         raise UserError('completion is there for bash and zsh: eval "$(aim completion bash)"')
     return SCRIPTS[shells[0]]
@@ -64,7 +64,7 @@ def candidates(line: str) -> list[str]:
 
 
 def values(key: str, config_name: str) -> list[str]:
-    """What a setting may be, where that is a choice."""
+    """The values of a setting, where that is a choice."""
     if key == f"+{choices.added(config_name)}" or key in choices.config_groups(config_name):
         return choices.choices(key.lstrip("+"))
     known = choices.settings(config_name)

@@ -17,7 +17,7 @@ MAIN = {"name": "top1", "words": "top-1", "unit": "percent"}  # of results that 
 
 @dataclass(frozen=True)
 class Job:
-    """One member of a sweep: its part of the command line, where it writes if that is known, and what is wrong."""
+    """One member of a sweep: its part of the command line, where it writes if that is known, and its error."""
 
     overrides: list[str]
     run_dir: Path | None
@@ -25,7 +25,7 @@ class Job:
 
 
 def sweep(command: Sequence[str], jobs: Sequence[Job]) -> int:
-    """Run the jobs one after the other, whatever becomes of each; return the exit code of all.
+    """Run the jobs one after the other, failed ones or not; return the exit code of all.
 
     A signal goes to the job that runs, and no further one starts. A table of them is printed at the end. Raises
     UserError if one of them can't run at all.
@@ -49,7 +49,7 @@ def sweep(command: Sequence[str], jobs: Sequence[Job]) -> int:
 
 
 def show(names: Sequence[str], jobs: Sequence[Job], codes: Sequence[int]) -> None:
-    """Print what became of each job, a line each: its state, its number, and where it is."""
+    """Print a line for each job: its state, its top-1, and its run directory."""
     if os.environ.get("RANK", "0") != "0":
         return
     states = [*map(meaning, codes), *["not started"] * (len(jobs) - len(codes))]

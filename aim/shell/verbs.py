@@ -7,11 +7,12 @@ import shutil
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
 from aim.ground import choices
 from aim.ground.choices import CONFIGS
+from aim.ground.formats import own_version
 
 
 @cache
@@ -21,7 +22,7 @@ def verbs() -> dict[str, Path]:
 
 
 def purpose(verb: str) -> str:
-    """What a verb does, by the first line of its file."""
+    """The purpose of a verb, from the first line of its file."""
     text = ast.get_docstring(ast.parse((verbs()[verb] / "verb.py").read_text(encoding="utf-8"))) or ""
     return text.splitlines()[0].rstrip(".")
 
@@ -34,7 +35,7 @@ def config_of(verb: str) -> str | None:
 
 
 def reproduces(name: str, group: str = "experiment") -> str:
-    """What an experiment is, by the first line of its file's head: a table's row with its number, or a sentence."""
+    """An experiment in a line, from its file's head: a table's row with its number, or a sentence."""
     lines = (CONFIGS / group / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     text = next(line for line in lines if line.startswith("# ") and "@package" not in line).removeprefix("# ")
     row = re.match(r"(.*): ([\d.]+) top-1", text)
@@ -42,21 +43,17 @@ def reproduces(name: str, group: str = "experiment") -> str:
 
 
 def version_text() -> str:
-    """The versions of what matters most."""
-    try:
-        own = version("aim-video")
-    except PackageNotFoundError:  # a checkout that isn't installed
-        own = "(not installed)"
-    return f"aim-video {own}, torch {version('torch')}, Python {platform.python_version()}"
+    """The versions of aim-video, torch and Python."""
+    return f"aim-video {own_version()}, torch {version('torch')}, Python {platform.python_version()}"
 
 
 def verbs_text() -> str:
-    """The verbs and what they do."""
+    """The verbs with their purposes."""
     return columns({verb: purpose(verb) for verb in verbs()})
 
 
 def wanted_text(verb: str, group: str) -> str:
-    """The files of a group that a verb wants one of, and what they are, with a first command."""
+    """The files of a group of which a verb needs one, each in a line, with a first command."""
     texts = {name: reproduces(name, group) for name in choices.choices(group)}
     families = sorted({name.partition("/")[0] for name in texts if "/" in name})
     title = "Experiments" if group == "experiment" else "Studies"

@@ -19,12 +19,12 @@ OPTIONS = ("--help", "--version", "--cfg", "--multirun", "-m", "--resolve", "--i
 def checked(arguments: Sequence[str], config_name: str, positional: str | None = None) -> list[str]:
     """The options, then the overrides as Hydra's grammar wants them, bare words as those of `positional`.
 
-    Raises UserError for what is neither, where Hydra would speak of its grammar.
+    Raises UserError for other words, where Hydra's message would be about its grammar.
     """
     parser = get_args_parser()
 
     def fail(message: str) -> NoReturn:
-        raise UserError(f"{message}; --help says what there is")
+        raise UserError(f"{message}; --help lists the options")
 
     parser.error = fail  # type: ignore[method-assign]
     parser.allow_abbrev = False  # --experiment would be --experimental-rerun
@@ -55,7 +55,7 @@ def quoted(argument: str) -> str:
 
 
 def in_quotes(text: str) -> str:
-    """A text as Hydra's grammar takes it, whatever is in it."""
+    """Any text, quoted for Hydra's grammar."""
     escaped = re.sub(r"(\\*)('|\Z)", lambda match: 2 * match[1] + match[2].replace("'", r"\'"), text)
     return f"'{escaped}'"
 
@@ -81,7 +81,7 @@ def _is_model(word: str) -> bool:
 
 
 def _instead(word: str, config_name: str) -> str:
-    """The right form of what was written: "; write FORM", or "; nearest: FORMS", or nothing."""
+    """The right form of a wrong word: "; write FORM", or "; nearest: FORMS", or nothing."""
     known = choices.settings(config_name)
     bare = word.lstrip("-+")
     forms = {key: f"{key}=VALUE" for key in known} | {option: option for option in OPTIONS}

@@ -30,7 +30,6 @@ from aim.study.cells.planning import Planned, in_order, planned
 from aim.study.cells.running import at_once, reasons, run
 from aim.study.findings import tables
 from aim.study.findings.analysis import analyse
-from aim.study.findings.intervals import scipy
 from aim.study.findings.points import AXES, Row, curves, rows
 from aim.study.findings.scores import described
 from aim.study.shown import output
@@ -40,7 +39,7 @@ OWN = ("study", "input", "chance", "better", "out", "jobs", "dry", "run_dir")  #
 
 @dataclass(frozen=True)
 class Settings:
-    """What aim.study takes besides the settings of its cells."""
+    """The settings of aim.study besides those of its cells."""
 
     study: Study
     input: Annotated[str | None, Mark.PATH]
@@ -69,7 +68,6 @@ def main(cfg: DictConfig) -> None:
     if settings.dry:
         times.show(members, times.seconds(members, threads), number)
         return
-    scipy("stats")  # hours before it is needed
     with lease.held(folder):
         code = conduct(study, members, folder, number if settings.jobs != 0 else 0, threads)
     sys.exit(code)
@@ -95,13 +93,13 @@ def conduct(study: Study, members: Sequence[Planned], folder: Path, number: int,
     if missing := [row.name for row in found if row.state == "missing"]:
         say(f"{len(missing)} of {len(found)} cells are not done and left out: {', '.join(missing)}")
     if all(row.state != "done" for row in found):
-        raise UserError(f"no cell in {folder} is done; the same command goes on once that is mended")
+        raise UserError(f"no cell in {folder} is done; fix that, and repeat the command")
     leave(told(study, found), folder)
     return jobs.verdict([*codes.values(), *(1 for _ in failed)])
 
 
 def told(study: Study, found: Sequence[Row]) -> dict[str, Any]:
-    """What study.json says of a grid."""
+    """The contents of study.json for a grid."""
     done = [row for row in found if row.state == "done"]
     left = [results.read(row.member.cell.run_dir / "results.json") for row in done]
     scores, cells = described(done[0].member.classes), [row.as_json() for row in found]
@@ -121,7 +119,7 @@ def told(study: Study, found: Sequence[Row]) -> dict[str, Any]:
 
 
 def of_table(path: Path, settings: Settings) -> None:
-    """Analyse anybody's table, and write what it tells into `out`. Raises UserError where it can't be read."""
+    """Analyse a table of a user, and write the findings into `out`. Raises UserError where it can't be read."""
     found = tables.read(path, settings.chance, settings.better)
     axes = {"scale": "scale"}
     score = {"name": "score", "better": settings.better, "thresholded": True, "chance": settings.chance}
@@ -133,7 +131,7 @@ def of_table(path: Path, settings: Settings) -> None:
 
 
 def leave(study: dict[str, Any], folder: Path) -> None:
-    """Write it as page, text, numbers and figures, and say in short what it tells."""
+    """Write it as page, text, numbers and figures, and print the summary."""
     written = output.write(study, folder)
     print("\n".join(study["summary"]), flush=True)
     say(f"{', '.join(path.name for path in written[:3])} and {len(written) - 3} figures are written to {folder}")

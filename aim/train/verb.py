@@ -8,7 +8,7 @@ The same command continues an interrupted run. Exit codes: 0 done, 2 an error to
 """
 
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from omegaconf.dictconfig import DictConfig
 from aim.data.lists import Lists
 from aim.engine.loop.course import Caller
 from aim.engine.loop.evaluation import Evaluation
+from aim.engine.loop.frozen import on_features
 from aim.engine.loop.saving import State
 from aim.engine.loop.testing import leave, test
 from aim.engine.loop.training import train
@@ -111,11 +112,15 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
         state, known = fit(job, model, hashes, stop, tracked.log)
         tested: dict[str, Any] = {"weights": "last", "schedule": state.schedule, "identity": hashes}
         tested |= {"chose": results.choices(run, lists)}
+        if run.train.features == "cached":
+            tested["draws"] = run.train.draws
         if run.train.patience is not None:
             tested["epochs_trained"] = round(state.step / run.train.steps_per_epoch(len(lists.train)), 3)
         if run.test == "best":
             tested |= {"weights": "best", "selection": take_best(job, model, state)}
-        found, left = test(job, model, stop, known)
+        dataset = run.test_dataset(lists)
+        with nullcontext(dataset) if known else on_features(dataset, model, run, world, stop) as videos:
+            found, left = test(job, model, videos, stop, known)
         if world.is_main:
             tested |= {"num_missing": found.num_missing, "seconds": round(state.seconds + seconds_since_start(), 1)}
             if not run.train.eval_every:  # no validation has: these are the weights that were saved
@@ -144,8 +149,10 @@ def fit(
     """
     run, world, run_dir, lists = job.run, job.world, job.run_dir, job.lists
     with ExitStack() as stack:
-        train_loader = stack.enter_context(closing(run.train_loader(lists, world)))
-        val_loader = stack.enter_context(closing(run.val_loader(lists, world)))
+        videos = stack.enter_context(on_features(run.train_dataset(lists), model, run, world, stop))
+        val_videos = stack.enter_context(on_features(run.val_dataset(lists), model, run, world, stop))
+        train_loader = stack.enter_context(closing(run.train_loader(videos, world)))
+        val_loader = stack.enter_context(closing(run.eval_loader(val_videos, world)))
         stack.enter_context(bad_videos.named(run_dir, train_loader, val_loader))
         if world.is_main:
             print(introduction.of_loading(train_loader, val_loader), flush=True)
@@ -175,7 +182,7 @@ def fit(
             log=log,
         )
         state = train(model, train_loader, val_loader, run=run, caller=caller, world=world, stop=stop)
-        alike = run.val_views == run.views and val_loader.dataset.videos == lists.test
+        alike = run.val_views == run.views and run.val_dataset(lists).videos == lists.test
         current = run.test == "best" or state.validated == state.step
         return state, seen.get(run.test) if alike and current else None
 

@@ -1,19 +1,18 @@
-"""Weight files on disk -> a frozen timm trunk.
+"""The tensors of a trunk's file: where they lie, how they are read, and whether they fit.
 
 A trunk's file may be OpenAI's CLIP (TorchScript archive or state dict), open_clip, Hugging Face's CLIP, timm,
-DINO, DINOv2, DINOv3, Swin's or any other that timm itself can read; released AIM checkpoints: see official.py.
+DINO, DINOv2, DINOv3, Swin's or any other that timm itself can read. scripts/convert_official.py converts released AIM
+checkpoints.
 """
 
 import argparse
-import contextlib
 import hashlib
 import logging
 import pickle
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Any
 
 import numpy as np
 import timm
@@ -22,10 +21,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from timm.layers.activations import QuickGELU
 from torch import Tensor, nn
 
-from aim.ground.errors import UserError, nearest
+from aim.ground.errors import UserError
 from aim.weights.torchscript import is_torchscript, read_torchscript
 
 WAY_OUT = "set backbone.weights to pretrained (timm's hub), to a file, or to random"
@@ -40,89 +38,12 @@ NUMPY = [
 USUAL_KEYS = ("state_dict", "model", "teacher")  # below which training checkpoints hold a model's tensors
 
 
-class TrunkFamily(Protocol):
-    """The part of aim/models/family.py's `Family` that loading needs."""
-
-    @property
-    def trunk(self) -> type[nn.Module]: ...
-    @property
-    def renamed(self) -> Callable[[dict[str, Tensor], Any, Path], dict[str, Tensor]]: ...
-    @property
-    def set_size(self) -> Callable[[Any, int], None]: ...
-    @property
-    def models(self) -> Mapping[str, Callable[..., nn.Module]]: ...
-    @property
-    def download(self) -> Callable[[str, Mapping[str, Any]], nn.Module]: ...
-    @property
-    def keys(self) -> Sequence[str]: ...
-
-
-Known = TypeVar("Known", bound=TrunkFamily)
-
-
-@dataclass(frozen=True)
-class Trunk(Generic[Known]):
-    """A plain trunk with its weights, and the fingerprint of those weights as they were loaded."""
-
-    module: nn.Module
-    family: Known
-    fingerprint: str  # "random" where nothing was loaded
-
-
-def load_trunk(
-    name: str, weights: str, size: int, options: Mapping[str, Any], families: Sequence[Known]
-) -> Trunk[Known]:
-    """Build the trunk `name` without a head, for `size` pixels, with weights: "pretrained", "random" or a file.
-
-    Position embeddings are resampled as timm does. Raises UserError for an unknown name, weights that are missing,
-    and weights whose names or shapes don't fit.
-    """
-    check_weights(weights)
-    with torch.device("meta") if weights == "pretrained" else contextlib.nullcontext():
-        module = create(name, options, families)
-    family = family_of(module, name, families)
-    if weights == "pretrained":
-        module = family.download(name, options)
-    if weights not in ("pretrained", "random"):
-        load_trunk_file(module, weights_file(weights), family)
-    sha256 = "random" if weights == "random" else fingerprint(module.state_dict())
-    patch = module.patch_embed.patch_size[0]
-    if size % patch:
-        raise UserError(f"clip.size={size} is not a multiple of the {patch} pixels of a patch of {name}")
-    family.set_size(module, size)
-    return Trunk(module, family, sha256)
-
-
-def create(name: str, options: Mapping[str, Any], families: Sequence[TrunkFamily]) -> Any:
-    """A trunk with random weights and no head: a family's own, or timm's. Raises UserError for a name of neither."""
-    architecture = name.partition(".")[0]
-    own = {known: model for family in families for known, model in family.models.items()}
-    if architecture not in own and not timm.is_model(architecture):
-        names = [*own, *timm.list_models()]
-        raise UserError(f"backbone.name={name!r} is no timm model{nearest(architecture, names)}")
-    try:
-        if architecture in own:
-            return own[architecture](**options)
-        return timm.create_model(name, num_classes=0, drop_path_rate=0.0, **options)
-    except (TypeError, ValueError, RuntimeError, AssertionError) as error:
-        raise UserError(f"{name} can't be built with backbone.options={dict(options)}: {error}") from error
-
-
-def family_of(module: nn.Module, name: str, families: Sequence[Known]) -> Known:
-    """The family of a trunk. Raises UserError if it has none, and so can't be adapted."""
-    for family in families:
-        if isinstance(module, family.trunk):
-            return family
-    known = ", ".join(family.trunk.__name__ for family in families)
-    raise UserError(f"backbone.name={name!r} is of the unknown family {type(module).__name__}; use a {known}")
-
-
 def from_hub(name: str, options: Mapping[str, Any]) -> Any:
     """timm's own download. Its head is removed only afterwards: asked for none, timm would load without strictness."""
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for every try; the last error is told below
     try:
         module: Any = timm.create_model(name, pretrained=True, drop_path_rate=0.0, **options)
-    except Exception as error:  # whatever the network, the hub or the disk raise; the cause stays attached
+    except Exception as error:  # any error of the network, the hub or the disk; the cause stays attached
         raise UserError(f"can't load {name} from timm's hub ({type(error).__name__}: {error}); {WAY_OUT}") from error
     module.reset_classifier(0)
     return module
@@ -139,20 +60,6 @@ def weights_file(weights: str) -> Path:
     if weights.startswith("aim:"):
         return Path(__file__).parents[1] / weights.removeprefix("aim:")
     return Path(weights).expanduser()
-
-
-def load_trunk_file(module: nn.Module, path: Path, family: TrunkFamily) -> None:
-    """Load a trunk's file into the plain `module`, strictly.
-
-    What belongs to a head, to text or to a decoder is left out; position embeddings are resampled as timm does.
-    """
-    tensors = read_tensors(path, family.keys)
-    if is_torchscript(path) and not any(isinstance(part, QuickGELU) for part in module.modules()):
-        raise UserError(f"{path} is an archive of OpenAI's CLIP, whose activation is QuickGELU; use a backbone.name "
-                        "with clip_quickgelu in it")  # fmt: skip
-    tensors = family.renamed(tensors, module, path)
-    foreign = ("head.", "decoder_", "mask_token")
-    load_tensors(module, {name: x for name, x in tensors.items() if not name.startswith(foreign)}, str(path))
 
 
 def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tensor]:
@@ -188,13 +95,12 @@ def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tens
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
     """Load all of the module's tensors by name. Raises UserError with both sides, shortened, where they don't fit."""
-    check_fit(module, tensors, source)
+    check_fit(module.state_dict(), tensors, source)
     module.load_state_dict(tensors)
 
 
-def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Raise UserError with both sides, shortened, where names or shapes are not the module's."""
-    own = module.state_dict()
+def check_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str, way_out: str = "") -> None:
+    """Raise UserError with both sides, shortened, where names or shapes are not a model's `own`."""
     problems = []
     if missing := sorted(own.keys() - tensors.keys()):
         problems.append(f"the model needs {shortened(missing)}")
@@ -208,7 +114,7 @@ def check_fit(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> 
     if shapes:
         problems.append(f"shapes (file for model) differ: {shortened(sorted(shapes))}")
     if problems:
-        raise UserError(f"{source} doesn't fit: {'; '.join(problems)}")
+        raise UserError(f"{source} doesn't fit: {'; '.join(problems)}" + (f"; {way_out}" if way_out else ""))
 
 
 def shortened(items: list[str]) -> str:

@@ -3,7 +3,7 @@ from omegaconf import OmegaConf
 
 from aim.engine.run.settings import Run
 from aim.ground import choices, config
-from aim.ground.errors import UserError
+from tests.messages import refused
 
 EXPERIMENTS = sorted(path.stem for path in (choices.CONFIGS / "experiment").glob("*.yaml"))
 
@@ -39,7 +39,5 @@ def test_every_problem_is_named_at_once() -> None:
     cfg["clip"]["num_frame"] = 8
     cfg["train"]["epochs"] = 1.5
     del cfg["optim"]["lr"]
-    with pytest.raises(UserError) as caught:
+    with refused("'clip.num_frame'", "num_frames", "train.epochs=1.5", "optim.lr"):
         config.build(cfg, Run)
-    for part in ("'clip.num_frame'; nearest: num_frames", "train.epochs=1.5", "optim.lr is missing"):
-        assert part in str(caught.value)

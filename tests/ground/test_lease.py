@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 from aim.ground import lease
-from aim.ground.errors import UserError
 from aim.ground.lease import Holder
 from tests.conftest import ROOT
-from tests.messages import refused
+from tests.messages import named, refused
 from tests.programs import command
 
 ELSEWHERE = replace(Holder.here(), host="node7", machine="another", job="12", token="its")
@@ -40,11 +39,8 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_a_second_job_is_refused_by_the_name_of_the_first_and_may_follow_it(tmp_path: Path) -> None:
-    with lease.held(tmp_path), pytest.raises(UserError) as caught:
+    with lease.held(tmp_path), refused(str(tmp_path), socket.gethostname(), str(os.getpid()), "run_dir=DIR"):
         taken(tmp_path)
-    assert f"another job is writing to {tmp_path} (host {socket.gethostname()}, process {os.getpid()}, job -)" in str(
-        caught.value
-    )
     assert list(tmp_path.iterdir()) == []
     taken(tmp_path)
 
@@ -73,10 +69,7 @@ def test_a_dead_process_of_this_host_is_followed_at_once_and_what_it_left_half_w
         assert (tmp_path / ".last.pt.host.1").exists()
     assert killed.wait() == -signal.SIGKILL
     assert clock == [1000.0]
-    assert capsys.readouterr().err == (
-        f"aim: {tmp_path} was held by host {socket.gethostname()}, process {killed.pid}, job -, which has ended; "
-        "taken over\n"
-    )
+    named(capsys.readouterr().err, str(tmp_path), socket.gethostname(), str(killed.pid))
 
 
 def test_a_process_number_that_is_used_again_is_another_process(tmp_path: Path) -> None:
@@ -134,7 +127,7 @@ def test_a_requeued_job_does_not_wait_for_itself_on_another_node_but_for_its_own
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     taken(tmp_path)
     assert clock == [1000.0]
-    assert "job 12, which was this job, before SLURM put it back" in capsys.readouterr().err
+    named(capsys.readouterr().err, str(tmp_path), "12", "SLURM")
     (tmp_path / ".lease").write_text(json.dumps(asdict(replace(ELSEWHERE, restart=1))))
     taken(tmp_path)
     assert clock[0] > 1000
@@ -186,8 +179,7 @@ def test_who_has_lost_its_lease_ends_and_says_why(
         (tmp_path / "new").rename(tmp_path / ".lease")
         assert ended.wait(60)
     assert codes == [2]
-    assert "another job has taken over" in (said := capsys.readouterr().err)
-    assert "node7" in said
+    named(capsys.readouterr().err, str(tmp_path), "node7")
     assert (tmp_path / ".lease").exists()  # which is the other's
 
 

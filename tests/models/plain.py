@@ -1,8 +1,8 @@
 """AIM on CLIP's ViT as the public code computes it: what ours is timed against, and a third opinion on its numbers.
 
 Tokens first, `nn.MultiheadAttention`, tokens rearranged and copied for time, every token through every block, float32
-weights that autocast casts in every step. Its `state_dict` has the public names (`aim.weights.official`). It imports
-nothing of aim/ and nothing of timm.
+weights that autocast casts in every step. Its `state_dict` has the public names (scripts/convert_official.py). It
+imports nothing of aim/ and nothing of timm.
 Shapes: b clips, t frames, n tokens, h w grid, c colours, d channels.
 """
 

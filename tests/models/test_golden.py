@@ -19,8 +19,8 @@ from aim.adapters.aim import AIM
 from aim.adapters.interface import AdapterConfig
 from aim.adapters.timesformer import TimeSformer
 from aim.models.classifier import Backbone, VideoClassifier, build
-from aim.weights.official import from_official, under_public_names
 from aim.weights.trunk import load_tensors
+from scripts.convert_official import from_official, under_public_names
 from tests.conftest import shared_folder
 
 TOLERANCE = 1e-4  # of the largest absolute difference, over the largest absolute value

@@ -8,7 +8,7 @@ from aim.engine.run.step import kept_by
 from aim.models.attention import attend_by_products
 from aim.models.classifier import plainly
 from aim.models.memory import store_frozen
-from aim.weights.official import to_official, under_public_names
+from scripts.convert_official import to_official, under_public_names
 from tests.models.checks import saved_bytes, toy_model, video
 from tests.models.plain import PlainAIM
 from tests.models.test_classifier import FITTING

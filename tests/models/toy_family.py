@@ -109,7 +109,7 @@ class ToyVideo(VideoTrunk):
     def grid(self) -> tuple[int, int, int]:
         return self.num_frames, *self.trunk.pos_embed.shape[1:3]
 
-    def forward(self, video: Tensor) -> Tensor:
+    def frozen(self, video: Tensor) -> list[Tensor]:
         t, seen = self.num_frames, []
         x = rearrange(self.trunk.patch_embed(video), "b d t h w -> b t h w d") + self.trunk.pos_embed[:t]
         x = rearrange(x, "b t h w d -> (b t) (h w) d")
@@ -118,9 +118,8 @@ class ToyVideo(VideoTrunk):
             seen.append(rearrange(x, "(b t) n d -> b t n d", t=t))
         last = rearrange(self.trunk.norm(x), "(b t) n d -> b t n d", t=t)
         if "readout" in self.adapters:
-            y: Tensor = self.adapters["readout"](seen, last)
-            return y
-        return last.mean(2)
+            return [*(seen if self.adapters["readout"].reads_blocks else []), last]
+        return [last.mean(2)]
 
 
 def renamed(tensors: dict[str, Tensor], trunk: ToyTrunk, path: Path) -> dict[str, Tensor]:

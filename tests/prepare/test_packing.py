@@ -149,7 +149,7 @@ def batches(root: Path, start: int, *overrides: str) -> tuple[dict[str, str], li
     settings = config.compose([*OWN, "train.batch_size=2", f"data.root={root}", *overrides])
     run = config.build(config.resolve(settings), Run)
     lists = run.load_lists()
-    with closing(run.train_loader(lists, World(0, 1, torch.device("cpu")))) as loader:
+    with closing(run.train_loader(run.train_dataset(lists), World(0, 1, torch.device("cpu")))) as loader:
         return content.of_data(lists), [batch.video.clone() for batch in loader.epoch(3, start)]
 
 

@@ -70,6 +70,25 @@ def test_several_runs_stand_side_by_side_and_sort(browser: Any, tmp_path: Path) 
     tab.close()
 
 
+def test_no_column_runs_off_the_page(browser: Any, tmp_path: Path) -> None:
+    """With more settings than have a column, long names and several lists no table has to be scrolled."""
+    runs = []
+    for i, adapter in enumerate(("aim", "st_adapter", "lora")):
+        more = "".join(f"setting_{j}: {i * 0.1}\n" for j in range(12))
+        settings = f"adapter: {{kind: {adapter}}}\ndata: {{root: /videos/birds_{i}}}\nclip: {{size: {64 * i}}}\n{more}"
+        results = {"identity": {"train_hash": f"{i:08}"}, "checkpoint": "x"} | ({"calibration_error": 0.1} if i else {})
+        found = random_predictions(60, 4, seed=i)
+        name = f"birds,adapter={adapter},optim.lr=0.0003,clip.size={64 * i},train.batch_size=64"
+        runs.append(read(run_directory(tmp_path / name, results, settings, found), whole=True))
+    tab = look(browser, written(tmp_path, render(runs)), 1200, "light")
+    assert tab.locator(".scroll").first.is_visible()
+    tab.evaluate("document.querySelectorAll('section details').forEach(each => each.open = true)")
+    assert tab.evaluate("[...document.querySelectorAll('.scroll')].every(it => it.scrollWidth <= it.clientWidth)")
+    assert tab.locator("table.compared").first.locator("thead th").all_inner_texts()[1:3] == ["data", "adapter"]
+    assert tab.get_by_text("9 more settings differ").count() == 1
+    tab.close()
+
+
 def test_names_of_classes_and_files_are_never_run(browser: Any, tmp_path: Path) -> None:
     run = made(tmp_path, "<script>evil()<", classes=EVIL)
     assert run.found is not None

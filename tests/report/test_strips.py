@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -36,7 +37,7 @@ def test_strips_show_the_frames_that_the_views_saw(unbroken: Path) -> None:
 
 
 def test_wide_and_tall_videos_have_strips_of_one_height() -> None:
-    for height, width, tile in ((84, 300, 112), (84, 112, 112), (168, 84, 42)):
+    for height, width, tile in ((84, 300, 112), (84, 112, 112), (168, 84, 42), (28_000, 84, 1), (1, 3, 112)):
         image = pixels(strips.encoded(np.zeros((6, 3, height, width), np.uint8)))
         assert image.shape[1:3] == (84, tile)
 
@@ -47,6 +48,16 @@ def test_what_cannot_be_read_has_no_strip(unbroken: Path, tmp_path: Path) -> Non
     file.parent.mkdir(parents=True)
     file.write_bytes(b"garbage")
     assert [each.image for each in strips.examples(found, [0, 1], tmp_path)] == ["", ""]
+
+
+@pytest.mark.parametrize("error", [ValueError("no size"), MemoryError(), OSError("torn"), RuntimeError("no memory")])
+def test_one_bad_picture_ends_no_report(unbroken: Path, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fail(_: object) -> str:
+        raise error
+
+    monkeypatch.setattr(strips, "encoded", fail)
+    found = predictions.read(unbroken / "predictions.npz")
+    assert [each.image for each in strips.examples(found, [0], Path(found.about["root"]))] == [""]
 
 
 def test_videos_in_shards_have_strips(unbroken: Path, tmp_path: Path) -> None:

@@ -69,6 +69,15 @@ def test_a_name_with_a_bar_stays_in_its_cell(tmp_path: Path) -> None:
         ),
         ([{"views.temporal": 1, "seed": 1}, {"views.temporal": 5, "seed": 2}], {}),
         ([{"backbone.weights": "/a/b/c.pt"}, {}], {"weights": ["c.pt", "-"]}),
+        (  # the resize follows the size
+            [{"clip.size": 64, "views.resize": 64}, {"clip.size": 112, "views.resize": 112}],
+            {"size": ["64", "112"]},
+        ),
+        (  # it doesn't in one of them
+            [{"clip.size": 64, "views.resize": 64}, {"clip.size": 112, "views.resize": 128}],
+            {"size": ["64", "112"], "resize": ["64", "128"]},
+        ),
+        ([{"optim.lr": 0.1 + 0.2}, {"optim.lr": 1e-4}], {"lr": ["0.3", "0.0001"]}),
         ([{f"x{i}": 0 for i in range(9)}, {f"x{i}": 1 for i in range(9)}], {f"x{i}": ["0", "1"] for i in range(9)}),
     ],
 )

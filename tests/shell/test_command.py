@@ -19,7 +19,7 @@ from aim.predict import verb as predict
 from aim.shell import command
 from tests import programs
 from tests.conftest import ROOT
-from tests.messages import refused
+from tests.messages import named, refused, unnamed
 from tests.toy import exits
 
 
@@ -40,33 +40,33 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["+experiment=demo", "train.batchsize=3"], "no setting 'train.batchsize'; nearest: train.batch_size"),
-        (["+experiment=demo", "+train.batchsize=3"], "no setting 'train.batchsize'; nearest: batch_size"),
-        (["+experiment=dmeo"], "no experiment 'dmeo'; nearest: demo"),
-        (["adapter=aimm"], "no adapter 'aimm'; nearest: aim"),
-        (["+experiment=demo", "train.epochs=many"], "train.epochs='many' is not a whole number"),
-        (["+experiment=demo", "device=tpu"], "device='tpu' is not one of auto, cuda, cpu"),
-        (["experiment=demo"], "write +experiment=demo"),
-        (["+experiment=demo", "optim.lr_mult={head.*: 2.0}"], "to add to it write +optim.lr_mult={KEY: VALUE}"),
-        (["+experiment=demo", "train.epochs"], "train.epochs"),
-        (["+experiment=demo", "name=a=b"], "wants quotes of its own"),
-        (["+experiment=demo", "hydra/sweeper=optuna"], "no hydra/sweeper 'optuna'; installed: basic"),
-        (["+experiment=finetune"], "data.root must be given: add data.root=DIR"),
-        (["+experiment=demo,k400"], "add -m to run once for each value"),
+        (["+experiment=demo", "train.batchsize=3"], ["'train.batchsize'", "train.batch_size"]),
+        (["+experiment=demo", "+train.batchsize=3"], ["'train.batchsize'", "batch_size"]),
+        (["+experiment=dmeo"], ["'dmeo'", "demo"]),
+        (["adapter=aimm"], ["adapter", "'aimm'", "aim"]),
+        (["+experiment=demo", "train.epochs=many"], ["train.epochs='many'"]),
+        (["+experiment=demo", "device=tpu"], ["device='tpu'", "auto", "cuda", "cpu"]),
+        (["experiment=demo"], ["+experiment=demo"]),
+        (["+experiment=demo", "optim.lr_mult={head.*: 2.0}"], ["+optim.lr_mult={KEY: VALUE}"]),
+        (["+experiment=demo", "train.epochs"], ["train.epochs"]),
+        (["+experiment=demo", "name=a=b"], ["name=a=b", "quotes"]),
+        (["+experiment=demo", "hydra/sweeper=optuna"], ["hydra/sweeper", "'optuna'", "basic"]),
+        (["+experiment=finetune"], ["data.root=DIR"]),
+        (["+experiment=demo,k400"], ["+experiment=demo,k400", "-m"]),
         (
             ["+experiment=k400", "device=cpu", "data.root=/nowhere", "init=runs/a b,seed=1/it's.safetensors"],
-            "checkpoint runs/a b,seed=1/it's.safetensors doesn't",
+            ["/nowhere", "b,seed=1/it's.safetensors"],
         ),
     ],
 )
 def test_bad_command_lines_get_one_line_and_exit_code_2(
-    shell: Callable[..., tuple[str, str]], arguments: list[str], expected: str
+    shell: Callable[..., tuple[str, str]], arguments: list[str], expected: list[str]
 ) -> None:
     out, err = shell(*arguments)
     assert out == ""
     *started, said = err.strip().splitlines()
-    assert started in ([], [line for line in started if line.endswith("loading PyTorch, for some seconds")][:1]), err
-    assert expected in said
+    assert started in ([], [line for line in started if "PyTorch" in line][:1]), err
+    named(said, "error:", *expected)
 
 
 def test_debug_keeps_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -78,8 +78,8 @@ def test_debug_keeps_the_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (Interrupted("stopped here"), INTERRUPTED, "aim: stopped here; the same command continues\n"),
-        (KeyboardInterrupt(), 130, "aim: ended by a second Ctrl-C; what was saved before is kept\n"),
+        (Interrupted("stopped here"), INTERRUPTED, "here"),
+        (KeyboardInterrupt(), 130, "Ctrl-C"),
     ],
 )
 def test_ctrl_c_is_one_line_in_every_verb(
@@ -92,7 +92,8 @@ def test_ctrl_c_is_one_line_in_every_verb(
     monkeypatch.setattr(predict, "main", stop)
     with exits(code):
         command.entrypoint("aim.predict", "predict")
-    assert capsys.readouterr().err == f"aim: aim.predict: loading PyTorch, for some seconds\n{said}"
+    _, line = capsys.readouterr().err.splitlines()
+    named(line, said)
 
 
 def test_the_shell_sees_the_exit_code_and_composing_leaves_nothing_behind(tmp_path: Path) -> None:
@@ -106,10 +107,9 @@ def test_the_shell_sees_the_exit_code_and_composing_leaves_nothing_behind(tmp_pa
     assert OmegaConf.create(out).name == "demo"
     out, err = failed.communicate(timeout=120)
     assert (failed.returncode, out) == (2, "")
-    assert err.splitlines() == [
-        "aim: aim.train demo: loading PyTorch, for some seconds",
-        "aim: error: train.epochs=0 must be 1 or more",
-    ]
+    loading, error = err.splitlines()
+    named(loading, "aim.train", "demo", "PyTorch")
+    named(error, "error:", "train.epochs=0", "1")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -156,10 +156,10 @@ def test_a_sweep_runs_each_job_in_a_process_of_its_own_and_names_those_that_fail
         ["seed=9", "killed by SIGKILL"],
         ["seed=2", "exit code 2"],
     ]
-    assert [line for line in err.splitlines() if "loading" not in line] == [
-        *(f"aim: job {i} of 4: seed={seed}" for i, seed in enumerate((3, 0, 9, 2), 1)),
-        "aim: error: 3 of 4 jobs failed: seed=3 (exit code 3); seed=9 (killed by SIGKILL); seed=2 (exit code 2)",
-    ]
+    *begun, error = [line for line in err.splitlines() if "PyTorch" not in line]
+    assert [re.findall(r"\d", line) for line in begun] == [[str(i), "4", seed] for i, seed in enumerate("3092", 1)]
+    named(error, "error:", "seed=3", "seed=9", "SIGKILL", "seed=2")
+    unnamed(error, "seed=0")
 
 
 def test_a_signal_stops_the_job_and_the_sweep(tmp_path: Path) -> None:
@@ -176,8 +176,8 @@ def test_a_signal_stops_the_job_and_the_sweep(tmp_path: Path) -> None:
         ["seed=8", "interrupted,"],
         ["seed=1", "not"],
     ]
-    assert err.splitlines()[-1] == "aim: stopped by a signal in job 2 of 3; the same command continues"
-    assert "Traceback" not in err
+    named(err.splitlines()[-1], "2", "3")
+    unnamed(err, "Traceback")
 
 
 def test_all_jobs_of_a_sweep_are_checked_before_the_first_one_starts(

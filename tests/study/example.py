@@ -201,6 +201,7 @@ def findings(curves: list[dict], adapters: Sequence[str], axes: Sequence[str]) -
             "series": adapter, "score": "cross_entropy", "form": form,
             "parameters": {"A": [12.1, 9.8, 15.2], "a": [0.21, 0.1, 0.27], "b": [0.33, 0.2, 0.4], "E": [0.1, 0, None]},
             "held_out_error": 0.04 + 0.02 * i, "extrapolates": i == 0, "chosen": i == 0,
+            "dots": [[0.3 + 0.1 * j, 0.31 + 0.098 * j, j < 2] for j in range(9)] if i == 0 else [],
             "sentence": f"{adapter}: the {form} law misses the largest scale by {4 + 2 * i} %.",
         }
         for adapter in adapters[1:4] for i, form in enumerate(("multiplicative", "additive", "constant"))

@@ -123,8 +123,8 @@ ODD: dict[str, dict[str, Any]] = {
 
 
 def all_nan(study: dict[str, Any]) -> dict[str, Any]:
-    """The study with no number in any curve and no cell that is done."""
-    study = json.loads(json.dumps(study))
+    """The study with no number in any curve and no cell that is done, so that no law has a point."""
+    study = json.loads(json.dumps(study)) | {"laws": []}
     for curve in study["curves"]:
         curve |= {key: [float("nan")] * len(curve["scale"]) for key in ("mean", "low", "high")} | {"fit": None}
     for cell in study["cells"]:

@@ -38,12 +38,6 @@ def test_the_bootstrap_agrees_with_scipys() -> None:
     assert tuple(bootstrap([*values, np.nan], repeats=5000)) == tuple(ours)
 
 
-def test_seeds_that_differ_widen_the_interval_of_their_videos() -> None:
-    values = np.repeat([0.2, 0.5, 0.8], 100) + 0.01 * np.random.default_rng(0).standard_normal(300)
-    alone, grouped = bootstrap(values), bootstrap(values, groups=np.repeat([0, 1, 2], 100).tolist())
-    assert grouped.high - grouped.low > 3 * (alone.high - alone.low)
-
-
 def test_a_law_is_that_of_an_independent_fit() -> None:
     x, d, loss = simulated(0)
     law = fit_law(x, d, loss, repeats=20)

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from aim.models.classifier import build
 from aim.models.families import FAMILIES
-from aim.weights.trunk import fingerprint, load_trunk, read_tensors, weights_file
+from aim.models.trunk import load_trunk
+from aim.weights.trunk import fingerprint, read_tensors, weights_file
 from tests.conftest import ROOT
 from tests.models.toys import adapter, backbone, names
 

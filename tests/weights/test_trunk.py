@@ -15,8 +15,8 @@ from timm.models import _builder
 
 from aim.engine.trained.checkpoint import put_tensors
 from aim.models import families
+from aim.models import trunk as trunks
 from aim.models.classifier import build
-from aim.weights import trunk as trunks
 from aim.weights.trunk import PER_FRAME, fingerprint, read_tensors, stretch_time
 from tests.messages import refused
 from tests.models.test_trunks import FAMILIES

@@ -60,7 +60,7 @@ class Film:
 def film(
     seed: int, split: str, pair: int, index: int, num_frames: int, size: int, phases: int, clutter: Clutter
 ) -> Film:
-    """Draw what happens in video `index` of the first class of PAIRS[phases][pair]."""
+    """Draw the motions in video `index` of the first class of PAIRS[phases][pair]."""
     key = [seed, ("train", "val").index(split), pair, index]
     rng, aside = np.random.default_rng(key), np.random.default_rng([*key, 1])
     for_camera, for_haste, for_distractors, for_occluders = aside.spawn(4)

@@ -42,7 +42,7 @@ COLOURS = {
 
 @dataclass(frozen=True)
 class Scene:
-    """What stays the same in a video: a shape, its colours "c", its background "h w c", or "t h w c" if that moves."""
+    """The constants of a video: a shape, its colours "c", its background "h w c", or "t h w c" if that moves."""
 
     shape: str
     colour: str

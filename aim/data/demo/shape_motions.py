@@ -61,7 +61,7 @@ def draw_simple(motion: str, time: Floats, rng: np.random.Generator) -> dict[str
         length = rng.uniform(0.25, 0.6)
         middle = rng.uniform(0.15 + length / 2, 0.85 - length / 2)
         poses["x" if motion == "move_right" else "y"] = middle + length * time
-        # It points about forwards or backwards: like the size of what turns, something that a single frame tells.
+        # It points about forwards or backwards: like the size of a turning shape, something that a single frame tells.
         poses["angle"] = rng.uniform(-0.4, 0.4) + math.pi * (rng.integers(2) + (motion == "move_down") / 2)
     elif motion == "grow":
         poses["radius"] = rng.uniform(0.16, 0.21) * rng.uniform(1.7, 2.6) ** time

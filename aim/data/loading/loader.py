@@ -36,7 +36,7 @@ PREFETCH_BYTES = 4 * 2**30  # of shared memory, a loader of a rank; but never fe
 class Batch:
     """What a training step works on; valid until the next batch is asked for. A weight of 0 marks an empty slot."""
 
-    video: Tensor  # uint8 "b v t c h w"
+    video: Tensor  # uint8 "b v t c h w"; or packed features of a frozen trunk, float "b v m"
     label: Tensor  # int64 "b"
     index: Tensor  # int64 "b", places in the list
     weight: Tensor  # float32 "b"
@@ -85,7 +85,7 @@ class Loader:
         self.bad = self._judge.bad  # path as listed -> why it could not be read
         self.seconds: dict[int, NDArray[np.float32]] = {}  # of a test: index -> "v 2", see read_video
         self.waited = 0.0  # seconds that the consumer has waited for batches
-        row = math.prod(dataset.shape)
+        row = math.prod(dataset.shape) * dataset.dtype.itemsize
         self.blocks = num_blocks(batch_size * row, batch_size, workers)
         self.shared_bytes = self.blocks * batch_size * row
         self._open: Generator[Batch, None, None] | None = None  # the newest epoch
@@ -145,7 +145,7 @@ class Loader:
     def _in_process(self, epoch: int, start: int) -> Generator[Batch, None, None]:
         """Read in this process: no second opinion on a reader that hangs."""
         for index, weight in self._plan(epoch, start):
-            video = torch.zeros(len(index), *self.dataset.shape, dtype=torch.uint8)
+            video = torch.zeros(len(index), *self.dataset.shape, dtype=self.dataset.dtype)
             for row in np.flatnonzero(weight):
                 if index[row] in self._judge.lost:
                     weight[row] = 0
@@ -188,12 +188,12 @@ class Loader:
         shape = (self.batch_size, *self.dataset.shape)
         try:
             with torch.inference_mode(False):  # a test's is of its own thread; the feeder writes into these, too
-                self._blocks = [torch.empty(shape, dtype=torch.uint8) for _ in range(self.blocks)]
+                self._blocks = [torch.empty(shape, dtype=self.dataset.dtype) for _ in range(self.blocks)]
             for block in self._blocks:
                 block.share_memory_()  # type: ignore[no-untyped-call]
         except RuntimeError as error:
             raise UserError(
-                f"no shared memory for {self.blocks} batches of {math.prod(shape) / 2**20:.0f} MiB "
+                f"no shared memory for {self.blocks} batches of {self.shared_bytes / self.blocks / 2**20:.0f} MiB "
                 f"({str(error).splitlines()[0]}); in docker, use --shm-size=8g"
             ) from error
         work = ReadRow(replace(self.dataset, videos=[]), self._blocks)

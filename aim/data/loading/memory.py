@@ -12,7 +12,7 @@ def keep_freed_memory(kept: int, block: int) -> None:
     """Let this process keep freed memory, up to `kept` bytes, if the C library is glibc.
 
     By default glibc returns the frames of a clip, and the activations of a model, to the system, which clears each page
-    again for the next ones: a thousand page faults a clip for the frames, 80,000 for what a ViT-B makes of them.
+    again for the next ones: a thousand page faults a clip for the frames, 80,000 for the activations of a ViT-B.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "gnu_get_libc_version"):

@@ -135,7 +135,7 @@ class _Worker(Generic[J]):
         try:
             with _bare_main():
                 process.start()
-            self.process = process  # not before: what hasn't started can't be killed
+            self.process = process  # not before: a process that hasn't started can't be killed
         except (pickle.PicklingError, AttributeError, TypeError) as error:
             raise UserError(f"{self.work} can't be sent to a worker ({error}); define it in a module") from error
         finally:
@@ -216,7 +216,7 @@ def _end(workers: Iterable[_Worker[Any]]) -> None:
 
 
 def _context() -> ForkServerContext | SpawnContext:
-    """Processes forked from a clean server that has imported what they need, or started anew where there is none."""
+    """Processes forked from a clean server with their imports done, or spawned where there is no fork server."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")

@@ -1,4 +1,4 @@
-"""A training run under way: how far it is, what it says and saves, and the pauses between its steps."""
+"""A training run under way: its progress, log and saves, and the pauses between its steps."""
 
 import math
 import socket

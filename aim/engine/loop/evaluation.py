@@ -42,7 +42,7 @@ class Evaluation:
 
     @property
     def scores(self) -> dict[str, float]:
-        """What a validation can be judged by, under the names that the log has."""
+        """The metrics of a validation, under their names in the log."""
         probability, label = self.probability.numpy(), self.label.numpy()
         metrics = [metric for metric in self.task.metrics if metric.validated is not None]
         return {str(metric.validated): metric.validation(probability, label) for metric in metrics}
@@ -58,7 +58,7 @@ class Evaluation:
         return guessing.one_answer(self.task, self.probability, self.label)
 
     def predictions(self, dataset: VideoDataset, classes: Sequence[str], **about: Any) -> Predictions:
-        """What it leaves of the videos of `dataset`; `about` is what only the caller knows."""
+        """The predictions to write for the videos of `dataset`; `about` has the caller's own metadata."""
         assert isinstance(dataset.transform, Views)
         videos = [dataset.videos[i] for i in self.index.tolist()]
         where = {"root": str(dataset.root.resolve()), "data_hash": data_hash(dataset.videos, classes)}
@@ -127,12 +127,12 @@ def evaluate(
 def score(
     model: VideoClassifier, batches: Iterator[Batch], *, task: Task, device: torch.device, precision: Precision
 ) -> Iterator[Callable[[], list[Tensor]]]:
-    """Begin to score batches on the device.
+    """Start to score batches on the device.
 
-    Of each what gives index, label, weight, probabilities "b k", and their logarithms of each view, float16 "b v k".
+    Each result gives index, label, weight, probabilities "b k", and their logarithms for each view, float16 "b v k".
     """
     for batch in batches:
-        video = rearrange(batch.video, "b v t c h w -> (b v) t c h w")
+        video = rearrange(batch.video, "b v ... -> (b v) ...")
         with autocast(device, precision):
             logits = model(model.preprocess(video))
         logits = logits.float()

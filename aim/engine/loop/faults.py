@@ -19,7 +19,7 @@ NO_HOST_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAlloc
 def explained(where: Callable[[], str], training: Training, world: World) -> Iterator[None]:
     """Make memory that runs out in the block a UserError with the way out, and note `where` it was with other errors.
 
-    What it says is from what was measured: the bytes before a step, which are weights, and at the largest moment.
+    The message has measured numbers: the bytes before a step, which are weights, and the peak.
     """
     resting = torch.cuda.memory_allocated(world.device) if world.device.type == "cuda" else 0
     if world.peers:
@@ -73,7 +73,7 @@ def no_gpu_memory(
 
 
 def way_out(training: Training, world: World, needs: str = "") -> str:
-    """What needs less memory in the same run; what half as many clips at once `need`, if that is known."""
+    """Settings that need less memory in the same run; `needs` says how much half as many clips take, if known."""
     clips = training.clips_at_once(world.size)
     fewer = training.fitting(world.size, clips // 2)
     if fewer is None:

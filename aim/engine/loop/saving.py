@@ -46,7 +46,7 @@ class State:
 class Saver:
     """Writes `last.pt` while training goes on: it waits for the copy to memory alone, and for the save before.
 
-    What a write fails by is raised by the next call of any method.
+    The error of a write is raised by the next call of any method.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Saver:
     def __exit__(self, _: object, error: BaseException | None, trace: object) -> None:
         self.writer.shutdown()  # waits; whatever happened, a copy that was taken is written
         if isinstance(error, Interrupted):
-            self.finish()  # what couldn't be written must not pass for saved
+            self.finish()  # a failed write must not pass for saved
 
     def is_due(self, minutes: float) -> bool:
         """Whether so much time has passed since the last save."""
@@ -81,7 +81,7 @@ class Saver:
         return time.monotonic() - self.saved_at > 60 * minutes
 
     def save(self, state: State) -> None:
-        """Begin to write what a run needs to go on. Every rank calls it."""
+        """Start to write `last.pt`. Every rank calls it."""
         self.finish()
         self.saved_at = time.monotonic()
         if self.world.is_main:
@@ -96,13 +96,13 @@ class Saver:
             self.writing = self.writer.submit(checkpoint.save_last, self.path, tree_map(copied, saved))
 
     def finish(self) -> None:
-        """Wait until what was begun is written."""
+        """Wait until the save that was started is written."""
         writing, self.writing = self.writing, None
         if writing is not None:
             writing.result()
 
     def restore(self) -> State:
-        """Go on from what the first rank finds, or begin; the other nodes may not see its folder.
+        """Continue from the first rank's `last.pt`, or begin; the other nodes may not see its folder.
 
         Raises UserError if it was trained on other data or another trunk.
         """

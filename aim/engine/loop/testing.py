@@ -3,6 +3,7 @@
 from contextlib import closing
 from typing import Any
 
+from aim.data.dataset import VideoDataset
 from aim.engine.loop.evaluation import Evaluation, evaluate
 from aim.engine.loop.faults import explained_test
 from aim.engine.run import results
@@ -16,12 +17,12 @@ from aim.models.classifier import VideoClassifier
 
 
 def test(
-    job: Job[Run], model: VideoClassifier, stop: Stop, known: Evaluation | None
+    job: Job[Run], model: VideoClassifier, dataset: VideoDataset, stop: Stop, known: Evaluation | None
 ) -> tuple[Evaluation, predictions.Predictions]:
-    """Score the model on the job's test videos, unless that is `known`; rank 0 leaves `predictions.npz`."""
+    """Score the model on the videos of `dataset`, unless that is `known`; rank 0 leaves `predictions.npz`."""
     run, world = job.run, job.world
     with (
-        closing(run.test_loader(job.lists, world)) as loader,
+        closing(run.eval_loader(dataset, world)) as loader,
         bad_videos.named(job.run_dir, loader),
         explained_test(run, world),
     ):

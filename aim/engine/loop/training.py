@@ -29,7 +29,7 @@ from aim.models.classifier import VideoClassifier
 def train(
     model: VideoClassifier, loader: Loader, val_loader: Loader, *, run: Run, caller: Caller, world: World, stop: Stop
 ) -> State:
-    """Train what is trainable to the last epoch, from where `last.pt` stands.
+    """Train to the last epoch, from the position in `last.pt`.
 
     Everything that varies with time is a function of the step, so a run that was killed and continued ends with the
     weights of an unbroken one. Raises Interrupted after a signal, UserError for a loss or gradient that is not finite.
@@ -86,8 +86,8 @@ def train_step(
     """One step on this rank's parts, which lie on the device, of the global batch. A GPU is never waited for.
 
     Returns the global batch's loss, weight, hits, gradient norm, and how many ranks were asked to stop. The loss is the
-    weighted sum over the global weight, so a video that could not be read counts for nothing. `summing` is what
-    `distributed.summing` makes of the model; `meets` is told when this rank has done its own part.
+    weighted sum over the global weight, so a video that could not be read counts for nothing. `summing` is the forward
+    pass of `distributed.summing`; `meets` is called when this rank has done its own part.
     """
     optimizer.zero_grad()
     sums = torch.zeros(5, device=device)
@@ -95,7 +95,7 @@ def train_step(
     for batch in parts:
         with part("preprocessing"):
             clips = batch.video.shape[1]
-            video = model.preprocess(rearrange(batch.video, "b v t c h w -> (b v) t c h w"))
+            video = model.preprocess(rearrange(batch.video, "b v ... -> (b v) ..."))
             label, weight = batch.label.repeat_interleave(clips, 0), batch.weight.repeat_interleave(clips)
             video, target, weight = mix(
                 task, video, label, weight, model.head.out_features, training.mixup, training.cutmix

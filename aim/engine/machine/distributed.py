@@ -1,4 +1,4 @@
-"""This process among its ranks, whoever started them, and collectives."""
+"""This process among its ranks, by whatever launcher, and collectives."""
 
 import os
 import secrets
@@ -163,10 +163,10 @@ def start(device: str, workers: int) -> Iterator[World]:
 def meeting(store: Store, rank: int, size: int) -> str:
     """A name that the ranks that meet now have, and nobody had before.
 
-    torchrun's store outlives them: after a restart, and with more or fewer nodes, ranks find what those before them
-    have written. torchrun's count of restarts differs between nodes, and leaves out nodes that come. So rank 0 draws
-    the name, and offers it until each of the others has heard it. Those of a sweep meet job by job. Raises
-    torch's DistError where one doesn't come.
+    torchrun's store outlives the ranks: after a restart, and with more or fewer nodes, it still has the entries of
+    earlier ranks. torchrun's count of restarts differs between nodes, and leaves out new nodes. So rank 0 draws the
+    name, and offers it until each of the others has confirmed it. The ranks of a sweep meet job by job. Raises torch's
+    DistError where a rank doesn't come.
     """
     until = time.monotonic() + COLLECTIVE_TIMEOUT.total_seconds()
     mine, store = secrets.token_hex(8), PrefixStore(f"aim/{os.environ.get('AIM_JOB')}", store)
@@ -221,7 +221,7 @@ def summing(model: nn.Module) -> Callable[[Tensor], Tensor] | None:
 
     def forward(video: Tensor) -> Tensor:
         logits: Tensor = averaging(video)
-        # Scaled before DDP averages, which, other than a sum, leaves what earlier parts of the step have summed.
+        # Scaled before DDP averages, which, unlike a sum, leaves the gradients of earlier parts unchanged.
         logits.register_hook(lambda gradient: gradient * ranks)  # type: ignore[no-untyped-call]
         return logits
 
@@ -245,7 +245,7 @@ def share(value: T) -> T:
 
 
 def agree(mine: Mapping[str, str]) -> None:
-    """Raise UserError, on all ranks, if what a rank has found is not what rank 0 has."""
+    """Raise UserError, on all ranks, if a rank's values differ from those of rank 0."""
     values = gather(dict(mine))
     for rank, found in enumerate(values):
         if differ := [key for key in mine if found.get(key) != values[0].get(key)]:

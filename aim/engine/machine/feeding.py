@@ -1,7 +1,7 @@
 """Asynchronous transfers to the device and back; the host stays one step ahead of the device.
 
-Work on a GPU is only begun by the process, which goes on at once. It would be idle while the process, having waited
-for it, begins the next step; so the process stays a step ahead of it.
+The process only launches work on a GPU. A GPU whose results are awaited is idle until the next step is launched. So the
+process stays a step ahead.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -19,8 +19,8 @@ T = TypeVar("T")
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
     """The batches on the device.
 
-    A GPU gets one, labels and weights included, while it works on what was begun before. On the CPU they are passed on
-    as they are, valid until the next is asked for.
+    A GPU gets a batch, labels and weights included, while it computes the step before. On the CPU batches are passed on
+    unchanged, valid until the next one is requested.
     """
     side = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
     while True:
@@ -32,12 +32,12 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
 
 
 def _sent(batch: Batch, side: torch.cuda.Stream) -> Batch:
-    """A copy of the batch on the stream's device, which what is begun from now on waits for."""
+    """A copy of the batch on the stream's device; all work launched after this call waits for it."""
     now = torch.cuda.current_stream(side.device)
 
     def send(tensor: Tensor) -> Tensor:
-        # Pinned memory is what a GPU can read on its own. torch keeps it until that is over; the loader's own may be
-        # overwritten at once.
+        # A GPU can read only pinned memory on its own. torch keeps it until the copy is done; the loader's block may
+        # be overwritten at once.
         sent = tensor.pin_memory().to(side.device, non_blocking=True)
         sent.record_stream(now)  # or its memory would be taken for the next batch while this stream still reads it
         return sent
@@ -50,9 +50,9 @@ def _sent(batch: Batch, side: torch.cuda.Stream) -> Batch:
 
 
 def to_host(*tensors: Tensor) -> Callable[[], list[Tensor]]:
-    """Begin to copy tensors from the device; the result waits for these copies, and for nothing begun after them.
+    """Start copies from the device; the result waits for these copies, and for nothing launched after them.
 
-    A plain `.cpu()` or `.tolist()` that comes later would wait for the step begun in between as well.
+    A plain `.cpu()` or `.tolist()` would also wait for the step launched in between.
     """
     if all(tensor.device.type == "cpu" for tensor in tensors):
         return lambda: list(tensors)
@@ -67,7 +67,7 @@ def to_host(*tensors: Tensor) -> Callable[[], list[Tensor]]:
 
 
 def one_late(begun: Iterable[Callable[[], T]]) -> Iterator[T]:
-    """What each of them gives, asked for when the next one has been begun."""
+    """The result of each read, one read late: it is requested when the next one has been started."""
     before = None
     for read in begun:
         if before is not None:

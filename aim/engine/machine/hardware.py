@@ -20,14 +20,14 @@ from aim.models.memory import store_frozen
 
 Device = Literal["auto", "cuda", "cpu"]
 Precision = Literal["auto", "bf16", "fp8", "fp32"]  # fp8: bf16, but for products of frozen weights in training
-Untrained = Literal["auto", "bf16", "fp32"]  # of what trains nothing
+Untrained = Literal["auto", "bf16", "fp32"]  # of verbs without training
 Gpu = Literal["a100", "h100", "h200", "b200", "l40s", "rtx4090", "t4"]  # that aim.benchmark can plan for
 
 DRIVER = Path("/proc/driver/nvidia/version")
 CPUINFO = Path("/proc/cpuinfo")
 MEMINFO, CGROUP, CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
-# The files of a control group's limit and of what it takes, and the part that is given back when asked for, by the
-# controller that /proc/self/cgroup names: none in version 2, "memory" in version 1.
+# The files of a control group's limit and usage, and the part of the usage that can be reclaimed, by the controller
+# that /proc/self/cgroup names: none in version 2, "memory" in version 1.
 GROUPS = {
     "": ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
@@ -40,7 +40,7 @@ FP8_SINCE = (8, 9)  # compute capability: Ada
 def resolve_device(asked: Device) -> Device:
     """The GPU if there is one, else the CPU, unless one of them was asked for.
 
-    One that is there and doesn't work is not passed over: what uses it will say what is wrong.
+    A GPU that is there and doesn't work is not passed over: its first use raises the error.
     """
     if asked != "auto":
         return asked
@@ -48,7 +48,7 @@ def resolve_device(asked: Device) -> Device:
 
 
 def resolve_precision(asked: Precision, device: Device, before: Precision | None = None) -> Precision:
-    """What was asked for; for auto what the run began with `before`, or bf16 where the device computes in it."""
+    """The precision `asked`; for auto the run's earlier one (`before`), or bf16 where the device computes in it."""
     if asked != "auto":
         return asked
     return before or ("bf16" if computes_in_bf16(device) else "fp32")
@@ -66,7 +66,7 @@ def computes_in_bf16(device: Device) -> bool:
 
 
 def check_fp8(device: Device) -> None:
-    """Raise UserError where the device has no products in float8. A GPU that doesn't work is left to who says why."""
+    """Raise UserError where the device has no products in float8. A GPU that doesn't work has its own error later."""
     if device == "cuda" and not torch.cuda.is_available():
         return
     numbers = range(torch.cuda.device_count()) if device == "cuda" else ()
@@ -101,7 +101,7 @@ def free_memory() -> float:
 
 
 def left_of_groups(group: Path, most: str, taken: str, cache: str) -> Iterator[int]:
-    """What a control group and those around it, each of which may have a limit, leave of it."""
+    """The bytes that are free in a control group and in those around it, each of which may have a limit."""
     for folder in (group, *group.parents):
         with suppress(OSError, ValueError, KeyError):
             used = int((folder / taken).read_text()) - numbers(folder / "memory.stat")[cache]
@@ -114,7 +114,7 @@ def numbers(path: Path) -> dict[str, int]:
 
 
 def settle(asked: Mapping[str, Any], device: Device, before: Precision | None = None) -> Precision:
-    """The precision of all ranks, by what rank 0 finds and knows of the time before; it says what auto came to."""
+    """The precision of all ranks, as rank 0 resolves it (`before`: of the run so far); auto is reported in a line."""
     precision = distributed.share(resolve_precision(asked["precision"], device, before))
     notes = []
     if asked["device"] == "auto":
@@ -129,12 +129,12 @@ def settle(asked: Mapping[str, Any], device: Device, before: Precision | None = 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
     """Matrix products in bfloat16 (for fp8 those that aren't of frozen weights), or everything in float32."""
-    assert precision != "auto", "what it means is settled before"
+    assert precision != "auto", "resolved before"
     return torch.autocast(device.type, torch.bfloat16, enabled=precision != "fp32")
 
 
 def suit(model: VideoClassifier, precision: Precision, device: str) -> None:
-    """Store and compute what `precision` takes as is best on the device: training, tests and predictions alike."""
+    """Prepare a model for `precision` on the device: types of weights, attention, memory; for all verbs alike."""
     if device == "cpu":
         keep_freed_memory(*ACTIVATIONS)
     if precision != "fp32":
@@ -146,6 +146,6 @@ def suit(model: VideoClassifier, precision: Precision, device: str) -> None:
 
 
 def synchronize(device: torch.device) -> None:
-    """Wait until the device has done what it was asked for."""
+    """Wait until the device has done all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

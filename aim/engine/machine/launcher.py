@@ -31,7 +31,7 @@ def launch(command: Sequence[str], ranks: int, restarts: int) -> int:
     would wait for it for ever. Those that a signal ends before they can answer have lost nothing: INTERRUPTED.
 
     Where a rank was killed all are started again, `restarts` times at most. torch's agent could do that, but it would
-    repeat what a user has to fix, too, and a run that was asked to stop.
+    also repeat a user error, and a run that was asked to stop.
     """
     if restarts < 0:
         raise UserError(f"restarts={restarts} is not a number of times; use 0 or more")
@@ -42,7 +42,7 @@ def launch(command: Sequence[str], ranks: int, restarts: int) -> int:
         code = verdict(codes, asked=asked, then=f"starting again, {left - 1} restarts left" if again else None)
         if not (again and code == 1 and killed(codes)):
             break
-        began = time.time()  # the time before is in what was saved
+        began = time.time()  # the time before is in the checkpoint
     return code
 
 
@@ -85,7 +85,7 @@ def run_ranks(command: Sequence[str], ranks: int, began: float) -> tuple[dict[in
             raise Interrupted(NOTHING_LOST)
         return found
 
-    # Without the logs of torch: the ranks have said what there is to say.
+    # Without the logs of torch: the ranks have given the reason.
     with forwarded(started) as stop, suspended_with(pids), without_logs():
         result = agent.run()
     first = min((failure.timestamp for failure in result.failures.values()), default=0)
@@ -121,7 +121,7 @@ def verdict(codes: Mapping[int, int], *, asked: bool, then: str | None = None) -
 
 
 def killed(codes: Mapping[int, int]) -> tuple[int, int] | None:
-    """The rank that was killed, and its exit code; with SIGTERM torch ends what is left when a rank has failed."""
+    """The rank that was killed, and its exit code; with SIGTERM torch ends the others when a rank has failed."""
     first = next(iter(codes.values()), 0)
     deaths = ((rank, code) for rank, code in codes.items() if code < 0 and (code == first or code != -signal.SIGTERM))
     return next(deaths, None)

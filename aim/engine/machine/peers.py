@@ -1,7 +1,7 @@
 """The other ranks when one fails, is stopped or dies: one gives the reason, and all leave with the same exit code.
 
 A torn connection tells nobody why. So ranks that leave early note it in the store of their launcher, which outlives
-them, and then wait there for each other: a launcher ends whatever is left soon after the first rank has gone.
+them, and then wait there for each other: a launcher ends the other ranks soon after the first one has gone.
 
 A machine that loses its power or its network tears nothing. So ranks also show in that store that they live, and each
 looks after the next one.
@@ -72,7 +72,7 @@ class Silence:
 
 @dataclass(frozen=True)
 class End:
-    """That this process is to end with a code, some time from now; `silent` is who isn't heard of any more."""
+    """The exit code of this process and the seconds until it must end; `silent` names the rank that fell silent."""
 
     code: int
     seconds: float
@@ -99,7 +99,7 @@ class Peers:
         self._guard.start()
 
     def leave(self, _: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        """Tell the other ranks, wait for them where one was early, and make of the error what this rank is to say."""
+        """Tell the other ranks, wait for them where one left early, and turn the error into this rank's message."""
         first = None if error is None else self._note(error)
         tear(failing=first is not None)
         in_haste = first is None or first.lost or isinstance(error, KeyboardInterrupt)
@@ -120,7 +120,7 @@ class Peers:
             return mine
 
     def _arrive(self, seconds: float) -> None:
-        """Be at the end, and wait there for the other ranks. Signals can't cut short what has an end."""
+        """Wait for the other ranks to arrive here, for some seconds at most, and through signals."""
         until = time.monotonic() + seconds
         with suppress(RuntimeError), stop_signals():
             self._store.set(f"left/{self._rank}", "")
@@ -153,7 +153,7 @@ class Peers:
     def _await_end(self) -> None:
         """End this process if it is still there some time after it is to end: it hangs in a collective.
 
-        The store may be silent, too, and who asks it waits for ever.
+        The store may be silent, too; a request would then wait for ever.
         """
         silence = Silence()
         while not self._joined.wait(WATCH_SECONDS):
@@ -165,7 +165,7 @@ class Peers:
                 return
 
     def _give_up(self, end: End) -> None:
-        """End the process, in whatever C++ its main thread is."""
+        """End the process, even if its main thread is in C++."""
         try:
             if end.silent:
                 at = f" at {self.where()}" if self.where else ""
@@ -176,7 +176,7 @@ class Peers:
             os._exit(end.code)
 
     def _tell(self, first: Note, error: BaseException) -> None:
-        """Say what is news: return for the error to go on, or leave in silence. torch names the rank in a traceback."""
+        """Say what the other ranks haven't: return to let the error go on, or exit silently. torch names the rank."""
         lost = is_torn(error)
         if first.rank != self._rank and (lost or first.code != INTERRUPTED):
             if first.code == INTERRUPTED:
@@ -215,7 +215,7 @@ def is_torn(error: BaseException) -> bool:
 
 
 def tear(*, failing: bool) -> None:
-    """Leave the process group; when `failing`, without waiting for what is under way, and so that the others notice."""
+    """Leave the process group; when `failing`, abort pending collectives, so that the others notice."""
     if dist.is_initialized():
         if failing and dist.group.WORLD is not None:
             dist.group.WORLD.abort()

@@ -18,8 +18,8 @@ LEAST = 2_000_000_000  # frozen parameters of the blocks; docs/cluster.md does t
 def shard(model: VideoClassifier, world: World, *, parts: int, least: int = LEAST) -> None:
     """Leave each rank its share of every block's frozen parameters; a block is whole while it computes.
 
-    What is trained stays whole on all ranks, and so does what stands outside of the blocks. A step is worked through in
-    `parts`. Raises UserError where a replica of the trunk is the better way.
+    Trained parameters stay whole on all ranks, and so do those outside of the blocks. A step has `parts` accumulated
+    parts. Raises UserError where a replica of the trunk is better.
     """
     blocks = model.backbone.blocks
     of_blocks = {parameter for block in blocks for parameter in block.parameters()}
@@ -40,7 +40,7 @@ def shard(model: VideoClassifier, world: World, *, parts: int, least: int = LEAS
         )
     mesh = init_device_mesh(world.device.type, (world.size,))
     whole = {parameter for parameter in model.parameters() if parameter not in frozen}
-    model.backbone.run = remembering  # a compiled block can't gather what it needs
+    model.backbone.run = remembering  # a compiled block can't gather its parameters
     for view in model.backbone.views:
         view.plain = view.block in blocks  # then the block itself is called, which gathers it
     for block in blocks:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from aim.engine.machine.hardware import Gpu, Precision
 from aim.ground.errors import UserError
 
-# What a program can't have of a GPU's memory: CUDA's context and libraries, and gaps between the allocator's blocks.
+# GPU memory that tensors can't have: CUDA's context and libraries, and gaps between the allocator's blocks.
 CONTEXT_GIB, GAPS = 0.75, 0.04
 
 
@@ -13,7 +13,7 @@ CONTEXT_GIB, GAPS = 0.75, 0.04
 class Sheet:
     """A data sheet's numbers. Rates are dense, without sparsity, and of products that are summed in float32."""
 
-    memory_gib: float  # what the driver leaves of it
+    memory_gib: float  # without the driver's share
     bf16_tflops: float | None  # None: no instructions for it
     fp32_tflops: float  # without TF32, as torch computes by default
     bandwidth_gb: float  # of the memory, 10^9 bytes a second
@@ -21,11 +21,11 @@ class Sheet:
 
     @property
     def usable_bytes(self) -> float:
-        """What a run's tensors may take."""
+        """The bytes for a run's tensors."""
         return (self.memory_gib - CONTEXT_GIB) * (1 - GAPS) * 2**30
 
     def precision(self, asked: Precision, gpu: str) -> Precision:
-        """What `asked` means on this GPU. Raises UserError for what it has no instructions for."""
+        """The precision `asked` on this GPU. Raises UserError where it has no instructions for it."""
         if asked == "bf16" and self.bf16_tflops is None:
             raise UserError(f"precision=bf16, but gpu={gpu} only emulates it; use precision=fp32 or auto")
         if asked == "fp8" and self.fp8_tflops is None:

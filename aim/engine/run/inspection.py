@@ -8,7 +8,6 @@ Files that were found good aren't opened again as long as their size and time st
 import hashlib
 import json
 import math
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -116,9 +115,8 @@ def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:
 
 def memory_of(root: Path) -> Path:
     """Where it's remembered which files of a folder were good: not in the folder, which is the user's."""
-    cache = Path(os.environ.get("AIM_CACHE") or Path.home() / ".cache" / "aim-video")
     name = hashlib.sha256(f"{VERSION} {root.resolve()}".encode()).hexdigest()[:16]
-    return cache / "checked" / f"{name}.json"
+    return files.cache_folder() / "checked" / f"{name}.json"
 
 
 def recall(memory: Path) -> dict[str, STAMP]:

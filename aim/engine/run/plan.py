@@ -1,6 +1,6 @@
 """Prediction of a run's memory, time and decoding cores on a GPU that need not be here. No data is needed.
 
-Bytes and operations are counted on fake tensors; what follows from them rests on the assumptions named below.
+Bytes and operations are counted on fake tensors; the rest depends on the assumptions named below.
 """
 
 import math
@@ -52,7 +52,7 @@ def plan(run: Run, gpu: Gpu | None) -> dict[str, Any]:
 
 
 def memory_settings(run: Run) -> dict[str, Run]:
-    """The run with each setting of what is kept for the backward pass."""
+    """The run with each value of train.memory."""
     return {name: replace(run, train=replace(run.train, memory=name)) for name in get_args(Memory)}
 
 
@@ -92,9 +92,9 @@ def on_gpu(cost: Cost, run: Run, gpus: int, sheet: Sheet, videos: int) -> dict[s
 
 
 def step_seconds(cost: Cost, run: Run, sheet: Sheet) -> tuple[float, str]:
-    """The roofline of a step, its accumulated parts one after the other: what takes longer, computing or moving bytes.
+    """The roofline of a step, its accumulated parts one after the other: the longer of computing and moving bytes.
 
-    At least the weights are read on either way, and what is kept is written and read.
+    At least the weights are read in both directions, and kept tensors are written and read.
     """
     computing = (cost.flops - cost.fp8_flops) / (sheet.tflops(run.precision) * 1e12 * UTILISATION)
     if sheet.fp8_tflops is not None:
@@ -120,7 +120,7 @@ def way_out(run: Run, gpus: int, most: int, *, more_gpus: bool) -> str:
 
 
 def expected_memory(run: Run, num_classes: int, ranks: int, free: float) -> tuple[str, str | None]:
-    """A line on what a step takes of the `free` bytes of its device; and one that it is too much, if it is."""
+    """A line with the memory of a step and the `free` bytes of its device; and another if that is too much."""
     clips = run.train.clips_at_once(ranks)
     peak = peak_of_step(run, num_classes, clips)
     known = f", {free / GIB:.2f} are free" if math.isfinite(free) else ""
@@ -136,7 +136,7 @@ def expected_memory(run: Run, num_classes: int, ranks: int, free: float) -> tupl
 
 
 def free_bytes(device: torch.device) -> float:
-    """What a run's tensors may take of a device, on CUDA those that are there already included."""
+    """The bytes for a run's tensors on a device, on CUDA with those that are there already."""
     if device.type == "cpu":
         return free_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return (torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)) * (1 - GAPS)

@@ -19,11 +19,11 @@ OF_THE_TRAINING = marked(Mark.TRAINING)
 def of_checkpoint(
     saved: Mapping[str, Any], asked: Mapping[str, Any], overrides: Sequence[str], path: Path
 ) -> dict[str, Any]:
-    """The settings to test a checkpoint with: its own, and over them what the command asks for.
+    """The settings to test a checkpoint with: its own, overridden by the command's.
 
-    Asked for is what stands on the command line, in the experiment that it names, or differs from configs/config.yaml,
+    The command's are those on the command line, in its experiment, and those that differ from configs/config.yaml,
     and settings that are newer than the checkpoint.
-    Raises UserError where that contradicts what the checkpoint's model is.
+    Raises UserError where they contradict the checkpoint's model.
     """
     saved = identity.of_today(saved)
     config.check_received({key: value for key, value in saved.items() if key not in OF_THE_COMMAND}, Run)
@@ -46,12 +46,12 @@ def of_checkpoint(
         found["precision"] = "bf16"  # fp8 is of training alone
     if differ := [text for group in OF_THE_MODEL for text in _differences(group, saved.get(group), found.get(group))]:
         more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
-        raise UserError(f"{path} is of a model with {'; '.join(differ[:3])}{more}; leave out what says otherwise")
+        raise UserError(f"{path} is of a model with {'; '.join(differ[:3])}{more}; leave these settings out")
     return found
 
 
 def _differences(name: str, before: Any, now: Any) -> Iterator[str]:
-    """What differs between two values of a setting; of groups of two classes that alone."""
+    """The differences between two values of a setting; of groups of two classes the class alone."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         if before.get("kind") != now.get("kind"):
             yield f"{name} {before.get('kind')}, not {now.get('kind')}"

@@ -58,6 +58,9 @@ class Training:
     patience: Annotated[int | None, Before(None)]  # validations without a better one after which training ends
     ema: Annotated[float | None, Before(None)]  # decay of the mean of the trained weights, which takes their place
     clip_grad: Annotated[float | None, Before(None)]  # norm of all gradients together
+    features: Annotated[Literal["computed", "cached", "auto"], Before("computed")]  # of a trunk that is only read
+    draws: Annotated[int, Before(4)]  # random clips of a training video of which features are kept
+    features_gb: Annotated[float, Mark.MACHINE, Before(50.0)]  # that all kept features may take on this machine's disk
     log_every: Annotated[int, Auto(10), Mark.MACHINE]  # steps
     save_minutes: Annotated[float, Mark.MACHINE]
     shard: Annotated[bool, Mark.MACHINE, Before(False)]  # the frozen blocks over the ranks
@@ -66,7 +69,7 @@ class Training:
     compile: Annotated[bool | Literal["gpu"], Mark.MACHINE, Before(False)]  # blocks; gpu: where there is one
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "clips_per_video", "accumulate", "log_every"):
+        for name in ("epochs", "batch_size", "clips_per_video", "accumulate", "draws", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name}={getattr(self, name)} must be 1 or more")
         if not 0 <= self.eval_every < math.inf:
@@ -171,7 +174,13 @@ class Run:
 
     def checks(self) -> tuple[Callable[[], object], ...]:
         """What can be found wrong with a training before its data is read; each raises UserError."""
-        return self.check_augmentation, self.check_test, self.tracker.check, self.backbone.check_weights
+        return (
+            self.check_augmentation,
+            self.check_test,
+            self.check_features,
+            self.tracker.check,
+            self.backbone.check_weights,
+        )
 
     def check_augmentation(self) -> None:
         """Refuse to mirror clips whose labels say left or right."""
@@ -186,13 +195,37 @@ class Run:
             check_fp8(self.device)
             if self.train.shard:
                 raise UserError("train.shard=true spreads no weights of precision=fp8; use precision=bf16")
-            with torch.device("meta"):
-                replace(self, backbone=replace(self.backbone, weights="random")).model(1)
+            self.shape_alone()
 
     def check_test(self) -> None:
         """Refuse to test the best of no validations."""
         if self.test == "best" and self.train.eval_every == 0:
             raise UserError("test=best with train.eval_every=0: there is no validation to choose by; use test=last")
+
+    def check_features(self) -> None:
+        """Refuse to keep features of a trunk that is trained, or mixed pixels; the model is one of shapes alone."""
+        if self.train.features != "cached":
+            return
+        if not self.shape_alone().reads_frozen:
+            raise UserError(
+                "train.features=cached, but this adapter changes the trunk, whose features differ after each step; "
+                "leave it out, or use adapter=none, attentive_probe or side"
+            )
+        if not self.takes_features:
+            raise UserError(
+                "train.features=cached with train.mixup, train.cutmix or train.shard: pixels are mixed and trunks "
+                "sharded where they are computed; leave one out"
+            )
+
+    @property
+    def takes_features(self) -> bool:
+        """Whether nothing in a step needs the pixels, or the trunk."""
+        return not (self.train.mixup or self.train.cutmix or self.train.shard)
+
+    def shape_alone(self) -> VideoClassifier:
+        """The model for one class without memory, and without the trunk's weights."""
+        with torch.device("meta"):
+            return replace(self, backbone=replace(self.backbone, weights="random")).model(1)
 
     def model(self, num_classes: int) -> VideoClassifier:
         """The adapted, frozen model, its new weights drawn from `seed`."""
@@ -232,31 +265,36 @@ class Run:
                 "larger train.batch_size, or fewer train.accumulate parts or ranks"
             )
 
-    def train_loader(self, lists: Lists, world: World) -> Loader:
-        """Shuffled, augmented clips: train.batch_size / train.accumulate of them over all ranks at a time."""
-        dataset = replace(self._dataset(lists, lists.train, self.augment), clips=self.train.clips_per_video)
+    def train_dataset(self, lists: Lists) -> VideoDataset:
+        """Random, augmented clips of the training videos."""
+        return replace(self._dataset(lists, lists.train, self.augment), clips=self.train.clips_per_video)
+
+    def val_dataset(self, lists: Lists) -> VideoDataset:
+        """One view a video, for choosing the best weights: of all, or of the train.eval_videos drawn for every run."""
+        most, n = self.train.eval_videos, len(lists.val)
+        drawn = np.sort(np.random.default_rng(0).permutation(n)[:most])
+        return self._dataset(lists, [lists.val[i] for i in drawn], self.val_views)
+
+    def test_dataset(self, lists: Lists) -> VideoDataset:
+        """All views of every video."""
+        return self._dataset(lists, lists.test, self.views)
+
+    def train_loader(self, dataset: VideoDataset, world: World) -> Loader:
+        """Batches in random order: train.batch_size / train.accumulate clips over all ranks at a time."""
         each = self.train.clips_per_video
         videos = self.train.clips_at_once(world.size) // each
-        return self._loader(
+        return self.loader(
             dataset, videos, world,
             order=Shuffled(self.seed), on_error=self.data.on_error, step_size=self.train.batch_size // each,
         )  # fmt: skip
 
-    def val_loader(self, lists: Lists, world: World) -> Loader:
-        """One view a video, for choosing the best weights: of all, or of the train.eval_videos drawn for every run."""
-        most, n = self.train.eval_videos, len(lists.val)
-        drawn = np.sort(np.random.default_rng(0).permutation(n)[:most])
-        return self._eval_loader(lists, [lists.val[i] for i in drawn], self.val_views, world)
-
-    def test_loader(self, lists: Lists, world: World) -> Loader:
-        """All views of every video of the test."""
-        return self._eval_loader(lists, lists.test, self.views, world)
-
-    def _eval_loader(self, lists: Lists, videos: list[Video], views: Views, world: World) -> Loader:
+    def eval_loader(self, dataset: VideoDataset, world: World) -> Loader:
+        """Batches in the order of the list, each video once over all ranks."""
         # As many clips at once as in training; without gradients they need less memory.
         clips = self.train.batch_size // (world.size * self.train.accumulate)
-        dataset = self._dataset(lists, videos, views)
-        return self._loader(dataset, views.at_once(clips), world, order=Listed(), on_error=self.data.eval_on_error)
+        assert isinstance(dataset.transform, Views)
+        at_once = dataset.transform.at_once(clips)
+        return self.loader(dataset, at_once, world, order=Listed(), on_error=self.data.eval_on_error)
 
     def _dataset(self, lists: Lists, videos: list[Video], transform: Augment | Views) -> VideoDataset:
         cache = self.data.local_cache()
@@ -264,7 +302,7 @@ class Run:
             self.data.folder, videos, self.reader, self.clip, transform, self.seed, cache, bad=lists.bad
         )
 
-    def _loader(
+    def loader(
         self,
         dataset: VideoDataset,
         batch_size: int,
@@ -274,6 +312,7 @@ class Run:
         on_error: OnError,
         step_size: int | None = None,
     ) -> Loader:
+        """Batches of so many videos a rank, read by this run's processes."""
         return Loader(
             dataset,
             batch_size,

@@ -1,7 +1,7 @@
 """The length of a run: values for `auto` in the settings of training, and continuation to more epochs.
 
 A recipe for thousands of videos trains dozens for a handful of steps. So small data gets smaller batches and more
-epochs; large data what `aim.engine.run.settings.Training` gives for `auto`.
+epochs; large data the values in `aim.engine.run.settings.Training`.
 """
 
 import math
@@ -30,7 +30,7 @@ def settled(settings: Mapping[str, Any], videos: int, before: Mapping[str, Any] 
     asked, known = dict(leaves(settings)), dict(leaves(before or {}))
     found: dict[str, Any] = {}
 
-    def number(key: str, rule: Callable[[], float]) -> Any:
+    def number(key: str, rule: Callable[[], float | str]) -> Any:
         if asked[key] == AUTO:
             found[key] = known[key] if key in known else rule()
         return found.get(key, asked[key])
@@ -42,14 +42,26 @@ def settled(settings: Mapping[str, Any], videos: int, before: Mapping[str, Any] 
     number("train.eval_every", lambda: max(1, epochs // PARTS))
     number("train.log_every", lambda: min(LOG_STEPS, steps))
     number("optim.warmup_epochs", lambda: epochs / PARTS)
+    number("train.features", lambda: features_of(settings))
     return _with(settings, found)
 
 
+def features_of(settings: Mapping[str, Any]) -> str:
+    """The value of `train.features` for auto: cached where the model only reads its trunk."""
+    run = config.build(settings, Run)
+    return "cached" if run.takes_features and run.shape_alone().reads_frozen else "computed"
+
+
 def said(asked: Mapping[str, Any], settings: Mapping[str, Any], videos: int) -> str | None:
-    """A line on what `auto` came to, if it stood anywhere."""
+    """A line with the values for `auto`, if there were any."""
     numbers = dict(leaves(settings))
-    found = [f"{key}={numbers[key]:g}" for key, value in leaves(asked) if value == AUTO != numbers[key]]
+    found = [f"{key}={shown(numbers[key])}" for key, value in leaves(asked) if value == AUTO != numbers[key]]
     return f"for {videos} training videos, auto is {' '.join(found)}" if found else None
+
+
+def shown(value: float | str) -> str:
+    """A setting's value as one writes it."""
+    return value if isinstance(value, str) else f"{value:g}"
 
 
 def shorter(run: Run) -> Path:

@@ -40,9 +40,9 @@ class Cost:
 
 
 class Allocated(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts the bytes of what operations in this block allocate, as long as it lives.
+    """Counts the bytes that operations in this block allocate, as long as they live.
 
-    Hooks on saved tensors would miss what a checkpointed block keeps, and temporary tensors.
+    Hooks on saved tensors would miss the tensors of a checkpointed block, and temporary ones.
     """
 
     def __init__(self) -> None:
@@ -78,13 +78,13 @@ def pretended(run: Run, num_classes: int) -> Iterator[VideoClassifier]:
     run = replace(run, device="cuda", train=train, backbone=backbone)
     with torch.device("meta"):
         model = run.model(num_classes)
-    # As on a CPU, where no GPU is asked what it can do; attention that keeps no matrix of weights is the same there.
+    # As on a CPU, so that no GPU is queried; attention that keeps no matrix of weights is the same there.
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield model.to_empty(device=CPU).train()
 
 
 def cost_of_step(run: Run, num_classes: int, clips: int) -> Cost:
-    """Count a step of `clips` clips, and of twice as many for what a clip adds."""
+    """Count a step of `clips` clips, and of twice as many for the cost of one more clip."""
     with pretended(run, num_classes) as model:
         tuned = [parameter for parameter in model.parameters() if parameter.requires_grad]
         peak, peak_of_twice = (peak_bytes(run, model, n) for n in (clips, 2 * clips))
@@ -153,7 +153,7 @@ def there_and_back(run: Run, model: VideoClassifier, clips: int) -> None:
 
 
 def kept_bytes(run: Run, model: VideoClassifier, device: torch.device, clips: int) -> int:
-    """What a forward pass over `clips` clips keeps for the backward one, on fake or real tensors."""
+    """The bytes that a forward pass over `clips` clips keeps for the backward pass, on fake or real tensors."""
     video = model.preprocess(make_batch(model, clips, device).video[:, 0])
     with autocast(device, run.precision):
         return kept_by(lambda: model(video))

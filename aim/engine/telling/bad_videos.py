@@ -15,18 +15,18 @@ from aim.ground.errors import UserError
 
 @contextmanager
 def named(run_dir: Path, *loaders: Loader) -> Iterator[None]:
-    """Name what the loaders of all ranks could not read; where the block fails, what this rank's could not."""
+    """List the bad videos of all ranks' loaders after the block; of this rank's alone where the block fails."""
     try:
         yield
     except BaseException:
-        with suppress(UserError, OSError):  # another node may not see the folder, and what happened matters more
+        with suppress(UserError, OSError):  # another node may not see the folder, and the first error matters more
             name(run_dir, _of(loaders))
         raise
     gathered(run_dir, *loaders)
 
 
 def gathered(run_dir: Path, *loaders: Loader) -> None:
-    """Name what the loaders of all ranks could not read. Every rank calls it."""
+    """List the bad videos of all ranks' loaders. Every rank calls it."""
     bad = {path: reason for rank in distributed.gather(_of(loaders)) for path, reason in rank.items()}
     if distributed.rank() == 0:
         name(run_dir, bad)
@@ -37,7 +37,7 @@ def _of(loaders: Sequence[Loader]) -> dict[str, str]:
 
 
 def name(run_dir: Path, bad: Mapping[str, str]) -> None:
-    """Add path -> reason to the file, beside what stands there already. Ranks may do it at the same time."""
+    """Add path -> reason to the lines of the file. Ranks may do it at the same time."""
     if not bad:
         return
     file = run_dir / "bad_videos.txt"

@@ -27,12 +27,12 @@ Log = Callable[[int, Mapping[str, float]], None]  # (step, values)
 TRAINED = (
     "step", "epoch", "loss", "top1", "gradient_norm", "lr", "clips_per_second", "waiting", "peak_memory_gib", "weight",
 )  # fmt: skip
-FINISH_SECONDS = 60  # for wandb to send what is left, which without a network it would try for ever
+FINISH_SECONDS = 60  # for wandb to send the rest, which without a network it would try for ever
 
 
 @dataclass(frozen=True)
 class Sink:
-    """What an opened tracker takes: the numbers of a step, and the result at the end."""
+    """An opened tracker: it takes the numbers of a step, and the result at the end."""
 
     log: Log
     attach: Callable[[Mapping[str, Any]], None]
@@ -45,7 +45,7 @@ class Tracker(Protocol):
         """Raise UserError where it can't work: before anything is loaded."""
 
     def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> AbstractContextManager[Sink]:
-        """Begin, or go on with, what shows this run."""
+        """Open the tracker for a new or continued run."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class TensorBoard:
             writer: SummaryWriter | None = None
 
             def begun(step: int | None) -> SummaryWriter:
-                """From this step on, which hides what a killed run wrote later than its last save; or of the test."""
+                """A writer from this step on, which hides later lines of a killed run; or of the test."""
                 nonlocal writer
                 if writer is None:
                     writer = stack.enter_context(SummaryWriter(run_dir / "tensorboard", purge_step=step))
@@ -120,7 +120,7 @@ class TensorBoard:
 
 
 def logged(run_dir: Path) -> list[dict[str, float]]:
-    """The lines of `log.jsonl`, which has what is about to be told, and nothing that a killed run wrote too much."""
+    """The lines of `log.jsonl`: with the newest, and without those that a killed run wrote after its last save."""
     return [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
@@ -204,7 +204,7 @@ class Trackio:
 
 
 class Guarded:
-    """An opened tracker whatever becomes of it: what it fails by is said once, and stops nothing."""
+    """An opened tracker whose errors are reported once and stop nothing."""
 
     def __init__(self, tracker: Tracker, run_dir: Path, name: str, config: Mapping[str, Any]) -> None:
         self.name, self.failed, self.stack = type(tracker).__name__.lower(), False, ExitStack()
@@ -230,16 +230,16 @@ class Guarded:
     def _open(self, tracker: Tracker, run_dir: Path, name: str, config: Mapping[str, Any]) -> None:
         self.sink = self.stack.enter_context(tracker.open(run_dir, name, config))
 
-    def _try(self, what: str, action: Callable[[], object]) -> None:
+    def _try(self, doing: str, action: Callable[[], object]) -> None:
         if self.failed:
             return
         try:
             action()
-        except Exception as error:  # of a library that has no common class for what its network or disk may do
+        except Exception as error:  # of a library without a common class for errors of network and disk
             self.failed, self.sink = True, None
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             say(
-                f"warning: tracker={self.name} failed {what} ({reason}), and is told nothing more; training goes on, "
+                f"warning: tracker={self.name} failed {doing} ({reason}) and gets no more data; training goes on, "
                 "and log.jsonl has it all"
             )
 

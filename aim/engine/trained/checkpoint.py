@@ -21,11 +21,13 @@ from aim.engine.machine.hardware import Precision
 from aim.ground.choices import leaves
 from aim.ground.errors import UserError, nearest, say
 from aim.ground.files import AGAIN, temporary_of, write_atomically, writing
+from aim.ground.formats import check_format, stamp
 from aim.ground.kinds import modern
 from aim.models.classifier import VideoClassifier
-from aim.weights.trunk import PER_FRAME, fingerprint
+from aim.weights.trunk import PER_FRAME, check_fit, fingerprint
 
 BEST = "best.safetensors"  # of a run directory
+FORMAT = "aim-video 1"
 KEPT = "the last good checkpoint"
 
 
@@ -171,8 +173,7 @@ def save_weights(
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in trained_tensors(model).items()}
     refuse_infinite(path, tensors)
-    metadata = {
-        "format": "aim-video 1",
+    metadata = stamp(FORMAT) | {
         "config": json.dumps(config),
         "classes": json.dumps(classes),
         "trunk": json.dumps({"name": model.trunk_name, "sha256": model.fingerprint}),
@@ -212,8 +213,7 @@ def read_weights(path: str | Path) -> Checkpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     except (SafetensorError, OSError) as error:
         raise UserError(f"checkpoint {path} is not a safetensors file ({_first_line(error)})") from error
-    if not metadata.get("format", "").startswith("aim-video"):
-        raise UserError(f"checkpoint {path} was not written by aim.train: it has no aim-video metadata")
+    check_format(metadata, FORMAT, path, "aim.train")
     try:
         config, classes, trunk = (json.loads(metadata[key]) for key in ("config", "classes", "trunk"))
         config = modern(config)
@@ -248,26 +248,10 @@ def load_weights(model: VideoClassifier, checkpoint: Checkpoint, *, head: bool =
 def put_tensors(model: VideoClassifier, tensors: Mapping[str, Tensor], source: str, *, head: bool = True) -> None:
     """Put tensors under exactly the names that the model saves. Raises UserError when names or shapes differ."""
     state = model.state_dict()
-    wanted = [name for name in model.saved_names() if head or not name.startswith("head.")]
-    given = [name for name in tensors if head or not name.startswith("head.")]
-    missing, foreign = sorted(set(wanted) - set(given)), sorted(set(given) - set(wanted))
-    if missing or foreign:
-        raise UserError(
-            f"{source} doesn't fit this model: it lacks {_shortened(missing)} and has {_shortened(foreign)} besides; "
-            "use the backbone, adapter and clip settings that it was trained with"
-        )
-    differ = [name for name in wanted if tensors[name].shape != state[name].shape]
-    if differ:
-        first, more = differ[0], f" and {len(differ) - 1} more" if differ[1:] else ""
-        raise UserError(
-            f"{source} doesn't fit this model: {first} has shape {tuple(tensors[first].shape)} there, "
-            f"{tuple(state[first].shape)} here{more}; use the settings that it was trained with"
-            + ("; for a test on other numbers of frames: stretch_time=true" if first.endswith(PER_FRAME) else "")
-        )
-    model.load_state_dict({name: tensors[name] for name in wanted}, strict=False)
-
-
-def _shortened(names: list[str]) -> str:
-    if not names:
-        return "nothing"
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    own = {name: state[name] for name in model.saved_names() if head or not name.startswith("head.")}
+    given = {name: tensor for name, tensor in tensors.items() if head or not name.startswith("head.")}
+    way_out = "use the backbone, adapter and clip settings that it was trained with"
+    if any(name.endswith(PER_FRAME) and own[name].shape != given[name].shape for name in own.keys() & given.keys()):
+        way_out += "; for a test on other numbers of frames: stretch_time=true"
+    check_fit(own, given, source, way_out)
+    model.load_state_dict(given, strict=False)

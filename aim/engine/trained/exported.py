@@ -25,6 +25,7 @@ from aim.engine.scores.tasks import SINGLE_LABEL, Task, named
 from aim.ground import config
 from aim.ground.console import without_logs
 from aim.ground.errors import UserError
+from aim.ground.formats import check_format, stamp
 from aim.ground.kinds import written
 
 SUFFIXES = (".onnx", ".pt2")
@@ -36,7 +37,7 @@ INPUT, OUTPUT = "video", "probability"
 
 @dataclass(frozen=True)
 class About:
-    """What an exported file says of itself."""
+    """The metadata of an exported file."""
 
     classes: list[str]
     clip: Clip
@@ -47,9 +48,9 @@ class About:
     task: Task = SINGLE_LABEL
 
     def to_text(self) -> dict[str, str]:
-        """Each part as JSON, with the name of the format."""
+        """Each part as JSON, with the format."""
         parts = asdict(self) | {"task": written("task", self.task)}
-        return {"format": FORMAT} | {key: json.dumps(value) for key, value in parts.items()}
+        return stamp(FORMAT) | {key: json.dumps(value) for key, value in parts.items()}
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def is_exported(path: str | Path) -> bool:
 
 
 def on_cpu(path: str | Path, device: Device, precision: Untrained) -> tuple[Device, Untrained]:
-    """What auto means for an exported file. Raises UserError where another device or precision is asked for."""
+    """Device and precision of an exported file. Raises UserError for a request of others."""
     if device == "cuda" or precision == "bf16":
         asked = "device=cuda" if device == "cuda" else "precision=bf16"
         raise UserError(
@@ -85,9 +86,9 @@ def on_cpu(path: str | Path, device: Device, precision: Untrained) -> tuple[Devi
 
 
 def read(path: str | Path, *, trust: bool = False) -> tuple[Program, About]:
-    """The model in an exported file, and what the file says of itself.
+    """The model in an exported file, and its metadata.
 
-    ONNX is data alone. What torch.export writes can run any code of its author while it's loaded: it needs `trust`.
+    ONNX is data alone. A file of torch.export can run any code of its author while it's loaded: it needs `trust`.
     Raises UserError where the file can't be read.
     """
     path = Path(path).expanduser()
@@ -108,9 +109,8 @@ def read(path: str | Path, *, trust: bool = False) -> tuple[Program, About]:
 
 
 def parsed(text: Mapping[str, str], path: Path) -> About:
-    """The inverse of `About.to_text`. Raises UserError for what isn't of that form."""
-    if text.get("format") != FORMAT:
-        raise UserError(f"{path} was not written by aim.export: it doesn't say {FORMAT!r}")
+    """The inverse of `About.to_text`. Raises UserError for other text."""
+    check_format(text, FORMAT, path, "aim.export")
     try:
         parts = {key: json.loads(text[key]) for key in About.__dataclass_fields__ if key not in OPTIONAL}
         temperature = json.loads(text.get("temperature", "null"))
@@ -130,7 +130,7 @@ def parsed(text: Mapping[str, str], path: Path) -> About:
 
 
 def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
-    """What runs an ONNX file, and its metadata. Raises UserError where it or onnxruntime can't be loaded."""
+    """A function that runs an ONNX file, and its metadata. Raises UserError if it or onnxruntime can't be loaded."""
     runtime = library("onnxruntime")
     bound = importlib.import_module("onnxruntime.capi.onnxruntime_pybind11_state")
     names = ("Fail", "InvalidArgument", "InvalidGraph", "InvalidProtobuf", "NotImplemented", "RuntimeException")
@@ -153,7 +153,7 @@ def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
 
 
 def text_of_pt2(path: Path) -> dict[str, str]:
-    """What a file of torch.export says of itself, without loading it. Raises UserError where it's damaged."""
+    """The metadata of a file of torch.export, without loading it. Raises UserError where it's damaged."""
     try:
         with zipfile.ZipFile(path) as file:
             if (damaged := file.testzip()) is not None:
@@ -166,7 +166,7 @@ def text_of_pt2(path: Path) -> dict[str, str]:
 
 
 def open_pt2(path: Path) -> Callable[[Tensor], Tensor]:
-    """What runs a file of torch.export. Raises UserError where this version of torch can't load it."""
+    """A function that runs a file of torch.export. Raises UserError if this version of torch can't load it."""
     try:
         with quiet(), path.open("rb") as stream:
             module = torch.export.load(stream).module()
@@ -176,7 +176,7 @@ def open_pt2(path: Path) -> Callable[[Tensor], Tensor]:
     def run(video: Tensor) -> Tensor:
         try:
             found: Tensor = module(video.cpu())
-        except (RuntimeError, AssertionError) as error:  # what was guarded when it was made
+        except (RuntimeError, AssertionError) as error:  # guards of the export
             raise UserError(f"torch {torch.__version__} can't run {path} ({one_line(error)})") from error
         return found
 
@@ -196,7 +196,7 @@ def library(name: str) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Nothing of what torch's exporter and its libraries say and warn of on their way reaches the user."""
+    """Suppress the output and warnings of torch's exporter and its libraries."""
     with (
         without_logs(),
         warnings.catch_warnings(action="ignore"),

@@ -42,7 +42,7 @@ from aim.models.classifier import Backbone, VideoClassifier, build
 
 @dataclass(frozen=True)
 class Trained:
-    """The part of a training run's settings that says what its model is and sees."""
+    """The settings of a training run that define its model and input."""
 
     backbone: Backbone
     adapter: AdapterConfig
@@ -78,7 +78,7 @@ class Recogniser:
 
     @property
     def views_text(self) -> str:
-        """What it sees of a video as papers write it: frames x temporal x spatial views."""
+        """The views of a video as papers write them: frames x temporal x spatial."""
         return self.views.protocol(self.clip.num_frames)
 
     def predict(self, video: Tensor, precision: Precision = "fp32") -> Tensor:
@@ -87,7 +87,7 @@ class Recogniser:
 
     @torch.inference_mode()
     def score(self, video: Tensor, precision: Precision) -> Tensor:
-        """What `predict` returns, on the device, which is not waited for."""
+        """The probabilities of `predict`, on the device, without waiting for it."""
         temperature = self.temperature if self.calibrated and self.temperature else 1.0
         if isinstance(self.model, Program):
             probability = self.model(video)
@@ -126,7 +126,7 @@ class Recogniser:
                     yield paths[i], scores if read else loader.bad[str(paths[i])]
 
     def scored(self, batches: Iterator[Batch], precision: Precision) -> Iterator[Callable[[], list[Tensor]]]:
-        """Begin to score batches of videos: of each what gives index, weight, and probabilities "b k" over views."""
+        """Start to score batches of videos; each result gives index, weight, and probabilities "b k" over views."""
         for batch in on_device(batches, self.device):
             scores = self.score(rearrange(batch.video, "b v t c h w -> (b v) t c h w"), precision)
             yield to_host(batch.index, batch.weight, reduce(scores, "(b v) k -> b k", "mean", b=len(batch.video)))
@@ -135,7 +135,7 @@ class Recogniser:
 def load(path: str | Path, *, weights: str | None = None, device: str = "cpu", trust: bool = False) -> Recogniser:
     """Rebuild a trained model from `best.safetensors` and its trunk; `weights` says where the trunk is, if elsewhere.
 
-    Or open what `aim.export` wrote, which holds its trunk and computes in float32 on the CPU; `trust` as for
+    Or open a file of `aim.export`, which holds its trunk and computes in float32 on the CPU; `trust` as for
     `exported.read`. Raises UserError when a file is missing, or the trunk is another one.
     """
     if exported.is_exported(path):
@@ -147,7 +147,7 @@ def load(path: str | Path, *, weights: str | None = None, device: str = "cpu", t
         )
     saved = checkpoint.read_weights(path)
     if not saved.config:
-        raise UserError(f"{path} doesn't say what model it is for: convert it again, with its +experiment=NAME")
+        raise UserError(f"{path} has no settings of its model: convert it again, with its +experiment=NAME")
     parts = {key: value for key, value in saved.config.items() if key in Trained.__dataclass_fields__}
     try:
         trained = config.build(parts, Trained, received=True)
@@ -177,15 +177,15 @@ def load(path: str | Path, *, weights: str | None = None, device: str = "cpu", t
 def ready(
     make: Callable[[], Recogniser], *, device: Device, precision: Untrained, told: bool = True
 ) -> tuple[Recogniser, Untrained]:
-    """What `make` loads, on its device and stored as suits it, and the precision to compute in.
+    """The recogniser that `make` loads, on its device and prepared for it, and the precision to compute in.
 
-    What device and precision `auto` come to is settled before anything is loaded, and said where it should be `told`.
+    `auto` for device and precision is resolved before anything is loaded, and reported if `told`.
     """
     on = resolve_device(device)
     distributed.num_ranks(on, 1)
     asked = {"device": device, "precision": precision}
     settled = settle(asked, on) if told else resolve_precision(precision, on)
-    assert settled != "fp8", "which isn't among what can be asked for"
+    assert settled != "fp8", "which only training can have"
     recogniser = make()
     if isinstance(recogniser.model, VideoClassifier):
         suit(recogniser.model.to(on), settled, on)

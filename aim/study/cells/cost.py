@@ -12,7 +12,7 @@ from aim.models.freeze import num_parameters
 
 @dataclass(frozen=True)
 class Cost:
-    """Of a model on one clip, in operations, and its parameters."""
+    """The operations of a model on one clip, and its parameters."""
 
     train_flops: float  # forward and backward as they run, where the frozen part needs no gradients of its weights
     test_flops: float

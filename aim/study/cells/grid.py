@@ -71,7 +71,7 @@ class Study:
 
     @property
     def varied(self) -> set[str]:
-        """The settings that make the grid, and that nobody can give for all cells."""
+        """The settings that make the grid, which can't be given for all cells."""
         axes = itertools.chain(self.trunks.values(), self.adapters.values())
         hard = {DIFFICULTY} if list(self.difficulties) != [None] else set[str]()
         return {key_of(text) for texts in axes for text in texts} | {"seed", "data.share", "experiment"} | hard
@@ -91,7 +91,7 @@ class Cell:
 
     @property
     def name(self) -> str:
-        """As its folder is called."""
+        """Its folder's name."""
         return self.run_dir.name
 
 
@@ -124,7 +124,7 @@ def key_of(override: str) -> str:
 
 
 def last(overrides: Iterable[str]) -> list[str]:
-    """Of several overrides of a setting the last."""
+    """The last one of several overrides of a setting."""
     return list({key_of(text): text for text in overrides}.values())
 
 

@@ -41,7 +41,7 @@ class Planned:
 
     @property
     def flops(self) -> float:
-        """Of its training, forward and backward."""
+        """Operations of its training, forward and backward."""
         return self.cost.train_flops * self.clips
 
     @property
@@ -51,7 +51,7 @@ class Planned:
 
     @property
     def kind(self) -> tuple[str, str, float]:
-        """What its other seeds have in common with it."""
+        """The key that all seeds of a cell share."""
         return self.cell.trunk, self.cell.adapter, self.cell.share
 
     @property
@@ -116,7 +116,7 @@ class Counts(NamedTuple):
 
 
 def counted(run: Run, *, look: bool) -> Counts:
-    """How many there are. Raises UserError where a look finds none."""
+    """The numbers of videos and classes. Raises UserError where a look finds none."""
     if not look:
         videos, _, classes = training_videos(run)
         source = run.data.lists

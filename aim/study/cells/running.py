@@ -19,7 +19,7 @@ ERROR = "aim: error: "
 
 
 def at_once(asked: int | None, members: Sequence[Planned]) -> tuple[int, int]:
-    """How many cells run at once, and with how many threads each: on a CPU one a core, on GPUs one with all of them."""
+    """The number of cells at once, and the threads of each: on a CPU one a core, on GPUs one with all of them."""
     if asked is not None and asked < 0:
         raise UserError(f"jobs={asked} is no number of cells; use 1 or more, or 0 to draw what is there")
     on_cpu = all(member.run.device == "cpu" for member in members)

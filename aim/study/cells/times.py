@@ -24,14 +24,14 @@ MEASURED, FLOPS = "measured", "FLOPs"
 
 @dataclass(frozen=True)
 class Seconds:
-    """How long a cell takes, or took, and where that is from."""
+    """The duration of a cell, and its source."""
 
     value: float
     source: str
 
 
 def seconds(members: Sequence[Planned], threads: int) -> dict[str, Seconds]:
-    """What each cell takes, by name: measured; or by its other seeds; or by operations, at the rate of finished cells.
+    """The duration of each cell, by name: measured, from its other seeds, or from the rate of finished cells.
 
     Where no cell is finished that rate is measured here, with a few steps of each trunk.
     """
@@ -129,7 +129,7 @@ def show(members: Sequence[Planned], times: Mapping[str, Seconds], at_once: int)
 
 
 def total(members: Sequence[Planned], times: Mapping[str, Seconds], at_once: int) -> str:
-    """How many cells there are, and how long the rest takes."""
+    """The number of cells, and the time of those that remain."""
     left = [member for member in members if not member.done]
     done = f"{len(members)} cells, {len(members) - len(left)} done"
     if not left:

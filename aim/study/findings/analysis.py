@@ -179,7 +179,7 @@ def helps(curves: Sequence[Curve], axes: Mapping[str, str]) -> list[dict[str, An
 
 
 def difference(series: Curve, against: Curve, axes: Mapping[str, str]) -> dict[str, Any]:
-    """What `helps` says of one pair; empty where they share less than two scales."""
+    """The entry of `helps` for one pair; empty where they share less than two scales."""
     sign = 1 if series.better == "high" else -1
     other = {(order, seed): value for order, seed, value in placed(against)}
     # Tuned and all parameters differ between adapters: the scales are paired by their order.
@@ -249,8 +249,15 @@ def fitted(
     try:
         found = [fit_law(sizes, videos, losses, form, repeats=REPEATS) for form in FORMS]
     except UserError as error:
-        return [{"series": series, "score": score, "form": "constant", "parameters": {}, "held_out_error": None,
-                 "extrapolates": False, "chosen": False, "sentence": f"{series}: no law ({error})."}]  # fmt: skip
+        nothing: dict[str, Any] = {
+            "form": "constant",
+            "parameters": {},
+            "held_out_error": None,
+            "extrapolates": False,
+            "chosen": False,
+        }
+        said = {"dots": [], "sentence": f"{series}: no law ({error})."}
+        return [{"series": series, "score": score} | nothing | said]
     best = chosen(found)
     return [told(series, score, law, i == best) for i, law in enumerate(found)]
 
@@ -263,6 +270,7 @@ def told(series: str, score: str, law: Law, best: bool) -> dict[str, Any]:
         "series": series, "score": score, "form": law.form,
         "parameters": {key: [finite(end) for end in each] for key, each in law.parameters.items()},
         "held_out_error": finite(law.held_out_error), "extrapolates": law.extrapolates, "chosen": best,
+        "dots": [dot for dot in law.dots if min(dot[:2]) > 0] if best else [],
         "sentence": f"{series}, {law.form} law: {', '.join(numbers)}; {law.why}; {end}.",
     }  # fmt: skip
 

@@ -8,8 +8,9 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
-from aim.study.findings.intervals import Floats, Interval, percentiles, scipy
+from aim.study.findings.intervals import Floats, Interval, percentiles
 from aim.study.findings.levels import Levels, levels
 
 Kind = Literal["smooth", "emergent", "flat", "falling", "too few"]
@@ -52,7 +53,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What kind of curve it is, and why. `fit` is the logistic curve, by scale; `threshold` where it leaves chance."""
+    """The kind of a curve and why. `fit` is the logistic curve, by scale; `threshold` where it leaves chance."""
 
     kind: Kind
     why: str
@@ -111,28 +112,27 @@ def classify_curve(
 
 def varies(found: Levels) -> bool:
     """Whether the scales differ by more than their errors, or follow a trend; each at half of DOUBT."""
-    stats = scipy("stats")
     weight = found.error**-2
     y = found.mean - np.average(found.mean, weights=weight)
     x = found.x - np.average(found.x, weights=weight)
     differ = float((weight * y**2).sum()) / (len(y) - 1)
     trend = float((weight * x * y).sum()) ** 2 / float((weight * x**2).sum())
     return bool(
-        differ > f_quantile(stats, 1 - DOUBT / 2, len(y) - 1, found.freedom)
-        or trend > f_quantile(stats, 1 - DOUBT / 2, 1, found.freedom)
+        differ > f_quantile(1 - DOUBT / 2, len(y) - 1, found.freedom)
+        or trend > f_quantile(1 - DOUBT / 2, 1, found.freedom)
     )
 
 
-def f_quantile(stats: Any, level: float, above: int, below: float) -> float:
-    """Of Fisher's F; with errors that are known, of chi squared."""
+def f_quantile(level: float, above: int, below: float) -> float:
+    """A quantile of Fisher's F; with known errors, of chi squared over its degrees of freedom."""
     return float(stats.chi2.ppf(level, above) / above if np.isinf(below) else stats.f.ppf(level, above, below))
 
 
 def level_words(found: Levels, chance: float, sign: int) -> str:
-    """Where a flat curve lies."""
+    """The level of a flat curve, in words."""
     weight = found.error**-2
     mean = float(np.average(found.mean, weights=weight))
-    margin = float(weight.sum() ** -0.5) * float(scipy("stats").t.ppf(0.975, found.freedom))
+    margin = float(weight.sum() ** -0.5) * float(stats.t.ppf(0.975, found.freedom))
     at = f"{chance + sign * mean:.3g}"
     if abs(mean) <= margin:
         return f"at chance ({chance:.3g}) at all {len(found.x)} scales: {at}"
@@ -143,18 +143,17 @@ def level_words(found: Levels, chance: float, sign: int) -> str:
 
 def risen(found: Levels, profile: Profile, chance: float) -> tuple[Kind, str, dict[str, Any]]:
     """Smooth, emergent or too few, of a curve that rises."""
-    stats = scipy("stats")
     count, span = len(found.x), float(np.ptp(found.x))
     best = int(profile.misfit.argmin())
     # What the best logistic curve leaves unexplained is noise too.
     noise = max(1.0, float(profile.misfit[best]) / max(1, count - 4))
-    allowed = profile.misfit - profile.misfit[best] <= noise * f_quantile(stats, 1 - 2 * DOUBT, 1, found.freedom)
+    allowed = profile.misfit - profile.misfit[best] <= noise * f_quantile(1 - 2 * DOUBT, 1, found.freedom)
     rise, most = span * float(profile.narrow[best]), span * float(profile.narrow[allowed].max())
     at_chance = found.mean <= np.maximum(found.margin, NEAR * float(np.ptp(found.mean)))
     before = int(np.argmin(at_chance)) if not at_chance.all() else count
     step = step_misfit(found) / (count - 2)
-    excluded = step > f_quantile(stats, 1 - DOUBT, count - 2, found.freedom)
-    low, high = gain_between(found, profile, best)
+    excluded = step > f_quantile(1 - DOUBT, count - 2, found.freedom)
+    low, high = gain_between(profile, best)
     way = int(((found.mean - found.margin > low) & (found.mean + found.margin < high)).sum())
     numbers = {"range": span, "rise": rise, "most": most, "before": before, "way": way}
     how = f"makes its gain, from 10 to 90 %, within {rise:.2g} (at most {most:.2g}) of {span:.2g} decades"
@@ -169,7 +168,7 @@ def risen(found: Levels, profile: Profile, chance: float) -> tuple[Kind, str, di
     return "too few", f"{how}: a step and a smooth rise fit equally well; scales in between would tell", numbers
 
 
-def gain_between(found: Levels, profile: Profile, at: int) -> tuple[float, float]:
+def gain_between(profile: Profile, at: int) -> tuple[float, float]:
     """10 and 90 % of what a curve of the profile gains within the range."""
     ends = logistic((np.array([0.0, 1.0]) - profile.middle[at]) / profile.width[at])
     first, last = profile.low[at] + profile.rise[at] * ends

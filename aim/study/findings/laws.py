@@ -7,14 +7,16 @@ fit is Huber's on the logarithm (Hoffmann et al. 2022, section 3.3).
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import optimize
 
 from aim.ground.errors import UserError
-from aim.study.findings.intervals import Floats, Interval, drawn, percentiles, scipy
+from aim.study.findings.intervals import Floats, Interval, drawn, percentiles
 
 Form = Literal["multiplicative", "additive", "constant"]
 
@@ -29,6 +31,23 @@ STARTS, TRIED = (0.05, 0.2, 0.5, 1.0, 1.8), 3  # exponents; the best so many pai
 SCALES = (1e-1, 1e-2, HUBER)  # of the Huber loss, one after the other: the last alone is slow from far away
 
 
+class Dot(NamedTuple):
+    """The loss of a point, predicted by the law that is fitted without the largest scale, and measured."""
+
+    predicted: float
+    measured: float
+    held_out: bool  # it is of the largest scale
+
+
+class Trial(NamedTuple):
+    """A law's prediction of the largest scale, which is held out."""
+
+    dots: Sequence[Dot]
+    error: float
+    extrapolates: bool
+    why: str
+
+
 @dataclass(frozen=True)
 class Law:
     """A fitted law; a parameter that it hasn't is zero."""
@@ -36,6 +55,7 @@ class Law:
     form: Form
     parameters: Mapping[str, Interval]
     largest: tuple[float, float]
+    dots: Sequence[Dot]
     held_out_error: float  # mean relative error at the largest scale, fitted without it; NaN: too few scales
     extrapolates: bool
     why: str
@@ -58,7 +78,7 @@ def evaluate(theta: Mapping[str, float], x: Floats, d: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Points:
-    """What is fitted, "n": sizes and numbers of videos as multiples of a unit near them, and losses."""
+    """The data of a fit, "n": sizes and numbers of videos as multiples of a unit near them, and losses."""
 
     x: Floats
     d: Floats
@@ -96,8 +116,7 @@ def fit_law(
     theta = in_units(whole, *unit)
     draws = [in_units(fit(points[each], form, whole), *unit) for each in resampled(points, form, repeats, seed)]
     found = {name: Interval(theta[name], *percentiles(np.array([each[name] for each in draws]))) for name in names}
-    error, useful, why = held_out(points, form, repeats, seed)
-    return Law(form, found, (float(sizes.max()), float(videos.max())), error, useful, why)
+    return Law(form, found, (float(sizes.max()), float(videos.max())), *held_out(points, form, repeats, seed))
 
 
 def in_units(theta: Mapping[str, float], x: float, d: float) -> dict[str, float]:
@@ -118,25 +137,26 @@ def parameters(points: Points, form: Form) -> list[str]:
 
 def resampled(points: Points, form: Form, repeats: int, seed: int) -> list[np.ndarray]:
     """Places of drawn points; draws that can't tell all parameters are left out."""
-    counts = drawn((len(points.loss),), repeats, seed)
+    counts = drawn(len(points.loss), repeats, seed)
     places = [np.repeat(np.arange(len(row)), row) for row in counts]
     names = parameters(points, form)
     return [each for each in places if parameters(points[each], form) == names]
 
 
-def held_out(points: Points, form: Form, repeats: int, seed: int) -> tuple[float, bool, str]:
-    """The error at the largest scale of a fit without it, whether the law may be extrapolated, and why."""
+def held_out(points: Points, form: Form, repeats: int, seed: int) -> Trial:
+    """Predict the largest scale by a fit to the others; from how well that goes follows whether to extrapolate."""
     axis = points.x if len(np.unique(points.x)) > 1 else points.d
     largest = axis == axis.max()
     rest, far = points[~largest], points[largest]
     scales = len({*zip(rest.x, rest.d, strict=True)})
     if len(np.unique(axis)) < 3 or scales < len(parameters(rest, form)):
-        return np.nan, False, "too few scales to hold the largest out"
+        return Trial([], np.nan, False, "too few scales to hold the largest out")
     theta = fit(rest, form)
-    guess = evaluate(theta, far.x, far.d)
-    error = relative(guess, far.loss)
+    guess = evaluate(theta, points.x, points.d)
+    error = relative(guess[largest], far.loss)
+    found = partial(Trial, list(map(Dot, guess.tolist(), points.loss.tolist(), largest.tolist())), error)
     if form == "constant":
-        return error, False, "a constant has no trend to extrapolate"
+        return found(False, "a constant has no trend to extrapolate")
     flat = relative(np.full_like(far.loss, fit(rest, "constant")["E"]), far.loss)
     parts = resampled(rest, form, repeats, seed)
     draws = np.stack([evaluate(fit(rest[part], form, theta), far.x, far.d) for part in parts])
@@ -144,13 +164,13 @@ def held_out(points: Points, form: Form, repeats: int, seed: int) -> tuple[float
     span = float(np.ptp(points.loss))
     said = f"the largest scale, held out, is predicted with an error of {100 * error:.1f} %"
     if flat <= LEVEL:
-        return error, False, f"{said}, and so by a constant ({100 * flat:.1f} %): there is no trend to extrapolate"
+        return found(False, f"{said}, and so by a constant ({100 * flat:.1f} %): there is no trend to extrapolate")
     if error > BETTER * flat:
-        return error, False, f"{said}, no better than a constant's ({100 * flat:.1f} %)"
+        return found(False, f"{said}, no better than a constant's ({100 * flat:.1f} %)")
     if width > span:
-        why = f"{said}, but its 95 % interval ({width:.2g}) is wider than all that was measured ({span:.2g})"
-        return error, False, why
-    return error, True, f"{said} (a constant: {100 * flat:.1f} %), its 95 % interval {width:.2g} wide"
+        wide = f"its 95 % interval ({width:.2g}) is wider than all that was measured ({span:.2g})"
+        return found(False, f"{said}, but {wide}")
+    return found(True, f"{said} (a constant: {100 * flat:.1f} %), its 95 % interval {width:.2g} wide")
 
 
 def chosen(laws: Sequence[Law]) -> int:
@@ -169,7 +189,7 @@ def relative(guess: Floats, truth: Floats) -> float:
 
 def fit(points: Points, form: Form, start: Mapping[str, float] | None = None) -> dict[str, float]:
     """The parameters of the best law, none of them below zero; `start` is that of like points, if one is known."""
-    optimize, names = scipy("optimize"), parameters(points, form)
+    names = parameters(points, form)
     linear = [name for name in names if name not in "ab"]
     exponents = [name for name in names if name in "ab"]
 

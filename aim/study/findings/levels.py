@@ -4,9 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import stats
 
 from aim.ground.errors import UserError
-from aim.study.findings.intervals import Floats, scipy
+from aim.study.findings.intervals import Floats
 
 LEAST = 1e-3  # of the largest distance from chance: no mean counts as surer than that
 
@@ -34,7 +35,7 @@ class Levels:
     @property
     def margin(self) -> Floats:
         """Half the 95 % intervals of the means."""
-        return self.error * float(scipy("stats").t.ppf(0.975, self.freedom))
+        return self.error * float(stats.t.ppf(0.975, self.freedom))
 
     @property
     def above(self) -> np.ndarray:

@@ -70,7 +70,7 @@ class Row:
 
 
 def rows(study: Study, members: Sequence[Planned], reasons: Mapping[str, str]) -> list[Row]:
-    """What every cell has left; `reasons` are those of cells that failed, by name."""
+    """The result of every cell; `reasons` are those of failed cells, by name."""
     errors = trunk_errors(study)
     pairs = study.pairs if study.pairs is not None else known_pairs(members[0])
     found = []
@@ -122,7 +122,7 @@ def curves(found: Sequence[Row], difficulty: float | None = None) -> list[Curve]
 
 
 def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str]) -> list[Curve]:
-    """The curves of a task over an axis, one a series and score; rows whose place on it nobody knows are left out."""
+    """The curves of a task over an axis, one a series and score; rows without a place on it are left out."""
     placed = [(row, place) for row in found if (place := row.on(axis)) is not None]
     made = []
     for name in dict.fromkeys(series(row) for row, _ in placed):

@@ -110,13 +110,13 @@ def in_a_row(share: float, videos: int, length: int) -> float:
 
 
 def chances(classes: int) -> dict[str, float]:
-    """What guessing gives: the same probability to all classes, or for top-1 any of them."""
+    """The scores of guessing: the same probability to all classes, or for top-1 any of them."""
     found = {metric.name: metric.chance(classes) for metric in studied() if metric.chance is not None}
     return {**found, **{name: classes**-length for name, length in EXACT.items()}, "margin": 0.0}
 
 
 def better(name: str) -> Literal["high", "low"]:
-    """Which way a score is better; those that only studies have are the better the higher."""
+    """The better direction of a score; those that only studies have are the better the higher."""
     return next((metric.better for metric in studied() if metric.name == name), "high")
 
 

@@ -56,13 +56,8 @@ def read(path: Path, chance: float = 0.0, better: Literal["high", "low"] = "high
 
 def parsed(cells: Mapping[str, str], where: str, chance: float) -> Row:
     """The numbers of a row. Raises UserError that begins with `where`."""
-    row = Row(
-        number(cells, "scale", where),
-        number(cells, "score", where, math.nan),
-        number(cells, "seed", where),
-        number(cells, "chance", where, chance),
-        number(cells, "error", where, 0.0),
-    )
+    otherwise = {"scale": None, "score": math.nan, "seed": None, "chance": chance, "error": 0.0}
+    row = Row(*(number(cells, column, where, value) for column, value in otherwise.items()))
     if not row.scale > 0:
         raise UserError(f"{where}scale={cells['scale'].strip()}: a log axis takes positive scales alone")
     if not row.seed.is_integer():
@@ -81,7 +76,7 @@ def curve(path: Path, task: str, series: str, rows: Sequence[Row], better: Liter
     return Curve(task, series, "score", "scale", scale, score, seed.astype(np.int64), float(level[0]), better, known)
 
 
-def number(cells: Mapping[str, str], column: str, where: str, otherwise: float | None = None) -> float:
+def number(cells: Mapping[str, str], column: str, where: str, otherwise: float | None) -> float:
     """A finite number or nan; `otherwise` where the cell is empty or there is no such column."""
     text = cells.get(column, "").strip()
     if not text and otherwise is not None:

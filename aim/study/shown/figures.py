@@ -1,6 +1,7 @@
 """Figures of a study for a paper, one or two columns wide, as PNG and PDF, by matplotlib."""
 
 import importlib.util
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -9,6 +10,7 @@ from typing import Any
 
 from aim.ground.errors import say
 from aim.ground.files import write_atomically, write_text
+from aim.pages import letters
 from aim.study.findings.curves import ALL
 from aim.study.shown import plots
 from aim.study.shown.plots import COLUMN, PAGE, words
@@ -29,11 +31,22 @@ def draw(data: Mapping[str, Any], folder: Path) -> list[Path]:
         "scaling": lambda it: scaling(it, PAGE, 3.2, None), "scaling_column": lambda it: scaling(it, COLUMN, 2.9, 3),
         "data": by_data, "tasks": by_kind, "scores": side_by_side, "laws": laws,
     }  # fmt: skip
+    style = {"font.family": families(json.dumps(data, ensure_ascii=False))}
     for name, make in makers.items():
-        with plots.drawing_style({}):
+        with plots.drawing_style(style):
             if (figure := make(study)) is not None:
                 found += saved(figure, folder, name)
     return found
+
+
+def families(text: str) -> list[str]:
+    """The fonts that have the characters of a text, by matplotlib's names for them."""
+    from matplotlib import font_manager
+
+    files = letters.files_of(text)
+    for file in files:
+        font_manager.fontManager.addfont(file)
+    return [plots.STYLE["font.family"], *(font_manager.FontProperties(fname=file).get_name() for file in files)]
 
 
 def there() -> bool:
@@ -121,7 +134,7 @@ def named(figure: Any, study: Study, curves: Sequence[Curve]) -> None:
 
 
 def labelled(figure: Any, study: Study, curve: Curve) -> None:
-    """What all panels have across and upward."""
+    """The labels that all panels share."""
     size = {"fontsize": 7.5}
     figure.supxlabel(words(capital(study.axis_name(curve.axis))), **size)
     figure.supylabel(words(plots.score_label(study, curve.score)), **size)

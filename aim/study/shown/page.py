@@ -14,7 +14,7 @@ from aim.study.findings.curves import ALL
 from aim.study.findings.intervals import finite
 from aim.study.shown import figures, plots
 from aim.study.shown.plots import CHART, TILE
-from aim.study.shown.predicted import Laws, laws_of
+from aim.study.shown.predicted import Laws, laws_of, miss_text, parameters_text
 from aim.study.shown.views import (  # fmt: skip
     KINDS,
     Curve,
@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Album:
-    """What draws the pictures of one page; none where matplotlib is absent."""
+    """The pictures of one page; none where matplotlib is absent."""
 
     study: Study
     drawn: Iterator[int] = field(default_factory=count)
@@ -110,6 +110,7 @@ def render(data: Mapping[str, Any]) -> str:
     study, laws = Study(data), laws_of(Study(data))
     album = Album(study)
     return environment("aim.study.shown").get_template("study.html").render(
+        program="aim.study",
         study=study,
         title=data["title"] or data["name"],
         overviews=overviews(album),
@@ -128,6 +129,8 @@ def render(data: Mapping[str, Any]) -> str:
         keys=[album.key(style) for style in range(len(study.adapters))] if figures.there() else [],
         drawable=figures.there(),
         scale_text=scale_text,
+        miss_text=miss_text,
+        parameters_text=parameters_text,
         capital=capital,
     )  # fmt: skip
 
@@ -156,17 +159,19 @@ def overviews(album: Album) -> list[Picture]:
     return pictures(found)
 
 
-def tiles(album: Album) -> list[tuple[Curve, Picture]]:
+def tiles(album: Album) -> list[tuple[Picture, str]]:
     """Each series alone, with what was fitted, on the main axis."""
     study = album.study
     curves = study.find(task=ALL, axis=study.axis or "", score=study.score or "")
-    return tiled(album, curves, [curve.series for curve in curves])
+    return tiled(album, curves, [(curve.series, f"{curve.kind}: {curve.why}") for curve in curves])
 
 
-def tiled(album: Album, curves: Sequence[Curve], titles: Sequence[str]) -> list[tuple[Curve, Picture]]:
-    """Small charts with the same axes."""
-    drawn = [(c, album.picture(title, [c], curves, tile=True)) for c, title in zip(curves, titles, strict=True)]
-    return [(curve, it) for curve, it in drawn if it is not None]
+def tiled(album: Album, curves: Sequence[Curve], texts: Sequence[tuple[str, str]]) -> list[tuple[Picture, str]]:
+    """Small charts with the same axes; `texts` are what stands over and under each."""
+    drawn = [
+        (album.picture(over, [c], curves, tile=True), under) for c, (over, under) in zip(curves, texts, strict=True)
+    ]
+    return [(it, under) for it, under in drawn if it is not None]
 
 
 def tasks(album: Album, axis: str) -> dict[str, Any] | None:
@@ -178,7 +183,8 @@ def tasks(album: Album, axis: str) -> dict[str, Any] | None:
     series = unique(curve.series for curve in curves)
     kinds = {(curve.task, curve.series): curve.kind for curve in curves}
     by_kind = {kind: [curve for curve in curves if curve.kind == kind] for kind in KINDS}
-    drawn = {kind: tiled(album, found[:TILES], list(map(titled, found[:TILES]))) for kind, found in by_kind.items()}
+    drawn = {kind: tiled(album, part, [(titled(c), c.why) for c in part])
+             for kind, found in by_kind.items() for part in [found[:TILES]]}  # fmt: skip
     return {
         "axis": axis,
         "series": series,
@@ -208,7 +214,7 @@ def scores(album: Album) -> list[tuple[str, list[Picture]]]:
     return found if len(found) == 2 else []
 
 
-def jumps(album: Album) -> list[tuple[str, list[Picture]]]:
+def jumps(album: Album) -> list[tuple[str, list[tuple[Picture, str]]]]:
     """Every jump with its sentence; beside it the score that jumps and those that are smooth, of the first ones."""
     study = album.study
     found = []
@@ -218,7 +224,7 @@ def jumps(album: Album) -> list[tuple[str, list[Picture]]]:
         names = [each["jump"], *each["smooth_in"][:2]] if shown else []
         curves = [(study.score_name(score), study.find(**keys, score=score)) for score in names]
         drawn = pictures(album.picture(name, part, tile=True, thresholds=False) for name, part in curves)
-        found.append((each["sentence"], drawn))
+        found.append((each["sentence"], [(it, "") for it in drawn]))
     return found
 
 
@@ -255,7 +261,7 @@ def span_text(at: float | None, low: float | None, high: float | None) -> str:
 
 
 def table(study: Study) -> dict[str, Any] | None:
-    """Every cell: what decided it, what it cost, and its scores with their intervals."""
+    """Every cell: its place in the grid, its cost, and its scores with their intervals."""
     cells = study.data["cells"]
     if not cells:
         return None
@@ -268,4 +274,4 @@ def table(study: Study) -> dict[str, Any] | None:
         numbers += [(scale_text(cell.get(key)), finite(cell.get(key))) for key in (*axes, "seconds")]
         rows.append({"cell": cell, "numbers": numbers})
     heads = [*map(study.score_name, scores), *map(study.axis_name, axes), "seconds"]
-    return {"heads": heads, "rows": rows}
+    return {"heads": [f">{head}" for head in heads], "rows": rows}

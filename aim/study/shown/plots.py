@@ -11,7 +11,7 @@ from typing import Any
 
 from aim.pages.geometry import enclosing_ticks, log_ticks, number, short
 from aim.study.findings.analysis import DESCENDING
-from aim.study.shown.predicted import Dot
+from aim.study.findings.laws import Dot
 from aim.study.shown.views import Curve, Study, capital, is_percent, point_text
 
 COLUMN, PAGE = 3.3, 6.9  # inches: a column, and two with the gap between
@@ -143,7 +143,7 @@ def line(axes: Axes, study: Study, curve: Curve, style: int) -> None:
 
 
 def details(axes: Axes, curve: Curve, style: int, *, threshold: bool = True) -> None:
-    """Of a curve that is drawn alone: what was fitted, and where it leaves chance."""
+    """The fit of a curve that is drawn alone, and the place where it leaves chance."""
     if curve.fit:
         x, y = zip(*curve.fit, strict=True)
         fit = {"color": INK, "linewidth": 0.8, "linestyle": (0, (4, 2)), "zorder": 2.5, "gid": "class:fit"}
@@ -157,7 +157,7 @@ def details(axes: Axes, curve: Curve, style: int, *, threshold: bool = True) -> 
 
 
 def leaving(axes: Axes, study: Study, curves: Sequence[Curve]) -> None:
-    """Where each of several curves leaves chance, with its interval: one above the other over the axis."""
+    """The places where curves leave chance, with their intervals: one above the other over the axis."""
     low, high = sorted(axes.get_xlim())
     for i, curve in enumerate(curves):
         if curve.threshold:
@@ -186,14 +186,12 @@ def reach(curves: Sequence[Curve]) -> tuple[float, float]:
 
 def finish(study: Study, axes: Axes, curves: Sequence[Curve], *, count: int = 5, words_at: bool = True) -> None:
     """Axes, ticks, and the line of chance; the axes reach as far as these curves, drawn or not."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     curve, ends = curves[0], reach(curves)
     if ends[0] > 0:
         axes.set_xscale("log")
-        axes.xaxis.set_major_locator(FixedLocator(log_ticks(*ends, max(count, 3))))
-        axes.xaxis.set_minor_locator(NullLocator())
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
+        axes.set_xticks(log_ticks(*ends, max(count, 3)))
+        axes.minorticks_off()
+    axes.xaxis.set_major_formatter(lambda value, _: short(value))
     axes.set_xlim(*ends[:: -1 if curve.axis in DESCENDING else 1])
     values = [factor(curve) * end for each in curves for point in each.points for end in (point.low, point.high)]
     values += [factor(curve) * each.chance for each in curves if each.chance is not None]
@@ -204,8 +202,8 @@ def finish(study: Study, axes: Axes, curves: Sequence[Curve], *, count: int = 5,
         low = 0.0
     steps = enclosing_ticks(low, high, count)
     axes.set_ylim(steps[0], steps[-1])
-    axes.yaxis.set_major_locator(FixedLocator(steps))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(round(value, 9))))
+    axes.set_yticks(steps)
+    axes.yaxis.set_major_formatter(lambda value, _: number(round(value, 9)))
     if words_at:
         axes.set_xlabel(words(capital(study.axis_name(curve.axis))))
         axes.set_ylabel(words(score_label(study, curve.score)))
@@ -217,7 +215,7 @@ CHANCE: Any = {"color": QUIET, "linewidth": 1.0, "linestyle": (0, (2, 3))}
 
 
 def chance_of(curves: Sequence[Curve]) -> float | None:
-    """What guessing gives, where it is the same for all."""
+    """The level of chance, where it is the same for all."""
     chances = {curve.chance for curve in curves}
     return chances.pop() if len(chances) == 1 else None
 
@@ -237,10 +235,14 @@ def legend(
         figure.legend(handles=drawn, loc="outside upper center", ncols=columns or 4)
 
 
+def dot_text(dot: Dot) -> str:
+    """A point of a law in words."""
+    held_out = ", held out" if dot.held_out else ""
+    return f"predicted {dot.predicted:.3g}, measured {dot.measured:.3g}{held_out}"
+
+
 def law(axes: Axes, dots: Sequence[Dot], style: int, beside: Sequence[Dot]) -> None:
     """Measured against predicted losses, those of the held-out scale filled; the axes reach as far as `beside`."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     ends = [end for dot in beside for end in (dot.predicted, dot.measured)]
     low, high = min(ends), max(ends)
     room = (high / low) ** 0.04 if high > low else 2.0
@@ -250,8 +252,8 @@ def law(axes: Axes, dots: Sequence[Dot], style: int, beside: Sequence[Dot]) -> N
     own = look(style)
     for dot in dots:
         face = {"linestyle": "none", "markerfacecolor": own["color"] if dot.held_out else GROUND}
-        axes.plot([dot.predicted], [dot.measured], **own | face, gid=f"say:{dot.text}")
+        axes.plot([dot.predicted], [dot.measured], **own | face, gid=f"say:{dot_text(dot)}")
+    axes.minorticks_off()
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(FixedLocator(log_ticks(low, high)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: short(value)))
-        axis.set_minor_locator(NullLocator())
+        axis.set_ticks(log_ticks(low, high))
+        axis.set_major_formatter(lambda value, _: short(value))

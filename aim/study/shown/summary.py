@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from aim.study.findings.curves import ALL
-from aim.study.shown.predicted import laws_of
+from aim.study.shown.predicted import laws_of, miss_text
 from aim.study.shown.views import KINDS, Curve, Study, capital, scale_text, unique, value_text
 
 SENTENCES, COMPARISONS = 30, 15  # of a list; study.json has all
@@ -17,7 +17,7 @@ def summarise(data: Mapping[str, Any]) -> str:
     """The summary as Markdown."""
     study = Study(data)
     parts = [f"# {plain(data['title'] or data['name'])}", *listed(data["summary"])]
-    parts += ["## What it was made of", *listed(f"{name}: {text}" for name, text in study.facts)]
+    parts += ["## Cells, machine and time", *listed(f"{name}: {text}" for name, text in study.facts)]
     if lost := [cell for cell in data["cells"] if cell["state"] != "done"]:
         parts += ["Without a result, and left out:", *listed(lost_text(cell) for cell in lost)]
     if rows := scores_table(study):
@@ -62,7 +62,7 @@ def lost_text(cell: Mapping[str, Any]) -> str:
 
 
 def rule_text(rule: Mapping[str, Any]) -> str:
-    """How often the rule errs."""
+    """The error rates of the rule."""
     wrong, found = (f"{100 * rule[key]:.1f} %" for key in ("false_emergent", "found_steps"))
     return (
         f"On {rule['simulations']} simulations it called {wrong} of smooth curves emergent, and found {found} of steps."
@@ -70,7 +70,7 @@ def rule_text(rule: Mapping[str, Any]) -> str:
 
 
 def table_note(study: Study) -> str:
-    """What the table's columns are."""
+    """A line on the table's columns."""
     if not study.data["cells"]:
         return f"By {study.axis_name(study.axis or '')}."
     shares = [cell["share"] for cell in study.data["cells"]]
@@ -132,7 +132,7 @@ def named(curve: Curve) -> str:
 
 
 def kinds(study: Study) -> list[str]:
-    """Which tasks are of which kind, on the main axis."""
+    """The tasks of each kind, on the main axis."""
     curves = study.find(axis=study.axis or "", score=study.score or "")
     if not curves:
         return []
@@ -145,11 +145,11 @@ def kinds(study: Study) -> list[str]:
 
 
 def laws(study: Study) -> list[str]:
-    """What the laws say, and how far they miss the scale that was held out."""
+    """The laws in words, and their errors at the scale that was held out."""
     found = [(it.series, law) for it in laws_of(study) for law in it.laws]
-    rows = [[series, law.form, law.miss, "yes" if law.extrapolates else "no"] for series, law in found]
+    rows = [[series, law["form"], miss_text(law), "yes" if law["extrapolates"] else "no"] for series, law in found]
     if not rows:
         return []
-    said = listed(law.sentence for _, law in found if law.chosen or not law.parameters)
+    said = listed(sentence for it in laws_of(study) for sentence in it.sentences)
     table = "\n".join(markdown(["series", "form", "error at the largest scale", "extrapolates"], rows))
     return ["## Laws", *said, table]

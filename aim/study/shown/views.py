@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from aim.ground.clock import clock
-from aim.pages.geometry import number, short
+from aim.pages.geometry import number, short, short_commit
 from aim.study.findings.curves import ALL
 from aim.study.findings.intervals import finite
 
@@ -29,7 +29,7 @@ class Point:
     mean: float
     low: float
     high: float
-    seeds: int  # 0: nobody knows
+    seeds: int  # 0: unknown
     whole: bool  # whether every seed has a result
 
 
@@ -161,7 +161,7 @@ class Study:
 
     @cached_property
     def adapters(self) -> list[str]:
-        """What has a colour and a marker of its own, in that order."""
+        """The adapters, in the order of their colours and markers."""
         cells = (cell["adapter"] for cell in self.data["cells"])
         return unique([*cells, *(self.split(curve.series)[0] for curve in self.curves)])
 
@@ -187,7 +187,7 @@ class Study:
 
     @cached_property
     def facts(self) -> list[tuple[str, str]]:
-        """Of what it was made, and where."""
+        """The facts of a study: cells, axes, machine, time."""
         states = {state: len(self.cells(state)) for state in ("done", "failed", "missing")}
         commit = self.data["commit"]
         hard = [cell for cell in self.data["cells"] if cell.get("difficulty") is not None]
@@ -208,11 +208,6 @@ class Study:
 def unique(names: Iterable[str]) -> list[str]:
     """Each once, in the order of their first time."""
     return list(dict.fromkeys(names))
-
-
-def short_commit(commit: str) -> str:
-    """The first twelve letters of a commit, and whether there were changes."""
-    return commit[:12] + ("-dirty" if commit.endswith("-dirty") else "")
 
 
 def capital(text: str) -> str:

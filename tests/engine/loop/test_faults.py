@@ -1,6 +1,5 @@
 """What can befall a run is produced here, as far as a test may: memory, disks, shared memory, ranks."""
 
-import re
 import shutil
 import subprocess
 import sys
@@ -15,7 +14,7 @@ from aim.engine.machine.distributed import World
 from aim.engine.run.settings import Run, Training
 from aim.ground import config
 from tests.conftest import ROOT
-from tests.messages import refused
+from tests.messages import named, refused, unnamed
 from tests.ranks import start
 from tests.toy import TOY, at_each_step, evaluate, run
 
@@ -31,33 +30,27 @@ def settings(*overrides: str) -> Training:
 @pytest.mark.parametrize(
     ("overrides", "ranks", "expected"),
     [
-        (
-            [],
-            1,
-            r"train\.accumulate=2 goes on from the last save \(4 clips at once, 20\.5 GiB.*\); train\.memory=lean ",
-        ),
-        (["train.accumulate=2"], 1, r"train\.accumulate=4 .* \(2 clips at once, 20\.5 GiB"),
-        (["train.batch_size=24"], 2, r"train\.accumulate=2 .* \(6 clips"),
-        (["train.batch_size=18"], 2, r"train\.accumulate=3 .* \(3 clips at once, 14\.0 GiB"),
-        (["train.batch_size=2"], 2, r"use more GPUs, or a smaller train\.batch_size"),
-        (["train.batch_size=4", "train.mixup=0.8"], 2, r"use more GPUs, or"),
-        (["train.clips_per_video=4"], 1, r"train\.accumulate=2"),
-        (["train.clips_per_video=8"], 1, r"use more GPUs, or"),
+        ([], 1, ["train.accumulate=2", "4", "20.5", "train.memory=lean"]),
+        (["train.accumulate=2"], 1, ["train.accumulate=4", "2", "20.5"]),
+        (["train.batch_size=24"], 2, ["train.accumulate=2", "6"]),
+        (["train.batch_size=18"], 2, ["train.accumulate=3", "3", "14.0"]),
+        (["train.batch_size=2"], 2, ["GPUs", "train.batch_size"]),
+        (["train.batch_size=4", "train.mixup=0.8"], 2, ["GPUs", "train.batch_size"]),
+        (["train.clips_per_video=4"], 1, ["train.accumulate=2"]),
+        (["train.clips_per_video=8"], 1, ["GPUs", "train.batch_size"]),
     ],
 )
 def test_gpu_memory_that_runs_out_is_told_with_what_was_measured_and_what_fits(
-    overrides: list[str], ranks: int, expected: str
+    overrides: list[str], ranks: int, expected: list[str]
 ) -> None:
     world = World(0, ranks, torch.device("cuda"))
-    text = no_gpu_memory("step 3 of 9", settings(*overrides), world, 1 * GIB, 40 * GIB, 48 * GIB, 0)
-    assert text.startswith("GPU memory ran out at step 3 of 9: ")
-    assert "clips at once took 40.0 GiB and more, 1.0 of them for weights, of the 48.0 GiB there; " in text
-    assert re.search(expected, text), text
+    text = no_gpu_memory("step 7 of 11", settings(*overrides), world, 1 * GIB, 40 * GIB, 48 * GIB, 0)
+    named(text, "GPU", "7", "11", "40.0", "1.0", "48.0", *expected)
 
 
 def test_memory_of_other_programs_is_named() -> None:
     text = no_gpu_memory("step 1 of 9", settings(), CPU, GIB, 30 * GIB, 48 * GIB, 16 * GIB)
-    assert "of the 48.0 GiB there, and 16.0 GiB are of other programs; " in text
+    named(text, "48.0", "16.0")
 
 
 def test_a_gpu_that_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_cache: Path) -> None:
@@ -124,22 +117,18 @@ def test_other_errors_stay_what_they_are_and_know_their_step() -> None:
 @pytest.mark.parametrize(
     ("case", "code", "expected"),
     [
-        ("no_memory", 2, r"aim: error: rank 1: the machine's memory ran out at step 5 of 9; the same command [^\n]*\n"),
-        (
-            "hangs",
-            1,
-            r"aim: error: rank 0 lost contact with another rank at step 5 of 9, which was killed or hangs; the same "
-            r"command continues\n",
-        ),
+        ("no_memory", 2, ["1", "memory", "5", "9"]),
+        ("hangs", 1, ["0", "5", "9"]),
     ],
 )
 def test_a_rank_in_trouble_is_one_line_and_the_others_leave(
-    tmp_path: Path, case: str, code: int, expected: str
+    tmp_path: Path, case: str, code: int, expected: list[str]
 ) -> None:
     """The second waits 600 seconds for nothing, and a collective 3 for it."""
     process = start(case)
     _, stderr = process.communicate(timeout=120)
-    assert re.fullmatch(expected, stderr), stderr
+    assert stderr.count("\n") == 1, stderr
+    named(stderr, "error:", *expected)
     assert process.returncode == code
 
 
@@ -176,17 +165,17 @@ def in_small(folder: Path, size: str, *command: str) -> "subprocess.CompletedPro
 @pytest.mark.parametrize(
     ("disk", "expected"),
     [
-        ("600k", r"\S+last\.pt can't be written: the disk is full; "),  # a toy's last.pt has half a megabyte
-        ("600k,ro", r"\S+ can't be written: the file system is read-only; name another folder, such as run_dir=DIR"),
+        ("600k", ["last.pt", "full"]),  # a toy's last.pt has half a megabyte
+        ("600k,ro", ["read-only", "run_dir=DIR"]),
     ],
 )
 def test_a_disk_that_is_full_or_read_only_is_one_line(
-    tmp_path: Path, toy_cache: Path, disk: str, expected: str
+    tmp_path: Path, toy_cache: Path, disk: str, expected: list[str]
 ) -> None:
     done = in_small(tmp_path, disk, sys.executable, "-m", "aim.train", *TOY, f"run_dir={tmp_path}/run")
     assert done.returncode == 2, done.stderr
-    assert re.search(rf"aim: error: {expected}", done.stderr), done.stderr
-    assert "Traceback" not in done.stderr
+    named(done.stderr, "error:", *expected)
+    unnamed(done.stderr, "Traceback")
 
 
 @pytest.mark.slow
@@ -196,5 +185,5 @@ def test_shared_memory_that_is_too_small_is_one_line(tmp_path: Path, toy_cache: 
     command = [sys.executable, "-m", "aim.train", *own, f"run_dir={tmp_path}/run"]
     done = in_small(Path("/dev/shm"), "4m", *command)
     assert done.returncode == 2, done.stderr
-    assert re.search(r"aim: error: .*shared memory.*--shm-size", done.stderr), done.stderr
-    assert "Traceback" not in done.stderr
+    named(done.stderr, "error:", "--shm-size=8g")
+    unnamed(done.stderr, "Traceback")

@@ -20,11 +20,10 @@ from aim.engine.loop import training
 from aim.engine.run.settings import Run
 from aim.engine.telling import bad_videos
 from aim.ground import config, lease
-from aim.ground.errors import UserError
 from aim.ground.signals import INTERRUPTED
 from aim.models.classifier import VideoClassifier
 from tests.conftest import ROOT
-from tests.messages import refused
+from tests.messages import named, refused, unnamed
 from tests.toy import OWN, TOY, Died, at_each_step, dies_at, exits, journal, killed_at, run, weights
 
 pytestmark = pytest.mark.usefixtures("toy_cache")
@@ -51,10 +50,10 @@ def test_a_finished_run_on_other_data_is_refused_and_not_shown(
         run(tmp_path / "run", "train.epochs=1", f"data.root={other}", toy=OWN)
     with refused("data.root=nowhere"):
         run(tmp_path / "run", "train.epochs=1", "data.root=nowhere", toy=OWN)
-    assert "top-1" not in capsys.readouterr().out
+    unnamed(capsys.readouterr().out, "top-1")
     shutil.move(folder, tmp_path / "moved")  # the same data elsewhere is the same run
     run(tmp_path / "run", "train.epochs=1", f"data.root={tmp_path / 'moved'}", toy=OWN)
-    assert "already finished" in capsys.readouterr().out
+    named(capsys.readouterr().out.replace("\n", ""), str(tmp_path / "run"), "run_dir=DIR", "top-1")
 
 
 @pytest.mark.parametrize("change", ["swap", "reorder"])
@@ -169,10 +168,8 @@ def test_a_run_directory_that_the_other_node_does_not_see_is_continued_as_one(tm
 def test_everything_that_is_missing_comes_in_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "init", lambda: (_ for _ in ()).throw(RuntimeError("no driver")))
     settings = ["+experiment=k400", "data.root=nowhere", "device=cuda", "init=none.safetensors"]
-    with pytest.raises(UserError) as caught:
+    with refused("device=cuda", "(no driver)", "nowhere", "none.safetensors"):
         run(tmp_path, toy=settings)
-    for word in ("device=cuda", "no driver", "nowhere", "none.safetensors"):
-        assert word in str(caught.value)
 
 
 def test_a_signal_in_the_last_step_stops_before_the_test_and_after_the_save(
@@ -234,5 +231,5 @@ def test_a_refused_checkpoint_to_start_from_is_not_said_to_go_on(
     capsys.readouterr()
     with refused("checkpoint", "init", "run_dir=DIR"):
         run(tmp_path, f"init={tmp_path / 'other'}")
-    assert "goes on" not in capsys.readouterr().err
+    assert str(tmp_path) not in capsys.readouterr().err
     assert (tmp_path / "config.yaml").read_text() == before

@@ -9,7 +9,7 @@ from aim.engine.machine.hardware import check_fp8, resolve_device, resolve_preci
 from aim.engine.run import settings
 from aim.engine.trained import checkpoint
 from aim.ground import choices, config
-from tests.messages import refused
+from tests.messages import named, refused
 from tests.toy import evaluate, measure, run
 
 AUTO = {"device": "auto", "precision": "auto"}
@@ -79,10 +79,11 @@ def test_what_is_asked_for_is_taken_and_not_commented_on(capsys: pytest.CaptureF
 def test_what_auto_came_to_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     device = resolve_device("auto")
     assert settle(AUTO, device) == "fp32"
-    said = "aim: device=auto is cpu (no GPU); precision=auto is fp32 (bf16 is emulated here)\n"
-    assert capsys.readouterr().err == said
+    said = capsys.readouterr().err
+    named(said, "device=auto", "cpu", "precision=auto", "fp32")
+    assert said.count("\n") == 1
     assert settle(AUTO, device, "bf16") == "bf16"
-    assert capsys.readouterr().err.endswith("; precision=auto is bf16, with which the run began\n")
+    named(capsys.readouterr().err, "precision=auto", "bf16")
 
 
 def test_rank_0_alone_says_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,7 +113,7 @@ def test_a_run_that_goes_on_keeps_its_precision_and_its_result_names_it(
 
     pretend(monkeypatch, tmp_path, "avx2")
     assert run(tmp_path / "run", *auto)["precision"] == "bf16"
-    assert "precision=auto is bf16, with which the run began" in capsys.readouterr().err
+    named(capsys.readouterr().err, "precision=auto", "bf16")
     assert run(tmp_path / "other", *auto)["precision"] == "fp32"
     settings = config.load(tmp_path / "other" / "config.yaml")
     assert (settings["device"], settings["precision"]) == ("auto", "auto")
@@ -189,7 +190,7 @@ def test_a_run_in_fp8_goes_on_in_it_and_its_checkpoint_is_tested_in_bf16(
     capsys.readouterr()
     tested = evaluate(tmp_path / "run", tmp_path / "eval", toy=())
     assert tested["precision"] == "bf16"
-    assert "aim: trained in fp8, tested in bf16\n" in capsys.readouterr().err
+    named(capsys.readouterr().err, "fp8", "bf16")
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -13,33 +13,25 @@ import torch.distributed as dist
 
 from aim.engine.machine import launcher, peers
 from aim.engine.machine.peers import End, Peers, is_torn
-from aim.ground.signals import INTERRUPTED
-from tests.messages import refused
+from aim.ground.signals import INTERRUPTED, NOTHING_LOST
+from tests.messages import named, refused, unnamed
 from tests.ranks import start
+
+LOST_NOTHING = ["aim:"]
 
 
 @pytest.mark.parametrize(
     ("case", "code", "expected"),
     [
-        pytest.param("bad_video", 2, r"aim: error: rank 1: x\.mp4 can't be read\n", marks=pytest.mark.slow),
+        pytest.param("bad_video", 2, r"aim: error: .*\b1: x\.mp4 .*\n", marks=pytest.mark.slow),
         pytest.param(
             "bug",
             1,
             r"\[rank1\]: Traceback[^\n]*\n(\[rank1\]:   .*\n)+\[rank1\]: ZeroDivisionError\n",
             marks=pytest.mark.slow,
         ),
-        (
-            "killed",
-            1,
-            r"aim: error: rank 0 lost contact with another rank, .*\n"
-            r"aim: error: rank 1 was killed by SIGKILL, as the kernel does when memory runs out; .*\n",
-        ),
-        pytest.param(
-            "stopped_early",
-            INTERRUPTED,
-            r"aim: stopped by a signal outside of training, .*\n",
-            marks=pytest.mark.slow,
-        ),
+        ("killed", 1, r"aim: error: .*\b0\b.*\naim: error: .*\b1\b.*\bSIGKILL\b.*\n"),
+        pytest.param("stopped_early", INTERRUPTED, r"aim: .*\n", marks=pytest.mark.slow),
     ],
 )
 def test_one_rank_says_what_happened_and_all_leave(tmp_path: Path, case: str, code: int, expected: str) -> None:
@@ -101,7 +93,7 @@ def test_each_rank_looks_after_the_next_one(
     other._left.set()
     one._guard.join(timeout=10)
     assert ends == [1]
-    assert "rank 0 hasn't heard of rank 1 on" in capsys.readouterr().err
+    named(capsys.readouterr().err, "0", "1", "error:")
     for each in (one, other):
         each.leave(None, None, None)
 
@@ -135,8 +127,7 @@ def test_a_rank_that_is_silent_is_lost_and_one_whose_whole_job_was_suspended_is_
     os.kill(int(pids["1"]), signal.SIGCONT)  # spares the launcher half a minute
     process.communicate(timeout=60)
     assert re.fullmatch(
-        rf"aim: error: rank 0 hasn't heard of rank 1 on {socket.gethostname()} for 2 seconds at step 5 of 9, "
-        r"which stands still, or its machine or network is gone; the same command continues\n",
+        rf"aim: error: .*\b0\b.*\b1 .*\b{re.escape(socket.gethostname())}\b.*\b2\b.*\b5 .*\b9\b.*\n",
         said,
     )
     assert process.returncode == 1
@@ -150,26 +141,28 @@ def test_a_rank_that_stands_still_for_good_is_ended_and_not_taken_for_one_withou
     os.kill(int(pids["1"]), signal.SIGSTOP)
     _, stderr = process.communicate(timeout=120)
     first, last = stderr.splitlines()
-    assert "rank 0 hasn't heard of rank 1" in first
-    assert last == "aim: error: rank 1 hung and was ended; the same command continues"
+    named(first, "error:", "0", "1")
+    named(last, "error:", "1")
+    unnamed(last, "SIGKILL")
     assert process.returncode == 1
 
 
 @pytest.mark.parametrize(
     ("shared", "ranks", "expected"),
     [
-        ("True", 2, "the launcher of the ranks"),
-        ("True", 4, "the launcher of the ranks on a"),
-        ("False", 4, "rank 0 on a"),
+        ("True", 2, ["launcher"]),
+        ("True", 4, ["launcher", "node7"]),
+        ("False", 4, ["0", "node7"]),
     ],
 )
 def test_who_keeps_the_store_has_a_name(
-    monkeypatch: pytest.MonkeyPatch, shared: str, ranks: int, expected: str
+    monkeypatch: pytest.MonkeyPatch, shared: str, ranks: int, expected: list[str]
 ) -> None:
-    for key, value in {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "a"}.items():
+    for key, value in {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "node7"}.items():
         monkeypatch.setenv(key, value)
     monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", shared)
-    assert peers._keeper() == expected
+    named(peers._keeper(), *expected)
+    assert ("node7" in peers._keeper()) == (ranks == 4)
 
 
 @pytest.mark.slow
@@ -183,47 +176,49 @@ def test_ranks_whose_store_is_silent_leave(tmp_path: Path) -> None:
     said = process.stderr.readline()
     os.kill(process.pid, signal.SIGCONT)
     process.communicate(timeout=60)
-    assert "hasn't heard of the launcher of the ranks for 2 seconds at step 5 of 9" in said
+    named(said, "error:", "launcher", "2", "5", "9")
     assert process.returncode == 1
 
 
 @pytest.mark.parametrize(
     ("codes", "asked", "expected", "said"),
     [
-        ({}, False, 0, ""),
-        ({}, True, 0, ""),  # it was faster than the signal
-        ({0: 75, 1: 75}, True, 75, ""),
-        ({1: 75, 0: -15}, False, 75, ""),
-        ({0: -2, 1: -2}, True, 75, "nothing was lost"),
-        ({0: 75, 1: 2}, True, 2, ""),
-        ({0: 75, 1: 1}, True, 1, ""),
-        ({1: 3, 0: -15}, False, 3, ""),
-        ({1: 2, 0: -9}, False, 2, ""),
-        ({1: -15, 0: 75}, False, 1, "rank 1 was killed by SIGTERM"),
-        ({0: 1, 1: -11}, False, 1, "rank 1 was killed by SIGSEGV"),
-        ({1: -15, 0: -9}, True, 75, "nothing was lost"),
-        ({0: 75, 1: -9}, True, 1, "rank 1 was killed by SIGKILL, as the kernel does"),
-        ({0: 1, 1: launcher.DEAF}, False, 1, "rank 1 hung and was ended; the same command continues"),
-        ({1: -15, 0: launcher.DEAF}, True, 75, "nothing was lost"),
+        ({}, False, 0, []),
+        ({}, True, 0, []),  # it was faster than the signal
+        ({0: 75, 1: 75}, True, 75, []),
+        ({1: 75, 0: -15}, False, 75, []),
+        ({0: -2, 1: -2}, True, 75, LOST_NOTHING),
+        ({0: 75, 1: 2}, True, 2, []),
+        ({0: 75, 1: 1}, True, 1, []),
+        ({1: 3, 0: -15}, False, 3, []),
+        ({1: 2, 0: -9}, False, 2, []),
+        ({1: -15, 0: 75}, False, 1, ["error:", "1", "SIGTERM"]),
+        ({0: 1, 1: -11}, False, 1, ["error:", "1", "SIGSEGV"]),
+        ({1: -15, 0: -9}, True, 75, LOST_NOTHING),
+        ({0: 75, 1: -9}, True, 1, ["error:", "1", "SIGKILL", "memory"]),
+        ({0: 1, 1: launcher.DEAF}, False, 1, ["error:", "1"]),
+        ({1: -15, 0: launcher.DEAF}, True, 75, LOST_NOTHING),
     ],
 )
 def test_the_exit_code_of_all_ranks(
-    capsys: pytest.CaptureFixture[str], codes: dict[int, int], asked: bool, expected: int, said: str
+    capsys: pytest.CaptureFixture[str], codes: dict[int, int], asked: bool, expected: int, said: list[str]
 ) -> None:
     assert launcher.verdict(codes, asked=asked) == expected
     err = capsys.readouterr().err
-    assert said in err
-    assert bool(said) == bool(err)
+    assert err.count("\n") == bool(said)
+    if said:
+        named(err, *said)
+        assert (NOTHING_LOST in err) == (said is LOST_NOTHING)
 
 
 @pytest.mark.parametrize(
     ("ends", "restarts", "expected", "said"),
     [
-        ([{1: -9, 0: 1}, {}], 3, 0, ["starting again, 2 restarts left"]),
-        ([{1: -9, 0: 1}, {0: -11, 1: 1}], 1, 1, ["starting again, 0 restarts left", "the same command continues"]),
-        ([{1: -9, 0: 1}], 0, 1, ["the same command continues"]),
-        ([{0: 1, 1: launcher.DEAF}, {}], 3, 0, ["starting again, 2 restarts left"]),
-        ([{1: -9, 0: 1}, {0: 75, 1: 75}], 3, 75, ["starting again, 2 restarts left"]),
+        ([{1: -9, 0: 1}, {}], 3, 0, ["2"]),
+        ([{1: -9, 0: 1}, {0: -11, 1: 1}], 1, 1, ["0", ""]),
+        ([{1: -9, 0: 1}], 0, 1, [""]),
+        ([{0: 1, 1: launcher.DEAF}, {}], 3, 0, ["2"]),
+        ([{1: -9, 0: 1}, {0: 75, 1: 75}], 3, 75, ["2"]),
         ([{1: 2, 0: -9}], 3, 2, []),  # a user's error: it would come again
         ([{1: 1, 0: -15}], 3, 1, []),  # a bug
         ([{1: 75, 0: 75}], 3, 75, []),
@@ -242,7 +237,8 @@ def test_ranks_start_again_where_one_was_killed_alone(
     assert launcher.launch(["program"], 2, restarts) == expected
     assert left == []
     lines = capsys.readouterr().err.splitlines()
-    assert [line.partition("; ")[2] for line in lines] == said
+    # the restarts that are left, on a line that is no error; or the error
+    assert ["" if "error:" in line else re.sub(r"\D", "", line.partition("; ")[2]) for line in lines] == said
 
 
 def test_ranks_that_start_again_count_their_time_anew(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch.autograd import DeviceType
 
 from aim.engine.machine import profiling
+from tests.messages import named
 from tests.toy import journal, run, weights
 
 
@@ -32,9 +34,16 @@ HOST = [
 ]
 
 
+def steps(count: int, seconds: float) -> list[Any]:
+    """As torch notes them."""
+    each = seconds / count
+    return [event("ProfilerStep*", i * each, (i + 1) * each) for i in range(count)]
+
+
 def test_on_a_cpu_the_model_s_parts_count() -> None:
-    text, neither = profiling.table(HOST, 10.0, 2, on_gpu=False)
-    assert neither == pytest.approx(0.3)  # communication, and two seconds outside of all parts
+    text, summary = profiling.table([*HOST, *steps(2, 10.0)], on_gpu=False)
+    named(summary, "2", "5000.0", "30.0%")  # communication, and two seconds outside of all parts
+    assert text.startswith(f"{summary}\n")
     rows = {line[:26].strip(): line[26:].split() for line in text.splitlines()[2:]}
     assert rows["backward"] == ["1500.00", "30.0%"]
     assert rows["rest"] == ["1000.00", "20.0%"]
@@ -51,8 +60,8 @@ def test_on_a_gpu_its_kernels_count() -> None:
         event("ncclDevKernel_AllReduce", 8, 11, gpu=True),
         event("adam", 11, 18, gpu=True),
     ]
-    text, neither = profiling.table([*HOST, *device], 20.0, 1, on_gpu=True)
-    assert neither == pytest.approx((1 + 2 + 2) / 20)  # before the kernels but for the data, the sum's rest, the end
+    text, summary = profiling.table([*HOST, *device, *steps(1, 20.0)], on_gpu=True)
+    named(summary, "1", "25.0%")  # before the kernels but for the data, 1; the sum's rest, 2; the end, 2
     assert "(the GPU computes)" in text
     assert "14000.00" in text
 
@@ -63,7 +72,8 @@ def test_a_profiled_run_leaves_its_profile_and_learns_the_same(
 ) -> None:
     run(tmp_path, "train.profile=true")
     out, said = capfd.readouterr()
-    assert "profile of 2 steps" in out  # the last two of the second epoch
+    named(out.replace("\n", ""), str(tmp_path / "profile"))
+    named((tmp_path / "profile" / "profile.txt").read_text().splitlines()[0], "2")  # the last two of the second epoch
     assert "ERROR" not in said  # of the profiler's own
     names = {event["name"] for event in json.loads((tmp_path / "profile" / "trace.json").read_text())["traceEvents"]}
     parts = set(profiling.PARTS) - {"copying to the device"}  # of a GPU
@@ -84,19 +94,11 @@ def test_a_profiled_run_leaves_its_profile_and_learns_the_same(
         ([1] * 9, []),
     ],
 )
-def test_which_steps_are_watched(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: list[int], expected: list[tuple[int, int]]
-) -> None:
-    began, spans = 0, []
+def test_which_steps_are_watched(tmp_path: Path, ends: list[int], expected: list[tuple[int, int]]) -> None:
     profile = profiling.Profile(tmp_path, torch.device("cpu"))
-    monkeypatch.setattr(profile, "profiler", SimpleNamespace(start=lambda: None, stop=lambda: None))
-    monkeypatch.setattr(profile, "_write", lambda: "written")
+    said = []
     for step, end in enumerate(ends, 1):
-        before = profile.running
-        said = profile.tick(ends_epoch=bool(end))
-        if profile.running and not before:
-            began = step + 1
-        if said:
-            spans.append((began, step))
-            assert profile.steps == step - began + 1
-    assert spans == expected
+        if text := profile.tick(ends_epoch=bool(end)):
+            said.append((step - int(re.search(r"(\d+) steps", text)[1]) + 1, step))
+    profile.close()
+    assert said == expected

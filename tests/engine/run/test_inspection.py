@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from aim.engine.run.inspection import inspected
 from aim.engine.run.settings import Run
 from aim.ground import config
 from tests.conftest import ROOT
-from tests.messages import refused
+from tests.messages import named, refused
 from tests.toy import OWN, TOY, run
 
 
@@ -76,9 +77,9 @@ def test_all_bad_files_are_named_at_once_and_the_command_that_is_told_goes_on(
     found = run(tmp_path / "run", f"data.root={folder}", *way_out, toy=OWN)
     assert found["num_missing"] == 1
     assert read == {video.path for video in (*lists.train, *lists.val)} - bad.keys()
-    named = (tmp_path / "run" / "bad_videos.txt").read_text(encoding="utf-8")
-    assert named == "".join(f"{path}\t{reasons[content]}\n" for path, content in sorted(bad.items()))
-    assert "aim: goes on without 2 of 32 training videos and 1 of 8 validation videos\n" in capsys.readouterr().err
+    listed = (tmp_path / "run" / "bad_videos.txt").read_text(encoding="utf-8")
+    assert listed == "".join(f"{path}\t{reasons[content]}\n" for path, content in sorted(bad.items()))
+    named(capsys.readouterr().err, "2", "32", "1", "8")
 
 
 def test_good_files_are_looked_at_once_and_again_when_they_change(folder: Path, looked_at: list[str]) -> None:
@@ -158,7 +159,7 @@ def test_what_may_be_skipped_is_skipped_and_no_more(folder: Path, capsys: pytest
     for video in lists.train[:4]:
         (folder / video.path).write_bytes(b"")
     assert len(inspected(made, lists).bad) == 4
-    assert f"aim: no training video is left of class {lists.classes[0]}\n" in capsys.readouterr().err
+    named(capsys.readouterr().err, lists.classes[0])
     for video in lists.train:
         (folder / video.path).write_bytes(b"")
     with refused("32", "data.root="):
@@ -174,8 +175,8 @@ def test_of_many_bad_files_the_first_are_said_and_all_are_written(
     with refused("31", "32", "data.on_error=skip", "data.max_bad=0.969"):
         inspected(made, lists)
     err = capsys.readouterr().err
-    assert err.count("an empty file") == inspection.NAMED
-    assert f"aim: and 11 more: {tmp_path / 'run' / 'bad_videos.txt'}\n" in err
+    assert err.count(str(folder)) == inspection.NAMED
+    named(err, "11", str(tmp_path / "run" / "bad_videos.txt"))
     assert len((tmp_path / "run" / "bad_videos.txt").read_text(encoding="utf-8").splitlines()) == 31
 
 
@@ -192,8 +193,9 @@ def test_a_folder_without_videos_is_named(folder: Path, capsys: pytest.CaptureFi
     (folder / "empty" / "deep").mkdir(parents=True)
     (folder / ".hidden").mkdir()
     inspected(*begun(folder))
-    said = [line for line in capsys.readouterr().err.splitlines() if "no class" in line]
-    assert said == [f"aim: no video is in {folder / 'empty'}: it is no class"]
+    said = [line for line in capsys.readouterr().err.splitlines() if str(folder) in line]
+    assert len(said) == 1
+    named(said[0], str(folder / "empty"))
 
 
 @pytest.mark.slow
@@ -207,10 +209,10 @@ def test_of_several_ranks_one_looks_and_all_end(folder: Path, tmp_path: Path, la
     command = [*start, *OWN, f"data.root={folder}", f"run_dir={tmp_path / 'run'}", "data.workers=1"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == (1 if launcher else 2), done.stderr
-    assert done.stderr.count(": an empty file") == 1
-    said = done.stderr.count("1 of 32 training videos can't be read")
+    assert done.stderr.count(f"{folder / lists.train[3].path}: ") == 1
+    said = done.stderr.count("data.on_error=skip")
     assert said == 1 or (launcher and said == 2)  # torchrun has a box for each rank
     more = ["data.on_error=skip", "data.max_bad=0.032"]
     done = subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode == 0, done.stderr
-    assert done.stderr.count("goes on without 1 of 32 training videos") == 1
+    assert len(re.findall(r"\b1 of 32\b", done.stderr)) == 1

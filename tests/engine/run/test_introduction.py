@@ -84,7 +84,11 @@ def test_the_start_says_how_much_is_read_ahead(toy_cache: Path) -> None:
     for workers in (0, 6):
         made = config.build(config.compose([*TOY, f"data.workers={workers}", "train.accumulate=2", *large]), Run)
         lists, world = made.load_lists(), World(0, 1, torch.device("cpu"))
-        said.append(introduction.of_loading(made.train_loader(lists, world), made.val_loader(lists, world)))
+        said.append(
+            introduction.of_loading(
+                made.train_loader(made.train_dataset(lists), world), made.eval_loader(made.val_dataset(lists), world)
+            )
+        )
     assert said == [
         "loading: in the training process, nothing ahead (data.workers=0)",
         "loading: 6 processes a rank, 3 batches ahead in 74 MiB of shared memory",

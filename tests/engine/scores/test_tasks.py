@@ -23,9 +23,9 @@ from aim.engine.scores.tasks import SINGLE_LABEL, SingleLabel, Task, named
 from aim.engine.trained.exported import About, parsed
 from aim.engine.trained.recogniser import Recogniser, Trained
 from aim.ground import config
-from aim.ground.errors import UserError
 from aim.ground.kinds import written
 from aim.models.classifier import VideoClassifier
+from tests.messages import refused
 from tests.toy import TOY
 
 CPU = torch.device("cpu")
@@ -168,7 +168,7 @@ def test_its_probabilities_are_calibrated_and_predicted(model: VideoClassifier) 
 
 
 def test_a_run_is_chosen_by_a_metric_of_its_own_task(settings: Run) -> None:
-    with pytest.raises(UserError, match=r"train\.best_by='top1' is not one of exact"):
+    with refused("train.best_by='top1'", "exact"):
         replace(settings, task=SEVERAL)
     replace(settings, task=SEVERAL, train=replace(settings.train, best_by="exact"))
 
@@ -206,7 +206,7 @@ def test_files_name_their_task() -> None:
     assert written("task", SINGLE_LABEL) == {"kind": "single_label"}
     assert named({"kind": "single_label"}) == named(None) == SINGLE_LABEL
     for node in ({"kind": "other"}, {"_target_": f"{__name__}.SeveralLabels"}):
-        with pytest.raises(UserError):
+        with refused("task", "SeveralLabels" if "_target_" in node else "single_label"):
             named(node)
     assert written("task", SEVERAL) == {"_target_": f"{__name__}.SeveralLabels"}
 

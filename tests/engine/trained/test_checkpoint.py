@@ -6,10 +6,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from aim.engine.trained import checkpoint
+from aim.ground.formats import own_version
 from tests.messages import refused, unnamed
 from tests.toy import file_size_limit
 
@@ -86,6 +88,26 @@ def test_a_temperature_is_all_that_changes(tmp_path: Path) -> None:
     assert (after.config, after.classes, after.trunk, after.precision) == ({"a": 1}, ["a"], before.trunk, "bf16")
     save_weights(best, Model())  # of before
     assert checkpoint.read_weights(best).temperature is None
+
+
+def test_a_newer_format_is_refused_with_its_version(tmp_path: Path) -> None:
+    best = tmp_path / "best.safetensors"
+    checkpoint.save_weights(best, Model(), {"a": 1}, ["a"])  # type: ignore[arg-type]
+    with safe_open(best, "pt") as file:
+        metadata = file.metadata()
+    assert metadata["version"] == own_version()
+    for version, expected in (({"version": "9.1.0"}, "9.1.0"), ({}, "best.safetensors")):
+        newer = {key: value for key, value in metadata.items() if key != "version"} | {"format": "aim-video 2"}
+        save_file({}, best, newer | version)
+        with refused("'aim-video 2'", expected, own_version(), "'aim-video 1'", "update"):
+            checkpoint.read_weights(best)
+
+
+@pytest.mark.parametrize("written", ["aim-video", "aim-video one", "aim-video exported 1", "pt", ""])
+def test_another_programs_format_is_refused(tmp_path: Path, written: str) -> None:
+    save_file({}, tmp_path / "best.safetensors", {"format": written})
+    with refused("best.safetensors", "aim.train", "'aim-video 1'"):
+        checkpoint.read_weights(tmp_path)
 
 
 @pytest.mark.parametrize("wrong", ["0", "-1", "Infinity", "NaN", "[", "{}"])

@@ -11,8 +11,8 @@ from aim.engine.trained.recogniser import load, ready
 from aim.explain import verb as explain
 from aim.features import verb as features
 from aim.ground import config
-from aim.ground.errors import UserError
 from aim.predict import verb as predict
+from tests.messages import named, refused
 from tests.toy import videos
 
 VERBS = {
@@ -56,7 +56,7 @@ def test_what_auto_comes_to_is_settled_before_anything_is_loaded(
     monkeypatch.setattr(hardware, "computes_in_bf16", lambda device: True)
 
     def make() -> recogniser.Recogniser:
-        assert "device=auto is cpu (no GPU); precision=auto is bf16" in capsys.readouterr().err
+        named(capsys.readouterr().err, "device=auto", "cpu", "precision=auto", "bf16")
         return load(unbroken)
 
     found, precision = ready(make, device="auto", precision="auto")
@@ -70,5 +70,5 @@ def test_a_gpu_that_is_not_there_is_an_error_before_anything_is_loaded(monkeypat
         raise RuntimeError("no driver")
 
     monkeypatch.setattr(torch.cuda, "init", broken)
-    with pytest.raises(UserError, match=r"device=cuda, but CUDA doesn't work here \(no driver\)"):
+    with refused("device=cuda", "CUDA", "(no driver)", "device=cpu"):
         ready(lambda: pytest.fail("loaded"), device="cuda", precision="auto")

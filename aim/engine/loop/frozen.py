@@ -1,0 +1,121 @@
+"""The features of a frozen trunk in place of pixels: computed once, before a training or a test reads them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+
+import numpy as np
+import torch
+from einops import rearrange
+from torch import Tensor
+
+from aim.data.dataset import VideoDataset
+from aim.data.loading.loader import Loader
+from aim.data.loading.order import Listed
+from aim.data.stored.features import GB, Draws, Kept, keys_of, store_of
+from aim.data.transforms import Views
+from aim.engine.machine import distributed
+from aim.engine.machine.distributed import World
+from aim.engine.machine.feeding import on_device, one_late, to_host
+from aim.engine.machine.hardware import autocast
+from aim.engine.run.settings import Run
+from aim.ground.console import SLOW, Display
+from aim.ground.signals import Interrupted, Stop
+from aim.models.classifier import VideoClassifier
+
+VERSION = 1  # of what a store's files hold
+
+
+@contextmanager
+def on_features(
+    dataset: VideoDataset, model: VideoClassifier, run: Run, world: World, stop: Stop
+) -> Iterator[VideoDataset]:
+    """The data set as the model is to read it: as it is, or as features that are computed where they are missing.
+
+    The ranks share the work. Features that are there when a signal comes are kept. Raises Interrupted then, UserError
+    where there is no room for the features, and what a training raises of bad videos.
+    """
+    if run.train.features != "cached":
+        yield dataset
+        return
+    keys = distributed.share(keys_of(dataset.root, dataset.videos) if world.is_main else {})
+    views = isinstance(dataset.transform, Views)
+    stored = torch.float32 if run.precision == "fp32" else torch.float16
+    with torch.no_grad(), autocast(world.device, run.precision):
+        size = model.frozen(torch.zeros(1, 3, model.num_frames, model.size, model.size, device=world.device)).shape[1]
+    store = store_of(
+        {
+            "version": VERSION, "trunk": replace(run.backbone, weights=model.fingerprint),
+            "layout": list(map(tuple, model.layout)), "clip": run.clip,
+            "transform": dataset.transform, "reader": dataset.reader, "precision": run.precision,
+            "seed": None if views and run.backbone.weights != "random" else run.seed,
+            "draws": None if views else run.train.draws,
+        }
+    )  # fmt: skip
+    kept = Kept(
+        **(vars(dataset) | {"cache": None}), keys=keys, store=store, size=size, stored=stored, draws=run.train.draws
+    )
+    with store.held():
+        bad = computed(kept, dataset, model, run, world, stop)
+        yield replace(kept, bad={**dataset.bad, **bad})
+
+
+def computed(
+    kept: Kept, dataset: VideoDataset, model: VideoClassifier, run: Run, world: World, stop: Stop
+) -> dict[str, str]:
+    """Compute the missing features of all videos, each on one rank. Returns the bad videos by their path."""
+    views = isinstance(dataset.transform, Views)
+    known = {
+        kept.keys[video]: video for video in dataset.videos if video in kept.keys and video.path not in dataset.bad
+    }
+    missing = distributed.share([video for key, video in known.items() if not kept.store.place(key).exists()])
+    if not missing:
+        return {}
+    pixels = Draws(**(vars(dataset) | {"videos": missing}), keys=kept.keys)
+    pixels = pixels if views else replace(pixels, clips=run.train.draws)
+    clips, what = pixels.shape[0], "views" if views else "draws"
+    needed = len(missing) * clips * kept.size * kept.stored.itemsize
+    if world.is_main:
+        kept.store.make_room(needed, run.train.features_gb * GB)
+        print(
+            f"features: {len(missing)} of {len(known)} videos x {clips} {what} go through the trunk once, "
+            f"{needed / GB:.2f} GB in {kept.store.folder}",
+            flush=True,
+        )
+    at_once = max(1, run.train.clips_at_once(world.size) // clips)
+    training = {} if views else {"step_size": at_once * world.size}
+    loader = run.loader(
+        pixels, at_once, world, order=Listed(), on_error=run.data.eval_on_error if views else run.data.on_error,
+        **training,
+    )  # fmt: skip
+    total, done, stopped = len(missing), 0, False
+    was_training = model.training
+    model.eval()
+    with closing(loader), Display("features", total, visible=world.is_main, hint=SLOW, concludes=True) as display:
+        for index, weight, features in one_late(begun(loader, model, run, world.device)):
+            for i, was_read, rows in zip(index.tolist(), weight.tolist(), features.to(kept.stored), strict=True):
+                if was_read:
+                    seconds = loader.seconds.get(i, np.full((clips, 2), np.nan, np.float32))
+                    kept.store.write(kept.keys[missing[i]], rows, seconds)
+            done += len(index) * world.size
+            display.update(min(done, total), "videos")
+            if stopped := bool(stop):
+                break
+    model.train(was_training)
+    distributed.meet()
+    ranks = distributed.gather((dict(loader.bad), stopped))
+    if any(stopped for _, stopped in ranks):
+        raise Interrupted("stopped by a signal while features were computed; those that are there are kept")
+    return {path: reason for bad, _ in ranks for path, reason in bad.items()}
+
+
+@torch.inference_mode()
+def begun(
+    loader: Loader, model: VideoClassifier, run: Run, device: torch.device
+) -> Iterator[Callable[[], list[Tensor]]]:
+    """Begin to compute batches on the device: of each what gives index, weight, and features "b v m"."""
+    for batch in on_device(loader.epoch(0), device):
+        video = rearrange(batch.video, "b v t c h w -> (b v) t c h w")
+        with autocast(device, run.precision):
+            features = model.frozen(model.preprocess(video))
+        yield to_host(batch.index, batch.weight, rearrange(features, "(b v) m -> b v m", b=len(batch.video)))

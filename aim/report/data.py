@@ -1,0 +1,49 @@
+"""The videos of runs that stand side by side: on which ones each was trained and tested."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from aim.report.runs import RunData
+
+LISTS = {"train_hash": "training", "data_hash": "validation"}  # in results.json
+
+
+def column(runs: Sequence[RunData]) -> list[str]:
+    """For each run the folder and the lists of its videos, as far as they differ; nothing where they don't."""
+    folders = [folder(run) for run in runs]
+    hashes = {key: [hash_of(run, key) for run in runs] for key in LISTS}
+    different = [key for key, found in hashes.items() if differ(found)]
+    if not different and not differ(folders):
+        return []
+    return [
+        ", ".join([folders[i] or "-", *(f"{LISTS[key]} {hashes[key][i][:8] or '-'}" for key in different)])
+        for i in range(len(runs))
+    ]
+
+
+def warning(runs: Sequence[RunData]) -> str:
+    """A line on what differing lists mean for the comparison; nothing where they are the same."""
+    trained, tested = (differ([hash_of(run, key) for run in runs]) for key in LISTS)
+    if tested:
+        also = "trained and " if trained else ""
+        return f"these runs were {also}tested on different videos or labels (column data): don't compare their results"
+    if trained:
+        return "these runs were trained on different videos or labels (column data): that may be the difference"
+    return ""
+
+
+def hash_of(run: RunData, key: str) -> str:
+    """The hash of a list of a run; empty where it isn't known."""
+    results = run.results or {}
+    about = run.found.about if run.found is not None else {}
+    return str(results.get("identity", {}).get(key) or results.get(key) or about.get(key) or "")
+
+
+def folder(run: RunData) -> str:
+    """The name of the folder in which its videos lay; empty where it isn't known."""
+    return Path(str(run.settings.get("data", {}).get("root") or "")).name
+
+
+def differ(values: Sequence[str]) -> bool:
+    """Whether the known ones among them are several."""
+    return len({*values} - {""}) > 1

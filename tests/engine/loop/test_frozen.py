@@ -1,0 +1,142 @@
+"""Heads that are trained on features kept on disk end as those that see pixels."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from aim.data.stored import features
+from aim.engine.loop import frozen
+from aim.ground.signals import INTERRUPTED
+from aim.models.classifier import VideoClassifier
+from tests.messages import refused
+from tests.toy import TOY, evaluate, exits, journal, killed_at, run, weights
+
+pytestmark = pytest.mark.usefixtures("toy_cache")
+
+# Every clip is all frames and all pixels of its video.
+PLAIN = [
+    *TOY, "clip.num_frames=9", "clip.sampling=dense", "augment.area=[1,1]", "augment.ratio=[1,1]", "augment.flip=0",
+    "train.epochs=1",
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def empty(toy_cache: Path) -> None:
+    shutil.rmtree(toy_cache / "features", ignore_errors=True)
+
+
+def seen(patch: pytest.MonkeyPatch) -> list[int]:
+    """The clips of each pass through the trunk, without the one of zeros that measures its features."""
+    found = list[int]()
+    original = VideoClassifier.frozen
+
+    def frozen(self: VideoClassifier, video: torch.Tensor) -> torch.Tensor:
+        if video.any():
+            found.append(len(video))
+        return original(self, video)
+
+    patch.setattr(VideoClassifier, "frozen", frozen)
+    return found
+
+
+@pytest.mark.parametrize("adapter", ["none", "attentive_probe", "side"])
+def test_without_random_augmentation_the_run_is_that_on_pixels(tmp_path: Path, adapter: str) -> None:
+    toy = [*PLAIN, f"adapter={adapter}", *(["adapter.ratio=1"] if adapter == "side" else [])]
+    expected = run(tmp_path / "pixels", toy=toy)
+    found = run(tmp_path / "kept", "train.features=cached", "train.draws=2", toy=toy)
+    for line, other in zip(journal(tmp_path / "kept"), journal(tmp_path / "pixels"), strict=True):
+        assert line == pytest.approx(other, rel=1e-5)
+    for name, tensor in weights(tmp_path / "pixels").items():
+        torch.testing.assert_close(weights(tmp_path / "kept")[name], tensor, rtol=1e-4, atol=1e-6)
+    assert found["top1"] == expected["top1"]
+    assert found["draws"] == 2
+    assert "draws" not in expected
+    again = evaluate(tmp_path / "kept", tmp_path / "test", toy=toy)
+    assert again["top1"] == found["top1"]
+
+
+def test_features_are_computed_once_for_all_epochs_heads_and_seeds_of_a_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clips = seen(monkeypatch)
+    cached = [*TOY, "adapter=none", "train.features=cached", "train.draws=3"]
+    first = run(tmp_path / "a", toy=cached)
+    assert sum(clips) == 3 * 24 + 16  # draws of the training videos; the view of validation and test
+    assert "24 of 24 videos x 3" in capsys.readouterr().out
+    clips.clear()
+    again = run(tmp_path / "b", "optim.lr=1e-4", "dropout=0.1", toy=cached)
+    assert not clips
+    same = run(tmp_path / "c", toy=cached)
+    assert (same["top1"], journal(tmp_path / "c")) == (first["top1"], journal(tmp_path / "a"))
+    assert again["config_hash"] != first["config_hash"]
+    run(tmp_path / "d", "adapter=attentive_probe", toy=cached)  # reads tokens, not pooled frames
+    assert clips
+
+
+def test_a_video_with_another_content_gets_features_of_its_own(tmp_path: Path) -> None:
+    for name, content in (("a", b"1" * 200_000), ("b", b"1" * 200_000), ("c", b"1" * 199_999 + b"2")):
+        (tmp_path / name).write_bytes(content)
+    videos = [features.Video(name, 0) for name in "abc"] + [features.Video("a", 0, 0.0, 1.0), features.Video("gone", 0)]
+    keys = features.keys_of(tmp_path, videos)
+    a, b, c, part = (keys[video] for video in videos[:4])
+    assert a == b
+    assert len({a, c, part}) == 3
+    assert videos[4] not in keys
+
+
+def test_a_signal_keeps_what_was_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cached = [*TOY, "adapter=none", "train.features=cached"]
+    clips = seen(monkeypatch)
+    with monkeypatch.context() as patch:
+        original = features.Store.write
+
+        def write(self: features.Store, *args: Any) -> None:
+            original(self, *args)
+            patch.setattr("aim.ground.signals.Stop.__bool__", lambda _: True)
+
+        patch.setattr(features.Store, "write", write)
+        with exits(INTERRUPTED):
+            run(tmp_path, toy=cached)
+    before = sum(clips)
+    run(tmp_path, toy=cached)
+    assert 0 < before < 24 * 4
+    assert sum(clips) - before < 24 * 4 + 32
+    killed_at(0, tmp_path / "other", toy=cached)  # everything is there
+
+
+def test_room_is_made_of_stores_that_nobody_holds(tmp_path: Path) -> None:
+    stores = [features.Store(tmp_path / "features" / name) for name in "abc"]
+    for store in stores:
+        with store.held():
+            store.write("0" * 32, torch.zeros(2, 500), torch.zeros(2, 2).numpy())
+    used = features.bytes_in(tmp_path)
+    with stores[0].held(), stores[2].held():
+        stores[2].make_room(1, used)
+        assert [store.folder.exists() for store in stores] == [True, False, True]
+        with refused("train.features_gb", "train.draws", "AIM_CACHE", "train.features=computed"):
+            stores[2].make_room(used, used)
+    assert stores[0].read("0" * 32, [1])[0].shape == (1, 500)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["adapter=aim_demo"], ["train.features=cached", "adapter=none"]),
+        (["adapter=none", "train.mixup=0.8"], ["train.features=cached", "train.mixup"]),
+        (["adapter=none", "train.features_gb=1e-9"], ["train.features_gb", "train.features=computed"]),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(tmp_path: Path, overrides: list[str], expected: list[str]) -> None:
+    with refused(*expected):
+        run(tmp_path, "train.features=cached", *overrides)
+
+
+def test_auto_keeps_what_only_reads_the_trunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(frozen, "computed", lambda *_: pytest.fail("kept"))
+    run(tmp_path / "aim", "train.features=auto", "train.epochs=1")
+    run(tmp_path / "mixed", "train.features=auto", "adapter=none", "train.mixup=0.8", "train.epochs=1")
+    with pytest.raises(pytest.fail.Exception):
+        run(tmp_path / "none", "train.features=auto", "adapter=none")
