@@ -22,7 +22,7 @@ def test_seeds_share_a_row_and_settings_have_a_column(tmp_path: Path) -> None:
     assert "| a | 0.25 | 8x3x1 | 11.00 / 97.00 | 202.00 | 2 | 40 videos | 81.5 (80.0 to 83.0) |" in rows[0]
     assert "| b | 0.5 | 8x3x1 | 11.00 / 97.00 | 202.00 | 1 | 40 videos | 70.0 |" in rows[1]
     assert len(rows) == 2
-    assert {line.count("|") for line in table(runs).splitlines()} == {10}
+    assert {line.count("|") for line in table(runs).splitlines()} == {13}
     assert "ratio" not in table(runs[::2])  # nothing but the seed differs
 
 

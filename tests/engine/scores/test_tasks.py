@@ -206,7 +206,7 @@ def test_files_name_their_task() -> None:
     assert written("task", SINGLE_LABEL) == {"kind": "single_label"}
     assert named({"kind": "single_label"}) == named(None) == SINGLE_LABEL
     for node in ({"kind": "other"}, {"_target_": f"{__name__}.SeveralLabels"}):
-        with refused("task", "SeveralLabels" if "_target_" in node else "single_label"):
+        with refused("SeveralLabels" if "_target_" in node else "single_label"):
             named(node)
     assert written("task", SEVERAL) == {"_target_": f"{__name__}.SeveralLabels"}
 
