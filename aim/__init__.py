@@ -8,12 +8,15 @@ if TYPE_CHECKING:
     from aim.engine.trained.recogniser import Recogniser
 
 
-def load(path: str, *, weights: str | None = None, device: str = "cpu", trust: bool = False) -> "Recogniser":
+def load(
+    path: str, *, weights: str | None = None, device: str = "cpu", trust: bool = False, calibrated: bool = True
+) -> "Recogniser":
     """A trained model from its run directory, its best.safetensors, or a file of aim.export.
 
-    `weights` says where the trunk lies, if elsewhere than in training. Raises UserError for a file that is missing or
-    damaged, and for another trunk. Nothing heavy is imported before it is called.
+    `weights` says where the trunk lies, if elsewhere than in training. Probabilities are `calibrated` by the file's
+    temperature, as aim.predict's are, or else those of a test. Raises UserError for a file that is missing or damaged,
+    and for another trunk. Nothing heavy is imported before it is called.
     """
     from aim.engine.trained.recogniser import load as rebuild
 
-    return rebuild(path, weights=weights, device=device, trust=trust)
+    return rebuild(path, weights=weights, device=device, trust=trust, calibrated=calibrated)

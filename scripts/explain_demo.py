@@ -38,7 +38,7 @@ EVERY = 4  # of so many videos one has its map compared with those of random wei
 
 def located(path: str, count: int) -> dict[str, Any]:
     """What the maps of `count` videos, evenly spread over the classes, find of the shape; a list has one value each."""
-    recogniser = load(path)
+    recogniser = load(path, calibrated=False)
     data, lists = clips.validation_videos(path, None)
     assert isinstance(data.lists, MovingShapes), f"{path} was not trained on the demo's data"
     assert recogniser.views.resize == recogniser.clip.size, "a crop would need its mask cropped"
@@ -94,7 +94,7 @@ def mean_of(pairs: Sequence[tuple[float, ...]]) -> list[float]:
 
 def sensitivity(path: str) -> dict[str, Any]:
     """The answers of a model to other orders of frames, on all validation videos."""
-    recogniser = load(path)
+    recogniser = load(path, calibrated=False)
     data, lists = clips.validation_videos(path, None)
     policy = {"timeout": data.timeout, "on_error": "raise", "max_bad": 0.0}
     loader = clips.loader_of(data.folder, lists.val, recogniser, PyAV(), batch_size=16, workers=1, **policy)

@@ -12,11 +12,13 @@ import pytest
 from PIL import Image
 
 from aim.data.demo.moving_shapes import encode
+from aim.data.readers.pyav import PyAV
+from aim.engine.trained.recogniser import load
 from aim.explain import verb as explain
 from aim.explain.order import ORDERS
 from aim.ground import config
 from tests.conftest import ROOT
-from tests.messages import refused
+from tests.messages import named, refused
 from tests.toy import evaluate, videos
 
 
@@ -38,7 +40,7 @@ def test_a_video_is_explained_and_drawn(
         path, out = videos(toy_cache)[0], tmp_path / "new" / "map.png"
         chosen = [f"checkpoint={unbroken}", f"input={path}", f"out={out}", f"method={method}", "cells=3"]
         found, said = told(capsys, *chosen)
-    assert f"aim: {passes[-1]} forward passes of the model, about " in said
+    named(said, str(passes[-1]))
     probability, order = found["labels"][0]["probability"], found["order"]  # type: ignore[index]
     assert order["as it is"] == {"label": found["label"], "probability": probability}  # type: ignore[index]
     assert list(order) == list(ORDERS)  # type: ignore[call-overload]
@@ -76,9 +78,28 @@ def test_the_order_as_it_is_has_the_tests_accuracy(
     assert listed["order"] == found["order"]
     few, said = told(capsys, *asked, "limit=3")
     assert few["videos"] == 3
-    assert "3 videos in 4 orders: 12 forward passes" in said
+    named(said, "3", "4", "12")
     one, _ = told(capsys, *asked, f"input={videos(toy_cache)[0]}")
     assert list(one["order"]) == list(ORDERS)  # type: ignore[call-overload]
+
+
+def test_a_wrong_answer_is_told_by_the_list_and_the_probability_is_predicts(
+    unbroken: Path, tmp_path: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [f"checkpoint={unbroken}", "method=gradient", "cells=2"]
+    recogniser = load(unbroken)
+    answers = {path: recogniser.predict_file(path, PyAV()) for path in videos(toy_cache)}
+    right = {path: recogniser.classes[int(p.argmax())] == path.parent.name for path, p in answers.items()}
+    assert {*right.values()} == {True, False}
+    for expected in (True, False):
+        path = next(path for path in right if right[path] == expected)
+        found, _ = told(capsys, *asked, f"input={path}")
+        assert found["probability"] == pytest.approx(float(answers[path].max()), abs=1e-4)
+        assert found["listed"] == path.parent.name
+        assert any(f"list says {path.parent.name}" in text for text in found["doubts"]) != expected  # type: ignore[attr-defined]
+    shutil.copy(path, tmp_path / "a.mp4")
+    elsewhere, _ = told(capsys, *asked, f"input={tmp_path / 'a.mp4'}")
+    assert elsewhere["listed"] is None
 
 
 def test_documented_commands_are_composed() -> None:
@@ -97,6 +118,7 @@ def test_documented_commands_are_composed() -> None:
     [
         ([], ["input=VIDEO", "what=order"]),
         (["input=nowhere.mp4"], ["input=nowhere.mp4"]),
+        (["input='rtsp://cam//1'"], ["input=rtsp://cam//1", "ffmpeg"]),
         (["input=TMP/a.png"], ["input=", "a.png", "picture"]),
         (["input=TMP/bad.mp4"], ["input=", "bad.mp4", "read"]),
         (["input=TMP/still.mp4"], ["input=", "still.mp4", "frame"]),

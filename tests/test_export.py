@@ -1,11 +1,14 @@
 """Exported files against PyTorch, and what is refused."""
 
+import ast
 import json
+import re
 import zipfile
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
@@ -13,6 +16,8 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch.nn.utils import parametrize
 
+from aim.data.dataset import VideoDataset
+from aim.data.lists import Video
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
@@ -23,7 +28,7 @@ from aim.export import verb as export
 from aim.ground import config
 from aim.models.classifier import VideoClassifier
 from aim.predict import verb as predict
-from tests.conftest import missing
+from tests.conftest import ROOT, missing
 from tests.messages import refused
 from tests.models.checks import toy_model
 from tests.models.toys import FRAMES, SIZE, randomise
@@ -97,6 +102,65 @@ def test_it_gives_pytorchs_probabilities_of_real_clips(file: Path, sharp: Path, 
     assert torch.stack(answers).std(0).max() > 0.01, "all clips look alike: the comparison would pass for anything"
 
 
+REAL = ("videos/k400_test.mp4", "videos/rotation_90.mov", "videos/odd_size_vp9.mp4", "videos/unordered_4_frames.mov",
+        "videos/mpeg4_test.avi", "real/ut-interaction/hug/seq01_2_1_1.avi",
+        "real/ut-interaction/point/seq01_3_1_3.avi")  # fmt: skip
+DOCUMENT = "docs/export.md"
+
+
+def written_reader() -> list[str]:
+    """The code of the document: the reader, and what runs it with onnxruntime and with torch."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / DOCUMENT).read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def real_videos(shared: Path) -> list[Path]:
+    found = [shared / name for name in REAL]
+    if lacking := [path for path in found if not path.exists()]:
+        missing(f"{lacking[0]} is not there")
+    return found
+
+
+def test_the_documents_reader_gives_the_answers_of_predict(
+    file: Path, shared: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader, *programs = written_reader()
+    code = compile(reader + programs[file.suffix == ".pt2"], DOCUMENT, "exec")
+    paths = real_videos(shared)[:: 1 if file.suffix == ".onnx" else 5]  # a .pt2 takes a second to load
+    listed = f"input=[{','.join(map(str, paths))}]"
+    lines = predicted(capsys, f"checkpoint={file}", "trust=true", listed, "top=8", "views.temporal=1")
+    answers = []
+    for path, line in zip(paths, lines, strict=True):
+        monkeypatch.setattr("sys.argv", ["reader.py", str(file), str(path)])
+        exec(code, {})
+        found = ast.literal_eval(capsys.readouterr().out)
+        assert found == pytest.approx({x["label"]: x["probability"] for x in line["labels"]}, abs=1e-3), path  # type: ignore[attr-defined]
+        answers.append(list(found.values()))
+    assert np.std(answers, 0).max() > 0.01, "all videos look alike: the comparison would pass for anything"
+
+
+@pytest.mark.parametrize(
+    ("clip", "views"),
+    [
+        (Clip(8, 1, 112, "uniform"), Views(1, 1, 128)),
+        (Clip(5, 1, 64, "uniform"), Views(3, 3, 64)),
+        (Clip(4, 9, 96, "dense"), Views(2, 3, 128)),
+        (Clip(4, 9, 96, "dense", "repeat_last"), Views(2, 1, 96)),
+    ],
+    ids=str,
+)
+def test_the_documents_reader_makes_the_clips_of_any_setting(clip: Clip, views: Views, shared: Path) -> None:
+    space = dict[str, Any]()
+    exec(written_reader()[0], space)
+    for path in real_videos(shared):
+        dataset = VideoDataset(Path(), [Video(str(path), 0)], PyAV(), clip, views, seed=0)
+        found = space["clips_of"](path, asdict(clip), asdict(views)).astype(int)
+        expected = dataset.read(0, 0).numpy().astype(int)
+        assert found.shape == expected.shape
+        key = lambda each: each.mean()  # noqa: E731 - the order of clips means nothing
+        for mine, other in zip(sorted(found, key=key), sorted(expected, key=key), strict=True):
+            assert np.abs(mine - other).mean() < 1e-3, path  # of 255
+
+
 def test_the_batch_is_free(file: Path, sharp: Path) -> None:
     ours, theirs = predict.load(sharp), predict.load(file, trust=True)
     for b in (1, 2, 7):
@@ -150,7 +214,11 @@ def test_an_onnx_file_is_a_sound_one(file: Path) -> None:
     assert (video.name, dims) == ("video", ["b", 4, 3, 32, 32])
     assert video.type.tensor_type.elem_type == onnx.TensorProto.UINT8
     assert (probability.name, probability.type.tensor_type.elem_type) == ("probability", onnx.TensorProto.FLOAT)
-    assert {prop.key for prop in proto.metadata_props} >= {"classes", "clip", "views", "trunk", "checkpoint"}
+    metadata = {prop.key: prop.value for prop in proto.metadata_props}
+    assert metadata.keys() >= {"classes", "clip", "views", "trunk", "checkpoint"}
+    steps = json.loads(metadata["expects"])
+    assert list(steps) == ["frames", "picture", "resize", "crop", "video", "probability", "answer"]
+    assert ["b 4 3 32 32" in steps["video"], "32 x 32" in steps["crop"]] == [True, True]
 
 
 # Every family of trunks, and every adapter, once; all combinations would take minutes.

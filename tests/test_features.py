@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -6,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.numpy import load_file
 
 from aim.data.dataset import VideoDataset
@@ -14,6 +16,7 @@ from aim.data.readers.pyav import PyAV
 from aim.data.transforms import Views
 from aim.engine.trained.recogniser import Recogniser, load
 from aim.features import verb as features
+from aim.features.extracting import Extractor, names
 from aim.ground import config
 from tests.messages import refused
 from tests.toy import exits, videos
@@ -42,7 +45,7 @@ def test_a_checkpoint_gives_a_vector_of_each_view_of_its_test_and_of_each_window
     unbroken: Path, toy_cache: Path, tmp_path: Path
 ) -> None:
     path = videos(toy_cache)[3]
-    recogniser = load(unbroken)
+    recogniser = load(unbroken, calibrated=False)
     found = extract(tmp_path / "views", f"checkpoint={unbroken}", f"input={path.parent}")
     one = found[f"{path.stem}.npz"]
     assert one["feats"] == pytest.approx(pooled(recogniser, path, recogniser.views), abs=1e-5)
@@ -106,6 +109,14 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+def content(path: Path) -> dict[str, Any]:
+    """The arrays of a file and what else it says."""
+    if path.suffix == ".npz":
+        return {name: values.tolist() for name, values in np.load(path).items()}
+    with safe_open(path, "np") as file:
+        return {name: values.tolist() for name, values in load_file(path).items()} | file.metadata()
+
+
 @pytest.mark.usefixtures("unbroken")
 @pytest.mark.parametrize("form", ["npz", "safetensors"])
 def test_a_video_does_not_take_the_features_of_another_of_its_name(toy_cache: Path, tmp_path: Path, form: str) -> None:
@@ -119,9 +130,91 @@ def test_a_video_does_not_take_the_features_of_another_of_its_name(toy_cache: Pa
     with refused(f"x.{form}", "a/x.mp4", "b/x.mp4", "out"):
         features.main(config.compose([*asked, f"input={tmp_path / 'b'}"], "features"))
     assert place.read_bytes() == whole
+    before = content(place)
     place.write_bytes(whole[:99])  # a damaged one is made anew
     features.main(config.compose([*asked, f"input={tmp_path / 'a'}"], "features"))
-    assert place.read_bytes() == whole
+    assert content(place) == before
+
+
+TRUNK = ["backbone=demo", "clip.num_frames=4", "clip.size=64"]
+
+
+@pytest.mark.usefixtures("unbroken")
+@pytest.mark.parametrize("form", ["npz", "safetensors"])
+def test_features_of_a_video_that_was_replaced_are_made_again(
+    toy_cache: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though its name, size and time are the old ones; those of a video that has moved stay."""
+    root, out = tmp_path / "in", tmp_path / "out"
+    root.mkdir()
+    one, other = videos(toy_cache)[0].read_bytes(), videos(toy_cache)[9].read_bytes()
+    contents = [content.ljust(max(len(one), len(other)), b"\0") for content in (one, other)]
+
+    def make(*wanted: int) -> list[bytes]:
+        for name, i in zip("ab", wanted, strict=True):
+            (root / f"{name}.mp4").write_bytes(contents[i])
+            os.utime(root / f"{name}.mp4", (1000, 1000))
+        features.main(config.compose([*TRUNK, *HERE, f"form={form}", f"input={root}", f"out={out}"], "features"))
+        return [path.read_bytes() for path in sorted(out.glob(f"*.{form}"))]
+
+    before = make(0, 1)
+    assert "made again" not in capsys.readouterr().err
+    assert make(0, 1) == before
+    assert "2 of 2 are in" in capsys.readouterr().err
+    now = make(1, 1)
+    assert now[1] == before[1]
+    assert content(out / f"a.{form}")["feats"] == content(out / f"b.{form}")["feats"]
+    assert "1 are made again" in capsys.readouterr().err
+    root = root.rename(tmp_path / "moved")
+    assert make(1, 1) == now
+
+
+@pytest.mark.usefixtures("unbroken")
+def test_features_that_do_not_say_how_their_video_was_are_made_again(
+    toy_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "x.mp4"
+    shutil.copy(videos(toy_cache)[0], path)
+    found = extract(tmp_path / "out", *TRUNK, f"input={path}")["x.npz"]
+    place = tmp_path / "out" / "x.npz"
+    np.savez(place, **{key: found[key] for key in ("feats", "seconds", "source")})  # as earlier versions wrote it
+    assert extract(tmp_path / "out", *TRUNK, f"input={path}")["x.npz"].keys() == found.keys()
+    assert "1 are made again" in capsys.readouterr().err
+    np.savez(place, feats=found["feats"])  # somebody's own
+    with refused("x.npz", "delete"):
+        extract(tmp_path / "out", *TRUNK, f"input={path}")
+    place.unlink()
+
+    read = Extractor.of_views
+
+    def replacing(*args: Any, **more: Any) -> Any:
+        for each in read(*args, **more):
+            path.write_bytes(path.read_bytes() + b"\0")
+            yield each
+
+    monkeypatch.setattr(Extractor, "of_views", replacing)
+    with exits(1):
+        extract(tmp_path / "out", *TRUNK, f"input={path}")
+    assert not place.exists()
+
+
+def test_where_features_go_depends_on_what_is_named_alone(tmp_path: Path) -> None:
+    for name in ("a/x.mp4", "a/b/y.mp4", "z.mp4"):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).touch()
+
+    def goes(*found: str, named: str) -> list[str]:
+        bases = features.bases(str(tmp_path / "in" / named) if named != "-" else "-")
+        places = names([tmp_path / "in" / name for name in found], bases, Path("out"), "npz")
+        return [place.as_posix() for place in places]
+
+    assert goes("a/x.mp4", named="") == goes("a/x.mp4", "z.mp4", named="")[:1] == ["out/a/x.npz"]
+    assert goes("a/x.mp4", named="*/x.mp4") == goes("a/b/y.mp4", "a/x.mp4", named="**/*.mp4")[1:] == ["out/a/x.npz"]
+    assert goes("a/x.mp4", named="a/x.mp4") == goes("a/x.mp4", named="-") == ["out/x.npz"]
+    assert goes("a/b/y.mp4", "a/x.mp4", named="-") == ["out/b/y.npz", "out/x.npz"]
+    long = [path.name for path in names([Path(f"{'n' * 250}{i}.mp4") for i in range(2)], [], Path(), "safetensors")]
+    assert len({*long}) == 2
+    assert max(map(len, long)) <= 255
 
 
 def test_two_videos_of_one_name_are_named(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@ import json
 import os
 import shutil
 import socket
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from aim.data.demo.moving_shapes import encode
 from aim.data.readers.pyav import PyAV
 from aim.data.transforms import Views
 from aim.engine.scores import predictions
@@ -19,7 +21,7 @@ from aim.engine.trained.recogniser import Trained
 from aim.ground import config
 from aim.predict import verb as predict
 from tests.conftest import missing
-from tests.messages import refused
+from tests.messages import named, refused
 from tests.toy import TOY, evaluate, exits, videos
 
 
@@ -40,7 +42,12 @@ def test_predict_gives_the_labels_of_eval(
         first = file["path"][0]
     path = next(video for video in videos(toy_cache) if str(video).endswith(str(first)))
     (line,) = predicted(
-        capsys, f"checkpoint={unbroken / 'best.safetensors'}", f"input={path}", "top=3", f"precision={precision}"
+        capsys,
+        f"checkpoint={unbroken / 'best.safetensors'}",
+        f"input={path}",
+        "top=3",
+        f"precision={precision}",
+        "temperature=1",
     )
     best = line["labels"][0]
     with np.load(tmp_path / "predictions.npz") as file:
@@ -56,7 +63,8 @@ def test_a_file_is_predicted_by_the_views_of_the_test(unbroken: Path, tmp_path: 
     with np.load(tmp_path / "predictions.npz") as file:
         expected, first = file["probability"][0], str(file["path"][0])
     path = next(video for video in videos(toy_cache) if str(video).endswith(first))
-    trained = replace(predict.load(unbroken / "best.safetensors"), views=Views(temporal=2, spatial=3, resize=40))
+    trained = predict.load(unbroken / "best.safetensors", calibrated=False)
+    trained = replace(trained, views=Views(temporal=2, spatial=3, resize=40))
     assert trained.predict_file(path, PyAV()).numpy() == pytest.approx(expected, abs=1e-6)
     assert trained.predict_file(str(path)).shape == (8,)
     with refused("nowhere.mp4", "read"):
@@ -128,8 +136,8 @@ def test_a_terminal_gets_a_table_and_a_pipe_json(
     with exits(1):
         predict.main(config.compose([*asked, "batch_size=3", "window=0.3", "stride=0.1"], "predict"))
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert "doesn't exist" in lines[0]["error"]
-    assert lines[1] | {"labels": 0, "label": 0} == {"path": lines[1]["path"], "start": 0, "end": 0.3} | dict.fromkeys(
+    assert "doesn't exist" in lines[-1]["error"]
+    assert lines[0] | {"labels": 0, "label": 0} == {"path": lines[0]["path"], "start": 0, "end": 0.3} | dict.fromkeys(
         ("labels", "label"), 0
     )
     assert len((tmp_path / "o.csv").read_text().splitlines()) == 1 + len(lines)
@@ -147,24 +155,143 @@ def test_a_threshold_compares_calibrated_probabilities(
     logits = torch.from_numpy(found.log_probability[0]).double()
     expected = (logits / 0.5).softmax(1).mean(0)
     asked = [f"checkpoint={unbroken}", f"input={path}", "views.temporal=2", "temperature=0.5", "precision=fp32"]
-    for at_least, given in ((0, True), (expected.max() - 0.01, True), (expected.max() + 0.01, False)):
+    for at_least, given in (("null", True), (expected.max() - 0.01, True), (expected.max() + 0.01, False)):
         capsys.readouterr()
         predict.main(config.compose([*asked, "reader=pyav", f"min_probability={at_least}"], "predict"))
         out, err = capsys.readouterr()
         line = json.loads(out)
         assert line["labels"][0]["probability"] == pytest.approx(float(expected.max()), abs=1e-3)
         assert line["label"] == (trained.classes[int(expected.argmax())] if given else None)
-        assert "calibrated with temperature 0.5" in err
-    (plain,) = predicted(capsys, *asked[:3], "precision=fp32")
+        named(err, "temperature=0.5")
+    (plain,) = predicted(capsys, *asked[:3], "precision=fp32", "temperature=1")
     assert plain["labels"][0]["probability"] == pytest.approx(float(found.probability[0].max()), abs=1e-4)
+
+
+def test_a_temperature_that_the_checkpoint_holds_is_used_and_named(
+    unbroken: Path, tmp_path: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the verb, and in a notebook; in an exported file tests/test_export.py looks for it."""
+    tensors, metadata = recast(unbroken, temperature="0.25")
+    save_file(tensors, tmp_path / "best.safetensors", metadata)
+    path = videos(toy_cache)[0]
+    logits = predict.load(unbroken, calibrated=False).predict_file(path, PyAV()).log()
+    expected = (logits / 0.25).softmax(0)
+    assert (expected - logits.exp()).abs().max() > 0.01
+    asked = [f"checkpoint={tmp_path}", f"input={path}", "precision=fp32", "reader=pyav", "workers=0", "top=8"]
+    predict.main(config.compose(asked, "predict"))
+    out, err = capsys.readouterr()
+    found = {each["label"]: each["probability"] for each in json.loads(out)["labels"]}
+    trained = predict.load(tmp_path)
+    assert [found[name] for name in trained.classes] == pytest.approx(expected.tolist(), abs=1e-4)
+    assert trained.predict_file(path, PyAV()).tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    named(err, "0.25", "temperature=1")
+
+
+def recast(run_dir: Path, **changes: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """The tensors of a run's checkpoint, and its metadata with `changes`."""
+    with safe_open(run_dir / "best.safetensors", "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() | changes  # noqa: SIM118
+
+
+class Piped:
+    """Standard input whose next line comes once the answer to the one before is there, as a client sends them."""
+
+    def __init__(self, lines: Sequence[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.lines, self.answers = list(lines), list[dict[str, Any]]()
+        read, self.end = os.pipe()
+        self.reader = open(read)  # noqa: PTH123, SIM115 - a descriptor
+        monkeypatch.setattr("sys.stdin", self.reader)
+        monkeypatch.setattr(predict, "tell", self.hear)
+        self.send()
+
+    def send(self) -> None:
+        if self.lines:
+            os.write(self.end, self.lines.pop(0))
+        else:
+            os.close(self.end)
+
+    def hear(self, text: str) -> None:
+        self.answers += [json.loads(line) for line in text.splitlines()]
+        self.send()
+
+
+@pytest.mark.parametrize("more", [["workers=0"], ["window=0.3", "segments=OUT/s.csv"]], ids=str)
+def test_each_line_of_standard_input_is_answered_before_the_next_one_comes(
+    unbroken: Path,
+    tmp_path: Path,
+    toy_cache: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    more: list[str],
+) -> None:
+    one, two = map(str, videos(toy_cache)[:2])
+    (tmp_path / "torn.mp4").write_bytes(b"no video")
+    bad = [
+        "nowhere.mp4",
+        "rtsp://cam//1?x=1",
+        "a\0.mp4",
+        "~nobodyhere/a.mp4",
+        "x**.mp4",
+        "n" * 300,
+        f"{tmp_path}/torn.mp4",
+    ]
+    sent = [one, *bad, two, one]
+    client = Piped([f"{line}\n".encode() for line in sent], monkeypatch)
+    words = [word.replace("OUT", str(tmp_path)) for word in more]
+    with exits(1):
+        predict.main(config.compose(["reader=pyav", f"checkpoint={unbroken}", "input='-'", *words], "predict"))
+    client.reader.close()
+    assert list(dict.fromkeys(each["path"] for each in client.answers)) == [one, *bad, two]
+    failed = [each["path"] for each in client.answers if "error" in each]
+    assert failed == bad
+    assert client.answers[0]["labels"] == client.answers[-1]["labels"] or "window=0.3" in more
+    assert all(each["labels"] for each in client.answers if "error" not in each)
+    assert f"{len(bad)} of {len(sent)} videos" in capsys.readouterr().err
+    if "window=0.3" in more:
+        rows = (tmp_path / "s.csv").read_text().splitlines()
+        assert len([row for row in rows if row.startswith(one)]) >= 2
+
+
+def test_an_empty_standard_input_is_an_error(unbroken: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = Piped([], monkeypatch)
+    with refused("input=-"):
+        predict.main(config.compose(["reader=pyav", "workers=0", f"checkpoint={unbroken}", "input='-'"], "predict"))
+    client.reader.close()
+
+
+def test_what_would_be_written_over_is_not_read(
+    unbroken: Path, tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jsonl").write_text("what was there before")
+    client = Piped([f"{tmp_path}/a.jsonl\n".encode()], monkeypatch)
+    asked = ["reader=pyav", "workers=0", f"checkpoint={unbroken}", "input='-'", f"out={tmp_path / 'a.jsonl'}"]
+    with exits(1):
+        predict.main(config.compose(asked, "predict"))
+    client.reader.close()
+    assert "error" in client.answers[0]
+
+
+@pytest.mark.parametrize(("size", "said"), [((40, 32), False), ((64, 32), True), ((32, 64), True)], ids=str)
+def test_that_a_crop_leaves_the_sides_out_is_said_once(
+    unbroken: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], size: tuple[int, int], said: bool
+) -> None:
+    width, height = size
+    for name in ("a.mp4", "b.mp4"):
+        encode(tmp_path / name, np.random.default_rng(0).integers(0, 255, (9, height, width, 3), np.uint8))
+    asked = ["reader=pyav", "workers=0", f"checkpoint={unbroken}", f"input={tmp_path}"]
+    for more, expected in (([], said), (["views.spatial=3"], False)):
+        capsys.readouterr()
+        predict.main(config.compose([*asked, *more], "predict"))
+        err = capsys.readouterr().err
+        assert err.count("views.spatial=3") == err.count(f"{width}x{height}") == int(expected)
+        assert not expected or "50 %" in err
 
 
 def test_a_checkpoint_without_a_temperature_says_so(
     unbroken: Path, tmp_path: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with safe_open(unbroken / "best.safetensors", "pt") as file:
-        old = {key: value for key, value in file.metadata().items() if key not in ("temperature", "precision")}
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    tensors, metadata = recast(unbroken)
+    old = {key: value for key, value in metadata.items() if key not in ("temperature", "precision")}
     save_file(tensors, tmp_path / "best.safetensors", old)
     asked = [f"checkpoint={tmp_path}", f"input={videos(toy_cache)[0]}", "min_probability=0.9", "precision=bf16"]
     predict.main(config.compose(["reader=pyav", *asked], "predict"))
@@ -175,10 +302,10 @@ def test_a_checkpoint_without_a_temperature_says_so(
     predict.main(config.compose(["reader=pyav", *asked[1:], f"checkpoint={unbroken}"], "predict"))
     err = capsys.readouterr().err
     assert "has no temperature" not in err
-    assert "bf16 on cpu, trained in fp32 (precision=fp32 gives its test's numbers), calibrated with" in err
+    assert "bf16 on cpu, trained in fp32 (precision=fp32 gives its test's numbers); calibrated with" in err
     save_file(tensors, tmp_path / "best.safetensors", old | {"precision": '"fp8"'})
     predict.main(config.compose(["reader=pyav", *asked], "predict"))
-    assert "bf16 on cpu, trained in fp8\n" in capsys.readouterr().err
+    assert "bf16 on cpu, trained in fp8; not calibrated" in capsys.readouterr().err
 
 
 def test_whoever_has_read_enough_ends_it_quietly(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +337,12 @@ def test_predict_sees_real_videos(unbroken: Path, shared: Path, capsys: pytest.C
         (["checkpoint=GOOD", "input=LICENSE", "stride=1"], ["stride=1", "time", "window=SECONDS"]),
         (["checkpoint=GOOD", "input=LICENSE", "window=0"], ["window=0", "0"]),
         (["checkpoint=GOOD", "input=LICENSE", "min_probability=1.5"], ["min_probability=1.5", "0", "1"]),
-        (["checkpoint=GOOD", "input=LICENSE", "temperature=2"], ["temperature=2", "min_probability=P"]),
+        (["checkpoint=GOOD", "input=LICENSE", "temperature=0"], ["temperature=0", "0"]),
+        (["checkpoint=GOOD", "input=LICENSE", "segments=a.csv"], ["segments=a.csv", "window=SECONDS"]),
+        (["checkpoint=GOOD", "input='-'", "video_out=a.mp4"], ["video_out=a.mp4", "one"]),
+        (["checkpoint=GOOD", "input='-'", "picture=a.png", "window=1"], ["picture=a.png", ".html"]),
+        (["checkpoint=GOOD", "input='rtsp://cam//1'"], ["input=rtsp://cam//1", "ffmpeg"]),
+        (["checkpoint=GOOD", "input='file:///a%20b.mp4'"], ["input=file:///a%20b.mp4", "/a b.mp4"]),
         (["checkpoint=GOOD", "input=LICENSE", "picture=a.png"], ["picture=a.png", "window=SECONDS"]),
         (["checkpoint=GOOD", "input=[LICENSE,OTHER]", "video_out=a.mp4"], ["video_out=a.mp4", "2"]),
         (["checkpoint=GOOD", "input=LICENSE", "video_out=LICENSE"], ["video_out=", "LICENSE", ".mp4"]),

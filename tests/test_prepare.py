@@ -18,6 +18,7 @@ from aim.data.stored.shards import located, source_of
 from aim.ground import choices, config
 from aim.prepare import packing
 from aim.prepare import verb as prepare
+from aim.prepare.notes import NAME
 from aim.prepare.packing import Packer
 from aim.prepare.preparing import UNPACKED, Report, new_names
 from aim.prepare.preparing import prepare as go_through
@@ -26,6 +27,7 @@ from aim.shell import command
 from tests.data.readers import oddities
 from tests.data.stored.test_shards import write_tar
 from tests.messages import refused
+from tests.prepare.test_notes import exchange
 from tests.toy import Died, exits
 
 FILES = ListFiles("train.txt", "val.txt", "classes.txt")
@@ -73,8 +75,8 @@ def test_out_holds_small_videos_lists_of_them_and_a_report(
     run(root, f"out={out}")
     assert sorted(root.rglob("*")) == before
     lists = FILES(out)
-    assert lists.train == [Video("Élan/1 a.mp4", 0), Video("Élan/2.mp4", 0), Video("Run/1.mp4", 1)]
-    assert (lists.val, lists.classes) == ([Video("Élan/3.mp4", 0)], ["Élan", "Run"])
+    assert lists.train == [Video("Élan/1 a.avi.mp4", 0), Video("Élan/2.mkv.mp4", 0), Video("Run/1.mkv.mp4", 1)]
+    assert (lists.val, lists.classes) == ([Video("Élan/3.mkv.mp4", 0)], ["Élan", "Run"])
     for entry in (*lists.train, *lists.val):
         assert PyAV()(out / entry.path, lambda n: range(n)).shape == (40, 3, 32, 42)
     found = summary(out)
@@ -86,7 +88,7 @@ def test_out_holds_small_videos_lists_of_them_and_a_report(
     shown = capsys.readouterr().out
     assert "Run/2.mkv" in shown
     assert found["data_hash"] in shown
-    assert not list(out.rglob("*.part"))
+    assert {path.suffix for path in out.rglob("*") if path.is_file()} == {".mp4", ".txt", ".json", ".jsonl"}
 
 
 def test_what_a_list_said_before_is_kept_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +146,9 @@ def test_verify_writes_its_five_files_alone_and_names_what_is_no_class(
     assert said == [f"No video is in {root / 'Empty'}: it is no class", "No training video is left of class Broken"]
 
 
-def test_the_same_command_again_writes_only_what_is_new(root: Path, tmp_path: Path, video: Path) -> None:
+def test_the_same_command_again_writes_only_what_is_new(
+    root: Path, tmp_path: Path, video: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     run(root, f"out={out}")
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
@@ -158,9 +162,119 @@ def test_the_same_command_again_writes_only_what_is_new(root: Path, tmp_path: Pa
     changed = {
         f"{path.parent.name}/{path.name}" for path in out.rglob("*.mp4") if times.get(path) != path.stat().st_mtime_ns
     }
-    assert changed == {"Run/1.mp4", "Run/2.mp4", "Run/3.mp4", "Élan/2.mp4"}
+    assert changed == {"Run/1.mkv.mp4", "Run/2.mkv.mp4", "Run/3.mkv.mp4", "Élan/2.mkv.mp4"}
     assert summary(out)["train"]["kept"] == 4
+    assert "2 videos" in capsys.readouterr().out
     assert (out / "bad_videos.txt").read_text() == ""
+
+
+def small(out: Path) -> dict[str, torch.Tensor]:
+    """The first frame of each prepared video."""
+    found = FILES(out)
+    return {video.path: PyAV()(out / video.path, lambda n: [0]) for video in (*found.train, *found.val)}
+
+
+def test_videos_that_were_exchanged_are_made_again(
+    shared: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of one size and one time; and one is put in the place of a link's file."""
+    root, out = tmp_path / "raw", tmp_path / "out"
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        for i in range(2):
+            shutil.copy(shared / "cases" / "inputs" / ("plain.mp4" if name == "a" else "other.mp4"), root / name)
+            (root / name / ("plain.mp4" if name == "a" else "other.mp4")).rename(root / name / f"{i}.mp4")
+    size = max(path.stat().st_size for path in root.rglob("*.mp4"))
+    for path in root.rglob("*.mp4"):
+        path.write_bytes(path.read_bytes().ljust(size, b"\0"))
+        os.utime(path, (1000, 1000))
+    run(root, f"out={out}")
+    before, times = small(out), {path: path.stat().st_mtime_ns for path in out.rglob("*.mp4")}
+    exchange(root / "a" / "0.mp4", root / "b" / "0.mp4")
+    run(root, f"out={out}")
+    now = small(out)
+    assert now["a/0.mp4"].equal(before["b/0.mp4"])
+    assert now["b/0.mp4"].equal(before["a/0.mp4"])
+    assert not now["a/0.mp4"].equal(now["b/0.mp4"])
+    assert "made again: 2 videos" in capsys.readouterr().out
+    kept = [path for path, when in times.items() if path.stat().st_mtime_ns == when]
+    assert sorted(path.name for path in kept) == ["1.mp4", "1.mp4"]
+    (root / "a" / "1.mp4").rename(tmp_path / "1.mp4")
+    (root / "a" / "1.mp4").symlink_to(root / "b" / "1.mp4")
+    run(root, f"out={out}")
+    assert small(out)["a/1.mp4"].equal(before["b/1.mp4"])
+
+
+def test_a_new_video_takes_no_others_place(root: Path, video: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(root, f"out={out}")
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in out.rglob("*.mp4")}
+    for name in ("2.avi", "2.mp4", "2.mkv.mp4"):
+        shutil.copy(video, root / "Élan" / name)
+    with (root / "train.txt").open("a", encoding="utf-8") as file:
+        file.write("Élan/2.avi 0\nÉlan/2.mp4 0\nÉlan/2.mkv.mp4 0\n")
+    run(root, f"out={out}")
+    assert all((path.read_bytes(), path.stat().st_mtime_ns) == about for path, about in before.items())
+    assert {path.name for path in out.rglob("Élan/2*")} == {"2.mkv.mp4", "2.avi.mp4", "2.mp4", "2.mkv.mp4.mp4"}
+
+
+def test_what_an_earlier_version_wrote_is_made_again_and_its_shards_are_refused(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, packed = tmp_path / "out", tmp_path / "packed"
+    for folder, more in ((out, []), (packed, ["shards=true"])):
+        run(root, f"out={folder}", *more)
+        (folder / NAME).unlink()
+    capsys.readouterr()
+    run(root, f"out={out}")
+    assert "made again: 4 videos" in capsys.readouterr().out
+    with refused("train-000000.tar", "val-000000.tar", "delete"):
+        run(root, f"out={packed}", "shards=true")
+
+
+@dataclass(frozen=True)
+class Swapping(Transcode):
+    """Replaces its source meanwhile; fails as nobody thought of with another."""
+
+    def __call__(self, source: str | Path, target: Path) -> Frames:
+        if Path(source).stem == "1 a":
+            raise ZeroDivisionError("of a library")
+        found = super().__call__(source, target)
+        if Path(source).stem == "1":
+            os.utime(source, (5, 5))
+        return found
+
+
+def test_a_video_that_is_replaced_or_fails_in_any_way_ends_no_other(root: Path, tmp_path: Path) -> None:
+    listed, asked = FILES(root), {"short_side": 32, "preset": "ultrafast"}
+    report = go_through(root, listed, out=tmp_path / "out", verify=False, transcode=Swapping(**asked), processes=1)
+    assert report.unreadable["Élan/1 a.avi"] == "ZeroDivisionError: of a library"
+    assert "replaced" in report.unreadable["Run/1.mkv"]
+    assert [video.path for video in report.kept.train] == ["Élan/2.mkv.mp4"]
+    report = go_through(root, listed, out=tmp_path / "out", verify=False, transcode=Transcode(**asked), processes=1)
+    assert report.unnoted == ["Run/1.mkv"]
+    assert len(report.kept.train) == 3
+
+
+def test_names_as_long_as_a_file_system_takes_are_written(root: Path, video: Path, tmp_path: Path) -> None:
+    long = f"{'n' * 247}.mkv", f"{'n' * 251}.mkv", f"{'ü' * 125}n.mp4"
+    (root / "train.txt").write_text("".join(f"{name} 0\n" for name in long))
+    for name in long:
+        shutil.copy(video, root / name)
+    run(root, f"out={tmp_path / 'out'}")
+    assert summary(tmp_path / "out")["train"]["kept"] == 3
+
+
+def test_where_nothing_can_be_read_no_list_is_written(root: Path, tmp_path: Path) -> None:
+    for path in root.rglob("*.*"):
+        if path.suffix in (".avi", ".mkv"):
+            path.write_bytes(b"not a video")
+    before = {path: path.read_bytes() for path in root.rglob("*.*")}
+    for more in (["verify=true"], [f"out={tmp_path / 'out'}"]):
+        with refused("5", "Run/1.mkv"):
+            run(root, *more)
+    assert {path: path.read_bytes() for path in root.rglob("*.*")} == before
+    assert [path.name for path in (tmp_path / "out").iterdir() if path.is_file()] == [NAME]
 
 
 def test_checking_what_was_written_leaves_it_what_it_is(root: Path, tmp_path: Path) -> None:
@@ -295,16 +409,25 @@ def test_a_file_that_hangs_or_kills_is_bad_and_the_others_are_done(root: Path, t
     report = go_through(root, listed, out=tmp_path / "out", verify=False, transcode=moody, processes=2, timeout=3.0)
     assert report.unreadable["Élan/1 a.avi"] == "not done after 3 seconds"
     assert "signal 9" in report.unreadable["Run/1.mkv"]
-    assert report.kept.train == [Video("Élan/2.mp4", 0)]
+    assert report.kept.train == [Video("Élan/2.mkv.mp4", 0)]
 
 
-def test_names_that_differ_in_their_extension_alone_stay_apart() -> None:
-    paths = ["a/1.avi", "a/1.mkv", "a/2.webm", "a.b/no_extension"]
-    assert list(new_names(paths, ".mp4").values()) == ["a/1.mp4", "a/1.mkv.mp4", "a/2.mp4", "a.b/no_extension.mp4"]
-    assert list(new_names(paths, None).values()) == ["a/1.avi", "a/1.mkv.mkv", "a/2.webm", "a.b/no_extension"]
+def test_a_name_depends_on_its_sources_alone_and_no_two_are_equal() -> None:
+    long = f"a/{'ä' * 125}.mov"  # of 254 bytes
+    paths = ["a/1.mp4", "a/1.avi", "a/1.avi.mp4", "a/1.MP4", "a.b/x", "a/1.b.mp4", f"{'n' * 251}.mp4", long]
+    names = new_names(paths, again=True)
+    assert list(names.values())[:7] == [
+        "a/1.mp4", "a/1.avi.mp4", "a/1.avi.mp4.mp4", "a/1.MP4.mp4", "a.b/x.mp4", "a/1.b.mp4", paths[6],
+    ]  # fmt: skip
+    assert len(set(names.values())) == len(paths)
+    assert len(Path(names[long]).name.encode()) <= 255
+    assert all(new_names([path], again=True) == {path: names[path]} for path in paths)
+    assert new_names(paths, again=False) == {path: path for path in paths}
     for path in ("/abs/1.mp4", "../1.mp4"):
         with refused("path", "out=DIR"):
-            new_names([path], ".mp4")
+            new_names([path], again=True)
+    with refused("a/x", "a/x.mp4"):
+        new_names(["a/x", "a/x.mp4"], again=True)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,20 @@
 """The videos that a user names: files, folders, patterns, or a list on standard input."""
 
-from collections.abc import Iterable, Sequence
+import os
+import re
+from codecs import BOM_UTF8
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
+from urllib.parse import unquote, urlsplit
 
 from aim.data.lists import VIDEO_EXTENSIONS
 from aim.data.readers.frames import SUFFIXES as PICTURES
 from aim.ground.errors import UserError
 
 STDIN = "-"
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")  # RFC 3986, section 3.1, and an authority
+AT_ONCE = 2**16  # bytes of a list that comes
 
 
 class Input(NamedTuple):
@@ -16,6 +22,12 @@ class Input(NamedTuple):
 
     path: Path
     problem: str | None = None
+    given: str | None = None  # how it was named, if by itself
+
+    @property
+    def name(self) -> str:
+        """What it's told by."""
+        return str(self.path) if self.given is None else self.given
 
 
 def find_videos(named: str | Sequence[str], stdin: TextIO, *, folders: bool = False) -> list[Input]:
@@ -32,24 +44,66 @@ def find_videos(named: str | Sequence[str], stdin: TextIO, *, folders: bool = Fa
             raise UserError("input=- reads a list of videos from standard input, one a line, and it was empty")
     elif not names:
         raise UserError("input=[] names no video; give files, folders or patterns")
-    found = list(dict.fromkeys(item for name in names for item in _of_name(name, folders)))
+    unique = dict[Path, Input]()
+    for item in (item for name in names for item in _of_name(name, folders)):
+        unique.setdefault(item.path, item)
+    found = list(unique.values())
     if all(item.problem for item in found):
         more = f" (and {len(found) - 1} more)" if len(found) > 1 else ""
-        raise UserError(f"input={found[0].path} {found[0].problem}{more}")
+        raise UserError(f"input={found[0].name} {found[0].problem}{more}")
     return found
+
+
+def arriving(stdin: TextIO, *, folders: bool = False) -> Iterator[list[Input]]:
+    """The videos of a list on standard input as it comes: those of the lines that are there, as soon as one is.
+
+    Each line has its videos in its place, also one that stood there before, or the problem with it.
+    """
+    rest, end = b"", b""
+    while True:
+        chunk = os.read(stdin.fileno(), AT_ONCE)
+        rest = (rest + chunk).removeprefix(b"" if end else BOM_UTF8)
+        if not end and (first := re.search(rb"[\0\n]", rest)):
+            end = first[0]
+        *lines, rest = (rest if chunk else rest + (end or b"\n")).split(end or b"\n")
+        names = (os.fsdecode(line if end == b"\0" else line.removesuffix(b"\r")) for line in lines)
+        if found := [item for name in names if name.strip() for item in _of_line(name, folders)]:
+            yield found
+        if not chunk:
+            return
+
+
+def _of_line(name: str, folders: bool) -> Iterable[Input]:
+    try:
+        return _of_name(name, folders)
+    except (OSError, ValueError, RuntimeError) as error:  # of pathlib: too long, a zero byte, a home that isn't known
+        return [Input(Path(name), f"is no name of a file ({error})", name)]
 
 
 def _of_name(name: str, folders: bool) -> Iterable[Input]:
     path = Path(name).expanduser()
     if path.is_dir():
         inside = _folders_in(path) if folders else _files_in(path)
-        return inside or [Input(path, _nothing_in(path, folders))]
+        return inside or [Input(path, _nothing_in(path, folders), name)]
     if path.is_file():
-        return [Input(path, _refusal(path, folders))]
+        return [Input(path, _refusal(path, folders), name)]
+    if ADDRESS.match(name):
+        return [Input(path, of_address(name), name)]
     if any(sign in name for sign in "*?["):
         inside = [item for match in sorted(_matches(path)) for item in _of_match(match, folders)]
-        return inside or [Input(path, "matches no video")]
-    return [Input(path, "doesn't exist; give a video file, a folder of them, a pattern, or - for a list")]
+        return inside or [Input(path, "matches no video", name)]
+    why = "is no file" if path.exists() else "doesn't exist"
+    return [Input(path, f"{why}; give a video file, a folder of them, a pattern, or - for a list", name)]
+
+
+def of_address(name: str) -> str:
+    """What to do with an address, where a file is wanted."""
+    if name.startswith("file://"):
+        return f"is an address; give the path, {unquote(urlsplit(name).path)}"
+    return (
+        "is an address, and files are read: download it, or save a part of a stream first, as with "
+        f"ffmpeg -i '{name}' -t 60 -c copy part.mkv"
+    )
 
 
 def _matches(pattern: Path) -> Iterable[Path]:

@@ -17,7 +17,8 @@ from omegaconf import DictConfig
 from aim.data.lists import Lists, data_hash
 from aim.engine.loop.testing import leave, test
 from aim.engine.machine import distributed
-from aim.engine.run import identity, results, retest
+from aim.engine.machine.distributed import say_once
+from aim.engine.run import identity, replaced, results, retest
 from aim.engine.run.job import Checked, Earlier, Job, started
 from aim.engine.run.settings import Run, write_settings
 from aim.engine.trained import checkpoint
@@ -94,6 +95,12 @@ def tested_before(checked: Checked[Settings]) -> Earlier:
         raise UserError(
             f"{run_dir} holds a training run, or a test of another checkpoint, other data or settings; set run_dir=DIR"
         )
+    changes = replaced.changes(run_dir, checked.run.data.folder, checked.lists.test)
+    if changes.others:
+        say_once(f"{run_dir} has an earlier test, which is made again: {changes}")
+        return Earlier()
+    if text := str(changes):
+        say_once(f"warning: {run_dir} has an earlier test; {text}")
     results.show(found, run_dir)
     print(f"This test was already done; to do it again, delete {run_dir} or set run_dir=DIR.")
     return Earlier(finished=True)
@@ -111,6 +118,7 @@ def build_and_test(job: Job[Settings], stop: Stop) -> None:
     checkpoint.load_weights(model, replace(saved, tensors=tensors))
     if world.is_main:
         write_settings(job.settings, job.run_dir)
+        replaced.note(job.run_dir, run.data.folder, job.lists.test)
     found, left = test(job, model, run.test_dataset(job.lists), stop, None)
     if world.is_main:
         tested = {"num_missing": found.num_missing, "checkpoint": str(saved.path), "identity": dict(job.content)}

@@ -60,17 +60,36 @@ class Trained:
     data: Data
 
 
-def tested_videos(path: str, root: str | None) -> tuple[Data, Lists]:
-    """The data that a checkpoint was trained for, at `root`, and its lists. Raises UserError for other classes."""
+def data_of(path: str, root: str | None) -> Data:
+    """The data that a checkpoint was trained for, at `root`."""
     saved = checkpoint.read_weights(path)
     try:
         data = config.build({"data": saved.config.get("data")}, Trained, received=True).data
     except UserError as error:
         raise UserError(f"the config in {path}: {error}") from error
-    data = data if root is None else replace(data, root=root)
+    return data if root is None else replace(data, root=root)
+
+
+def tested_videos(path: str, root: str | None) -> tuple[Data, Lists]:
+    """The data that a checkpoint was trained for, at `root`, and its lists. Raises UserError for other classes."""
+    data = data_of(path, root)
     lists = data.load()
-    checkpoint.check_classes(saved, lists)
+    checkpoint.check_classes(checkpoint.read_weights(path), lists)
     return data, lists
+
+
+def listed_class(checkpoint_path: str, root: str | None, path: Path) -> str | None:
+    """The class that the lists of a checkpoint's data give a video; None where they are elsewhere, or don't name it."""
+    try:
+        data = data_of(checkpoint_path, root)
+        lists = data.lists(data.folder) if path.resolve().is_relative_to(data.folder.resolve()) else None
+    except UserError:
+        return None
+    if lists is None:
+        return None
+    place = path.resolve().relative_to(data.folder.resolve())
+    labels = {video.label for video in lists.videos if Path(video.path) == place}
+    return lists.classes[labels.pop()] if len(labels) == 1 else None
 
 
 def listed(path: Path, root: str | None, classes: Sequence[str]) -> tuple[Path, list[Video]]:

@@ -38,6 +38,7 @@ class Explanation:
     similarity: dict[str, float]  # rank correlation with the map of the model whose ... was randomised
     orders: Tensor  # "r k"
     task: Task = SINGLE_LABEL
+    doubts: Sequence[str] = ()  # reasons not to trust the map (aim.explain.doubts)
 
     @property
     def name(self) -> str:
@@ -62,6 +63,7 @@ class Explanation:
             "deletion": {"area": round(deletion, 4), "by_chance": round(self.chance[0], 4)},
             "insertion": {"area": round(insertion, 4), "by_chance": round(self.chance[1], 4)},
             "similarity_to_randomised": {name: round(value, 4) for name, value in self.similarity.items()},
+            "doubts": [*self.doubts],
             "order": self.orders_as_json(),
         }
 

@@ -9,8 +9,8 @@ from PIL import Image
 
 from aim.explain import heat
 from aim.explain.explanation import Explanation
-from aim.explain.heat import MUTED, Canvas
-from aim.explain.page import EDGE, GAP, overlay_of, page, weights
+from aim.explain.heat import FOR, MUTED, Canvas, broken, line_height
+from aim.explain.page import EDGE, GAP, overlay_of, page, verdicts, weights
 
 PANE, HEAD = 320, 84
 SECONDS = 2.5  # that a clip's frames take, whatever they took in the video: it's there to be looked at
@@ -46,14 +46,17 @@ def film(explanation: Explanation, about: str) -> list[Image.Image]:
     clip, overlay = explanation.clip, overlay_of(explanation)
     width, below = 2 * PANE + GAP, HEAD + PANE
     p = float(explanation.probability[explanation.label])
+    verdict = broken(verdicts(explanation), 13, width)
+    height = below + 100 + len(verdict) * line_height(13)
     found = []
     for i in range(len(clip)):
-        canvas = Canvas(width + 2 * EDGE, below + 96)
+        canvas = Canvas(width + 2 * EDGE, height + height % 2)  # as 4:2:0 wants it
         canvas.text(EDGE, 14, f"{explanation.name}  {100 * p:.1f} %", 24, width=width)
         canvas.text(EDGE, 50, about, 13, MUTED, width=width)
         canvas.image.paste(heat.picture(clip[i], (PANE, PANE)), (EDGE, HEAD))
         canvas.image.paste(heat.picture(overlay[i], (PANE, PANE)), (EDGE + PANE + GAP, HEAD))
         weights(canvas, explanation, range(len(clip)), EDGE, below + 12, width / len(clip), 52, now=i)
         canvas.text(EDGE, below + 72, "evidence lost if the frame stands still", 13, MUTED)
+        canvas.lines(EDGE, below + 94, verdict, 13, FOR if explanation.doubts else MUTED, width)
         found.append(canvas.image)
     return found

@@ -46,6 +46,11 @@ class Canvas:
         """Text at its anchor (of Pillow), its end left out where it is wider than `width`."""
         letters.write(self.draw, (x, y), letters.cut(text, size, width), size, colour, anchor)
 
+    def lines(self, x: float, y: float, texts: Sequence[str], size: int, colour: Colour, width: float) -> None:
+        """Texts below each other, such as those of `broken`."""
+        for i, line in enumerate(texts):
+            self.text(x, y + i * line_height(size), line, size, colour, width=width)
+
     def box(self, x: float, y: float, width: float, height: float, colour: Colour) -> None:
         """A filled box; a negative height goes up."""
         if width >= 1 and abs(height) >= 1:
@@ -73,6 +78,26 @@ class Canvas:
         """The colours of heat from nothing to the most."""
         ramp = colours(torch.linspace(0, 1, width).expand(height, width))
         self.image.paste(picture(rearrange(ramp, "h w c -> c h w"), (width, height)), (x, y))
+
+
+def line_height(size: int) -> int:
+    """From one line to the next."""
+    return round(1.4 * size)
+
+
+def broken(texts: Sequence[str], size: int, width: float) -> list[str]:
+    """The lines of texts, broken at spaces to the width."""
+    found = list[str]()
+    for text in texts:
+        line = ""
+        for word in text.split():
+            longer = f"{line} {word}" if line else word
+            if line and letters.width(longer, size) > width:
+                found.append(line)
+                longer = word
+            line = longer
+        found.append(line)
+    return found
 
 
 def colours(heat: Tensor) -> Tensor:

@@ -5,12 +5,13 @@ from PIL import Image
 
 from aim.explain import heat
 from aim.explain.explanation import Explanation
-from aim.explain.heat import AGAINST, FOR, INK, LINE, MUTED, REST, Canvas
+from aim.explain.heat import AGAINST, FOR, INK, LINE, MUTED, REST, Canvas, broken, line_height
 from aim.explain.order import ORDERS
 
 FRAME, GAP, GUTTER, EDGE = 144, 8, 96, 28  # of a page
 ACROSS = 8  # frames of a row
 HEAD, BARS, PANEL = 108, 92, 236  # heights
+TRUSTED = "Nothing speaks against the map."
 ROW = 2 * (FRAME + GAP) + BARS + 20
 
 
@@ -25,13 +26,23 @@ def page(explanation: Explanation, about: str) -> Image.Image:
     t = len(explanation.clip)
     rows = -(-t // ACROSS)
     width = 2 * EDGE + GUTTER + ACROSS * (FRAME + GAP)
-    canvas = Canvas(width, HEAD + rows * ROW + PANEL + EDGE)
+    verdict, below = broken(verdicts(explanation), 15, width - 2 * EDGE), HEAD + rows * ROW + PANEL
+    canvas = Canvas(width, below + len(verdict) * line_height(15) + EDGE)
     title(canvas, explanation, about, EDGE, EDGE, width - 2 * EDGE)
     overlay = overlay_of(explanation)
     for first in range(0, t, ACROSS):
         frames_row(canvas, explanation, overlay, range(first, min(t, first + ACROSS)), HEAD + first // ACROSS * ROW)
     scores_panel(canvas, explanation, EDGE, HEAD + rows * ROW, width - 2 * EDGE)
+    canvas.lines(EDGE, below, verdict, 15, FOR if explanation.doubts else MUTED, width - 2 * EDGE)
     return canvas.image
+
+
+def verdicts(explanation: Explanation) -> list[str]:
+    """Whether the map should be trusted, in sentences."""
+    doubts = explanation.doubts
+    return [f"Don't trust the map: {text}." for text in doubts[:1]] + [f"And {text}." for text in doubts[1:]] or [
+        TRUSTED
+    ]
 
 
 def title(canvas: Canvas, explanation: Explanation, about: str, x: int, y: int, width: int) -> None:

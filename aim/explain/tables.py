@@ -7,6 +7,7 @@ from rich.console import Console
 
 from aim.explain.explanation import Explanation
 from aim.explain.order import ORDERS, Sensitivity
+from aim.explain.page import verdicts
 from aim.ground.console import plain_table
 
 BAR = 24  # characters
@@ -30,6 +31,8 @@ def show(console: Console, found: Explanation) -> None:
     console.print(plain_table(scores, head, title="Is the map true to the model?"))
     likeness = [(name, f"{value:+.2f}") for name, value in found.similarity.items()]
     console.print(plain_table(likeness, ["after randomising", "likeness (0: none, 1: same)"]))
+    for text in verdicts(found):
+        console.print(text)
 
 
 def frames_text(begin: int, end: int) -> str:

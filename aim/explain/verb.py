@@ -10,6 +10,7 @@ removal of its best parts does to the probability, and how like it the map of ra
 
 import json
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +21,8 @@ import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
+from aim.data.cropping import CropHint
+from aim.data.named import ADDRESS, of_address
 from aim.data.readers.frames import SUFFIXES as PICTURES
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import Reader
@@ -28,6 +31,7 @@ from aim.engine.run.results import device_name
 from aim.engine.trained import exported
 from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
 from aim.explain import clips, films, order, tables
+from aim.explain.doubts import doubts
 from aim.explain.explanation import SHUFFLES, Explanation, Method, explain, num_passes, orders_as_json
 from aim.explain.occlusion import chunks
 from aim.ground import config, files
@@ -53,6 +57,7 @@ class Settings:
     input: Annotated[str | None, Mark.PATH]
     out: Annotated[str | None, Mark.PATH]
     what: Literal["all", "order"]
+    views: Mapping[str, int | None]
     label: str | None
     view: int | None
     method: Method
@@ -85,6 +90,8 @@ def main(cfg: DictConfig) -> None:
     check(settings)
     make = partial(load, settings.checkpoint, weights=settings.backbone.weights)
     recogniser, precision = ready(make, device=settings.device, precision=settings.precision)
+    views = {key: value for key, value in settings.views.items() if value is not None}
+    recogniser = replace(recogniser, views=replace(recogniser.views, **views))
     if settings.what == "order" and recogniser.clip.num_frames == 1:
         raise UserError(f"what=order, but the model of {settings.checkpoint} sees one frame, which has no order")
     settings = replace(settings, precision=precision)
@@ -113,7 +120,7 @@ def check(settings: Settings) -> None:
         )
         raise UserError(f"{named}; or what=order, which tells what the order of frames means on a list of videos")
     if settings.input is not None:
-        check_input(Path(settings.input).expanduser(), folders=isinstance(settings.reader, Frames))
+        check_input(settings.input, folders=isinstance(settings.reader, Frames))
     if settings.out is not None:
         out = Path(settings.out).expanduser()
         if out.suffix not in films.SUFFIXES:
@@ -123,9 +130,12 @@ def check(settings: Settings) -> None:
         files.check_writable(out)
 
 
-def check_input(path: Path, *, folders: bool) -> None:
+def check_input(name: str, *, folders: bool) -> None:
     """Raise UserError where it is no video that could be read; `folders` of pictures are some."""
+    path = Path(name).expanduser()
     if not path.exists():
+        if ADDRESS.match(name):
+            raise UserError(f"input={name} {of_address(name)}")
         raise UserError(f"input={path} doesn't exist; give a video")
     if path.is_dir() and not folders:
         raise UserError(f"input={path} is a folder; give one video, or with reader=frames the folder of its pictures")
@@ -152,6 +162,9 @@ def on_video(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
         tables.show_orders(console, answers, recogniser.classes[label])
         return where | {"label": recogniser.classes[label], "order": answers}
     found = explained(settings, recogniser, views[view], label)
+    true = clips.listed_class(settings.checkpoint, settings.data.root, path)
+    found = replace(found, doubts=doubts(found, true))
+    CropHint(recogniser.clip, recogniser.views).of(path)
     about = f"{path.name}, view {view + 1} of {len(views)}, by {settings.method}"
     if settings.out is not None:
         out = Path(settings.out).expanduser()
@@ -160,7 +173,7 @@ def on_video(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
     tables.show(console, found)
     if settings.out is not None:
         console.print(f"written to {settings.out}")
-    return where | {"method": settings.method} | found.as_json()
+    return where | {"method": settings.method, "listed": true} | found.as_json()
 
 
 def explained(settings: Settings, recogniser: Recogniser, clip: Tensor, label: int) -> Explanation:
@@ -188,6 +201,7 @@ def explained(settings: Settings, recogniser: Recogniser, clip: Tensor, label: i
 
 def on_list(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
     """Try other orders of frames on a list of videos, and show it; what was found, as JSON has it."""
+    recogniser = replace(recogniser, calibrated=False)  # a test's numbers
     root = settings.data.root
     policy: dict[str, Any] = {"timeout": 60.0, "on_error": "raise", "max_bad": 0.0}
     if settings.input is None:

@@ -22,6 +22,7 @@ from aim.data.loading.loader import Batch, Loader
 from aim.data.loading.order import Listed
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
+from aim.data.stamp import stamps_of
 from aim.data.transforms import Views
 from aim.data.windows import Cut, Span, Windows, batches, trusting
 from aim.engine.machine.feeding import on_device, one_late, to_host
@@ -87,14 +88,19 @@ class Extractor:
             yield to_host(batch.index, batch.weight, features)
 
 
-def names(paths: Sequence[Path], folder: Path, form: Form) -> list[Path]:
-    """Where the features of each video go: by its path from the folder that holds all. Raises UserError for a clash."""
+def names(paths: Sequence[Path], named: Sequence[Path], folder: Path, form: Form) -> list[Path]:
+    """Where the features of each video go: by its path from the folder that holds all that the user `named`.
+
+    So the name of a video doesn't depend on what else is in a folder. Raises UserError for a clash.
+    """
     parents = [path.parent.resolve() for path in paths]
+    bases = [*(path.resolve() for path in named), *parents]
     common = next(
-        parent for parent in (parents[0], *parents[0].parents) if all(p.is_relative_to(parent) for p in parents)
+        parent for parent in (bases[0], *bases[0].parents) if all(base.is_relative_to(parent) for base in bases)
     )
     places = [
-        folder / parent.relative_to(common) / f"{path.stem}.{form}" for path, parent in zip(paths, parents, strict=True)
+        folder / parent.relative_to(common) / files.fitting(f"{path.stem}.{form}")
+        for path, parent in zip(paths, parents, strict=True)
     ]
     taken: dict[Path, Path] = {}
     for path, place in zip(paths, places, strict=True):
@@ -118,46 +124,59 @@ def claim(folder: Path, about: Mapping[str, Any]) -> None:
     files.write_json(file, about)
 
 
-def missing(places: Mapping[Path, Path]) -> list[Path]:
+class Todo(NamedTuple):
+    """The stamps of the videos whose features are to be made; how many are made again, as their videos have changed."""
+
+    stamps: dict[Path, str | None]
+    again: int
+
+
+def missing(places: Mapping[Path, Path]) -> Todo:
     """The videos of which there are no features yet. Raises UserError where another video's are in their place."""
-    found = []
-    for path, place in places.items():
-        source = _source_of(place) if place.exists() else ""
-        if source is None or source == _named(path):
+    found, again = dict[Path, str | None](), 0
+    for (path, place), stamp in zip(places.items(), stamps_of(places), strict=True):
+        source, before = _source_of(place) if place.exists() else ("", "")
+        if source and stamp is not None and stamp == before:
             continue
-        if source:
+        if source is None:
+            raise UserError(f"{place} doesn't say which video's features it has; delete it, or name another folder")
+        if source not in ("", _named(path), _named(path.resolve())):
             raise UserError(f"{place} has the features of {source}, not of {path}; name another folder for out")
-        found.append(path)
-    return found
+        found[path] = stamp
+        again += bool(source)
+    return Todo(found, again)
 
 
 def _named(path: Path) -> str:
-    """A video's full name, as it can be written."""
-    return str(path.resolve()).encode("utf-8", "backslashreplace").decode()
+    """A video's full name, as it can be written; a link's is its own."""
+    return str(path.parent.resolve() / path.name).encode("utf-8", "backslashreplace").decode()
 
 
-def _source_of(place: Path) -> str | None:
-    """Of which video a file's features are: None where it doesn't say so, nothing where it can't be read."""
+def _source_of(place: Path) -> tuple[str | None, str | None]:
+    """A file's video and the stamp of that: None where it doesn't say so, nothing where it is damaged."""
     try:
         if place.suffix == ".npz":
             with place.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-                return str(file["source"]) if "source" in file.files else None
+                source, stamp = (str(file[key]) if key in file.files else None for key in ("source", "stamp"))
+                return source, stamp
         with safe_open(place, "np") as file:
-            return (file.metadata() or {}).get("source")
+            about = file.metadata() or {}
+            return about.get("source"), about.get("stamp")
     except (OSError, ValueError, zipfile.BadZipFile, SafetensorError):
-        return ""
+        return "", ""
 
 
-def write(place: Path, features: Features, path: Path) -> None:
-    """Write the features of the video `path` atomically."""
-    source = _named(path)
+def write(place: Path, features: Features, path: Path, stamp: str) -> None:
+    """Write the features of the video `path`, which had this `stamp`, atomically."""
+    origin = {"source": _named(path), "stamp": stamp}
 
     def fill(file: Path) -> None:
         if place.suffix == ".npz":
             with file.open("wb") as stream:
-                np.savez(stream, **features._asdict(), source=np.array(source))
+                arrays: dict[str, Any] = {key: np.array(text) for key, text in origin.items()}
+                np.savez(stream, **features._asdict(), **arrays)
         else:
-            arrays = {name: np.ascontiguousarray(values) for name, values in features._asdict().items()}
-            save_file(arrays, file, {"source": source})
+            contiguous = {name: np.ascontiguousarray(values) for name, values in features._asdict().items()}
+            save_file(contiguous, file, origin)
 
     files.write_atomically(place, fill)

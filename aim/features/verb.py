@@ -9,6 +9,7 @@ The same command goes on where one was stopped. Exit codes: 0 done, 1 done but f
 to fix before anything is done.
 """
 
+import itertools
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -19,10 +20,11 @@ from typing import Annotated, Any
 from omegaconf import DictConfig
 
 from aim.adapters.plain import Plain
-from aim.data.named import find_videos
+from aim.data.named import STDIN, find_videos
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Reader
 from aim.data.sampling import Clip
+from aim.data.stamp import stamps_of
 from aim.data.transforms import Views
 from aim.data.windows import Windows
 from aim.engine.machine.hardware import Device, Untrained
@@ -83,24 +85,42 @@ def main(cfg: DictConfig) -> None:
     problems = {item.path: item.problem for item in inputs if item.problem}
     paths = [item.path for item in inputs if not item.problem]
     folder = Path(settings.out).expanduser()
-    places = dict(zip(paths, features.names(paths, folder, settings.form), strict=True))
+    places = dict(zip(paths, features.names(paths, bases(settings.input), folder, settings.form), strict=True))
     todo = features.missing(places)
     extractor, about = prepared(settings)
     features.claim(folder, about)
-    if len(todo) < len(paths):
-        say(f"{len(paths) - len(todo)} of {len(paths)} are in {folder} already")
-    with Display("videos", len(todo), visible=len(todo) > 1) as display:
-        for done, (path, found) in enumerate(extracted(extractor, todo, windows, settings), 1):
+    if len(todo.stamps) < len(paths):
+        say(f"{len(paths) - len(todo.stamps)} of {len(paths)} are in {folder} already")
+    if todo.again:
+        say(f"{todo.again} are made again: their videos have changed, or weren't noted by an earlier version")
+    with Display("videos", len(todo.stamps), visible=len(todo.stamps) > 1) as display:
+        for done, (path, found) in enumerate(extracted(extractor, list(todo.stamps), windows, settings), 1):
+            (now,), stamp = stamps_of([path]), todo.stamps[path]
             if isinstance(found, str):
                 problems[path] = found
+            elif stamp is None or now != stamp:
+                problems[path] = "it was replaced meanwhile; the same command reads it again"
             else:
-                features.write(places[path], found, path)
+                features.write(places[path], found, path, stamp)
             display.update(done, "")
     for path, problem in problems.items():
         say(f"error: {path} could not be read: {problem}")
     say(f"features of {len(inputs) - len(problems)} of {len(inputs)} videos are in {folder}")
     if problems:
         sys.exit(1)
+
+
+def bases(named: str | Sequence[str]) -> list[Path]:
+    """The folders that the user names: of a pattern the one before its first sign."""
+    found = list[Path]()
+    for name in [named] if isinstance(named, str) else named:
+        path = Path(name).expanduser()
+        parts = list(itertools.takewhile(lambda part: not any(sign in part for sign in "*?["), path.parts))
+        if path.is_dir():
+            found.append(path)
+        elif name != STDIN and len(parts) < len(path.parts) and not path.exists():
+            found.append(Path(*parts))
+    return found
 
 
 def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:

@@ -1,7 +1,8 @@
-"""Atomic file writes; and the reasons why a file can't be written, in words."""
+"""Atomic file writes, names that fit; and the reasons why a file can't be written, in words."""
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
 import re
@@ -27,9 +28,8 @@ REASONS = {
 }
 AGAIN = "fix that, and the same command continues"
 ELSEWHERE = "name another folder, such as run_dir=DIR"
-LEFTOVER = re.compile(
-    r"\.[\w-]+\.(pt|safetensors|yaml|jsonl?|npz|txt|html|id|onnx|pt2|tar)\..+\.\d+"
-)  # of `temporary_of`
+LONGEST = 255  # bytes of a file's name, on all usual file systems
+LEFTOVER = re.compile(r"\.[0-9a-f]{16}\.part")  # of `temporary_of`
 
 
 def cache_folder() -> Path:
@@ -67,19 +67,25 @@ def write_atomically(path: Path, write: Callable[[Path], None], kept: str = "the
 
     Raises UserError where it can't be written; the message names the file that is `kept`, if there is any.
     """
-    temporary = temporary_of(path)
     make_folder(path.parent)
-    with writing(path, f"{kept} is kept, and {AGAIN}" if path.exists() else AGAIN):
-        try:
-            temporary.touch()
-            mode = temporary.stat().st_mode
-            write(temporary)
-            temporary.chmod(mode)  # safetensors makes its files private
-            with temporary.open("rb+") as file:
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+    with writing(path, f"{kept} is kept, and {AGAIN}" if path.exists() else AGAIN), replaced(path) as temporary:
+        write(temporary)
+
+
+@contextmanager
+def replaced(path: Path, writer: str | None = None) -> Iterator[Path]:
+    """The temporary file, empty at first, that takes the place of `path` at the end, unless there is an error."""
+    temporary = temporary_of(path, writer)
+    try:
+        temporary.touch()
+        mode = temporary.stat().st_mode
+        yield temporary
+        temporary.chmod(mode)  # safetensors makes its files private
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
 
 
@@ -100,9 +106,19 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
 
 
-def temporary_of(path: Path) -> Path:
-    """The name under which this process makes a file before it takes its place."""
-    return path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}")
+def temporary_of(path: Path, writer: str | None = None) -> Path:
+    """Where a `writer`, by default this process, makes a file before it takes its place; a name that always fits."""
+    writer = f"{socket.gethostname()} {os.getpid()}" if writer is None else writer
+    digest = hashlib.sha256(os.fsencode(f"{writer} {path.name}")).hexdigest()
+    return path.with_name(f".{digest[:16]}.part")
+
+
+def fitting(name: str) -> str:
+    """A file's name, shortened where it is too long for a file system: a hash keeps such names apart."""
+    if len(raw := os.fsencode(name)) <= LONGEST:
+        return name
+    ending = f"-{hashlib.sha256(raw).hexdigest()[:16]}{Path(name).suffix}"
+    return raw[: LONGEST - len(os.fsencode(ending))].decode(errors="ignore") + ending
 
 
 def _sync_folder(folder: Path) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,17 +23,19 @@ BAR, PERCENT, GAP = 24, 7, 2  # characters
 SHORT = 12  # of a label, before a bar is shortened
 INDENT = " "
 SUFFIXES = (".csv", ".jsonl")
+PREFIX = "probability:"  # of a class's column, whatever its name
 
 
 @dataclass(frozen=True)
 class Answer:
     """The best labels of a video, or of a window of it; or why it can't be read."""
 
-    path: Path
+    name: str  # of the video, as it was given
     best: Sequence[tuple[str, float]] = ()  # label and probability, the most probable first
     certain: bool = True  # the best label is probable enough to be given
     span: Span | None = None  # of the window
     error: str | None = None
+    probability: Sequence[float] = ()  # of each class, in their order
 
     @property
     def label(self) -> str | None:
@@ -42,29 +44,30 @@ class Answer:
 
 
 def answers_of(
-    path: Path, found: Tensor | Timeline | str, classes: Sequence[str], top: int, at_least: float | None
+    name: str, found: Tensor | Timeline | str, classes: Sequence[str], top: int, at_least: float | None
 ) -> list[Answer]:
     """What there is to say of a video with probabilities "k", of each window of one, or of why it can't be read."""
     if isinstance(found, str):
-        return [Answer(path, error=found)]
+        return [Answer(name, error=found)]
     if isinstance(found, Timeline):
         rows = zip(found.probability, found.spans, strict=True)
-        return [_answer(path, probability, classes, top, at_least, span) for probability, span in rows]
-    return [_answer(path, found, classes, top, at_least, None)]
+        return [_answer(name, probability, classes, top, at_least, span) for probability, span in rows]
+    return [_answer(name, found, classes, top, at_least, None)]
 
 
 def _answer(
-    path: Path, probability: Tensor, classes: Sequence[str], top: int, at_least: float | None, span: Span | None
+    name: str, probability: Tensor, classes: Sequence[str], top: int, at_least: float | None, span: Span | None
 ) -> Answer:
     """The `top` labels; equally probable ones in the order of the classes."""
     order = probability.argsort(descending=True, stable=True)[:top].tolist()
     best = [(classes[i], float(probability[i])) for i in order]
-    return Answer(path, best, at_least is None or best[0][1] >= at_least, span)
+    certain = at_least is None or best[0][1] >= at_least
+    return Answer(name, best, certain, span, probability=probability.tolist())
 
 
 def as_json(found: Answer) -> str:
     """An answer as one line."""
-    line: dict[str, Any] = {"path": str(found.path)}
+    line: dict[str, Any] = {"path": found.name}
     if found.span:
         line |= {"start": round(found.span.start, 3), "end": round(found.span.end, 3)}
     if found.error is not None:
@@ -75,38 +78,72 @@ def as_json(found: Answer) -> str:
     return json.dumps(line, ensure_ascii=False)
 
 
-def write(path: Path, found: Sequence[Answer]) -> None:
-    """Write all answers, by the name's suffix as CSV or JSON lines, whole or not at all."""
+def write(path: Path, found: Sequence[Answer], classes: Sequence[str]) -> None:
+    """Write all answers, by the name's suffix as CSV or JSON lines, whole or not at all.
+
+    A row of the CSV: path, the window's start and end in seconds, the label, an error, the best labels, and the
+    probability of each class.
+    """
     if path.suffix == ".jsonl":
-        files.write_atomically(path, lambda file: files.write_text(file, "".join(f"{as_json(x)}\n" for x in found)))
-    else:
-        files.write_atomically(path, lambda file: _write_csv(file, found))
-
-
-def _write_csv(path: Path, found: Sequence[Answer]) -> None:
-    """A row an answer: path, the window's start and end in seconds, the label, an error, and the best labels."""
+        _write_lines(path, map(as_json, found))
+        return
     ranks = range(1, max((len(x.best) for x in found), default=0) + 1)
-    columns = [f"{key}_{i}" for i in ranks for key in ("label", "probability")]
-    with path.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["path", "start", "end", "label", "error", *columns])
-        for x in found:
-            span = [f"{value:.3f}" for value in x.span] if x.span else ["", ""]
-            label = (x.label or NONE) if x.error is None else ""
-            pairs = [cell for name, value in x.best for cell in (name, f"{value:.4f}")]
-            rows.writerow([x.path, *span, label, x.error or "", *pairs])
+    head = ["path", "start", "end", "label", "error"]
+    head += [f"{key}_{i}" for i in ranks for key in ("label", "probability")]
+
+    def row(x: Answer) -> list[str]:
+        span = [f"{value:.3f}" for value in x.span] if x.span else ["", ""]
+        label = (x.label or NONE) if x.error is None else ""
+        pairs = [cell for name, value in x.best for cell in (name, f"{value:.4f}")]
+        pairs += [""] * (2 * len(ranks) - len(pairs))
+        each = [f"{value:.6f}" for value in x.probability] or [""] * len(classes)
+        return [x.name, *span, label, x.error or "", *pairs, *each]
+
+    _write_csv(path, [*head, *(f"{PREFIX}{name}" for name in classes)], map(row, found))
+
+
+def write_segments(
+    path: Path, found: Sequence[tuple[str, Timeline | str]], classes: Sequence[str], at_least: float | None
+) -> None:
+    """Write the segments of time lines, or why there are none: path, start, end, label, mean probability, error."""
+    rows = list[dict[str, Any]]()
+    for name, line in found:
+        if isinstance(line, str):
+            rows.append({"path": name, "error": line})
+            continue
+        for x in line.segments(at_least):
+            label = None if x.label is None else classes[x.label]
+            span = {"start": round(x.start, 3), "end": round(x.end, 3)}
+            rows.append({"path": name} | span | {"label": label, "probability": round(x.probability, 4)})
+    if path.suffix == ".jsonl":
+        _write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
+        return
+    names = ("path", "start", "end", "label", "probability", "error")
+    _write_csv(path, names, ([NONE if row.get(key, "") is None else row.get(key, "") for key in names] for row in rows))
+
+
+def _write_lines(path: Path, lines: Iterable[str]) -> None:
+    files.write_atomically(path, lambda file: files.write_text(file, "".join(f"{line}\n" for line in lines)))
+
+
+def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    def fill(place: Path) -> None:
+        with place.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            csv.writer(file).writerows([head, *rows])
+
+    files.write_atomically(path, fill)
 
 
 def show(
     console: Console,
-    path: Path,
+    name: str,
     found: Tensor | Timeline | str,
     classes: Sequence[str],
     top: int,
     at_least: float | None,
 ) -> None:
     """The video's name as it is, and under it a line for each label, or for each segment of a time line."""
-    console.print(str(path), soft_wrap=True)
+    console.print(name, soft_wrap=True)
     if isinstance(found, Timeline):
         rows: list[tuple[str, str, float | None]] = [
             (f"{moment(x.start)} to {moment(x.end)}", NONE if x.label is None else classes[x.label], x.probability)
@@ -114,7 +151,7 @@ def show(
         ]
         console.print(bars(rows, console.width))
         return
-    (said,) = answers_of(path, found, classes, top, at_least)
+    (said,) = answers_of(name, found, classes, top, at_least)
     if said.error is not None:
         console.print(f"  could not be read: {said.error}", soft_wrap=True)
         return

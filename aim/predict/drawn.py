@@ -48,7 +48,7 @@ def write(
     In a time line, the window with the nearest middle speaks for a moment. Whole or not at all. Raises UserError for a
     video that can't be decoded to its end.
     """
-    answers = answers_of(source, found, classes, LABELS, at_least)
+    answers = answers_of(str(source), found, classes, LABELS, at_least)
     index = found.at if isinstance(found, Timeline) else lambda time: 0
     duration = math.ceil(found.duration) if isinstance(found, Timeline) else 1
 

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from aim.ground import files
 from aim.pages.drawing import SCALE, Box, Drawing, Shape, Words, as_image
-from aim.pages.letters import cut
+from aim.pages.letters import cut, width
 from aim.predict.answers import NONE, moment
 from aim.predict.timeline import Timeline
 
@@ -20,14 +20,21 @@ SUFFIXES = (".png", ".html")
 # Eight colours that are told apart with any colour vision: M. Okabe and K. Ito, "Color Universal Design" (2008).
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8a8400", "#777777")
 WIDTH, LEFT, RIGHT, ROW, STRIP = 960, 190, 40, 26, 20  # pixels: of all, beside the strips, a row's height, a strip's
+TOP = 54  # pixels above the first strip
+PALE, LEVELS = (COLOURS[-1], 0.15), 8  # of what is none of the labels; steps of the legend
 COLUMNS = 480  # at most; of a longer time line neighbours are averaged
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 18000, 36000)  # s between ticks
 MAX_HEIGHT = 30000  # of a PNG, in its pixels
 
 
-def write(path: Path, lines: Sequence[Timeline], classes: Sequence[str], at_least: float | None) -> None:
-    """Write the picture of all time lines, by the name's suffix as PNG or HTML, whole or not at all."""
-    drawings = [draw(line, classes, at_least) for line in lines]
+def write(
+    path: Path, lines: Sequence[tuple[str, Timeline]], classes: Sequence[str], at_least: float | None, about: str
+) -> None:
+    """Write the picture of all time lines by their names; its file's suffix says whether PNG or HTML. All or nothing.
+
+    `about` is said of each.
+    """
+    drawings = [draw(name, line, classes, at_least, about) for name, line in lines]
     if path.suffix == ".html":
         files.write_atomically(path, lambda file: files.write_text(file, as_html(drawings)))
         return
@@ -35,36 +42,59 @@ def write(path: Path, lines: Sequence[Timeline], classes: Sequence[str], at_leas
     files.write_atomically(path, lambda file: image.save(file, "png"))
 
 
-def fits(path: Path, videos: int) -> bool:
-    """Whether a file of this kind can hold as many time lines."""
-    return path.suffix == ".html" or videos * (9 + 3) * ROW * SCALE <= MAX_HEIGHT
+def fits(path: Path, videos: int | None) -> bool:
+    """Whether a file of this kind can hold as many time lines, or an unknown number."""
+    return path.suffix == ".html" or (videos is not None and videos * (TOP + 10 * ROW) * SCALE <= MAX_HEIGHT)
 
 
-def draw(line: Timeline, classes: Sequence[str], at_least: float | None) -> Drawing:
-    """A time line as a drawing: segments, the probability of each main label, a clock."""
+def draw(name: str, line: Timeline, classes: Sequence[str], at_least: float | None, about: str) -> Drawing:
+    """A time line as a drawing: segments, the probability of each main label, a clock, a legend."""
     segments, (bounds, probability) = line.segments(at_least), columns(line)
     shown = main_labels(line, at_least)
     colours = dict(zip(shown, COLOURS, strict=False))
     x_of = (WIDTH - LEFT - RIGHT) / line.duration
     shapes: list[Shape] = [
-        Words(10, 22, cut(str(line.path), 15, WIDTH - 20, keep_end=True), 15),
-        Words(LEFT - 8, 2 * ROW - 4, "label", anchor="end"),
+        Words(10, 22, cut(name, 15, WIDTH - 20, keep_end=True), 15),
+        Words(10, 42, about, 12),
+        Words(LEFT - 8, TOP + 14, "label", anchor="end"),
     ]
     for x in segments:
-        name = NONE if x.label is None else classes[x.label]
-        hint = f"{name}, {moment(x.start)} to {moment(x.end)}, {100 * x.probability:.1f} %"
-        colour, opacity = (COLOURS[-1], 0.15) if x.label is None else (colours.get(x.label, COLOURS[-1]), 1.0)
-        shapes.append(Box(LEFT + x.start * x_of, 2 * ROW - 18, (x.end - x.start) * x_of, STRIP, colour, opacity, hint))
-    for row, label in enumerate(shown, 3):
-        shapes.append(Words(LEFT - 8, row * ROW - 4, cut(classes[label], 13, LEFT - 16), anchor="end"))
-        for start, end, value in zip(bounds[:-1], bounds[1:], probability[:, label].tolist(), strict=True):
-            hint = f"{classes[label]}, {moment(start)} to {moment(end)}, {100 * value:.1f} %"
-            box = Box(LEFT + start * x_of, row * ROW - 18, (end - start) * x_of, STRIP, colours[label], value, hint)
+        label = NONE if x.label is None else classes[x.label]
+        hint = f"{label}, {moment(x.start)} to {moment(x.end)}, {100 * x.probability:.1f} %"
+        colour, opacity = PALE if x.label is None else (colours.get(x.label, COLOURS[-1]), 1.0)
+        shapes.append(Box(LEFT + x.start * x_of, TOP, (x.end - x.start) * x_of, STRIP, colour, opacity, hint))
+    for row, i in enumerate(shown, 1):
+        y = TOP + row * ROW
+        shapes.append(Words(LEFT - 8, y + 14, cut(classes[i], 13, LEFT - 16), anchor="end"))
+        for start, end, value in zip(bounds[:-1], bounds[1:], probability[:, i].tolist(), strict=True):
+            hint = f"{classes[i]}, {moment(start)} to {moment(end)}, {100 * value:.1f} %"
+            box = Box(LEFT + start * x_of, y, (end - start) * x_of, STRIP, colours[i], value, hint)
             shapes += [box] if value >= 0.005 else []
-    bottom = (len(shown) + 2) * ROW + 8
-    shapes += [Words(LEFT + time * x_of, bottom + 12, moment(time), 11, "middle") for time in ticks(line.duration)]
-    shapes += [Box(LEFT + time * x_of, bottom - 6, 1, 5, COLOURS[-1], 1) for time in ticks(line.duration)]
-    return Drawing(WIDTH, bottom + ROW, shapes, f"Labels over time: {line.path}")
+    bottom = TOP + (len(shown) + 1) * ROW
+    shapes += [Words(LEFT + time * x_of, bottom + 14, moment(time), 11, "middle") for time in ticks(line.duration)]
+    shapes += [Box(LEFT + time * x_of, bottom - 4, 1, 5, COLOURS[-1], 1) for time in ticks(line.duration)]
+    labels = {x.label for x in segments}
+    more = list[tuple[str, float, str]]()
+    if None in labels:
+        more.append((*PALE, NONE if at_least is None else f"{NONE}, below {at_least:g}"))
+    if others := labels - {*shown, None}:
+        more.append((COLOURS[-1], 1.0, f"{len(others)} other labels"))
+    shapes += legend(bottom + ROW + 4, more)
+    return Drawing(WIDTH, bottom + 2 * ROW, shapes, f"Labels over time: {name}; {about}")
+
+
+def legend(y: float, more: Sequence[tuple[str, float, str]]) -> list[Shape]:
+    """A line about the colours: how strong they are by probability, and `more` of them with their meaning."""
+    shapes: list[Shape] = [Words(LEFT - 8, y + 11, "probability", 11, "end"), Words(LEFT, y + 11, "0 %", 11)]
+    x = LEFT + 24.0
+    for i in range(LEVELS):
+        shapes.append(Box(x + i * 14, y, 14, 13, COLOURS[0], (i + 1) / LEVELS))
+    shapes.append(Words(x + LEVELS * 14 + 6, y + 11, "100 %, of each label in its colour", 11))
+    x += LEVELS * 14 + 220
+    for colour, opacity, words in more:
+        shapes += [Box(x, y, 14, 13, colour, opacity), Words(x + 20, y + 11, words, 11)]
+        x += 40 + width(words, 11)
+    return shapes
 
 
 def columns(line: Timeline) -> tuple[list[float], Tensor]:

@@ -94,7 +94,7 @@ def timeline(
 ) -> Timeline:
     """Score the windows of a video while it's decoded, as many at once as have about `batch_size` clips.
 
-    A window gets exactly the probabilities of `Recogniser.files` for a video of its frames, read with PyAV. `bar`
+    A window gets exactly the probabilities of `Recogniser.reading` for a video of its frames, read with PyAV. `bar`
     shows the seconds that are done. Raises BadVideo for a video that can't be read.
     """
 

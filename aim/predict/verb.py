@@ -1,10 +1,11 @@
 """Predict the labels of videos, or of each window of long ones.
 
     python -m aim.predict checkpoint=runs/demo/best.safetensors VIDEO FOLDER 'PATTERN/*.mp4'
-    find . -name '*.mp4' | python -m aim.predict checkpoint=FILE.onnx input=-          # what aim.export wrote
+    find . -name '*.mp4' | python -m aim.predict checkpoint=FILE.onnx -                # what aim.export wrote
     python -m aim.predict checkpoint=FILE window=10 stride=5 out=FILE.csv VIDEO         # a time line
 
-A table on a terminal, JSON lines when piped or with json=true; docs/predict.md has the rest. Exit codes: 0 done, 1 done
+A table on a terminal, JSON lines when piped or with json=true; docs/predict.md has the rest. What comes on standard
+input is answered as it comes. Exit codes: 0 done, 1 done
 but for what could not be read, 2 an error to fix before anything is done. In a notebook:
 
     recogniser = aim.predict.load("runs/demo/best.safetensors")
@@ -15,16 +16,19 @@ but for what could not be read, 2 an error to fix before anything is done. In a 
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 from omegaconf import DictConfig
 from torch import Tensor
 
-from aim.data.named import Input, find_videos
+from aim.data.cropping import CropHint
+from aim.data.named import STDIN, Input, arriving, find_videos
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Reader
 from aim.data.windows import Windows
@@ -37,9 +41,16 @@ from aim.ground.console import Display, plain_console
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
 from aim.predict import answers, drawn, picture
-from aim.predict.answers import Answer
 from aim.predict.timeline import Timeline, timeline
 
+Found = Tensor | Timeline | str  # of a video its probabilities "k", whole or as a time line, or why there are none
+Bar = Callable[..., Display]
+OUTPUTS = {
+    "out": answers.SUFFIXES,
+    "segments": answers.SUFFIXES,
+    "picture": picture.SUFFIXES,
+    "video_out": drawn.SUFFIXES,
+}
 MAX_WORKERS = 8  # decoding processes, where nobody says how many
 
 
@@ -58,6 +69,7 @@ class Settings:
     smooth: float
     json: bool
     out: Annotated[str | None, Mark.PATH]
+    segments: Annotated[str | None, Mark.PATH]
     picture: Annotated[str | None, Mark.PATH]
     video_out: Annotated[str | None, Mark.PATH]
     device: Device
@@ -81,79 +93,130 @@ class Settings:
             raise UserError(f"min_probability={self.min_probability:g} must be between 0 and 1")
         if self.temperature is not None and not 0 < self.temperature < float("inf"):
             raise UserError(f"temperature={self.temperature:g} must be above 0")
-        if self.temperature is not None and self.min_probability is None:
-            raise UserError(f"temperature={self.temperature:g} calibrates for min_probability=P, from 0 on; add that")
         if self.smooth < 0:
             raise UserError(f"smooth={self.smooth:g} must be seconds, or 0 for none")
         if self.windows and isinstance(self.reader, Frames):
             raise UserError(f"window={self.window:g} is of video files, which PyAV reads; leave out reader=frames")
-        kinds = {"out": answers.SUFFIXES, "picture": picture.SUFFIXES, "video_out": drawn.SUFFIXES}
-        for name, suffixes in kinds.items():
+        for name, suffixes in OUTPUTS.items():
             if (path := getattr(self, name)) is not None and Path(path).suffix not in suffixes:
                 raise UserError(f"{name}={path} must end in {' or '.join(suffixes)}")
-        if self.picture is not None and self.windows is None:
-            raise UserError(f"picture={self.picture} is of a time line; add window=SECONDS")
+        for name in ("segments", "picture"):
+            if (path := getattr(self, name)) is not None and self.windows is None:
+                raise UserError(f"{name}={path} is of a time line; add window=SECONDS")
+
+    @property
+    def given(self) -> Sequence[str]:
+        """The words of the input."""
+        return [self.input] if isinstance(self.input, str) else self.input
+
+    @property
+    def names(self) -> list[str]:
+        """Those that name videos themselves."""
+        return [name for name in self.given if name != STDIN]
+
+    @property
+    def listens(self) -> bool:
+        """Whether a list comes on standard input."""
+        return STDIN in self.given
 
     @property
     def outputs(self) -> dict[str, Path]:
         """The files that will be written, by their settings."""
-        named = {"out": self.out, "picture": self.picture, "video_out": self.video_out}
-        return {name: Path(path).expanduser() for name, path in named.items() if path}
+        return {name: Path(path).expanduser() for name in OUTPUTS if (path := getattr(self, name))}
 
     @property
     def windows(self) -> Windows | None:
         """The windows of a time line."""
         return None if self.window is None else Windows(self.window, self.stride or self.window)
 
+    @property
+    def of_windows(self) -> str:
+        """The windows of a time line, in words."""
+        smooth = f", smoothed over {self.smooth:g} s" if self.smooth else ""
+        return f"windows of {self.window:g} s every {self.stride or self.window:g} s{smooth}"
+
 
 def main(cfg: DictConfig) -> None:
     """Say what is in each video, and go on with the next where one can't be read."""
     settings = config.build(cfg, Settings)
-    inputs = find_videos(settings.input, sys.stdin, folders=isinstance(settings.reader, Frames))
-    check_outputs(settings, inputs)
+    folders = isinstance(settings.reader, Frames)
+    named = find_videos(settings.names, sys.stdin, folders=folders) if settings.names or not settings.listens else []
+    check_outputs(settings, named)
     recogniser, precision = prepared(settings)
-    console = plain_console(soft_wrap=False)
-    as_table = console.is_terminal and not settings.json
-    visible = as_table or not console.is_terminal  # a bar would tear JSON lines on a terminal
-    bar = partial(Display, visible=visible, stderr=not as_table)
-    told, lines, failed = list[Answer](), list[Timeline](), 0
-    asked = recogniser.classes, settings.top, settings.min_probability
-    with bar("videos", len(inputs), visible=visible and not settings.windows and len(inputs) > 1) as display:
-        for done, (path, found) in enumerate(answered(recogniser, inputs, settings, precision, bar), 1):
-            said = answers.answers_of(path, found, *asked)
-            told += said
-            lines += [found] if settings.picture and isinstance(found, Timeline) else []
-            failed += isinstance(found, str)
-            if as_table:
-                answers.show(console, path, found, *asked)
-            else:
-                tell("\n".join(map(answers.as_json, said)))
-            display.update(done, "")
-    written = list[Path]()
-    if out := settings.outputs.get("out"):
-        answers.write(out, told)
-        written.append(out)
-    if lines and (out := settings.outputs.get("picture")):
-        picture.write(out, lines, recogniser.classes, settings.min_probability)
-        written.append(out)
-    if not isinstance(found, str) and (out := settings.outputs.get("video_out")):
-        drawn.write(out, path, found, recogniser.classes, settings.min_probability, bar)  # of the only video
-        written.append(out)
-    if written:
+    groups = chain([named] if named else [], arriving(sys.stdin, folders=folders) if settings.listens else [])
+    known = None if settings.listens else len(named)
+    kept, done, failed = list[tuple[Input, Found]](), 0, 0
+    teller = Teller(recogniser, settings, known)
+    with teller.display:
+        for item, found in answered(recogniser, groups, settings, precision, teller.bar, known):
+            done, failed = done + 1, failed + isinstance(found, str)
+            kept += [(item, found)] if settings.outputs else []
+            teller.tell(item, found, done)
+    if not done:
+        raise UserError("input=- reads a list of videos from standard input, one a line, and it was empty")
+    if written := list(write_outputs(settings, kept, recogniser.classes, teller.bar)):
         say(f"written: {', '.join(map(str, written))}")
     if failed:
-        say(f"error: {failed} of {len(inputs)} videos could not be read")
+        say(f"error: {failed} of {done} videos could not be read")
         sys.exit(1)
 
 
-def check_outputs(settings: Settings, inputs: Sequence[Input]) -> None:
+class Teller:
+    """Tells answers as they come: as a table on a terminal, as JSON lines elsewhere; and how far it is."""
+
+    def __init__(self, recogniser: Recogniser, settings: Settings, known: int | None) -> None:
+        self.console = plain_console(soft_wrap=False)
+        self.as_table = self.console.is_terminal and not settings.json
+        self.asked = recogniser.classes, settings.top, settings.min_probability
+        self.cropped = CropHint(recogniser.clip, recogniser.views)
+        visible = self.as_table or not self.console.is_terminal  # a bar would tear JSON lines on a terminal
+        self.bar = partial(Display, visible=visible, stderr=not self.as_table)
+        shown = visible and not settings.windows and known is not None and known > 1
+        self.display = self.bar("videos", known or 0, visible=shown)
+
+    def tell(self, item: Input, found: Found, done: int) -> None:
+        """The answer about a video, `done` counted with it."""
+        if self.as_table:
+            answers.show(self.console, item.name, found, *self.asked)
+        else:
+            tell("\n".join(map(answers.as_json, answers.answers_of(item.name, found, *self.asked))))
+        if not isinstance(found, str):
+            self.cropped.of(item.path)
+        self.display.update(done, "")
+
+
+def write_outputs(
+    settings: Settings, kept: Sequence[tuple[Input, Found]], classes: Sequence[str], bar: Bar
+) -> Iterator[Path]:
+    """Write the files that were asked for, and name those for which there is something."""
+    at_least, outputs = settings.min_probability, settings.outputs
+    lines = [(item.name, found) for item, found in kept if not isinstance(found, Tensor)]
+    drawable = [(name, line) for name, line in lines if isinstance(line, Timeline)]
+    if out := outputs.get("out"):
+        told = (answers.answers_of(item.name, found, classes, settings.top, at_least) for item, found in kept)
+        answers.write(out, list(chain.from_iterable(told)), classes)
+        yield out
+    if out := outputs.get("segments"):
+        answers.write_segments(out, lines, classes, at_least)
+        yield out
+    if drawable and (out := outputs.get("picture")):
+        picture.write(out, drawable, classes, at_least, settings.of_windows)
+        yield out
+    item, found = kept[-1] if kept else (None, "")
+    if item and not isinstance(found, str) and (out := outputs.get("video_out")):
+        drawn.write(out, item.path, found, classes, at_least, bar)  # of the only video
+        yield out
+
+
+def check_outputs(settings: Settings, named: Sequence[Input]) -> None:
     """Find out before the work whether what comes of it can be written. Raises UserError."""
-    if settings.video_out and len(inputs) > 1:
-        raise UserError(f"video_out={settings.video_out} is of one video, and {len(inputs)} are named; name one")
-    if settings.picture and not picture.fits(Path(settings.picture), len(inputs)):
-        raise UserError(f"picture={settings.picture} has no room for {len(inputs)} videos; use a .html")
+    many = "a list may have more" if settings.listens else f"{len(named)} are named" if len(named) > 1 else ""
+    if settings.video_out and many:
+        raise UserError(f"video_out={settings.video_out} is of one video, and {many}; name one")
+    if settings.picture and not picture.fits(Path(settings.picture), None if settings.listens else len(named)):
+        raise UserError(f"picture={settings.picture} may have no room, as {many}; use a .html")
     for path in settings.outputs.values():
-        if any(path.resolve() == item.path.resolve() for item in inputs):
+        if any(path.resolve() == item.path.resolve() for item in named):
             raise UserError(f"{path} is read, and would be written over; name another file")
         files.check_writable(path)
 
@@ -168,23 +231,16 @@ def prepared(settings: Settings) -> tuple[Recogniser, Precision]:
     recogniser, precision = ready(make, device=device, precision=asked, told=False)  # the introduction tells it
     views = {key: value for key, value in settings.views.items() if value is not None}
     recogniser = replace(recogniser, views=replace(recogniser.views, **views))
-    if settings.min_probability is not None:
-        recogniser = calibrated(recogniser, settings)
+    if settings.temperature is not None:
+        recogniser = replace(recogniser, temperature=settings.temperature)
     say(introduction(recogniser, settings, precision))
-    return recogniser, precision
-
-
-def calibrated(recogniser: Recogniser, settings: Settings) -> Recogniser:
-    """The model whose probabilities `min_probability` is meant for; where nothing is known of that, it's said."""
-    temperature = settings.temperature or recogniser.temperature
-    if temperature is None:
+    if recogniser.temperature is None and settings.min_probability is not None:
         say(
             f"warning: {settings.checkpoint} has no temperature, as it's older than that or was trained elsewhere: "
             f"min_probability={settings.min_probability:g} compares probabilities as they are, mostly too sure; "
             "temperature=T gives one"
         )
-        return recogniser
-    return replace(recogniser, temperature=temperature, calibrated=True)
+    return recogniser, precision
 
 
 def introduction(recogniser: Recogniser, settings: Settings, precision: Precision) -> str:
@@ -193,31 +249,71 @@ def introduction(recogniser: Recogniser, settings: Settings, precision: Precisio
     other = f", trained in {before}" if before != precision else ""
     if other and before != "fp8":  # of training alone
         other += f" (precision={before} gives its test's numbers)"
-    calibrated = f", calibrated with temperature {recogniser.temperature:g}" if recogniser.calibrated else ""
+    windows = f", {settings.of_windows}" if settings.windows else ""
     return (
-        f"{settings.checkpoint}: {len(recogniser.classes)} classes, {recogniser.views_text} views, "
-        f"{precision} on {recogniser.device.type}{other if before else ''}{calibrated}"
+        f"{settings.checkpoint}: {len(recogniser.classes)} classes, {recogniser.views_text} views{windows}, "
+        f"{precision} on {recogniser.device.type}{other if before else ''}; {calibration(recogniser, settings)}"
     )
+
+
+def calibration(recogniser: Recogniser, settings: Settings) -> str:
+    """Whether probabilities are calibrated, and by which temperature."""
+    if settings.temperature == 1:
+        return "a test's probabilities, by temperature=1"
+    if settings.temperature is not None:
+        return f"calibrated with temperature={settings.temperature:g}"
+    if recogniser.temperature is None:
+        return "not calibrated, as it holds no temperature"
+    return f"calibrated with its temperature {recogniser.temperature:g} (temperature=1 gives a test's probabilities)"
 
 
 def answered(
     recogniser: Recogniser,
-    inputs: Sequence[Input],
+    groups: Iterable[Sequence[Input]],
     settings: Settings,
     precision: Precision,
-    bar: Callable[[str, int], Display],
-) -> Iterator[tuple[Path, Tensor | Timeline | str]]:
-    """Of each video its probabilities, whole or as a time line, or why it can't be read."""
-    yield from ((item.path, item.problem) for item in inputs if item.problem)
-    paths = [item.path for item in inputs if not item.problem]
-    if settings.windows is None:
-        # One video alone is read sooner than a process is started.
-        many = min(distributed.num_cores(), MAX_WORKERS) if len(paths) > 1 else 0
-        workers = many if settings.workers is None else settings.workers
-        yield from recogniser.files(
-            paths, settings.reader, workers=workers, precision=precision, batch_size=settings.batch_size
-        )
-        return
+    bar: Bar,
+    known: int | None,
+) -> Iterator[tuple[Input, Found]]:
+    """Of each video its probabilities, whole or as a time line, or why it can't be read; all in their order.
+
+    How many there are is `known`, if they are no list that comes.
+    """
+    outputs = {path.resolve() for path in settings.outputs.values()}
+    together = recogniser.views.at_once(settings.batch_size)
+    # One video alone is read sooner than a process is started.
+    most = min(distributed.num_cores(), MAX_WORKERS) if settings.workers is None else settings.workers
+    many = {
+        "videos": together if known is None else max(1, min(together, known)),
+        "workers": most if known is None else 0 if known == 1 and settings.workers is None else min(most, known),
+    }
+    reading: AbstractContextManager[Callable[[Sequence[Path]], Iterator[tuple[Path, Found]]]] = (
+        recogniser.reading(settings.reader, precision=precision, **many)
+        if settings.windows is None
+        else nullcontext(partial(windowed, recogniser, settings, precision, bar))
+    )
+    with reading as read:
+        for group in groups:
+            found = read([item.path for item in group if not item.problem and item.path.resolve() not in outputs])
+            for item in group:
+                if item.problem:
+                    yield item, item.problem
+                elif item.path.resolve() in outputs:
+                    yield item, "would be written over; name another file"
+                else:
+                    yield item, next(found)[1]
+            assert next(found, None) is None
+
+
+def windowed(
+    recogniser: Recogniser,
+    settings: Settings,
+    precision: Precision,
+    bar: Bar,
+    paths: Sequence[Path],
+) -> Iterator[tuple[Path, Timeline | str]]:
+    """The time line of each video, or why it can't be read."""
+    assert settings.windows is not None
     for path in paths:
         try:
             found = timeline(

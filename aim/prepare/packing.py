@@ -1,39 +1,46 @@
 """Packs videos into shards, tar files of a gigabyte each with its index: a shard counts once it's whole."""
 
 import io
+import os
 import re
 import tarfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aim.data.lists import Lists
 from aim.data.readers.interface import Part, Source, file_of
+from aim.data.stamp import stamps_of
 from aim.data.stored import shards
 from aim.data.stored.shards import Entry
 from aim.ground import files
 from aim.ground.errors import UserError
+from aim.prepare.notes import Notes
 
 SHARD_BYTES = 10**9
-SAME_TIME = 2.5  # seconds; some file systems round, and a tar holds whole ones
 
 
 @dataclass(frozen=True)
 class Item:
-    """A video that waits for its shard: its path in the lists, and where it is now."""
+    """A video that waits for its shard: its path in the lists, where it is now, and the stamp of its source."""
 
     path: str
     source: Source
     size: int
-    mtime: int
+    stamp: str
+
+    @property
+    def mtime(self) -> int:
+        """The time of its source, in seconds."""
+        return int(self.stamp.split()[1]) // 10**9
 
 
 class Packer:
     """Gathers the videos of `lists` in `folder`, each split in shards of its own; a full shard is written at once."""
 
-    def __init__(self, folder: Path, lists: Lists, packed: Callable[[Source], None]) -> None:
+    def __init__(self, folder: Path, lists: Lists, notes: Notes, packed: Callable[[Source], None]) -> None:
         """`packed` is told what has been packed safely. Raises UserError for shards that are damaged."""
-        self.folder, self.packed = folder, packed
+        self.folder, self.notes, self.packed = folder, notes, packed
         self.split: dict[str, str] = {}
         self.labels: dict[str, set[str]] = {}
         for split, videos in lists.parts.items():
@@ -45,26 +52,39 @@ class Packer:
         for shard in shards.find(folder):
             index_shard(shard)
             self.there |= {entry.path: (shard, entry) for entry in shards.entries(shard)}
+        self.replaced = set[str]()  # paths of sources that changed meanwhile
+        keys = dict[str, str]()
+        for path in self.split:
+            if (other := keys.setdefault(shards.key_of(shards.member_name(path)), path)) != path:
+                raise UserError(
+                    f"{other} and {path} would be one sample of a shard; rename one, or leave transcode=null away"
+                )
 
-    def has(self, path: str, seconds: float) -> bool:
-        """Whether a shard holds the video as its source of that time is. Raises UserError where it holds another."""
-        if path not in self.there:
-            return False
-        shard, entry = self.there[path]
-        split = shard.name.partition("-")[0]
-        if (split, entry.label) == (self.split[path], self._label(path)) and is_of(entry.mtime, seconds):
-            return True
-        raise UserError(
-            f"{shard} holds {path} with label {entry.label or 'none'}, as it was before its source or the annotations "
-            f"changed; delete the shard and {shards.index_of(shard).name}, and the same command makes it anew"
-        )
+    def has(self, path: str) -> bool:
+        """Whether a shard holds a video of this path."""
+        return path in self.there
 
-    def add(self, path: str, source: Source) -> None:
-        """Take a video that is whole."""
-        about = file_of(source).stat()
-        size = source.size if isinstance(source, Part) else about.st_size
+    def check(self, stamps: Mapping[str, str | None]) -> None:
+        """Raise UserError where a shard holds a video of another source than that with this stamp, or label."""
+        stale = dict[Path, str]()
+        for path, (shard, entry) in self.there.items():
+            if path in stamps and not (
+                (shard.name.partition("-")[0], entry.label) == (self.split[path], self._label(path))
+                and self.notes.has(path, stamps[path], entry.size)
+            ):
+                stale.setdefault(shard, path)
+        if stale:
+            told = ", ".join(f"{shard} ({path})" for shard, path in stale.items())
+            raise UserError(
+                f"not of today's sources and labels, or of sources that an earlier version didn't note, are videos in "
+                f"{told}; delete {' '.join(f'{shard}*' for shard in stale)}, and the same command makes them anew"
+            )
+
+    def add(self, path: str, source: Source, stamp: str) -> None:
+        """Take a video that is whole, and made of the source with this stamp."""
+        size = source.size if isinstance(source, Part) else file_of(source).stat().st_size
         waiting = self.waiting[self.split[path]]
-        waiting.append(Item(path, source, size, int(about.st_mtime)))
+        waiting.append(Item(path, source, size, stamp))
         if sum(item.size for item in waiting) >= SHARD_BYTES:
             self._write(self.split[path])
 
@@ -77,18 +97,34 @@ class Packer:
     def _write(self, split: str) -> None:
         numbers = [int(found[1]) for path in shards.find(self.folder) if (found := _number(path, split))]
         shard = self.folder / f"{split}-{max(numbers, default=-1) + 1:06d}.tar"
-        items, self.waiting[split] = self.waiting[split], []
+        items, self.waiting[split] = [item for item in self.waiting[split] if self._is_same(item)], []
+        if not items:
+            return
         files.write_atomically(shard, lambda file: self._write_tar(file, items))
         index_shard(shard)
         for item in items:
+            if self._is_same(item):
+                self.notes.add(item.path, item.stamp, item.size)
             self.packed(item.source)
+
+    def _is_same(self, item: Item) -> bool:
+        """Whether its source has stayed what it was; what was written again is noted, and doesn't change any more."""
+        if self.notes.has(item.path, item.stamp, item.size):
+            return True
+        same = next(stamps_of([item.source])) == item.stamp
+        if not same:
+            self.replaced.add(item.path)
+        return same
 
     def _write_tar(self, file: Path, items: list[Item]) -> None:
         with tarfile.open(file, "w", format=tarfile.PAX_FORMAT) as tar:
             for item in items:
                 name = shards.member_name(item.path)
+                offset = item.source.offset if isinstance(item.source, Part) else 0
                 with file_of(item.source).open("rb") as content:
-                    content.seek(item.source.offset if isinstance(item.source, Part) else 0)
+                    if content.seek(0, os.SEEK_END) < offset + item.size:
+                        raise UserError(f"{item.source} was replaced as it was packed; the same command continues")
+                    content.seek(offset)
                     tar.addfile(_info(name, item.size, item.mtime), content)
                 if label := self._label(item.path).encode():
                     info = _info(f"{shards.key_of(name)}.cls", len(label), item.mtime)
@@ -108,11 +144,6 @@ def _info(name: str, size: int, mtime: int) -> tarfile.TarInfo:
     info = tarfile.TarInfo(name)
     info.size, info.mtime, info.mode = size, mtime, 0o644
     return info
-
-
-def is_of(seconds: float, source: float) -> bool:
-    """Whether what was written with this time was made of a source with that one."""
-    return abs(seconds - source) < SAME_TIME
 
 
 def index_shard(shard: Path) -> None:

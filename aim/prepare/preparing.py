@@ -5,19 +5,22 @@ import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
 
-from aim.data.lists import Lists, Video
+from aim.data.lists import VIDEO_EXTENSIONS, Lists, Video
 from aim.data.loading.pool import Pool
 from aim.data.readers.interface import Source, file_of
+from aim.data.stamp import stamps_of
 from aim.data.stored.shards import source_of
 from aim.engine.machine import distributed
+from aim.ground import files
 from aim.ground.console import Display
 from aim.ground.errors import UserError
 from aim.ground.signals import Interrupted, stop_signals
-from aim.prepare.packing import Packer, is_of
-from aim.prepare.transcode import Transcode, Work, part_of
+from aim.prepare.notes import Notes
+from aim.prepare.packing import Packer
+from aim.prepare.transcode import REPLACED, WRITER, Made, Transcode, Work
 
 UNPACKED = ".unpacked"  # videos that are not in a shard yet, in a folder of shards
 
@@ -31,6 +34,8 @@ class Report:
     missing: list[str]
     unreadable: dict[str, str]  # path -> why
     shorter: dict[str, str]  # path -> how much of it; these are kept
+    changed: list[str] = field(default_factory=list)  # made again, as their sources are others now
+    unnoted: list[str] = field(default_factory=list)  # made again, as nothing said of which source they were
 
     def counts(self) -> dict[str, dict[str, int]]:
         """How many videos of each list there are, by what became of them."""
@@ -53,6 +58,8 @@ class Findings:
 
     unreadable: dict[str, str] = field(default_factory=dict)
     shorter: dict[str, str] = field(default_factory=dict)
+    changed: list[str] = field(default_factory=list)
+    unnoted: list[str] = field(default_factory=list)
 
 
 def prepare(
@@ -69,8 +76,8 @@ def prepare(
     """Look for the listed videos under `root`; write them again into `out`, or decode them if `verify`.
 
     Without `transcode` they go into `out` as they are, which is for shards alone. Videos that `out` holds since an
-    earlier call are left alone. Nothing else is written: see `aim.prepare`. Raises UserError where no video is there,
-    Interrupted after a signal.
+    earlier call are left alone, where their sources are still the same. Nothing else is written: see `aim.prepare`.
+    Raises UserError where no video is there, or none can be read, Interrupted after a signal.
     """
     videos = {video.path: video for part in listed.parts.values() for video in part}
     sources = {path: source_of(root, videos[path]) for path in sorted(videos)}
@@ -83,7 +90,7 @@ def prepare(
     names = {path: path for path in sources}
     found = Findings()
     if out is not None:
-        names = new_names(sources, ".mp4" if transcode else None)
+        names = new_names(sources, again=transcode is not None)
     work = Work(transcode)
 
     def renamed(videos: Iterable[Video]) -> list[Video]:
@@ -93,75 +100,136 @@ def prepare(
     def lists() -> Lists:
         return listed.mapped(renamed)
 
-    if out is not None and in_shards:
-        found = pack(work, sources, names, lists(), out, processes, timeout)
-    elif out is not None:
-        tasks = {path: (source, out / names[path]) for path, source in sources.items()}
-        tasks = {path: task for path, task in tasks.items() if not is_done(*task)}
-        found = work_through(work, tasks, processes, timeout, "transcode")
+    if out is not None:
+        notes = Notes(out, {"transcode": transcode and asdict(transcode), "shards": in_shards})
+        todo = Todo(work, sources, names, noted_stamps(notes, sources, names), notes, processes, timeout)
+        found = pack(todo, lists(), out) if in_shards else write_again(todo, out)
     elif verify:
         tasks = {path: (source, root / path) for path, source in sources.items()}
         found = work_through(Work(None), tasks, processes, timeout, "verify")
+    if len(found.unreadable) == len(sources):
+        path, why = min(found.unreadable.items())
+        raise UserError(f"none of the {len(sources)} videos under {root} can be used, such as {path}: {why}")
     missing = [path for path in sorted(videos) if path not in sources]
-    return Report(listed, lists(), missing, found.unreadable, found.shorter)
+    return Report(listed, lists(), missing, found.unreadable, found.shorter, found.changed, found.unnoted)
 
 
-def pack(
-    work: Work, sources: Mapping[str, Source], names: Mapping[str, str], lists: Lists, out: Path,
-    processes: int | None, timeout: float,
-) -> Findings:  # fmt: skip
+@dataclass(frozen=True)
+class Todo:
+    """The videos of a call that writes them again, by their paths in the lists."""
+
+    work: Work
+    sources: Mapping[str, Source]
+    names: Mapping[str, str]  # the new paths
+    stamps: Mapping[str, str | None]  # of the sources whose videos are noted
+    notes: Notes
+    processes: int | None
+    timeout: float
+
+    def is_done(self, path: str, target: Path) -> bool:
+        """Whether an earlier call has made `target` of this very source."""
+        return self.notes.has(self.names[path], self.stamps.get(path), size_of(target))
+
+    def written(self, tasks: Mapping[str, tuple[Source, Path]], packed: Callable[[str], None]) -> Findings:
+        """Write videos again, and note each; `packed` is told then."""
+
+        def note(path: str, made: Made) -> None:
+            assert made.stamp is not None
+            self.notes.add(self.names[path], made.stamp, tasks[path][1].stat().st_size)
+            packed(path)
+
+        known = [path for path, (_, target) in tasks.items() if size_of(target) is not None]
+        found = work_through(self.work, tasks, self.processes, self.timeout, "transcode", note)
+        for path in [path for path in known if path not in found.unreadable]:
+            (found.changed if path in self.stamps else found.unnoted).append(path)
+        return found
+
+
+def noted_stamps(notes: Notes, sources: Mapping[str, Source], names: Mapping[str, str]) -> dict[str, str | None]:
+    """The stamps of the sources as they are now, of those whose videos are noted; the others' don't matter."""
+    noted = [path for path in sources if names[path] in notes.made]
+    with Display("compare", len(noted), visible=len(noted) > 0) as display:
+        found = dict[str, str | None]()
+        for path, stamp in zip(noted, stamps_of(sources[path] for path in noted), strict=True):
+            found[path] = stamp
+            display.update(len(found), "")
+    return found
+
+
+def write_again(todo: Todo, out: Path) -> Findings:
+    """Write the videos again that `out` doesn't hold yet."""
+    targets = {path: out / name for path, name in todo.names.items()}
+    tasks = {path: (todo.sources[path], to) for path, to in targets.items() if not todo.is_done(path, to)}
+    return todo.written(tasks, lambda path: None)
+
+
+def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
     """Put the videos that no shard in `out` has yet into shards, each as soon as it's done."""
-    made = out / UNPACKED
+    made, names = out / UNPACKED, todo.names
 
     def forget(source: Source) -> None:
-        if work.transcode:
+        if todo.work.transcode:
             file_of(source).unlink()
 
-    packer = Packer(out, lists, forget)
+    packer = Packer(out, lists, todo.notes, forget)
+    packer.check({names[path]: todo.stamps.get(path) for path in todo.sources})
+    plain = dict[str, Source]()
     tasks = {}
     # In an order of no meaning, for who reads shards from their beginning.
-    for path in sorted(sources, key=lambda path: hashlib.sha256(path.encode()).digest()):
-        source, target = sources[path], made / names[path]
-        if packer.has(names[path], file_of(source).stat().st_mtime):
+    for path in sorted(todo.sources, key=lambda path: hashlib.sha256(os.fsencode(path)).digest()):
+        source, target = todo.sources[path], made / names[path]
+        if packer.has(names[path]):
             target.unlink(missing_ok=True)  # its shard was written, and then the program killed
-        elif work.transcode is None:
-            packer.add(names[path], source)
-        elif is_done(source, target):
-            packer.add(names[path], target)
+        elif todo.work.transcode is None:
+            plain[path] = source
+        elif todo.is_done(path, target):
+            stamp, _ = todo.notes.made[names[path]]
+            packer.add(names[path], target, stamp)
         else:
             tasks[path] = (source, target)
-    found = work_through(
-        work, tasks, processes, timeout, "transcode", lambda path: packer.add(names[path], made / names[path])
-    )
+    for (path, source), stamp in zip(plain.items(), stamps_of(plain.values()), strict=True):
+        if stamp is not None:
+            packer.add(names[path], source, stamp)
+        else:
+            packer.replaced.add(names[path])
+
+    def add(path: str) -> None:
+        packer.add(names[path], made / names[path], todo.notes.made[names[path]][0])
+
+    found = todo.written(tasks, add)
     packer.close()
+    found.unreadable |= {path: REPLACED for path in todo.sources if names[path] in packer.replaced}
     shutil.rmtree(made, ignore_errors=True)
     return found
 
 
-def new_names(paths: Iterable[str], suffix: str | None) -> dict[str, str]:
-    """The path of each video's new file, relative to the new root, with its own suffix or another.
+def new_names(paths: Iterable[str], *, again: bool) -> dict[str, str]:
+    """The path of each video's new file, relative to the new root: that of the source where it isn't written `again`.
 
-    No two differ in their suffix alone, which would be one sample of a shard. Raises UserError for a path outside of
-    the root.
+    Else `.mp4` follows the whole name of any other video, and of an MP4 whose name would then be another's: so a name
+    depends on its source's alone, and no two are equal. Raises UserError for a path outside of the root.
     """
     names: dict[str, str] = {}
-    taken = set[str]()
     for path in paths:
         if path.startswith("/") or ".." in path.split("/"):
             raise UserError(f"{path} is not a path below data.root; only such videos can be written to out=DIR")
-        stem = PurePosixPath(path).with_suffix("").as_posix()
-        stem = path if stem in taken else stem
-        names[path] = stem + (PurePosixPath(path).suffix if suffix is None else suffix)
-        taken.add(stem)
+        pure = PurePosixPath(path)
+        is_own = pure.suffix == ".mp4" and PurePosixPath(pure.stem).suffix.lower() not in VIDEO_EXTENSIONS
+        name = pure.name if is_own or not again else files.fitting(f"{pure.name}.mp4")
+        names[path] = pure.with_name(name).as_posix()
+    if len(set(names.values())) < len(names):
+        first = {name: path for path, name in reversed(names.items())}
+        path = next(path for path, name in names.items() if first[name] != path)
+        raise UserError(f"{first[names[path]]} and {path} would both be {names[path]}; rename one")
     return names
 
 
-def is_done(source: Source, target: Path) -> bool:
-    """Whether an earlier run has written `target` from this very source, whose time it then has."""
+def size_of(path: Path) -> int | None:
+    """The size of a file; None where there is none."""
     try:
-        return is_of(target.stat().st_mtime, file_of(source).stat().st_mtime)
-    except FileNotFoundError:
-        return False
+        return path.stat().st_size
+    except OSError:
+        return None
 
 
 def work_through(
@@ -170,7 +238,7 @@ def work_through(
     processes: int | None,
     timeout: float,
     title: str,
-    finished: Callable[[str], None] = lambda path: None,
+    finished: Callable[[str, Made], None] = lambda path, made: None,
 ) -> Findings:
     """Do the work in as many processes as there are cores, under a progress bar; tell of each that went well."""
     found = Findings()
@@ -188,17 +256,18 @@ def work_through(
                 pool.give(*task)
                 busy += 1
             for path, outcome in pool.wait():
-                if outcome.kind == "bug":
-                    raise RuntimeError(f"a process failed on {path}:\n{outcome.text}")
+                source, target = tasks[path]
                 if outcome.kind == "user":
                     raise UserError(outcome.text)
                 if outcome.kind != "done":
-                    found.unreadable[path] = outcome.text.removeprefix(f"{tasks[path][0]}: ")
-                    part_of(tasks[path][1]).unlink(missing_ok=True)
+                    # Of an error that nobody thought of, the traceback's last line: it ends no other video.
+                    found.unreadable[path] = outcome.text.strip().splitlines()[-1].removeprefix(f"{source}: ")
+                    files.temporary_of(target, WRITER).unlink(missing_ok=True)
                 else:
-                    if outcome.value.count < outcome.value.promised:
-                        found.shorter[path] = f"{outcome.value.count} of {outcome.value.promised} frames"
-                    finished(path)
+                    frames = outcome.value.frames
+                    if frames.count < frames.promised:
+                        found.shorter[path] = f"{frames.count} of {frames.promised} frames"
+                    finished(path, outcome.value)
                 done += 1
             if stop:
                 raise Interrupted(f"stopped by a signal after {done} of {len(tasks)} videos")

@@ -1,27 +1,42 @@
 """Decodes a video completely, and re-encodes it so that single frames are cheap to read."""
 
 import errno
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
 import av
+from av.container import InputContainer
 from av.video.frame import VideoFrame
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, Interpolation, VideoReformatter
+from av.video.stream import VideoStream
 
 from aim.data.readers.drawing import Drawing, display_matrix
-from aim.data.readers.interface import BadVideo, Source, file_of, scaled
+from aim.data.readers.interface import BadVideo, Source, scaled, url
+from aim.data.readers.packets import family
 from aim.data.readers.pyav import decoded, opened
+from aim.data.stamp import stamp_of
+from aim.ground import files
 from aim.ground.errors import UserError
 
 UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES)
+REPLACED = "it was replaced as it was read; the same command reads it again"
+WRITER = "aim.prepare"  # of temporary files: one job at a time holds the folder
+# Matrices that swscale knows, by their numbers in ITU-T H.273: BT.709, FCC, BT.601 twice, SMPTE 240M, BT.2020.
+MATRICES = {
+    1: Colorspace.ITU709,
+    4: Colorspace.FCC,
+    5: Colorspace.ITU601,
+    6: Colorspace.ITU601,
+    7: Colorspace.SMPTE240M,
+    9: Colorspace.BT2020,
+}
 
 
 @dataclass(frozen=True)
 class Frames:
-    """The number of decodable frames of a video, and the number in its header, if any."""
+    """The number of decodable frames of a video, and the number that its header says are shown, if any."""
 
     count: int
     promised: int
@@ -29,9 +44,16 @@ class Frames:
 
 def count_frames(path: Source) -> Frames:
     """Decode everything. Raises BadVideo if that fails, or most frames are missing."""
-    with opened(path) as (_, stream):
-        promised = stream.frames
+    with opened(path) as (container, stream):
+        promised = promised_frames(container, stream)
     return _plausible(path, Frames(sum(1 for _ in decoded(path)), promised))
+
+
+def promised_frames(container: InputContainer, stream: VideoStream) -> int:
+    """How many frames a file says that it shows: an MP4's edit list may leave some of them out. 0: it doesn't say."""
+    if family(container) != "mov" or not (entries := stream.index_entries):
+        return stream.frames
+    return min(stream.frames, sum(not entry.is_discard for entry in entries))
 
 
 @dataclass(frozen=True)
@@ -54,38 +76,32 @@ class Transcode:
 
     def __call__(self, source: Source, target: Path) -> Frames:
         """Write `target` atomically. Raises BadVideo if the source can't be fully decoded."""
-        with opened(source) as (_, stream):
-            rate, promised = stream.average_rate or Fraction(25), stream.frames
-        part = part_of(target)
-        try:
+        with opened(source) as (container, stream):
+            rate, promised = stream.average_rate or Fraction(25), promised_frames(container, stream)
+        with files.replaced(target, WRITER) as part:
             count = self._write(decoded(source), rate, part)
             frames = _plausible(source, Frames(count, promised))
             with opened(part) as (_, stream):
                 if stream.frames != count:
                     raise BadVideo(f"{source}: {count} frames were read, but {stream.frames} written")
-            times = file_of(source).stat()
-            os.utime(part, ns=(times.st_atime_ns, times.st_mtime_ns))  # so that a replaced source is noticed
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
         return frames
 
     def _write(self, frames: Iterator[tuple[float, VideoFrame]], rate: Fraction, path: Path) -> int:
         to_yuv = VideoReformatter()
         count, first, last = 0, None, -1
-        draw, turned = Drawing(None), False
-        with av.open(str(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
+        draw, drawn = Drawing(None), False
+        with av.open(url(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
             keys = f"keyint={self.key_every}:min-keyint={self.key_every}:scenecut=0:bframes=0:ref=1:psy=0:aq-mode=0"
             options = {"crf": str(self.crf), "preset": self.preset, "tune": "fastdecode", "x264-params": keys}
             stream = container.add_stream("libx264", rate=rate, options=options)
             codec = stream.codec_context
             for _, frame in frames:
                 if not count:
-                    turned = display_matrix(frame) is not None
-                upright = VideoFrame.from_ndarray(draw(frame).copy(), format="rgb24") if turned else frame
-                small = self._small(upright, to_yuv)
+                    drawn = frame.format.is_rgb or display_matrix(frame) is not None
+                    first, matrix, color_range = frame.pts, *_colours(frame, drawn)
+                upright = VideoFrame.from_ndarray(draw(frame).copy(), format="rgb24") if drawn else frame
+                small = self._small(upright, matrix, color_range, to_yuv)
                 if not count:
-                    first = frame.pts
                     codec.width, codec.height, codec.pix_fmt, codec.thread_count = (
                         small.width,
                         small.height,
@@ -93,6 +109,7 @@ class Transcode:
                         1,
                     )
                     codec.color_range, codec.colorspace = small.color_range, small.colorspace
+                    codec.color_primaries, codec.color_trc = frame.color_primaries, frame.color_trc  # not converted
                     if frame.time_base is not None:
                         codec.time_base = frame.time_base
                 # Times that don't rise would confuse every reader of the new file.
@@ -104,11 +121,31 @@ class Transcode:
                 container.mux(stream.encode())
         return count
 
-    def _small(self, frame: VideoFrame, to_yuv: VideoReformatter) -> VideoFrame:
-        """The frame in 8 bits, at the new size."""
+    def _small(
+        self, frame: VideoFrame, matrix: Colorspace, color_range: ColorRange, to_yuv: VideoReformatter
+    ) -> VideoFrame:
+        """The frame in 8 bits, at the new size, in the colours of the new file."""
         height, width = scaled(frame.height, frame.width, min(self.short_side, frame.height, frame.width))
         height, width = (max(2, side // 2 * 2) for side in (height, width))  # 4:2:0 takes even sizes
-        return to_yuv.reformat(frame, width, height, "yuv420p", interpolation="AREA", threads=1)
+        return to_yuv.reformat(
+            frame, width, height, "yuv420p",
+            dst_colorspace=matrix, dst_color_range=color_range,
+            interpolation=Interpolation.AREA | Interpolation.ACCURATE_RND, threads=1,
+        )  # fmt: skip
+
+
+def _colours(frame: VideoFrame, drawn: bool) -> tuple[Colorspace, ColorRange]:
+    """The matrix and the range of the new file: those of the source, or BT.601 in the range of television."""
+    matrix = Colorspace.ITU601 if drawn else MATRICES.get(frame.colorspace, Colorspace.ITU601)
+    return matrix, ColorRange.JPEG if frame.color_range == ColorRange.JPEG and not drawn else ColorRange.MPEG
+
+
+@dataclass(frozen=True)
+class Made:
+    """What became of a video: its frames, and where it was written again, the stamp of its source."""
+
+    frames: Frames
+    stamp: str | None = None
 
 
 @dataclass(frozen=True)
@@ -117,22 +154,22 @@ class Work:
 
     transcode: Transcode | None
 
-    def __call__(self, paths: tuple[Source, Path]) -> Frames:
+    def __call__(self, paths: tuple[Source, Path]) -> Made:
+        """Raises BadVideo where that is the video's fault, UserError where no video can be written."""
         source, target = paths
         if self.transcode is None:
-            return count_frames(source)
+            return Made(count_frames(source))
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            return self.transcode(source, target)
+            stamp = stamp_of(source)
+            frames = self.transcode(source, target)
+            if stamp_of(source) != stamp:
+                raise BadVideo(f"{source}: {REPLACED}")
         except OSError as error:
-            if error.errno not in UNWRITABLE:
-                raise
-            raise UserError(f"{target} can't be written: {error.strerror}; the same command continues") from error
-
-
-def part_of(target: Path) -> Path:
-    """The temporary file of `target`."""
-    return target.with_name(f".{target.name}.part")
+            if error.errno in UNWRITABLE:
+                raise UserError(f"{target} can't be written: {error.strerror}; the same command continues") from error
+            raise BadVideo(f"{source}: {error.strerror or error}") from error
+        return Made(frames, stamp)
 
 
 def _plausible(path: Source, frames: Frames) -> Frames:

@@ -35,6 +35,7 @@ from aim.ground.console import plain_console, plain_table
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark
 from aim.ground.signals import interruptible
+from aim.prepare.notes import settings_of
 from aim.prepare.packing import index_shard
 from aim.prepare.preparing import Report, prepare
 from aim.prepare.transcode import Transcode
@@ -103,6 +104,10 @@ def show(report: Report, summary: Mapping[str, Any], folder: Path) -> None:
     counts = report.counts()
     rows = [[split, *map(str, numbers.values())] for split, numbers in counts.items()]
     console.print(plain_table(rows, ["", *counts["train"]]))
+    reasons = {"their sources have changed": report.changed, "nothing says of which source they are": report.unnoted}
+    for why, paths in reasons.items():
+        if paths:
+            console.print(f"made again: {len(paths)} videos, as {why}, such as {paths[0]}")
     notes = [*report.unreadable.items(), *((path, f"kept, {why}") for path, why in report.shorter.items())]
     if notes:
         console.print(plain_table(notes[:SHOWN], ["video", "what is wrong"]))
@@ -173,7 +178,10 @@ def check_folders(root: Path, out: Path | None, settings: Settings) -> None:
         raise UserError(f"out={out} lies in data.root={root}, where it would be taken for more videos; name another")
     if settings.transcode is None and not settings.shards:
         raise UserError("transcode=null writes videos as they are, which only shards need; add shards=true")
-    before, now = last_report(out).get("settings", {}), written(root, out, settings)
-    before = {"transcode": before.get("transcode"), "shards": before.get("shards", False)}
+    transcode = asdict(settings.transcode) if settings.transcode else None
+    before, now = settings_of(out), {"transcode": transcode, "shards": settings.shards}
+    if before is None:  # an earlier version's, if anything
+        found, now = last_report(out).get("settings", {}), written(root, out, settings)
+        before = {"transcode": found.get("transcode"), "shards": found.get("shards", False)}
     if any(before.values()) and before != now:
         raise UserError(f"out={out} holds videos of other settings ({before}); name another folder")

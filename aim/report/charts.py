@@ -108,11 +108,17 @@ class Reliability:
 
     drawing: Drawing
     error: float  # expected calibration error, percent
+    temperature: float | None = None  # that calibrates the probabilities
+    before: float = 0.0  # the error without it
 
 
-def reliability(found: Predictions) -> Reliability:
-    """The diagram of a test: bars as high as accuracy, and lines where they'd end if confidence were accuracy."""
-    bins = quality.reliability(found.probability, found.label)
+def reliability(found: Predictions, temperature: float | None = None) -> Reliability:
+    """The diagram of a test: bars as high as accuracy, and lines where they'd end if confidence were accuracy.
+
+    With a temperature it is of the probabilities that aim.predict shows.
+    """
+    probability = found.probability if temperature is None else found.tempered(temperature)
+    bins = quality.reliability(probability, found.label)
     x, y = Scale(0, 1, CHART.left, CHART.right), Scale(0, 1, CHART.bottom, CHART.top)
     fullest = max((part.videos for part in bins), default=0) or 1
     shares = (0, 0.25, 0.5, 0.75, 1)
@@ -129,7 +135,8 @@ def reliability(found: Predictions) -> Reliability:
             shapes.append(Stroke([(left, expected), (right, expected)], "var(--warn)"))
     error = 100 * quality.calibration_error(bins)
     said = f"Reliability diagram; expected calibration error {error:.1f} percent"
-    return Reliability(Drawing(CHART.width, CHART.height, shapes, said), error)
+    before = 100 * quality.calibration_error(quality.reliability(found.probability, found.label))
+    return Reliability(Drawing(CHART.width, CHART.height, shapes, said), error, temperature, before)
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from aim.ground.choices import leaves
 from aim.report.runs import RunData
 
-LISTS = {"train_hash": "training", "data_hash": "validation"}  # in results.json
+LISTS = {"train_hash": "training", "data_hash": "test"}  # in results.json
 
 
 def column(runs: Sequence[RunData]) -> list[str]:
@@ -15,10 +16,8 @@ def column(runs: Sequence[RunData]) -> list[str]:
     different = [key for key, found in hashes.items() if differ(found)]
     if not different and not differ(folders):
         return []
-    return [
-        ", ".join([folders[i] or "-", *(f"{LISTS[key]} {hashes[key][i][:8] or '-'}" for key in different)])
-        for i in range(len(runs))
-    ]
+    lists = [[f"{LISTS[key]} {each[:8] or '-'}" for each in hashes[key]] for key in different]
+    return [", ".join(filter(None, parts)) or "-" for parts in zip(folders, *lists, strict=True)]
 
 
 def warning(runs: Sequence[RunData]) -> str:
@@ -36,12 +35,12 @@ def hash_of(run: RunData, key: str) -> str:
     """The hash of a list of a run; empty where it isn't known."""
     results = run.results or {}
     about = run.found.about if run.found is not None else {}
-    return str(results.get("identity", {}).get(key) or results.get(key) or about.get(key) or "")
+    return str((results.get("identity") or {}).get(key) or results.get(key) or about.get(key) or "")
 
 
 def folder(run: RunData) -> str:
     """The name of the folder in which its videos lay; empty where it isn't known."""
-    return Path(str(run.settings.get("data", {}).get("root") or "")).name
+    return Path(str(dict(leaves(run.settings)).get("data.root") or "")).name
 
 
 def differ(values: Sequence[str]) -> bool:

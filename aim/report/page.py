@@ -53,7 +53,7 @@ def section(run: RunData, most: int, root: Path | None) -> dict[str, Any]:
         "found": None,
     }
     if found is not None and len(found.index):
-        page["found"] = tested(found, most, root)
+        page["found"] = tested(found, most, root, run.temperature) | {"temperature_of": run.temperature_of}
     return page
 
 
@@ -138,7 +138,7 @@ def lists(run: RunData) -> str:
     return ", ".join([*([str(data["root"])] if data.get("root") else []), *numbers, *filter(None, hashes)])
 
 
-def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
+def tested(found: Predictions, most: int, root: Path | None, temperature: float | None) -> dict[str, Any]:
     """The parts of a section that come from a test's predictions."""
     from aim.report import strips  # late, as it takes the time of torch's import
 
@@ -155,7 +155,7 @@ def tested(found: Predictions, most: int, root: Path | None) -> dict[str, Any]:
         "classes": classes,
         "matrix": charts.matrix(found) if few else None,
         "pairs": statistics.most_confused(found, PAIRS[few]),
-        "reliability": charts.reliability(found),
+        "reliability": charts.reliability(found, temperature),
         "mistakes": mistakes,
         "unsure": unsure,
         "doubts": statistics.doubted_labels(found, EXAMPLES),

@@ -1,11 +1,14 @@
 """The contents of a run directory: of a training, finished or not, and of a test."""
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+from safetensors import SafetensorError, safe_open
 
 from aim.data.lists import read_lines
 from aim.engine.run import identity
@@ -35,6 +38,7 @@ class RunData:
     log: Sequence[Mapping[str, Any]] = field(default=(), repr=False)  # the lines of log.jsonl
     found: Predictions | None = field(default=None, repr=False)  # of its test, or of its newest validation
     bad: Mapping[str, str] = field(default_factory=dict, repr=False)  # path -> why it could not be read
+    temperature: float | None = None  # that calibrates its checkpoint, where that holds one
     title: str = ""  # its name beside others
 
     @property
@@ -46,6 +50,15 @@ class RunData:
     def trains(self) -> bool:
         """Whether it is a training, not a test of aim.eval."""
         return self.results is None or "checkpoint" not in self.results
+
+    @property
+    def temperature_of(self) -> str:
+        """What the temperature was fitted on, where that isn't other videos and the weights that were tested."""
+        if not self.trains or self.results is None:
+            return ""
+        validates = self.settings.get("train", {}).get("eval_every", 1)
+        other = self.results.get("weights") == "last" and validates
+        return "fitted on the validation videos" + (", for the best epoch's weights" if other else "")
 
     @property
     def deciding(self) -> dict[str, Any]:
@@ -89,6 +102,7 @@ def read(run_dir: Path, *, whole: bool = False) -> RunData:
         log=read_log(run_dir / "log.jsonl"),
         found=read_predictions(run_dir, finished=run.results is not None),
         bad=read_bad(run_dir / "bad_videos.txt"),
+        temperature=read_temperature(run_dir, run.results),
     )
 
 
@@ -136,6 +150,19 @@ def read_predictions(run_dir: Path, *, finished: bool) -> Predictions | None:
         if (run_dir / name).exists():
             return predictions.read(run_dir / name)
     return None
+
+
+def read_temperature(run_dir: Path, results: Mapping[str, Any] | None) -> float | None:
+    """That of the checkpoint that was tested, or that a training left; None where it is gone or holds none."""
+    if results is None:
+        return None
+    file = Path(results.get("checkpoint", run_dir / "best.safetensors"))
+    try:
+        with safe_open(file, "np") as opened:
+            found = json.loads((opened.metadata() or {}).get("temperature", "null"))
+    except (OSError, ValueError, SafetensorError):
+        return None
+    return found if isinstance(found, int | float) and 0 < found < math.inf else None
 
 
 def read_bad(file: Path) -> dict[str, str]:

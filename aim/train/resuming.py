@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from aim.engine.machine.distributed import say_once
-from aim.engine.run import content, identity, results
+from aim.engine.run import content, identity, replaced, results
 from aim.engine.run.job import Checked, Earlier
 from aim.engine.run.settings import Run
 from aim.engine.run.sizing import goes_on, shorter
@@ -42,6 +42,8 @@ def taken_up(checked: Checked[Run]) -> Earlier:
         start = checked.start.fingerprint if checked.start else None
         now |= content.of_weights(run.model(len(checked.lists.classes)).fingerprint, start)
     content.check_same(found, now, run_dir)
+    if text := str(replaced.changes(run_dir, run.data.folder, checked.lists.videos)):
+        say_once(f"warning: {run_dir} is a run that began earlier; {text}")
     if finished:
         results.show(found, run_dir)
         print(f"This run was already finished; to train again, delete {run_dir} or set run_dir=DIR.")

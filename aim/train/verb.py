@@ -23,7 +23,7 @@ from aim.engine.loop.testing import leave, test
 from aim.engine.loop.training import train
 from aim.engine.machine import distributed, sharding
 from aim.engine.machine.distributed import World
-from aim.engine.run import content, identity, introduction, results
+from aim.engine.run import content, identity, introduction, replaced, results
 from aim.engine.run.inspection import inspected
 from aim.engine.run.job import Checked, Job, started
 from aim.engine.run.plan import expected_memory, free_bytes
@@ -93,6 +93,8 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
     if world.is_main:
         results.set_aside(run_dir)  # of fewer epochs
         write_settings(job.settings, run_dir)
+        if not (last_of(run).exists() and (run_dir / replaced.NAME).exists()):
+            replaced.note(run_dir, run.data.folder, lists.videos)
         print(introduction.of_run(run, lists, job.content, world), flush=True)
     with world.first_on_node():
         model = run.model(len(lists.classes)).to(world.device)

@@ -1,10 +1,11 @@
+import os
 from io import StringIO
 from pathlib import Path
 
 import pytest
 
-from aim.data.named import Input, find_videos
-from tests.messages import refused
+from aim.data.named import Input, arriving, find_videos
+from tests.messages import named, refused
 
 NOTHING = StringIO()
 
@@ -39,6 +40,48 @@ def test_a_list_comes_from_standard_input(folder: Path) -> None:
     assert names(find_videos(["-"], ended_by_zeros), folder) == ["b c.MKV", "a.mp4"]
     with refused("input=-", "empty"):
         find_videos("-", StringIO("\n"))
+
+
+def piped(*chunks: bytes) -> list[list[str]]:
+    """What `arriving` makes of a list that is written in these parts; files needn't exist."""
+    found, (read, end) = list[list[str]](), os.pipe()
+    with open(read) as stdin:  # noqa: PTH123 - a descriptor
+        os.write(end, chunks[0])
+        groups = arriving(stdin)
+        for chunk in chunks[1:]:
+            found.append([item.name for item in next(groups)])
+            os.write(end, chunk)
+        os.close(end)
+        found += [[item.name for item in group] for group in groups]
+    return found
+
+
+@pytest.mark.parametrize(
+    ("chunks", "expected"),
+    [
+        ([b"a.mp4\n", b"b.mp4\nc.m", b"p4\n"], [["a.mp4"], ["b.mp4"], ["c.mp4"]]),
+        ([b"a.mp4\r\n \n\nb.mp4"], [["a.mp4"], ["b.mp4"]]),  # the last one without an end
+        ([b"\xef\xbb\xbfa.mp4\na.mp4\n"], [["a.mp4", "a.mp4"]]),  # of Windows; a line twice is two answers
+        ([b"a\nb.mp4\0".replace(b"a\n", b"a"), b"b\nc.mp4\0"], [["ab.mp4"], ["b\nc.mp4"]]),  # find -print0
+        ([b"a.mp4\nb\0.mp4\n"], [["a.mp4", "b\0.mp4"]]),
+        ([b"\xff.mp4\n"], [["\udcff.mp4"]]),
+    ],
+    ids=str,
+)
+def test_a_list_is_read_as_it_comes(chunks: list[bytes], expected: list[list[str]]) -> None:
+    assert piped(*chunks) == expected
+
+
+def test_an_address_is_named_as_it_is_and_no_missing_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "b.mp4").touch()
+    for address in ("rtsp://cam//1", "HTTP://a.b/c.mp4", "s3://bucket/a*.mp4"):
+        found, _ = find_videos([address, str(tmp_path)], NOTHING)
+        assert found.name == address
+        named(str(found.problem), "ffmpeg", address)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a:").mkdir()
+    (tmp_path / "a:" / "b.mp4").touch()
+    assert find_videos("a://b.mp4", NOTHING)[0].problem is None  # a file's name as well
 
 
 def test_one_bad_name_does_not_stop_the_others(folder: Path) -> None:

@@ -68,3 +68,26 @@ def test_errors_of_the_program_stay_what_they_are(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="a bug"):
         files.write_atomically(tmp_path / "a", fails)
+
+
+@pytest.mark.parametrize("name", ["a", f"{'n' * 250}.json", "ü" * 127])
+def test_a_temporary_name_fits_wherever_the_name_does(tmp_path: Path, name: str) -> None:
+    files.write_json(tmp_path / name, 1)
+    (tmp_path / ".other").touch()
+    temporary = files.temporary_of(tmp_path / name)
+    temporary.touch()
+    assert temporary != files.temporary_of(tmp_path / name, "another job")
+    files.clear_leftovers(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {name, ".other"}
+
+
+def test_a_name_is_made_to_fit_and_stays_another_than_others() -> None:
+    assert files.fitting("a.b.mp4") == "a.b.mp4"
+    long = [f"{'ü' * 200}{i}.mp4" for i in range(2)]
+    found = [files.fitting(name) for name in long]
+    assert len({*found}) == 2
+    for name in found:
+        assert len(name.encode()) <= files.LONGEST
+        assert name.startswith("ü" * 100)
+        assert name.endswith(".mp4")
+        assert files.fitting(name) == name

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from aim.data.windows import Span
 from aim.ground import files
-from aim.predict.answers import Answer, answers_of, as_json, moment, show, write
+from aim.predict.answers import Answer, answers_of, as_json, moment, show, write, write_segments
 from aim.predict.timeline import Timeline
 
 CLASSES = ["[/walk]", "[run] :car:", "sit"]
@@ -17,13 +17,13 @@ LINE = Timeline(Path("a.mp4"), 4.0, [Span(0, 2), Span(2, 4)], torch.tensor([[0.9
 
 
 def test_json_lines_have_the_label_and_what_it_was_chosen_from() -> None:
-    (found,) = answers_of(Path("a.mp4"), PROBABILITY, CLASSES, 2, None)
+    (found,) = answers_of("a.mp4", PROBABILITY, CLASSES, 2, None)
     labels = [{"label": "[run] :car:", "probability": 0.7}, {"label": "[/walk]", "probability": 0.25}]
     assert json.loads(as_json(found)) == {"path": "a.mp4", "label": "[run] :car:", "labels": labels}
-    (unsure,) = answers_of(Path("a.mp4"), PROBABILITY, CLASSES, 2, 0.71)
+    (unsure,) = answers_of("a.mp4", PROBABILITY, CLASSES, 2, 0.71)
     assert json.loads(as_json(unsure)) == {"path": "a.mp4", "label": None, "labels": labels}
-    assert json.loads(as_json(Answer(Path("b.mp4"), error="torn"))) == {"path": "b.mp4", "error": "torn"}
-    spans = [json.loads(as_json(x)) for x in answers_of(Path("a.mp4"), LINE, CLASSES, 5, None)]
+    assert json.loads(as_json(Answer("b.mp4", error="torn"))) == {"path": "b.mp4", "error": "torn"}
+    spans = [json.loads(as_json(x)) for x in answers_of("a.mp4", LINE, CLASSES, 5, None)]
     assert [(x["start"], x["end"], x["label"], len(x["labels"])) for x in spans] == [
         (0, 2, "[/walk]", 3),
         (2, 4, "sit", 3),
@@ -32,23 +32,41 @@ def test_json_lines_have_the_label_and_what_it_was_chosen_from() -> None:
 
 def test_csv_has_a_row_an_answer(tmp_path: Path) -> None:
     found = [
-        *answers_of(Path("a, b.mp4"), PROBABILITY, CLASSES, 2, None),
-        *answers_of(Path("a.mp4"), LINE, CLASSES, 1, 0.5),
-        Answer(Path("c\udcff.mp4"), error="torn"),
+        *answers_of("a, b.mp4", PROBABILITY, CLASSES, 2, None),
+        *answers_of("a.mp4", LINE, CLASSES, 1, 0.5),
+        Answer("c\udcff.mp4", error="torn"),
     ]
-    write(tmp_path / "out.csv", found)
+    write(tmp_path / "out.csv", found, CLASSES)
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
+    columns = ["path", "start", "end", "label", "error", "label_1", "probability_1", "label_2", "probability_2"]
     assert rows == [
-        ["path", "start", "end", "label", "error", "label_1", "probability_1", "label_2", "probability_2"],
-        ["a, b.mp4", "", "", "[run] :car:", "", "[run] :car:", "0.7000", "[/walk]", "0.2500"],
-        ["a.mp4", "0.000", "2.000", "[/walk]", "", "[/walk]", "0.9000"],
-        ["a.mp4", "2.000", "4.000", "none of these", "", "sit", "0.4000"],
-        [r"c\udcff.mp4", "", "", "", "torn"],
-    ]
-    write(tmp_path / "out.jsonl", found)
+        [*columns, "probability:[/walk]", "probability:[run] :car:", "probability:sit"],
+        ["a, b.mp4", "", "", "[run] :car:", "", "[run] :car:", "0.7000", "[/walk]", "0.2500",
+         "0.250000", "0.700000", "0.050000"],
+        ["a.mp4", "0.000", "2.000", "[/walk]", "", "[/walk]", "0.9000", "", "", "0.900000", "0.100000", "0.000000"],
+        ["a.mp4", "2.000", "4.000", "none of these", "", "sit", "0.4000", "", "", "0.300000", "0.300000", "0.400000"],
+        [r"c\udcff.mp4", "", "", "", "torn", "", "", "", "", "", "", ""],
+    ]  # fmt: skip
+    write(tmp_path / "out.jsonl", found, CLASSES)
     lines = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
     assert [json.loads(line) for line in lines] == [json.loads(as_json(x)) for x in found]
+
+
+def test_segments_are_rows_of_start_end_label_and_mean_probability(tmp_path: Path) -> None:
+    found: list[tuple[str, Timeline | str]] = [("a, b.mp4", LINE), ("c\udcff.mp4", "torn")]
+    write_segments(tmp_path / "s.csv", found, CLASSES, 0.5)
+    with (tmp_path / "s.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.reader(file))
+    assert rows == [
+        ["path", "start", "end", "label", "probability", "error"],
+        ["a, b.mp4", "0.0", "2.0", "[/walk]", "0.9", ""],
+        ["a, b.mp4", "2.0", "4.0", "none of these", "0.4", ""],
+        [r"c\udcff.mp4", "", "", "", "", "torn"],
+    ]
+    write_segments(tmp_path / "s.jsonl", found, CLASSES, 0.5)
+    lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [list(line.values())[1:] for line in lines] == [[0, 2, "[/walk]", 0.9], [2, 4, None, 0.4], ["torn"]]
 
 
 def test_a_file_that_is_not_whole_replaces_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +78,7 @@ def test_a_file_that_is_not_whole_replaces_nothing(tmp_path: Path, monkeypatch: 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "out.csv", [*answers_of(Path("a"), PROBABILITY, CLASSES, 2, None), Torn(Path("b"))])
+        write(tmp_path / "out.csv", [*answers_of("a", PROBABILITY, CLASSES, 2, None), Torn("b")], CLASSES)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out.csv", "before")]
     files.check_writable(tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "before"
@@ -69,14 +87,14 @@ def test_a_file_that_is_not_whole_replaces_nothing(tmp_path: Path, monkeypatch: 
 @pytest.mark.parametrize("width", [40, 80, 400])
 def test_the_table_fits_the_terminal_and_keeps_names_whole(width: int) -> None:
     console = Console(width=width, force_terminal=True, no_color=True, markup=False, emoji=False, highlight=False)
-    path = Path("a folder/" + "long" * 30 + "[x] :car:.mp4")
+    path = "a folder/" + "long" * 30 + "[x] :car:.mp4"
     classes = ["[/walk]", "[run] :car:", "a label that is far too long for any of the narrow terminals"]
     with console.capture() as capture:
         show(console, path, torch.tensor([0.25, 0.05, 0.7]), classes, 5, None)
-        show(console, LINE.path, LINE, CLASSES, 5, 0.5)
+        show(console, "a.mp4", LINE, CLASSES, 5, 0.5)
         show(console, path, "no [x] in [/x]", classes, 5, None)
     lines = capture.get().splitlines()
-    assert [line for line in lines if line.strip() == str(path)] == [str(path)] * 2
+    assert [line for line in lines if line.strip() == path] == [path] * 2
     rows = [line for line in lines if "%" in line]
     assert len(rows) == 3 + 2  # no more than there are classes; a segment each
     assert all(len(line) <= width for line in rows)

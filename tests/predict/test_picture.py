@@ -1,5 +1,4 @@
 import re
-from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ import torch
 from PIL import Image
 
 from aim.data.windows import Span
-from aim.pages.drawing import Box
+from aim.pages.drawing import Box, Drawing, Words
 from aim.predict import picture
 from aim.predict.picture import columns, draw, fits, main_labels, ticks, write
 from aim.predict.timeline import Timeline
@@ -19,9 +18,27 @@ CLASSES = ["<b>walk</b>", "run", "sit"]
 SPANS = [Span(i, i + 2) for i in range(3)]
 LINE = Timeline(Path("a & b.mp4"), 4.0, SPANS, torch.tensor([[0.9, 0.1, 0.0], [0.8, 0.2, 0.0], [0.3, 0.7, 0.0]]))
 
+ABOUT = "windows of 2 s every 1 s"
+
+
+def drawn(at_least: float | None = None) -> Drawing:
+    return draw("a & b.mp4", LINE, CLASSES, at_least, ABOUT)
+
+
+def test_the_picture_says_what_its_windows_and_colours_are() -> None:
+    words = [x.text for x in drawn(0.75).shapes if isinstance(x, Words)]
+    assert ABOUT in words
+    assert [text for text in words if "%" in text] == ["0 %", "100 %, of each label in its colour"]
+    assert any(text.startswith("none of these") and "0.75" in text for text in words)
+    assert not any("none of these" in text for text in (x.text for x in drawn().shapes if isinstance(x, Words)))
+    many = Timeline(Path("a.mp4"), 9.0, [Span(i, i + 1) for i in range(9)], torch.eye(9))
+    words = [x.text for x in draw("a.mp4", many, list("abcdefghi"), None, ABOUT).shapes if isinstance(x, Words)]
+    assert "2 other labels" in words
+    assert words.count("h") == 0
+
 
 def test_boxes_lie_where_labels_are() -> None:
-    shapes = draw(LINE, CLASSES, None).shapes
+    shapes = drawn().shapes
     boxes = [x for x in shapes if isinstance(x, Box) and x.hint]
     assert [x.hint for x in boxes[:2]] == [
         "<b>walk</b>, 0:00:00.0 to 0:00:02.5, 85.0 %",
@@ -32,7 +49,7 @@ def test_boxes_lie_where_labels_are() -> None:
     assert left.width / right.width == pytest.approx(2.5 / 1.5)
     assert len(boxes) == 2 + 2 * 3  # the segments, and two labels in three windows; nobody sits
     assert [x.opacity for x in boxes[2:]] == pytest.approx([0.9, 0.8, 0.3, 0.1, 0.2, 0.7])
-    unsure = [x for x in draw(LINE, CLASSES, 0.75).shapes if isinstance(x, Box) and x.hint]
+    unsure = [x for x in drawn(at_least=0.75).shapes if isinstance(x, Box) and x.hint]
     assert unsure[1].hint.startswith("none of these, ")
 
 
@@ -44,7 +61,7 @@ def test_a_long_time_line_is_averaged_to_the_width_of_the_picture() -> None:
     assert len(bounds) == len(means) + 1 == picture.COLUMNS + 1
     assert (bounds[0], bounds[-1]) == (0, n + 1)
     torch.testing.assert_close(means[0], probability[:10].mean(0))
-    assert len(draw(long, CLASSES[:2], None).shapes) < 3 * picture.COLUMNS
+    assert len(draw("a.mp4", long, CLASSES[:2], None, ABOUT).shapes) < 3 * picture.COLUMNS
 
 
 def test_the_labels_seen_longest_are_shown() -> None:
@@ -56,7 +73,7 @@ def test_the_labels_seen_longest_are_shown() -> None:
 
 
 def test_the_page_shows_names_as_they_are_and_needs_no_network(tmp_path: Path) -> None:
-    write(tmp_path / "a.html", [LINE, replace(LINE, path=Path("c.mp4"))], CLASSES, None)
+    write(tmp_path / "a.html", [("a & b.mp4", LINE), ("c.mp4", LINE)], CLASSES, None, ABOUT)
     text = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert not re.search("http|<script|<link|url\\(", text)
     opened, said = list[str](), list[str]()
@@ -71,7 +88,7 @@ def test_the_page_shows_names_as_they_are_and_needs_no_network(tmp_path: Path) -
 
 
 def test_a_phone_scrolls_the_time_line_and_not_the_page(browser: Any, tmp_path: Path) -> None:
-    write(tmp_path / "a.html", [LINE], CLASSES, None)
+    write(tmp_path / "a.html", [("a & b.mp4", LINE)], CLASSES, None, ABOUT)
     tab = look(browser, tmp_path / "a.html", 390, "dark")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert tab.evaluate("document.querySelector('div').scrollWidth") > 390
@@ -80,8 +97,8 @@ def test_a_phone_scrolls_the_time_line_and_not_the_page(browser: Any, tmp_path: 
 
 
 def test_the_png_has_the_colours_of_the_labels(tmp_path: Path) -> None:
-    write(tmp_path / "a.png", [LINE], CLASSES, None)
-    drawing = draw(LINE, CLASSES, None)
+    write(tmp_path / "a.png", [("a & b.mp4", LINE)], CLASSES, None, ABOUT)
+    drawing = drawn()
     with Image.open(tmp_path / "a.png") as image:
         assert image.size == (2 * picture.WIDTH, 2 * drawing.height)
         for box in (x for x in drawing.shapes if isinstance(x, Box) and x.hint):
@@ -90,5 +107,7 @@ def test_the_png_has_the_colours_of_the_labels(tmp_path: Path) -> None:
             expected = [255 + (part - 255) * box.opacity for part in colour]
             assert image.getpixel(middle) == pytest.approx(expected, abs=1)
     assert fits(Path("a.png"), 40)
+    assert not fits(Path("a.png"), None)
     assert not fits(Path("a.png"), 100)
     assert fits(Path("a.html"), 100)
+    assert fits(Path("a.html"), None)

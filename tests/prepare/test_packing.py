@@ -9,14 +9,17 @@ import pytest
 import torch
 
 from aim.data.lists import Lists, Video, write_list
+from aim.data.stamp import stamp_of
 from aim.data.stored import shards
 from aim.engine.machine.distributed import World
 from aim.engine.run import content
 from aim.engine.run.settings import Run
 from aim.ground import config
 from aim.prepare import packing
+from aim.prepare.notes import NAME, Notes
 from aim.prepare.packing import Packer
 from tests.messages import refused
+from tests.prepare.test_notes import exchange
 from tests.toy import OWN, file_size_limit, journal, killed_at, run, weights
 
 LISTS = Lists(
@@ -44,10 +47,12 @@ def two_videos_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
 def pack(source: Path, out: Path, lists: Lists = LISTS) -> list[str]:
     """Pack what isn't packed yet; what was."""
     out.mkdir(exist_ok=True)
-    packer = Packer(out, lists, lambda source: None)
-    left = [path for path in PATHS if not packer.has(path, (source / path).stat().st_mtime)]
+    packer = Packer(out, lists, Notes(out, {}), lambda source: None)
+    stamps = {path: stamp_of(source / path) for path in PATHS}
+    packer.check(stamps)
+    left = [path for path in PATHS if not packer.has(path)]
     for path in left:
-        packer.add(path, source / path)
+        packer.add(path, source / path, stamps[path])
     packer.close()
     return left
 
@@ -58,7 +63,7 @@ NAMES = ["train-000000.tar", "train-000001.tar", "train-000002.tar", "val-000000
 def test_shards_hold_the_videos_and_their_labels_and_tar_reads_them(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     pack(source, out)
-    assert sorted(path.name for path in out.iterdir()) == sorted([*NAMES, *(f"{name}.tsv" for name in NAMES)])
+    assert sorted(path.name for path in out.iterdir()) == sorted([NAME, *NAMES, *(f"{name}.tsv" for name in NAMES)])
     with tarfile.open(out / NAMES[0]) as tar:
         assert tar.getnames() == ["a/0.mp4", "a/0.cls", "a/1.mp4", "a/1.cls"]
         assert tar.extractfile("a/1.cls").read() == b"1"
@@ -89,7 +94,7 @@ def test_the_same_again_packs_what_is_new(source: Path, tmp_path: Path) -> None:
     shards.index_of(out / NAMES[1]).unlink()
     assert pack(source, out) == ["a/2.mp4", "a/3.mp4"]
     assert (out / "train-000003.tar").exists()
-    kept = {path: when for path, when in before.items() if path.name.removesuffix(".tsv") != NAMES[1]}
+    kept = {path: when for path, when in before.items() if path.name.removesuffix(".tsv") not in (NAME, NAMES[1])}
     assert all(path.stat().st_mtime_ns == when for path, when in kept.items())
 
 
@@ -110,7 +115,7 @@ def test_a_full_disk_leaves_no_half_shard_and_the_same_again_goes_on(source: Pat
         refused("train-000000.tar", "ulimit", "command"),
     ):
         pack(source, out)
-    assert list(out.iterdir()) == []
+    assert [path.name for path in out.iterdir()] == [NAME]
     assert pack(source, out) == list(PATHS)
 
 
@@ -120,9 +125,31 @@ def test_another_source_or_label_than_what_was_packed_is_refused(source: Path, t
     other = Lists([video._replace(label=0) for video in LISTS.train], LISTS.val, LISTS.classes)
     with refused("a/1.mp4", "1", "delete"):
         pack(source, out, other)
-    os.utime(source / "a/3.mp4", (0, 0))
-    with refused("train-000001.tar", "a/3.mp4"):
+    exchange(source / "a/2.mp4", source / "a/3.mp4")
+    with refused("train-000001.tar", "a/2.mp4", "delete", f"{out / 'train-000001.tar'}*"):
         pack(source, out)
+    (out / NAME).unlink()  # an earlier version has packed them
+    with refused("train-000000.tar", "val-000000.tar"):
+        pack(source, out)
+
+
+def test_a_source_that_is_replaced_before_it_is_packed_is_left_out(source: Path, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    packer = Packer(tmp_path / "out", LISTS, Notes(tmp_path / "out", {}), lambda source: None)
+    for path in ("a/1.mp4", "a/2.mp4"):
+        stamp = stamp_of(source / path)
+        (source / "a/1.mp4").write_bytes(b"x")
+        packer.add(path, source / path, stamp)
+    packer.close()
+    assert packer.replaced == {"a/1.mp4"}
+    (shard,) = shards.find(tmp_path / "out")
+    assert [entry.path for entry in shards.entries(shard)] == ["a/2.mp4"]
+
+
+def test_videos_that_would_be_one_sample_are_refused(tmp_path: Path) -> None:
+    lists = Lists([Video("a/1.avi", 0), Video("a/1.mkv", 0)], [], ["x"])
+    with refused("a/1.avi", "a/1.mkv", "transcode=null"):
+        Packer(tmp_path, lists, Notes(tmp_path, {}), lambda source: None)
 
 
 def packed(root: Path, toy_cache: Path) -> tuple[Path, Path]:
@@ -133,9 +160,9 @@ def packed(root: Path, toy_cache: Path) -> tuple[Path, Path]:
     videos = [Video(f"{'ab'[i % 2]}/{i}.mp4", i % 2) for i in range(12)]
     lists, out = Lists(videos[:8], videos[8:], ["a", "b"]), root.with_name("shards")
     out.mkdir()
-    packer = Packer(out, lists, lambda source: None)
+    packer = Packer(out, lists, Notes(out, {}), lambda source: None)
     for video in videos:
-        packer.add(video.path, root / video.path)
+        packer.add(video.path, root / video.path, stamp_of(root / video.path))
     packer.close()
     for folder in (root, out):
         write_list(folder / "train.txt", lists.train)

@@ -64,6 +64,14 @@ def test_bars_stand_where_accuracy_is() -> None:
     assert low.hint == "1 videos, 55 % sure: 100 % right"
 
 
+def test_the_diagram_of_a_calibrated_model_is_of_what_predict_shows() -> None:
+    found = predicted([0, 1, 0], [[0.8, 0.2]] * 3)
+    diagram = charts.reliability(found, temperature=2.0)
+    expected = 0.8**0.5 / (0.8**0.5 + 0.2**0.5)  # 2 of 3 are right; each is so sure
+    assert diagram.error == pytest.approx(100 * abs(expected - 2 / 3), abs=0.05)
+    assert diagram.before == charts.reliability(found).error == pytest.approx(100 * (0.8 - 2 / 3), abs=0.05)
+
+
 def test_a_matrix_has_true_classes_in_rows() -> None:
     found = charts.matrix(predicted([0, 0, 1], [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]))
     assert found.rows == [[(1, 0.5), (1, 0.5)], [(0, 0.0), (1, 1.0)]]

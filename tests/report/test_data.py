@@ -26,7 +26,7 @@ def test_runs_of_one_list_have_no_column_of_data_wherever_it_lies(tmp_path: Path
     ("other", "shown", "warned"),
     [
         ({"train": "u" * 64}, ["birds, training tttttttt", "birds, training uuuuuuuu"], "trained"),
-        ({"val": "w" * 64}, ["birds, validation vvvvvvvv", "birds, validation wwwwwwww"], "tested"),
+        ({"val": "w" * 64}, ["birds, test vvvvvvvv", "birds, test wwwwwwww"], "tested"),
         ({"root": "/videos/other"}, ["birds", "other"], ""),  # copies of the same videos
     ],
 )

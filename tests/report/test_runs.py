@@ -1,7 +1,9 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+from safetensors.numpy import save_file
 
 from aim.engine.scores import predictions
 from aim.ground import config
@@ -30,6 +32,31 @@ def test_a_run_that_goes_on_is_told_by_its_validation_and_a_finished_one_by_its_
         found = read(run_dir, whole=True).found
         assert found is not None
         assert len(found.index) == expected
+
+
+@pytest.mark.parametrize(
+    ("results", "every", "expected", "validation", "best"),
+    [
+        ({"weights": "best"}, 1, 1.5, True, False),
+        ({"weights": "last"}, 1, 1.5, True, True),  # the file has the weights of another epoch
+        ({"weights": "last"}, 0, 1.5, True, False),
+        ({"weights": "last", "checkpoint": "ELSEWHERE"}, 1, 2.5, False, False),
+        ({"weights": "last", "checkpoint": "/nowhere/best.safetensors"}, 1, None, False, False),
+        (None, 1, None, False, False),
+    ],
+    ids=str,
+)
+def test_the_temperature_is_that_of_the_checkpoint(
+    tmp_path: Path, results: dict[str, Any] | None, every: int, expected: float | None, validation: bool, best: bool
+) -> None:
+    save_file({}, tmp_path / "other.safetensors", {"temperature": "2.5"})
+    if results and results.get("checkpoint") == "ELSEWHERE":
+        results = results | {"checkpoint": str(tmp_path / "other.safetensors")}
+    run_dir = run_directory(tmp_path / "run", results, f"train: {{eval_every: {every}}}", random_predictions(9, 3))
+    save_file({}, run_dir / "best.safetensors", {"temperature": "1.5"})
+    run = read(run_dir, whole=True)
+    assert run.temperature == expected
+    assert ("validation" in run.temperature_of, "best" in run.temperature_of) == (validation, best)
 
 
 def test_a_test_is_told_from_a_training(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ class Feeder:
         path = str(self.dataset.path(index))
         if outcome.kind == "user":
             raise UserError(outcome.text)
-        if outcome.kind == "bug":
+        if outcome.kind == "bug" and self.judge.on_error != "note":
             raise RuntimeError(f"a worker failed on {path}:\n{outcome.text}")
         if outcome.kind == "done":
             batch.missing -= 1
@@ -140,7 +140,7 @@ class Feeder:
             hung = f"no frame after data.timeout={self.pool.timeout:g} seconds"
             if outcome.kind == "hung":
                 self.judge.hangs(f"{path}: {hung}")
-            why = hung if outcome.kind == "hung" else outcome.text
+            why = hung if outcome.kind == "hung" else outcome.text.rstrip().rpartition("\n")[2]  # of a bug's traceback
             self.judge.blame(index, path, why if why.startswith(path) else f"{path}: {why}")
             self._lose(batch, row)
         self.judge.seen += 1

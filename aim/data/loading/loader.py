@@ -10,8 +10,9 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.connection import Pipe
 
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.dataset import VideoDataset
+from aim.data.lists import Video
 from aim.data.loading.feeder import Feeder, Filling, ReadRow, Row
 from aim.data.loading.judge import Judge, Policy
 from aim.data.loading.order import Order
@@ -78,12 +80,10 @@ class Loader:
         self.dataset, self.batch_size, self.rank, self.world_size = dataset, batch_size, rank, world_size
         self.order, self.step_size, self.timeout, self.workers = order, step_size, timeout, workers
         setting = "data.eval_on_error" if step_size is None else "data.on_error"
-        self._judge = Judge(
-            dataset.videos, world_size, workers,
+        self._judged: Callable[[list[Video]], Judge] = partial(
+            Judge, world_size=world_size, workers=workers,
             on_error=on_error, setting=setting, max_bad=max_bad, known=dataset.bad,
         )  # fmt: skip
-        self.bad = self._judge.bad  # path as listed -> why it could not be read
-        self.seconds: dict[int, NDArray[np.float32]] = {}  # of a test: index -> "v 2", see read_video
         self.waited = 0.0  # seconds that the consumer has waited for batches
         row = math.prod(dataset.shape) * dataset.dtype.itemsize
         self.blocks = num_blocks(batch_size * row, batch_size, workers)
@@ -91,14 +91,20 @@ class Loader:
         self._open: Generator[Batch, None, None] | None = None  # the newest epoch
         self._pool: Pool[Row] | None = None
         self._blocks: list[Tensor] = []
-        at_once = batch_size * world_size
-        if step_size is None:
-            self.parts = 1
-            self.batches_per_epoch = math.ceil(len(range(rank, len(dataset), world_size)) / batch_size)
+        self.parts = 1 if step_size is None else math.ceil(step_size / (batch_size * world_size))  # batches of a step
+        self.take(dataset.videos)
+
+    def take(self, videos: list[Video]) -> None:
+        """Read other videos from the next epoch on, in the processes that are there."""
+        self.dataset = replace(self.dataset, videos=videos)
+        self._judge = self._judged(videos)
+        self.bad = self._judge.bad  # path as listed -> why it could not be read
+        self.seconds: dict[int, NDArray[np.float32]] = {}  # of a test: index -> "v 2", see read_video
+        if self.step_size is None:
+            self.batches_per_epoch = math.ceil(len(range(self.rank, len(videos), self.world_size)) / self.batch_size)
         else:
-            self.parts = math.ceil(step_size / at_once)  # batches of a step
-            steps, rest = divmod(len(dataset), step_size)
-            self.batches_per_epoch = steps * self.parts + math.ceil(rest / at_once)
+            steps, rest = divmod(len(videos), self.step_size)
+            self.batches_per_epoch = steps * self.parts + math.ceil(rest / (self.batch_size * self.world_size))
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of an epoch from the `start`-th on; those before cost nothing."""

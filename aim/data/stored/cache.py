@@ -47,7 +47,11 @@ class State:
 
 @dataclass(frozen=True)
 class Cache:
-    """A folder for copies of `limit` bytes in all. A copy belongs to a source as it is: its place, size and time."""
+    """A folder for copies of `limit` bytes in all. A copy belongs to a source as it is: its place, size and times.
+
+    Of these the system alone sets the time of the last change of status, at each write and renaming. So it tells what a
+    stamp (aim.data.stamp) does, which is for folders that move, and nothing has to be read from the slow disk for it.
+    """
 
     folder: Path
     limit: int
@@ -80,7 +84,7 @@ class Cache:
 
     def _place(self, source: Source, about: os.stat_result) -> Path:
         part = (source.offset, source.size) if isinstance(source, Part) else ()
-        what = (str(file_of(source).absolute()), about.st_size, about.st_mtime_ns, *part)
+        what = (os.path.realpath(file_of(source)), about.st_size, about.st_mtime_ns, about.st_ctime_ns, *part)
         digest = hashlib.sha256(repr(what).encode()).hexdigest()[:32]
         suffix = Path(source.name if isinstance(source, Part) else source).suffix
         return self.folder / digest[:2] / f"{digest[2:]}{suffix}"
@@ -95,7 +99,7 @@ class Cache:
     def _write(self, copy: Path, content: bytes) -> None:
         """Write a copy atomically."""
         # Containers on one machine have the same process numbers.
-        part = self.folder / "part" / f"{secrets.token_hex(8)}-{copy.name}"
+        part = self.folder / "part" / secrets.token_hex(16)
         try:
             part.write_bytes(content)
             copy.parent.mkdir(exist_ok=True)

@@ -7,6 +7,7 @@ has the range of bytes of each video, so that reading a video is reading a range
 
 import json
 import logging
+import re
 import tarfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
@@ -73,8 +74,18 @@ def entries(shard: Path) -> list[Entry]:
 
 def format_index(size: int, found: Sequence[Entry]) -> str:
     """The text of the index of a shard of so many bytes."""
-    rows = (f"{e.offset}\t{e.size}\t{e.mtime}\t{e.label}\t{e.path}\n" for e in found)
+    rows = (f"{e.offset}\t{e.size}\t{e.mtime}\t{e.label}\t{_as_cell(e.path)}\n" for e in found)
     return f"bytes\t{size}\tvideos\t{len(found)}\n{''.join(rows)}"
+
+
+def _as_cell(path: str) -> str:
+    """A path in the last cell of a line: as it is, or as a JSON string where it would break the line."""
+    return json.dumps(path) if re.search(r"[\n\r\ud800-\udfff]", path) else path
+
+
+def _of_cell(text: str) -> str:
+    """The path that `_as_cell` wrote; those of videos end in no quotation mark."""
+    return str(json.loads(text)) if text.startswith('"') and text.endswith('"') else text
 
 
 def read_index(shard: Path, index: Path) -> list[Entry]:
@@ -83,7 +94,9 @@ def read_index(shard: Path, index: Path) -> list[Entry]:
         head, *lines = index.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         _, size, _, count = head.split("\t")
         rows = [line.split("\t", 4) for line in lines]
-        found = [Entry(path, int(offset), int(n), int(mtime), label) for offset, n, mtime, label, path in rows]
+        found = [
+            Entry(_of_cell(path), int(offset), int(n), int(mtime), label) for offset, n, mtime, label, path in rows
+        ]
         expected, complete = int(size), len(found) == int(count)
     except ValueError as error:  # of UTF-8, too
         raise UserError(f"{index} is no index of a shard ({error}); {AGAIN}") from error

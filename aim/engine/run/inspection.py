@@ -2,7 +2,7 @@
 
 Of somebody's own videos (data=folder), that is, up to MOST of them. Published data sets are checked by `aim.prepare`,
 and with hundreds of thousands of files a run doesn't wait for that: it skips what it can't read, up to `data.max_bad`.
-Files that were found good aren't opened again as long as their size and time stay the same.
+Files that were found good aren't decoded again as long as they stay the same (aim.data.stamp).
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from typing import Any
 from aim.data.checking import VERSION, bad_files
 from aim.data.lists import ClassFolders, Lists, Video, without_videos
 from aim.data.readers.frames import Frames
+from aim.data.stamp import stamps_of
 from aim.engine.machine import distributed
 from aim.engine.run.settings import Run
 from aim.engine.telling import bad_videos
@@ -26,7 +27,6 @@ from aim.ground.errors import UserError, say
 
 MOST = 5000  # files
 NAMED = 20  # files, a line each
-STAMP = tuple[int, int]  # size, nanoseconds of the last change
 
 
 def inspected(run: Run, lists: Lists) -> Lists:
@@ -34,7 +34,7 @@ def inspected(run: Run, lists: Lists) -> Lists:
 
     Raises UserError, on all ranks, where the run is not to go on without them.
     """
-    videos = [video for part in lists.parts.values() for video in part]
+    videos = lists.videos
     paths = sorted({video.path for video in videos})
     in_shards = any(video.stored for video in videos)
     if run.data.num_classes is not None or len(paths) > MOST or in_shards or isinstance(run.reader, Frames):
@@ -52,13 +52,13 @@ def _found(run: Run, paths: Sequence[str]) -> dict[str, str]:
     root = run.data.folder
     memory = memory_of(root)
     remembered = recall(memory)
-    stamps = {path: stamp for path in paths if (stamp := stamp_of(root / path))}
+    stamps = {path: stamp for path, stamp in zip(paths, stamps_of(root / path for path in paths), strict=True) if stamp}
     unknown = [path for path in paths if path not in stamps or remembered.get(path) != stamps[path]]
     bad = look_at(run, unknown)
     good = {path: stamps[path] for path in unknown if path in stamps and path not in bad}
     if good:
         with suppress(UserError):  # then they are looked at again
-            files.write_json(memory, {path: list(stamp) for path, stamp in (remembered | good).items()})
+            files.write_json(memory, remembered | good)
     if isinstance(run.data.lists, ClassFolders):
         for folder in without_videos(root):
             say(f"no video is in {root / folder}: it is no class")
@@ -119,19 +119,10 @@ def memory_of(root: Path) -> Path:
     return files.cache_folder() / "checked" / f"{name}.json"
 
 
-def recall(memory: Path) -> dict[str, STAMP]:
-    """Path -> size and time of files that were good; nothing where it is not what we wrote."""
+def recall(memory: Path) -> dict[str, str]:
+    """Path -> stamp of files that were good; nothing where it is not what we wrote."""
     try:
         found: Any = json.loads(memory.read_text(encoding="utf-8"))
-        return {path: (int(size), int(time)) for path, (size, time) in found.items()}
-    except (OSError, ValueError, TypeError, AttributeError):
+        return {path: stamp for path, stamp in found.items() if isinstance(stamp, str)}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
-
-
-def stamp_of(path: Path) -> STAMP | None:
-    """What changes when a file does; None where it can't be told."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns

@@ -83,6 +83,14 @@ class Predictions:
         highest: NDArray[np.float32] = self.probability.max(1)
         return highest
 
+    def tempered(self, temperature: float) -> NDArray[np.float32]:
+        """Probabilities "n k" whose views are calibrated by a temperature, as aim.predict shows them."""
+        import torch  # late, for the same reason
+
+        views = torch.from_numpy(self.log_probability.astype(np.float32))
+        found: NDArray[np.float32] = self.task.tempered(views, temperature).mean(1).numpy()
+        return found
+
     @property
     def _tensors(self) -> "tuple[Tensor, Tensor]":
         """Probabilities and labels for a task."""

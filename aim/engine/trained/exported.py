@@ -48,9 +48,41 @@ class About:
     task: Task = SINGLE_LABEL
 
     def to_text(self) -> dict[str, str]:
-        """Each part as JSON, with the format."""
-        parts = asdict(self) | {"task": written("task", self.task)}
+        """Each part as JSON, with the format, and what the file expects in words."""
+        parts = asdict(self) | {"task": written("task", self.task)} | self.expects()
         return stamp(FORMAT) | {key: json.dumps(value) for key, value in parts.items()}
+
+    def expects(self) -> dict[str, dict[str, str]]:
+        """The way from a video to its probabilities in words, for a program of somebody else: docs/export.md."""
+        clip, views = self.clip, self.views
+        t, v, span, size = clip.num_frames, views.temporal, clip.span, clip.size
+        if clip.sampling == "uniform":
+            frames = (
+                f"edges e = round((n - 1) / {t} * [0 ... {t}]), halves to even; frame i of clip c is "
+                f"e[i] + (e[i + 1] - e[i]) * (2 c + 1) // {2 * v}"
+            )
+        else:
+            late = "modulo n" if clip.short_videos == "loop" else "at most n - 1"
+            frames = (
+                f"frame i of clip c is floor(max(n - {span} + 1, 0) / {v} * (c + 0.5)) + {clip.stride_frames} i, {late}"
+            )
+        middle = f"top = (height - {size}) // 2, left = (width - {size}) // 2"
+        if views.spatial == 3:
+            middle += ", and both ends of the longer side: 0 and 2 top where it is the height, else 0 and 2 left"
+        return {
+            "expects": {
+                "frames": f"of all n frames as shown, counted from 0, {v} clips, counted from 0, of {t}: {frames}",
+                "picture": "upright, RGB, uint8, as FFmpeg's swscale converts (PyAV: frame.to_ndarray(format='rgb24'))",
+                "resize": f"short side {views.resize}: height = int(height * s + 0.5), width = int(width * s + 0.5), "
+                f"s = {views.resize} / min(height, width); bilinear without antialiasing, pixel centres at halves "
+                "(OpenCV's INTER_LINEAR): across, rounded to uint8, then down, rounded",
+                "crop": f"{size} x {size}, {middle}",
+                INPUT: f"uint8 b t c h w = b {t} 3 {size} {size}, 0 to 255; the file normalises it",
+                OUTPUT: "float32 b k, softmax over the classes, in the order of `classes`; not calibrated",
+                "answer": "the mean of the probabilities of a video's clips; aim.predict calibrates each before: "
+                "p ** (1 / temperature), divided by its sum over the classes",
+            }
+        }
 
 
 @dataclass(frozen=True)

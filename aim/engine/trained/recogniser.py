@@ -1,7 +1,7 @@
 """A trained model with its classes and its clip and view settings, from a checkpoint or an exported file."""
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
@@ -39,6 +39,8 @@ from aim.ground.errors import UserError
 from aim.ground.marks import Before, Mark
 from aim.models.classifier import Backbone, VideoClassifier, build
 
+Read = Callable[[Sequence[Path]], Iterator[tuple[Path, Tensor | str]]]
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -68,7 +70,7 @@ class Recogniser:
     views: Views
     precision: Precision | None = None  # that it was trained in, where its file tells
     temperature: float | None = None  # that calibrates it, where its file tells
-    calibrated: bool = False  # whether its probabilities are
+    calibrated: bool = True  # by the temperature, where there is one
     task: Task = SINGLE_LABEL
 
     @property
@@ -88,10 +90,10 @@ class Recogniser:
     @torch.inference_mode()
     def score(self, video: Tensor, precision: Precision) -> Tensor:
         """The probabilities of `predict`, on the device, without waiting for it."""
-        temperature = self.temperature if self.calibrated and self.temperature else 1.0
+        temperature = (self.calibrated and self.temperature) or 1.0
         if isinstance(self.model, Program):
             probability = self.model(video)
-            return self.task.tempered(probability.log(), temperature) if self.calibrated else probability
+            return probability if temperature == 1.0 else self.task.tempered(probability.log(), temperature)
         with autocast(self.device, precision):
             logits = self.model(self.model.preprocess(video.to(self.device)))
         return self.task.probability(logits.float() / temperature)
@@ -101,29 +103,31 @@ class Recogniser:
 
         Raises UserError if it can't be read.
         """
-        ((_, found),) = self.files([Path(path)], reader or Decord(), workers=0, precision=precision)
+        with self.reading(reader or Decord(), videos=1, workers=0, precision=precision) as read:
+            ((_, found),) = read([Path(path)])
         if isinstance(found, str):
             raise UserError(f"{path} could not be read: {found}")
         return found
 
-    def files(
-        self, paths: Sequence[Path], reader: Reader, *, workers: int, precision: Precision, batch_size: int = 1
-    ) -> Iterator[tuple[Path, Tensor | str]]:
-        """For each file its probabilities "k", the mean over the test's views, or why it could not be read.
+    @contextmanager
+    def reading(self, reader: Reader, *, videos: int, workers: int, precision: Precision) -> Iterator[Read]:
+        """What gives for each of some files its probabilities "k", the mean over the test's views, or why it has none.
 
-        As many videos at once as have about `batch_size` clips; while the device works on them, the next are read.
+        So many `videos` at once; while the device works on them, the next are read, by the same processes each time.
         """
-        videos = [Video(str(path), 0, None, None) for path in paths]
-        dataset = VideoDataset(Path(), videos, reader, self.clip, self.views, seed=0)
-        together = self.views.at_once(batch_size)
         loader = Loader(
-            dataset, min(together, len(paths)), rank=0, world_size=1, order=Listed(),
-            workers=min(workers, len(paths)), timeout=60.0, on_error="note", max_bad=1.0,
+            VideoDataset(Path(), [], reader, self.clip, self.views, seed=0), videos, rank=0, world_size=1,
+            order=Listed(), workers=workers, timeout=60.0, on_error="note", max_bad=1.0,
         )  # fmt: skip
-        with closing(loader):
+
+        def read(paths: Sequence[Path]) -> Iterator[tuple[Path, Tensor | str]]:
+            loader.take([Video(str(path), 0, None, None) for path in paths])
             for index, weight, probability in one_late(self.scored(loader.epoch(0), precision)):
-                for i, read, scores in zip(index.tolist(), weight.tolist(), probability, strict=True):
-                    yield paths[i], scores if read else loader.bad[str(paths[i])]
+                for i, found, scores in zip(index.tolist(), weight.tolist(), probability, strict=True):
+                    yield paths[i], scores if found else loader.bad[str(paths[i])]
+
+        with closing(loader):
+            yield read
 
     def scored(self, batches: Iterator[Batch], precision: Precision) -> Iterator[Callable[[], list[Tensor]]]:
         """Start to score batches of videos; each result gives index, weight, and probabilities "b k" over views."""
@@ -132,9 +136,17 @@ class Recogniser:
             yield to_host(batch.index, batch.weight, reduce(scores, "(b v) k -> b k", "mean", b=len(batch.video)))
 
 
-def load(path: str | Path, *, weights: str | None = None, device: str = "cpu", trust: bool = False) -> Recogniser:
+def load(
+    path: str | Path,
+    *,
+    weights: str | None = None,
+    device: str = "cpu",
+    trust: bool = False,
+    calibrated: bool = True,
+) -> Recogniser:
     """Rebuild a trained model from `best.safetensors` and its trunk; `weights` says where the trunk is, if elsewhere.
 
+    Its probabilities are `calibrated` by the file's temperature, where there is one; else they are those of a test.
     Or open a file of `aim.export`, which holds its trunk and computes in float32 on the CPU; `trust` as for
     `exported.read`. Raises UserError when a file is missing, or the trunk is another one.
     """
@@ -143,7 +155,13 @@ def load(path: str | Path, *, weights: str | None = None, device: str = "cpu", t
             raise UserError(f"backbone.weights={weights}, but {path} holds its trunk; leave it out")
         program, about = exported.read(path, trust=trust)
         return Recogniser(
-            program, about.classes, about.clip, about.views, temperature=about.temperature, task=about.task
+            program,
+            about.classes,
+            about.clip,
+            about.views,
+            temperature=about.temperature,
+            calibrated=calibrated,
+            task=about.task,
         )
     saved = checkpoint.read_weights(path)
     if not saved.config:
@@ -170,6 +188,7 @@ def load(path: str | Path, *, weights: str | None = None, device: str = "cpu", t
         trained.views,
         saved.precision,
         saved.temperature,
+        calibrated,
         task=trained.task,
     )
 

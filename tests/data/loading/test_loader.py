@@ -295,6 +295,21 @@ def test_the_share_of_bad_videos_is_that_of_a_ranks_own() -> None:
             copies(made.epoch(0))
 
 
+def test_other_videos_are_read_by_the_same_processes() -> None:
+    with loader(n=0, views=1, **TEST | {"on_error": "note"}, reader=Fake(bug=(3,))) as made:
+        pids = []
+        for n in (1, 5, 2):
+            made.take([Video(f"{i}.mp4", 0) for i in range(n)])
+            index, weight = ([each for batch in made.epoch(0) for each in getattr(batch, name).tolist()]
+                             for name in ("index", "weight"))  # fmt: skip
+            assert index == list(range(n))
+            assert [i for i, value in enumerate(weight) if not value] == [3] * (n == 5)
+            assert [why for path, why in made.bad.items() if "a bug" in why] == ["ZeroDivisionError: a bug"] * (n == 5)
+            assert made._pool is not None
+            pids.append(made._pool.pids)
+    assert pids[0] == pids[1] == pids[2]
+
+
 def test_a_bug_in_a_worker_reaches_us_with_its_traceback() -> None:
     with loader(reader=Fake(bug=(3,))) as made, pytest.raises(RuntimeError, match=r"3\.mp4:\n.*Traceback(.|\n)*a bug"):
         copies(made.epoch(0))

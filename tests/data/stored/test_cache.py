@@ -71,6 +71,23 @@ def test_a_source_that_changed_is_copied_anew(tmp_path: Path, videos: list[Path]
     assert old.exists()
 
 
+def test_videos_that_were_exchanged_are_copied_anew(tmp_path: Path, videos: list[Path]) -> None:
+    """Of one size and one time: by renaming, and through links."""
+    found, aside = made(tmp_path), tmp_path / "aside"
+    for video in videos[:2]:
+        os.utime(video, (5, 5))
+        found.copy_of(video)
+    for old, new in ((videos[0], aside), (videos[1], videos[0]), (aside, videos[1])):
+        old.rename(new)
+    assert [found.copy_of(video).read_bytes()[0] for video in videos[:2]] == [1, 0]
+    link, seen = tmp_path / "link.mp4", list[int]()
+    for video in videos[:2]:
+        link.unlink(missing_ok=True)
+        link.symlink_to(video)
+        seen.append(found.copy_of(link).read_bytes()[0])
+    assert seen == [1, 0]
+
+
 def test_what_this_job_has_used_stays_and_the_rest_goes_the_oldest_first(tmp_path: Path, videos: list[Path]) -> None:
     earlier = made(tmp_path, 4000, began=0.0)
     for age, video in enumerate(videos[:4]):

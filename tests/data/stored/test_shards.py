@@ -99,6 +99,14 @@ def test_names_in_shards_have_one_dot_and_lead_back(name: str) -> None:
     assert shards.key_of(member) == member.rpartition(".")[0]
 
 
+@pytest.mark.parametrize(
+    "name", ["a\nb.mp4", "a\rb.mp4", "a\tb.mp4", '"a".mp4', "a\udcffb.mp4", " a .mp4", "\u2028.mp4"]
+)
+def test_an_index_holds_any_name(tmp_path: Path, name: str) -> None:
+    write_index(shard := write_tar(tmp_path / "x.tar", {shards.member_name(name): b"a"}))
+    assert [entry.path for entry in shards.read_index(shard, shards.index_of(shard))] == [name]
+
+
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT, "tar"])
 def test_a_scan_finds_the_bytes_in_tars_of_any_format(tmp_path: Path, form: int | str) -> None:
     files = {f"{'long/' * 40}Élan.mp4": b"a" * 1000, "./b.avi": b"b" * 512, "c.mp4": b""}

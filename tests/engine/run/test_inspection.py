@@ -102,6 +102,21 @@ def test_good_files_are_looked_at_once_and_again_when_they_change(folder: Path, 
     assert looked_at == [lists.train[i].path for i in (0, 0, 1)]
 
 
+def test_a_file_of_the_same_size_and_time_is_looked_at_again_when_its_content_changes(
+    folder: Path, looked_at: list[str]
+) -> None:
+    made, lists = begun(folder)
+    inspected(made, lists)
+    looked_at.clear()
+    path = folder / lists.train[0].path
+    content, before = path.read_bytes(), path.stat()
+    path.write_bytes(bytes(len(content)))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    with refused("1", "32", "data.on_error=skip", "data.max_bad=0.032"):
+        inspected(made, lists)
+    assert looked_at == [lists.train[0].path]
+
+
 @pytest.mark.parametrize("content", ["", "[]", '{"a": 1}', '{"a": ["x", 2]}', "\xff"])
 def test_a_memory_that_is_not_ours_is_none(folder: Path, looked_at: list[str], content: str) -> None:
     memory = inspection.memory_of(folder)

@@ -194,6 +194,4 @@ def test_another_number_of_epochs_names_the_run_that_would_go_on(
     monkeypatch.setattr(config, "task_overrides", lambda: ["train.epochs=1"])
     monkeypatch.setattr(train, "train_and_test", lambda *_: None)
     train.main(config.compose([*TOY, "train.epochs=1"]))
-    assert "aim: this is a run of its own; to go on with the one in runs/demo, add run_dir=runs/demo\n" in (
-        capsys.readouterr().err
-    )
+    named(capsys.readouterr().err, "run_dir=runs/demo")

@@ -111,7 +111,14 @@ def test_the_cure_names_the_setting_as_it_is(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize(
     ("seconds", "slow"),
-    [([1.0], None), ([0.0, 0.0], None), ([1.0, 1.3], None), ([1.4, 1.0], 0), ([1.0, 1.0, 1.0, 1.5], 3)],
+    [
+        ([1.0], None),
+        ([0.0, 0.0], None),
+        ([1.0, 1.3], None),
+        ([1.4, 1.0], 0),
+        ([0.002, 0.001], None),
+        ([1.0, 1.0, 1.0, 1.5], 3),
+    ],
 )
 def test_a_rank_is_slow_by_a_third(seconds: list[float], slow: int | None) -> None:
     text = slow_rank([(f"node{rank}", pace) for rank, pace in enumerate(seconds)])

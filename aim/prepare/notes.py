@@ -1,0 +1,60 @@
+"""What a prepared folder says of its videos in `sources.jsonl`: how they were written, and of which source each is.
+
+A video's line is added as soon as it is whole, so that the work of a killed job counts as far as it got. A video that
+has none, as where an earlier version wrote it, is made again.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from aim.ground import files
+from aim.ground.errors import UserError
+
+NAME = "sources.jsonl"
+
+
+class Notes:
+    """By path the stamp (aim.data.stamp) of each video's source, and the video's own size."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        """Go on with the notes of a folder, or begin them with the `settings`. Raises UserError for another's file."""
+        self.path = folder / NAME
+        found, whole = _read(self.path)
+        self.made = {line["file"]: (line["source"], line["bytes"]) for line in found[1:]}
+        if not found or not whole:
+            text = "".join(f"{json.dumps(line)}\n" for line in found or [{"settings": dict(settings)}])
+            files.write_atomically(self.path, lambda file: files.write_text(file, text))
+
+    def has(self, path: str, stamp: str | None, size: int | None) -> bool:
+        """Whether the video of this path and size was made of the source with this stamp."""
+        return None not in (stamp, size) and self.made.get(path) == (stamp, size)
+
+    def add(self, path: str, stamp: str, size: int) -> None:
+        """Note that a video is whole."""
+        self.made[path] = stamp, size
+        with files.writing(self.path, files.AGAIN), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"file": path, "source": stamp, "bytes": size}) + "\n")
+
+
+def settings_of(folder: Path) -> dict[str, Any] | None:
+    """How a folder's videos are written; None where no notes are there."""
+    found, _ = _read(folder / NAME)
+    return found[0]["settings"] if found else None
+
+
+def _read(path: Path) -> tuple[list[dict[str, Any]], bool]:
+    """The lines, and whether the last is whole: a job may have been killed as it wrote."""
+    if not path.exists():
+        return [], True
+    try:
+        *lines, rest = path.read_bytes().split(b"\n")
+        found = [json.loads(line) for line in lines]
+        if not isinstance(found[0]["settings"], dict):
+            raise TypeError("no settings")
+        for line in found[1:]:
+            hash(line["file"]), line["source"], line["bytes"]
+    except (ValueError, TypeError, LookupError, RecursionError, OSError) as error:
+        raise UserError(f"{path} is not what aim.prepare wrote ({error}); name another folder for out") from error
+    return found, not rest
