@@ -72,6 +72,11 @@ class Lists:
         """The lists that there are, by name."""
         return {"train": self.train, "val": self.val} | ({} if self.third is None else {"test": self.third})
 
+    @property
+    def videos(self) -> list[Video]:
+        """Those of all lists."""
+        return [video for part in self.parts.values() for video in part]
+
     def mapped(self, change: Callable[[list[Video]], list[Video]]) -> "Lists":
         """The same with each list changed."""
         train, val, *third = map(change, self.parts.values())

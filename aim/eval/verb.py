@@ -121,7 +121,9 @@ def build_and_test(job: Job[Settings], stop: Stop) -> None:
     if world.is_main:
         write_settings(job.settings, job.run_dir)
         replaced.note(job.run_dir, run.data.folder, job.lists.test)
-    found, left = test(job, model, run.test_dataset(job.lists), stop)
+    found, left = test(job, model, run.test_dataset(job.lists), stop, None)
     if world.is_main:
         tested = {"num_missing": found.num_missing, "checkpoint": str(saved.path), "identity": dict(job.content)}
+        if saved.chosen_by is not None:
+            tested["chose"] = ["weights"] * (saved.chosen_by == job.content["data_hash"])
         leave(job, model, left, gmacs_per_view(model), **tested)

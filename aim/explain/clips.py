@@ -89,7 +89,7 @@ def listed_class(checkpoint_path: str, root: str | None, path: Path) -> str | No
     if lists is None:
         return None
     place = path.resolve().relative_to(data.folder.resolve())
-    labels = {video.label for part in lists.parts.values() for video in part if Path(video.path) == place}
+    labels = {video.label for video in lists.videos if Path(video.path) == place}
     return lists.classes[labels.pop()] if len(labels) == 1 else None
 
 

@@ -81,6 +81,7 @@ def main(cfg: DictConfig) -> None:
         trunk=saved.trunk,
         checkpoint={"name": f"{saved.path.resolve().parent.name}/{saved.path.name}", "sha256": saved.fingerprint},
         temperature=saved.temperature,
+        task=recogniser.task,
     )
     difference = export(recogniser.model, recogniser.task, about, out)
     print(

@@ -16,6 +16,7 @@ from rich.text import Text
 from aim.ground.clock import clock
 
 LINE_SECONDS = 30.0  # without a terminal; and the longest step without an explanation
+PACED_STEPS, PACED_SECONDS = 2, 5.0  # after which the time left can be told
 SLOW = (  # ways to a shorter step of a model
     "a smaller trunk (backbone=NAME), train.batch_size, clip.size or clip.num_frames makes it shorter; "
     "aim.benchmark tells computing and reading apart"
@@ -76,9 +77,10 @@ class Display:
         stderr: bool = False,
     ) -> None:
         self.console = plain_console(quiet=not visible, stderr=stderr)
-        self.title, self.total, self.done, self.start = title, total, start, start
+        self.title, self.total, self.done = title, total, start
         self.hint, self.concludes, self.closed = hint if visible else "", concludes, threading.Event()
-        self.began = self.last_line = self.last_step = time.monotonic()
+        self.last_line = self.last_step = time.monotonic()
+        self.first: tuple[int, float] | None = None  # the step that was done first, and when: it starts processes
         self.bar: Progress | None = None
         if self.console.is_terminal:
             columns = (  # the most important first: a narrow terminal cuts the text at its end
@@ -108,12 +110,13 @@ class Display:
     def update(self, done: int, text: str) -> None:
         """Show that `done` of all steps are behind us."""
         self.done, self.last_step = done, time.monotonic()
-        left = f"{clock(self.seconds_left)} left"
+        self.first = self.first or (done, self.last_step)
+        left = "" if self.seconds_left is None else f"{clock(self.seconds_left)} left"
         if self.bar:
             self.bar.update(self.task, completed=done, left=left, text=text)
         elif self.last_step - self.last_line >= LINE_SECONDS or (self.concludes and done == self.total):
             self.last_line = self.last_step
-            self.say(f"{self.title} {done}/{self.total}  {left}  {text}")
+            self.say("  ".join(part for part in (f"{self.title} {done}/{self.total}", left, text) if part))
 
     def pause(self) -> None:
         """Something else goes on, up to `resume`."""
@@ -134,9 +137,16 @@ class Display:
             pass
 
     @property
-    def seconds_left(self) -> float:
-        pace = (time.monotonic() - self.began) / max(1, self.done - self.start)
-        return pace * (self.total - self.done)
+    def seconds_left(self) -> float | None:
+        """By the steps since the first one; None as long as those are too few to tell."""
+        if self.done == self.total:
+            return 0.0
+        if self.first is None:
+            return None
+        done, seconds = self.done - self.first[0], self.last_step - self.first[1]
+        if done < PACED_STEPS or seconds < PACED_SECONDS:
+            return None
+        return seconds / done * (self.total - self.done)
 
     def say(self, text: str) -> None:
         """Print a line that stays."""

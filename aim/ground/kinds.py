@@ -7,6 +7,7 @@ YAML; a received file can't name one.
 
 import importlib
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 from aim.ground.errors import UserError, nearest
@@ -74,6 +75,13 @@ def class_of(key: str, node: Mapping[str, Any]) -> Callable[..., Any] | None:
     if kind not in names:
         raise UserError(f"{key}.kind={kind} is unknown{nearest(kind, names)}; there are: {', '.join(names)}")
     return locate(names[kind])
+
+
+def written(word: str, made: Any) -> dict[str, Any]:
+    """The group of settings, under this word, that an object was made of: the inverse of `class_of`."""
+    path = f"{type(made).__module__}.{type(made).__qualname__}"
+    kind = next((kind for kind, known in KINDS[word].items() if known == path), None)
+    return {**({"_target_": path} if kind is None else {"kind": kind}), **asdict(made)}
 
 
 def locate(path: str) -> Callable[..., Any]:

@@ -110,7 +110,8 @@ def main_labels(line: Timeline, at_least: float | None) -> list[int]:
     for x in line.segments(at_least):
         if x.label is not None:
             seconds[x.label] = seconds.get(x.label, 0.0) + x.end - x.start
-    found = sorted(seconds, key=lambda label: (-seconds[label], label)) or [int(line.probability.nanmean(0).argmax())]
+    most = int(line.task.best(line.probability.nanmean(0)))
+    found = sorted(seconds, key=lambda label: (-seconds[label], label)) or [most]
     return found[: len(COLOURS) - 1]
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from aim.data.windows import Cut, Span, Windows, batches, placed, trusting
 from aim.engine.machine.feeding import one_late
 from aim.engine.machine.hardware import Precision
+from aim.engine.scores.tasks import SINGLE_LABEL, Task
 from aim.engine.trained.recogniser import Recogniser
 from aim.ground.console import Display
 
@@ -39,6 +40,7 @@ class Timeline:
     duration: float  # seconds
     spans: Sequence[Span]
     probability: Tensor  # float32 "w k", w windows; NaN for those in a pause, which have no frames
+    task: Task = SINGLE_LABEL
 
     @cached_property
     def seen(self) -> list[bool]:
@@ -71,7 +73,8 @@ class Timeline:
 
         Where the best probability is below `at_least`, it's none of the labels.
         """
-        best, label = (column.tolist() for column in self.probability.max(1))
+        answers = self.task.best(self.probability)
+        best, label = self.probability.gather(1, answers[:, None])[:, 0].tolist(), answers.tolist()
         labels = [None if at_least is not None and p < at_least else i for p, i in zip(best, label, strict=True)]
         bounds = self.bounds
         keys = list(zip(self.seen, labels, strict=True))
@@ -110,6 +113,6 @@ def timeline(
                 parts.append((index, probability))
                 last = int(index[-1])
                 display.update(math.ceil(cut.spans[last].end), f"{last + 1} windows")
-        return Timeline(cut.path, cut.duration, cut.spans, placed(cut, parts))
+        return Timeline(cut.path, cut.duration, cut.spans, placed(cut, parts), recogniser.task)
 
     return trusting(Path(path), windows, scored)

@@ -10,7 +10,7 @@ from aim.engine.scores import quality
 from aim.engine.scores.predictions import Predictions
 from aim.pages.drawing import Box, Drawing, Shape, Stroke, axes
 from aim.pages.geometry import CHART, Scale, Tick, enclosing_ticks, number, ticks
-from aim.report.runs import RunData
+from aim.report.runs import MAIN, RunData
 from aim.report.statistics import confusion, smoothed
 
 POINTS = 300  # of a line at most
@@ -70,7 +70,7 @@ def line_chart(title: str, series: Sequence[Series], *, percent: bool = False) -
 
 
 def curves(runs: Sequence[RunData]) -> list[Chart]:
-    """Loss, top-1, learning rate and the wait for data of the runs that have a log, laid over each other."""
+    """Loss, the main score, learning rate and the wait for data of the runs that have a log, laid over each other."""
     trained = [run for run in runs if run.log]
 
     def of(key: str, factor: float = 1.0) -> list[Series]:
@@ -87,7 +87,11 @@ def curves(runs: Sequence[RunData]) -> list[Chart]:
     alone = len(trained) == 1
     charts = (
         line_chart("Loss" if alone else "Training loss", both("loss") if alone else of("loss")),
-        line_chart("Top-1" if alone else "Validation top-1", both("top1") if alone else of("val_top1"), percent=True),
+        line_chart(
+            MAIN.words.capitalize() if alone else f"Validation {MAIN.words}",
+            both(str(MAIN.validated)) if alone else of(f"val_{MAIN.validated}"),
+            percent=True,
+        ),
         line_chart("Learning rate", of("lr")),
         line_chart("Time spent waiting for data", of("waiting", 100.0), percent=True),
     )

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from aim.engine.run import content
 from aim.engine.scores import metrics
 from aim.engine.scores.metrics import Metric
 from aim.engine.scores.predictions import Predictions
@@ -57,26 +58,30 @@ def section(run: RunData, most: int, root: Path | None) -> dict[str, Any]:
 
 
 def headline(run: RunData) -> dict[str, Any]:
-    """The main number of a run, its interval and its videos."""
-    results, found = run.results, run.found
-    if results is None:
-        found = found if found is not None and len(found.index) else None  # not one video could be read
-        top1 = None if found is None else 100 * float(found.right.mean())
-        what = "" if found is None else validation_of(found)
-        return {
-            "top1": top1,
-            "interval": None if found is None else _interval(found),
-            "what": what,
-            "state": run.progress,
-        }
-    count = results.get("num_videos") or (len(found.index) if found is not None else 0)
-    low, high = statistics.interval(round(results["top1"] * count / 100), count)
+    """The main scores of a run, the interval of the first of them, its videos, and causes for doubt."""
+    results, found = run.results, run.found if run.found is not None and len(run.found.index) else None
+    values: Mapping[str, Any] = results or (found.results() if found is not None else {})  # not one could be read
+    count = values.get("num_videos") or (len(found.index) if found is not None else 0)
+    main = [metric for metric in metrics.METRICS if metric.main and metric.name in values]
+    of_test = f"{count} {content.kind(values)}videos, {values.get('views')} views"
     return {
-        "top1": results["top1"],
-        "interval": (low, high),
-        "what": f"{count} videos, {results['views']} views",
-        "state": "",
+        "value": values[main[0].name] if main else None,
+        "scores": [(f"{values[each.name]:.2f}", each.words) for each in main],
+        "baseline": ", ".join(f"{run.baseline[x.name]:.2f} % {x.words}" for x in main if x.name in run.baseline),
+        "interval": statistics.interval(round(values[main[0].name] * count / 100), count) if main else None,
+        "what": of_test if results else validation_of(found) if found is not None else "",
+        "state": "" if results else run.progress,
+        "doubts": doubts(values, found),
     }
+
+
+def doubts(values: Mapping[str, Any], found: Predictions | None) -> list[str]:
+    """Causes to doubt the scores of a result; of an older one by its predictions."""
+    said = [f"These videos chose {chosen}."] if (chosen := content.chosen(values)) else []
+    one = values.get("one_answer") or (found.results()["one_answer"] if found and "one_answer" not in values else None)
+    if one:
+        said.append(f"{one['videos']} videos, (nearly) all, get one and the same answer: {one['class']}.")
+    return said
 
 
 def validation_of(found: Predictions) -> str:
@@ -85,30 +90,52 @@ def validation_of(found: Predictions) -> str:
     return "" if epoch is None else f"the validation after epoch {epoch:g}, {len(found.index)} videos"
 
 
-def _interval(found: Predictions) -> tuple[float, float]:
-    return statistics.interval(int(found.right.sum()), len(found.index))
-
-
 def facts(run: RunData) -> list[tuple[str, str]]:
     """Everything that decided the number, by name."""
     results = run.results
     if results is None:
-        return [("experiment", str(run.settings.get("name", "-"))), ("folder", str(run.path))]
+        known = {"experiment": str(run.settings.get("name", "-")), **training(run.settings), "folder": str(run.path)}
+        return list(known.items())
     trunk, epochs = results.get("trunk", {}), results.get("epochs", "-")
     rows = {
-        **{each.words: each.text(results[each.name]) for each in metrics.METRICS[1:] if each.name in results},
+        **{x.words: x.beside(results[x.name], run.baseline) for x in metrics.told(results) if not x.main},
+        **training(run.settings),
+        "lists": lists(run),
         "tuned parameters": f"{results['params_tuned'] / 1e6:.2f} of {results['params_total'] / 1e6:.2f} M",
         "GMACs a view": f"{results['gmacs_per_view']:.1f}",
         "trunk": f"{trunk.get('name', '-')} ({str(trunk.get('sha256', '-'))[:8]})",
         "weights": f"{results.get('weights', '-')}, after {epochs} epochs, seed {results.get('seed', '-')}",
         "machine": f"{results.get('world_size', '-')} x {results.get('device', '-')}, {results.get('precision', '-')}",
         "time": f"{clock(results['seconds'])} ({'training and test' if run.trains else 'test alone'})",
-        "validation data": f"{results.get('num_classes', '-')} classes, {str(results.get('data_hash', '-'))[:8]}",
+        "classes": str(results.get("num_classes", "")),
         "commit": short_commit(str(results.get("commit") or "-")),
         "checkpoint": str(results.get("checkpoint", "")),
         "folder": str(run.path),
     }
     return [(name, text) for name, text in rows.items() if text]
+
+
+def training(settings: Mapping[str, Any]) -> dict[str, str]:
+    """The settings that say most of a training, by name."""
+    adapter, clip, train, optim = (settings.get(name) or {} for name in ("adapter", "clip", "train", "optim"))
+    sizes = [f"{key} {value}" for key, value in adapter.items() if isinstance(value, float | int)]
+    every = f" every {clip.get('stride_frames')}" if clip.get("sampling") != "uniform" else ""
+    rows = {
+        "adapter": ", ".join([str(adapter["kind"]), *sizes]) if "kind" in adapter else "",
+        "clip": f"{clip['num_frames']} frames{every}, {clip.get('size')} pixels" if "num_frames" in clip else "",
+        "length": f"{train['epochs']} epochs, {train.get('batch_size')} clips a step" if "epochs" in train else "",
+        "rate": f"{optim['lr']:g}, {optim.get('schedule')} schedule" if "lr" in optim else "",
+    }
+    return {name: text for name, text in rows.items() if text}
+
+
+def lists(run: RunData) -> str:
+    """The lists of its videos: where from, how many, and the hashes of training and test."""
+    results, data = run.results or {}, run.settings.get("data") or {}
+    own = data.get("lists") or {}
+    numbers = [f"{count} {own.get(name, name)}" for name, count in results.get("lists", {}).items()]
+    hashes = [str(results.get("identity", {}).get("train_hash", ""))[:8], str(results.get("data_hash", ""))[:8]]
+    return ", ".join([*([str(data["root"])] if data.get("root") else []), *numbers, *filter(None, hashes)])
 
 
 def tested(found: Predictions, most: int, root: Path | None, temperature: float | None) -> dict[str, Any]:
@@ -141,26 +168,28 @@ def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
     """Several runs side by side: a table, and whether their differences from the first are more than chance."""
     settings = columns_of(runs, [key for key in SHOWN if key != "seed"])
     rows = [
-        {"name": run.name, "at": i + 1, "settings": [cells[i] for cells in settings.values()], **row(run)}
+        {"name": run.name, "at": i + 1, "settings": [cells[i] for cells in settings.values()], **row(run, runs)}
         for i, run in enumerate(runs)
     ]
     return {
         "warning": data.warning(runs),
         "settings": list(settings),
         "beside": MOST,  # settings in the table of numbers; the others have one of their own
-        "metrics": [metric.words for metric in compared()],
+        "main": metrics.METRICS[0].words,
+        "metrics": ["largest class", *(metric.words for metric in compared(runs))],
         "kinds": [kind for kind in ("training", "test") if any(row["kind"] == kind for row in rows)],
         "rows": rows,
         "tests": differences(runs),
     }
 
 
-def compared() -> list[Metric]:
+def compared(runs: Sequence[RunData]) -> list[Metric]:
     """The metrics that have a column beside the main one: percentages and shares."""
-    return [metric for metric in metrics.METRICS[1:] if metric.unit != "number"]
+    told = {each.name for run in runs if run.results for each in metrics.told(run.results)}
+    return [each for each in metrics.METRICS[1:] if each.unit != "number" and each.name in told]
 
 
-def row(run: RunData) -> Mapping[str, Any]:
+def row(run: RunData, runs: Sequence[RunData]) -> Mapping[str, Any]:
     """The numbers of a run in the table of several; None where it has none yet."""
     results: Mapping[str, Any] = run.results or {}
     line = headline(run)
@@ -168,14 +197,17 @@ def row(run: RunData) -> Mapping[str, Any]:
         "kind": "training" if run.trains else "test",
         "state": line["state"],
         "views": results.get("views", run.found.about.get("views", "") if run.found else ""),
-        "top1": line["top1"],
+        "value": line["value"],
         "interval": line["interval"],
         "metrics": [
-            (
-                metric.in_percent(results[metric.name]) if metric.name in results else None,
-                "%.2f" if metric.unit == "percent" else "%.1f",
-            )
-            for metric in compared()
+            (run.baseline.get(metrics.METRICS[0].name), "%.2f"),
+            *(
+                (
+                    metric.in_percent(results[metric.name]) if metric.name in results else None,
+                    "%.2f" if metric.unit == "percent" else "%.1f",
+                )
+                for metric in compared(runs)
+            ),
         ],
         "params_tuned": results["params_tuned"] / 1e6 if results else None,
         "gmacs": results["gmacs_per_view"] if results else None,

@@ -14,6 +14,7 @@ from aim.data.lists import read_lines
 from aim.engine.run import identity
 from aim.engine.run.naming import is_one_of
 from aim.engine.scores import predictions
+from aim.engine.scores.metrics import METRICS
 from aim.engine.scores.predictions import Predictions
 from aim.ground import choices, config
 from aim.ground.errors import UserError
@@ -21,7 +22,8 @@ from aim.ground.foreign import read_json
 from aim.ground.marks import Mark, marked
 from aim.ground.paths import exists
 
-NUMBERS = ("params_tuned", "params_total", "gmacs_per_view", "top1", "top5", "seconds")
+MAIN = METRICS[0]
+NUMBERS = ("params_tuned", "params_total", "gmacs_per_view", MAIN.name, "seconds")
 KINDS = {"views": str} | dict.fromkeys(NUMBERS, int | float)  # of results.json
 AGAIN = "delete it and repeat the command that wrote it, aim.train or aim.eval"
 ELSEWHERE = marked(Mark.ELSEWHERE)
@@ -69,10 +71,23 @@ class RunData:
     def progress(self) -> str:
         """The progress of a training without results."""
         steps = [line for line in self.log if "loss" in line]
-        validations = [line for line in self.log if "val_top1" in line]
+        key = f"val_{MAIN.validated}"
+        validations = [line for line in self.log if key in line]
         epochs = self.settings.get("train", {}).get("epochs", "?")
         text = f"epoch {steps[-1]['epoch']:.1f} of {epochs}" if steps else "before its first line of log"
-        return text + (f", validation top-1 {validations[-1]['val_top1']:.1f} %" if validations else "")
+        return text + (f", validation {MAIN.words} {validations[-1][key]:.1f} %" if validations else "")
+
+    @property
+    def baseline(self) -> Mapping[str, float]:
+        """Of each metric its value if all videos got one answer, as far as that is known."""
+        if self.results is None:
+            return {} if self.found is None else self.found.baseline
+        if "baseline" in self.results:
+            known: Mapping[str, float] = self.results["baseline"]
+            return known
+        from aim.engine.scores import guessing  # late, as torch takes seconds
+
+        return guessing.baseline_of(self.results)
 
 
 def read(run_dir: Path, *, whole: bool = False) -> RunData:

@@ -6,11 +6,13 @@ from dataclasses import replace
 from statistics import mean
 from typing import Any
 
+from aim.engine.run import content
+from aim.engine.scores.metrics import METRICS, Metric, told
 from aim.ground.choices import followers
 from aim.report import data
-from aim.report.runs import RunData
+from aim.report.runs import MAIN, RunData
 
-HEAD = ("run", "views", "tuned / all parameters (M)", "GMACs per view", "seeds", "top-1 (%)", "top-5 (%)")
+HEAD = ("run", "views", "tuned / all parameters (M)", "GMACs per view", "seeds", "tested on")
 SHOWN = ("name", "seed", "views.temporal", "views.spatial", "clip.num_frames")  # settings that have a column anyway
 MOST = 6  # columns of settings on a terminal
 
@@ -32,9 +34,12 @@ def table(runs: Sequence[RunData]) -> str:
     firsts = [group[0] for group in groups.values()]
     columns = columns_of(firsts, most=MOST)
     times = [f"{word} (s)" for word, trains in TIMES if any(run.trains == trains for run in firsts)]
-    head = [HEAD[0], *columns, *HEAD[1:], *times]
+    shown = [metric for metric in METRICS if any(metric in told(run.results or {}) for run in firsts)]
+    shown = [metric for metric in shown if metric.unit == "percent"]
+    scores = [f"{words} (%)" for words in (MAIN.words, "largest class", *(each.words for each in shown[1:]))]
+    head = [HEAD[0], *columns, *HEAD[1:], *scores, *times]
     rows = [
-        [common(group), *(cells[i] for cells in columns.values()), *row(group, len(times) > 1)]
+        [common(group), *(cells[i] for cells in columns.values()), *row(group, shown, len(times) > 1)]
         for i, group in enumerate(groups.values())
     ]
     lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in cells] for cells in rows)]
@@ -54,25 +59,29 @@ def label(run: RunData) -> str:
     return ",".join(part for part in run.name.split(",") if not part.startswith("seed="))
 
 
-def row(group: Sequence[RunData], both_times: bool) -> list[str]:
+def row(group: Sequence[RunData], shown: Sequence[Metric], both_times: bool) -> list[str]:
     """The numbers of runs that share a row; the seconds of trainings and of tests stand in columns of their own."""
     results = [run.results for run in group if run.results is not None]
     first = results[0]
     seconds = f"{mean(found['seconds'] for found in results):.0f}"
+    main, *others = [spread([found[each.name] for found in results if each.name in found]) for each in shown]
+    chose = ", which chose" if first.get("chose") else ""
     return [
         first["views"],
         f"{first['params_tuned'] / 1e6:.2f} / {first['params_total'] / 1e6:.2f}",
         f"{first['gmacs_per_view']:.2f}",
         str(len(results)),
-        spread([found["top1"] for found in results]),
-        spread([found["top5"] for found in results]),
+        f"{first.get('num_videos', '')} {content.kind(first)}videos{chose}".strip(),
+        main,
+        spread([run.baseline[MAIN.name] for run in group if MAIN.name in run.baseline]),
+        *others,
         *([seconds] if not both_times else [seconds, "-"] if group[0].trains else ["-", seconds]),
     ]
 
 
 def spread(values: Sequence[float]) -> str:
     """The mean, and the range where there are several."""
-    text = f"{mean(values):.1f}"
+    text = f"{mean(values):.1f}" if values else "-"
     return f"{text} ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else text
 
 

@@ -3,8 +3,7 @@
 import os
 import shutil
 import textwrap
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ from aim.ground.errors import UserError, say
 from aim.ground.foreign import read_json
 from aim.ground.jobs import meaning, run, verdict
 from aim.ground.signals import INTERRUPTED
+
+MAIN = {"name": "top1", "words": "top-1", "unit": "percent"}  # of results that don't say which score is the main one
 
 
 @dataclass(frozen=True)
@@ -53,23 +54,37 @@ def show(names: Sequence[str], jobs: Sequence[Job], codes: Sequence[int]) -> Non
     if os.environ.get("RANK", "0") != "0":
         return
     states = [*map(meaning, codes), *["not started"] * (len(jobs) - len(codes))]
-    scores = [top1(job.run_dir) if state == "done" else "" for job, state in zip(jobs, states, strict=True)]
+    found = [scores(job.run_dir) if state == "done" else {} for job, state in zip(jobs, states, strict=True)]
+    heads = list(dict.fromkeys(head for each in found for head in each)) or [MAIN["words"]]
+    widths = {head: max(8, len(head)) for head in heads}
     columns = shutil.get_terminal_size().columns
-    width = min(max(map(len, names)), max(20, columns - 50))
-    print(f"\n{'job':{width}}  {'state':18}  {'top-1':>8}  run directory")
-    for name, job, state, score in zip(names, jobs, states, scores, strict=True):
+    width = min(max(map(len, names)), max(20, columns - 40 - sum(widths.values())))
+    print(f"\n{'job':{width}}  {'state':18}  {'  '.join(f'{head:>{widths[head]}}' for head in heads)}  run directory")
+    for name, job, state, score in zip(names, jobs, states, found, strict=True):
         first, *more = textwrap.wrap(name, width)
-        line, run_dir = f"{first:{width}}  {state:18}  {score:>8}", str(job.run_dir or "")
+        cells = "  ".join(f"{score.get(head, ''):>{widths[head]}}" for head in heads)
+        line, run_dir = f"{first:{width}}  {state:18}  {cells}", str(job.run_dir or "")
         fits = len(line) + 2 + len(run_dir) <= columns
         print(f"{line}  {run_dir}".rstrip() if fits else line.rstrip(), *more, sep="\n", flush=True)
         if not fits:
             print(f"  {run_dir}", flush=True)
 
 
-def top1(run_dir: Path | None) -> str:
-    """The result that a job left, if it leaves one."""
-    with suppress(UserError, KeyError, TypeError, ValueError):
-        if run_dir:
-            found: dict[str, Any] = read_json(run_dir / "results.json", dict, "the result of a run", "delete it")
-            return f"{found['top1']:.2f} %"
-    return ""
+def scores(run_dir: Path | None) -> dict[str, str]:
+    """The main scores that a job left, by their words, and that of one answer to all videos; none if it leaves none."""
+    if run_dir is None:
+        return {}
+    try:
+        found: dict[str, Any] = read_json(run_dir / "results.json", dict, "the result of a run", "delete it")
+    except UserError:
+        return {}
+    heads, baseline = found.get("headline", [MAIN]), found.get("baseline", {})
+    said = {head["words"]: text(found[head["name"]], head) for head in heads if head["name"] in found}
+    if heads[0]["name"] in baseline:
+        said["largest class"] = text(baseline[heads[0]["name"]], heads[0])
+    return said
+
+
+def text(value: float, head: Mapping[str, str]) -> str:
+    """A score as its head says."""
+    return f"{value:.3f}" if head["unit"] == "number" else f"{100 * value if head['unit'] == 'share' else value:.2f} %"

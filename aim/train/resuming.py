@@ -1,6 +1,5 @@
 """The run directory before a training starts: empty, with the result of this run, or with a run to go on with."""
 
-from itertools import chain
 from pathlib import Path
 
 from aim.engine.machine.distributed import say_once
@@ -43,7 +42,7 @@ def taken_up(checked: Checked[Run]) -> Earlier:
         start = checked.start.fingerprint if checked.start else None
         now |= content.of_weights(run.model(len(checked.lists.classes)).fingerprint, start)
     content.check_same(found, now, run_dir)
-    if text := str(replaced.changes(run_dir, run.data.folder, [*chain(*checked.lists.parts.values())])):
+    if text := str(replaced.changes(run_dir, run.data.folder, checked.lists.videos)):
         say_once(f"warning: {run_dir} is a run that began earlier; {text}")
     if finished:
         results.show(found, run_dir)

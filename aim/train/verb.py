@@ -8,9 +8,8 @@ The same command continues an interrupted run. Exit codes: 0 done, 2 an error to
 """
 
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, nullcontext
 from dataclasses import replace
-from itertools import chain
 from typing import Any
 
 from omegaconf.dictconfig import DictConfig
@@ -98,7 +97,7 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
         results.set_aside(run_dir)  # of fewer epochs
         write_settings(job.settings, run_dir)
         if not (last_of(run).exists() and (run_dir / replaced.NAME).exists()):
-            replaced.note(run_dir, run.data.folder, [*chain(*lists.parts.values())])
+            replaced.note(run_dir, run.data.folder, lists.videos)
         print(introduction.of_run(run, lists, job.content, world), flush=True)
     if job.start is not None:
         checkpoint.load_weights(model, job.start, head=same_classes(job.start.classes, lists.classes))
@@ -113,16 +112,18 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
         sharding.shard(model, world, parts=run.train.accumulate)
     tracker = run.tracker if world.is_main else NoTracker()
     with Guarded(tracker, run_dir, run.name, job.settings) as tracked:
-        state = fit(job, model, hashes, stop, tracked.log)
+        state, known = fit(job, model, hashes, stop, tracked.log)
         tested: dict[str, Any] = {"weights": "last", "schedule": state.schedule, "identity": hashes}
+        tested |= {"chose": results.choices(run, lists)}
         if run.train.features == "cached":
             tested["draws"] = run.train.draws
         if run.train.patience is not None:
             tested["epochs_trained"] = round(state.step / run.train.steps_per_epoch(len(lists.train)), 3)
         if run.test == "best":
             tested |= {"weights": "best", "selection": take_best(job, model, state)}
-        with on_features(run.test_dataset(lists), model, run, world, stop) as videos:
-            found, left = test(job, model, videos, stop)
+        dataset = run.test_dataset(lists)
+        with nullcontext(dataset) if known else on_features(dataset, model, run, world, stop) as videos:
+            found, left = test(job, model, videos, stop, known)
         if world.is_main:
             tested |= {"num_missing": found.num_missing, "seconds": round(state.seconds + seconds_since_start(), 1)}
             if not run.train.eval_every:  # no validation has: these are the weights that were saved
@@ -142,8 +143,13 @@ def take_best(job: Job[Run], model: VideoClassifier, state: State) -> dict[str, 
     return {"by": words, name: state.best, "epoch": round(state.best_epoch, 3)}
 
 
-def fit(job: Job[Run], model: VideoClassifier, hashes: Mapping[str, str], stop: Stop, log: Log) -> State:
-    """Train on the lists, or go on; the model ends with the last weights."""
+def fit(
+    job: Job[Run], model: VideoClassifier, hashes: Mapping[str, str], stop: Stop, log: Log
+) -> tuple[State, Evaluation | None]:
+    """Train on the lists, or go on; the model ends with the last weights.
+
+    Also returns the validation that scored the weights of the test, if it was the test: same videos, same views.
+    """
     run, world, run_dir, lists = job.run, job.world, job.run_dir, job.lists
     with ExitStack() as stack:
         videos = stack.enter_context(on_features(run.train_dataset(lists), model, run, world, stop))
@@ -154,16 +160,21 @@ def fit(job: Job[Run], model: VideoClassifier, hashes: Mapping[str, str], stop: 
         if world.is_main:
             print(introduction.of_loading(train_loader, val_loader), flush=True)
 
-        newest = list[Evaluation]()
+        seen = dict[str, Evaluation]()  # the last one and the best of this process
 
-        def validated(epoch: float, val: Evaluation) -> None:
-            newest[:] = [val]
-            left = val.predictions(val_loader.dataset, lists.classes, epoch=epoch)
-            predictions.write(run_dir / predictions.VALIDATION, left, run.predictions)
+        def validated(epoch: float, val: Evaluation, improved: bool) -> None:
+            seen.update({"last": val, "best": val} if improved else {"last": val})
+            if world.is_main:
+                left = val.predictions(val_loader.dataset, lists.classes, epoch=epoch)
+                predictions.write(run_dir / predictions.VALIDATION, left, run.predictions)
 
         def save_best() -> None:
-            temperature = fit_temperature(run.task, newest[0].log_probability, newest[0].label) if newest else None
-            checkpoint.save_weights(run_dir / BEST, model, job.settings, lists.classes, run.precision, temperature)
+            val = seen.get("last")
+            temperature = fit_temperature(run.task, val.log_probability, val.label) if val else None
+            chosen_by = job.content["data_hash"] if val else ""
+            checkpoint.save_weights(
+                run_dir / BEST, model, job.settings, lists.classes, run.precision, temperature, chosen_by
+            )
 
         caller = Caller(
             run_dir=run_dir,
@@ -173,7 +184,10 @@ def fit(job: Job[Run], model: VideoClassifier, hashes: Mapping[str, str], stop: 
             validated=validated,
             log=log,
         )
-        return train(model, train_loader, val_loader, run=run, caller=caller, world=world, stop=stop)
+        state = train(model, train_loader, val_loader, run=run, caller=caller, world=world, stop=stop)
+        alike = run.val_views == run.views and run.val_dataset(lists).videos == lists.test
+        current = run.test == "best" or state.validated == state.step
+        return state, seen.get(run.test) if alike and current else None
 
 
 def introduce(run: Run, model: VideoClassifier, gmacs: float, num_classes: int, world: World) -> None:

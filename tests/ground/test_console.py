@@ -26,7 +26,21 @@ def test_the_display_prints_lines_without_a_terminal(
     monkeypatch.setattr("aim.ground.console.LINE_SECONDS", 0.0)
     with Display("train", 10, visible=True) as display:
         display.update(4, "loss 1.000")
-    assert capsys.readouterr().out.startswith("train 4/10  0s left  loss 1.000")
+    assert capsys.readouterr().out == "train 4/10  loss 1.000\n"
+
+
+def test_the_time_left_is_told_once_it_means_something(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(console, "LINE_SECONDS", 0.0)
+    with Display("train", 10, visible=True) as display:
+        for step, seconds in enumerate([60.0, 4.0, 2.0, 2.0, 4.0], 1):  # the first one starts processes, and compiles
+            now[0] += seconds
+            display.update(step, "x")
+    said = ["train 1/10  x", "train 2/10  x", "train 3/10  21s left  x", "train 4/10  16s left  x"]
+    assert capsys.readouterr().out.splitlines() == [*said, "train 5/10  15s left  x"]
 
 
 def test_other_ranks_say_nothing(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,8 +58,10 @@ def test_bar_counter_and_time_left_are_shown_on_80_columns(
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("COLUMNS", "80")
     text = "loss 1.234  top-1 56.1 %  12.3 clips/s  waiting for data 12%  lr 3.0e-03"
+    monkeypatch.setattr(console, "PACED_SECONDS", 0.0)
     with Display("train", 30000, visible=True) as display:
-        display.update(1234, text)
+        for done in (1232, 1233, 1234):
+            display.update(done, text)
     shown = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
     (line,) = {line.strip() for line in re.split(r"[\r\n]", shown) if "1234/30000" in line}
     assert len(line) <= 80

@@ -10,7 +10,7 @@ from aim.report import strips
 from aim.report.page import render
 from aim.report.runs import RunData, read
 from tests.pages.browser import look
-from tests.report.made import random_predictions, run_directory
+from tests.report.made import predicted, random_predictions, run_directory
 
 EVIL = ["<script>evil()</script>", '"><img src=x onerror=evil()>', "{{ 7 * 7 }}", "a & b"]
 MEBIBYTE = 2**20
@@ -153,3 +153,32 @@ def test_a_run_before_its_first_line_has_a_page(tmp_path: Path) -> None:
     text = render([read(run_directory(tmp_path / "new", None, "train: {epochs: 3}", epochs=0), whole=True)])
     assert "No result yet" in text
     assert "No predictions in the folder yet" in text
+
+
+def test_a_page_says_where_a_number_flatters(tmp_path: Path) -> None:
+    found = predicted([0] * 7 + [1] * 3, [[0.9, 0.1]] * 10, ["walk", "fall"])
+    about = {**found.results(), "num_videos": 10, "num_classes": 2, "chose": ["weights (test=best)"]}
+    settings = """
+adapter: {kind: lora, rank: 8}
+clip: {num_frames: 8, stride_frames: 4, sampling: dense, size: 112}
+train: {epochs: 5, batch_size: 16}
+optim: {lr: 0.0003, schedule: step}
+data: {root: /videos, lists: {kind: list_files, train: train.txt, val: val.txt}}
+"""
+    lists = {"lists": {"train": 40, "val": 10}, "identity": {"train_hash": "0123456789"}, "data_hash": "abcdefghij"}
+    run = read(run_directory(tmp_path / "a", about | lists, settings, found), whole=True)
+    text = render([run])
+    for said in (
+        "70.00<span> % top-1", "50.00<span> % mean per class", "largest class gives 70.00 % top-1, 50.00 % mean per",
+        "chose weights (test=best)", "10 videos, (nearly) all, get one and the same answer: walk",
+        "10 validation videos",
+        "lora, rank 8", "8 frames every 4, 112 pixels", "5 epochs, 16 clips a step", "0.0003, step schedule",
+        "/videos, 40 train.txt, 10 val.txt, 01234567, abcdefgh",
+    ):  # fmt: skip
+        assert said in text
+    assert "top-5" not in text
+    older = {key: value for key, value in about.items() if key not in ("baseline", "one_answer", "chose")}
+    text = render([read(run_directory(tmp_path / "b", older, settings, found), whole=True)])
+    assert "largest class gives 70.00 % top-1" in text
+    assert "same answer: walk" in text
+    assert "10 videos, 8x3x1 views" in text

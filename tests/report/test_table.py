@@ -19,10 +19,10 @@ def test_seeds_share_a_row_and_settings_have_a_column(tmp_path: Path) -> None:
     ]
     head, _, *rows = table(runs).splitlines()
     assert head.startswith("| run | ratio | views |")
-    assert "| a | 0.25 | 8x3x1 | 11.00 / 97.00 | 202.00 | 2 | 81.5 (80.0 to 83.0) |" in rows[0]
-    assert "| b | 0.5 | 8x3x1 | 11.00 / 97.00 | 202.00 | 1 | 70.0 |" in rows[1]
+    assert "| a | 0.25 | 8x3x1 | 11.00 / 97.00 | 202.00 | 2 | 40 videos | 81.5 (80.0 to 83.0) |" in rows[0]
+    assert "| b | 0.5 | 8x3x1 | 11.00 / 97.00 | 202.00 | 1 | 40 videos | 70.0 |" in rows[1]
     assert len(rows) == 2
-    assert {line.count("|") for line in table(runs).splitlines()} == {10}
+    assert {line.count("|") for line in table(runs).splitlines()} == {13}
     assert "ratio" not in table(runs[::2])  # nothing but the seed differs
 
 
@@ -84,3 +84,23 @@ def test_a_name_with_a_bar_stays_in_its_cell(tmp_path: Path) -> None:
 def test_columns_are_what_differs(settings: list[dict[str, object]], expected: dict[str, list[str]]) -> None:
     assert differing(settings) == expected
     assert differing(settings, most=6) == dict(list(expected.items())[:6])
+
+
+def test_scores_stand_beside_the_largest_class_and_without_top5_of_two_classes(tmp_path: Path) -> None:
+    per_class = {"a": {"videos": 30, "right": 30}, "b": {"videos": 10, "right": 0}}
+    older = make(tmp_path, "older", 0, 0.25, 75.0, per_class=per_class, num_classes=2)
+    baseline = {"top1": 60.0, "mean_class": 50.0}
+    new = make(tmp_path, "new", 0, 0.5, 70.0, baseline=baseline, num_classes=2, chose=["weights (test=best)"])
+    third = make(tmp_path, "third", 0, 1.0, 70.0, baseline=baseline, num_classes=2, chose=[])
+    head, _, *rows = (line.split(" | ") for line in table([older, new, third]).splitlines())
+    assert head[6:10] == [
+        "tested on",
+        "top-1 (%)",
+        "largest class (%)",
+        "mean per class (%)",
+    ]  # of two classes no top-5
+    assert [row[6:10] for row in rows] == [
+        ["40 videos", "75.0", "75.0", "79.0"],
+        ["40 validation videos, which chose", "70.0", "60.0", "79.0"],
+        ["40 test videos", "70.0", "60.0", "79.0"],
+    ]

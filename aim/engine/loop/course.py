@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from aim.data.loading.loader import Loader
@@ -21,6 +22,7 @@ from aim.engine.machine.distributed import World
 from aim.engine.machine.feeding import to_host
 from aim.engine.machine.profiling import Profile, part
 from aim.engine.run.settings import Run
+from aim.engine.scores.guessing import chance
 from aim.engine.scores.metrics import of_validation
 from aim.engine.telling import bad_videos
 from aim.engine.telling.progress import Report
@@ -39,7 +41,7 @@ class Caller:
     identity: Mapping[str, str]
     split: Mapping[str, int]  # clips that a rank may work through at once, and the train.accumulate asked for
     save_best: Callable[[], None]
-    validated: Callable[[float, Evaluation], None]
+    validated: Callable[[float, Evaluation, bool], None]  # after so many epochs, on every rank; whether it's the best
     log: Log
 
 
@@ -74,9 +76,9 @@ class Course:
         self.state = state = self.saver.restore()
         state.plan(training.epochs)
         self.newest, self.pace = Newest(state, run_dir), Pace(world.device)
-        classes = model.head.out_features
+        labels = torch.tensor([video.label for video in loader.dataset.videos])
         self.watch = Watch(
-            step=state.step, classes=classes, chance=run.task.chance(classes),
+            step=state.step, chance=chance(run.task, labels, model.head.out_features), clips=training.batch_size,
             warm_up=run.optim.warmup_epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch, total=total,
             cure=cure_for_waiting(loader.workers, world.size),
         )  # fmt: skip
@@ -136,9 +138,10 @@ class Course:
         )  # fmt: skip
         improved = judge(state, val.scores, self.best_by, state.step / self.steps_per_epoch)
         state.validated = state.step
-        self.report.validated(state.step, val.scores, (run.task.metrics[0], self.best_by), improved=improved)
-        if world.is_main:
-            self.caller.validated(self.report.epoch(state.step), val)
+        by = dict.fromkeys([*(each for each in run.task.metrics if each.main), self.best_by])
+        told = ", ".join(each.said(val.scores, val.baseline) for each in by)
+        self.report.validated(state.step, val.scores, told, improved=improved, one_answer=val.one_answer)
+        self.caller.validated(self.report.epoch(state.step), val, improved)
         return improved
 
     def tell(self, lr: float) -> None:

@@ -18,9 +18,12 @@ from aim.engine.machine import distributed
 from aim.engine.machine.feeding import on_device, one_late, to_host
 from aim.engine.machine.hardware import Precision, autocast
 from aim.engine.machine.sharding import in_step, is_sharded
+from aim.engine.scores import guessing
+from aim.engine.scores.guessing import OneAnswer
 from aim.engine.scores.predictions import Predictions, spans
 from aim.engine.scores.tasks import Task
 from aim.ground.console import SLOW, Display
+from aim.ground.kinds import written
 from aim.ground.signals import Interrupted, Stop
 from aim.models.classifier import VideoClassifier
 
@@ -44,6 +47,16 @@ class Evaluation:
         metrics = [metric for metric in self.task.metrics if metric.validated is not None]
         return {str(metric.validated): metric.validation(probability, label) for metric in metrics}
 
+    @property
+    def baseline(self) -> dict[str, float]:
+        """Of each metric its value if all videos got one answer."""
+        return guessing.baseline(self.task, self.label, self.probability.shape[1])
+
+    @property
+    def one_answer(self) -> OneAnswer | None:
+        """The class that (nearly) all videos are taken for."""
+        return guessing.one_answer(self.task, self.probability, self.label)
+
     def predictions(self, dataset: VideoDataset, classes: Sequence[str], **about: Any) -> Predictions:
         """The predictions to write for the videos of `dataset`; `about` has the caller's own metadata."""
         assert isinstance(dataset.transform, Views)
@@ -59,7 +72,7 @@ class Evaluation:
             log_probability=self.log_probability.numpy(),
             seconds=self.seconds,
             classes=np.array(classes, np.str_),
-            about={**where, "views": views, **about},
+            about={**where, "views": views, "task": written("task", self.task), **about},
         )
 
 

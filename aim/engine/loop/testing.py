@@ -17,16 +17,16 @@ from aim.models.classifier import VideoClassifier
 
 
 def test(
-    job: Job[Run], model: VideoClassifier, dataset: VideoDataset, stop: Stop
+    job: Job[Run], model: VideoClassifier, dataset: VideoDataset, stop: Stop, known: Evaluation | None
 ) -> tuple[Evaluation, predictions.Predictions]:
-    """Score the model on the videos of `dataset`; rank 0 leaves `predictions.npz`."""
+    """Score the model on the videos of `dataset`, unless that is `known`; rank 0 leaves `predictions.npz`."""
     run, world = job.run, job.world
     with (
         closing(run.eval_loader(dataset, world)) as loader,
         bad_videos.named(job.run_dir, loader),
         explained_test(run, world),
     ):
-        found = evaluate(model, loader, task=run.task, device=world.device, precision=run.precision, stop=stop)
+        found = known or evaluate(model, loader, task=run.task, device=world.device, precision=run.precision, stop=stop)
     left = found.predictions(loader.dataset, job.lists.classes)
     if world.is_main:
         predictions.write(job.run_dir / predictions.TEST, left, run.predictions)

@@ -17,6 +17,19 @@ WORDS = {
 }
 
 
+BIASED = "the scores are a little too high; test.txt, or a folder test, makes a test of other videos"
+
+
+def kind(found: Mapping[str, Any]) -> str:
+    """The videos of a result: a test's only where they have chosen nothing; in an older one that isn't known."""
+    return "" if "chose" not in found else "validation " if found["chose"] else "test "
+
+
+def chosen(found: Mapping[str, Any]) -> str:
+    """The choices of a result's videos in training, and what they mean for its scores; nothing without any."""
+    return f"{' and '.join(found['chose'])}: {BIASED}" if found.get("chose") else ""
+
+
 def of_data(lists: Lists) -> dict[str, str]:
     """Hashes of the lists, that of training in its order; whether the videos lie in files or in shards."""
     found = {"train_hash": ordered_hash(lists.train, lists.classes), "data_hash": data_hash(lists.val, lists.classes)}

@@ -40,7 +40,7 @@ def inspected(run: Run, lists: Lists) -> Lists:
     """
     if distributed.rank() == 0:
         tell(run.data.folder, lists)
-    videos = [video for part in lists.parts.values() for video in part]
+    videos = lists.videos
     paths = sorted({video.path for video in videos})
     in_shards = any(video.stored for video in videos)
     if run.data.num_classes is not None or len(paths) > MOST or in_shards or isinstance(run.reader, Frames):

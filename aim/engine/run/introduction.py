@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from aim.data.lists import Lists, Video
 from aim.data.loading.loader import Loader
 from aim.engine.machine.distributed import World
-from aim.engine.run import results
+from aim.engine.run import content, results
 from aim.engine.run.settings import Run
 from aim.models.classifier import VideoClassifier
 from aim.models.compiling import is_compiled
@@ -33,8 +33,8 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
         of_classes(lists),
         f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{divided}",
     ]
-    if run.test == "best" and lists.third is None:
-        lines.append("test=best: chosen by the videos that test it, so top-1 is a little too high")
+    if chosen := results.choices(run, lists):
+        lines.append(f"test: on the validation videos, which choose {' and '.join(chosen)}: {content.BIASED}")
     return "\n".join(lines)
 
 

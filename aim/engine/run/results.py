@@ -9,15 +9,17 @@ from typing import Any
 
 import torch
 
-from aim.data.lists import data_hash
-from aim.engine.run import identity
+from aim.data.lists import Lists, data_hash
+from aim.engine.run import content, identity
 from aim.engine.run.job import Job
 from aim.engine.run.settings import Run
 from aim.engine.scores import metrics
+from aim.engine.scores.guessing import baseline_of
 from aim.engine.scores.predictions import Predictions
 from aim.ground import files
 from aim.ground.clock import clock, seconds_since_start
 from aim.ground.console import plain_console, plain_table
+from aim.ground.errors import say
 from aim.ground.foreign import read_json
 from aim.models.classifier import VideoClassifier
 from aim.models.freeze import num_parameters
@@ -31,10 +33,11 @@ def collect(
     tuned, total = num_parameters(model)
     return {
         "name": run.name,
-        **predictions.results(run.task.metrics),
+        **predictions.results(),
         "num_videos": len(predictions.index),
         "num_missing": 0,
         "num_classes": len(lists.classes),
+        "lists": {name: len(videos) for name, videos in lists.parts.items()},
         "views": run.views_text,
         "weights": "last",
         "params_total": total,
@@ -55,6 +58,15 @@ def collect(
     }
 
 
+def choices(run: Run, lists: Lists) -> list[str]:
+    """What of this training the videos of its test choose; nothing, where a third list tests it."""
+    if lists.third is not None:
+        return []
+    patience = run.train.patience
+    found = {"weights (test=best)": run.test == "best", f"end (train.patience={patience})": patience is not None}
+    return [text for text, chosen in found.items() if chosen]
+
+
 def read(path: Path) -> dict[str, Any]:
     """What a finished run left in its results.json. Raises UserError where it's something else."""
     found: dict[str, Any] = read_json(path, dict, "the result of a run", "delete it")
@@ -71,16 +83,20 @@ def set_aside(run_dir: Path) -> None:
 
 def show(found: Mapping[str, Any], run_dir: Path) -> None:
     """Print a result as a small table."""
-    missing = f" ({found['num_missing']} could not be read)" if found["num_missing"] else ""
-    told = {each.words: each.text(found[each.name]) for each in metrics.headline(found)}
+    baseline = baseline_of(found)
+    scores = [each for each in metrics.told(found) if each.unit == "percent"]
     rows = {
-        **{words: text + missing * (i == 0) for i, (words, text) in enumerate(told.items())},
+        **{each.words: each.beside(found[each.name], baseline) for each in scores},
+        **({"not read": f"{found['num_missing']} videos"} if found["num_missing"] else {}),
+        **({"these videos chose": chose} if (chose := content.chosen(found)) else {}),
         "tuned parameters": f"{found['params_tuned'] / 1e6:.2f} of {found['params_total'] / 1e6:.2f} M",
         "time": f"{clock(found['seconds'])} on {found['world_size']} x {found['device']}",
     }
-    title = f"{found['name']}: {found['num_videos']} videos, {found['views']} views"
+    title = f"{found['name']}: {found['num_videos']} {content.kind(found)}videos, {found['views']} views"
     console = plain_console()
     console.print(plain_table(rows.items(), title=title, overflow="fold"))
+    if one := found.get("one_answer"):
+        say(f"warning: {one['videos']} of {found['num_videos']} videos get one and the same answer, {one['class']!r}")
     console.print(f"written to {run_dir}")
 
 

@@ -277,7 +277,7 @@ class Run:
         return self._dataset(lists, [lists.val[i] for i in drawn], self.val_views)
 
     def test_dataset(self, lists: Lists) -> VideoDataset:
-        """All views of every video."""
+        """All views of every video of the test."""
         return self._dataset(lists, lists.test, self.views)
 
     def train_loader(self, dataset: VideoDataset, world: World) -> Loader:

@@ -33,6 +33,7 @@ class Metric:
     of_all: Callable[[Probability, Label], float] | None = None  # where it's no mean over videos
     chance: Callable[[int], float] | None = None  # of guessing among so many classes; studies tell of those with it
     least_classes: int = 1  # of fewer it says nothing
+    main: bool = False  # told of every validation and test, at equal rank
 
     def __post_init__(self) -> None:
         assert (self.per_video is None) != (self.of_all is None), f"{self.name} is per video or of all"
@@ -70,9 +71,21 @@ class Metric:
         """A value of it for a person."""
         return f"{value:.3f}" if self.unit == "number" else f"{self.in_percent(value):.2f} %"
 
-    def said(self, scores: Mapping[str, float]) -> str:
-        """Its value among the scores of a validation, with its words."""
-        return f"{self.validated_words} {self.text(scores[str(self.validated)])}"
+    def beside(self, value: float, baseline: Mapping[str, float]) -> str:
+        """A value of it for a person, and that of one answer to all videos."""
+        if self.unit != "percent" or self.name not in baseline:
+            return self.text(value)
+        words = "largest class" if self.main else "one answer to all"
+        return f"{self.text(value)} ({words} {self.text(baseline[self.name])})"
+
+    def said(self, scores: Mapping[str, float], baseline: Mapping[str, float]) -> str:
+        """Its value among the scores of a validation, with its words and its baseline."""
+        return f"{self.validated_words} {self.beside(scores[str(self.validated)], baseline)}"
+
+    @property
+    def head(self) -> dict[str, str]:
+        """What a reader of results needs to know of it, who has no table of metrics."""
+        return {"name": self.name, "words": self.words, "better": self.better, "unit": self.unit}
 
     @property
     def validated_words(self) -> str:
@@ -105,10 +118,10 @@ def hits(probability: Probability, label: Label) -> NDArray[np.float64]:
     return right(probability, label).astype(np.float64)
 
 
-METRICS: tuple[Metric, ...] = (  # the first is the main one
-    Metric("top1", "top-1", "high", "percent", "top1", per_video=hits, chance=lambda k: 1 / k),
+METRICS: tuple[Metric, ...] = (  # by rank
+    Metric("top1", "top-1", "high", "percent", "top1", per_video=hits, chance=lambda k: 1 / k, main=True),
+    Metric("mean_class", "mean per class", "high", "percent", "mean_class", of_all=recall, main=True),
     Metric("top5", "top-5", "high", "percent", "top5", per_video=among_five, least_classes=6),
-    Metric("mean_class", "mean per class", "high", "percent", "mean_class", of_all=recall),
     Metric(
         "cross_entropy", "cross-entropy", "low", "number", "loss", per_video=cross_entropies,
         chance=lambda k: float(np.log(k)),
@@ -121,10 +134,10 @@ METRICS: tuple[Metric, ...] = (  # the first is the main one
 )  # fmt: skip
 
 
-def headline(found: Mapping[str, Any]) -> list[Metric]:
-    """The percentages of a result that say something with so many classes."""
-    told = [each for each in METRICS if each.unit == "percent" and each.name in found]
-    return [each for each in told if found["num_classes"] >= each.least_classes]
+def told(found: Mapping[str, Any]) -> list[Metric]:
+    """The metrics of a result that say something with so many classes."""
+    most = found.get("num_classes", 1000)
+    return [each for each in METRICS if each.name in found and most >= each.least_classes]
 
 
 def of_validation(metrics: Sequence[Metric], name: str) -> Metric:

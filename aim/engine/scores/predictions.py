@@ -7,16 +7,20 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aim.data.lists import Video
-from aim.engine.scores import quality
-from aim.engine.scores.metrics import Metric
 from aim.ground import files
 from aim.ground.foreign import reading
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from aim.engine.scores.guessing import OneAnswer
+    from aim.engine.scores.tasks import Task
 
 Form = Literal["npz", "jsonl"]
 
@@ -41,14 +45,35 @@ class Predictions:
     about: Mapping[str, Any]  # where it comes from: root, views, data_hash, the epoch of a validation
 
     @property
+    def task(self) -> "Task":
+        """The task that they are of."""
+        from aim.engine.scores import tasks  # late, as torch takes seconds, which a table of reports does without
+
+        return tasks.named(self.about.get("task"))
+
+    @property
     def predicted(self) -> NDArray[np.int64]:
-        """The most probable class of each video, "n"; of several the first."""
-        return quality.best(self.probability)
+        """The first answer of the task for each video, "n"."""
+        return self.task.best(self._tensors[0]).numpy()
 
     @property
     def right(self) -> NDArray[np.bool_]:
-        """Whether that is its class, "n"."""
-        return quality.right(self.probability, self.label)
+        """Whether that is right, "n"."""
+        return self.task.hits(*self._tensors).numpy()
+
+    @property
+    def one_answer(self) -> "OneAnswer | None":
+        """The class that (nearly) all videos are taken for."""
+        from aim.engine.scores import guessing  # late, for the same reason
+
+        return guessing.one_answer(self.task, *self._tensors)
+
+    @property
+    def baseline(self) -> Mapping[str, float]:
+        """Of each metric its value if they all were."""
+        from aim.engine.scores import guessing  # late, for the same reason
+
+        return guessing.baseline(self.task, self._tensors[1], len(self.classes))
 
     @property
     def confidence(self) -> NDArray[np.float32]:
@@ -58,19 +83,31 @@ class Predictions:
 
     def tempered(self, temperature: float) -> NDArray[np.float32]:
         """Probabilities "n k" whose views are calibrated by a temperature, as aim.predict shows them."""
-        logits = self.log_probability.astype(np.float32) / temperature
-        scores = np.exp(logits - logits.max(2, keepdims=True))
-        found: NDArray[np.float32] = (scores / scores.sum(2, keepdims=True)).mean(1)
+        import torch  # late, for the same reason
+
+        views = torch.from_numpy(self.log_probability.astype(np.float32))
+        found: NDArray[np.float32] = self.task.tempered(views, temperature).mean(1).numpy()
         return found
 
-    def results(self, metrics: Sequence[Metric]) -> dict[str, Any]:
+    @property
+    def _tensors(self) -> "tuple[Tensor, Tensor]":
+        """Probabilities and labels for a task."""
+        import torch  # late, for the same reason
+
+        return torch.from_numpy(self.probability), torch.from_numpy(self.label)
+
+    def results(self) -> dict[str, Any]:
         """What `results.json` says of them."""
-        videos, hits = (np.bincount(part, minlength=len(self.classes)) for part in (self.label, self.label[self.right]))
+        metrics, names, one = self.task.metrics, self.classes.tolist(), self.one_answer
+        videos, hits = (np.bincount(part, minlength=len(names)) for part in (self.label, self.label[self.right]))
         return {
+            "headline": [each.head for each in metrics if each.main],
             **{each.name: round(each.value(self.probability, self.label), each.digits) for each in metrics},
+            "baseline": self.baseline,
+            "one_answer": None if one is None else {"class": names[one.label], "videos": one.taken},
             "per_class": {
                 name: {"videos": count, "right": right}
-                for name, count, right in zip(self.classes.tolist(), videos.tolist(), hits.tolist(), strict=True)
+                for name, count, right in zip(names, videos.tolist(), hits.tolist(), strict=True)
             },
         }
 

@@ -4,10 +4,9 @@ The nodes of configs/task/. Nothing else knows how classes become a loss or logi
 Shapes: b clips, k classes, n videos.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Annotated, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +14,8 @@ from torch import Tensor
 
 from aim.engine.scores import metrics
 from aim.engine.scores.metrics import Metric
-
-
-class Chance(NamedTuple):
-    """What a model has that only guesses."""
-
-    hits: float  # the share of the clips
-    loss: float
+from aim.ground import config
+from aim.ground.marks import Before
 
 
 class Task(Protocol):
@@ -43,8 +37,8 @@ class Task(Protocol):
     def best(self, scores: Tensor) -> Tensor:
         """The first answer by logits or probabilities: int64, "... k" -> "..."."""
 
-    def chance(self, num_classes: int) -> Chance:
-        """What guessing gives."""
+    def prior(self, label: Tensor, num_classes: int) -> Tensor:
+        """Probabilities "k": the best answer to videos of these labels that looks at none of them."""
 
     def probability(self, logits: Tensor) -> Tensor:
         """Of each class, "... k"."""
@@ -85,8 +79,8 @@ class SingleLabel:
     def best(self, scores: Tensor) -> Tensor:
         return scores.argmax(-1)
 
-    def chance(self, num_classes: int) -> Chance:
-        return Chance(1 / num_classes, math.log(num_classes))
+    def prior(self, label: Tensor, num_classes: int) -> Tensor:
+        return label.bincount(minlength=num_classes) / max(1, len(label))
 
     def probability(self, logits: Tensor) -> Tensor:
         return logits.softmax(-1)
@@ -112,3 +106,15 @@ class SingleLabel:
 
 
 SINGLE_LABEL = SingleLabel()  # what was trained before there were tasks
+
+
+@dataclass(frozen=True)
+class Named:
+    """A task as the settings in a file name it."""
+
+    task: Annotated[Task, Before({"kind": "single_label"})]
+
+
+def named(node: Mapping[str, Any] | None) -> Task:
+    """The task that a file names; where it's older than tasks, single labels. Raises UserError for an unknown one."""
+    return config.build({} if node is None else {"task": node}, Named, received=True).task

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 
 from aim.engine.machine.hardware import peak_memory
-from aim.engine.scores.metrics import Metric
+from aim.engine.scores.guessing import OneAnswer
 from aim.engine.telling.tracking import Log
 from aim.engine.telling.watching import Watch
 from aim.ground import files
@@ -72,7 +72,7 @@ class Report:
         self._write(step, values)
         self.text = (
             f"loss {values['loss']:.3f}  top-1 {values['top1']:.1f} %  {values['clips_per_second']:.1f} clips/s  "
-            f"{values['waiting']:.0%} waiting for data  lr {lr:.1e}"
+            f"{values['waiting']:.0%} waiting for data  lr {lr:.1e}  largest class {self.watch.chance.hits:.1%}"
         )
 
     def warn(self, text: str) -> None:
@@ -88,11 +88,13 @@ class Report:
         """How many epochs so many steps are."""
         return round(step / self.steps_per_epoch, 3)
 
-    def validated(self, step: int, scores: Mapping[str, float], by: Sequence[Metric], *, improved: bool) -> None:
-        """Tell of a validation, `by` these metrics."""
+    def validated(
+        self, step: int, scores: Mapping[str, float], told: str, *, improved: bool, one_answer: OneAnswer | None
+    ) -> None:
+        """Tell of a validation: to a person its main scores, as they are `told`."""
         self._write(step, {"epoch": self.epoch(step), **{f"val_{name}": value for name, value in scores.items()}})
-        shown = ", ".join(each.said(scores) for each in dict.fromkeys(by))
-        self.display.say(f"epoch {self.epoch(step):g}: validation {shown}{' (best so far)' if improved else ''}")
+        more = [*(["best so far"] if improved else []), *([f"but {one_answer}"] if one_answer else [])]
+        self.display.say("; ".join([f"epoch {self.epoch(step):g}: validation {told}", *more]))
 
     def pause(self) -> None:
         """Leave what follows, up to `resume`, out of the speed; the steps before it keep their time."""

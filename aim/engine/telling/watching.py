@@ -9,12 +9,13 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from aim.engine.machine.distributed import num_cores
-from aim.engine.scores.tasks import Chance
+from aim.engine.scores.guessing import Chance
 
 WAITING = 0.2  # of the time, over
 WATCHED_SECONDS = 60.0  # at least: a pool of processes takes its time to start
 CLIPS = 1000  # in which nothing is learnt, at least; and an epoch
-BY_CHANCE = 3.0  # standard deviations above chance
+FEW = 30  # in the second half of a run that has fewer after its warm-up
+BY_CHANCE = 2.0  # standard deviations above chance
 FLAT = 0.005  # of the loss, between one such time and the next
 SLOWER = 4 / 3  # than the others
 NOTICED = 0.01  # seconds more than the others; steps on kept features take a thousandth
@@ -25,10 +26,12 @@ class Watch:
     """Looks at the lines of training, those of rank 0."""
 
     def __init__(
-        self, *, step: int, classes: int, chance: Chance, warm_up: float, steps_per_epoch: int, total: int, cure: str
+        self, *, step: int, chance: Chance, clips: int, warm_up: float, steps_per_epoch: int, total: int, cure: str
     ) -> None:
-        self.classes, self.chance = classes, chance
-        self.warm_up, self.steps_per_epoch, self.total = warm_up, steps_per_epoch, total
+        """`chance` is of the training videos, `clips` are those of a step."""
+        self.chance, self.steps_per_epoch, self.total = chance, steps_per_epoch, total
+        self.short = (total - warm_up) * clips < max(CLIPS, steps_per_epoch * clips)
+        self.first = total // 2 if self.short else warm_up  # the step after which clips count
         self.cure = cure  # for waiting for data
         self.waited, self.seconds = 0.0, -1.0  # below 0 before the first line, in which processes start
         self.began = step  # since which what follows is summed
@@ -39,13 +42,14 @@ class Watch:
     def line(self, step: int, window: Sequence[float], waited: float, seconds: float) -> Iterator[str]:
         """What there is to say of the steps since the last line: `window` is that of State, the times in seconds."""
         yield from self._waiting(waited, seconds)
-        if step <= self.warm_up:
+        if step <= self.first:
             self.began = step
             return
         self.loss, self.weight, self.hits = (
             old + new for old, new in zip((self.loss, self.weight, self.hits), window[:3], strict=True)
         )
-        if step - self.began >= self.steps_per_epoch and self.weight >= CLIPS:
+        long = step - self.began >= self.steps_per_epoch and self.weight >= CLIPS
+        if long or (self.short and step == self.total and self.weight >= FEW):
             yield from self._learning(step)
             self.before, self.began = self.loss / self.weight, step
             self.loss, self.weight, self.hits = 0.0, 0.0, 0.0
@@ -63,12 +67,13 @@ class Watch:
 
     def _learning(self, step: int) -> Iterator[str]:
         chance, top1, loss = self.chance.hits, self.hits / self.weight, self.loss / self.weight
-        since = f"from step {self.began} to {step}, the warm-up being over"
-        if self.classes > 1 and top1 <= chance + BY_CHANCE * math.sqrt(chance * (1 - chance) / self.weight):
+        since = f"from step {self.began} to {step}{'' if self.short else ', the warm-up being over'}"
+        if chance < 1 and top1 <= chance + BY_CHANCE * math.sqrt(chance * (1 - chance) / self.weight):
             yield from self._once(
                 "chance",
-                f"training top-1 is {top1:.1%}, which is chance for {self.classes} classes, {since}: are the labels "
-                "those of these videos, and is optim.lr right (or warmup_epochs too short)?",
+                f"training top-1 is {top1:.1%}, no more than always answering the largest class gives ({chance:.1%}), "
+                f"{since}: are the labels those of these videos, and is optim.lr right (or warmup_epochs too short"
+                f"{', or train.epochs' if self.short else ''})?",
             )
         elif (
             self.before is not None

@@ -126,6 +126,7 @@ class Checkpoint:
     trunk: dict[str, str]  # name, sha256
     precision: Precision | None = None  # of the training; None in files from before it was written down
     temperature: float | None = None  # that calibrates it (aim.engine.scores.calibration), fitted on the validation set
+    chosen_by: str | None = None  # data_hash of the videos that chose it, empty where none did; None: it isn't known
 
     @property
     def fingerprint(self) -> str:
@@ -157,6 +158,7 @@ def save_weights(
     classes: list[str],
     precision: Precision | None = None,
     temperature: float | None = None,
+    chosen_by: str | None = None,
 ) -> None:
     """Write `best.safetensors`, which with the trunk's weights is the whole model.
 
@@ -170,6 +172,7 @@ def save_weights(
         "trunk": json.dumps({"name": model.trunk_name, "sha256": model.fingerprint}),
         "precision": json.dumps(precision),
         "temperature": json.dumps(temperature),
+        "chosen_by": json.dumps(chosen_by),
     }
     write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
 
@@ -213,7 +216,10 @@ def read_weights(path: str | Path) -> Checkpoint:
             raise ValueError(f"precision {precision!r}")
         if temperature is not None and not 0 < float(temperature) < float("inf"):
             raise ValueError(f"temperature {temperature!r}")
-    return Checkpoint(path, tensors, config, classes, trunk, precision, temperature)
+        chosen_by = json.loads(metadata.get("chosen_by", "null"))
+        if not isinstance(chosen_by, str | None):
+            raise TypeError(f"chosen_by {chosen_by!r}")
+    return Checkpoint(path, tensors, config, classes, trunk, precision, temperature, chosen_by)
 
 
 def load_weights(model: VideoClassifier, checkpoint: Checkpoint, *, head: bool = True) -> None:

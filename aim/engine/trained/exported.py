@@ -20,16 +20,19 @@ from torch import Tensor
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.engine.machine.hardware import Device, Untrained
+from aim.engine.scores.tasks import SINGLE_LABEL, Task, named
 from aim.ground import config
 from aim.ground.console import without_logs
 from aim.ground.errors import UserError
 from aim.ground.foreign import reading, reason
 from aim.ground.formats import check_format, stamp
+from aim.ground.kinds import written
 from aim.ground.paths import path_of
 
 SUFFIXES = (".onnx", ".pt2")
 FORMAT = "aim-video exported 1"
 EXTRA_FILE = "aim.json"
+OPTIONAL = ("temperature", "task")  # parts that older files lack
 INPUT, OUTPUT = "video", "probability"
 AGAIN = "aim.export makes it anew"
 
@@ -44,10 +47,12 @@ class About:
     trunk: Mapping[str, str]  # its name and sha256
     checkpoint: Mapping[str, str]  # its name and sha256
     temperature: float | None = None  # that calibrates the probabilities, which are written without it
+    task: Task = SINGLE_LABEL
 
     def to_text(self) -> dict[str, str]:
         """Each part as JSON, with the format, and what the file expects in words."""
-        return stamp(FORMAT) | {key: json.dumps(value) for key, value in (asdict(self) | self.expects()).items()}
+        parts = asdict(self) | {"task": written("task", self.task)} | self.expects()
+        return stamp(FORMAT) | {key: json.dumps(value) for key, value in parts.items()}
 
     def expects(self) -> dict[str, dict[str, str]]:
         """The way from a video to its probabilities in words, for a program of somebody else: docs/export.md."""
@@ -141,7 +146,7 @@ def parsed(text: Mapping[str, str], path: Path) -> About:
     """The inverse of `About.to_text`. Raises UserError for other text."""
     check_format(text, FORMAT, path, "aim.export")
     with reading(path, "a file of aim.export, for its metadata are damaged", AGAIN):
-        parts = {key: json.loads(text[key]) for key in About.__dataclass_fields__ if key != "temperature"}
+        parts = {key: json.loads(text[key]) for key in About.__dataclass_fields__ if key not in OPTIONAL}
         temperature = json.loads(text.get("temperature", "null"))
         if temperature is not None and not 0 < float(temperature) < float("inf"):
             raise ValueError(f"temperature {temperature!r}")
@@ -152,7 +157,8 @@ def parsed(text: Mapping[str, str], path: Path) -> About:
             raise ValueError("a name that is no text")
         clip = config.build(dict(parts["clip"]), Clip, received=True)
         views = config.build(dict(parts["views"]), Views, received=True)
-    return About(parts["classes"], clip, views, parts["trunk"], parts["checkpoint"], temperature)
+        task = named(json.loads(text.get("task", "null")))
+    return About(parts["classes"], clip, views, parts["trunk"], parts["checkpoint"], temperature, task)
 
 
 def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:

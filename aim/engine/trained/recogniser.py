@@ -162,6 +162,7 @@ def load(
             about.views,
             temperature=about.temperature,
             calibrated=calibrated,
+            task=about.task,
         )
     saved = checkpoint.read_weights(path)
     if not saved.config:

@@ -9,7 +9,7 @@ from aim.ground import jobs
 from aim.ground.clock import clock
 from aim.ground.errors import UserError, say
 from aim.ground.files import make_folder
-from aim.shell.sweep import top1
+from aim.shell.sweep import scores
 from aim.study.cells.planning import Planned
 from aim.study.cells.times import Seconds
 
@@ -48,7 +48,8 @@ def run(
     def ended(i: int, code: int) -> None:
         ends[i] = time.monotonic()
         rest = left([expected[name].value for name in names], began, ends, ends[i]) / number
-        result = top1(members[i].cell.run_dir) if code == 0 else why(members[i], code)
+        found = [f"{words} {text}" for words, text in scores(members[i].cell.run_dir).items()]
+        result = ", ".join(found) if code == 0 else why(members[i], code)
         say(f"cell {len(ends)} of {len(names)}, {clock(rest)} left: {names[i]}: {result}")
 
     codes, stopped = jobs.run(

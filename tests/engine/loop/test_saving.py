@@ -143,7 +143,7 @@ def test_training_ends_when_validations_are_in_vain(tmp_path: Path, monkeypatch:
     def dies(*args: Any, **kwargs: Any) -> Evaluation:
         raise Died
 
-    settings = ["train.epochs=9", "train.patience=1"]
+    settings = ["train.epochs=9", "train.patience=1", "views.temporal=2"]
     with monkeypatch.context() as patch:
         patch.setattr(course, "evaluate", equal)
         patch.setattr(testing, "evaluate", dies)

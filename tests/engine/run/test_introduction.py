@@ -53,14 +53,16 @@ def test_the_folders_or_files_that_the_split_is_from_are_named(tmp_path: Path) -
 
 def test_choosing_and_testing_on_the_same_videos_is_said(tmp_path: Path) -> None:
     lists = own_videos(tmp_path, *(f"{name}/{i}.mp4" for name in ("a", "b") for i in range(4)))
-    assert "chosen by the videos that test it" in introduced(lists, "test=best")[-1]
-    assert not any("test=best" in line for line in introduced(lists, "test=last"))
+    assert "test=best" in introduced(lists, "test=best")[-1]
+    chosen = introduced(lists, "test=best", "train.patience=3")[-1]
+    assert all(word in chosen for word in ("test=best", "train.patience=3", "test.txt"))
+    assert not any("choose" in line for line in introduced(lists, "test=last"))
 
 
 def test_a_third_list_is_counted_and_chooses_nothing(tmp_path: Path) -> None:
     parts = ("train", "train", "val", "test")
     lists = own_videos(tmp_path, *(f"{part}/{name}/{i}.mp4" for i, part in enumerate(parts) for name in ("a", "b")))
-    said = introduced(lists, "test=best")
+    said = introduced(lists, "test=best", "train.patience=3")
     assert [", 2 validation (" in said[2], ", 2 test (" in said[2]] == [True, True]
     assert said[4] == "2 classes, training+validation+test: a 2+1+1, b 2+1+1"
     assert not any("test=best" in line for line in said)

@@ -1,7 +1,9 @@
 """The seam of tasks: another one, of several labels a video, trains and is tested without the engine knowing of it."""
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +19,11 @@ from aim.engine.loop.training import train_step
 from aim.engine.run.settings import Run
 from aim.engine.scores.calibration import fit_temperature
 from aim.engine.scores.metrics import Metric
-from aim.engine.scores.tasks import SINGLE_LABEL, Chance, SingleLabel, Task
+from aim.engine.scores.tasks import SINGLE_LABEL, SingleLabel, Task, named
+from aim.engine.trained.exported import About, parsed
 from aim.engine.trained.recogniser import Recogniser, Trained
 from aim.ground import config
+from aim.ground.kinds import written
 from aim.models.classifier import VideoClassifier
 from tests.messages import refused
 from tests.toy import TOY
@@ -52,8 +56,8 @@ class SeveralLabels:
     def best(self, scores: Tensor) -> Tensor:
         return scores.argmax(-1)
 
-    def chance(self, num_classes: int) -> Chance:
-        return Chance(0.5, float(np.log(2)))
+    def prior(self, label: Tensor, num_classes: int) -> Tensor:
+        return label.float().mean(0)
 
     def probability(self, logits: Tensor) -> Tensor:
         return logits.sigmoid()
@@ -196,3 +200,20 @@ def test_evidence_is_the_log_odds_of_the_logits() -> None:
     logits = torch.randn(4, 6, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     for task in (SINGLE_LABEL, SEVERAL):
         torch.testing.assert_close(task.evidence(task.probability(logits), 2), task.log_odds(logits, 2))
+
+
+def test_files_name_their_task() -> None:
+    assert written("task", SINGLE_LABEL) == {"kind": "single_label"}
+    assert named({"kind": "single_label"}) == named(None) == SINGLE_LABEL
+    for node in ({"kind": "other"}, {"_target_": f"{__name__}.SeveralLabels"}):
+        with refused("SeveralLabels" if "_target_" in node else "single_label"):
+            named(node)
+    assert written("task", SEVERAL) == {"_target_": f"{__name__}.SeveralLabels"}
+
+
+def test_an_exported_file_names_its_task(settings: Run) -> None:
+    about = About(["a", "b"], settings.clip, settings.views, {"name": "x"}, {"name": "y"}, 1.5)
+    text = about.to_text()
+    assert parsed(text, Path("x.onnx")) == about
+    assert json.loads(text.pop("task")) == {"kind": "single_label"}
+    assert parsed(text, Path("x.onnx")) == about  # of before

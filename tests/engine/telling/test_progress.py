@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from aim.engine.scores.metrics import METRICS
-from aim.engine.scores.tasks import SINGLE_LABEL
+from aim.engine.scores.guessing import Chance, OneAnswer
 from aim.engine.telling import progress as reporting
 from aim.engine.telling.progress import Journal, Report
 from aim.engine.telling.watching import Watch
@@ -97,7 +96,7 @@ def report_to(run_dir: Path, step: int = 0) -> Iterator[Report]:
         run_dir, lambda step, values: None, step=step, rested=0, total=1000, steps_per_epoch=10, batch_size=8,
         device=torch.device("cpu"), visible=True,
         watch=Watch(
-            step=step, classes=8, chance=SINGLE_LABEL.chance(8),
+            step=step, chance=Chance(0.125, 2.1), clips=8,
             warm_up=0, steps_per_epoch=10, total=1000, cure="workers",
         ),
     ) as report:  # fmt: skip
@@ -115,7 +114,7 @@ def test_the_speed_is_that_of_training_alone(tmp_path: Path, monkeypatch: pytest
             if step % 10 == 0:
                 report.pause()
                 clock.now += 500.0
-                report.validated(step, {"top1": 50.0}, METRICS[:1], improved=True)
+                report.validated(step, {"top1": 50.0}, "top-1 50.00 %", improved=True, one_answer=None)
                 report.resume()
         clock.now += 1.0
         report.line(31, 0.1, 31 / 4, window)  # two steps, the validation between them
@@ -123,6 +122,18 @@ def test_the_speed_is_that_of_training_alone(tmp_path: Path, monkeypatch: pytest
     assert [line["step"] for line in found] == [4, 8, 10, 14, 29, 31]
     assert [line["clips_per_second"] for line in found] == pytest.approx([8.0] * 6)
     assert [line["waiting"] for line in found] == pytest.approx([0.25] * 6)
+
+
+def test_a_validation_whose_predictions_are_one_class_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with report_to(tmp_path) as report:
+        one = OneAnswer(label=0, taken=187, videos=187)
+        report.validated(10, {"top1": 69.5}, "top-1 69.52 %", improved=True, one_answer=one)
+        report.validated(20, {"top1": 80.0}, "top-1 80.00 %", improved=False, one_answer=None)
+    first, second = (line for line in capsys.readouterr().out.splitlines() if "validation" in line)
+    assert first.startswith("epoch 1: validation top-1 69.52 %; best so far; but 187 of 187 videos")
+    assert second == "epoch 2: validation top-1 80.00 %"
 
 
 def test_a_line_without_a_step_or_a_second_has_no_speed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,12 @@
 """What is said of a run that learns nothing, waits for data or has a slow rank, of lines made by hand."""
 
+import math
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from aim.engine.scores.tasks import SINGLE_LABEL
+from aim.engine.scores.guessing import Chance
 from aim.engine.telling import watching
 from aim.engine.telling.watching import ENOUGH, Pace, Watch, cure_for_waiting, slow_rank
 
@@ -15,8 +16,8 @@ EPOCH = 100  # steps of 64 clips
 def watch() -> Watch:
     return Watch(
         step=0,
-        classes=10,
-        chance=SINGLE_LABEL.chance(10),
+        chance=Chance(0.1, math.log(10)),
+        clips=64,
         warm_up=2.5 * EPOCH,
         steps_per_epoch=EPOCH,
         total=20 * EPOCH,
@@ -39,7 +40,8 @@ def said(losses: list[float], top1: list[float], to: Watch | None = None) -> lis
 def test_chance_after_the_warm_up_is_said_once_with_what_to_look_at() -> None:
     ((step, text),) = said([2.3] * 10, [0.1] * 10)
     assert step == 350  # the warm-up ends at 250
-    assert text.startswith("training top-1 is 10.0%, which is chance for 10 classes, from step 250 to 350")
+    assert text.startswith("training top-1 is 10.0%, no more than always answering the largest class gives (10.0%)")
+    assert "from step 250 to 350" in text
     assert "optim.lr" in text
 
 
@@ -56,7 +58,7 @@ def test_a_run_that_learns_is_left_alone() -> None:
 
 def test_a_run_that_goes_on_tells_of_its_own_steps() -> None:
     watched = Watch(
-        step=1000, classes=10, chance=SINGLE_LABEL.chance(10), warm_up=250, steps_per_epoch=EPOCH, total=2000, cure=""
+        step=1000, chance=Chance(0.1, 2.3), clips=64, warm_up=250, steps_per_epoch=EPOCH, total=2000, cure=""
     )
     ((_, text),) = [(step, text) for step in range(1010, 1111, 10) for text in watched.line(
         step, [1472.0, 640.0, 64.0, 10.0, 10.0], 0.0, 1.0
@@ -64,8 +66,19 @@ def test_a_run_that_goes_on_tells_of_its_own_steps() -> None:
     assert "from step 1000 to 1100" in text
 
 
+@pytest.mark.parametrize(("share", "warned"), [(0.70, True), (0.74, True), (0.85, False)])
+def test_a_short_run_is_told_at_its_end_that_it_only_knows_the_largest_class(share: float, warned: bool) -> None:
+    """240 clips, all within the warm-up, of which seven in ten are of one class."""
+    watched = Watch(step=0, chance=Chance(0.7, 0.6), clips=8, warm_up=30, steps_per_epoch=10, total=30, cure="")
+    texts = [(step, text) for step in range(1, 31) for text in watched.line(
+        step, [8.0, 8.0, 8 * share, 1.0, 1.0], 0.0, 1.0
+    )]  # fmt: skip
+    assert [step for step, _ in texts] == [30] * warned
+    assert all("(70.0%)" in text and "from step 15 to 30" in text for _, text in texts)
+
+
 def test_a_few_clips_say_nothing() -> None:
-    watched = Watch(step=0, classes=8, chance=SINGLE_LABEL.chance(8), warm_up=0, steps_per_epoch=3, total=6, cure="")
+    watched = Watch(step=0, chance=Chance(0.125, 2.1), clips=8, warm_up=0, steps_per_epoch=3, total=6, cure="")
     texts = [watched.line(step, [16.0, 8.0, 1.0, 1.0, 1.0], 0.0, 1.0) for step in range(1, 100)]
     assert [text for each in texts for text in each] == []
 
