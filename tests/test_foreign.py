@@ -159,7 +159,7 @@ KINDS: dict[str, Kind] = {
     "log": Kind({"log.jsonl": b'{"step": 1, "epoch": 0.1}\n'}, lambda folder: runs.read_log(folder / "log.jsonl")),
     "journal": Kind({"log.jsonl": b'{"step": 1}\n'}, lambda folder: Journal(folder / "log.jsonl", 1, 1).close()),
     "bad videos": Kind({"bad_videos.txt": b"a.mp4\twhy\n"}, lambda folder: runs.read_bad(folder / "bad_videos.txt")),
-    "sweep": Kind({"results.json": as_json(RESULT)}, sweep.top1),
+    "sweep": Kind({"results.json": as_json(RESULT)}, sweep.scores),
     "predictions": Kind({"p.npz": predictions_file()}, lambda folder: predictions.read(folder / "p.npz")),
     "features": Kind(
         {"a.npz": npz(feats=np.ones((2, 3)), source=np.array("a.mp4"))},
