@@ -44,7 +44,7 @@ def test_the_trunk_keeps_nothing_for_the_backward_pass(trunk):
     seen = []
     model.backbone.adapters["readout"].register_forward_pre_hook(lambda _, inputs: seen.extend([*inputs[0], inputs[1]]))
     assert saved_bytes(model) > 0
-    assert len(seen) > 1
+    assert seen
     assert not any(tokens.requires_grad for tokens in seen)
 
 

@@ -330,9 +330,10 @@ def test_decord_says_once_a_run_that_pyav_reads(
             while len(done) < 2:
                 done += pool.wait()
         assert [outcome.kind for _, outcome in done] == ["done", "done"]
+    capfd.readouterr()  # of a process of the pool, which has said it
     for path in files:
         work(path)
-    assert capfd.readouterr().err.count("PyAV reads") == 1
+    assert capfd.readouterr().err == ""
     ReadFirst(make("decord"))(files[0])
     assert str(files[0]) in capfd.readouterr().err
 
