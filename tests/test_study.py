@@ -34,7 +34,7 @@ def test_a_study_runs_its_cells_once_and_says_what_they_tell(
     ran = made_up(monkeypatch)
     assert run(tmp_path / "s") == 0
     assert len(set(ran)) == len(ran) == NUM_CELLS
-    assert re.search(r"cell 12 of 12, 0s left: \S+: \d", capsys.readouterr().err)
+    assert re.search(r"cell 12 of 12, 0s left: \S+: top-1 \d", capsys.readouterr().err)
     found = told(tmp_path / "s")
     assert (found["name"], found["machine"], found["seconds"]) == ("small", "a CPU", 9.5 * NUM_CELLS)
     cells = {cell["name"]: cell for cell in found["cells"]}

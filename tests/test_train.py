@@ -34,7 +34,7 @@ def test_a_run_leaves_what_the_design_says(unbroken: Path) -> None:
     names = {path.name for path in unbroken.iterdir() if not path.name.startswith(".")}
     assert names == {
         "config.yaml", "log.jsonl", "last.pt", "previous.pt", "best.safetensors", "results.json", "validation.npz",
-        "predictions.npz",
+        "predictions.npz", "videos.json",
     }  # fmt: skip
     found = json.loads((unbroken / "results.json").read_text(encoding="utf-8"))
     keys = """seed versions weights num_missing name top1 top5 mean_class num_videos num_classes views params_total

@@ -4,6 +4,7 @@ import os
 import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,14 +75,13 @@ def scores(run_dir: Path | None) -> dict[str, str]:
     """The main scores that a job left, by their words, and that of one answer to all videos; none if it leaves none."""
     if run_dir is None:
         return {}
-    try:
+    said = dict[str, str]()
+    with suppress(UserError, AttributeError, IndexError, KeyError, TypeError, ValueError):  # somebody else's file
         found: dict[str, Any] = read_json(run_dir / "results.json", dict, "the result of a run", "delete it")
-    except UserError:
-        return {}
-    heads, baseline = found.get("headline", [MAIN]), found.get("baseline", {})
-    said = {head["words"]: text(found[head["name"]], head) for head in heads if head["name"] in found}
-    if heads[0]["name"] in baseline:
-        said["largest class"] = text(baseline[heads[0]["name"]], heads[0])
+        heads, baseline = found.get("headline", [MAIN]), found.get("baseline", {})
+        said |= {head["words"]: text(found[head["name"]], head) for head in heads if head["name"] in found}
+        if heads[0]["name"] in baseline:
+            said["largest class"] = text(baseline[heads[0]["name"]], heads[0])
     return said
 
 

@@ -46,7 +46,11 @@ def test_a_third_list_is_what_is_tested_and_has_chosen_nothing(tmp_path: Path, t
     found = run(tmp_path / "run", *own, "test=best", toy=OWN)
     assert (found["num_videos"], found["chose"], found["lists"]) == (4, [], {"train": 24, "val": 12, "test": 4})
     classes = (folder / "classes.txt").read_text(encoding="utf-8").splitlines()
-    assert found["data_hash"] == data_hash(read_list(folder / "test.txt", 8), classes) != found["identity"]["data_hash"]
+    assert (
+        found["data_hash"]
+        == data_hash(read_list(folder / "test.txt", classes), classes)
+        != found["identity"]["data_hash"]
+    )
     assert evaluate(tmp_path / "run", tmp_path / "third", f"data.root={folder}", toy=OWN)["chose"] == []
     (folder / "test.txt").unlink()
     assert evaluate(tmp_path / "run", tmp_path / "val", f"data.root={folder}", toy=OWN)["chose"] == ["weights"]
