@@ -119,6 +119,7 @@ def build_and_test(job: Job[Settings], stop: Stop) -> None:
     tensors = stretch_time(saved.tensors, model) if run.stretch_time else saved.tensors
     checkpoint.load_weights(model, replace(saved, tensors=tensors))
     if world.is_main:
+        (job.run_dir / "results.json").unlink(missing_ok=True)  # of other videos of the same names; a kill leaves none
         write_settings(job.settings, job.run_dir)
         replaced.note(job.run_dir, run.data.folder, job.lists.test)
     found, left = test(job, model, run.test_dataset(job.lists), stop, None)

@@ -9,8 +9,9 @@ import hashlib
 import json
 import os
 import shutil
+import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,43 +50,62 @@ class Store:
     def write(self, key: str, features: Tensor, seconds: NDArray[np.float32]) -> None:
         """Keep the features "v m" of a video. Raises UserError where they can't be written."""
         tensors = {"features": features.contiguous(), "seconds": torch.from_numpy(np.ascontiguousarray(seconds))}
-        files.write_atomically(self.place(key), lambda file: save_file(tensors, file))
+        sums = json.dumps([checksum(row) for row in tensors["features"]])
+        files.write_atomically(self.place(key), lambda file: save_file(tensors, file, {"crc32": sums}))
 
     def read(self, key: str, rows: list[int] | slice) -> tuple[Tensor, NDArray[np.float32]]:
-        """Some rows of a video's features, and their seconds."""
+        """Some rows of a video's features, and their seconds. Raises ValueError where they aren't as written."""
         with safe_open(self.place(key), "pt") as file:
-            whole = file.get_slice("features")
-            features = whole[:] if isinstance(rows, slice) else torch.cat([whole[row : row + 1] for row in rows])
+            whole, sums = file.get_slice("features"), json.loads(file.metadata()["crc32"])
+            wanted = range(*rows.indices(len(sums))) if isinstance(rows, slice) else rows
+            features = torch.cat([whole[row : row + 1] for row in wanted])
             seconds: NDArray[np.float32] = file.get_tensor("seconds").numpy()
+        if any(checksum(features[i]) != sums[row] for i, row in enumerate(wanted)):
+            raise ValueError("its checksum is another")
         return features, seconds
+
+    def has(self, key: str) -> bool:
+        """Whether a video's features are there, in a file that can be opened."""
+        try:
+            with safe_open(self.place(key), "pt"):
+                return True
+        except (OSError, SafetensorError):
+            return False
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Nobody makes room of this folder inside the block."""
-        files.make_folder(self.folder)
-        with (self.folder / LOCK).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH)
-            os.utime(self.folder / LOCK)
+        with ExitStack() as stack:
+            with files.writing(
+                self.folder, "set AIM_CACHE=DIR, a folder that can be written, or train.features=computed"
+            ):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                lock = stack.enter_context((self.folder / LOCK).open("a"))
+                fcntl.flock(lock, fcntl.LOCK_SH)
+                os.utime(lock.fileno())
             yield
 
     def make_room(self, needed: int, limit: float) -> None:
-        """Delete stores that nobody holds, the least recently used first, until `needed` bytes more are in the limit.
+        """Delete stores that nobody holds, the least recently used first, until there is room for `needed` bytes more.
 
-        Raises UserError where that isn't enough, or the disk has less.
+        Raises UserError, and deletes nothing, where even that would leave less on the disk, or within `limit`.
         """
-        stores = sorted(self.folder.parent.glob(f"*/{LOCK}"), key=lambda lock: lock.stat().st_mtime)
-        used = {lock.parent: bytes_in(lock.parent) for lock in stores}
-        for folder in list(used):
-            if sum(used.values()) + needed > limit and folder != self.folder and removed(folder):
-                del used[folder]
+        used = {
+            lock.parent: bytes_in(lock.parent) for lock in sorted(self.folder.parent.glob(f"*/{LOCK}"), key=used_at)
+        }
+        idle = [folder for folder in used if folder != self.folder and is_idle(folder)]
         free = shutil.disk_usage(self.folder).free
-        if sum(used.values()) + needed > limit or needed > free:
+        over = max(sum(used.values()) + needed - limit, needed - free)  # bytes
+        if over > sum(used[folder] for folder in idle):
             kept = sum(used.values()) / GB
             raise UserError(
                 f"the features of this run take {needed / GB:.2f} GB in {self.folder.parent}, where {kept:.2f} GB are "
                 f"kept and {free / GB:.2f} GB are free; use a larger train.features_gb={limit / GB:g}, fewer "
                 "train.draws, AIM_CACHE=DIR on a larger disk, or train.features=computed"
             )
+        for folder in idle:
+            if over > 0 and is_idle(folder, remove=True):
+                over -= used[folder]
 
 
 def store_of(about: Mapping[str, Any]) -> Store:
@@ -99,15 +119,26 @@ def bytes_in(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*.safetensors"))
 
 
-def removed(folder: Path) -> bool:
-    """Whether a store could be deleted: no job holds it."""
-    with (folder / LOCK).open("a") as lock:
-        try:
+def used_at(lock: Path) -> float:
+    """When a store was used last; long ago, if another job deletes it just now."""
+    return lock.stat().st_mtime if lock.exists() else 0.0
+
+
+def is_idle(folder: Path, *, remove: bool = False) -> bool:
+    """Whether no job holds a store; then it may be deleted at once."""
+    try:
+        with (folder / LOCK).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        shutil.rmtree(folder, ignore_errors=True)
-        return True
+            if remove:
+                shutil.rmtree(folder, ignore_errors=True)
+            return True
+    except OSError:
+        return False
+
+
+def checksum(row: Tensor) -> int:
+    """The CRC-32 of a row's bytes."""
+    return zlib.crc32(row.numpy().tobytes())
 
 
 def keys_of(root: Path, videos: list[Video]) -> dict[Video, str]:
@@ -164,8 +195,12 @@ class Kept(Draws):
     def read_video(self, video: Video, epoch: int, index: int) -> tuple[Tensor, NDArray[np.float32] | None]:
         views = isinstance(self.transform, Views)
         rows = slice(None) if views else [(epoch * self.clips + i) % self.draws for i in range(self.clips)]
+        if video not in self.keys or not (place := self.store.place(self.keys[video])).exists():
+            raise BadVideo(f"{source_of(self.root, video)}: it couldn't be read when features were computed")
         try:
             features, seconds = self.store.read(self.keys[video], rows)
-        except (OSError, SafetensorError, KeyError) as error:
-            raise BadVideo(f"{source_of(self.root, video)}: its kept features can't be read ({error})") from error
+        except (OSError, SafetensorError, KeyError, ValueError) as error:
+            raise UserError(
+                f"{place} is damaged ({error}); delete it, and the same command computes it again"
+            ) from error
         return features, seconds if views else None

@@ -1,5 +1,6 @@
 """The features of a frozen trunk in place of pixels: computed once, before a training or a test reads them."""
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -20,6 +21,7 @@ from aim.engine.machine.feeding import on_device, one_late, to_host
 from aim.engine.machine.hardware import autocast
 from aim.engine.run.settings import Run
 from aim.ground.console import SLOW, Display
+from aim.ground.errors import UserError
 from aim.ground.signals import Interrupted, Stop
 from aim.models.classifier import VideoClassifier
 
@@ -45,10 +47,10 @@ def on_features(
         size = model.frozen(torch.zeros(1, 3, model.num_frames, model.size, model.size, device=world.device)).shape[1]
     store = store_of(
         {
-            "version": VERSION, "trunk": replace(run.backbone, weights=model.fingerprint),
+            "version": VERSION, "trunk": replace(run.backbone, weights=fingerprint_of(model)),
             "layout": list(map(tuple, model.layout)), "clip": run.clip,
             "transform": dataset.transform, "reader": dataset.reader, "precision": run.precision,
-            "seed": None if views and run.backbone.weights != "random" else run.seed,
+            "seed": None if views else run.seed,
             "draws": None if views else run.train.draws,
         }
     )  # fmt: skip
@@ -68,7 +70,7 @@ def computed(
     known = {
         kept.keys[video]: video for video in dataset.videos if video in kept.keys and video.path not in dataset.bad
     }
-    missing = distributed.share([video for key, video in known.items() if not kept.store.place(key).exists()])
+    missing = distributed.share([video for key, video in known.items() if not kept.store.has(key)])
     if not missing:
         return {}
     pixels = Draws(**(vars(dataset) | {"videos": missing}), keys=kept.keys)
@@ -84,10 +86,10 @@ def computed(
         )
     at_once = max(1, run.train.clips_at_once(world.size) // clips)
     training = {} if views else {"step_size": at_once * world.size}
-    loader = run.loader(
-        pixels, at_once, world, order=Listed(), on_error=run.data.eval_on_error if views else run.data.on_error,
-        **training,
-    )  # fmt: skip
+    policy = run.data.eval_on_error if views else run.data.on_error
+    # Of a part of the list, bad videos are noted here; the share of all is what `data.max_bad` judges.
+    noting = replace(run, data=replace(run.data, max_bad=1.0))
+    loader = noting.loader(pixels, at_once, world, order=Listed(), on_error=policy, **training)
     total, done, stopped = len(missing), 0, False
     was_training = model.training
     model.eval()
@@ -106,7 +108,28 @@ def computed(
     ranks = distributed.gather((dict(loader.bad), stopped))
     if any(stopped for _, stopped in ranks):
         raise Interrupted("stopped by a signal while features were computed; those that are there are kept")
-    return {path: reason for bad, _ in ranks for path, reason in bad.items()}
+    reasons = {path: reason for bad, _ in ranks for path, reason in bad.items()}
+    lost = {kept.keys[video]: reasons[video.path] for video in missing if video.path in reasons}
+    found = {
+        video.path: lost[key] for video in dataset.videos if (key := kept.keys.get(video, "")) in lost
+    }  # copies, too
+    if len(found) > run.data.max_bad * len(dataset.videos):
+        raise UserError(
+            f"{len(found)} of {len(dataset.videos)} videos could not be read, more than "
+            f"data.max_bad={run.data.max_bad:g}, such as {next(iter(found.values()))}; fix or remove them, or raise it"
+        )
+    return found
+
+
+def fingerprint_of(model: VideoClassifier) -> str:
+    """The trunk's, or the hash of all that isn't trained where its weights are of no file: `init` may have given it."""
+    if model.given:
+        return model.fingerprint
+    found = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        if name not in model.trainable:
+            found.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
+    return found.hexdigest()
 
 
 @torch.inference_mode()

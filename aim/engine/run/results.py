@@ -60,7 +60,7 @@ def collect(
 
 def choices(run: Run, lists: Lists) -> list[str]:
     """What of this training the videos of its test choose; nothing, where a third list tests it."""
-    if lists.third is not None:
+    if lists.third is not None and not set(lists.third) & set(lists.val):
         return []
     patience = run.train.patience
     found = {"weights (test=best)": run.test == "best", f"end (train.patience={patience})": patience is not None}

@@ -212,6 +212,12 @@ class Run:
                 "train.features=cached, but this adapter changes the trunk, whose features differ after each step; "
                 "leave it out, or use adapter=none, attentive_probe or side"
             )
+        if self.train.clips_per_video > self.train.draws:
+            raise UserError(
+                f"train.clips_per_video={self.train.clips_per_video} clips of a video in a step are more than the "
+                f"train.draws={self.train.draws} whose features are kept; use train.draws={self.train.clips_per_video} "
+                "or more"
+            )
         if not self.takes_features:
             raise UserError(
                 "train.features=cached with train.mixup, train.cutmix or train.shard: pixels are mixed and trunks "

@@ -71,7 +71,7 @@ class Watch:
         if chance < 1 and top1 <= chance + BY_CHANCE * math.sqrt(chance * (1 - chance) / self.weight):
             yield from self._once(
                 "chance",
-                f"training top-1 is {top1:.1%}, not clearly more than always answering the largest class gives ({chance:.1%}), "
+                f"training top-1 is {top1:.1%}, not clearly above always answering the largest class ({chance:.1%}), "
                 f"{since}: are the labels those of these videos, and is optim.lr right (or warmup_epochs too short"
                 f"{', or train.epochs' if self.short else ''})?",
             )

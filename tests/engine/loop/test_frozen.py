@@ -9,10 +9,13 @@ import torch
 
 from aim.data.stored import features
 from aim.engine.loop import frozen
+from aim.engine.run.settings import Run
+from aim.ground import config
+from aim.ground.paths import cache_folder
 from aim.ground.signals import INTERRUPTED
 from aim.models.classifier import VideoClassifier
 from tests.messages import refused
-from tests.toy import TOY, evaluate, exits, journal, killed_at, run, weights
+from tests.toy import OWN, TOY, evaluate, exits, journal, killed_at, run, weights
 
 pytestmark = pytest.mark.usefixtures("toy_cache")
 
@@ -113,6 +116,9 @@ def test_room_is_made_of_stores_that_nobody_holds(tmp_path: Path) -> None:
         with store.held():
             store.write("0" * 32, torch.zeros(2, 500), torch.zeros(2, 2).numpy())
     used = features.bytes_in(tmp_path)
+    with stores[2].held(), refused("train.features_gb"):
+        stores[2].make_room(used, used - 1)
+    assert all(store.folder.exists() for store in stores)  # it would have been in vain
     with stores[0].held(), stores[2].held():
         stores[2].make_room(1, used)
         assert [store.folder.exists() for store in stores] == [True, False, True]
@@ -126,12 +132,51 @@ def test_room_is_made_of_stores_that_nobody_holds(tmp_path: Path) -> None:
     [
         (["adapter=aim_demo"], ["train.features=cached", "adapter=none"]),
         (["adapter=none", "train.mixup=0.8"], ["train.features=cached", "train.mixup"]),
+        (["adapter=none", "train.clips_per_video=8"], ["train.clips_per_video=8", "train.draws=8"]),
         (["adapter=none", "train.features_gb=1e-9"], ["train.features_gb", "train.features=computed"]),
     ],
 )
 def test_what_cannot_be_kept_is_refused(tmp_path: Path, overrides: list[str], expected: list[str]) -> None:
     with refused(*expected):
         run(tmp_path, "train.features=cached", *overrides)
+
+
+def test_a_damaged_file_is_named_and_one_that_is_cut_off_is_computed_again(
+    tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = [*TOY, "adapter=none", "train.features=cached", "train.epochs=1"]
+    expected = run(tmp_path / "a", toy=cached)
+    first, other = sorted((toy_cache / "features").rglob("*.safetensors"))[:2]
+    first.write_bytes(first.read_bytes()[:50])
+    clips = seen(monkeypatch)
+    assert run(tmp_path / "b", toy=cached)["top1"] == expected["top1"]
+    assert sum(clips) in (1, 4)
+    other.write_bytes(other.read_bytes()[:-40] + bytes(40))
+    with refused(str(other)):
+        run(tmp_path / "c", toy=cached)
+
+
+def test_a_trunk_that_came_with_a_checkpoint_has_features_of_its_own(tmp_path: Path) -> None:
+    """Random weights have no file, and so no fingerprint."""
+    toy = [*TOY, "adapter=none", "train.epochs=1"]
+    run(tmp_path / "other", "seed=1", toy=toy)
+    run(tmp_path / "plain", "train.features=cached", toy=toy)
+    stores = len(list((cache_folder() / "features").iterdir()))
+    run(tmp_path / "begun", "train.features=cached", f"init={tmp_path / 'other' / 'best.safetensors'}", toy=toy)
+    assert len(list((cache_folder() / "features").iterdir())) > stores
+
+
+def test_what_was_skipped_once_is_skipped_again(tmp_path: Path, toy_cache: Path) -> None:
+    config.build(config.compose(TOY), Run).load_lists()
+    folder = Path(shutil.copytree(next(toy_cache.glob("moving_shapes_*")), tmp_path / "data"))
+    for path in sorted((folder / "train").rglob("*.mp4"))[:2]:
+        path.write_bytes(b"garbage")
+    settings = ["adapter=none", "train.features=cached", f"data.root={folder}", "data.num_classes=8"]
+    toy = [*OWN, *settings, "data.on_error=skip", "data.max_bad=0.2", "train.epochs=1"]
+    run(tmp_path / "a", toy=toy)
+    run(tmp_path / "b", "optim.lr=1e-3", toy=toy)
+    with refused("data.max_bad=0.05", "2", "24"):
+        run(tmp_path / "c", "data.max_bad=0.05", toy=toy)
 
 
 def test_auto_keeps_what_only_reads_the_trunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

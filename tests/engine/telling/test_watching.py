@@ -40,7 +40,7 @@ def said(losses: list[float], top1: list[float], to: Watch | None = None) -> lis
 def test_chance_after_the_warm_up_is_said_once_with_what_to_look_at() -> None:
     ((step, text),) = said([2.3] * 10, [0.1] * 10)
     assert step == 350  # the warm-up ends at 250
-    assert text.startswith("training top-1 is 10.0%, no more than always answering the largest class gives (10.0%)")
+    assert text.startswith("training top-1 is 10.0%, not clearly above always answering the largest class (10.0%)")
     assert "from step 250 to 350" in text
     assert "optim.lr" in text
 
