@@ -108,10 +108,15 @@ def show(report: Report, summary: Mapping[str, Any], folder: Path) -> None:
     for why, paths in reasons.items():
         if paths:
             console.print(f"made again: {len(paths)} videos, as {why}, such as {paths[0]}")
-    notes = [*report.unreadable.items(), *((path, f"kept, {why}") for path, why in report.shorter.items())]
-    if notes:
-        console.print(plain_table(notes[:SHOWN], ["video", "what is wrong"]))
-    if len(notes) > SHOWN or report.missing:
+    if report.shorter:
+        path, why = next(iter(report.shorter.items()))
+        console.print(
+            f"kept: {len(report.shorter)} videos with fewer frames than their packets promise, such as {path} ({why})"
+        )
+    unreadable = list(report.unreadable.items())
+    if unreadable:
+        console.print(plain_table(unreadable[:SHOWN], ["video", "what is wrong"]))
+    if len(unreadable) > SHOWN or report.missing:
         console.print(f"All bad videos: {folder / 'bad_videos.txt'}")
     console.print(f"{len(report.kept.classes)} classes; hash of the list of the test: {summary['data_hash']}")
     console.print(f"Lists are in {folder}; train with data.root={folder}")
