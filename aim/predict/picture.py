@@ -3,7 +3,7 @@
 Both are drawn from the same shapes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,8 @@ def write(
 
     `about` is said of each.
     """
-    drawings = [draw(name, line, classes, at_least, about) for name, line in lines]
+    palette = palette_of([line for _, line in lines], at_least)
+    drawings = [draw(name, line, classes, at_least, about, palette) for name, line in lines]
     if path.suffix == ".html":
         files.write_atomically(path, lambda file: files.write_text(file, as_html(drawings)))
         return
@@ -47,11 +48,19 @@ def fits(path: Path, videos: int | None) -> bool:
     return path.suffix == ".html" or (videos is not None and videos * (TOP + 10 * ROW) * SCALE <= MAX_HEIGHT)
 
 
-def draw(name: str, line: Timeline, classes: Sequence[str], at_least: float | None, about: str) -> Drawing:
+def palette_of(lines: Sequence[Timeline], at_least: float | None) -> dict[int, str]:
+    """A colour for each main label of the time lines, one in all of them as long as there are enough."""
+    labels = dict.fromkeys(label for line in lines for label in main_labels(line, at_least))
+    return {label: COLOURS[i % (len(COLOURS) - 1)] for i, label in enumerate(labels)}
+
+
+def draw(
+    name: str, line: Timeline, classes: Sequence[str], at_least: float | None, about: str, palette: Mapping[int, str]
+) -> Drawing:
     """A time line as a drawing: segments, the probability of each main label, a clock, a legend."""
     segments, (bounds, probability) = line.segments(at_least), columns(line)
     shown = main_labels(line, at_least)
-    colours = dict(zip(shown, COLOURS, strict=False))
+    colours = {label: palette[label] for label in shown}
     x_of = (WIDTH - LEFT - RIGHT) / line.duration
     shapes: list[Shape] = [
         Words(10, 22, cut(name, 15, WIDTH - 20, keep_end=True), 15),

@@ -10,7 +10,7 @@ from PIL import Image
 from aim.data.windows import Span
 from aim.pages.drawing import Box, Drawing, Words
 from aim.predict import picture
-from aim.predict.picture import columns, draw, fits, main_labels, ticks, write
+from aim.predict.picture import columns, draw, fits, main_labels, palette_of, ticks, write
 from aim.predict.timeline import Timeline
 from tests.pages.browser import look
 
@@ -22,7 +22,7 @@ ABOUT = "windows of 2 s every 1 s"
 
 
 def drawn(at_least: float | None = None) -> Drawing:
-    return draw("a & b.mp4", LINE, CLASSES, at_least, ABOUT)
+    return draw("a & b.mp4", LINE, CLASSES, at_least, ABOUT, palette_of([LINE], at_least))
 
 
 def test_the_picture_says_what_its_windows_and_colours_are() -> None:
@@ -32,7 +32,11 @@ def test_the_picture_says_what_its_windows_and_colours_are() -> None:
     assert any(text.startswith("none of these") and "0.75" in text for text in words)
     assert not any("none of these" in text for text in (x.text for x in drawn().shapes if isinstance(x, Words)))
     many = Timeline(Path("a.mp4"), 9.0, [Span(i, i + 1) for i in range(9)], torch.eye(9))
-    words = [x.text for x in draw("a.mp4", many, list("abcdefghi"), None, ABOUT).shapes if isinstance(x, Words)]
+    words = [
+        x.text
+        for x in draw("a.mp4", many, list("abcdefghi"), None, ABOUT, palette_of([many], None)).shapes
+        if isinstance(x, Words)
+    ]
     assert "2 other labels" in words
     assert words.count("h") == 0
 
@@ -61,7 +65,7 @@ def test_a_long_time_line_is_averaged_to_the_width_of_the_picture() -> None:
     assert len(bounds) == len(means) + 1 == picture.COLUMNS + 1
     assert (bounds[0], bounds[-1]) == (0, n + 1)
     torch.testing.assert_close(means[0], probability[:10].mean(0))
-    assert len(draw("a.mp4", long, CLASSES[:2], None, ABOUT).shapes) < 3 * picture.COLUMNS
+    assert len(draw("a.mp4", long, CLASSES[:2], None, ABOUT, palette_of([long], None)).shapes) < 3 * picture.COLUMNS
 
 
 def test_the_labels_seen_longest_are_shown() -> None:
@@ -111,3 +115,11 @@ def test_the_png_has_the_colours_of_the_labels(tmp_path: Path) -> None:
     assert not fits(Path("a.png"), 100)
     assert fits(Path("a.html"), 100)
     assert fits(Path("a.html"), None)
+
+
+def test_a_label_has_one_colour_in_all_time_lines_of_a_picture() -> None:
+    other = Timeline(Path("b.mp4"), 4.0, SPANS, torch.tensor([[0.0, 0.1, 0.9], [0.0, 0.2, 0.8], [0.3, 0.7, 0.0]]))
+    palette = palette_of([LINE, other], None)
+    assert sorted(palette) == [0, 1, 2]
+    assert len(set(palette.values())) == 3
+    assert palette_of([other], None) != {label: palette[label] for label in main_labels(other, None)}
