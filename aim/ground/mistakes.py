@@ -37,7 +37,9 @@ def explain(error: BaseException) -> str:
         return f"{match[1]} must be given: add {match[1]}=VALUE"
     if match := re.search(r"Environment variable '([^']+)' not found", text):
         return f"the environment variable {match[1]} is not set"
-    if any(sign in text for sign in ("mismatched input", "token recognition", "missing EQUAL")):
+    if any(
+        sign in text for sign in ("mismatched input", "token recognition", "missing EQUAL", "no viable alternative")
+    ):
         reason = re.sub(r"\s*See \S+ for details", "", text)
         hint = "an override is KEY=VALUE, and a VALUE with , = or spaces wants quotes of its own"
         return f"{reason}; {hint}: \"KEY='VALUE'\""

@@ -72,7 +72,12 @@ def as_setting(arguments: Sequence[str], key: str) -> list[str]:
     """
     words, others = list[str](), list[str]()
     for argument in arguments:
-        is_word = argument == "-" or not re.match(r"[-+~]|[\w.@/]+=", argument) or exists(Path(argument))
+        is_word = (
+            argument == "-"
+            or argument.startswith("~/")
+            or not re.match(r"[-+~]|[\w.@/]+=", argument)
+            or exists(Path(argument))
+        )
         (words if is_word and not _is_model(argument) else others).append(argument)
     if words and any(argument.startswith(f"{key}=") for argument in others):
         raise UserError(f"{words[0]} stands beside {key}=; name all in one of the two ways")

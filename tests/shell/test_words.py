@@ -74,10 +74,16 @@ def test_bare_words_are_the_list_of_one_setting(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     for name in ("a=b.mp4", "m.onnx"):
         Path(name).touch()
-    words = ["checkpoint=c", "x.mp4", "--config-dir", "DIR", "top=3", "a=b.mp4", "it's, [b].mp4", "-", "-m"]
+    words = ["checkpoint=c", "x.mp4", "--config-dir", "DIR", "top=3", "a=b.mp4", "it's, [b].mp4", "~/x.mp4", "-", "-m"]
     *others, found = overrides.checked(words, "predict", "input")
     assert others == ["--config-dir", "DIR", "-m", "checkpoint='c'", "top=3"]
-    assert config.compose(["checkpoint=c", found], "predict").input == ["x.mp4", "a=b.mp4", "it's, [b].mp4", "-"]
+    assert config.compose(["checkpoint=c", found], "predict").input == [
+        "x.mp4",
+        "a=b.mp4",
+        "it's, [b].mp4",
+        "~/x.mp4",
+        "-",
+    ]
     assert overrides.checked(["input=a", "top=3"], "predict", "input") == ["input='a'", "top=3"]
     with refused("x.mp4", "input="):
         overrides.checked(["input=a", "x.mp4"], "predict", "input")
