@@ -56,7 +56,7 @@ class Store:
     def read(self, key: str, rows: list[int] | slice) -> tuple[Tensor, NDArray[np.float32]]:
         """Some rows of a video's features, and their seconds. Raises ValueError where they aren't as written."""
         with safe_open(self.place(key), "pt") as file:
-            whole, sums = file.get_slice("features"), json.loads(file.metadata()["crc32"])
+            whole, sums = file.get_slice("features"), json.loads((file.metadata() or {})["crc32"])
             wanted = range(*rows.indices(len(sums))) if isinstance(rows, slice) else rows
             features = torch.cat([whole[row : row + 1] for row in wanted])
             seconds: NDArray[np.float32] = file.get_tensor("seconds").numpy()

@@ -25,7 +25,7 @@ from aim.ground.errors import UserError
 from aim.ground.signals import Interrupted, Stop
 from aim.models.classifier import VideoClassifier
 
-VERSION = 1  # of what a store's files hold
+VERSION = 2  # of what a store's files hold
 
 
 @contextmanager

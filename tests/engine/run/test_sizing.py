@@ -55,15 +55,16 @@ def test_a_run_that_goes_on_keeps_what_auto_was_when_it_began() -> None:
 
 
 def test_only_finetuning_follows_the_data_and_says_so() -> None:
+    features = {"finetune": "computed", "probe": "cached"}
     for name in (path.stem for path in (choices.CONFIGS / "experiment").glob("*.yaml")):
         asked = config.resolve(config.compose([f"+experiment={name}", "data.root=x"]))
         settings = sizing.settled(asked, 32, None)
-        assert (settings == asked) == (name != "finetune")
+        assert (settings == asked) == (name not in features)
         said = sizing.said(asked, settings, 32)
-        if name == "finetune":
+        if name in features:
             assert said == (
                 "for 32 training videos, auto is train.epochs=100 train.batch_size=8 train.eval_every=5 "
-                "train.features=computed train.log_every=4 optim.warmup_epochs=5"
+                f"train.features={features[name]} train.log_every=4 optim.warmup_epochs=5"
             )
         else:
             assert said is None
