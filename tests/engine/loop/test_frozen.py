@@ -150,7 +150,7 @@ def test_a_damaged_file_is_named_and_one_that_is_cut_off_is_computed_again(
     first.write_bytes(first.read_bytes()[:50])
     clips = seen(monkeypatch)
     assert run(tmp_path / "b", toy=cached)["top1"] == expected["top1"]
-    assert sum(clips) in (1, 4)
+    assert 0 < sum(clips) <= 8  # one batch
     content = other.read_bytes()
     other.write_bytes(content[:-150] + bytes(100) + content[-50:])
     with refused(str(other)):
