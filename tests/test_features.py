@@ -172,7 +172,7 @@ def test_features_of_a_video_that_was_replaced_are_made_again(
     assert "2 of 2 are in" in capsys.readouterr().err
     now = make(1, 1)
     assert now[1] == before[1]
-    assert content(out / f"a.{form}")["feats"] == content(out / f"b.{form}")["feats"]
+    np.testing.assert_allclose(*(content(out / f"{name}.{form}")["feats"] for name in "ab"), atol=1e-4)  # by threads
     assert "1 are made again" in capsys.readouterr().err
     root = root.rename(tmp_path / "moved")
     assert make(1, 1) == now
