@@ -130,6 +130,12 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
                 temperature = fit_temperature(run.task, found.log_probability, found.label)
                 checkpoint.set_temperature(run_dir / BEST, temperature)
             tracked.attach(leave(job, model, left, gmacs, **tested))
+            trained = state.step / run.train.steps_per_epoch(len(lists.train))
+            if run.test == "last" and state.best is not None and state.best_epoch < trained:
+                print(
+                    f"tested: the last weights; {BEST}, which aim.eval and aim.predict take, has those of epoch "
+                    f"{state.best_epoch:.3g}, the best by validation (test=best tests them)"
+                )
 
 
 def take_best(job: Job[Run], model: VideoClassifier, state: State) -> dict[str, Any]:
