@@ -12,7 +12,7 @@ from aim.data.readers.pyav import PyAV
 from aim.data.windows import Span, Windows
 from aim.predict import verb as predict
 from aim.predict.answers import answers_of, as_json
-from aim.predict.picture import draw
+from aim.predict.picture import draw, palette_of
 from aim.predict.timeline import Segment, Timeline, timeline
 from tests.conftest import ROOT
 from tests.messages import refused
@@ -106,7 +106,7 @@ def test_a_pause_is_in_no_segment_and_has_no_label(unbroken: Path, shared: Path)
     assert [x["start"] for x in said] == list(range(64))
     assert [x["start"] for x in said if "label" in x] == [0, 1, 62, 63]
     assert all("pause" in x["error"] for x in said[2:62])
-    draw("a", found, recogniser.classes, None, "")
+    draw("a", found, recogniser.classes, None, "", palette_of([found], None))
 
 
 @pytest.mark.slow
