@@ -37,9 +37,14 @@ def stamps_of(sources: Iterable[Source]) -> Iterator[str | None]:
         yield from threads.map(_stamp_or_none, sources)
 
 
+def content_of(stamp: str) -> str:
+    """`SIZE HASH` of a stamp: the content, wherever and since whenever it lies there."""
+    return " ".join(stamp.split()[::2])
+
+
 def differs_in_time_alone(one: str, other: str) -> bool:
     """Whether a file was touched rather than replaced, as far as that can be told without reading all of it."""
-    return one != other and one.split()[::2] == other.split()[::2]
+    return one != other and content_of(one) == content_of(other)
 
 
 def _stamp_or_none(source: Source) -> str | None:

@@ -10,8 +10,8 @@ import json
 import os
 import shutil
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +25,8 @@ from torch import Tensor
 
 from aim.data.dataset import VideoDataset, span_of
 from aim.data.lists import Video
-from aim.data.readers.interface import BadVideo, Part, Source, file_of
+from aim.data.readers.interface import BadVideo, file_of
+from aim.data.stamp import content_of, stamps_of
 from aim.data.stored.shards import source_of
 from aim.data.transforms import Views
 from aim.ground import files
@@ -33,7 +34,6 @@ from aim.ground.errors import UserError
 from aim.ground.paths import cache_folder
 
 GB = 10**9
-ENDS = 2**16  # bytes at either end of a file that are hashed
 LOCK = "store.lock"
 
 
@@ -141,28 +141,18 @@ def checksum(row: Tensor) -> int:
     return zlib.crc32(row.numpy().tobytes())
 
 
-def keys_of(root: Path, videos: list[Video]) -> dict[Video, str]:
-    """The hash of each video's content and of the listed part of it; none of a file that can't be read."""
+def keys_of(root: Path, videos: Sequence[Video]) -> dict[Video, str]:
+    """The hash of each video's content and of the listed part of it; none of a file that can't be read.
+
+    Of a folder of pictures only the ends of two are read, so the times of all count.
+    """
+    sources = [source_of(root, video) for video in videos]
     found = {}
-    for video in videos:
-        with suppress(OSError):
-            text = f"{content_of(source_of(root, video))} {span_of(video)}"
-            found[video] = hashlib.sha256(text.encode()).hexdigest()[:32]
+    for video, source, stamp in zip(videos, sources, stamps_of(sources), strict=True):
+        if stamp:
+            content = stamp if file_of(source).is_dir() else content_of(stamp)
+            found[video] = hashlib.sha256(f"{content} {span_of(video)}".encode()).hexdigest()[:32]
     return found
-
-
-def content_of(source: Source) -> str:
-    """Size and hashed ends of a file, or of its part; of a folder of frames, names, sizes and times."""
-    path = file_of(source)
-    if path.is_dir():
-        frames = sorted((entry.name, entry.stat().st_size, entry.stat().st_mtime_ns) for entry in os.scandir(path))
-        return repr(frames)
-    with path.open("rb") as file:
-        start, size = (source.offset, source.size) if isinstance(source, Part) else (0, path.stat().st_size)
-        file.seek(start)
-        head = file.read(min(ENDS, size))
-        file.seek(start + max(0, size - ENDS))
-        return f"{size} {hashlib.sha256(head + file.read(min(ENDS, size))).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -172,7 +162,7 @@ class Draws(VideoDataset):
     keys: Mapping[Video, str] = field(default_factory=dict)
 
     def read_video(self, video: Video, epoch: int, index: int) -> tuple[Tensor, NDArray[np.float32] | None]:
-        return VideoDataset.read_video(self, video, 0, int(self.keys[video][:12], 16))
+        return super().read_video(video, 0, int(self.keys[video][:12], 16))
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from aim.ground.errors import UserError
 from aim.ground.signals import Interrupted, Stop
 from aim.models.classifier import VideoClassifier
 
-VERSION = 2  # of what a store's files hold
+VERSION = 3  # of what a store's files hold
 
 
 @contextmanager
@@ -70,7 +70,8 @@ def computed(
     known = {
         kept.keys[video]: video for video in dataset.videos if video in kept.keys and video.path not in dataset.bad
     }
-    missing = distributed.share([video for key, video in known.items() if not kept.store.has(key)])
+    # One rank looks into the store, and all do the same.
+    missing = distributed.share([v for key, v in known.items() if not kept.store.has(key)] if world.is_main else [])
     if not missing:
         return {}
     pixels = Draws(**(vars(dataset) | {"videos": missing}), keys=kept.keys)
