@@ -1,6 +1,6 @@
 """Pooled features of videos, the input of the head: a vector of each view, or of each window of some seconds."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from einops import rearrange, reduce
+from einops import reduce
 from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.numpy import save_file
@@ -23,7 +23,7 @@ from aim.data.sampling import Clip
 from aim.data.stamp import stamps_of
 from aim.data.transforms import Views
 from aim.data.windows import Cut, Windows, batches, placed, trusting
-from aim.engine.machine.feeding import on_device, one_late, to_host
+from aim.engine.machine.feeding import Begun, one_late, through
 from aim.engine.machine.hardware import Precision, autocast
 from aim.ground import files
 from aim.ground.errors import UserError
@@ -76,16 +76,15 @@ class Extractor:
         found = [(index, reduce(x, "b v d -> b d", "mean")) for index, _, x in one_late(self._begun(clips))]
         return Features(placed(cut, found).numpy(), np.array(cut.spans, np.float32))
 
-    @torch.inference_mode()
-    def _begun(self, batches: Iterator[Batch]) -> Iterator[Callable[[], list[Tensor]]]:
+    def _begun(self, batches: Iterator[Batch]) -> Iterator[Begun]:
         """Begin to look at batches on the device: of each what gives index, weight, and features float32 "b v d"."""
-        device = self.model.mean.device
-        for batch in on_device(batches, device):
-            with autocast(device, self.precision):
-                video = rearrange(batch.video, "b v t c h w -> (b v) t c h w")
-                pooled = self.model.pooled(self.model.preprocess(video)).float()
-            features = rearrange(pooled, "(b v) d -> b v d", b=len(batch.video))
-            yield to_host(batch.index, batch.weight, features)
+        return through(batches, self.model.mean.device, self._pooled)
+
+    @torch.inference_mode()
+    def _pooled(self, video: Tensor) -> Tensor:
+        """The features of clips, uint8 "b t c h w" -> float32 "b d"."""
+        with autocast(self.model.mean.device, self.precision):
+            return self.model.pooled(self.model.preprocess(video)).float()
 
 
 def names(paths: Sequence[Path], named: Sequence[Path], folder: Path, form: Form) -> list[Path]:

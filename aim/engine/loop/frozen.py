@@ -1,23 +1,21 @@
 """The features of a frozen trunk in place of pixels: computed once, before a training or a test reads them."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
 
 import numpy as np
 import torch
-from einops import rearrange
 from torch import Tensor
 
 from aim.data.dataset import VideoDataset
-from aim.data.loading.loader import Loader
 from aim.data.loading.order import Listed
 from aim.data.stored.features import GB, Draws, Kept, keys_of, store_of
 from aim.data.transforms import Views
 from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
-from aim.engine.machine.feeding import on_device, one_late, to_host
+from aim.engine.machine.feeding import one_late, through
 from aim.engine.machine.hardware import autocast
 from aim.engine.run.settings import Run
 from aim.ground.console import SLOW, Display
@@ -94,8 +92,14 @@ def computed(
     total, done, stopped = len(missing), 0, False
     was_training = model.training
     model.eval()
+
+    @torch.inference_mode()
+    def features_of(video: Tensor) -> Tensor:
+        with autocast(world.device, run.precision):
+            return model.frozen(model.preprocess(video))
+
     with closing(loader), Display("features", total, visible=world.is_main, hint=SLOW, concludes=True) as display:
-        for index, weight, features in one_late(begun(loader, model, run, world.device)):
+        for index, weight, features in one_late(through(loader.epoch(0), world.device, features_of)):
             for i, was_read, rows in zip(index.tolist(), weight.tolist(), features.to(kept.stored), strict=True):
                 if was_read:
                     seconds = loader.seconds.get(i, np.full((clips, 2), np.nan, np.float32))
@@ -131,15 +135,3 @@ def fingerprint_of(model: VideoClassifier) -> str:
         if name not in model.trainable:
             found.update(name.encode() + tensor.detach().float().cpu().numpy().tobytes())
     return found.hexdigest()
-
-
-@torch.inference_mode()
-def begun(
-    loader: Loader, model: VideoClassifier, run: Run, device: torch.device
-) -> Iterator[Callable[[], list[Tensor]]]:
-    """Begin to compute batches on the device: of each what gives index, weight, and features "b v m"."""
-    for batch in on_device(loader.epoch(0), device):
-        video = rearrange(batch.video, "b v t c h w -> (b v) t c h w")
-        with autocast(device, run.precision):
-            features = model.frozen(model.preprocess(video))
-        yield to_host(batch.index, batch.weight, rearrange(features, "(b v) m -> b v m", b=len(batch.video)))

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from aim.data.loading.loader import Batch
 from aim.engine.machine.profiling import part
 
 T = TypeVar("T")
+Begun = Callable[[], list[Tensor]]  # waits for what was begun on the device, and gives it
 
 
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
@@ -47,6 +49,16 @@ def _sent(batch: Batch, side: torch.cuda.Stream) -> Batch:
             sent = Batch(send(batch.video), send(batch.label), send(batch.index), send(batch.weight))
         now.wait_stream(side)
     return sent
+
+
+def through(batches: Iterator[Batch], device: torch.device, of: Callable[[Tensor], Tensor]) -> Iterator[Begun]:
+    """Begin to compute on the device `of` all clips "(b v) t c h w" of batches.
+
+    Each result gives index, weight, and what it is of each clip, "b v ...".
+    """
+    for batch in on_device(batches, device):
+        found = of(rearrange(batch.video, "b v t c h w -> (b v) t c h w"))
+        yield to_host(batch.index, batch.weight, rearrange(found, "(b v) ... -> b v ...", b=len(batch.video)))
 
 
 def to_host(*tensors: Tensor) -> Callable[[], list[Tensor]]:
