@@ -9,7 +9,6 @@ with a space at an end, say, is written as a JSON string.
 import codecs
 import hashlib
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -252,13 +251,6 @@ def format_line(video: Video) -> str:
     if video.start is None or video.end is None:
         return f"{quoted(video.path)} {video.label}"
     return f"{quoted(video.path)}\t{video.start}\t{video.end}\t{video.label}"
-
-
-def write_list(path: Path, videos: Iterable[Video]) -> None:
-    """Write a list file atomically."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text("".join(f"{format_line(video)}\n" for video in videos), encoding="utf-8")
-    temporary.replace(path)
 
 
 def data_hash(videos: Sequence[Video], classes: Sequence[str]) -> str:

@@ -15,8 +15,8 @@ from aim.data.lists import (
     read_classes,
     read_list,
     share_of,
-    write_list,
 )
+from tests.data.written import write_list
 from tests.messages import named, refused
 
 FILES = ListFiles("train.txt", "val.txt", "classes.txt")

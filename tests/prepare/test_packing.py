@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim.data.lists import Lists, Video, write_list
+from aim.data.lists import Lists, Video
 from aim.data.stamp import stamp_of
 from aim.data.stored import shards
 from aim.engine.machine.distributed import World
@@ -18,6 +18,7 @@ from aim.ground import config
 from aim.prepare import packing
 from aim.prepare.notes import NAME, Notes
 from aim.prepare.packing import Packer
+from tests.data.written import write_list
 from tests.messages import refused
 from tests.prepare.test_notes import exchange
 from tests.toy import OWN, file_size_limit, journal, killed_at, run, weights

@@ -181,6 +181,11 @@ def test_what_was_skipped_once_is_skipped_again(tmp_path: Path, toy_cache: Path)
         run(tmp_path / "c", "data.max_bad=0.05", toy=toy)
 
 
+def test_a_run_is_checked_with_what_auto_came_to(tmp_path: Path) -> None:
+    with refused("train.clips_per_video=8", "train.draws=8"):
+        run(tmp_path, "adapter=none", "train.features=auto", "train.clips_per_video=8")
+
+
 def test_auto_keeps_what_only_reads_the_trunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frozen, "computed", lambda *_: pytest.fail("kept"))
     run(tmp_path / "aim", "train.features=auto", "train.epochs=1")
