@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim.data.lists import ListFiles, Lists, Video, data_hash
+from aim.data.list_files import ListFiles
+from aim.data.lists import Lists, Video, data_hash
 from aim.data.readers.pyav import PyAV
 from aim.data.stored.shards import located, source_of
 from aim.ground import choices, config

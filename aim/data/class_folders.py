@@ -5,18 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from aim.data.lists import (
-    USUAL,
-    USUAL_FILES,
-    Lists,
-    Video,
-    hold_out,
-    nfc,
-    read_classes,
-    require_folder,
-    split_of,
-    usual_files,
-)
+from aim.data.list_files import USUAL_FILES, usual_files
+from aim.data.lists import USUAL, Lists, Video, hold_out, nfc, read_classes, require_folder, split_of
 from aim.data.scanning import UNKNOWN, folders_in, look, some, told
 from aim.data.sources.table import tables
 from aim.ground.errors import UserError, nearest

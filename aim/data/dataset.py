@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.class_folders import ClassFolders
-from aim.data.lists import USUAL_FILES, ListFiles, Lists, Video, check_present, share_of
+from aim.data.list_files import USUAL_FILES, ListFiles
+from aim.data.lists import Lists, Video, check_present, share_of
 from aim.data.loading.judge import OnError
 from aim.data.readers.interface import BadVideo, Pick, Reader, Source, Timed, file_of
 from aim.data.readers.pyav import PyAV

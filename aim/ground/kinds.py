@@ -25,7 +25,7 @@ KINDS: dict[str, dict[str, str]] = {  # setting (the last word of its dotted nam
     },
     "lists": {
         "class_folders": "aim.data.class_folders.ClassFolders",
-        "list_files": "aim.data.lists.ListFiles",
+        "list_files": "aim.data.list_files.ListFiles",
         "moving_shapes": "aim.data.demo.moving_shapes.MovingShapes",
     },
     "format": {

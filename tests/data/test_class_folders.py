@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from aim.data.class_folders import ClassFolders
-from aim.data.lists import ListFiles, Lists, Video
+from aim.data.list_files import ListFiles
+from aim.data.lists import Lists, Video
 from tests.data.test_lists import FILES, write
 from tests.messages import named, refused
 

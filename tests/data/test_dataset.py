@@ -9,7 +9,8 @@ from torch import Tensor
 
 from aim.data.class_folders import ClassFolders
 from aim.data.dataset import Data, VideoDataset
-from aim.data.lists import ListFiles, Video
+from aim.data.list_files import ListFiles
+from aim.data.lists import Video
 from aim.data.readers.interface import BadVideo, Pick
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip

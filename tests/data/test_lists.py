@@ -5,17 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from aim.data.lists import (
-    ListFiles,
-    Video,
-    check_present,
-    data_hash,
-    parse,
-    quoted,
-    read_classes,
-    read_list,
-    share_of,
-)
+from aim.data.list_files import ListFiles
+from aim.data.lists import Video, check_present, data_hash, parse, quoted, read_classes, read_list, share_of
 from tests.data.written import write_list
 from tests.messages import named, refused
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.lists import USUAL, ListFiles, usual_files
+from aim.data.list_files import ListFiles, usual_files
+from aim.data.lists import USUAL
 
 
 @dataclass(frozen=True)
