@@ -48,7 +48,8 @@ def settled(settings: Mapping[str, Any], videos: int, before: Mapping[str, Any] 
 
 def features_of(settings: Mapping[str, Any]) -> str:
     """The value of `train.features` for auto: cached where the model only reads its trunk."""
-    run = config.build(settings, Run)
+    own = {key: settings[key] for key in Run.__dataclass_fields__}  # without those of aim.benchmark alone
+    run = config.build(own, Run)
     return "cached" if run.takes_features and run.shape_alone().reads_frozen else "computed"
 
 

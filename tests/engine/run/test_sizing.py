@@ -72,6 +72,12 @@ def test_only_finetuning_follows_the_data_and_says_so() -> None:
         assert (run.train.epochs, run.train.batch_size) == (20, 32) or name != "finetune"
 
 
+def test_a_benchmark_settles_what_a_training_does() -> None:
+    """Though it has settings of its own."""
+    asked = config.resolve(config.compose(["+experiment=probe", "data.root=x"], "benchmark"))
+    assert sizing.settled(asked, 32, None)["train"]["features"] == "cached"
+
+
 def test_only_numbers_that_may_be_auto_may_be_auto() -> None:
     for setting, kind in (("optim.lr", ["number"]), ("train.accumulate", ["whole", "number"]), ("train.epochs", None)):
         cfg = config.compose(["+experiment=k400", f"{setting}=auto"])
