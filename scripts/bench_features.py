@@ -21,7 +21,7 @@ import torch
 from aim.engine.run.results import commit, device_name
 
 ROOT = Path(__file__).resolve().parents[1]
-REAL = Path(os.environ.get("AIM_SHARED", ROOT.parent / "shared")) / "real"
+REAL = Path(os.path.relpath(os.environ.get("AIM_SHARED", ROOT.parent / "shared"), ROOT)) / "real"  # as seen from ROOT
 
 
 def seconds(cache: Path, run_dir: Path, *overrides: str) -> float:
