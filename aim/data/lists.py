@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from aim.data.scanning import VIDEO_EXTENSIONS, is_video_name
+from aim.data.scanning import ENDINGS, is_video_name
 from aim.ground.errors import UserError
 
 README = "data/README.md says where each data set comes from and how its folder looks"
@@ -27,7 +27,7 @@ USUAL = {  # the names that a split's folder has, and its list file before its e
 }
 HELD_OUT = (*USUAL["val"], *USUAL["test"])
 COMMENT = re.compile(r"#(\s|$)")
-FOLLOWED = re.compile(rf".*?({'|'.join(map(re.escape, VIDEO_EXTENSIONS))})[\s,;]+(.*)", re.IGNORECASE | re.DOTALL)
+FOLLOWED = re.compile(rf".*?({'|'.join(map(re.escape, ENDINGS))})[\s,;]+(.*)", re.IGNORECASE | re.DOTALL)
 
 
 class Stored(NamedTuple):
