@@ -16,7 +16,7 @@ from einops import rearrange, repeat
 from timm.models.vision_transformer import Block, init_weights_vit_timm
 from torch import Tensor, nn
 
-from aim.adapters.interface import AdapterConfig, Axis, Place, check_image_trunk
+from aim.adapters.interface import AdapterConfig, Axis, Place, Tokens, check_image_trunk
 from aim.ground.errors import UserError, say
 from aim.models.attention import over_space
 from aim.models.family import Family, VideoTrunk
@@ -48,20 +48,22 @@ VIDEOMAE = Kind("VideoMAE", "sincos", pooled_norm=True)
 class JointBlock(Block):
     """timm's block; takes and gives tokens frame by frame, "(b t) n d", and attends over those of the whole clip."""
 
+    attn: Any
     num_frames: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.attn.num_prefix_tokens = 0  # rotary positions are of all tokens
 
-    def forward(self, x: Tensor, rope: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, rope: Tensor | None = None, **unused: None) -> Tensor:  # type: ignore[override]
         x = x + self.attend(self.norm1(x), rope)
         y: Tensor = x + self.mlp(self.norm2(x))
         return y
 
     def attend(self, x: Tensor, rope: Tensor | None) -> Tensor:
         y = over_space(self.attn, rearrange(x, "(b t) n d -> b (t n) d", t=self.num_frames), rope)
-        return rearrange(self.attn.proj(y), "b (t n) d -> (b t) n d", t=self.num_frames)
+        z: Tensor = rearrange(self.attn.proj(y), "b (t n) d -> (b t) n d", t=self.num_frames)
+        return z
 
 
 class Patches(nn.Module):
@@ -149,7 +151,8 @@ class JointViT(VideoTrunk):
             views.append(JointView(block, dim, num_frames, 0, class_token=False))
             trunk.blocks[i] = adapter(views[-1], Place(i, depth, (), drop_path_axes))
         self.views = self.parts = tuple(views)
-        readout = adapter.readout([dim] * depth, num_frames)
+        rows, columns = trunk.grid
+        readout = adapter.readout([dim] * depth, Tokens(num_frames, rows, columns, self.num_prefix_tokens))
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
         self.trunk, self.num_frames = trunk, num_frames
         self.dim = dim if readout is None else readout.dim

@@ -18,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aim.adapters.interface import BlockView, Place, Readout
+from aim.adapters.interface import BlockView, Place, Readout, Tokens
 from aim.models.families import FAMILIES
 from aim.models.trunk import load_trunk
 from aim.models.video_vit import TUBELET, JointViT
@@ -59,7 +59,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     return state, {name: t for name, t in tensors.items() if not name.startswith("state/")}
 
 
-class Tokens(Readout):
+class Everything(Readout):
     """Reads the tokens of all blocks."""
 
     dim = 1
@@ -77,8 +77,8 @@ class Reading:
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return view.block
 
-    def readout(self, dims: Sequence[int], num_frames: int) -> Readout:
-        return Tokens()
+    def readout(self, dims: Sequence[int], tokens: Tokens) -> Readout:
+        return Everything()
 
 
 def rebuilt(cfg: dict[str, Any], state: dict[str, Tensor], video: Tensor, folder: Path) -> JointViT:
