@@ -87,6 +87,10 @@ class Metric:
             return self.text(value)
         return f"{self.text(value)} ({self.constant_words} {self.text(baseline[self.name])})"
 
+    def above(self, value: float, baseline: Mapping[str, float]) -> bool:
+        """Whether it's better than one answer to all videos, as far as that is known."""
+        return self.name not in baseline or self.improves(round(value, self.digits), baseline[self.name])
+
     def said(self, scores: Mapping[str, float], baseline: Mapping[str, float]) -> str:
         """Its value among the scores of a validation, with its words and its baseline."""
         return f"{self.validated_words} {self.beside(scores[str(self.validated)], baseline)}"
@@ -136,7 +140,10 @@ METRICS: tuple[Metric, ...] = (  # by rank
         "mean_class", "mean per class", "high", "percent", "mean_class", of_all=recall, main=True,
         constant_words="largest class",
     ),
-    Metric("top5", "top-5", "high", "percent", "top5", per_video=among_five, least_classes=6),
+    Metric(
+        "top5", "top-5", "high", "percent", "top5", per_video=among_five, least_classes=6,
+        constant_words="five largest classes",
+    ),
     Metric(
         "cross_entropy", "cross-entropy", "low", "number", "loss", per_video=cross_entropies,
         chance=lambda k: float(np.log(k)),

@@ -128,6 +128,7 @@ class Checkpoint:
     precision: Precision | None = None  # of the training; None in files from before it was written down
     calibration: Calibration = UNCALIBRATED  # fitted on the validation set
     chosen_by: str | None = None  # data_hash of the videos that chose it, empty where none did; None: it isn't known
+    calibrated_by: str | None = None  # data_hash of the videos that the temperature was fitted on; None: not known
 
     @property
     def fingerprint(self) -> str:
@@ -174,14 +175,15 @@ def save_weights(
         "precision": json.dumps(precision),
         **calibration.as_text(),
         "chosen_by": json.dumps(chosen_by),
+        "calibrated_by": json.dumps(chosen_by or None),
     }
     write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
 
 
-def set_calibration(path: Path, calibration: Calibration) -> None:
-    """Write a calibration into a file of `save_weights`, of which nothing else changes."""
+def set_calibration(path: Path, calibration: Calibration, by: str) -> None:
+    """Write a calibration, and whose it is, into a file of `save_weights`, of which nothing else changes."""
     with safe_open(path, "pt") as file:
-        metadata = file.metadata() | calibration.as_text()
+        metadata = file.metadata() | calibration.as_text() | {"calibrated_by": json.dumps(by)}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
 
@@ -216,10 +218,11 @@ def read_weights(path: str | Path) -> Checkpoint:
         if precision not in (None, *get_args(Precision)):
             raise ValueError(f"precision {precision!r}")
         calibration = Calibration.of_text(metadata, len(classes))
-        chosen_by = json.loads(metadata.get("chosen_by", "null"))
-        if not isinstance(chosen_by, str | None):
-            raise TypeError(f"chosen_by {chosen_by!r}")
-    return Checkpoint(path, tensors, config, classes, trunk, precision, calibration, chosen_by)
+        by = {key: json.loads(metadata.get(key, "null")) for key in ("chosen_by", "calibrated_by")}
+        if not all(isinstance(value, str | None) for value in by.values()):
+            raise TypeError(str(by))
+    by["calibrated_by"] = by["calibrated_by"] or by["chosen_by"] or None
+    return Checkpoint(path, tensors, config, classes, trunk, precision, calibration, **by)
 
 
 def load_weights(model: VideoClassifier, checkpoint: Checkpoint, *, head: bool = True) -> None:

@@ -82,7 +82,7 @@ def test_a_temperature_is_all_that_changes(tmp_path: Path) -> None:
     checkpoint.save_weights(best, Model(), {"a": 1}, ["a"], precision="bf16")  # type: ignore[arg-type]
     before = checkpoint.read_weights(best)
     assert (before.precision, before.calibration.temperature) == ("bf16", None)
-    checkpoint.set_calibration(best, Calibration(1.25))
+    checkpoint.set_calibration(best, Calibration(1.25), "abc")
     after = checkpoint.read_weights(best)
     assert after.calibration.temperature == 1.25
     assert after.fingerprint == before.fingerprint
