@@ -11,7 +11,8 @@ from aim.models import video_vit
 from aim.models.classifier import build
 from aim.models.families import FAMILIES
 from aim.models.trunk import load_trunk
-from aim.weights.trunk import read_tensors
+from aim.weights.trunk import check_fit, read_tensors
+from aim.weights.video import probe_names
 from tests.messages import named, refused, unnamed
 from tests.models.test_golden_video import Reading
 from tests.models.toys import adapter, randomise, toy, video_trunks
@@ -281,3 +282,21 @@ def test_a_perturbed_position_is_noticed():
     assert tiled.shape == paired.shape == (32, 32)
     assert (tiled - paired).abs().max() > 0.5
     assert torch.isfinite(video_vit.rotations((2, 1, 1), 16, 16, tiled=False)).all()
+
+
+def test_the_probe_of_transformers_is_ours(tmp_path):
+    """A file with trunk and probe: logits of a whole model."""
+    theirs = vjepa2(kind=transformers.VJEPA2ForVideoClassification)
+    for part in theirs.pooler.modules():
+        if isinstance(part, torch.nn.LayerNorm):
+            part.eps = 1e-5  # as Meta has it
+    theirs.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    cfg = toy("vjepa2_l", str(path))
+    made = build(cfg, adapter("vjepa_probe", heads=2), num_classes=5, num_frames=4, size=32, dropout=0.0).eval()
+    found = probe_names(read_tensors(path), path)
+    state = made.state_dict()
+    check_fit({name: state[name] for name in made.saved_names()}, found, str(path))
+    made.load_state_dict(found, strict=False)
+    with torch.no_grad():
+        close(made(clips()), theirs(rearrange(clips(), "b c t h w -> b t c h w")).logits)
