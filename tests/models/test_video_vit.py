@@ -14,6 +14,7 @@ from aim.models.trunk import load_trunk
 from aim.weights.trunk import check_fit, read_tensors
 from aim.weights.video import probe_names
 from tests.messages import named, refused, unnamed
+from tests.models.checks import tuned
 from tests.models.test_golden_video import Reading
 from tests.models.toys import adapter, randomise, toy, video_trunks
 
@@ -300,3 +301,27 @@ def test_the_probe_of_transformers_is_ours(tmp_path):
     made.load_state_dict(found, strict=False)
     with torch.no_grad():
         close(made(clips()), theirs(rearrange(clips(), "b c t h w -> b t c h w")).logits)
+
+
+def layers(dim, hidden):
+    """The parameters of an attention's q, k, v and projection, and of two layers, with their biases."""
+    return 4 * (dim + 1) * dim + (dim + 1) * hidden + (hidden + 1) * dim
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "expected"),
+    [
+        ("none", {}, 0),
+        # Three blocks with two norms each; a block without a projection; the query.
+        ("vjepa_probe", {}, 4 * (layers(768, 3072) + 4 * 768) - 769 * 768 + 768),
+        ("lora", {"rank": 16}, 12 * 16 * (4 * 2 * 768 + 2 * (768 + 3072))),
+        ("adatad", {}, 12 * (769 * 192 + 4 * 192 + 193 * 192 + 193 * 768 + 1)),
+        ("st_adapter", {}, 12 * (769 * 384 + 4 * 384 + 385 * 768)),
+        ("adaptformer", {}, 12 * (769 * 64 + 65 * 768)),
+        ("aim", {"temporal": False}, 12 * 2 * (769 * 192 + 193 * 768) + 2 * 768),
+        ("full", {}, 86_828_544 - 768 * (1 + 769)),  # without what images have: a vector, and patches with a bias
+    ],
+    ids=str,
+)
+def test_what_is_tuned_is_counted_by_formula(name, overrides, expected):
+    assert tuned(name, "vjepa21_b", **overrides) == expected

@@ -68,6 +68,7 @@ MAY_CHANGE = {
     "data.cache", "data.cache_gb", "data.train", "data.val", "data.test", "data.classes",  # whose content is hashed
     "train.accumulate", "train.epochs", "train.log_every", "train.save_minutes", "train.profile", "train.memory",
     "train.compile", "train.shard", "train.features_gb", "predictions",
+    "published", "backbone.source", "backbone.licence",
     "tracker.kind", "tracker.project", "tracker.entity", "tracker.mode", "tracker.space",
 }  # fmt: skip
 
