@@ -89,10 +89,11 @@ class Manifest:
     missing: list[str] = field(default_factory=list)  # not done yet
 
     @staticmethod
-    def read(path: Path) -> "Manifest | None":
-        """None where there is none. Raises UserError for another file."""
+    def of(place: Path) -> "Manifest":
+        """That of the job with this folder, empty where it hasn't begun. Raises UserError for another file."""
+        path = place / MANIFEST
         if not path.exists():
-            return None
+            return Manifest()
         found = read_json(path, dict, "the manifest of a shard", AGAIN)
         with reading(path, "the manifest of a shard", AGAIN):
             return Manifest(dict(found["done"]), dict(found["failed"]), list(found["missing"]))
@@ -131,7 +132,9 @@ def _compare(file: Path, found: Mapping[str, Any], work: Mapping[str, Any]) -> N
     before = found.get("work")
     before = before if isinstance(before, dict) else {}
     if other := [name for name in {**before, **work} if before.get(name) != work.get(name)]:
-        raise UserError(f"{file} is of another {', '.join(other)}; go on with what was given there, or name another out")
+        raise UserError(
+            f"{file} is of another {', '.join(other)}; go on with what was given there, or name another out"
+        )
 
 
 def home(folder: Path, portion: Portion) -> Path:
@@ -207,7 +210,7 @@ class Merged(NamedTuple):
 
 def merged(folder: Path, count: int, names: Iterable[str], base: Path | None = None) -> Merged:
     """Look up each item in the manifest of the job that has it; with `base`, what was made of it is a file below it."""
-    manifests = [Manifest.read(home(folder, Portion(i, count)) / MANIFEST) or Manifest() for i in range(count)]
+    manifests = [Manifest.of(home(folder, Portion(i, count))) for i in range(count)]
     found = Merged({}, {}, [], [])
     idle = set[int]()
     for name in names:

@@ -90,7 +90,9 @@ class Settings(Spreading):
         super().__post_init__()
         if (self.is_shared or self.merge) and self.out is None:
             raise UserError("the answers of shards are put together in a file: add out=FILE.jsonl or out=FILE.csv")
-        if (self.is_shared or self.merge) and (of_one := [name for name in OUTPUTS if name != "out" and getattr(self, name)]):
+        if (self.is_shared or self.merge) and (
+            of_one := [name for name in OUTPUTS if name != "out" and getattr(self, name)]
+        ):
             raise UserError(f"{' and '.join(of_one)} can't be put together from shards; leave out shard, or these")
         for name, least in (("top", 1), ("batch_size", 1), ("workers", 0)):
             value = getattr(self, name)

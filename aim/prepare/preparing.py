@@ -79,14 +79,14 @@ def prepare(
 
     Without `transcode` they go into `out` as they are, which is for shards alone. Videos that `out` holds since an
     earlier call are left alone, where their sources are still the same. What tells that is `noted` in `out`, or in a
-    folder of this job's own. Nothing else is written: see `aim.prepare`.
-    Raises UserError where no video is there, or none can be read, Interrupted after a signal.
+    folder of its own, where the videos are a job's portion. Nothing else is written: see `aim.prepare`.
+    Raises UserError where of a whole data set no video is there, or none can be read; Interrupted after a signal.
     """
     videos = {video.path: video for part in listed.parts.values() for video in part}
     sources = {path: source_of(root, videos[path]) for path in sorted(videos)}
     # os.path is twice as fast.
     sources = {path: source for path, source in sources.items() if os.path.exists(file_of(source))}  # noqa: PTH110
-    if not sources:
+    if not sources and noted is None:
         raise UserError(
             f"none of the {len(videos)} listed videos is under {root}, such as {min(videos)}; is data.root right?"
         )
@@ -110,7 +110,7 @@ def prepare(
     elif verify:
         tasks = {path: (source, root / path) for path, source in sources.items()}
         found = work_through(Work(None), tasks, processes, timeout, "verify")
-    if len(found.unreadable) == len(sources):
+    if len(found.unreadable) == len(sources) and noted is None:
         path, why = min(found.unreadable.items())
         raise UserError(f"none of the {len(sources)} videos under {root} can be used, such as {path}: {why}")
     missing = [path for path in sorted(videos) if path not in sources]
