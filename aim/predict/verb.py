@@ -189,7 +189,7 @@ def share(settings: Settings, named: Sequence[Input]) -> int:
         "checkpoint": content_of(stamp_of(checkpoint.file_of(settings.checkpoint))),
         "views": asdict(recogniser.views),
         "windows": settings.windows and [*asdict(settings.windows).values(), settings.smooth],
-        "temperature": recogniser.temperature,
+        "temperature": settings.temperature,
         "precision": precision,
         "labels": [top, at_least],
     }
