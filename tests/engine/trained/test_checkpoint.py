@@ -76,14 +76,23 @@ def test_a_run_directory_without_weights_is_told_apart_from_one_that_does_not_ex
         checkpoint.read_weights(tmp_path / "finetun")
 
 
+def test_near_names_are_those_of_a_folder_and_never_of_the_disks_root(tmp_path: Path) -> None:
+    (tmp_path / "demo_run").mkdir()
+    with refused("demo_run"):
+        checkpoint.read_weights(tmp_path / "demo_rn")
+    with refused("/tmpp", "best.safetensors") as caught:
+        checkpoint.read_weights("/tmpp")
+    unnamed(str(caught.value), "tmp")
+
+
 def test_a_temperature_is_all_that_changes(tmp_path: Path) -> None:
     best = tmp_path / "best.safetensors"
     checkpoint.save_weights(best, Model(), {"a": 1}, ["a"], precision="bf16")  # type: ignore[arg-type]
     before = checkpoint.read_weights(best)
     assert (before.precision, before.temperature) == ("bf16", None)
-    checkpoint.set_temperature(best, 1.25)
+    checkpoint.set_temperature(best, 1.25, by="videos")
     after = checkpoint.read_weights(best)
-    assert after.temperature == 1.25
+    assert (after.temperature, after.calibrated_by, after.chosen_by) == (1.25, "videos", None)
     assert after.fingerprint == before.fingerprint
     assert (after.config, after.classes, after.trunk, after.precision) == ({"a": 1}, ["a"], before.trunk, "bf16")
     save_weights(best, Model())  # of before
