@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from aim.data.lists import data_hash, read_list
+from aim.data.lists import data_hash
+from aim.data.rows import read_list
 from aim.engine.loop import testing
 from aim.engine.run.settings import Run
 from aim.engine.scores import predictions
