@@ -198,9 +198,10 @@ def file_of(path: str | Path) -> Path:
             raise UserError(f"checkpoint {path} has no best.safetensors: {why}")
         path = path / BEST
     if not path.is_file():
-        beside = [str(other) for other in path.parent.glob("*")]
+        folder = path.absolute().parent
+        beside = [other.name for other in folder.glob("*")] if folder.name else []  # what lies in / is no near name
         raise UserError(
-            f"checkpoint {path} doesn't exist{nearest(str(path), beside)}; it is a run directory, or the "
+            f"checkpoint {path} doesn't exist{nearest(path.name, beside)}; it is a run directory, or the "
             "best.safetensors in one"
         )
     return path
