@@ -95,7 +95,8 @@ def evaluate(
     model.eval()
     k, v = model.head.out_features, loader.dataset.shape[0]
     nothing = torch.empty(0, dtype=torch.int64)
-    parts = [(nothing, nothing, torch.empty(0, k), torch.empty(0, v, k, dtype=torch.float16))]
+    no_label = torch.empty((0, k) if task.several else 0, dtype=torch.int64)
+    parts = [(nothing, no_label, torch.empty(0, k), torch.empty(0, v, k, dtype=torch.float16))]
     num_missing, stopped = 0, False
     together = is_sharded(model)  # then no rank may go ahead, or stay behind
     with Display(title, loader.batches_per_epoch, visible=distributed.rank() == 0, hint=SLOW) as display:
