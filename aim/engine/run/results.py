@@ -89,6 +89,7 @@ def show(found: Mapping[str, Any], run_dir: Path) -> None:
         **{each.words: each.beside(found[each.name], baseline) for each in scores},
         **({"not read": f"{found['num_missing']} videos"} if found["num_missing"] else {}),
         **({"these videos chose": chose} if (chose := content.chosen(found)) else {}),
+        **({"head": head} if (head := content.choice(found)) else {}),
         "tuned parameters": f"{found['params_tuned'] / 1e6:.2f} of {found['params_total'] / 1e6:.2f} M",
         "time": f"{clock(found['seconds'])} on {found['world_size']} x {found['device']}",
     }
