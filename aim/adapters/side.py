@@ -17,7 +17,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from aim.adapters.attentive_probe import num_heads
-from aim.adapters.interface import BlockView, Place, Readout, at_least_one
+from aim.adapters.interface import BlockView, Place, Readout, Tokens, at_least_one
 from aim.ground.errors import UserError
 
 
@@ -35,7 +35,7 @@ class Side:
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return view.block
 
-    def readout(self, dims: Sequence[int], num_frames: int) -> Readout:
+    def readout(self, dims: Sequence[int], tokens: Tokens) -> Readout:
         if self.kernel % 2 == 0 or self.kernel < 1:
             raise UserError(f"adapter.kernel={self.kernel} has no middle; use an odd number of frames, as 3")
         return SideNetwork(dims, self)

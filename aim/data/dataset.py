@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.class_folders import ClassFolders
-from aim.data.list_files import USUAL_FILES, ListFiles
+from aim.data.list_files import USUAL_FILES, ListFiles, usual_files
 from aim.data.lists import Lists, Video, check_present, share_of
 from aim.data.loading.judge import OnError
 from aim.data.readers.interface import BadVideo, Pick, Reader, Source, Timed, file_of
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip, test_indices, train_indices
+from aim.data.sources.table import Table, is_whole, named_file
 from aim.data.stored import cache
 from aim.data.stored.cache import Cache
 from aim.data.stored.shards import located, source_of
@@ -81,10 +82,11 @@ class Data:
         """The lists as they are written, or found in folders. Raises UserError where they are missing or wrong."""
         return (self.named_lists() or self.lists)(self.folder)
 
-    def named_lists(self) -> ListFiles | None:
+    def named_lists(self) -> ListFiles | Table | None:
         """The lists that are named here, beside the usual ones; None where nothing is named.
 
-        The usual list for the test alone belongs to the usual others.
+        The usual list for the test alone belongs to the usual others. A table without its partner is the whole data
+        set.
         """
         parts = ("train", "val", "test", "classes")
         named: dict[str, Any] = {part: name for part in parts if (name := getattr(self, part)) is not None}
@@ -95,6 +97,10 @@ class Data:
         if not isinstance(self.lists, ListFiles | ClassFolders):
             first, name = next(iter(named.items()))
             raise UserError(f"data.{first}={name} names a list file, and these data have none; use data=folder")
+        if isinstance(self.lists, ClassFolders) and self.train is not None and self.val is None and self.test is None:
+            table = named_file(self.folder, self.train)
+            if table.is_file() and is_whole(table, usual_files(self.folder).keys() & {"val", "test"}):
+                return Table(self.lists.val_share, self.train, self.classes or "classes.txt")
         return replace(self.lists if isinstance(self.lists, ListFiles) else USUAL_FILES, **named)
 
     def local_cache(self) -> Cache | None:

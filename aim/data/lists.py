@@ -3,7 +3,7 @@
 Where `test.txt` lies beside `train.txt` and `val.txt`, its videos choose nothing: the test alone sees them.
 A line is `path label`, the path relative to the data set's root, the label a line of `classes.txt` counted from 0, or
 its name; a segment of a video is `path<TAB>start<TAB>end<TAB>label`, in seconds. A path that would be misread so, one
-with a space at an end, say, is written as a JSON string.
+with a space at an end, say, is written as a JSON string. `aim.data.rows` reads lines, and tables with a header.
 """
 
 import codecs
@@ -17,8 +17,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from aim.data.scanning import VIDEO_EXTENSIONS, is_video_name
-from aim.ground.errors import UserError, nearest
+from aim.data.scanning import ENDINGS, is_video_name
+from aim.ground.errors import UserError
 
 README = "data/README.md says where each data set comes from and how its folder looks"
 USUAL = {  # the names that a split's folder has, and its list file before its ending, in any case, by preference
@@ -28,7 +28,7 @@ USUAL = {  # the names that a split's folder has, and its list file before its e
 }
 HELD_OUT = (*USUAL["val"], *USUAL["test"])
 COMMENT = re.compile(r"#(\s|$)")
-FOLLOWED = re.compile(rf".*?({'|'.join(map(re.escape, VIDEO_EXTENSIONS))})[\s,;]+(.*)", re.IGNORECASE | re.DOTALL)
+FOLLOWED = re.compile(rf".*?({'|'.join(map(re.escape, ENDINGS))})[\s,;]+(.*)", re.IGNORECASE | re.DOTALL)
 
 
 class Stored(NamedTuple):
@@ -60,11 +60,18 @@ class Lists:
     split: str = ""  # where the parts come from: files, folders, a hash
     third: list[Video] | None = None  # for the test alone
     notes: tuple[str, ...] = ()  # on what was found and not taken, or taken otherwise than it's written
+    held_out: float = 0.0  # the share of each class that a hash of the path chose; 0: the split is given
+    groups: Mapping[str, str] = field(default_factory=dict)  # path -> group, as far as a table has a column for it
 
     @property
     def test(self) -> list[Video]:
         """The videos of the test."""
         return self.val if self.third is None else self.third
+
+    @property
+    def tests_apart(self) -> bool:
+        """Whether the test has videos of its own, of which none is for validation."""
+        return self.third is not None and not set(self.third) & set(self.val)
 
     @property
     def parts(self) -> dict[str, list[Video]]:
@@ -134,7 +141,7 @@ def unquoted(text: str) -> tuple[str | None, str]:
             found, end = json.JSONDecoder().raw_decode(text)
         except json.JSONDecodeError:
             return None, text
-        if not text[end:].strip(" ") or text[end] in " \t":
+        if not text[end:].strip(" ") or text[end] in " \t,;":
             return str(found), text[end:]
     return None, text
 
@@ -169,71 +176,7 @@ def read_classes(path: Path) -> list[str]:
 def parse_class(line: str) -> str:
     """The name that a line of classes.txt gives; `quoted` writes it."""
     name, rest = unquoted(line.strip())
-    return rest if name is None or rest else name
-
-
-def read_list(path: Path, classes: Sequence[str]) -> list[Video]:
-    """The videos of a list file. Raises UserError with the first wrong lines."""
-    videos, problems = [], []
-    labels = {nfc(name): number for number, name in enumerate(classes)}
-    for number, line in entries(read_lines(path)):
-        try:
-            videos.append(parse(line, labels))
-        except ValueError as error:
-            problems.append(f"{path}:{number}: {error}")
-    if problems:
-        raise UserError("; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else ""))
-    if not videos:
-        raise UserError(f"{path} names no video; {README}")
-    return videos
-
-
-def parse(line: str, labels: Mapping[str, int]) -> Video:
-    """One line of a list file; `labels` has the classes' numbers by their names. Raises ValueError with the reason."""
-    name, rest = unquoted(line)
-    fields = rest.split("\t")
-    start = end = None
-    if len(fields) == 4:
-        start, end = float(fields[1]), float(fields[2])
-        if not 0 <= start < end:
-            raise ValueError(f"a segment from {start} to {end} seconds")
-        path, label = fields[0].strip(), fields[3].strip()
-    elif len(fields) == 2 and _is_label(fields[1].strip(), labels):
-        path, label = fields[0].strip(), fields[1].strip()
-    elif name is None:
-        path, label = _divided(line.strip(), labels)
-    else:
-        path, label = "", rest.strip()
-    path = path if name is None else name
-    if not path or not _is_label(label, labels):
-        raise ValueError(f"{line.strip()!r} has no label; a line is a path, a space and a label from 0 on, or its name")
-    number = int(label) if label.isdecimal() else labels[nfc(label)]
-    if number >= len(labels):
-        raise ValueError(f"label {label} is not among the {len(labels)} classes, 0 to {len(labels) - 1}")
-    return Video(path, number, start, end)
-
-
-def _divided(text: str, labels: Mapping[str, int]) -> tuple[str, str]:
-    """The path and the label of a line with spaces between them. Raises ValueError for several labels, or a wrong one.
-
-    Of a name with spaces, that which is longest counts.
-    """
-    follows = FOLLOWED.fullmatch(text)
-    if follows and _is_label(follows[2], labels):
-        return text[: follows.end(1)], follows[2]
-    if follows and (several := labels_in(follows[2], labels)):
-        raise ValueError(f"{text!r} has {len(several)} labels, {' and '.join(several)}; a video has one: keep that")
-    path, _, label = text.rpartition(" ")
-    if label.isdecimal():
-        return path.rstrip(), label
-    for space in re.finditer(r"\s+", text):
-        if nfc(text[space.end() :]) in labels:
-            return text[: space.start()], text[space.end() :]
-    if follows and not is_video_name(text):
-        raise ValueError(
-            f"{text!r}: {follows[2]!r} is neither a class of classes.txt nor a number{nearest(follows[2], labels)}"
-        )
-    return "", ""
+    return line.strip() if name is None or rest else name
 
 
 def labels_in(text: str, labels: Mapping[str, int]) -> list[str]:
@@ -252,7 +195,7 @@ def _is_label(text: str, labels: Mapping[str, int]) -> bool:
 
 
 def format_line(video: Video) -> str:
-    """The line of a list file that `parse` reads as this video."""
+    """The line of a list file that is read as this video (aim.data.rows)."""
     if video.start is None or video.end is None:
         return f"{quoted(video.path)} {video.label}"
     return f"{quoted(video.path)}\t{video.start}\t{video.end}\t{video.label}"

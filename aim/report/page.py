@@ -8,6 +8,7 @@ from aim.engine.run import content
 from aim.engine.scores import metrics
 from aim.engine.scores.metrics import Metric
 from aim.engine.scores.predictions import Predictions
+from aim.ground.amounts import tuned_of
 from aim.ground.clock import clock
 from aim.pages.environment import environment
 from aim.pages.geometry import short_commit
@@ -103,7 +104,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         **training(run.settings),
         "head": content.choice(results),
         "lists": lists(run),
-        "tuned parameters": f"{results['params_tuned'] / 1e6:.2f} of {results['params_total'] / 1e6:.2f} M",
+        "tuned parameters": tuned_of(results["params_tuned"], results["params_total"]),
         "GMACs a view": f"{results['gmacs_per_view']:.1f}",
         "trunk": f"{trunk.get('name', '-')} ({str(trunk.get('sha256', '-'))[:8]})",
         "weights": f"{results.get('weights', '-')}, after {epochs} epochs, seed {results.get('seed', '-')}",

@@ -56,11 +56,18 @@ class RunData:
     @property
     def temperature_of(self) -> str:
         """What the temperature was fitted on, where that isn't other videos and the weights that were tested."""
-        if not self.trains or self.results is None:
+        if self.results is None:
             return ""
         validates = self.settings.get("train", {}).get("eval_every", 1)
-        other = self.results.get("weights") == "last" and validates
-        return "fitted on the validation videos" + (", for the best epoch's weights" if other else "")
+        apart = "test_hash" in self.results.get("identity", {})
+        older = bool(self.results.get("chose")) or (self.trains and not apart)
+        own = self.results.get("fits_temperature", older)
+        other = self.trains and self.results.get("weights") == "last" and validates
+        said = {
+            "fitted on these very videos, so that this error is too low": own,
+            "for the best epoch's weights": other,
+        }
+        return ", ".join(text for text, is_so in said.items() if is_so)
 
     @property
     def deciding(self) -> dict[str, Any]:

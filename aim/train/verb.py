@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf.dictconfig import DictConfig
 
-from aim.data.lists import Lists, same_classes
+from aim.data.lists import Lists, data_hash, same_classes
 from aim.engine.loop.choice import chosen
 from aim.engine.loop.course import Caller
 from aim.engine.loop.evaluation import Evaluation
@@ -117,7 +117,7 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
         run = job.run
         state, known = fit(job, model, hashes, stop, tracked.log)
         tested: dict[str, Any] = {"weights": "last", "schedule": state.schedule, "identity": hashes, **choice}
-        tested |= {"chose": results.choices(run, lists)}
+        tested |= results.standing(run, lists)
         if run.train.features == "cached":
             tested["draws"] = run.train.draws
         if run.train.patience is not None:
@@ -132,7 +132,7 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
             tested |= {"num_missing": found.num_missing, "seconds": round(before + seconds_since_start(), 1)}
             if not run.train.eval_every:  # no validation has: these are the weights that were saved
                 temperature = fit_temperature(run.task, found.log_probability, found.label)
-                checkpoint.set_temperature(run_dir / BEST, temperature)
+                checkpoint.set_temperature(run_dir / BEST, temperature, data_hash(lists.test, lists.classes))
             tracked.attach(leave(job, model, left, gmacs, **tested))
             trained = state.step / run.train.steps_per_epoch(len(lists.train))
             if run.test == "last" and state.best is not None and state.best_epoch < trained:

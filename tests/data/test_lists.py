@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from aim.data.list_files import ListFiles
-from aim.data.lists import Video, check_present, data_hash, parse, quoted, read_classes, read_list, share_of
+from aim.data.lists import Video, check_present, data_hash, quoted, read_classes, share_of
+from aim.data.rows import Labels, divided, read_list, video_of
 from tests.data.written import write_list
 from tests.messages import named, refused
 
@@ -122,7 +123,7 @@ def test_a_share_is_of_each_class_and_inside_of_larger_ones() -> None:
     assert shares[0.5] != [*videos[:40], videos[-1]]  # a hash chooses, not the order
 
 
-LABELS = {"jump": 0, "brush hair": 1, "hair": 2, "air, drumming": 3}
+LABELS = Labels(["jump", "brush hair", "hair", "air, drumming"])
 
 
 @pytest.mark.parametrize(
@@ -141,18 +142,18 @@ LABELS = {"jump": 0, "brush hair": 1, "hair": 2, "air, drumming": 3}
     ],
 )
 def test_a_label_may_be_the_name_of_its_class(line: str, expected: Video) -> None:
-    assert parse(line, LABELS) == expected
+    assert video_of(divided(line, LABELS), LABELS) == expected
 
 
 @pytest.mark.parametrize("labels", ["1 3", "1,3", "1; 3", "\t1\t3", "jump hair", "jump, brush hair"])
 def test_several_labels_are_counted_and_named(labels: str) -> None:
     with refused("2", *re.split(r"[\s,;]+", labels.strip())[:1], error=ValueError):
-        parse(f"a.mp4 {labels}", LABELS)
+        divided(f"a.mp4 {labels}", LABELS)
 
 
 def test_a_class_that_there_is_not_is_named_with_the_nearest() -> None:
     with refused("'jmp'", "jump", error=ValueError):
-        parse("a.mp4 jmp", LABELS)
+        divided("a.mp4 jmp", LABELS)
 
 
 ODD = [

@@ -35,19 +35,22 @@ def test_a_run_that_goes_on_is_told_by_its_validation_and_a_finished_one_by_its_
 
 
 @pytest.mark.parametrize(
-    ("results", "every", "expected", "validation", "best"),
+    ("results", "every", "expected", "these", "best"),
     [
         ({"weights": "best"}, 1, 1.5, True, False),
         ({"weights": "last"}, 1, 1.5, True, True),  # the file has the weights of another epoch
         ({"weights": "last"}, 0, 1.5, True, False),
         ({"weights": "last", "checkpoint": "ELSEWHERE"}, 1, 2.5, False, False),
         ({"weights": "last", "checkpoint": "/nowhere/best.safetensors"}, 1, None, False, False),
+        ({"weights": "last", "checkpoint": "ELSEWHERE", "fits_temperature": True}, 1, 2.5, True, False),
+        ({"weights": "best", "identity": {"test_hash": "c"}}, 1, 1.5, False, False),
+        ({"weights": "best", "fits_temperature": False}, 1, 1.5, False, False),
         (None, 1, None, False, False),
     ],
     ids=str,
 )
 def test_the_temperature_is_that_of_the_checkpoint(
-    tmp_path: Path, results: dict[str, Any] | None, every: int, expected: float | None, validation: bool, best: bool
+    tmp_path: Path, results: dict[str, Any] | None, every: int, expected: float | None, these: bool, best: bool
 ) -> None:
     save_file({}, tmp_path / "other.safetensors", {"temperature": "2.5"})
     if results and results.get("checkpoint") == "ELSEWHERE":
@@ -56,7 +59,7 @@ def test_the_temperature_is_that_of_the_checkpoint(
     save_file({}, run_dir / "best.safetensors", {"temperature": "1.5"})
     run = read(run_dir, whole=True)
     assert run.temperature == expected
-    assert ("validation" in run.temperature_of, "best" in run.temperature_of) == (validation, best)
+    assert ("these" in run.temperature_of, "best" in run.temperature_of) == (these, best)
 
 
 def test_a_test_is_told_from_a_training(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ def choosing(lists: Lists, share: float) -> tuple[Lists, dict[str, Any]]:
 
     Raises UserError where no video can be spared.
     """
-    if lists.third is not None and not set(lists.third) & set(lists.val):
+    if lists.tests_apart:
         return lists, {"videos": len(lists.val), "of": "validation"}
     rest, apart = set_apart(lists.train, share)
     if not apart:

@@ -22,7 +22,9 @@ BIASED = "the scores are a little too high; test.txt, or a folder test, makes a 
 
 
 def kind(found: Mapping[str, Any]) -> str:
-    """The videos of a result: a test's only where they have chosen nothing; in an older one that isn't known."""
+    """The videos of a result: a test's only where the training had no validation on them; not known in older ones."""
+    if "part" in found:
+        return f"{found['part']} "
     return "" if "chose" not in found else "validation " if found["chose"] else "test "
 
 

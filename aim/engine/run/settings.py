@@ -203,9 +203,10 @@ class Run:
         """The reader that `auto` means, on all ranks the one of rank 0, which says which it is."""
         if not isinstance(self.reader, auto.Auto):
             return self.reader
-        reader, why = distributed.share(self.reader.of(self.data.folder))
+        reader, why = self.reader.of(self.data.folder)
+        kind, why = distributed.share((type(reader), why))  # a reader itself may hold what no other rank can open
         say(f"reader=auto is {why}")
-        return reader
+        return kind()
 
     def checks(self) -> tuple[Callable[[], object], ...]:
         """What can be found wrong with a training before its data is read; each raises UserError."""

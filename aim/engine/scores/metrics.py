@@ -34,6 +34,7 @@ class Metric:
     chance: Callable[[int], float] | None = None  # of guessing among so many classes; studies tell of those with it
     least_classes: int = 1  # of fewer it says nothing
     main: bool = False  # told of every validation and test, at equal rank
+    constant_words: str = "one answer to all"
 
     def __post_init__(self) -> None:
         assert (self.per_video is None) != (self.of_all is None), f"{self.name} is per video or of all"
@@ -75,8 +76,11 @@ class Metric:
         """A value of it for a person, and that of one answer to all videos."""
         if self.unit != "percent" or self.name not in baseline:
             return self.text(value)
-        words = "largest class" if self.main else "one answer to all"
-        return f"{self.text(value)} ({words} {self.text(baseline[self.name])})"
+        return f"{self.text(value)} ({self.constant_words} {self.text(baseline[self.name])})"
+
+    def above(self, value: float, baseline: Mapping[str, float]) -> bool:
+        """Whether it's better than one answer to all videos, as far as that is known."""
+        return self.name not in baseline or self.improves(round(value, self.digits), baseline[self.name])
 
     def said(self, scores: Mapping[str, float], baseline: Mapping[str, float]) -> str:
         """Its value among the scores of a validation, with its words and its baseline."""
@@ -119,9 +123,18 @@ def hits(probability: Probability, label: Label) -> NDArray[np.float64]:
 
 
 METRICS: tuple[Metric, ...] = (  # by rank
-    Metric("top1", "top-1", "high", "percent", "top1", per_video=hits, chance=lambda k: 1 / k, main=True),
-    Metric("mean_class", "mean per class", "high", "percent", "mean_class", of_all=recall, main=True),
-    Metric("top5", "top-5", "high", "percent", "top5", per_video=among_five, least_classes=6),
+    Metric(
+        "top1", "top-1", "high", "percent", "top1", per_video=hits, chance=lambda k: 1 / k, main=True,
+        constant_words="largest class",
+    ),
+    Metric(
+        "mean_class", "mean per class", "high", "percent", "mean_class", of_all=recall, main=True,
+        constant_words="largest class",
+    ),
+    Metric(
+        "top5", "top-5", "high", "percent", "top5", per_video=among_five, least_classes=6,
+        constant_words="five largest classes",
+    ),
     Metric(
         "cross_entropy", "cross-entropy", "low", "number", "loss", per_video=cross_entropies,
         chance=lambda k: float(np.log(k)),

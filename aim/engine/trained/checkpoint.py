@@ -128,6 +128,7 @@ class Checkpoint:
     precision: Precision | None = None  # of the training; None in files from before it was written down
     temperature: float | None = None  # that calibrates it (aim.engine.scores.calibration), fitted on the validation set
     chosen_by: str | None = None  # data_hash of the videos that chose it, empty where none did; None: it isn't known
+    calibrated_by: str | None = None  # data_hash of the videos that the temperature was fitted on; None: not known
 
     @property
     def fingerprint(self) -> str:
@@ -174,14 +175,15 @@ def save_weights(
         "precision": json.dumps(precision),
         "temperature": json.dumps(temperature),
         "chosen_by": json.dumps(chosen_by),
+        "calibrated_by": json.dumps(chosen_by or None),
     }
     write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
 
 
-def set_temperature(path: Path, temperature: float) -> None:
-    """Write a temperature into a file of `save_weights`, of which nothing else changes."""
+def set_temperature(path: Path, temperature: float, by: str) -> None:
+    """Write a temperature, and whose it is, into a file of `save_weights`, of which nothing else changes."""
     with safe_open(path, "pt") as file:
-        metadata = file.metadata() | {"temperature": json.dumps(temperature)}
+        metadata = file.metadata() | {"temperature": json.dumps(temperature), "calibrated_by": json.dumps(by)}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
 
@@ -217,10 +219,11 @@ def read_weights(path: str | Path) -> Checkpoint:
             raise ValueError(f"precision {precision!r}")
         if temperature is not None and not 0 < float(temperature) < float("inf"):
             raise ValueError(f"temperature {temperature!r}")
-        chosen_by = json.loads(metadata.get("chosen_by", "null"))
-        if not isinstance(chosen_by, str | None):
-            raise TypeError(f"chosen_by {chosen_by!r}")
-    return Checkpoint(path, tensors, config, classes, trunk, precision, temperature, chosen_by)
+        by = {key: json.loads(metadata.get(key, "null")) for key in ("chosen_by", "calibrated_by")}
+        if not all(isinstance(value, str | None) for value in by.values()):
+            raise TypeError(str(by))
+    by["calibrated_by"] = by["calibrated_by"] or by["chosen_by"] or None
+    return Checkpoint(path, tensors, config, classes, trunk, precision, temperature, **by)
 
 
 def load_weights(model: VideoClassifier, checkpoint: Checkpoint, *, head: bool = True) -> None:
