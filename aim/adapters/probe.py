@@ -143,7 +143,7 @@ def feed_forward(width: int, ratio: float) -> nn.Module:
     return FeedForward(width, ratio) if ratio else nn.Identity()
 
 
-def zero(layer: nn.Linear) -> None:
+def zero(layer: nn.Module) -> None:
     """Let a layer give nothing at the start."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from aim.data.class_folders import ClassFolders
 from aim.data.list_files import USUAL_FILES, ListFiles, usual_files
-from aim.data.lists import Lists, Video, check_present, share_of
+from aim.data.lists import Lists, Video, check_present, several, share_of, single, targets
 from aim.data.loading.judge import OnError
 from aim.data.readers.interface import BadVideo, Pick, Reader, Source, Timed, file_of
 from aim.data.readers.pyav import PyAV
@@ -62,9 +62,12 @@ class Data:
             raise UserError("data.root must be given: add data.root=DIR, the folder of the videos")
         return path_of(self.root)
 
-    def load(self) -> Lists:
-        """The lists, checked against each other and the disk. Raises UserError for missing or contradictory entries."""
-        lists = located(self.folder, self.listed())
+    def load(self, *, many: bool = False) -> Lists:
+        """The lists, checked against each other and the disk. Raises UserError for missing or contradictory entries.
+
+        With `many` a video may have any number of labels, else it must have one.
+        """
+        lists = located(self.folder, (several if many else single)(self.listed()))
         lists = replace(lists, train=share_of(lists.train, self.share))
         problems = []
         if self.num_classes is not None and len(lists.classes) != self.num_classes:
@@ -121,6 +124,7 @@ class VideoDataset:
     cache: Cache | None = None
     clips: int = 1  # random clips from one decoding of a video (repeated augmentation)
     bad: Mapping[str, str] = field(default_factory=dict)  # path -> why; known beforehand, so that none of it is read
+    several: int | None = None  # classes, where a video may have any number of labels
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -134,6 +138,11 @@ class VideoDataset:
     @property
     def dtype(self) -> torch.dtype:
         return torch.uint8
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Of all videos, as the task takes them."""
+        return targets(self.videos, self.several)
 
     def path(self, index: int) -> Source:
         """Where an entry's video is."""

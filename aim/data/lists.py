@@ -17,6 +17,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from aim.data.scanning import ENDINGS, is_video_name
 from aim.ground.errors import UserError
 
@@ -39,14 +42,29 @@ class Stored(NamedTuple):
     size: int
 
 
+NONE = -1  # in the place of a label
+NOTHING = "-"  # in a list, in the place of a label
+
+
 class Video(NamedTuple):
     """A labelled video, or its part from `start` to `end` seconds; a separate file unless it's `stored` in a tar."""
 
     path: str
-    label: int
+    label: int  # of several the first, NONE without any
     start: float | None = None
     end: float | None = None
     stored: Stored | None = None  # no list says so, and no hash: it's the same video wherever it lies
+    also: tuple[int, ...] = ()  # its other labels, ascending
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """All of them, ascending."""
+        return () if self.label == NONE else (self.label, *self.also)
+
+    def labelled(self, labels: Iterable[int]) -> "Video":
+        """The same video with these labels alone."""
+        first, *others = sorted(set(labels)) or [NONE]
+        return self._replace(label=first, also=tuple(others))
 
 
 @dataclass(frozen=True)
@@ -196,9 +214,10 @@ def _is_label(text: str, labels: Mapping[str, int]) -> bool:
 
 def format_line(video: Video) -> str:
     """The line of a list file that is read as this video (aim.data.rows)."""
+    labels = ",".join(map(str, video.labels)) or NOTHING
     if video.start is None or video.end is None:
-        return f"{quoted(video.path)} {video.label}"
-    return f"{quoted(video.path)}\t{video.start}\t{video.end}\t{video.label}"
+        return f"{quoted(video.path)} {labels}"
+    return f"{quoted(video.path)}\t{video.start}\t{video.end}\t{labels}"
 
 
 def data_hash(videos: Sequence[Video], classes: Sequence[str]) -> str:
@@ -215,13 +234,14 @@ def ordered_hash(videos: Sequence[Video], classes: Sequence[str]) -> str:
 def share_of(videos: Sequence[Video], share: float) -> list[Video]:
     """A share of the videos of each class, at least one, in the order of the list; a hash of their lines chooses.
 
-    A smaller share is part of a larger one, whatever the order of the list.
+    Of several labels a video a set of labels counts as a class. A smaller share is part of a larger one, whatever the
+    order of the list.
     """
     if share == 1:
         return list(videos)
-    by_class = dict[int, list[Video]]()
+    by_class = dict[tuple[int, ...], list[Video]]()
     for video in videos:
-        by_class.setdefault(video.label, []).append(video)
+        by_class.setdefault(video.labels, []).append(video)
 
     def rank(video: Video) -> bytes:
         return hashlib.sha256(f"share {format_line(video)}".encode()).digest()
@@ -234,9 +254,51 @@ def share_of(videos: Sequence[Video], share: float) -> list[Video]:
 
 def set_apart(videos: Sequence[Video], share: float) -> tuple[list[Video], list[Video]]:
     """The videos without a share (0.5 at most) of each class that has more than one, and that share: in their order."""
-    counts = Counter(video.label for video in videos)
-    apart = set(share_of([video for video in videos if counts[video.label] > 1], share))
+    counts = Counter(video.labels for video in videos)
+    apart = set(share_of([video for video in videos if counts[video.labels] > 1], share))
     return [video for video in videos if video not in apart], [video for video in videos if video in apart]
+
+
+def single(lists: Lists) -> Lists:
+    """The lists as they are. Raises UserError where a video has no label or several."""
+    for part, videos in lists.parts.items():
+        if other := [video for video in videos if len(video.labels) != 1]:
+            names = ", ".join(lists.classes[label] for label in other[0].labels) or "none"
+            raise UserError(
+                f"{len(other)} of {len(videos)} videos of the {part} list have several labels, or none, such as "
+                f"{other[0].path} ({names}); add task=multi_label, or keep one label a video"
+            )
+    return lists
+
+
+def several(lists: Lists) -> Lists:
+    """The lists with each part of a video once, with all the labels that lines give it.
+
+    Parts of one video with other times stay apart, however they overlap. It's noted where no video has several labels.
+    """
+    found = lists.mapped(_together)
+    if found.videos and all(len(video.labels) == 1 for video in found.videos):
+        note = "every video has one label; task=single_label asks which of the classes it is"
+        return replace(found, notes=(*found.notes, note))
+    return found
+
+
+def _together(videos: list[Video]) -> list[Video]:
+    """The videos in the order of their first lines."""
+    labels = dict[Video, set[int]]()
+    for video in videos:
+        labels.setdefault(video.labelled(()), set()).update(video.labels)
+    return [video.labelled(own) for video, own in labels.items()]
+
+
+def targets(videos: Sequence[Video], several: int | None) -> NDArray[np.int64]:
+    """The labels as a task takes them: "n", or with `several` classes that a video may have 0 or 1 for each, "n k"."""
+    if several is None:
+        return np.array([video.label for video in videos], np.int64)
+    found = np.zeros((len(videos), several), np.int64)
+    for row, video in zip(found, videos, strict=True):
+        row[list(video.labels)] = 1
+    return found
 
 
 def hold_out(paths: Sequence[str], share: float) -> tuple[list[str], list[str]]:

@@ -124,7 +124,7 @@ def build_and_test(job: Job[Settings], stop: Stop) -> None:
         (job.run_dir / "results.json").unlink(missing_ok=True)  # of other videos of the same names; a kill leaves none
         write_settings(job.settings, job.run_dir)
         replaced.note(job.run_dir, run.data.folder, job.lists.test)
-    found, left = test(job, model, run.test_dataset(job.lists), stop, None)
+    found, left = test(job, model, run.test_dataset(job.lists), stop, None, saved.calibration)
     if world.is_main:
         tested = {"num_missing": found.num_missing, "checkpoint": str(saved.path), "identity": dict(job.content)}
         if saved.chosen_by is not None:

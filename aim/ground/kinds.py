@@ -50,6 +50,7 @@ KINDS: dict[str, dict[str, str]] = {  # setting (the last word of its dotted nam
         "torchcodec": "aim.data.readers.torchcodec.TorchCodec",
     },
     "task": {
+        "multi_label": "aim.engine.scores.tasks.MultiLabel",
         "single_label": "aim.engine.scores.tasks.SingleLabel",
     },
     "tracker": {

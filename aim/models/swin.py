@@ -102,7 +102,8 @@ class Swin(VideoTrunk):
             stage[i] = adapter(view, place)
             views.append(view)
         self.views = self.parts = tuple(views)
-        tokens = Tokens(num_frames, *trunk.layers[-1].output_resolution, self.num_prefix_tokens)
+        rows, columns = trunk.layers[-1].output_resolution
+        tokens = Tokens(num_frames, rows, columns, self.num_prefix_tokens)
         readout = adapter.readout([info["num_chs"] for info in trunk.feature_info], tokens)
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
         self.trunk, self.num_frames = trunk, num_frames

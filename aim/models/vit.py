@@ -111,9 +111,8 @@ class ViT(VideoTrunk):
     def __init__(self, trunk: Any, adapter: AdapterConfig, num_frames: int, drop_path_axes: tuple[Axis, Axis]) -> None:
         super().__init__()
         dim, depth = trunk.embed_dim, len(trunk.blocks)
-        readout = adapter.readout(
-            [dim] * depth, Tokens(num_frames, *trunk.patch_embed.grid_size, trunk.num_prefix_tokens)
-        )
+        rows, columns = trunk.patch_embed.grid_size
+        readout = adapter.readout([dim] * depth, Tokens(num_frames, rows, columns, trunk.num_prefix_tokens))
         pools_class_token = readout is None and trunk.global_pool == "token" and trunk.attn_pool is None
         if adapter.temporal:
             trunk.norm_pre = Entry(trunk.norm_pre, num_frames, dim)

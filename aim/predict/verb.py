@@ -235,9 +235,9 @@ def prepared(settings: Settings) -> tuple[Recogniser, Precision]:
     views = {key: value for key, value in settings.views.items() if value is not None}
     recogniser = replace(recogniser, views=replace(recogniser.views, **views))
     if settings.temperature is not None:
-        recogniser = replace(recogniser, temperature=settings.temperature)
+        recogniser = replace(recogniser, calibration=replace(recogniser.calibration, temperature=settings.temperature))
     say(introduction(recogniser, settings, precision))
-    if recogniser.temperature is None and settings.min_probability is not None:
+    if recogniser.calibration.temperature is None and settings.min_probability is not None:
         say(
             f"warning: {settings.checkpoint} has no temperature, as it's older than that or was trained elsewhere: "
             f"min_probability={settings.min_probability:g} compares probabilities as they are, mostly too sure; "
@@ -265,9 +265,11 @@ def calibration(recogniser: Recogniser, settings: Settings) -> str:
         return "a test's probabilities, by temperature=1"
     if settings.temperature is not None:
         return f"calibrated with temperature={settings.temperature:g}"
-    if recogniser.temperature is None:
+    temperature = recogniser.calibration.temperature
+    if temperature is None:
         return "not calibrated, as it holds no temperature"
-    return f"calibrated with its temperature {recogniser.temperature:g} (temperature=1 gives a test's probabilities)"
+    own = f"temperature {temperature:g}" if isinstance(temperature, int | float) else "temperatures, one a class"
+    return f"calibrated with its {own} (temperature=1 gives a test's probabilities)"
 
 
 def answered(

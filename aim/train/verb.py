@@ -32,7 +32,7 @@ from aim.engine.run.plan import expected_memory, free_bytes
 from aim.engine.run.settings import Run, write_settings
 from aim.engine.run.sizing import said, settled
 from aim.engine.scores import predictions
-from aim.engine.scores.calibration import fit_temperature
+from aim.engine.scores.calibration import UNCALIBRATED, Calibration, fitted
 from aim.engine.scores.metrics import of_validation
 from aim.engine.telling.tracking import Guarded, Log, NoTracker
 from aim.engine.trained import checkpoint
@@ -126,13 +126,13 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
             tested |= {"weights": "best", "selection": take_best(job, model, state)}
         dataset = run.test_dataset(lists)
         with nullcontext(dataset) if known else on_features(dataset, model, run, world, stop) as videos:
-            found, left = test(job, model, videos, stop, known)
+            found, left = test(job, model, videos, stop, known, calibration_of(job))
         if world.is_main:
             before = state.seconds + choice.get("choice", {}).get("seconds", 0.0)  # of the processes before this one
             tested |= {"num_missing": found.num_missing, "seconds": round(before + seconds_since_start(), 1)}
             if not run.train.eval_every:  # no validation has: these are the weights that were saved
-                temperature = fit_temperature(run.task, found.log_probability, found.label)
-                checkpoint.set_temperature(run_dir / BEST, temperature, data_hash(lists.test, lists.classes))
+                calibration = fitted(run.task, found.log_probability, found.label)
+                checkpoint.set_calibration(run_dir / BEST, calibration, data_hash(lists.test, lists.classes))
             tracked.attach(leave(job, model, left, gmacs, **tested))
             trained = state.step / run.train.steps_per_epoch(len(lists.train))
             if run.test == "last" and state.best is not None and state.best_epoch < trained:
@@ -140,6 +140,12 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
                     f"tested: the last weights; {BEST}, which aim.eval and aim.predict take, has those of epoch "
                     f"{state.best_epoch:.3g}, the best by validation (test=best tests them)"
                 )
+
+
+def calibration_of(job: Job[Run]) -> Calibration:
+    """That of the run's checkpoint, on rank 0; none where no validation has fitted one."""
+    best = job.run_dir / BEST
+    return checkpoint.read_weights(best).calibration if job.world.is_main and best.exists() else UNCALIBRATED
 
 
 def take_best(job: Job[Run], model: VideoClassifier, state: State) -> dict[str, Any]:
@@ -167,15 +173,16 @@ def fit(
         def validated(epoch: float, val: Evaluation, improved: bool) -> None:
             seen.update({"last": val, "best": val} if improved else {"last": val})
             if world.is_main:
-                left = val.predictions(val_loader.dataset, lists.classes, epoch=epoch)
+                about = fitted(run.task, val.log_probability, val.label).about(run.task) if run.task.several else {}
+                left = val.predictions(val_loader.dataset, lists.classes, epoch=epoch, **about)
                 predictions.write(run_dir / predictions.VALIDATION, left, run.predictions)
 
         def save_best() -> None:
             val = seen.get("last")
-            temperature = fit_temperature(run.task, val.log_probability, val.label) if val else None
+            calibration = fitted(run.task, val.log_probability, val.label) if val else UNCALIBRATED
             chosen_by = job.content["data_hash"] if val else ""
             checkpoint.save_weights(
-                run_dir / BEST, model, job.settings, lists.classes, run.precision, temperature, chosen_by
+                run_dir / BEST, model, job.settings, lists.classes, run.precision, calibration, chosen_by
             )
 
         caller = Caller(

@@ -76,7 +76,7 @@ class Course:
         self.state = state = self.saver.restore()
         state.plan(training.epochs)
         self.newest, self.pace = Newest(state, run_dir), Pace(world.device)
-        labels = torch.tensor([video.label for video in loader.dataset.videos])
+        labels = torch.from_numpy(loader.dataset.labels)
         self.watch = Watch(
             step=state.step, chance=chance(run.task, labels, model.head.out_features), clips=training.batch_size,
             warm_up=run.optim.warmup_epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch, total=total,

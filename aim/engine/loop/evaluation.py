@@ -117,7 +117,8 @@ def evaluate(
             display.update(step + 1, f"{min(loader.batch_size * (step + 1), len(loader.dataset))} videos")
     model.train(was_training)
     nothing = torch.empty(0, dtype=torch.int64)
-    parts = parts or [(nothing, nothing, torch.empty(0, k), torch.empty(0, v, k, dtype=torch.float16))]
+    no_label = torch.empty((0, k) if task.several else 0, dtype=torch.int64)
+    parts = parts or [(nothing, no_label, torch.empty(0, k), torch.empty(0, v, k, dtype=torch.float16))]
     mine = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
     seconds = np.array([loader.seconds[i] for i in mine[0].tolist()], np.float32).reshape(-1, v, 2)
     distributed.meet()

@@ -64,7 +64,7 @@ def tell(root: Path, lists: Lists) -> None:
     parts = dict(zip(("training", "validation", "test"), lists.parts.values(), strict=False))
     few = sum(map(len, parts.values())) <= MOST
     listed = repeats(root, parts, lists.classes, compare=few)
-    learnt = Counter(video.label for video in lists.train)
+    learnt = Counter(label for video in lists.train for label in video.labels)
     without = [name for label, name in enumerate(lists.classes) if not learnt[label]]
     if without:
         listed.append(f"no training video is of class {some(without)}")
@@ -155,9 +155,10 @@ def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:
             f"{' and '.join(counts)} can't be read, see above; fix or remove them, or continue without them: the same "
             f"command with {' '.join(settings)}"
         )
-    readable = {video.label for video in lists.train if video.path not in bad}
+    learnt = {label for video in lists.train for label in video.labels}
+    readable = {label for video in lists.train if video.path not in bad for label in video.labels}
     say(f"goes on without {' and '.join(counts)}")
-    for name in sorted({lists.classes[video.label] for video in lists.train if video.label not in readable}):
+    for name in sorted(lists.classes[label] for label in learnt - readable):
         say(f"no training video is left of class {name}")
 
 

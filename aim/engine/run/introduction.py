@@ -76,7 +76,8 @@ def counts(videos: list[Video], num_classes: int) -> list[int]:
     """How many videos each class has."""
     found = [0] * num_classes
     for video in videos:
-        found[video.label] += 1
+        for label in video.labels:
+            found[label] += 1
     return found
 
 

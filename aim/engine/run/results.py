@@ -32,6 +32,7 @@ def collect(
     """The result of a test with all that decided it; `more` is known to the caller alone; `gmacs` are of one view."""
     run, lists, device = job.run, job.lists, job.world.device
     tuned, total = num_parameters(model)
+    licence = {"licence": run.backbone.licence} if run.backbone.licence else {}
     return {
         "name": run.name,
         **predictions.results(),
@@ -53,7 +54,7 @@ def collect(
         "commit": commit(),
         "config_hash": identity.config_hash(job.settings),
         "data_hash": data_hash(lists.test, lists.classes),
-        "trunk": {"name": model.trunk_name, "sha256": model.fingerprint},
+        "trunk": {"name": model.trunk_name, "sha256": model.fingerprint} | licence,
         "versions": versions(),
         **more,
     }

@@ -197,7 +197,7 @@ class Run:
 
     def load_lists(self) -> Lists:
         """The videos and classes, checked; raises UserError where they are missing or disagree."""
-        return self.data.load()
+        return self.data.load(many=self.task.several)
 
     def settled_reader(self) -> Reader:
         """The reader that `auto` means, on all ranks the one of rank 0, which says which it is."""
@@ -355,8 +355,9 @@ class Run:
     def _dataset(self, lists: Lists, videos: list[Video], transform: Augment | Views) -> VideoDataset:
         cache = self.data.local_cache()
         return VideoDataset(
-            self.data.folder, videos, self.reader, self.clip, transform, self.seed, cache, bad=lists.bad
-        )
+            self.data.folder, videos, self.reader, self.clip, transform, self.seed, cache, bad=lists.bad,
+            several=len(lists.classes) if self.task.several else None,
+        )  # fmt: skip
 
     def loader(
         self,

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from aim.data.lists import Lists, nfc, same_classes
 from aim.engine.machine.hardware import Precision
+from aim.engine.scores.calibration import UNCALIBRATED, Calibration
 from aim.ground.choices import leaves
 from aim.ground.errors import UserError, nearest, say
 from aim.ground.files import AGAIN, temporary_of, write_atomically, writing
@@ -126,7 +127,7 @@ class Checkpoint:
     classes: list[str]
     trunk: dict[str, str]  # name, sha256
     precision: Precision | None = None  # of the training; None in files from before it was written down
-    temperature: float | None = None  # that calibrates it (aim.engine.scores.calibration), fitted on the validation set
+    calibration: Calibration = UNCALIBRATED  # fitted on the validation set
     chosen_by: str | None = None  # data_hash of the videos that chose it, empty where none did; None: it isn't known
     calibrated_by: str | None = None  # data_hash of the videos that the temperature was fitted on; None: not known
 
@@ -159,7 +160,7 @@ def save_weights(
     config: Mapping[str, Any],
     classes: list[str],
     precision: Precision | None = None,
-    temperature: float | None = None,
+    calibration: Calibration = UNCALIBRATED,
     chosen_by: str | None = None,
 ) -> None:
     """Write `best.safetensors`, which with the trunk's weights is the whole model.
@@ -173,17 +174,17 @@ def save_weights(
         "classes": json.dumps(classes),
         "trunk": json.dumps({"name": model.trunk_name, "sha256": model.fingerprint}),
         "precision": json.dumps(precision),
-        "temperature": json.dumps(temperature),
+        **calibration.as_text(),
         "chosen_by": json.dumps(chosen_by),
         "calibrated_by": json.dumps(chosen_by or None),
     }
     write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
 
 
-def set_temperature(path: Path, temperature: float, by: str) -> None:
-    """Write a temperature, and whose it is, into a file of `save_weights`, of which nothing else changes."""
+def set_calibration(path: Path, calibration: Calibration, by: str) -> None:
+    """Write a calibration, and whose it is, into a file of `save_weights`, of which nothing else changes."""
     with safe_open(path, "pt") as file:
-        metadata = file.metadata() | {"temperature": json.dumps(temperature), "calibrated_by": json.dumps(by)}
+        metadata = file.metadata() | calibration.as_text() | {"calibrated_by": json.dumps(by)}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
 
@@ -214,16 +215,15 @@ def read_weights(path: str | Path) -> Checkpoint:
             raise TypeError("classes that are no list of names")
         if not all(isinstance(trunk[key], str) for key in ("name", "sha256")):
             raise TypeError("a trunk without a name")
-        precision, temperature = (json.loads(metadata.get(key, "null")) for key in ("precision", "temperature"))
+        precision = json.loads(metadata.get("precision", "null"))
         if precision not in (None, *get_args(Precision)):
             raise ValueError(f"precision {precision!r}")
-        if temperature is not None and not 0 < float(temperature) < float("inf"):
-            raise ValueError(f"temperature {temperature!r}")
+        calibration = Calibration.of_text(metadata, len(classes))
         by = {key: json.loads(metadata.get(key, "null")) for key in ("chosen_by", "calibrated_by")}
         if not all(isinstance(value, str | None) for value in by.values()):
             raise TypeError(str(by))
     by["calibrated_by"] = by["calibrated_by"] or by["chosen_by"] or None
-    return Checkpoint(path, tensors, config, classes, trunk, precision, temperature, **by)
+    return Checkpoint(path, tensors, config, classes, trunk, precision, calibration, **by)
 
 
 def load_weights(model: VideoClassifier, checkpoint: Checkpoint, *, head: bool = True) -> None:
