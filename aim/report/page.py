@@ -9,6 +9,7 @@ from aim.engine.scores import metrics
 from aim.engine.scores.metrics import Metric
 from aim.engine.scores.predictions import Predictions
 from aim.ground.amounts import tuned_of
+from aim.ground.choices import name_of
 from aim.ground.clock import clock
 from aim.pages.environment import environment
 from aim.pages.geometry import short_commit
@@ -124,7 +125,7 @@ def training(settings: Mapping[str, Any]) -> dict[str, str]:
     sizes = [f"{key} {value}" for key, value in adapter.items() if isinstance(value, float | int)]
     every = f" every {clip.get('stride_frames')}" if clip.get("sampling") != "uniform" else ""
     rows = {
-        "adapter": ", ".join([str(adapter["kind"]), *sizes]) if "kind" in adapter else "",
+        "adapter": ", ".join([name_of("adapter", adapter), *sizes]) if "kind" in adapter else "",
         "clip": f"{clip['num_frames']} frames{every}, {clip.get('size')} pixels" if "num_frames" in clip else "",
         "length": f"{train['epochs']} epochs, {train.get('batch_size')} clips a step" if "epochs" in train else "",
         "rate": f"{numbers(optim['lr'])}, {optim.get('schedule')} schedule" if "lr" in optim else "",

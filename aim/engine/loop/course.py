@@ -75,7 +75,7 @@ class Course:
         )
         self.state = state = self.saver.restore()
         state.plan(training.epochs)
-        self.newest, self.pace = Newest(state, run_dir), Pace(world.device)
+        self.newest, self.pace, self.met = Newest(state, run_dir), Pace(world.device), False
         labels = torch.from_numpy(loader.dataset.labels)
         self.watch = Watch(
             step=state.step, chance=chance(run.task, labels, model.head.out_features), clips=training.batch_size,
@@ -96,6 +96,13 @@ class Course:
     def where(self) -> str:
         """The step that is being done."""
         return f"step {self.state.step + 1} of {self.total}"
+
+    def meets(self) -> None:
+        """This rank has done its own part of a step. In the first one of a process it may have compiled for long."""
+        self.pace.meets()
+        if not self.met:
+            self.met = True
+            distributed.meet()
 
     def ended(self) -> bool:
         """Whether there is no step left to do."""

@@ -116,6 +116,8 @@ class Saver:
             )
         check_same(saved, self.identity, self.path.parent)
         checkpoint.put_tensors(self.model, saved["model"], str(self.path))
+        for group in saved["optimizer"]["param_groups"]:
+            group["fused"] = self.optimizer.defaults["fused"]  # of this device, and not of the one that saved
         self.optimizer.load_state_dict(saved["optimizer"])
         self.average.restore(saved["ema"])
         return State(**{f.name: saved[f.name] for f in fields(State)})

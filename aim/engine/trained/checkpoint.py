@@ -199,9 +199,10 @@ def read_weights(path: str | Path) -> Checkpoint:
             raise UserError(f"checkpoint {path} has no best.safetensors: {why}")
         path = path / BEST
     if not path.is_file():
-        beside = [str(other) for other in path.parent.glob("*")]
+        folder = path.absolute().parent
+        beside = [other.name for other in folder.glob("*")] if folder.name else []  # what lies in / is no near name
         raise UserError(
-            f"checkpoint {path} doesn't exist{nearest(str(path), beside)}; it is a run directory, or the "
+            f"checkpoint {path} doesn't exist{nearest(path.name, beside)}; it is a run directory, or the "
             "best.safetensors in one"
         )
     with reading(path, "a checkpoint, a safetensors file", OURS), safe_open(path, "pt") as file:
