@@ -13,10 +13,9 @@ from aim.data.readers.animated import is_animated
 from aim.data.readers.frames import SUFFIXES as PICTURES
 from aim.data.scanning import ANIMATED, ENDINGS, STILL, UNKNOWN, left_for, look, told
 from aim.ground.errors import UserError, say
-from aim.ground.paths import is_pattern, matches, path_of, refusal
+from aim.ground.paths import is_address, is_pattern, matches, path_of, refusal
 
 STDIN = "-"
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")  # RFC 3986, section 3.1, and an authority
 AT_ONCE = 2**16  # bytes of a list that comes
 
 
@@ -92,6 +91,8 @@ def _of_line(name: str, folders: bool) -> Iterable[Input]:
 
 
 def _of_name(name: str, folders: bool) -> Iterable[Input]:
+    if is_address(name):
+        return [Input(Path(name), of_address(name), name)]
     path = path_of(name)
     if problem := refusal(path):
         return [Input(path, problem, name)]
@@ -99,9 +100,7 @@ def _of_name(name: str, folders: bool) -> Iterable[Input]:
         inside = _folders_in(path) if folders else _files_in(path)
         return inside or [Input(path, _nothing_in(path, folders), name)]
     if path.is_file():
-        return [Input(path, _refusal(path, folders), name)]
-    if ADDRESS.match(name):
-        return [Input(path, of_address(name), name)]
+        return [Input(path, of_file(path, folders=folders), name)]
     if is_pattern(name):
         inside = [item for match in matches(path) for item in _of_match(match, folders)]
         return inside or [Input(path, "matches no video", name)]
@@ -152,7 +151,8 @@ def _nothing_in(folder: Path, folders: bool) -> str:
     return f"holds no video ({', '.join(ENDINGS)})"
 
 
-def _refusal(file: Path, folders: bool) -> str | None:
+def of_file(file: Path, *, folders: bool) -> str | None:
+    """Why a file is no video, if that is known without reading it; with `folders`, none is."""
     if folders:
         return "is a file; with reader=frames a video is a folder of pictures"
     if file.suffix.lower() in {*PICTURES, *ANIMATED} and not is_animated(file):

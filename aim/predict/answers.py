@@ -142,7 +142,12 @@ def write_segments(
         _write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
         return
     names = ("path", "start", "end", "label", "probability", "error")
-    _write_csv(path, names, ([NONE if row.get(key, "") is None else row.get(key, "") for key in names] for row in rows))
+    digits = {"start": 3, "end": 3, "probability": 4}
+
+    def cell(value: str | float | None, key: str) -> str:
+        return NONE if value is None else f"{value:.{digits[key]}f}" if isinstance(value, float) else value
+
+    _write_csv(path, names, ([cell(row.get(key, ""), key) for key in names] for row in rows))
 
 
 def _write_lines(path: Path, lines: Iterable[str]) -> None:

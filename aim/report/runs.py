@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,10 @@ class RunData:
     @property
     def deciding(self) -> dict[str, Any]:
         """The dotted settings that decide the result."""
-        return identity.experiment_settings(self.settings)
+        found = identity.experiment_settings(self.settings)
+        if "adapter.kind" in found:
+            found["adapter.kind"] = choices.name_of("adapter", self.settings["adapter"])
+        return found
 
     @property
     def progress(self) -> str:
@@ -113,6 +117,22 @@ def read(run_dir: Path, *, whole: bool = False) -> RunData:
         bad=read_bad(run_dir / "bad_videos.txt"),
         temperature=read_temperature(run_dir, run.results),
     )
+
+
+def comparable(runs: Sequence[RunData]) -> list[RunData]:
+    """The runs with their settings as this version writes them, unless all have the same: other versions know others.
+
+    So has a test more than the training that it is of.
+    """
+    if len({frozenset(run.deciding) for run in runs}) <= 1:
+        return list(runs)
+    found = list[RunData]()
+    for run in runs:
+        settings = run.settings
+        with suppress(UserError):  # a class that isn't here
+            settings = identity.of_today(settings) if settings else settings
+        found.append(replace(run, settings=settings))
+    return found
 
 
 def distinct(runs: Sequence[RunData]) -> list[RunData]:

@@ -61,8 +61,8 @@ def test_segments_are_rows_of_start_end_label_and_mean_probability(tmp_path: Pat
         rows = list(csv.reader(file))
     assert rows == [
         ["path", "start", "end", "label", "probability", "error"],
-        ["a, b.mp4", "0.0", "2.0", "[/walk]", "0.9", ""],
-        ["a, b.mp4", "2.0", "4.0", "none of these", "0.4", ""],
+        ["a, b.mp4", "0.000", "2.000", "[/walk]", "0.9000", ""],
+        ["a, b.mp4", "2.000", "4.000", "none of these", "0.4000", ""],
         [r"c\udcff.mp4", "", "", "", "", "torn"],
     ]
     write_segments(tmp_path / "s.jsonl", found, CLASSES, 0.5)
