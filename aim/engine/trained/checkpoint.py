@@ -25,6 +25,7 @@ from aim.ground.formats import check_format, stamp
 from aim.ground.kinds import modern
 from aim.ground.paths import path_of
 from aim.models.classifier import VideoClassifier
+from aim.models.heads import Trained
 from aim.weights.trunk import PER_FRAME, check_fit, fingerprint
 
 BEST = "best.safetensors"  # of a run directory
@@ -147,7 +148,7 @@ def check_classes(saved: Checkpoint, lists: Lists) -> None:
         )
 
 
-def trained_tensors(model: VideoClassifier) -> dict[str, Tensor]:
+def trained_tensors(model: Trained) -> dict[str, Tensor]:
     """Every tensor of the model that is neither in the trunk's weights nor derived from them."""
     state = model.state_dict()
     return {name: state[name].detach() for name in model.saved_names()}
@@ -247,7 +248,7 @@ def load_weights(model: VideoClassifier, checkpoint: Checkpoint, *, head: bool =
     put_tensors(model, checkpoint.tensors, str(checkpoint.path), head=head)
 
 
-def put_tensors(model: VideoClassifier, tensors: Mapping[str, Tensor], source: str, *, head: bool = True) -> None:
+def put_tensors(model: Trained, tensors: Mapping[str, Tensor], source: str, *, head: bool = True) -> None:
     """Put tensors under exactly the names that the model saves. Raises UserError when names or shapes differ."""
     state = model.state_dict()
     own = {name: state[name] for name in model.saved_names() if head or not name.startswith("head.")}
