@@ -51,8 +51,8 @@ def main(arguments: Sequence[str]) -> None:
             return
         paths, options = parse(arguments)
         folders = reportable(paths)
-        runs, said = folds.pooled([read(folder, whole=True) for folder in folders])
-        runs = comparable(distinct(runs))
+        runs, said = folds.pooled(comparable([read(folder, whole=True) for folder in folders]))
+        runs = distinct(runs)
         page = options.get("out", runs[0].path / "report.html" if len(runs) == 1 else Path("report.html"))
         if done := [run for run in runs if run.results is not None]:
             print(table(done))
