@@ -153,8 +153,10 @@ def suit(model: VideoClassifier, precision: Precision, device: str) -> None:
             to_float8(model.backbone.plain_blocks())
         if device == "cpu":
             attend_by_products(model)
-    if device == "cuda" and (next(model.parameters()).is_meta or kernels() is not None):  # or pretended to be there
-        compute_by_large_kernels(model)
+    if device == "cuda":
+        pretended = next(model.parameters()).is_meta or not torch.cuda.is_available()
+        if pretended or kernels() is not None:
+            compute_by_large_kernels(model)
 
 
 def synchronize(device: torch.device) -> None:
