@@ -14,12 +14,13 @@ import pytest
 import torch
 from safetensors.torch import save
 
-from aim.data.lists import read_classes, read_list
+from aim.data.lists import read_classes
 from aim.data.readers.decord import Decord
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Reader
 from aim.data.readers.pyav import PyAV
 from aim.data.readers.torchcodec import TorchCodec
+from aim.data.rows import read_list
 from aim.data.sources.detected import last_report
 from aim.data.sources.diving48 import Diving48
 from aim.data.sources.hmdb51 import HMDB51

@@ -148,7 +148,7 @@ def test_a_threshold_compares_calibrated_probabilities(
 ) -> None:
     trained = predict.load(unbroken / "best.safetensors")
     assert trained.precision == "fp32"
-    assert trained.temperature is not None
+    assert trained.calibration.temperature is not None
     evaluate(unbroken, tmp_path, "views.temporal=2")
     found = predictions.read(tmp_path / "predictions.npz")
     path = next(video for video in videos(toy_cache) if str(video).endswith(str(found.path[0])))

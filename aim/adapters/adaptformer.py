@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aim.adapters.interface import BlockView, Place, at_least_one
+from aim.adapters.interface import BlockView, Place, Tokens, at_least_one
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class AdaptFormer:
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return AdaptMLPBlock(view, self)
 
-    def readout(self, dims: Sequence[int], num_frames: int) -> None:
+    def readout(self, dims: Sequence[int], tokens: Tokens) -> None:
         return None
 
 

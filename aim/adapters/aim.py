@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aim.adapters.drop_path import DropPath
-from aim.adapters.interface import Axis, BlockView, Place, at_least_one, check_image_trunk
+from aim.adapters.interface import Axis, BlockView, Place, Tokens, at_least_one, check_image_trunk
 from aim.ground.errors import UserError
 
 
@@ -67,7 +67,7 @@ class AIM:
             )
         return AIMBlock(view, self, place) if place.index in blocks else view.block
 
-    def readout(self, dims: Sequence[int], num_frames: int) -> None:
+    def readout(self, dims: Sequence[int], tokens: Tokens) -> None:
         return None
 
 

@@ -16,7 +16,7 @@ from timm.layers.attention_pool import AttentionPoolLatent
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from aim.adapters.interface import BlockView, Place, Readout
+from aim.adapters.interface import BlockView, Place, Readout, Tokens
 from aim.ground.errors import UserError
 
 HEAD_DIM = 64  # channels of an attention head, as in a ViT
@@ -34,10 +34,10 @@ class AttentiveProbe:
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return view.block
 
-    def readout(self, dims: Sequence[int], num_frames: int) -> Readout:
+    def readout(self, dims: Sequence[int], tokens: Tokens) -> Readout:
         if self.depth < 1:
             raise UserError(f"adapter.depth={self.depth}; use 1 for the pooler alone, or more")
-        return AttentivePooler(dims[-1], num_frames, self.depth)
+        return AttentivePooler(dims[-1], tokens.num_frames, self.depth)
 
 
 class AttentivePooler(Readout):

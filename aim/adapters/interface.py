@@ -74,6 +74,16 @@ class Place:
         return self.index in self.temporal_blocks
 
 
+@dataclass(frozen=True)
+class Tokens:
+    """The tokens that a readout gets of a clip's last block: those of each frame are a prefix, then its rows."""
+
+    num_frames: int  # after tubelets
+    rows: int
+    columns: int
+    num_prefix_tokens: int  # class and register tokens
+
+
 class AdapterConfig(Protocol):
     """An adapter family: a frozen dataclass that maps a view to a block."""
 
@@ -88,7 +98,7 @@ class AdapterConfig(Protocol):
         """The block that replaces the frozen one."""
         ...
 
-    def readout(self, dims: Sequence[int], num_frames: int) -> "Readout | None":
+    def readout(self, dims: Sequence[int], tokens: Tokens) -> "Readout | None":
         """The module that reads the features of blocks of these widths; None for the trunk's own pooling."""
         ...
 

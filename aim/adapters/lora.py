@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from aim.adapters.interface import BlockView, Place, linears
+from aim.adapters.interface import BlockView, Place, Tokens, linears
 from aim.ground.errors import UserError, nearest
 
 
@@ -44,7 +44,7 @@ class LoRA:
                 parametrize.register_parametrization(layer, "weight", change)
         return view.block
 
-    def readout(self, dims: Sequence[int], num_frames: int) -> None:
+    def readout(self, dims: Sequence[int], tokens: Tokens) -> None:
         return None
 
 

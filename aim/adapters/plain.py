@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from aim.adapters.interface import BlockView, Place
+from aim.adapters.interface import BlockView, Place, Tokens
 
 
 @dataclass(frozen=True)
@@ -19,5 +19,5 @@ class Plain:
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return view.block
 
-    def readout(self, dims: Sequence[int], num_frames: int) -> None:
+    def readout(self, dims: Sequence[int], tokens: Tokens) -> None:
         return None

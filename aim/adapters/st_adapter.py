@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from aim.adapters.interface import BlockView, Place, at_least_one
+from aim.adapters.interface import BlockView, Place, Tokens, at_least_one
 from aim.ground.errors import UserError
 
 
@@ -34,7 +34,7 @@ class STAdapter:
             raise UserError(f"adapter.kernel={list(self.kernel)}; use three odd sizes, as [3, 1, 1]")
         return STBlock(view, self)
 
-    def readout(self, dims: Sequence[int], num_frames: int) -> None:
+    def readout(self, dims: Sequence[int], tokens: Tokens) -> None:
         return None
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from aim.adapters.drop_path import DropPath
-from aim.adapters.interface import Axis, BlockView, Place, check_image_trunk
+from aim.adapters.interface import Axis, BlockView, Place, Tokens, check_image_trunk
 from aim.ground.errors import UserError
 
 
@@ -32,7 +32,7 @@ class TimeSformer:
             raise UserError("adapter=timesformer attends over time in every block, which a Swin can't; use a ViT trunk")
         return DividedBlock(view, self, place)
 
-    def readout(self, dims: Sequence[int], num_frames: int) -> None:
+    def readout(self, dims: Sequence[int], tokens: Tokens) -> None:
         return None
 
 

@@ -15,6 +15,7 @@ from aim.engine.machine.distributed import World
 from aim.engine.machine.hardware import autocast, synchronize
 from aim.engine.run.settings import Run
 from aim.engine.run.step import kept_bytes, make_batch
+from aim.ground.amounts import tuned_of
 from aim.ground.console import Display
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
@@ -48,7 +49,7 @@ def measure_model(run: Run, num_classes: int, world: World, found: dict[str, Any
 
     tuned, total = num_parameters(model)
     found |= {"params_total": total, "params_tuned": tuned, "gmacs_per_view": round(gmacs, 3), "clips_per_step": clips}
-    yield row("parameters", f"{tuned / 1e6:.2f} of {total / 1e6:.2f} M tuned")
+    yield row("parameters", f"{tuned_of(tuned, total)} tuned")
     yield row("GMACs per view", f"{gmacs:.2f}")
     found["saved_mib_per_clip"] = round(saved_mib_per_clip(run, model, world.device), 1)
     yield row("kept for the backward pass", f"{found['saved_mib_per_clip']:.0f} MiB a clip")

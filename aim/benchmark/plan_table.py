@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from aim.engine.run.plan import CORE_DOWNLOADED, CORE_PREPARED, FRAMES_MEASURED, GIB, UTILISATION
+from aim.ground.amounts import tuned_of
 
 
 def plan_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The numbers that don't depend on train.memory."""
     (cost, *_) = found["memory"].values()
     return [
-        ("parameters", f"{cost['params_tuned'] / 1e6:.2f} of {cost['params_total'] / 1e6:.2f} M tuned"),
+        ("parameters", f"{tuned_of(cost['params_tuned'], cost['params_total'])} tuned"),
         (
             "weights, gradients, optimizer",
             ", ".join(mib(cost[name]) for name in ("weight_bytes", "gradient_bytes", "optimizer_bytes")),

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from aim.data.list_files import USUAL_FILES, usual_files
 from aim.data.lists import USUAL, Lists, Video, hold_out, nfc, read_classes, require_folder, split_of
+from aim.data.rows import columns_in, header
 from aim.data.scanning import UNKNOWN, folders_in, look, some, told
-from aim.data.sources.table import tables
+from aim.data.sources.table import Table, tables
 from aim.ground.errors import UserError, nearest
 
 OUTSIDE = "outside of the folders of classes"
@@ -19,7 +20,8 @@ class ClassFolders:
     """Lists a folder of videos by class: train/CLASS/* and val/CLASS/*, or CLASS/* split by a hash of the path.
 
     The usual names of both are taken (USUAL), in any case. List files that lie there already (train.txt, val.txt,
-    classes.txt) are used instead. Nothing is written.
+    classes.txt) are used instead; so is a table with a column for the split, or with no folders of classes beside it.
+    Nothing is written.
     """
 
     val_share: float  # of each class, at least one video where it has two
@@ -30,9 +32,17 @@ class ClassFolders:
         usual = usual_files(root)
         if usual.keys() & USUAL.keys():
             return USUAL_FILES(root)
-        lists = self.scan(root)
-        if found := tables(root):
-            offer = f"aim.prepare data=folder format=csv data.root={root} makes lists of it"
+        found = tables(root)
+        if whole := [table for table in found if "split" in columns_in(header(table))]:
+            return Table(self.val_share).of_files(root, whole)
+        try:
+            lists = self.scan(root)
+        except UserError:
+            if not found:
+                raise
+            return Table(self.val_share)(root)
+        if found:
+            offer = f"data.train={found[0].relative_to(root)} or a column split takes it"
             note = f"not used, though it names paths and labels: {found[0]}; {offer}"
             lists = replace(lists, notes=(*lists.notes, note))
         if "classes" in usual:
@@ -42,13 +52,15 @@ class ClassFolders:
     def scan(self, root: Path) -> Lists:
         """The lists by the folders alone."""
         folders, notes = split_folders(root, self.val_share)
+        held_out = 0.0
         found = {split: find_by_class(root, folder) for split, folder in (folders or {"train": ""}).items()}
         notes += [note for part in found.values() for note in part.notes]
         parts = {split: part.videos for split, part in found.items()}
         if folders:
             split = f"the folders {' and '.join(folders.values())}"
         else:
-            split = f"{self.val_share:.0%} of each class, by a hash of the path, as there is no folder val"
+            held_out = self.val_share
+            split = f"{held_out:.0%} of each class, by a hash of the path, as there is no folder val"
             halves = {name: hold_out(paths, self.val_share) for name, paths in parts["train"].items()}
             train, val = ({name: each[i] for name, each in halves.items()} for i in range(2))
             parts = {"train": train, "val": val}
@@ -76,7 +88,9 @@ class ClassFolders:
             where = root / folders.get("val", "val")
             raise UserError(f"{root}: no video is left for validation; give each class two or more, or fill {where}")
         third = lists.get("test") or None
-        return Lists(lists["train"], lists["val"], classes, split=split, third=third, notes=tuple(notes))
+        return Lists(
+            lists["train"], lists["val"], classes, split=split, third=third, notes=tuple(notes), held_out=held_out
+        )
 
 
 @dataclass(frozen=True)

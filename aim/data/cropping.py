@@ -1,8 +1,10 @@
 """The part of a picture that a test's crops show."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aim.data.lists import Video, spread
 from aim.data.readers.drawing import Drawing
 from aim.data.readers.interface import BadVideo, scaled
 from aim.data.readers.pyav import decoded
@@ -11,12 +13,20 @@ from aim.data.transforms import Views
 from aim.ground.errors import say
 
 ENOUGH = 0.7  # of the long side; a square has 0.75 of 4:3
+LOOKED_AT = 8  # videos of a list
 
 
 def shown(height: int, width: int, clip: Clip, views: Views) -> float:
     """The share of a picture's long side that some crop shows: one in the middle, or three along it."""
     long = max(scaled(height, width, views.resize))
     return min(1.0, views.spatial * clip.size / long)
+
+
+def say_once(root: Path, videos: Sequence[Video], clip: Clip, views: Views) -> None:
+    """Say, once, that a test's crops leave much of the picture out; a few of its videos are looked at."""
+    cropped = CropHint(clip, views, LOOKED_AT, "a clip of the test")
+    for video in spread(videos, LOOKED_AT):
+        cropped.of(root / video.path)
 
 
 @dataclass
@@ -26,16 +36,17 @@ class CropHint:
     clip: Clip
     views: Views
     left: int = 16
+    whose: str = "a clip"
 
     def of(self, path: Path) -> None:
         """Look at a video that could be read."""
         self.left -= 1
-        if self.left >= 0 and path.is_file() and (text := hint(path, self.clip, self.views)):
+        if self.left >= 0 and path.is_file() and (text := hint(path, self.clip, self.views, self.whose)):
             self.left = 0
             say(text)
 
 
-def hint(path: Path, clip: Clip, views: Views) -> str:
+def hint(path: Path, clip: Clip, views: Views, whose: str) -> str:
     """What is left out of a video's pictures, if it's much, and the setting that changes it."""
     try:
         height, width = next(Drawing(None)(frame).shape[:2] for _, frame in decoded(path))
@@ -47,6 +58,6 @@ def hint(path: Path, clip: Clip, views: Views) -> str:
     side, ends = ("width", "the sides") if width > height else ("height", "top and bottom")
     more = "; views.spatial=3 shows them, too, in three clips for one" if views.spatial == 1 else ""
     return (
-        f"{path.name} has pictures of {width}x{height}, and a clip shows the middle {100 * share:.0f} % of their "
+        f"{path.name} has pictures of {width}x{height}, and {whose} shows the middle {100 * share:.0f} % of their "
         f"{side}: {ends} aren't seen{more}"
     )

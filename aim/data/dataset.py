@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.class_folders import ClassFolders
-from aim.data.list_files import USUAL_FILES, ListFiles
-from aim.data.lists import Lists, Video, check_present, share_of
+from aim.data.list_files import USUAL_FILES, ListFiles, usual_files
+from aim.data.lists import Lists, Video, check_present, several, share_of, single, targets
 from aim.data.loading.judge import OnError
 from aim.data.readers.interface import BadVideo, Pick, Reader, Source, Timed, file_of
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip, test_indices, train_indices
+from aim.data.sources.table import Table, is_whole, named_file
 from aim.data.stored import cache
 from aim.data.stored.cache import Cache
 from aim.data.stored.shards import located, source_of
@@ -61,9 +62,12 @@ class Data:
             raise UserError("data.root must be given: add data.root=DIR, the folder of the videos")
         return path_of(self.root)
 
-    def load(self) -> Lists:
-        """The lists, checked against each other and the disk. Raises UserError for missing or contradictory entries."""
-        lists = located(self.folder, self.listed())
+    def load(self, *, many: bool = False) -> Lists:
+        """The lists, checked against each other and the disk. Raises UserError for missing or contradictory entries.
+
+        With `many` a video may have any number of labels, else it must have one.
+        """
+        lists = located(self.folder, (several if many else single)(self.listed()))
         lists = replace(lists, train=share_of(lists.train, self.share))
         problems = []
         if self.num_classes is not None and len(lists.classes) != self.num_classes:
@@ -81,10 +85,11 @@ class Data:
         """The lists as they are written, or found in folders. Raises UserError where they are missing or wrong."""
         return (self.named_lists() or self.lists)(self.folder)
 
-    def named_lists(self) -> ListFiles | None:
+    def named_lists(self) -> ListFiles | Table | None:
         """The lists that are named here, beside the usual ones; None where nothing is named.
 
-        The usual list for the test alone belongs to the usual others.
+        The usual list for the test alone belongs to the usual others. A table without its partner is the whole data
+        set.
         """
         parts = ("train", "val", "test", "classes")
         named: dict[str, Any] = {part: name for part in parts if (name := getattr(self, part)) is not None}
@@ -95,6 +100,10 @@ class Data:
         if not isinstance(self.lists, ListFiles | ClassFolders):
             first, name = next(iter(named.items()))
             raise UserError(f"data.{first}={name} names a list file, and these data have none; use data=folder")
+        if isinstance(self.lists, ClassFolders) and self.train is not None and self.val is None and self.test is None:
+            table = named_file(self.folder, self.train)
+            if table.is_file() and is_whole(table, usual_files(self.folder).keys() & {"val", "test"}):
+                return Table(self.lists.val_share, self.train, self.classes or "classes.txt")
         return replace(self.lists if isinstance(self.lists, ListFiles) else USUAL_FILES, **named)
 
     def local_cache(self) -> Cache | None:
@@ -115,6 +124,7 @@ class VideoDataset:
     cache: Cache | None = None
     clips: int = 1  # random clips from one decoding of a video (repeated augmentation)
     bad: Mapping[str, str] = field(default_factory=dict)  # path -> why; known beforehand, so that none of it is read
+    several: int | None = None  # classes, where a video may have any number of labels
 
     def __len__(self) -> int:
         return len(self.videos)
@@ -128,6 +138,11 @@ class VideoDataset:
     @property
     def dtype(self) -> torch.dtype:
         return torch.uint8
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Of all videos, as the task takes them."""
+        return targets(self.videos, self.several)
 
     def path(self, index: int) -> Source:
         """Where an entry's video is."""

@@ -1,11 +1,15 @@
-"""The data set of list files: train.txt, val.txt, classes.txt and, if it is there, test.txt; or others by settings."""
+"""The data set of list files: train.txt, val.txt, classes.txt and, if it is there, test.txt; or others by settings.
+
+Where labels are words, they name the classes if there is no classes.txt.
+"""
 
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.lists import README, USUAL, Lists, Video, nfc, read_classes, read_list, require_folder
+from aim.data.lists import README, USUAL, Lists, Video, nfc, read_classes, require_folder
+from aim.data.rows import Labels, Row, check_split, groups_of, named_classes, read_rows, settled, videos_of
 from aim.data.scanning import some
 from aim.ground.errors import UserError
 from aim.ground.paths import path_of
@@ -32,19 +36,32 @@ class ListFiles:
         if is_usual("test", named["test"]) and places.get("test") in (None, places["val"]):
             places.pop("test", None)
         files = {part: path for part, path in places.items() if path}
-        if missing := [name for part, name in named.items() if name and part in places.keys() - files.keys()]:
-            there = [str(path) for path in files.values()]
-            raise UserError(
-                f"{root} lacks {', '.join(missing)}{f', beside {some(there)}' if there else ''}: add what lacks; or "
-                f"name other lists, data.train=FILE data.val=FILE data.classes=FILE; or rename what is none; {README}"
-            )
-        classes = read_classes(files["classes"])
-        lists, problems, notes = dict[str, list[Video]](), [], list[str]()
+        lacking = [part for part, name in named.items() if name and part in places.keys() - files.keys()]
+        if lacking and (lacking != ["classes"] or not is_usual("classes", self.classes)):
+            raise UserError(lacks(root, [str(named[part]) for part in lacking], files))
+        classes = read_classes(files["classes"]) if "classes" in files else []
+        rows, problems, notes = dict[str, list[Row]](), [], list[str]()
         for part in [part for part in files if part != "classes"]:
             try:
-                videos = read_list(files[part], classes)
+                rows[part], columns = read_rows(files[part], Labels(classes))
+                notes += [columns] if columns else []
             except UserError as error:
-                problems.append(f"{error}{'; rename it if it is no list for the test alone' if part == 'test' else ''}")
+                problems.append(_of_test(part, error))
+        if problems and not classes:
+            raise UserError("; ".join(problems))
+        every = [row for part in rows.values() for row in part]
+        if not classes:
+            if all(row.label.isdecimal() for row in every):
+                raise UserError(lacks(root, [self.classes], files))
+            classes = named_classes(every, str(root))
+        labels = settled(every, classes, files.get("classes", root))
+        lists = dict[str, list[Video]]()
+        for part, own in rows.items():
+            try:
+                check_split(own, part)
+                videos = videos_of(own, labels)
+            except UserError as error:
+                problems.append(_of_test(part, error))
             else:
                 lists[part] = respelt(root, videos)
                 if changed := [old.path for old, new in zip(videos, lists[part], strict=True) if old != new]:
@@ -56,11 +73,29 @@ class ListFiles:
         unused = [name for part in open_to for name in usual[part] if root / name not in files.values()]
         if unused:
             notes.append(f"not used in {root}: {some(unused)}")
-        if (other := beside(files["train"])) and other != files["classes"]:
+        if (other := beside(files["train"])) and other != files.get("classes"):
             notes.append(f"{other} isn't used; if the labels are its lines, add data.classes={other}")
         short = {part: path.relative_to(root) if path.is_relative_to(root) else path for part, path in files.items()}
-        split = f"the files {' and '.join(str(short[part]) for part in lists)}, with the classes of {short['classes']}"
-        return Lists(lists["train"], lists["val"], classes, split=split, third=lists.get("test"), notes=tuple(notes))
+        of_classes = f"the classes of {short['classes']}" if "classes" in short else "classes by their labels"
+        split = f"the files {' and '.join(str(short[part]) for part in lists)}, with {of_classes}"
+        return Lists(
+            lists["train"], lists["val"], classes,
+            split=split, third=lists.get("test"), notes=tuple(notes), groups=groups_of(every),
+        )  # fmt: skip
+
+
+def lacks(root: Path, names: Sequence[str], files: Mapping[str, Path]) -> str:
+    """The files that are not there, beside those that are, and the ways out."""
+    there = [str(path) for path in files.values()]
+    return (
+        f"{root} lacks {', '.join(names)}{f', beside {some(there)}' if there else ''}: add what lacks; or name other "
+        f"lists, data.train=FILE data.val=FILE data.classes=FILE; or rename what is none; {README}"
+    )
+
+
+def _of_test(part: str, error: UserError) -> str:
+    """An error of a list; a file may be called test.txt that is none."""
+    return f"{error}{'; rename it if it is no list for the test alone' if part == 'test' else ''}"
 
 
 USUAL_FILES = ListFiles("train.txt", "val.txt", "classes.txt")

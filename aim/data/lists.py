@@ -3,7 +3,7 @@
 Where `test.txt` lies beside `train.txt` and `val.txt`, its videos choose nothing: the test alone sees them.
 A line is `path label`, the path relative to the data set's root, the label a line of `classes.txt` counted from 0, or
 its name; a segment of a video is `path<TAB>start<TAB>end<TAB>label`, in seconds. A path that would be misread so, one
-with a space at an end, say, is written as a JSON string.
+with a space at an end, say, is written as a JSON string. `aim.data.rows` reads lines, and tables with a header.
 """
 
 import codecs
@@ -11,13 +11,17 @@ import hashlib
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple
 
-from aim.data.scanning import VIDEO_EXTENSIONS, is_video_name
-from aim.ground.errors import UserError, nearest
+import numpy as np
+from numpy.typing import NDArray
+
+from aim.data.scanning import ENDINGS, is_video_name
+from aim.ground.errors import UserError
 
 README = "data/README.md says where each data set comes from and how its folder looks"
 USUAL = {  # the names that a split's folder has, and its list file before its ending, in any case, by preference
@@ -27,7 +31,7 @@ USUAL = {  # the names that a split's folder has, and its list file before its e
 }
 HELD_OUT = (*USUAL["val"], *USUAL["test"])
 COMMENT = re.compile(r"#(\s|$)")
-FOLLOWED = re.compile(rf".*?({'|'.join(map(re.escape, VIDEO_EXTENSIONS))})[\s,;]+(.*)", re.IGNORECASE | re.DOTALL)
+FOLLOWED = re.compile(rf".*?({'|'.join(map(re.escape, ENDINGS))})[\s,;]+(.*)", re.IGNORECASE | re.DOTALL)
 
 
 class Stored(NamedTuple):
@@ -38,14 +42,30 @@ class Stored(NamedTuple):
     size: int
 
 
+NONE = -1  # in the place of a label
+NOTHING = "-"  # in a list, in the place of a label
+BETWEEN = "[,;|]"  # between the labels of a video
+
+
 class Video(NamedTuple):
     """A labelled video, or its part from `start` to `end` seconds; a separate file unless it's `stored` in a tar."""
 
     path: str
-    label: int
+    label: int  # of several the first, NONE without any
     start: float | None = None
     end: float | None = None
     stored: Stored | None = None  # no list says so, and no hash: it's the same video wherever it lies
+    also: tuple[int, ...] = ()  # its other labels, ascending
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """All of them, ascending."""
+        return () if self.label == NONE else (self.label, *self.also)
+
+    def labelled(self, labels: Iterable[int]) -> "Video":
+        """The same video with these labels alone."""
+        first, *others = sorted(set(labels)) or [NONE]
+        return self._replace(label=first, also=tuple(others))
 
 
 @dataclass(frozen=True)
@@ -59,11 +79,18 @@ class Lists:
     split: str = ""  # where the parts come from: files, folders, a hash
     third: list[Video] | None = None  # for the test alone
     notes: tuple[str, ...] = ()  # on what was found and not taken, or taken otherwise than it's written
+    held_out: float = 0.0  # the share of each class that a hash of the path chose; 0: the split is given
+    groups: Mapping[str, str] = field(default_factory=dict)  # path -> group, as far as a table has a column for it
 
     @property
     def test(self) -> list[Video]:
         """The videos of the test."""
         return self.val if self.third is None else self.third
+
+    @property
+    def tests_apart(self) -> bool:
+        """Whether the test has videos of its own, of which none is for validation."""
+        return self.third is not None and not set(self.third) & set(self.val)
 
     @property
     def parts(self) -> dict[str, list[Video]]:
@@ -133,7 +160,7 @@ def unquoted(text: str) -> tuple[str | None, str]:
             found, end = json.JSONDecoder().raw_decode(text)
         except json.JSONDecodeError:
             return None, text
-        if not text[end:].strip(" ") or text[end] in " \t":
+        if not text[end:].strip(" ") or text[end] in " \t,;":
             return str(found), text[end:]
     return None, text
 
@@ -168,78 +195,14 @@ def read_classes(path: Path) -> list[str]:
 def parse_class(line: str) -> str:
     """The name that a line of classes.txt gives; `quoted` writes it."""
     name, rest = unquoted(line.strip())
-    return rest if name is None or rest else name
-
-
-def read_list(path: Path, classes: Sequence[str]) -> list[Video]:
-    """The videos of a list file. Raises UserError with the first wrong lines."""
-    videos, problems = [], []
-    labels = {nfc(name): number for number, name in enumerate(classes)}
-    for number, line in entries(read_lines(path)):
-        try:
-            videos.append(parse(line, labels))
-        except ValueError as error:
-            problems.append(f"{path}:{number}: {error}")
-    if problems:
-        raise UserError("; ".join(problems[:3]) + (f"; and {len(problems) - 3} more" if len(problems) > 3 else ""))
-    if not videos:
-        raise UserError(f"{path} names no video; {README}")
-    return videos
-
-
-def parse(line: str, labels: Mapping[str, int]) -> Video:
-    """One line of a list file; `labels` has the classes' numbers by their names. Raises ValueError with the reason."""
-    name, rest = unquoted(line)
-    fields = rest.split("\t")
-    start = end = None
-    if len(fields) == 4:
-        start, end = float(fields[1]), float(fields[2])
-        if not 0 <= start < end:
-            raise ValueError(f"a segment from {start} to {end} seconds")
-        path, label = fields[0].strip(), fields[3].strip()
-    elif len(fields) == 2 and _is_label(fields[1].strip(), labels):
-        path, label = fields[0].strip(), fields[1].strip()
-    elif name is None:
-        path, label = _divided(line.strip(), labels)
-    else:
-        path, label = "", rest.strip()
-    path = path if name is None else name
-    if not path or not _is_label(label, labels):
-        raise ValueError(f"{line.strip()!r} has no label; a line is a path, a space and a label from 0 on, or its name")
-    number = int(label) if label.isdecimal() else labels[nfc(label)]
-    if number >= len(labels):
-        raise ValueError(f"label {label} is not among the {len(labels)} classes, 0 to {len(labels) - 1}")
-    return Video(path, number, start, end)
-
-
-def _divided(text: str, labels: Mapping[str, int]) -> tuple[str, str]:
-    """The path and the label of a line with spaces between them. Raises ValueError for several labels, or a wrong one.
-
-    Of a name with spaces, that which is longest counts.
-    """
-    follows = FOLLOWED.fullmatch(text)
-    if follows and _is_label(follows[2], labels):
-        return text[: follows.end(1)], follows[2]
-    if follows and (several := labels_in(follows[2], labels)):
-        raise ValueError(f"{text!r} has {len(several)} labels, {' and '.join(several)}; a video has one: keep that")
-    path, _, label = text.rpartition(" ")
-    if label.isdecimal():
-        return path.rstrip(), label
-    for space in re.finditer(r"\s+", text):
-        if nfc(text[space.end() :]) in labels:
-            return text[: space.start()], text[space.end() :]
-    if follows and not is_video_name(text):
-        raise ValueError(
-            f"{text!r}: {follows[2]!r} is neither a class of classes.txt nor a number{nearest(follows[2], labels)}"
-        )
-    return "", ""
+    return line.strip() if name is None or rest else name
 
 
 def labels_in(text: str, labels: Mapping[str, int]) -> list[str]:
     """The labels that a text is made of, numbers or names of classes, where they are several; else nothing."""
     if _is_label(text, labels):
         return []
-    for separator in (r"\s*[,;]\s*", r"[\s,;]+"):
+    for separator in (rf"\s*{BETWEEN}\s*", rf"(?:\s|{BETWEEN})+"):
         parts = re.split(separator, text)
         if len(parts) > 1 and all(_is_label(part, labels) for part in parts):
             return parts
@@ -251,10 +214,11 @@ def _is_label(text: str, labels: Mapping[str, int]) -> bool:
 
 
 def format_line(video: Video) -> str:
-    """The line of a list file that `parse` reads as this video."""
+    """The line of a list file that is read as this video (aim.data.rows)."""
+    labels = ",".join(map(str, video.labels)) or NOTHING
     if video.start is None or video.end is None:
-        return f"{quoted(video.path)} {video.label}"
-    return f"{quoted(video.path)}\t{video.start}\t{video.end}\t{video.label}"
+        return f"{quoted(video.path)} {labels}"
+    return f"{quoted(video.path)}\t{video.start}\t{video.end}\t{labels}"
 
 
 def data_hash(videos: Sequence[Video], classes: Sequence[str]) -> str:
@@ -271,13 +235,14 @@ def ordered_hash(videos: Sequence[Video], classes: Sequence[str]) -> str:
 def share_of(videos: Sequence[Video], share: float) -> list[Video]:
     """A share of the videos of each class, at least one, in the order of the list; a hash of their lines chooses.
 
-    A smaller share is part of a larger one, whatever the order of the list.
+    Of several labels a video a set of labels counts as a class. A smaller share is part of a larger one, whatever the
+    order of the list.
     """
     if share == 1:
         return list(videos)
-    by_class = dict[int, list[Video]]()
+    by_class = dict[tuple[int, ...], list[Video]]()
     for video in videos:
-        by_class.setdefault(video.label, []).append(video)
+        by_class.setdefault(video.labels, []).append(video)
 
     def rank(video: Video) -> bytes:
         return hashlib.sha256(f"share {format_line(video)}".encode()).digest()
@@ -286,6 +251,55 @@ def share_of(videos: Sequence[Video], share: float) -> list[Video]:
     for each in by_class.values():
         chosen.update(sorted(each, key=rank)[: max(1, round(share * len(each)))])
     return [video for video in videos if video in chosen]
+
+
+def set_apart(videos: Sequence[Video], share: float) -> tuple[list[Video], list[Video]]:
+    """The videos without a share (0.5 at most) of each class that has more than one, and that share: in their order."""
+    counts = Counter(video.labels for video in videos)
+    apart = set(share_of([video for video in videos if counts[video.labels] > 1], share))
+    return [video for video in videos if video not in apart], [video for video in videos if video in apart]
+
+
+def single(lists: Lists) -> Lists:
+    """The lists as they are. Raises UserError where a video has no label or several."""
+    for part, videos in lists.parts.items():
+        if other := [video for video in videos if len(video.labels) != 1]:
+            names = ", ".join(lists.classes[label] for label in other[0].labels) or "none"
+            raise UserError(
+                f"{len(other)} of {len(videos)} videos of the {part} list have several labels, or none, such as "
+                f"{other[0].path} ({names}); add task=multi_label, or keep one label a video"
+            )
+    return lists
+
+
+def several(lists: Lists) -> Lists:
+    """The lists with each part of a video once, with all the labels that lines give it.
+
+    Parts of one video with other times stay apart, however they overlap. It's noted where no video has several labels.
+    """
+    found = lists.mapped(_together)
+    if found.videos and all(len(video.labels) == 1 for video in found.videos):
+        note = "every video has one label; task=single_label asks which of the classes it is"
+        return replace(found, notes=(*found.notes, note))
+    return found
+
+
+def _together(videos: list[Video]) -> list[Video]:
+    """The videos in the order of their first lines."""
+    labels = dict[Video, set[int]]()
+    for video in videos:
+        labels.setdefault(video.labelled(()), set()).update(video.labels)
+    return [video.labelled(own) for video, own in labels.items()]
+
+
+def targets(videos: Sequence[Video], several: int | None) -> NDArray[np.int64]:
+    """The labels as a task takes them: "n", or with `several` classes that a video may have 0 or 1 for each, "n k"."""
+    if several is None:
+        return np.array([video.label for video in videos], np.int64)
+    found = np.zeros((len(videos), several), np.int64)
+    for row, video in zip(found, videos, strict=True):
+        row[list(video.labels)] = 1
+    return found
 
 
 def hold_out(paths: Sequence[str], share: float) -> tuple[list[str], list[str]]:

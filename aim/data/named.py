@@ -11,12 +11,11 @@ from urllib.parse import unquote, urlsplit
 from aim.data.lists import entries, unquoted
 from aim.data.readers.animated import is_animated
 from aim.data.readers.frames import SUFFIXES as PICTURES
-from aim.data.scanning import UNKNOWN, VIDEO_EXTENSIONS, is_video_name, look, told
+from aim.data.scanning import ANIMATED, ENDINGS, STILL, UNKNOWN, left_for, look, told
 from aim.ground.errors import UserError, say
-from aim.ground.paths import is_pattern, matches, path_of, refusal
+from aim.ground.paths import is_address, is_pattern, matches, path_of, refusal
 
 STDIN = "-"
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")  # RFC 3986, section 3.1, and an authority
 AT_ONCE = 2**16  # bytes of a list that comes
 
 
@@ -92,6 +91,8 @@ def _of_line(name: str, folders: bool) -> Iterable[Input]:
 
 
 def _of_name(name: str, folders: bool) -> Iterable[Input]:
+    if is_address(name):
+        return [Input(Path(name), of_address(name), name)]
     path = path_of(name)
     if problem := refusal(path):
         return [Input(path, problem, name)]
@@ -99,9 +100,7 @@ def _of_name(name: str, folders: bool) -> Iterable[Input]:
         inside = _folders_in(path) if folders else _files_in(path)
         return inside or [Input(path, _nothing_in(path, folders), name)]
     if path.is_file():
-        return [Input(path, _refusal(path, folders), name)]
-    if ADDRESS.match(name):
-        return [Input(path, of_address(name), name)]
+        return [Input(path, of_file(path, folders=folders), name)]
     if is_pattern(name):
         inside = [item for match in matches(path) for item in _of_match(match, folders)]
         return inside or [Input(path, "matches no video", name)]
@@ -123,7 +122,7 @@ def _of_match(path: Path, folders: bool) -> list[Input]:
     """The videos that a pattern's match stands for; other files that match aren't meant."""
     if path.is_dir():
         return _folders_in(path) if folders else _files_in(path)
-    return [Input(path)] if not folders and is_video_name(path.name) else []
+    return [Input(path)] if not folders and not left_for(str(path)) else []
 
 
 def _files_in(folder: Path) -> list[Input]:
@@ -139,7 +138,9 @@ def _folders_in(folder: Path) -> list[Input]:
 
 
 def _pictures_in(folder: Path) -> list[Path]:
-    return [folder / path for path in look(folder).left.get(UNKNOWN, ()) if Path(path).suffix.lower() in PICTURES]
+    left = look(folder).left
+    others = [*left.get(UNKNOWN, ()), *left.get(STILL, ())]
+    return [folder / path for path in others if Path(path).suffix.lower() in PICTURES]
 
 
 def _nothing_in(folder: Path, folders: bool) -> str:
@@ -147,13 +148,14 @@ def _nothing_in(folder: Path, folders: bool) -> str:
         return "holds no folder of pictures, which reader=frames takes for a video"
     if _pictures_in(folder):
         return "holds pictures and no video; reader=frames takes a folder of them for a video"
-    return f"holds no video ({', '.join(VIDEO_EXTENSIONS)})"
+    return f"holds no video ({', '.join(ENDINGS)})"
 
 
-def _refusal(file: Path, folders: bool) -> str | None:
+def of_file(file: Path, *, folders: bool) -> str | None:
+    """Why a file is no video, if that is known without reading it; with `folders`, none is."""
     if folders:
         return "is a file; with reader=frames a video is a folder of pictures"
-    if file.suffix.lower() in PICTURES and not is_animated(file):
+    if file.suffix.lower() in {*PICTURES, *ANIMATED} and not is_animated(file):
         return (
             "is a picture, in which nothing moves: a clip of one repeated frame would get a label that means nothing; "
             "give the video that it is from, or with reader=frames the folder of its frames"

@@ -26,7 +26,7 @@ def repeats(root: Path, lists: Mapping[str, Sequence[Video]], classes: Sequence[
     }
     said = []
     for words, videos in lists.items():
-        again = Counter((video.path, video.start, video.end, video.label) for video in videos)
+        again = Counter((video.path, video.start, video.end, video.labels) for video in videos)
         if twice := [path for (path, *_), count in again.items() if count > 1]:
             said.append(f"repeated lines in the {words} list: {len(videos) - len(again)} ({some(twice)})")
         own = files[words]
@@ -39,11 +39,14 @@ def repeats(root: Path, lists: Mapping[str, Sequence[Video]], classes: Sequence[
             said.append(
                 f"{other} videos that are {one} videos, too: {len(both)} of {len(files[other])} ({some(named)})"
             )
-    labels = defaultdict[tuple[str, float | None, float | None], set[int]](set)
+    labels = defaultdict[tuple[str, float | None, float | None], set[tuple[int, ...]]](set)
     for video in chain(*lists.values()):
-        labels[first.get(video.path, video.path), video.start, video.end].add(video.label)
+        labels[first.get(video.path, video.path), video.start, video.end].add(video.labels)
     several = {path: sorted(own) for (path, *_), own in labels.items() if len(own) > 1}
-    if torn := [f"{path}: {' and '.join(classes[i] for i in own)}" for path, own in several.items()]:
+    if torn := [
+        f"{path}: {' and '.join(','.join(classes[i] for i in each) or 'none' for each in own)}"
+        for path, own in several.items()
+    ]:
         said.append(f"videos under two labels or more: {len(torn)} ({some(torn)})")
     return said
 

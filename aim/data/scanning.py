@@ -6,10 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-VIDEO_EXTENSIONS = (".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp")
+VIDEO_EXTENSIONS = (
+    ".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp",
+    ".mts", ".m2ts", ".m2v", ".vob", ".ogv", ".asf", ".3g2", ".f4v", ".mxf", ".dv", ".y4m",
+)  # fmt: skip
+ANIMATED = (".webp", ".gif")  # pictures that are videos where they have several frames
+ENDINGS = (*VIDEO_EXTENSIONS, *ANIMATED)  # of the names that a video may have
 BROKEN = "broken links"
 CIRCLE = "links to a folder that they are in"
 HIDDEN = "hidden"
+STILL = "pictures of one frame"
 UNREADABLE = "unreadable folders"
 UNKNOWN = "unknown endings"
 NAMED = 3  # of those that are left for one reason
@@ -50,16 +56,16 @@ def look(root: Path, below: str = "") -> Found:
         for entry in entries:
             name = entry.name
             path = f"{inside}/{name}" if inside else name
-            is_video = is_video_name(name)
             if name.startswith("."):
-                if is_video or kind(entry) == "folder":
+                if is_video_name(name) or kind(entry) == "folder":
                     left[HIDDEN].append(path)
                 continue
             match kind(entry):
                 case "folder":
                     deeper.append(path)
                 case "file":
-                    (videos if is_video else left[UNKNOWN]).append(path)
+                    why = left_for(f"{root}/{path}")
+                    (left[why] if why else videos).append(path)
                 case "broken":
                     left[BROKEN].append(path)
         todo += [(path, within) for path in reversed(deeper)]
@@ -67,8 +73,24 @@ def look(root: Path, below: str = "") -> Found:
 
 
 def is_video_name(name: str) -> bool:
-    """Whether a file of this name is taken for a video."""
-    return os.path.splitext(name)[1].lower() in VIDEO_EXTENSIONS  # noqa: PTH122 - of a million names
+    """Whether a file of this name is taken for a video, without a look at it."""
+    return ending(name) in VIDEO_EXTENSIONS
+
+
+def left_for(file: str) -> str:
+    """Why a file isn't taken for a video, by its name and, of a picture, by its frames; nothing of one that is."""
+    if is_video_name(file):
+        return ""
+    if ending(file) not in ANIMATED:
+        return UNKNOWN
+    from aim.data.readers.animated import is_animated  # late: a report and --help do without PyAV
+
+    return "" if is_animated(Path(file)) else STILL
+
+
+def ending(name: str) -> str:
+    """The ending of a file's name, in small letters."""
+    return os.path.splitext(name)[1].lower()  # noqa: PTH122 - of a million names
 
 
 def kind(entry: os.DirEntry[str]) -> str:
@@ -104,6 +126,6 @@ def some(names: Sequence[str]) -> str:
 
 def _endings(paths: Sequence[str]) -> Iterator[str]:
     """The endings of some files, the most frequent first, and how often each is there if there are several."""
-    counts = Counter(os.path.splitext(path)[1].lower() or "no ending" for path in paths)  # noqa: PTH122
-    for ending, count in counts.most_common():
-        yield ending if len(counts) == 1 else f"{count} {ending}"
+    counts = Counter(ending(path) or "no ending" for path in paths)
+    for each, count in counts.most_common():
+        yield each if len(counts) == 1 else f"{count} {each}"

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 from omegaconf import DictConfig
 
+from aim.data import cropping
 from aim.data.lists import Lists, data_hash
 from aim.engine.loop.testing import leave, test
 from aim.engine.machine import distributed
@@ -119,12 +120,16 @@ def build_and_test(job: Job[Settings], stop: Stop) -> None:
     tensors = stretch_time(saved.tensors, model) if run.stretch_time else saved.tensors
     checkpoint.load_weights(model, replace(saved, tensors=tensors))
     if world.is_main:
+        cropping.say_once(run.data.folder, job.lists.test, run.clip, run.views)
         (job.run_dir / "results.json").unlink(missing_ok=True)  # of other videos of the same names; a kill leaves none
         write_settings(job.settings, job.run_dir)
         replaced.note(job.run_dir, run.data.folder, job.lists.test)
-    found, left = test(job, model, run.test_dataset(job.lists), stop, None)
+    found, left = test(job, model, run.test_dataset(job.lists), stop, None, saved.calibration)
     if world.is_main:
         tested = {"num_missing": found.num_missing, "checkpoint": str(saved.path), "identity": dict(job.content)}
         if saved.chosen_by is not None:
-            tested["chose"] = ["weights"] * (saved.chosen_by == job.content["data_hash"])
+            chose = saved.chosen_by == job.content["data_hash"]
+            tested |= {"part": "validation" if chose else "test", "chose": ["weights"] * chose}
+        if saved.calibrated_by is not None:
+            tested["fits_temperature"] = saved.calibrated_by == job.content["data_hash"]
         leave(job, model, left, gmacs_per_view(model), **tested)

@@ -8,10 +8,11 @@ from typing import Any
 from torch import Tensor
 
 from aim.data.dataset import Data, VideoDataset
-from aim.data.lists import Lists, Video, nfc, read_list
+from aim.data.lists import Lists, Video, nfc
 from aim.data.loading.loader import Loader
 from aim.data.loading.order import Listed
 from aim.data.readers.interface import BadVideo, Reader
+from aim.data.rows import read_list
 from aim.engine.trained import checkpoint
 from aim.engine.trained.recogniser import Recogniser
 from aim.ground import config

@@ -80,7 +80,7 @@ def main(cfg: DictConfig) -> None:
         views=recogniser.views,
         trunk=saved.trunk,
         checkpoint={"name": f"{saved.path.resolve().parent.name}/{saved.path.name}", "sha256": saved.fingerprint},
-        temperature=saved.temperature,
+        calibration=saved.calibration,
         task=recogniser.task,
     )
     difference = export(recogniser.model, recogniser.task, about, out)

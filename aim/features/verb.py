@@ -36,7 +36,7 @@ from aim.ground import config
 from aim.ground.console import Display
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
-from aim.ground.paths import exists, is_pattern, path_of
+from aim.ground.paths import exists, is_address, is_pattern, path_of
 from aim.models.classifier import Backbone, VideoClassifier, build
 
 
@@ -118,6 +118,8 @@ def bases(named: str | Sequence[str]) -> list[Path]:
     """The folders that the user names: of a pattern the one before its first sign."""
     found = list[Path]()
     for name in [named] if isinstance(named, str) else named:
+        if is_address(name):
+            continue
         path = path_of(name)
         parts = list(itertools.takewhile(lambda part: not is_pattern(part), path.parts))
         if path.is_dir():

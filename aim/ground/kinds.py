@@ -19,6 +19,7 @@ KINDS: dict[str, dict[str, str]] = {  # setting (the last word of its dotted nam
         "attentive_probe": "aim.adapters.attentive_probe.AttentiveProbe",
         "lora": "aim.adapters.lora.LoRA",
         "plain": "aim.adapters.plain.Plain",
+        "probe": "aim.adapters.probe.Probe",
         "side": "aim.adapters.side.Side",
         "st_adapter": "aim.adapters.st_adapter.STAdapter",
         "timesformer": "aim.adapters.timesformer.TimeSformer",
@@ -49,6 +50,7 @@ KINDS: dict[str, dict[str, str]] = {  # setting (the last word of its dotted nam
         "torchcodec": "aim.data.readers.torchcodec.TorchCodec",
     },
     "task": {
+        "multi_label": "aim.engine.scores.tasks.MultiLabel",
         "single_label": "aim.engine.scores.tasks.SingleLabel",
     },
     "tracker": {

@@ -16,10 +16,13 @@ from timm.layers.activations import QuickGELU
 from timm.layers.mlp import Mlp
 from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from aim.models.float8 import Float8Linear
 from aim.models.quick_gelu import QUICK, quick_gelu
 from aim.models.short_attention import is_short, short_attention
+
+BUT_CUDNN = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
 
 
 def over_time(attn: Any, x: Tensor, num_frames: int, *, on_gpu: bool = False) -> Tensor:
@@ -110,7 +113,9 @@ def attend(attn: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     """Softmax attention: "... n e" three times -> the same."""
     dropout = attn.attn_drop.p if attn.training else 0.0
     if attn.fused_attn or dropout:
-        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
+        # cuDNN, which torch prefers on Hopper and Blackwell, has open bugs with one query (its frontend's issue 1072).
+        with sdpa_kernel(BUT_CUDNN) if q.shape[-2] == 1 else nullcontext():
+            return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout)
     y: Tensor = ByProducts.apply(q, k, v)
     return y
 

@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from aim.adapters.interface import AdapterConfig, Axis
-from aim.ground.errors import UserError
+from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
 from aim.models.attention import without_autocast
 from aim.models.families import FAMILIES
@@ -38,6 +38,8 @@ class Backbone:
     drop_path_axes: Sequence[Axis]  # the published ones: of the temporal and of the joint branch
     tubelet: int = 1  # frames of a patch
     options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of timm.create_model
+    source: Annotated[str, Mark.MACHINE, Mark.SILENT] = ""  # of the published file that no hub of timm's has
+    licence: Annotated[str, Mark.MACHINE, Mark.SILENT] = ""  # of the published weights, where users must know it
 
     def __post_init__(self) -> None:
         if "_clip_" in self.name and self.name.endswith(".openai") and "_clip_quickgelu_" not in self.name:
@@ -65,7 +67,12 @@ class Backbone:
                 )
 
     def check_weights(self) -> None:
-        """Raise UserError if the trunk's weights are a file that doesn't exist; nothing is loaded or downloaded."""
+        """Raise UserError for weights that aren't there; nothing is loaded or downloaded."""
+        if self.weights == "pretrained" and self.source:
+            raise UserError(
+                f"backbone.weights=pretrained: timm has no {self.name}; download {self.source}, and set "
+                "backbone.weights=FILE"
+            )
         check_weights(self.weights)
 
 
@@ -171,7 +178,10 @@ def build(
     """
     if not 0 <= dropout < 1:
         raise UserError(f"dropout={dropout:g}; use 0 or more, and less than 1")
+    backbone.check_weights()
     trunk = load_trunk(backbone.name, backbone.weights, size, backbone.options, FAMILIES)
+    if backbone.licence and backbone.weights != "random":
+        say(f"licence of the weights of {backbone.name}: {backbone.licence}")
     trunk.family.set_tubelet(trunk.module, backbone.tubelet)
     check_frames(num_frames, backbone.tubelet)
     temporal, joint = backbone.drop_path_axes

@@ -14,7 +14,7 @@ from einops import rearrange, repeat
 from timm.models.swin_transformer import SwinTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from aim.adapters.interface import AdapterConfig, Axis, Place
+from aim.adapters.interface import AdapterConfig, Axis, Place, Tokens
 from aim.ground.errors import UserError
 from aim.models.family import Family, VideoTrunk
 from aim.models.norm import norm
@@ -102,7 +102,9 @@ class Swin(VideoTrunk):
             stage[i] = adapter(view, place)
             views.append(view)
         self.views = self.parts = tuple(views)
-        readout = adapter.readout([info["num_chs"] for info in trunk.feature_info], num_frames)
+        rows, columns = trunk.layers[-1].output_resolution
+        tokens = Tokens(num_frames, rows, columns, self.num_prefix_tokens)
+        readout = adapter.readout([info["num_chs"] for info in trunk.feature_info], tokens)
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
         self.trunk, self.num_frames = trunk, num_frames
         self.dim = trunk.num_features if readout is None else readout.dim

@@ -13,7 +13,7 @@ from einops import rearrange
 from timm.models.vision_transformer import Block, VisionTransformer, checkpoint_filter_fn
 from torch import Tensor, nn
 
-from aim.adapters.interface import AdapterConfig, Axis, BlockView, Place
+from aim.adapters.interface import AdapterConfig, Axis, BlockView, Place, Tokens
 from aim.ground.errors import UserError
 from aim.models.attention import feed_forward, over_space, over_time
 from aim.models.family import Family, VideoTrunk, image_size, single_frames
@@ -111,7 +111,8 @@ class ViT(VideoTrunk):
     def __init__(self, trunk: Any, adapter: AdapterConfig, num_frames: int, drop_path_axes: tuple[Axis, Axis]) -> None:
         super().__init__()
         dim, depth = trunk.embed_dim, len(trunk.blocks)
-        readout = adapter.readout([dim] * depth, num_frames)
+        rows, columns = trunk.patch_embed.grid_size
+        readout = adapter.readout([dim] * depth, Tokens(num_frames, rows, columns, trunk.num_prefix_tokens))
         pools_class_token = readout is None and trunk.global_pool == "token" and trunk.attn_pool is None
         if adapter.temporal:
             trunk.norm_pre = Entry(trunk.norm_pre, num_frames, dim)

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from aim.data.lists import Lists, Video
 from aim.data.loading.pool import Pool
 from aim.data.readers.interface import Source, file_of
-from aim.data.scanning import is_video_name
+from aim.data.scanning import ENDINGS, ending
 from aim.data.stamp import stamps_of
 from aim.data.stored.shards import source_of
 from aim.engine.machine import distributed
@@ -215,7 +215,7 @@ def new_names(paths: Iterable[str], *, again: bool) -> dict[str, str]:
         if path.startswith("/") or ".." in path.split("/"):
             raise UserError(f"{path} is not a path below data.root; only such videos can be written to out=DIR")
         pure = PurePosixPath(path)
-        is_own = pure.suffix == ".mp4" and not is_video_name(pure.stem)
+        is_own = pure.suffix == ".mp4" and ending(pure.stem) not in ENDINGS
         name = pure.name if is_own or not again else files.fitting(f"{pure.name}.mp4")
         names[path] = pure.with_name(name).as_posix()
     if len(set(names.values())) < len(names):

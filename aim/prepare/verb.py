@@ -159,7 +159,8 @@ def main(cfg: DictConfig) -> None:
         show(report, write(folder, report, made), folder)
         for note in listed.notes:
             print(note)
-        for label in sorted(set(range(len(listed.classes))) - {video.label for video in report.kept.train}):
+        learnt = {label for video in report.kept.train for label in video.labels}
+        for label in sorted(set(range(len(listed.classes))) - learnt):
             print(f"No training video is left of class {listed.classes[label]}")
 
 

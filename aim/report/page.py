@@ -8,6 +8,8 @@ from aim.engine.run import content
 from aim.engine.scores import metrics
 from aim.engine.scores.metrics import Metric
 from aim.engine.scores.predictions import Predictions
+from aim.ground.amounts import tuned_of
+from aim.ground.choices import name_of
 from aim.ground.clock import clock
 from aim.pages.environment import environment
 from aim.pages.geometry import short_commit
@@ -48,6 +50,7 @@ def section(run: RunData, most: int, root: Path | None) -> dict[str, Any]:
         "headline": headline(run),
         "paper": paper(str(run.results.get("name", "")), run.settings) if run.results else "",
         "facts": facts(run),
+        "choice": choice(run),
         "bad": list(run.bad.items())[:BAD],
         "num_bad": len(run.bad),
         "found": None,
@@ -100,8 +103,9 @@ def facts(run: RunData) -> list[tuple[str, str]]:
     rows = {
         **{x.words: x.beside(results[x.name], run.baseline) for x in metrics.told(results) if not x.main},
         **training(run.settings),
+        "head": content.choice(results),
         "lists": lists(run),
-        "tuned parameters": f"{results['params_tuned'] / 1e6:.2f} of {results['params_total'] / 1e6:.2f} M",
+        "tuned parameters": tuned_of(results["params_tuned"], results["params_total"]),
         "GMACs a view": f"{results['gmacs_per_view']:.1f}",
         "trunk": f"{trunk.get('name', '-')} ({str(trunk.get('sha256', '-'))[:8]})",
         "weights": f"{results.get('weights', '-')}, after {epochs} epochs, seed {results.get('seed', '-')}",
@@ -121,12 +125,29 @@ def training(settings: Mapping[str, Any]) -> dict[str, str]:
     sizes = [f"{key} {value}" for key, value in adapter.items() if isinstance(value, float | int)]
     every = f" every {clip.get('stride_frames')}" if clip.get("sampling") != "uniform" else ""
     rows = {
-        "adapter": ", ".join([str(adapter["kind"]), *sizes]) if "kind" in adapter else "",
+        "adapter": ", ".join([name_of("adapter", adapter), *sizes]) if "kind" in adapter else "",
         "clip": f"{clip['num_frames']} frames{every}, {clip.get('size')} pixels" if "num_frames" in clip else "",
         "length": f"{train['epochs']} epochs, {train.get('batch_size')} clips a step" if "epochs" in train else "",
-        "rate": f"{optim['lr']:g}, {optim.get('schedule')} schedule" if "lr" in optim else "",
+        "rate": f"{numbers(optim['lr'])}, {optim.get('schedule')} schedule" if "lr" in optim else "",
     }
     return {name: text for name, text in rows.items() if text}
+
+
+def choice(run: RunData) -> dict[str, Any] | None:
+    """The heads that were tried, with their scores; None of a run without."""
+    if not (found := (run.results or {}).get("choice")):
+        return None
+    by = next(metric for metric in metrics.METRICS if metric.validated_words == found["by"])
+    scores = [head[str(by.validated)] for head in found["heads"]]
+    heads = [
+        {**head, "score": score, "text": by.text(score)} for head, score in zip(found["heads"], scores, strict=True)
+    ]
+    return {**found, "heads": heads}
+
+
+def numbers(value: float | Sequence[float]) -> str:
+    """A number, or several, as text."""
+    return ", ".join(f"{each:g}" for each in ([value] if isinstance(value, float | int) else value))
 
 
 def lists(run: RunData) -> str:

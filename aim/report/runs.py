@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -56,16 +57,26 @@ class RunData:
     @property
     def temperature_of(self) -> str:
         """What the temperature was fitted on, where that isn't other videos and the weights that were tested."""
-        if not self.trains or self.results is None:
+        if self.results is None:
             return ""
         validates = self.settings.get("train", {}).get("eval_every", 1)
-        other = self.results.get("weights") == "last" and validates
-        return "fitted on the validation videos" + (", for the best epoch's weights" if other else "")
+        apart = "test_hash" in self.results.get("identity", {})
+        older = bool(self.results.get("chose")) or (self.trains and not apart)
+        own = self.results.get("fits_temperature", older)
+        other = self.trains and self.results.get("weights") == "last" and validates
+        said = {
+            "fitted on these very videos, so that this error is too low": own,
+            "for the best epoch's weights": other,
+        }
+        return ", ".join(text for text, is_so in said.items() if is_so)
 
     @property
     def deciding(self) -> dict[str, Any]:
         """The dotted settings that decide the result."""
-        return identity.experiment_settings(self.settings)
+        found = identity.experiment_settings(self.settings)
+        if "adapter.kind" in found:
+            found["adapter.kind"] = choices.name_of("adapter", self.settings["adapter"])
+        return found
 
     @property
     def progress(self) -> str:
@@ -106,6 +117,22 @@ def read(run_dir: Path, *, whole: bool = False) -> RunData:
         bad=read_bad(run_dir / "bad_videos.txt"),
         temperature=read_temperature(run_dir, run.results),
     )
+
+
+def comparable(runs: Sequence[RunData]) -> list[RunData]:
+    """The runs with their settings as this version writes them, unless all have the same: other versions know others.
+
+    So has a test more than the training that it is of.
+    """
+    if len({frozenset(run.deciding) for run in runs}) <= 1:
+        return list(runs)
+    found = list[RunData]()
+    for run in runs:
+        settings = run.settings
+        with suppress(UserError):  # a class that isn't here
+            settings = identity.of_today(settings) if settings else settings
+        found.append(replace(run, settings=settings))
+    return found
 
 
 def distinct(runs: Sequence[RunData]) -> list[RunData]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from aim.engine.run import content
 from aim.engine.scores.metrics import METRICS, Metric, told
+from aim.ground.amounts import in_millions
 from aim.ground.choices import followers
 from aim.report import data
 from aim.report.runs import MAIN, RunData
@@ -68,7 +69,7 @@ def row(group: Sequence[RunData], shown: Sequence[Metric], both_times: bool) -> 
     chose = ", which chose" if first.get("chose") else ""
     return [
         first["views"],
-        f"{first['params_tuned'] / 1e6:.2f} / {first['params_total'] / 1e6:.2f}",
+        f"{in_millions(first['params_tuned'])} / {in_millions(first['params_total'])}",
         f"{first['gmacs_per_view']:.2f}",
         str(len(results)),
         f"{first.get('num_videos', '')} {content.kind(first)}videos{chose}".strip(),

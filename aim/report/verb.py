@@ -17,7 +17,7 @@ from aim.ground import files
 from aim.ground.errors import UserError, say
 from aim.ground.paths import path_of
 from aim.report import data
-from aim.report.runs import distinct, read, reportable
+from aim.report.runs import comparable, distinct, read, reportable
 from aim.report.table import label, table
 from aim.shell import command
 
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str]) -> None:
         paths, options = parse(arguments)
         folders = reportable(paths)
         page = options.get("out", folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
-        runs = distinct([read(folder, whole=True) for folder in folders])
+        runs = comparable(distinct([read(folder, whole=True) for folder in folders]))
         if done := [run for run in runs if run.results is not None]:
             print(table(done))
         if problem := data.warning(runs):

@@ -8,16 +8,18 @@ The same command continues an interrupted run. Exit codes: 0 done, 2 an error to
 """
 
 from collections.abc import Mapping
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 from omegaconf.dictconfig import DictConfig
 
-from aim.data.lists import Lists, same_classes
+from aim.data.lists import Lists, data_hash, same_classes
+from aim.engine.loop.choice import chosen
 from aim.engine.loop.course import Caller
 from aim.engine.loop.evaluation import Evaluation
 from aim.engine.loop.frozen import on_features
+from aim.engine.loop.loaders import loaders
 from aim.engine.loop.saving import State
 from aim.engine.loop.testing import leave, test
 from aim.engine.loop.training import train
@@ -30,9 +32,8 @@ from aim.engine.run.plan import expected_memory, free_bytes
 from aim.engine.run.settings import Run, write_settings
 from aim.engine.run.sizing import said, settled
 from aim.engine.scores import predictions
-from aim.engine.scores.calibration import fit_temperature
+from aim.engine.scores.calibration import UNCALIBRATED, Calibration, fitted
 from aim.engine.scores.metrics import of_validation
-from aim.engine.telling import bad_videos
 from aim.engine.telling.tracking import Guarded, Log, NoTracker
 from aim.engine.trained import checkpoint
 from aim.engine.trained.checkpoint import BEST, Checkpoint
@@ -112,9 +113,11 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
         sharding.shard(model, world, parts=run.train.accumulate)
     tracker = run.tracker if world.is_main else NoTracker()
     with Guarded(tracker, run_dir, run.name, job.settings) as tracked:
+        job, choice = chosen(job, model, hashes, stop)
+        run = job.run
         state, known = fit(job, model, hashes, stop, tracked.log)
-        tested: dict[str, Any] = {"weights": "last", "schedule": state.schedule, "identity": hashes}
-        tested |= {"chose": results.choices(run, lists)}
+        tested: dict[str, Any] = {"weights": "last", "schedule": state.schedule, "identity": hashes, **choice}
+        tested |= results.standing(run, lists)
         if run.train.features == "cached":
             tested["draws"] = run.train.draws
         if run.train.patience is not None:
@@ -123,12 +126,13 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
             tested |= {"weights": "best", "selection": take_best(job, model, state)}
         dataset = run.test_dataset(lists)
         with nullcontext(dataset) if known else on_features(dataset, model, run, world, stop) as videos:
-            found, left = test(job, model, videos, stop, known)
+            found, left = test(job, model, videos, stop, known, calibration_of(job))
         if world.is_main:
-            tested |= {"num_missing": found.num_missing, "seconds": round(state.seconds + seconds_since_start(), 1)}
+            before = state.seconds + choice.get("choice", {}).get("seconds", 0.0)  # of the processes before this one
+            tested |= {"num_missing": found.num_missing, "seconds": round(before + seconds_since_start(), 1)}
             if not run.train.eval_every:  # no validation has: these are the weights that were saved
-                temperature = fit_temperature(run.task, found.log_probability, found.label)
-                checkpoint.set_temperature(run_dir / BEST, temperature)
+                calibration = fitted(run.task, found.log_probability, found.label)
+                checkpoint.set_calibration(run_dir / BEST, calibration, data_hash(lists.test, lists.classes))
             tracked.attach(leave(job, model, left, gmacs, **tested))
             trained = state.step / run.train.steps_per_epoch(len(lists.train))
             if run.test == "last" and state.best is not None and state.best_epoch < trained:
@@ -136,6 +140,12 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
                     f"tested: the last weights; {BEST}, which aim.eval and aim.predict take, has those of epoch "
                     f"{state.best_epoch:.3g}, the best by validation (test=best tests them)"
                 )
+
+
+def calibration_of(job: Job[Run]) -> Calibration:
+    """That of the run's checkpoint, on rank 0; none where no validation has fitted one."""
+    best = job.run_dir / BEST
+    return checkpoint.read_weights(best).calibration if job.world.is_main and best.exists() else UNCALIBRATED
 
 
 def take_best(job: Job[Run], model: VideoClassifier, state: State) -> dict[str, Any]:
@@ -157,29 +167,22 @@ def fit(
     Also returns the validation that scored the weights of the test, if it was the test: same videos, same views.
     """
     run, world, run_dir, lists = job.run, job.world, job.run_dir, job.lists
-    with ExitStack() as stack:
-        videos = stack.enter_context(on_features(run.train_dataset(lists), model, run, world, stop))
-        val_videos = stack.enter_context(on_features(run.val_dataset(lists), model, run, world, stop))
-        train_loader = stack.enter_context(closing(run.train_loader(videos, world)))
-        val_loader = stack.enter_context(closing(run.eval_loader(val_videos, world)))
-        stack.enter_context(bad_videos.named(run_dir, train_loader, val_loader))
-        if world.is_main:
-            print(introduction.of_loading(train_loader, val_loader), flush=True)
-
+    with loaders(job, model, stop) as (train_loader, val_loader):
         seen = dict[str, Evaluation]()  # the last one and the best of this process
 
         def validated(epoch: float, val: Evaluation, improved: bool) -> None:
             seen.update({"last": val, "best": val} if improved else {"last": val})
             if world.is_main:
-                left = val.predictions(val_loader.dataset, lists.classes, epoch=epoch)
+                about = fitted(run.task, val.log_probability, val.label).about(run.task) if run.task.several else {}
+                left = val.predictions(val_loader.dataset, lists.classes, epoch=epoch, **about)
                 predictions.write(run_dir / predictions.VALIDATION, left, run.predictions)
 
         def save_best() -> None:
             val = seen.get("last")
-            temperature = fit_temperature(run.task, val.log_probability, val.label) if val else None
+            calibration = fitted(run.task, val.log_probability, val.label) if val else UNCALIBRATED
             chosen_by = job.content["data_hash"] if val else ""
             checkpoint.save_weights(
-                run_dir / BEST, model, job.settings, lists.classes, run.precision, temperature, chosen_by
+                run_dir / BEST, model, job.settings, lists.classes, run.precision, calibration, chosen_by
             )
 
         caller = Caller(

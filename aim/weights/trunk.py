@@ -19,6 +19,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -27,6 +28,7 @@ from aim.ground.foreign import reading
 from aim.ground.paths import path_of
 from aim.weights.torchscript import is_torchscript, read_torchscript
 
+HUGGING_FACE = "hf://"
 WAY_OUT = "set backbone.weights to pretrained (timm's hub), to a file, or to random"
 PER_FRAME = ("temporal_embedding.weight", "temporal_bias", "readout.time")  # endings of names: one entry per frame
 SCALAR: Any = np.float64(0).__reduce__()[0]  # the function that rebuilds a NumPy scalar from a pickle
@@ -51,16 +53,36 @@ def from_hub(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def check_weights(weights: str) -> None:
-    """Raise UserError if `weights` is a file that doesn't exist."""
-    if weights not in ("pretrained", "random") and not weights_file(weights).is_file():
+    """Raise UserError if `weights` is a file that doesn't exist, or no address on Hugging Face."""
+    if weights.startswith(HUGGING_FACE):
+        on_hugging_face(weights)
+    elif weights not in ("pretrained", "random") and not weights_file(weights).is_file():
         raise UserError(f"no trunk weights at {weights or 'an empty path'}; {WAY_OUT}")
 
 
 def weights_file(weights: str) -> Path:
-    """The file named by `weights`; one that begins with `aim:` is in this package."""
+    """The file named by `weights`; `aim:` is in this package, `hf://` is downloaded or was before.
+
+    Raises UserError where it can't be downloaded.
+    """
     if weights.startswith("aim:"):
         return Path(__file__).parents[1] / weights.removeprefix("aim:")
-    return path_of(weights)
+    if not weights.startswith(HUGGING_FACE):
+        return path_of(weights)
+    owner, name, file = on_hugging_face(weights)
+    try:
+        return Path(hf_hub_download(f"{owner}/{name}", file))
+    except Exception as error:  # any error of the network, the hub or the disk; the cause stays attached
+        raise UserError(f"can't load {weights} ({type(error).__name__}: {error}); {WAY_OUT}") from error
+
+
+def on_hugging_face(weights: str) -> tuple[str, str, str]:
+    """Owner, repository and file of `hf://OWNER/NAME` or `hf://OWNER/NAME/FILE`. Raises UserError for anything else."""
+    owner, name, file = (*weights.removeprefix(HUGGING_FACE).split("/", 2), "", "")[:3]
+    if not owner or not name:
+        raise UserError(f"backbone.weights={weights}; use hf://OWNER/NAME, whose model.safetensors is meant, or "
+                        "hf://OWNER/NAME/FILE")  # fmt: skip
+    return owner, name, file or "model.safetensors"
 
 
 def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tensor]:

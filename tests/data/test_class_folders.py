@@ -147,7 +147,7 @@ def test_half_of_a_split_is_refused_with_what_was_found(tmp_path: Path, files: l
 
 
 def test_what_is_left_is_counted_and_named(tmp_path: Path) -> None:
-    files = ["a/1.mp4", "a/2.mp4", "b/1.mp4", "b/2.mp4", "b/3.MTS", "c/readme", "loose.mp4", "a/._1.mp4", "notes.txt"]
+    files = ["a/1.mp4", "a/2.mp4", "b/1.mp4", "b/2.mp4", "b/3.xyz", "c/readme", "loose.mp4", "a/._1.mp4", "notes.txt"]
     hidden = ["a/.ipynb_checkpoints/1-checkpoint.mp4", "a/deep/.x/3.mp4", ".git/4.mp4"]
     for i in range(4):
         (tmp_path / "c").mkdir(exist_ok=True)
@@ -156,7 +156,7 @@ def test_what_is_left_is_counted_and_named(tmp_path: Path) -> None:
     lists = made(tmp_path, *files, *hidden, "b/train/4.mp4")
     assert (lists.classes, len(lists.train) + len(lists.val)) == (["a", "b"], 5)
     text = "\n".join(lists.notes)
-    named(text, "5", "(c/0.mp4, c/1.mp4,", "4", "(.git, a/._1.mp4,", "2", "(1 .mts,", "1", "(loose.mp4)", "b/train")
+    named(text, "5", "(c/0.mp4, c/1.mp4,", "4", "(.git, a/._1.mp4,", "2", "(1 .xyz,", "1", "(loose.mp4)", "b/train")
     named(text, str(tmp_path / "c"))
 
 
@@ -227,4 +227,18 @@ def test_a_table_beside_the_folders_is_offered(tmp_path: Path) -> None:
     write(tmp_path / "annotations.csv", "path,start,end,label\na/1.mp4,0,1,jump\n")
     write(tmp_path / "sizes.csv", "path,bytes\na/1.mp4,0\n")
     (note,) = made(tmp_path, "a/1.mp4", "a/2.mp4", "b/1.mp4", "b/2.mp4").notes
-    named(note, "annotations.csv", "aim.prepare", "format=csv", f"data.root={tmp_path}")
+    named(note, "annotations.csv", "data.train=annotations.csv")
+
+
+def test_a_table_with_a_split_goes_before_the_folders(tmp_path: Path) -> None:
+    write(tmp_path / "all.csv", "video,class,split\na/1.mp4,jump,train\nb/1.mp4,jump,val\n")
+    lists = made(tmp_path, "a/1.mp4", "a/2.mp4", "b/1.mp4", "b/2.mp4")
+    assert (lists.classes, lists.train, lists.val) == (["jump"], [Video("a/1.mp4", 0)], [Video("b/1.mp4", 0)])
+    named(lists.split, str(tmp_path / "all.csv"))
+
+
+def test_a_table_beside_folders_that_are_no_classes_is_taken(tmp_path: Path) -> None:
+    write(tmp_path / "all.csv", "video;class\n1.mp4;jump\n2.mp4;run\n3.mp4;jump\n4.mp4;run\n")
+    lists = made(tmp_path, *(f"videos/{i}.mp4" for i in range(1, 5)))
+    assert lists.classes == ["jump", "run"]
+    assert [len(part) for part in (lists.train, lists.val)] == [2, 2]

@@ -1,12 +1,27 @@
 import itertools
-import re
 import unicodedata
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from aim.data.list_files import ListFiles
-from aim.data.lists import Video, check_present, data_hash, parse, quoted, read_classes, read_list, share_of
+from aim.data.lists import (
+    NONE,
+    Lists,
+    Video,
+    check_present,
+    data_hash,
+    format_line,
+    ordered_hash,
+    quoted,
+    read_classes,
+    several,
+    share_of,
+    single,
+    targets,
+)
+from aim.data.rows import Labels, divided, read_list, video_of
 from tests.data.written import write_list
 from tests.messages import named, refused
 
@@ -122,7 +137,7 @@ def test_a_share_is_of_each_class_and_inside_of_larger_ones() -> None:
     assert shares[0.5] != [*videos[:40], videos[-1]]  # a hash chooses, not the order
 
 
-LABELS = {"jump": 0, "brush hair": 1, "hair": 2, "air, drumming": 3}
+LABELS = Labels(["jump", "brush hair", "hair", "air, drumming"])
 
 
 @pytest.mark.parametrize(
@@ -141,18 +156,17 @@ LABELS = {"jump": 0, "brush hair": 1, "hair": 2, "air, drumming": 3}
     ],
 )
 def test_a_label_may_be_the_name_of_its_class(line: str, expected: Video) -> None:
-    assert parse(line, LABELS) == expected
+    assert video_of(divided(line, LABELS), LABELS) == expected
 
 
-@pytest.mark.parametrize("labels", ["1 3", "1,3", "1; 3", "\t1\t3", "jump hair", "jump, brush hair"])
-def test_several_labels_are_counted_and_named(labels: str) -> None:
-    with refused("2", *re.split(r"[\s,;]+", labels.strip())[:1], error=ValueError):
-        parse(f"a.mp4 {labels}", LABELS)
+@pytest.mark.parametrize("labels", ["1 3", "1,3", "1; 3", "jump|hair", "jump, hair"])
+def test_several_labels_are_read(labels: str) -> None:
+    assert len(video_of(divided(f"a.mp4 {labels}", LABELS), LABELS).labels) == 2
 
 
 def test_a_class_that_there_is_not_is_named_with_the_nearest() -> None:
     with refused("'jmp'", "jump", error=ValueError):
-        parse("a.mp4 jmp", LABELS)
+        divided("a.mp4 jmp", LABELS)
 
 
 ODD = [
@@ -218,3 +232,33 @@ def test_a_listed_path_is_found_however_its_accents_are_written(tmp_path: Path) 
     lists = FILES(list_files(tmp_path, val=f"{listed} 0\nmissing é.mp4 1\n"))
     assert [video.path for video in lists.val] == [there, "missing é.mp4"]
     named(lists.notes[0], "val.txt", listed)
+
+
+def test_labels_of_the_same_part_of_a_video_are_put_together() -> None:
+    videos = [
+        Video("a", 2, 0.0, 2.0),
+        Video("b", 1),
+        Video("a", 0, 0.0, 2.0),
+        Video("a", 1, 1.0, 3.0),
+        Video("c", NONE),
+    ]
+    lists = Lists([*videos, Video("b", 1)], [Video("d", 0)], ["x", "y", "z"])
+    found = several(lists)
+    assert found.train == [Video("a", 0, 0.0, 2.0, also=(2,)), Video("b", 1), Video("a", 1, 1.0, 3.0), Video("c", NONE)]
+    assert [video.labels for video in found.train] == [(0, 2), (1,), (1,), ()]
+    assert [format_line(video) for video in found.train] == ["a\t0.0\t2.0\t0,2", "b 1", "a\t1.0\t3.0\t1", "c -"]
+    assert targets(found.train, 3).tolist() == [[1, 0, 1], [0, 1, 0], [0, 1, 0], [0, 0, 0]]
+    assert found.notes == ()
+    assert ordered_hash(found.train, lists.classes) != ordered_hash(lists.train, lists.classes)
+    (note,) = several(replace(lists, train=[Video("a", 1)])).notes
+    named(note, "task=single_label")
+
+
+@pytest.mark.parametrize("video", [Video("k/a.mp4", 0, also=(2,)), Video("k/a.mp4", NONE)])
+def test_one_label_a_video_is_checked_with_the_way_out(video: Video) -> None:
+    lists = Lists([Video("b", 1)], [Video("b", 1), video], ["x", "y", "z"])
+    with refused("val", "k/a.mp4", "task=multi_label"):
+        single(lists)
+    plain = replace(lists, val=[Video("b", 1)])
+    assert single(plain) is plain
+    assert targets(plain.train, None).tolist() == [1]

@@ -1,10 +1,14 @@
 import os
+from contextlib import suppress
 from io import StringIO
 from pathlib import Path
 
+import av
 import pytest
+from PIL import Image
 
 from aim.data.named import Input, arriving, find_videos
+from aim.data.scanning import STILL, VIDEO_EXTENSIONS, look
 from tests.messages import named, refused
 
 NOTHING = StringIO()
@@ -42,6 +46,30 @@ def test_a_list_comes_from_standard_input(folder: Path) -> None:
     assert names(find_videos("-", of_windows), folder) == ["sub/d.avi"]
     with refused("input=-", "empty"):
         find_videos("-", StringIO("\n"))
+
+
+def test_pictures_are_videos_where_they_move(tmp_path: Path) -> None:
+    first, second = (Image.new("RGB", (8, 8), colour) for colour in ("red", "blue"))
+    (tmp_path / "in").mkdir()
+    for name in ("moves.WEBP", "moves.gif"):
+        first.save(tmp_path / "in" / name, save_all=True, append_images=[second])
+    for name in ("still.webp", "still.gif"):
+        first.save(tmp_path / "in" / name)
+    (tmp_path / "in" / "broken.webp").write_bytes(b"RIFF")
+    expected = ["in/moves.WEBP", "in/moves.gif"]
+    assert names(find_videos(str(tmp_path), NOTHING), tmp_path) == expected
+    assert names(find_videos(str(tmp_path / "in/*"), NOTHING), tmp_path) == expected
+    assert look(tmp_path).left == {STILL: ["in/broken.webp", "in/still.gif", "in/still.webp"]}
+    with refused("still.gif", "reader=frames"):
+        find_videos(str(tmp_path / "in/still.gif"), NOTHING)
+
+
+def test_every_ending_of_a_scan_is_one_that_ffmpeg_reads() -> None:
+    known = set[str]()
+    for name in av.formats_available:
+        with suppress(ValueError):
+            known |= av.format.ContainerFormat(name).extensions
+    assert {ending.removeprefix(".") for ending in VIDEO_EXTENSIONS} <= known
 
 
 def piped(*chunks: bytes) -> list[list[str]]:

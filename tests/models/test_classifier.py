@@ -203,7 +203,7 @@ class Mean(Readout):
 
 
 class Reading(Plain):
-    def readout(self, dims, num_frames):
+    def readout(self, dims, tokens):
         return Mean(dims)
 
 
@@ -229,7 +229,7 @@ def test_a_readouts_last_tokens_are_what_the_trunk_pools():
             return last[:, :, 0]
 
     class ReadLast(Plain):
-        def readout(self, dims, num_frames):
+        def readout(self, dims, tokens):
             return Last()
 
     net, plain = model(adapter_config=ReadLast()).eval(), model(adapter_config=Plain()).eval()

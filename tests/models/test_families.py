@@ -24,7 +24,8 @@ from tests.models.toy_family import BACKBONE, TOY
 from tests.models.toys import FRAMES, SIZE, adapter, composed, names, randomise
 
 ADAPTERS = [name for name in names("adapter") if name != "timesformer" and not name.startswith("aim")]
-TRUNKS = {"VisionTransformer": "clip_vit_b16", "Eva": "dinov3_vit_s16", "SwinTransformer": "swin_t", "ToyTrunk": "toy"}
+TRUNKS = {"VisionTransformer": "clip_vit_b16", "Eva": "dinov3_vit_s16", "SwinTransformer": "swin_t"}
+JOINT = {"ToyTrunk": "toy", "VideoViT": "vjepa21_b"}
 EVERY = [family.trunk.__name__ for family in (*FAMILIES, TOY)]
 
 
@@ -35,12 +36,12 @@ def known(monkeypatch):
 
 
 def backbone(family):
-    return BACKBONE if family == "ToyTrunk" else toys.toy(TRUNKS[family])
+    return BACKBONE if family == "ToyTrunk" else toys.toy((TRUNKS | JOINT)[family])
 
 
 def model(family="ToyTrunk", name="aim", frames=FRAMES, size=SIZE, weights="random", **overrides):
     torch.manual_seed(0)
-    settings = {"temporal": False} if family == "ToyTrunk" and name == "aim" else {}
+    settings = {"temporal": False} if family in JOINT and name == "aim" else {}
     settings = adapter(name, **(settings | overrides))
     cfg = replace(backbone(family), weights=str(weights))
     return build(cfg, settings, num_classes=5, num_frames=frames, size=size, dropout=0.0)
@@ -60,7 +61,7 @@ def test_a_family_keeps_what_the_seam_promises(family):
     assert ours.num_frames == FRAMES // backbone(family).tubelet == ours.grid[0]
     assert all(linears(block) for block in ours.blocks)
     assert ours(video()).shape == (2, ours.num_frames, ours.dim)
-    assert {view.joint for view in ours.views} == {family == "ToyTrunk"}
+    assert {view.joint for view in ours.views} == {family in JOINT}
     shapes = []
     for block in ours.blocks:
         block.register_forward_hook(lambda _, taken, given: shapes.append((taken[0].shape, given.shape)))

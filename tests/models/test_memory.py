@@ -13,7 +13,7 @@ from tests.models.checks import saved_bytes, toy_model, video
 from tests.models.plain import PlainAIM
 from tests.models.test_classifier import FITTING
 from tests.models.test_trunks import FAMILIES
-from tests.models.toys import FRAMES, SIZE, composed, names, randomise
+from tests.models.toys import FRAMES, SIZE, composed, image_trunks, randomise
 
 MEMORY = ["fast", "lean", "smallest"]
 
@@ -49,7 +49,7 @@ def far(ours, theirs):
 
 
 # By default each trunk of configs/ under AIM, and each adapter in a CLIP; `pytest -m slow` takes all pairs of families.
-PAIRS = [(trunk, "aim") for trunk in names("backbone")] + [pair for pair in FITTING if pair[1] != "aim"]
+PAIRS = [(trunk, "aim") for trunk in image_trunks()] + [pair for pair in FITTING if pair[1] != "aim"]
 SLOW = [pair for pair in PAIRS if pair[1] != "aim" and pair[0] != "clip_vit_b16"]
 
 

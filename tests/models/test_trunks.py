@@ -1,4 +1,4 @@
-"""Every trunk of configs/backbone, at toy size: a new YAML is tested by being there."""
+"""Every image trunk of configs/backbone, at toy size: a new YAML is tested by being there."""
 
 import copy
 from dataclasses import replace
@@ -11,9 +11,9 @@ from safetensors.torch import save_file
 
 from aim.models.classifier import build, plainly
 from tests.messages import refused
-from tests.models.toys import FRAMES, SIZE, adapter, backbone, composed, names, randomise, toy
+from tests.models.toys import FRAMES, SIZE, adapter, backbone, composed, image_trunks, randomise, toy
 
-TRUNKS = names("backbone")
+TRUNKS = image_trunks()
 PRETRAINED = [name for name in TRUNKS if composed("backbone", name).weights == "pretrained"]
 
 

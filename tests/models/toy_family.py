@@ -10,7 +10,7 @@ from einops import rearrange
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from aim.adapters.interface import AdapterConfig, Axis, Place
+from aim.adapters.interface import AdapterConfig, Axis, Place, Tokens
 from aim.ground.errors import UserError
 from aim.models.attention import over_space
 from aim.models.classifier import Backbone
@@ -96,7 +96,9 @@ class ToyVideo(VideoTrunk):
             views.append(JointView(block, dim, num_frames))
             trunk.blocks[i] = adapter(views[-1], Place(i, depth, (), drop_path_axes))
         self.views = self.parts = tuple(views)
-        readout = adapter.readout([dim] * depth, num_frames)
+        readout = adapter.readout(
+            [dim] * depth, Tokens(num_frames, *trunk.pos_embed.shape[1:3], self.num_prefix_tokens)
+        )
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
         self.trunk, self.num_frames = trunk, num_frames
         self.dim = dim if readout is None else readout.dim

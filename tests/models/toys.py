@@ -13,6 +13,7 @@ from torch import nn
 from aim.adapters.interface import AdapterConfig
 from aim.ground.config import build, resolve
 from aim.ground.kinds import class_of
+from aim.models import video_vit
 from aim.models.classifier import Backbone
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -21,6 +22,15 @@ SIZE, FRAMES = 32, 4
 
 def names(group: str) -> list[str]:
     return sorted(path.stem for path in (CONFIGS / group).glob("*.yaml"))
+
+
+def video_trunks() -> list[str]:
+    """Those of configs/backbone whose attention is over space and time at once."""
+    return [name for name in names("backbone") if composed("backbone", name).name in video_vit.FAMILY.models]
+
+
+def image_trunks() -> list[str]:
+    return [name for name in names("backbone") if name not in video_trunks()]
 
 
 @cache

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 from safetensors.numpy import save_file
 
+from aim.engine.run import identity
 from aim.engine.scores import predictions
 from aim.ground import config
-from aim.report.runs import distinct, paper, read, reportable
+from aim.report.runs import comparable, distinct, paper, read, reportable
+from aim.report.table import columns_of
 from tests.messages import refused
 from tests.report.made import RESULT, random_predictions, run_directory
 
@@ -35,19 +37,22 @@ def test_a_run_that_goes_on_is_told_by_its_validation_and_a_finished_one_by_its_
 
 
 @pytest.mark.parametrize(
-    ("results", "every", "expected", "validation", "best"),
+    ("results", "every", "expected", "these", "best"),
     [
         ({"weights": "best"}, 1, 1.5, True, False),
         ({"weights": "last"}, 1, 1.5, True, True),  # the file has the weights of another epoch
         ({"weights": "last"}, 0, 1.5, True, False),
         ({"weights": "last", "checkpoint": "ELSEWHERE"}, 1, 2.5, False, False),
         ({"weights": "last", "checkpoint": "/nowhere/best.safetensors"}, 1, None, False, False),
+        ({"weights": "last", "checkpoint": "ELSEWHERE", "fits_temperature": True}, 1, 2.5, True, False),
+        ({"weights": "best", "identity": {"test_hash": "c"}}, 1, 1.5, False, False),
+        ({"weights": "best", "fits_temperature": False}, 1, 1.5, False, False),
         (None, 1, None, False, False),
     ],
     ids=str,
 )
 def test_the_temperature_is_that_of_the_checkpoint(
-    tmp_path: Path, results: dict[str, Any] | None, every: int, expected: float | None, validation: bool, best: bool
+    tmp_path: Path, results: dict[str, Any] | None, every: int, expected: float | None, these: bool, best: bool
 ) -> None:
     save_file({}, tmp_path / "other.safetensors", {"temperature": "2.5"})
     if results and results.get("checkpoint") == "ELSEWHERE":
@@ -56,7 +61,7 @@ def test_the_temperature_is_that_of_the_checkpoint(
     save_file({}, run_dir / "best.safetensors", {"temperature": "1.5"})
     run = read(run_dir, whole=True)
     assert run.temperature == expected
-    assert ("validation" in run.temperature_of, "best" in run.temperature_of) == (validation, best)
+    assert ("these" in run.temperature_of, "best" in run.temperature_of) == (these, best)
 
 
 def test_a_test_is_told_from_a_training(tmp_path: Path) -> None:
@@ -125,3 +130,20 @@ def test_the_papers_number_stands_beside_its_experiments_and_what_is_otherwise()
     changed = settings | {"optim": settings["optim"] | {"lr": 1.0}}
     assert paper("k400", changed) == "83.9 % (table 2), with another optim.lr"
     assert paper("demo", {}) == paper("custom", {}) == ""
+
+
+def test_a_training_and_its_test_differ_in_no_setting_that_only_one_of_them_has_written(tmp_path: Path) -> None:
+    written = config.resolve(config.compose(["+experiment=finetune", "backbone=demo", "adapter=none"]))
+    assert "tubelet" not in written["backbone"]
+    training = run_directory(tmp_path / "run", {}, json.dumps(written))
+    of_test = identity.of_today(written) | {"stretch_time": False}
+    test = run_directory(tmp_path / "test", {"checkpoint": "b"}, json.dumps(of_test))
+    other = run_directory(tmp_path / "other", {}, json.dumps({**written, "adapter": {"kind": "somebodys"}}))
+    assert columns_of(comparable([read(training), read(test)])) == {}
+    assert columns_of(comparable([read(training), read(other)])) == {"adapter": ["none", "somebodys"]}
+
+
+@pytest.mark.parametrize("name", ["none", "full", "aim", "probe"])
+def test_an_adapter_is_called_as_a_command_calls_it(tmp_path: Path, name: str) -> None:
+    settings = config.resolve(config.compose(["+experiment=finetune", "backbone=demo", f"adapter={name}"]))
+    assert read(run_directory(tmp_path / "run", {}, json.dumps(settings))).deciding["adapter.kind"] == name

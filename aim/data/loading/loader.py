@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.dataset import VideoDataset
-from aim.data.lists import Video
+from aim.data.lists import Video, targets
 from aim.data.loading.feeder import Feeder, Filling, ReadRow, Row
 from aim.data.loading.judge import Judge, Policy
 from aim.data.loading.order import Order
@@ -145,7 +145,7 @@ class Loader:
         return np.where(within < self.step_size, step * self.step_size + within, n)
 
     def _batch(self, video: Tensor, index: NDArray[np.int64], weight: NDArray[np.float32]) -> Batch:
-        label = np.array([self.dataset.videos[i].label for i in index], dtype=np.int64)
+        label = targets([self.dataset.videos[i] for i in index], self.dataset.several)
         return Batch(video[: len(index)], torch.from_numpy(label), torch.from_numpy(index), torch.from_numpy(weight))
 
     def _in_process(self, epoch: int, start: int) -> Generator[Batch, None, None]:

@@ -1,75 +1,103 @@
 """Annotations in a table of one's own: a CSV with a header that names a path and a label."""
 
-import csv
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.lists import Lists, Video, hold_out, nfc, read_classes, read_lines, split_of
+from aim.data.lists import Lists, Video, hold_out, nfc, read_classes, split_of
+from aim.data.rows import Labels, Row, columns_in, groups_of, header, named_classes, read_rows, settled, videos_of
 from aim.data.sources.annotations import Files, near
 from aim.ground.errors import UserError
-
-COLUMNS = {  # what a column may be called, in any case
-    "path": ("path", "file", "filename", "file_name", "video", "video_path", "clip"),
-    "label": ("label", "class", "action", "category"),
-    "start": ("start", "begin", "start_time", "start_seconds"),
-    "end": ("end", "stop", "end_time", "end_seconds"),
-    "split": ("split", "subset", "set"),
-}
-DELIMITERS = ",;\t"
+from aim.ground.paths import path_of
 
 
 @dataclass(frozen=True)
 class Table:
-    """CSV files with the columns path and label, perhaps start and end in seconds, and split.
+    """CSV files with the columns path and label, perhaps start and end in seconds, split, and group.
 
     The split is a row's own, or that which the file's name says; without either a hash of the path holds out
     `val_share` of the files. Labels are names of classes, numbers too if there is no classes.txt.
     """
 
     val_share: float
+    file: str | None = None  # the one table; else all that lie in the root or in a folder of it
+    classes: str = "classes.txt"  # if it is there
 
     def recognises(self, root: Path) -> bool:
         return bool(tables(root))
 
     def __call__(self, root: Path) -> Lists:
         """Raises UserError for a row without a path or a label, and for a split or times that can't be."""
-        rows = [(path, number, row) for path in tables(root) for number, row in enumerate(read(path), 2)]
-        if not rows:
+        found = tables(root) if self.file is None else [named_file(root, self.file)]
+        if not found:
             raise UserError(
                 f"{root} has no CSV whose first line names a path and a label, such as path,start,end,label"
             )
-        names = {nfc(row["label"]) for *_, row in rows}
-        classes = read_classes(root / "classes.txt") if (root / "classes.txt").exists() else sorted(names)
-        labels = {nfc(name): label for label, name in enumerate(classes)}
-        if unknown := sorted(names - labels.keys()):
-            raise UserError(f"{root / 'classes.txt'} lacks classes of the table: {', '.join(unknown[:5])}")
+        return self.of_files(root, found)
+
+    def of_files(self, root: Path, tables: Sequence[Path]) -> Lists:
+        """The lists of some tables."""
+        named = named_file(root, self.classes)
+        read = [(table, *read_rows(table, Labels())) for table in tables]
         files = Files(root)
-        lists = defaultdict[str, list[Video]](list)
-        for path, number, row in rows:
-            place = f"{path}:{number}"
-            video = Video(file_of(row["path"], files, place), labels[nfc(row["label"])], *times(row, place))
-            lists[split_in(row, path, place)].append(video)
-        by_hash = "" in lists
-        if by_hash and len(lists) > 1:
-            raise UserError(f"{root}: some rows of the table say their split, and some don't; fill the column split")
-        third = lists["test"] if lists["val"] else []
-        train, val = self._halves(lists[""]) if by_hash else (lists["train"], lists["val"] or lists["test"])
+        rows = {
+            table: [row._replace(path=file_of(row.path, files, row.place)) for row in rows] for table, rows, _ in read
+        }
+        notes = [columns for *_, columns in read if columns]
+        every = [row for own in rows.values() for row in own]
+        groups = groups_of(every)
+        if named.is_file():
+            classes = read_classes(named)
+        else:
+            classes = named_classes(every, some_names(tables))
+            if classes and all(name.isdecimal() for name in classes):
+                notes.append(f"labels are numbers, taken as the names of {len(classes)} classes; {named} names them")
+        labels = settled(every, classes, named)
+        parts = defaultdict[str, list[Row]](list)
+        for table, own in rows.items():
+            for row in own:
+                parts[split_in(row, table)].append(row)
+        by_hash = "" in parts
+        if by_hash and len(parts) > 1:
+            raise UserError(
+                f"{parts[''][0].place}: some rows of the table say their split, and some don't; fill the column split"
+            )
+        lists = {part: videos_of(own, labels) for part, own in parts.items()}
+        third = lists.get("test") if "val" in lists else None
+        train, val = self._halves(lists[""]) if by_hash else (lists.get("train"), lists.get("val") or lists.get("test"))
+        names = some_names(tables)
         if not train or not val:
-            raise UserError(f"{root}: no row of the table is for {'validation' if train else 'training'}")
-        split = f"{self.val_share:.0%} of the files of each class, by a hash of the path" if by_hash else "the table"
-        return Lists(train, val, classes, split=split, third=third or None)
+            raise UserError(f"{names}: no row of the table is for {'validation' if train else 'training'}")
+        by = f"{self.val_share:.0%} of the files of each class, by a hash of the path" if by_hash else "column split"
+        if not by_hash and not any(row.split for row in every):
+            by = "names of the files"
+        return Lists(
+            train, val, classes,
+            split=f"the table {names}: {by}", third=third, notes=tuple(notes),
+            held_out=self.val_share if by_hash else 0.0, groups=groups,
+        )  # fmt: skip
 
     def _halves(self, videos: Sequence[Video]) -> tuple[list[Video], list[Video]]:
         """The videos for training and validation; all parts of a file are in one of them."""
-        by_class = defaultdict[int, list[str]](list)
-        for path, label in {video.path: video.label for video in videos}.items():
-            by_class[label].append(path)
+        by_class = defaultdict[tuple[int, ...], list[str]](list)
+        for path, labels in {video.path: video.labels for video in videos}.items():
+            by_class[labels].append(path)
         chosen = {path for paths in by_class.values() for path in hold_out(paths, self.val_share)[1]}
         train, val = ([video for video in videos if (video.path in chosen) == held] for held in (False, True))
         return train, val
+
+
+def named_file(root: Path, name: str) -> Path:
+    """The file of this name in the root, or else wherever it leads."""
+    path = path_of(name)
+    return root / path if (root / path).is_file() or not path.is_file() else path
+
+
+def some_names(tables: Sequence[Path]) -> str:
+    """The tables, by their names."""
+    return " and ".join(map(str, tables))
 
 
 def file_of(name: str, files: Files, place: str) -> str:
@@ -85,56 +113,25 @@ def file_of(name: str, files: Files, place: str) -> str:
 
 def tables(root: Path) -> list[Path]:
     """The CSVs in the root or a folder of it that say in their first line that they list paths and labels."""
-    return [path for path in near(root, "*.csv", "*.tsv") if {"path", "label"} <= columns(path).keys()]
+    return [path for path in near(root, "*.csv", "*.tsv") if is_table(path)]
 
 
-def columns(path: Path) -> dict[str, str]:
-    """What is in which column of a table, by the names in its first line."""
-    with path.open(encoding="utf-8-sig", errors="replace") as file:
-        first = file.readline()
-    names = next(csv.reader([first], delimiter=delimiter(first)), [])
-    known = {name.strip().lower(): name for name in names}
-    return {what: known[name] for what, usual in COLUMNS.items() for name in reversed(usual) if name in known}
+def is_table(path: Path) -> bool:
+    """Whether the first line of a file names a path and a label."""
+    return {"path", "label"} <= columns_in(header(path)).keys()
 
 
-def delimiter(line: str) -> str:
-    """What stands between the columns of a table with this first line."""
-    return max(DELIMITERS, key=line.count)
+def is_whole(path: Path, partners: Collection[str]) -> bool:
+    """Whether a file is a table that says the split of its rows, or has no partners that would."""
+    columns = columns_in(header(path)).keys()
+    return {"path", "label"} <= columns and ("split" in columns or not partners)
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """The rows of a table, by what is in their columns. Raises UserError for one without a path or a label."""
-    lines, known = read_lines(path), columns(path)
-    rows = []
-    for number, row in enumerate(csv.DictReader(lines, delimiter=delimiter(lines[0])), 2):
-        found = {what: (row[name] or "").strip() for what, name in known.items()}
-        if not found["path"] or not found["label"] or None in row:
-            raise UserError(
-                f"{path}:{number}: a row has one {known['path']}, one {known['label']} and no more than its columns"
-            )
-        rows.append(found)
-    return rows
-
-
-def times(row: Mapping[str, str], place: str) -> tuple[float | None, float | None]:
-    """The part of a file that a row is of, in seconds; all of it where it says nothing."""
-    start, end = row.get("start", ""), row.get("end", "")
-    if not start and not end:
-        return None, None
-    try:
-        found = float(start), float(end)
-    except ValueError as error:
-        raise UserError(f"{place}: start={start!r} and end={end!r} must be seconds, or both empty") from error
-    if not 0 <= found[0] < found[1]:
-        raise UserError(f"{place}: a segment from {start} to {end} seconds")
-    return found
-
-
-def split_in(row: Mapping[str, str], path: Path, place: str) -> str:
+def split_in(row: Row, path: Path) -> str:
     """The split of a row: train, val or test; nothing where neither it nor the file's name says."""
-    if named := row.get("split", ""):
-        if split := split_of(named):
+    if row.split:
+        if split := split_of(row.split):
             return split
-        raise UserError(f"{place}: split={named!r} is none that is known; use train, val or test")
+        raise UserError(f"{row.place}: split={row.split!r} is none that is known; use train, val or test")
     words = re.split(r"[^a-z]+", path.stem.lower())
     return next((split for word in words if (split := split_of(word))), "")

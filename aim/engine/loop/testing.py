@@ -10,6 +10,7 @@ from aim.engine.run import results
 from aim.engine.run.job import Job
 from aim.engine.run.settings import Run
 from aim.engine.scores import predictions
+from aim.engine.scores.calibration import Calibration
 from aim.engine.telling import bad_videos
 from aim.ground import files
 from aim.ground.signals import Stop
@@ -17,9 +18,17 @@ from aim.models.classifier import VideoClassifier
 
 
 def test(
-    job: Job[Run], model: VideoClassifier, dataset: VideoDataset, stop: Stop, known: Evaluation | None
+    job: Job[Run],
+    model: VideoClassifier,
+    dataset: VideoDataset,
+    stop: Stop,
+    known: Evaluation | None,
+    calibration: Calibration,
 ) -> tuple[Evaluation, predictions.Predictions]:
-    """Score the model on the videos of `dataset`, unless that is `known`; rank 0 leaves `predictions.npz`."""
+    """Score the model on the videos of `dataset`, unless that is `known`; rank 0 leaves `predictions.npz`.
+
+    The thresholds of several labels a video are those of the checkpoint's `calibration`.
+    """
     run, world = job.run, job.world
     with (
         closing(run.eval_loader(dataset, world)) as loader,
@@ -27,7 +36,7 @@ def test(
         explained_test(run, world),
     ):
         found = known or evaluate(model, loader, task=run.task, device=world.device, precision=run.precision, stop=stop)
-    left = found.predictions(loader.dataset, job.lists.classes)
+    left = found.predictions(loader.dataset, job.lists.classes, **calibration.about(run.task))
     if world.is_main:
         predictions.write(job.run_dir / predictions.TEST, left, run.predictions)
     return found, left

@@ -8,12 +8,14 @@ Files that were found good aren't decoded again as long as they stay the same (a
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from aim.data import cropping
 from aim.data.checking import VERSION, bad_files, ends_early
 from aim.data.lists import Lists, Video
 from aim.data.readers.frames import Frames
@@ -31,6 +33,7 @@ from aim.ground.paths import cache_folder
 
 MOST = 5000  # files
 NAMED = 20  # files, a line each
+FEW = 5  # training videos of a class
 
 
 def inspected(run: Run, lists: Lists) -> Lists:
@@ -40,6 +43,7 @@ def inspected(run: Run, lists: Lists) -> Lists:
     """
     if distributed.rank() == 0:
         tell(run.data.folder, lists)
+        cropping.say_once(run.data.folder, lists.test, run.clip, run.views)
     videos = lists.videos
     paths = sorted({video.path for video in videos})
     in_shards = any(video.stored for video in videos)
@@ -60,10 +64,13 @@ def tell(root: Path, lists: Lists) -> None:
     parts = dict(zip(("training", "validation", "test"), lists.parts.values(), strict=False))
     few = sum(map(len, parts.values())) <= MOST
     listed = repeats(root, parts, lists.classes, compare=few)
-    learnt = {video.label for video in lists.train}
-    without = [name for label, name in enumerate(lists.classes) if label not in learnt]
+    learnt = Counter(label for video in lists.train for label in video.labels)
+    without = [name for label, name in enumerate(lists.classes) if not learnt[label]]
     if without:
         listed.append(f"no training video is of class {some(without)}")
+    if rare := sorted((number, label) for label, number in learnt.items() if number < FEW):
+        names = some([f"{lists.classes[label]} {number}" for number, label in rare])
+        listed.append(f"{len(rare)} of {len(lists.classes)} classes have fewer than {FEW} training videos: {names}")
     for text in (*lists.notes, *(f"warning: {text}" for text in listed)):
         say(text)
 
@@ -148,9 +155,10 @@ def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:
             f"{' and '.join(counts)} can't be read, see above; fix or remove them, or continue without them: the same "
             f"command with {' '.join(settings)}"
         )
-    readable = {video.label for video in lists.train if video.path not in bad}
+    learnt = {label for video in lists.train for label in video.labels}
+    readable = {label for video in lists.train if video.path not in bad for label in video.labels}
     say(f"goes on without {' and '.join(counts)}")
-    for name in sorted({lists.classes[video.label] for video in lists.train if video.label not in readable}):
+    for name in sorted(lists.classes[label] for label in learnt - readable):
         say(f"no training video is left of class {name}")
 
 

@@ -9,6 +9,7 @@ from aim.data.loading.loader import Loader
 from aim.engine.machine.distributed import World
 from aim.engine.run import content, results
 from aim.engine.run.settings import Run
+from aim.ground.amounts import tuned_of
 from aim.models.classifier import VideoClassifier
 from aim.models.compiling import is_compiled
 from aim.models.freeze import num_parameters
@@ -33,7 +34,7 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
         of_classes(lists),
         f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{divided}",
     ]
-    if chosen := results.choices(run, lists):
+    if chosen := results.standing(run, lists)["chose"]:
         lines.append(f"test: on the validation videos, which choose {' and '.join(chosen)}: {content.BIASED}")
     return "\n".join(lines)
 
@@ -75,7 +76,8 @@ def counts(videos: list[Video], num_classes: int) -> list[int]:
     """How many videos each class has."""
     found = [0] * num_classes
     for video in videos:
-        found[video.label] += 1
+        for label in video.labels:
+            found[label] += 1
     return found
 
 
@@ -85,7 +87,7 @@ def of_model(model: VideoClassifier, gmacs: float) -> str:
     compiled = "\ncompiled: its blocks, in the first steps, which take minutes" if is_compiled(model) else ""
     return (
         f"model: {model.trunk_name} ({model.fingerprint[:8]})\n"
-        f"tuned: {tuned / 1e6:.2f} of {total / 1e6:.2f} M parameters; {gmacs:.3g} GMACs a view{compiled}"
+        f"tuned: {tuned_of(tuned, total)} parameters; {gmacs:.3g} GMACs a view{compiled}"
     )
 
 

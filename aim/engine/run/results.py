@@ -2,7 +2,7 @@
 
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from aim.engine.scores import metrics
 from aim.engine.scores.guessing import baseline_of
 from aim.engine.scores.predictions import Predictions
 from aim.ground import files
+from aim.ground.amounts import tuned_of
 from aim.ground.clock import clock, seconds_since_start
 from aim.ground.console import plain_console, plain_table
 from aim.ground.errors import say
@@ -31,6 +32,7 @@ def collect(
     """The result of a test with all that decided it; `more` is known to the caller alone; `gmacs` are of one view."""
     run, lists, device = job.run, job.lists, job.world.device
     tuned, total = num_parameters(model)
+    licence = {"licence": run.backbone.licence} if run.backbone.licence else {}
     return {
         "name": run.name,
         **predictions.results(),
@@ -52,19 +54,25 @@ def collect(
         "commit": commit(),
         "config_hash": identity.config_hash(job.settings),
         "data_hash": data_hash(lists.test, lists.classes),
-        "trunk": {"name": model.trunk_name, "sha256": model.fingerprint},
+        "trunk": {"name": model.trunk_name, "sha256": model.fingerprint} | licence,
         "versions": versions(),
         **more,
     }
 
 
-def choices(run: Run, lists: Lists) -> list[str]:
-    """What of this training the videos of its test choose; nothing, where a third list tests it."""
-    if lists.third is not None and not set(lists.third) & set(lists.val):
-        return []
-    patience = run.train.patience
-    found = {"weights (test=best)": run.test == "best", f"end (train.patience={patience})": patience is not None}
-    return [text for text, chosen in found.items() if chosen]
+def standing(run: Run, lists: Lists) -> dict[str, Any]:
+    """What the videos of a training's test are to it, and all that they `chose`.
+
+    They are test videos where no validation was on them: they are a third list, or there was none.
+    """
+    validated, patience = bool(run.train.eval_every), run.train.patience
+    apart = lists.tests_apart
+    chosen = {"weights (test=best)": run.test == "best", f"end (train.patience={patience})": patience is not None}
+    return {
+        "part": "validation" if validated and not apart else "test",
+        "chose": [] if apart else [text for text, chose in chosen.items() if chose],
+        "fits_temperature": not (validated and apart),  # of the checkpoint
+    }
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -89,15 +97,26 @@ def show(found: Mapping[str, Any], run_dir: Path) -> None:
         **{each.words: each.beside(found[each.name], baseline) for each in scores},
         **({"not read": f"{found['num_missing']} videos"} if found["num_missing"] else {}),
         **({"these videos chose": chose} if (chose := content.chosen(found)) else {}),
-        "tuned parameters": f"{found['params_tuned'] / 1e6:.2f} of {found['params_total'] / 1e6:.2f} M",
+        **({"head": head} if (head := content.choice(found)) else {}),
+        "tuned parameters": tuned_of(found["params_tuned"], found["params_total"]),
         "time": f"{clock(found['seconds'])} on {found['world_size']} x {found['device']}",
     }
     title = f"{found['name']}: {found['num_videos']} {content.kind(found)}videos, {found['views']} views"
     console = plain_console()
     console.print(plain_table(rows.items(), title=title, overflow="fold"))
-    if one := found.get("one_answer"):
-        say(f"warning: {one['videos']} of {found['num_videos']} videos get one and the same answer, {one['class']!r}")
+    if doubt := "; ".join(doubts(found, baseline)):
+        say(f"warning: {doubt}")
     console.print(f"written to {run_dir}")
+
+
+def doubts(found: Mapping[str, Any], baseline: Mapping[str, float]) -> Iterator[str]:
+    """Causes to doubt that a result shows something learnt."""
+    below = [each for each in metrics.told(found) if each.main and not each.above(found[each.name], baseline)]
+    if below and found["num_videos"]:
+        words = ", ".join(each.words for each in below)
+        yield f"not above always answering the {below[0].constant_words}: {words}"
+    if one := found.get("one_answer"):
+        yield f"{one['videos']} of {found['num_videos']} videos get one and the same answer, {one['class']!r}"
 
 
 def versions() -> dict[str, str]:

@@ -13,6 +13,7 @@ from aim.ground.marks import Mark, marked
 
 OF_THE_COMMAND = marked(Mark.COMMAND)
 OF_THE_MODEL = marked(Mark.MODEL)  # frames and size are not among it: they may differ (stretch_time)
+FREE = ("backbone.weights", *marked(Mark.SILENT))
 OF_THE_TRAINING = marked(Mark.TRAINING)
 
 
@@ -58,7 +59,7 @@ def _differences(name: str, before: Any, now: Any) -> Iterator[str]:
             return
         for key in sorted(before.keys() | now.keys()):
             yield from _differences(f"{name}.{key}", before.get(key, "absent"), now.get(key, "absent"))
-    elif before != now and name != "backbone.weights":
+    elif before != now and name not in FREE:
         yield f"{name}={before}, not {now}"
 
 

@@ -1,20 +1,69 @@
-"""Calibration of probabilities: one temperature for all logits, fitted on a validation set.
+"""Calibration of probabilities, fitted on a validation set: one temperature for all logits.
 
 C. Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2. It changes no view's best label.
+Where a video may have several labels, each class has its own temperature and a threshold of calibrated probability.
 """
 
+import json
 import math
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from aim.engine.scores.tasks import Task
+from aim.engine.scores import several
+from aim.engine.scores.tasks import Task, Temperature
 
 LOWEST, HIGHEST = 0.1, 10.0
 PRIOR = 2.0  # weight of (log temperature)^2, so that a handful of videos, all of them right, doesn't make it sure
 STEPS = 24  # of the search, which leaves 5e-5 of the logarithm
 PART = 1024  # videos looked at together
 GOLDEN = (math.sqrt(5) - 1) / 2
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What turns the probabilities of a test into answers."""
+
+    temperature: Temperature | None = None
+    thresholds: list[float] | None = None  # of calibrated probabilities, where a video may have any number of labels
+
+    def as_text(self) -> dict[str, str]:
+        """Its parts as the metadata of a file have them."""
+        return {"temperature": json.dumps(self.temperature), "thresholds": json.dumps(self.thresholds)}
+
+    def about(self, task: Task) -> dict[str, object]:
+        """What `predictions.npz` says of it."""
+        return {"temperature": self.temperature, "thresholds": self.thresholds} if task.several else {}
+
+    @classmethod
+    def of_text(cls, text: Mapping[str, str], num_classes: int) -> "Calibration":
+        """The inverse; older files lack parts. Raises ValueError and TypeError where it can't be one."""
+        found = {name: json.loads(text.get(name, "null")) for name in ("temperature", "thresholds")}
+        for name, value in found.items():
+            alone = name == "temperature" and isinstance(value, int | float)
+            numbers = [value] if alone else value or []
+            if not (alone or value is None or isinstance(value, list)):
+                raise TypeError(f"{name} {value!r}")
+            if not all(0 < float(each) < math.inf for each in numbers):
+                raise ValueError(f"{name} {value!r}")
+            if not alone and value is not None and len(value) != num_classes:
+                raise ValueError(f"{len(value)} {name} of {num_classes} classes")
+        return cls(**found)
+
+
+UNCALIBRATED = Calibration()
+
+
+def fitted(task: Task, log_probability: Tensor, label: Tensor) -> Calibration:
+    """The calibration on these videos: log-probabilities "n v k" of v views, labels as the task has them."""
+    if not task.several:
+        return Calibration(fit_temperature(task, log_probability, label))
+    each = range(log_probability.shape[2])
+    temperature = [fit_temperature(task, log_probability[:, :, i : i + 1], label[:, i : i + 1]) for i in each]
+    probability = task.tempered(log_probability.float(), temperature).mean(1)
+    return Calibration(temperature, several.thresholds(probability.numpy(), label.numpy()))
 
 
 def fit_temperature(task: Task, log_probability: Tensor, label: Tensor) -> float:

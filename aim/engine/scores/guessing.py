@@ -43,7 +43,7 @@ def chance(task: Task, label: Tensor, num_classes: int) -> Chance:
 def baseline(task: Task, label: Tensor, num_classes: int) -> dict[str, float]:
     """Of each metric its value, in its unit, where every video with these labels gets one answer."""
     prior = task.prior(label, num_classes).expand(len(label), -1).numpy()
-    return {each.name: round(each.value(prior, label.numpy()), each.digits) for each in task.metrics}
+    return {each.name: round(each.baseline(prior, label.numpy()), each.digits) for each in task.metrics}
 
 
 def baseline_of(result: Mapping[str, Any]) -> Mapping[str, float]:
@@ -56,8 +56,11 @@ def baseline_of(result: Mapping[str, Any]) -> Mapping[str, float]:
 
 
 def one_answer(task: Task, probability: Tensor, label: Tensor) -> OneAnswer | None:
-    """Whether probabilities "n k" have (nearly) one answer to all videos, and to those for which it's wrong."""
-    if not len(label):
+    """Whether probabilities "n k" have (nearly) one answer to all videos, and to those for which it's wrong.
+
+    Of several labels a video, the first is often the same, and mAP beside its baseline tells.
+    """
+    if not len(label) or task.several:
         return None
     answers = task.best(probability)
     most = int(answers.bincount().argmax())

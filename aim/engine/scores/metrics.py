@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from aim.engine.scores import several
 from aim.engine.scores.quality import (
     Label,
     Probability,
@@ -22,7 +23,7 @@ from aim.ground.errors import UserError, nearest
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of probabilities "n k" and labels "n"."""
+    """A metric of probabilities "n k" and labels: "n", or of several labels a video "n k"."""
 
     name: str  # in results.json
     words: str
@@ -34,6 +35,9 @@ class Metric:
     chance: Callable[[int], float] | None = None  # of guessing among so many classes; studies tell of those with it
     least_classes: int = 1  # of fewer it says nothing
     main: bool = False  # told of every validation and test, at equal rank
+    labels: Literal["one", "several"] = "one"  # of a video
+    constant: Callable[[Label], float] | None = None  # the best that one answer to all has; None: that of the prior
+    constant_words: str = "one answer to all"
 
     def __post_init__(self) -> None:
         assert (self.per_video is None) != (self.of_all is None), f"{self.name} is per video or of all"
@@ -49,6 +53,12 @@ class Metric:
 
         assert self.per_video is not None
         return factor * float(torch.from_numpy(self.per_video(probability, label)).sum()) / len(label)
+
+    def baseline(self, prior: Probability, label: Label) -> float:
+        """Of one answer to all videos, in its unit; the `prior` is that, for each of them."""
+        if self.constant is None or not len(label):
+            return self.value(prior, label)
+        return (100 if self.unit == "percent" else 1) * self.constant(label)
 
     def validation(self, probability: Probability, label: Label) -> float:
         """The same for a validation: of no videos a loss is NaN, which is never the best."""
@@ -75,8 +85,11 @@ class Metric:
         """A value of it for a person, and that of one answer to all videos."""
         if self.unit != "percent" or self.name not in baseline:
             return self.text(value)
-        words = "largest class" if self.main else "one answer to all"
-        return f"{self.text(value)} ({words} {self.text(baseline[self.name])})"
+        return f"{self.text(value)} ({self.constant_words} {self.text(baseline[self.name])})"
+
+    def above(self, value: float, baseline: Mapping[str, float]) -> bool:
+        """Whether it's better than one answer to all videos, as far as that is known."""
+        return self.name not in baseline or self.improves(round(value, self.digits), baseline[self.name])
 
     def said(self, scores: Mapping[str, float], baseline: Mapping[str, float]) -> str:
         """Its value among the scores of a validation, with its words and its baseline."""
@@ -119,9 +132,18 @@ def hits(probability: Probability, label: Label) -> NDArray[np.float64]:
 
 
 METRICS: tuple[Metric, ...] = (  # by rank
-    Metric("top1", "top-1", "high", "percent", "top1", per_video=hits, chance=lambda k: 1 / k, main=True),
-    Metric("mean_class", "mean per class", "high", "percent", "mean_class", of_all=recall, main=True),
-    Metric("top5", "top-5", "high", "percent", "top5", per_video=among_five, least_classes=6),
+    Metric(
+        "top1", "top-1", "high", "percent", "top1", per_video=hits, chance=lambda k: 1 / k, main=True,
+        constant_words="largest class",
+    ),
+    Metric(
+        "mean_class", "mean per class", "high", "percent", "mean_class", of_all=recall, main=True,
+        constant_words="largest class",
+    ),
+    Metric(
+        "top5", "top-5", "high", "percent", "top5", per_video=among_five, least_classes=6,
+        constant_words="five largest classes",
+    ),
     Metric(
         "cross_entropy", "cross-entropy", "low", "number", "loss", per_video=cross_entropies,
         chance=lambda k: float(np.log(k)),
@@ -131,7 +153,39 @@ METRICS: tuple[Metric, ...] = (  # by rank
         "calibration_error", "calibration error", "low", "share", None,
         of_all=lambda probability, label: calibration_error(reliability(probability, label)),
     ),
+    Metric(
+        "map", "mAP", "high", "percent", "map", of_all=several.mean_average_precision, main=True, labels="several",
+        constant_words="mean class share",
+    ),
+    Metric(
+        "macro_f1", "macro F1", "high", "percent", "macro_f1", of_all=several.macro_f1, main=True, labels="several",
+        constant=several.always_macro_f1, constant_words="every label to all",
+    ),
+    Metric(
+        "micro_f1", "micro F1", "high", "percent", "micro_f1", of_all=several.micro_f1, labels="several",
+        constant=several.always_micro_f1,
+    ),
+    Metric(
+        "binary_cross_entropy", "binary cross-entropy", "low", "number", "loss", per_video=several.cross_entropies,
+        chance=lambda k: float(np.log(2)), labels="several",
+    ),
+    Metric(
+        "class_calibration_error", "calibration error per class", "low", "share", None,
+        of_all=several.class_calibration_error, labels="several",
+    ),
 )  # fmt: skip
+
+
+def of(labels: Literal["one", "several"]) -> list[Metric]:
+    """The metrics of tasks with so many labels a video."""
+    return [metric for metric in METRICS if metric.labels == labels]
+
+
+def main_of(found: Mapping[str, Any]) -> Metric:
+    """The first metric of a result, or of the lines of a log."""
+    return next(
+        (each for each in METRICS if each.main and (each.name in found or f"val_{each.validated}" in found)), METRICS[0]
+    )
 
 
 def told(found: Mapping[str, Any]) -> list[Metric]:
@@ -141,8 +195,13 @@ def told(found: Mapping[str, Any]) -> list[Metric]:
 
 
 def of_validation(metrics: Sequence[Metric], name: str) -> Metric:
-    """The metric that validations have by this name. Raises UserError where there is none."""
+    """The metric that validations have by this name. Raises UserError where there is none.
+
+    The default, top-1, stands for the main one where a task has no such.
+    """
     names = {str(metric.validated): metric for metric in metrics if metric.validated is not None}
+    if name == METRICS[0].validated:
+        return names.get(name, metrics[0])
     if name not in names:
         raise UserError(f"train.best_by={name!r} is not one of {', '.join(names)}{nearest(name, names)}")
     return names[name]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from aim.engine.scores.guessing import OneAnswer
-    from aim.engine.scores.tasks import Task
+    from aim.engine.scores.tasks import Task, Temperature
 
 Form = Literal["npz", "jsonl"]
 
@@ -35,14 +35,14 @@ class Predictions:
     """Every video of a test that could be read, once, in the order of the list: n videos, v views, k classes."""
 
     index: NDArray[np.int64]  # "n", its place in the list
-    label: NDArray[np.int64]  # "n"
+    label: NDArray[np.int64]  # "n"; of several labels a video 0 or 1 for each class, "n k"
     path: NDArray[np.str_]  # "n", from the data's root
     span: NDArray[np.float64]  # "n 2", the part of the file in seconds; NaN: all of it
     probability: NDArray[np.float32]  # "n k", the mean over views
     log_probability: NDArray[np.float16]  # "n v k", of each view
     seconds: NDArray[np.float32]  # "n v 2", of the first and the last frame of a view; NaN: unknown
     classes: NDArray[np.str_]  # "k"
-    about: Mapping[str, Any]  # where it comes from: root, views, data_hash, the epoch of a validation
+    about: Mapping[str, Any]  # where it comes from: root, views, data_hash, the epoch of a validation, thresholds
 
     @property
     def task(self) -> "Task":
@@ -50,6 +50,11 @@ class Predictions:
         from aim.engine.scores import tasks  # late, as torch takes seconds, which a table of reports does without
 
         return tasks.named(self.about.get("task"))
+
+    @property
+    def several(self) -> bool:
+        """Whether a video may have any number of labels."""
+        return self.label.ndim == 2
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -76,12 +81,26 @@ class Predictions:
         return guessing.baseline(self.task, self._tensors[1], len(self.classes))
 
     @property
+    def thresholds(self) -> list[float] | None:
+        """Of each class the least calibrated probability of an answer, where a video may have several labels."""
+        return self.about.get("thresholds")
+
+    def given(self, temperature: "Temperature | None" = None) -> NDArray[np.bool_]:
+        """The labels that are answered, "n k", of probabilities with or without a calibration."""
+        import torch  # late, for the same reason
+
+        probability = self.probability if temperature is None else self.tempered(temperature)
+        at_least = None if self.thresholds is None or temperature is None else torch.tensor(self.thresholds)
+        found: NDArray[np.bool_] = self.task.given(torch.from_numpy(probability), at_least).numpy()
+        return found
+
+    @property
     def confidence(self) -> NDArray[np.float32]:
         """The probability of the predicted class, "n"."""
         highest: NDArray[np.float32] = self.probability.max(1)
         return highest
 
-    def tempered(self, temperature: float) -> NDArray[np.float32]:
+    def tempered(self, temperature: "Temperature") -> NDArray[np.float32]:
         """Probabilities "n k" whose views are calibrated by a temperature, as aim.predict shows them."""
         import torch  # late, for the same reason
 
@@ -99,16 +118,12 @@ class Predictions:
     def results(self) -> dict[str, Any]:
         """What `results.json` says of them."""
         metrics, names, one = self.task.metrics, self.classes.tolist(), self.one_answer
-        videos, hits = (np.bincount(part, minlength=len(names)) for part in (self.label, self.label[self.right]))
         return {
             "headline": [each.head for each in metrics if each.main],
             **{each.name: round(each.value(self.probability, self.label), each.digits) for each in metrics},
             "baseline": self.baseline,
             "one_answer": None if one is None else {"class": names[one.label], "videos": one.taken},
-            "per_class": {
-                name: {"videos": count, "right": right}
-                for name, count, right in zip(names, videos.tolist(), hits.tolist(), strict=True)
-            },
+            "per_class": dict(zip(names, self.task.per_class(*self._tensors), strict=True)),
         }
 
 
@@ -142,19 +157,30 @@ def entries(found: Predictions) -> Iterator[dict[str, Any]]:
     """Each video as plain values, by names that FiftyOne and its like use."""
     root = Path(found.about["root"])
     names = found.classes.tolist()
-    for i, label in enumerate(found.label.tolist()):
+    predicted, confidence, given = found.predicted.tolist(), found.confidence.tolist(), found.given()
+
+    def one(i: int) -> dict[str, Any]:
+        label, best = int(found.label[i]), predicted[i]
+        return {
+            "label": names[label],
+            "label_index": label,
+            "prediction": names[best],
+            "prediction_index": best,
+            "confidence": round(confidence[i], 6),
+        }
+
+    def any_number(i: int) -> dict[str, Any]:
+        chosen = {"labels": found.label[i] > 0, "predictions": given[i]}
+        return {name: [names[at] for at in np.flatnonzero(part)] for name, part in chosen.items()}
+
+    for i in range(len(found.index)):
         start, end = (None if np.isnan(value) else value for value in found.span[i].tolist())
-        best = int(found.predicted[i])
         yield {
             "index": int(found.index[i]),
             "filepath": str(root / str(found.path[i])),
             "start": start,
             "end": end,
-            "label": names[label],
-            "label_index": label,
-            "prediction": names[best],
-            "prediction_index": best,
-            "confidence": round(float(found.confidence[i]), 6),
+            **(any_number(i) if found.several else one(i)),
             "probabilities": [float(f"{value:.6g}") for value in found.probability[i].tolist()],
         }
 
@@ -178,13 +204,14 @@ def _problem(columns: Mapping[str, NDArray[Any]], about: object) -> str:
         return f"{wrong[0]} holds values of {columns[wrong[0]].dtype}"
     n, k = columns["index"].size, columns["classes"].size
     v = columns["log_probability"].shape[1] if columns["log_probability"].ndim == 3 else 0
-    shapes = {"index": (n,), "label": (n,), "path": (n,), "span": (n, 2), "probability": (n, k),
+    several = columns["label"].ndim == 2
+    shapes = {"index": (n,), "label": (n, k) if several else (n,), "path": (n,), "span": (n, 2), "probability": (n, k),
               "log_probability": (n, v, k), "seconds": (n, v, 2), "classes": (k,)}  # fmt: skip
     for name, shape in shapes.items():
         if columns[name].shape != shape:
             return f"{name} has shape {columns[name].shape}, not {shape}"
-    if n and not 0 <= columns["label"].min() <= columns["label"].max() < k:
-        return f"labels that are none of the {k} classes"
+    if n and not 0 <= columns["label"].min() <= columns["label"].max() <= (1 if several else k - 1):
+        return f"labels that are not 0 or 1 of {k} classes" if several else f"labels that are none of the {k} classes"
     if not np.isfinite(columns["probability"]).all():
         return "probabilities that are not finite"
     return (

@@ -51,8 +51,11 @@ def brier(probability: Probability, label: Label) -> NDArray[np.float64]:
 
 def reliability(probability: Probability, label: Label, bins: int = BINS) -> list[Bin]:
     """The videos by the probability of the predicted class, in equal steps from 0 to 1."""
-    confidence = probability.max(1).astype(np.float64)
-    hit = right(probability, label)
+    return reliability_of(probability.max(1).astype(np.float64), right(probability, label), bins)
+
+
+def reliability_of(confidence: NDArray[np.float64], hit: NDArray[np.bool_], bins: int = BINS) -> list[Bin]:
+    """Answers "n" by how sure they are, in equal steps from 0 to 1, with whether each is right."""
     place = np.clip(
         np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1
     )  # (0, 1/bins], ..., ((bins-1)/bins, 1]

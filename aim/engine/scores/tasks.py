@@ -12,14 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from aim.engine.scores import metrics
+from aim.engine.scores import metrics, several
 from aim.engine.scores.metrics import Metric
 from aim.ground import config
+from aim.ground.errors import UserError
 from aim.ground.marks import Before
+
+Temperature = float | Sequence[float]  # one for all classes, or one for each
+Limit = float | Tensor | None  # the least probability of an answer: one for all classes, "k", or the task's own
 
 
 class Task(Protocol):
     """The nodes of configs/task/. A label is what the loader gives of a video, whatever its shape after "b"."""
+
+    @property
+    def several(self) -> bool:
+        """Whether a video has any number of labels, which the loader gives as 0 or 1 for each class, "b k"."""
 
     @property
     def metrics(self) -> Sequence[Metric]:
@@ -37,6 +45,12 @@ class Task(Protocol):
     def best(self, scores: Tensor) -> Tensor:
         """The first answer by logits or probabilities: int64, "... k" -> "..."."""
 
+    def given(self, probability: Tensor, at_least: Limit) -> Tensor:
+        """The labels that are the answer, bool "... k"; none where probabilities are NaN."""
+
+    def per_class(self, probability: Tensor, label: Tensor) -> list[dict[str, float]]:
+        """What results say of each class, from probabilities "n k"."""
+
     def prior(self, label: Tensor, num_classes: int) -> Tensor:
         """Probabilities "k": the best answer to videos of these labels that looks at none of them."""
 
@@ -46,7 +60,7 @@ class Task(Protocol):
     def log_probability(self, logits: Tensor) -> Tensor:
         """Of each class, "... k"."""
 
-    def tempered(self, log_probability: Tensor, temperature: float) -> Tensor:
+    def tempered(self, log_probability: Tensor, temperature: Temperature) -> Tensor:
         """Probabilities "... k" as if the logits behind these had been divided by the temperature."""
 
     def log_likelihood(self, probability: Tensor, label: Tensor) -> Tensor:
@@ -63,9 +77,11 @@ class Task(Protocol):
 class SingleLabel:
     """One class a video: softmax and cross-entropy. A label is int64 "b"."""
 
+    several = False
+
     @property
     def metrics(self) -> Sequence[Metric]:
-        return metrics.METRICS
+        return metrics.of("one")
 
     def target(self, label: Tensor, num_classes: int, *, mixed: bool) -> Tensor:
         return F.one_hot(label, num_classes).float() if mixed else label
@@ -79,6 +95,15 @@ class SingleLabel:
     def best(self, scores: Tensor) -> Tensor:
         return scores.argmax(-1)
 
+    def given(self, probability: Tensor, at_least: Limit) -> Tensor:
+        first = F.one_hot(self.best(probability), probability.shape[-1]).bool() & ~probability.isnan()
+        return first if at_least is None else first & (probability >= at_least)
+
+    def per_class(self, probability: Tensor, label: Tensor) -> list[dict[str, float]]:
+        right = label[self.hits(probability, label)]
+        videos, hits = (part.bincount(minlength=probability.shape[1]).tolist() for part in (label, right))
+        return [{"videos": count, "right": hit} for count, hit in zip(videos, hits, strict=True)]
+
     def prior(self, label: Tensor, num_classes: int) -> Tensor:
         return label.bincount(minlength=num_classes) / max(1, len(label))
 
@@ -88,8 +113,8 @@ class SingleLabel:
     def log_probability(self, logits: Tensor) -> Tensor:
         return logits.log_softmax(-1)
 
-    def tempered(self, log_probability: Tensor, temperature: float) -> Tensor:
-        return (log_probability / temperature).softmax(-1)
+    def tempered(self, log_probability: Tensor, temperature: Temperature) -> Tensor:
+        return (log_probability / divisor(temperature, log_probability)).softmax(-1)
 
     def log_likelihood(self, probability: Tensor, label: Tensor) -> Tensor:
         return probability.gather(1, label[:, None])[:, 0].clamp(min=1e-12).log()
@@ -103,6 +128,88 @@ class SingleLabel:
         others[:, index] = 0  # the sum of small numbers is exact where one minus a probability is 0
         tiny = torch.finfo(probability.dtype).tiny
         return probability[:, index].clamp_min(tiny).log() - others.sum(1).clamp_min(tiny).log()
+
+
+@dataclass(frozen=True)
+class MultiLabel:
+    """Any number of labels a video, each a question of its own: sigmoid and the mean binary cross-entropy of classes.
+
+    A label is 0 or 1 for each class, "b k". Mixed clips have the mixture of their labels, and smoothing takes a label
+    towards a half, the uniform distribution over two answers.
+    """
+
+    positive_weight: float  # of a label that a video has, in the loss, against one that it hasn't
+
+    several = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.positive_weight < float("inf"):
+            raise UserError(f"task.positive_weight={self.positive_weight:g} must be above 0; 1.0 weighs nothing")
+
+    @property
+    def metrics(self) -> Sequence[Metric]:
+        return metrics.of("several")
+
+    def target(self, label: Tensor, num_classes: int, *, mixed: bool) -> Tensor:
+        return label.float()
+
+    def loss(self, logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
+        wanted = target * (1 - label_smoothing) + label_smoothing / 2
+        weight = logits.new_tensor(self.positive_weight)
+        return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight, reduction="none").mean(1)
+
+    def hits(self, scores: Tensor, label: Tensor) -> Tensor:
+        return label.expand(scores.shape).gather(-1, self.best(scores)[..., None])[..., 0] > 0
+
+    def best(self, scores: Tensor) -> Tensor:
+        return scores.argmax(-1)
+
+    def given(self, probability: Tensor, at_least: Limit) -> Tensor:
+        return probability >= (several.UNKNOWN if at_least is None else at_least)
+
+    def per_class(self, probability: Tensor, label: Tensor) -> list[dict[str, float]]:
+        scores, truth = probability.numpy(), label.numpy()
+        columns = (
+            truth.sum(0).tolist(),
+            several.average_precisions(scores, truth),
+            several.f1s(scores >= several.UNKNOWN, truth),
+        )
+        return [
+            {
+                "videos": videos,
+                **({"average_precision": round(float(ap), 5), "f1": round(float(f1), 5)} if videos else {}),
+            }
+            for videos, ap, f1 in zip(*columns, strict=True)
+        ]
+
+    def prior(self, label: Tensor, num_classes: int) -> Tensor:
+        return label.float().mean(0) if len(label) else torch.zeros(num_classes)
+
+    def probability(self, logits: Tensor) -> Tensor:
+        return logits.sigmoid()
+
+    def log_probability(self, logits: Tensor) -> Tensor:
+        return F.logsigmoid(logits)
+
+    def tempered(self, log_probability: Tensor, temperature: Temperature) -> Tensor:
+        logits = log_probability - torch.log(-torch.expm1(log_probability))  # infinite where the probability is 1
+        return (logits / divisor(temperature, logits)).sigmoid()
+
+    def log_likelihood(self, probability: Tensor, label: Tensor) -> Tensor:
+        return torch.where(label > 0, probability, 1 - probability).clamp(min=1e-12).log().mean(1)
+
+    def log_odds(self, logits: Tensor, index: int) -> Tensor:
+        return logits[:, index]
+
+    def evidence(self, probability: Tensor, index: int) -> Tensor:
+        tiny = torch.finfo(probability.dtype).tiny
+        p = probability[:, index]
+        return p.clamp_min(tiny).log() - (1 - p).clamp_min(tiny).log()
+
+
+def divisor(temperature: Temperature, like: Tensor) -> float | Tensor:
+    """A temperature that logits "... k" can be divided by."""
+    return temperature if isinstance(temperature, int | float) else like.new_tensor(list(temperature))
 
 
 SINGLE_LABEL = SingleLabel()  # what was trained before there were tasks

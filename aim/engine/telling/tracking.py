@@ -78,7 +78,7 @@ class Csv:
                     file = stack.enter_context(
                         (run_dir / "log.csv").open("w", encoding="utf-8", newline="", buffering=1)
                     )
-                    table = csv.DictWriter(file, columns())
+                    table = csv.DictWriter(file, columns(several=is_several(config)))
                     table.writeheader()
                     table.writerows(logged(run_dir))
                 else:
@@ -124,9 +124,17 @@ def logged(run_dir: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
 
 
-def columns() -> list[str]:
-    """The names of all that `log.jsonl` tells."""
-    return [*TRAINED, *(f"val_{each.validated}" for each in metrics.METRICS if each.validated is not None)]
+def columns(*, several: bool) -> list[str]:
+    """The names of all that `log.jsonl` tells of a task with one label a video, or several."""
+    told = metrics.of("several" if several else "one")
+    return [*TRAINED, *(f"val_{each.validated}" for each in told if each.validated is not None)]
+
+
+def is_several(config: Mapping[str, Any]) -> bool:
+    """Whether the task of these settings has several labels a video."""
+    from aim.engine.scores import tasks  # late, as torch takes seconds
+
+    return tasks.named(config.get("task")).several
 
 
 def tested(found: Mapping[str, Any]) -> dict[str, float]:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from aim.data.lists import Lists, nfc, same_classes
 from aim.engine.machine.hardware import Precision
+from aim.engine.scores.calibration import UNCALIBRATED, Calibration
 from aim.ground.choices import leaves
 from aim.ground.errors import UserError, nearest, say
 from aim.ground.files import AGAIN, temporary_of, write_atomically, writing
@@ -24,6 +25,7 @@ from aim.ground.formats import check_format, stamp
 from aim.ground.kinds import modern
 from aim.ground.paths import path_of
 from aim.models.classifier import VideoClassifier
+from aim.models.heads import Trained
 from aim.weights.trunk import PER_FRAME, check_fit, fingerprint
 
 BEST = "best.safetensors"  # of a run directory
@@ -125,8 +127,9 @@ class Checkpoint:
     classes: list[str]
     trunk: dict[str, str]  # name, sha256
     precision: Precision | None = None  # of the training; None in files from before it was written down
-    temperature: float | None = None  # that calibrates it (aim.engine.scores.calibration), fitted on the validation set
+    calibration: Calibration = UNCALIBRATED  # fitted on the validation set
     chosen_by: str | None = None  # data_hash of the videos that chose it, empty where none did; None: it isn't known
+    calibrated_by: str | None = None  # data_hash of the videos that the temperature was fitted on; None: not known
 
     @property
     def fingerprint(self) -> str:
@@ -145,7 +148,7 @@ def check_classes(saved: Checkpoint, lists: Lists) -> None:
         )
 
 
-def trained_tensors(model: VideoClassifier) -> dict[str, Tensor]:
+def trained_tensors(model: Trained) -> dict[str, Tensor]:
     """Every tensor of the model that is neither in the trunk's weights nor derived from them."""
     state = model.state_dict()
     return {name: state[name].detach() for name in model.saved_names()}
@@ -157,7 +160,7 @@ def save_weights(
     config: Mapping[str, Any],
     classes: list[str],
     precision: Precision | None = None,
-    temperature: float | None = None,
+    calibration: Calibration = UNCALIBRATED,
     chosen_by: str | None = None,
 ) -> None:
     """Write `best.safetensors`, which with the trunk's weights is the whole model.
@@ -171,16 +174,17 @@ def save_weights(
         "classes": json.dumps(classes),
         "trunk": json.dumps({"name": model.trunk_name, "sha256": model.fingerprint}),
         "precision": json.dumps(precision),
-        "temperature": json.dumps(temperature),
+        **calibration.as_text(),
         "chosen_by": json.dumps(chosen_by),
+        "calibrated_by": json.dumps(chosen_by or None),
     }
     write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
 
 
-def set_temperature(path: Path, temperature: float) -> None:
-    """Write a temperature into a file of `save_weights`, of which nothing else changes."""
+def set_calibration(path: Path, calibration: Calibration, by: str) -> None:
+    """Write a calibration, and whose it is, into a file of `save_weights`, of which nothing else changes."""
     with safe_open(path, "pt") as file:
-        metadata = file.metadata() | {"temperature": json.dumps(temperature)}
+        metadata = file.metadata() | calibration.as_text() | {"calibrated_by": json.dumps(by)}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
     write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
 
@@ -195,9 +199,10 @@ def read_weights(path: str | Path) -> Checkpoint:
             raise UserError(f"checkpoint {path} has no best.safetensors: {why}")
         path = path / BEST
     if not path.is_file():
-        beside = [str(other) for other in path.parent.glob("*")]
+        folder = path.absolute().parent
+        beside = [other.name for other in folder.glob("*")] if folder.name else []  # what lies in / is no near name
         raise UserError(
-            f"checkpoint {path} doesn't exist{nearest(str(path), beside)}; it is a run directory, or the "
+            f"checkpoint {path} doesn't exist{nearest(path.name, beside)}; it is a run directory, or the "
             "best.safetensors in one"
         )
     with reading(path, "a checkpoint, a safetensors file", OURS), safe_open(path, "pt") as file:
@@ -211,15 +216,15 @@ def read_weights(path: str | Path) -> Checkpoint:
             raise TypeError("classes that are no list of names")
         if not all(isinstance(trunk[key], str) for key in ("name", "sha256")):
             raise TypeError("a trunk without a name")
-        precision, temperature = (json.loads(metadata.get(key, "null")) for key in ("precision", "temperature"))
+        precision = json.loads(metadata.get("precision", "null"))
         if precision not in (None, *get_args(Precision)):
             raise ValueError(f"precision {precision!r}")
-        if temperature is not None and not 0 < float(temperature) < float("inf"):
-            raise ValueError(f"temperature {temperature!r}")
-        chosen_by = json.loads(metadata.get("chosen_by", "null"))
-        if not isinstance(chosen_by, str | None):
-            raise TypeError(f"chosen_by {chosen_by!r}")
-    return Checkpoint(path, tensors, config, classes, trunk, precision, temperature, chosen_by)
+        calibration = Calibration.of_text(metadata, len(classes))
+        by = {key: json.loads(metadata.get(key, "null")) for key in ("chosen_by", "calibrated_by")}
+        if not all(isinstance(value, str | None) for value in by.values()):
+            raise TypeError(str(by))
+    by["calibrated_by"] = by["calibrated_by"] or by["chosen_by"] or None
+    return Checkpoint(path, tensors, config, classes, trunk, precision, calibration, **by)
 
 
 def load_weights(model: VideoClassifier, checkpoint: Checkpoint, *, head: bool = True) -> None:
@@ -237,7 +242,7 @@ def load_weights(model: VideoClassifier, checkpoint: Checkpoint, *, head: bool =
     put_tensors(model, checkpoint.tensors, str(checkpoint.path), head=head)
 
 
-def put_tensors(model: VideoClassifier, tensors: Mapping[str, Tensor], source: str, *, head: bool = True) -> None:
+def put_tensors(model: Trained, tensors: Mapping[str, Tensor], source: str, *, head: bool = True) -> None:
     """Put tensors under exactly the names that the model saves. Raises UserError when names or shapes differ."""
     state = model.state_dict()
     own = {name: state[name] for name in model.saved_names() if head or not name.startswith("head.")}

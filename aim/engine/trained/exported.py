@@ -20,6 +20,7 @@ from torch import Tensor
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.engine.machine.hardware import Device, Untrained
+from aim.engine.scores.calibration import UNCALIBRATED, Calibration
 from aim.engine.scores.tasks import SINGLE_LABEL, Task, named
 from aim.ground import config
 from aim.ground.console import without_logs
@@ -32,7 +33,7 @@ from aim.ground.paths import path_of
 SUFFIXES = (".onnx", ".pt2")
 FORMAT = "aim-video exported 1"
 EXTRA_FILE = "aim.json"
-OPTIONAL = ("temperature", "task")  # parts that older files lack
+OPTIONAL = ("calibration", "task")  # parts that older files lack
 INPUT, OUTPUT = "video", "probability"
 AGAIN = "aim.export makes it anew"
 
@@ -46,13 +47,14 @@ class About:
     views: Views  # of the test
     trunk: Mapping[str, str]  # its name and sha256
     checkpoint: Mapping[str, str]  # its name and sha256
-    temperature: float | None = None  # that calibrates the probabilities, which are written without it
+    calibration: Calibration = UNCALIBRATED  # of the probabilities, which are written without it
     task: Task = SINGLE_LABEL
 
     def to_text(self) -> dict[str, str]:
         """Each part as JSON, with the format, and what the file expects in words."""
         parts = asdict(self) | {"task": written("task", self.task)} | self.expects()
-        return stamp(FORMAT) | {key: json.dumps(value) for key, value in parts.items()}
+        del parts["calibration"]
+        return stamp(FORMAT) | {key: json.dumps(value) for key, value in parts.items()} | self.calibration.as_text()
 
     def expects(self) -> dict[str, dict[str, str]]:
         """The way from a video to its probabilities in words, for a program of somebody else: docs/export.md."""
@@ -80,11 +82,20 @@ class About:
                 "(OpenCV's INTER_LINEAR): across, rounded to uint8, then down, rounded",
                 "crop": f"{size} x {size}, {middle}",
                 INPUT: f"uint8 b t c h w = b {t} 3 {size} {size}, 0 to 255; the file normalises it",
-                OUTPUT: "float32 b k, softmax over the classes, in the order of `classes`; not calibrated",
+                OUTPUT: f"float32 b k, {self.scores()[0]}, in the order of `classes`; not calibrated",
                 "answer": "the mean of the probabilities of a video's clips; aim.predict calibrates each before: "
-                "p ** (1 / temperature), divided by its sum over the classes",
+                f"{self.scores()[1]}",
             }
         }
+
+    def scores(self) -> tuple[str, str]:
+        """What the probabilities are, and how they become an answer."""
+        if self.task.several:
+            return "a sigmoid for each class", (
+                "p ** (1 / t) / (p ** (1 / t) + (1 - p) ** (1 / t)), with the class's own t of `temperature`; a "
+                "label is given where the mean is at least the class's own of `thresholds`"
+            )
+        return "softmax over the classes", "p ** (1 / temperature), divided by its sum over the classes"
 
 
 @dataclass(frozen=True)
@@ -147,18 +158,16 @@ def parsed(text: Mapping[str, str], path: Path) -> About:
     check_format(text, FORMAT, path, "aim.export")
     with reading(path, "a file of aim.export, for its metadata are damaged", AGAIN):
         parts = {key: json.loads(text[key]) for key in About.__dataclass_fields__ if key not in OPTIONAL}
-        temperature = json.loads(text.get("temperature", "null"))
-        if temperature is not None and not 0 < float(temperature) < float("inf"):
-            raise ValueError(f"temperature {temperature!r}")
         if not isinstance(parts["classes"], list):
             raise TypeError("classes that are no list")
+        calibration = Calibration.of_text(text, len(parts["classes"]))
         names = [*parts["classes"], *parts["trunk"].values(), *parts["checkpoint"].values()]
         if not all(isinstance(name, str) for name in names):
             raise ValueError("a name that is no text")
         clip = config.build(dict(parts["clip"]), Clip, received=True)
         views = config.build(dict(parts["views"]), Views, received=True)
         task = named(json.loads(text.get("task", "null")))
-    return About(parts["classes"], clip, views, parts["trunk"], parts["checkpoint"], temperature, task)
+    return About(parts["classes"], clip, views, parts["trunk"], parts["checkpoint"], calibration, task)
 
 
 def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:

@@ -32,7 +32,8 @@ from aim.engine.machine.hardware import (
     suit,
     use_threads,
 )
-from aim.engine.scores.tasks import SINGLE_LABEL, Task
+from aim.engine.scores.calibration import UNCALIBRATED, Calibration
+from aim.engine.scores.tasks import SINGLE_LABEL, Task, divisor
 from aim.engine.trained import checkpoint, exported
 from aim.engine.trained.exported import Program
 from aim.ground import config
@@ -70,9 +71,15 @@ class Recogniser:
     clip: Clip
     views: Views
     precision: Precision | None = None  # that it was trained in, where its file tells
-    temperature: float | None = None  # that calibrates it, where its file tells
+    calibration: Calibration = UNCALIBRATED  # as far as its file tells
     calibrated: bool = True  # by the temperature, where there is one
     task: Task = SINGLE_LABEL
+
+    @property
+    def at_least(self) -> Tensor | None:
+        """Of each class the least calibrated probability of an answer, "k", where its file tells."""
+        found = self.calibration.thresholds
+        return torch.tensor(found) if found and self.calibrated else None
 
     @property
     def device(self) -> torch.device:
@@ -91,13 +98,13 @@ class Recogniser:
     @torch.inference_mode()
     def score(self, video: Tensor, precision: Precision) -> Tensor:
         """The probabilities of `predict`, on the device, without waiting for it."""
-        temperature = (self.calibrated and self.temperature) or 1.0
+        temperature = (self.calibrated and self.calibration.temperature) or 1.0
         if isinstance(self.model, Program):
             probability = self.model(video)
             return probability if temperature == 1.0 else self.task.tempered(probability.log(), temperature)
         with autocast(self.device, precision):
             logits = self.model(self.model.preprocess(video.to(self.device)))
-        return self.task.probability(logits.float() / temperature)
+        return self.task.probability(logits.float() / divisor(temperature, logits.float()))
 
     def predict_file(self, path: str | Path, reader: Reader | None = None, precision: Precision = "fp32") -> Tensor:
         """Probabilities "k" of a video, the mean over the test's views; by default decord reads it, or PyAV.
@@ -160,7 +167,7 @@ def load(
             about.classes,
             about.clip,
             about.views,
-            temperature=about.temperature,
+            calibration=about.calibration,
             calibrated=calibrated,
             task=about.task,
         )
@@ -188,7 +195,7 @@ def load(
         trained.clip,
         trained.views,
         saved.precision,
-        saved.temperature,
+        saved.calibration,
         calibrated,
         task=trained.task,
     )

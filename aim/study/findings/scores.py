@@ -27,7 +27,7 @@ THRESHOLDED = ("top1", *EXACT)
 
 def studied() -> list[Metric]:
     """The metrics per video of which it is known what guessing gives."""
-    return [metric for metric in metrics.METRICS if metric.per_video is not None and metric.chance is not None]
+    return [metric for metric in metrics.of("one") if metric.per_video is not None and metric.chance is not None]
 
 
 def names() -> dict[str, str]:

@@ -53,7 +53,11 @@ def test_the_names_of_several_tables_are_those_of_the_splits(tmp_path: Path) -> 
         ("path,label\n0.mp4,\n", ["annotations.csv:2", "label"]),
         ("path,label\n0.mp4,a,b\n", ["annotations.csv:2", "label"]),
         ("path,label,start,end\n0.mp4,a,1,\n", ["annotations.csv:2", "start='1'", "end=''"]),
-        ("path,label,start,end\n0.mp4,a,2,1\n", ["annotations.csv:2", "2", "1"]),
+        ("path,label,start,end\n0.mp4,a,2,1\n", ["annotations.csv:2", "2.0", "1.0"]),
+        ("path,label,start,end\n0.mp4,a,1,2\n1.mp4,a,,\n", ["annotations.csv:3", "1", "2"]),
+        ("path,label,start\n0.mp4,a,1\n", ["annotations.csv", "'start'", "end"]),
+        ("path,label,subject\n0.mp4,a,1\n0.mp4,b,2\n", ["annotations.csv:3", "videos/0.mp4", "'1'", "'2'"]),
+        ("path|label\n0.mp4|a\n", ["CSV", "path,start,end,label"]),
         ("path,label,split\n0.mp4,a,first\n", ["annotations.csv:2", "split='first'", "train"]),
         ("path,label,split\n0.mp4,a,train\n1.mp4,a,\n", ["split"]),
         ("path,label,split\n0.mp4,a,train\n", ["table"]),
@@ -77,3 +81,16 @@ def test_own_lists_go_before_a_table_and_it_before_folders(tmp_path: Path) -> No
     for name, text in (("train", "a.mp4 0\n"), ("val", "b.mp4 0\n"), ("classes", "x\n")):
         write(tmp_path / f"{name}.txt", text)
     assert Auto(1, 0.5)(tmp_path).classes == ["x"]
+
+
+def test_a_column_says_the_group_and_columns_are_named_with_what_they_are_read_as(tmp_path: Path) -> None:
+    lists = FORMAT(table(tmp_path, "Clip;n;Action;t_start;T_End;Subject\n0.mp4;;a;0;1;p1\n1.mp4;x;a;0;1;p2\n"))
+    assert lists.groups == {"videos/0.mp4": "p1", "videos/1.mp4": "p2"}
+    read = ("path='Clip'", "label='Action'", "start='t_start'", "end='T_End'", "group='Subject'")
+    named(lists.notes[0], "annotations.csv", *read, "'n'")
+
+
+def test_numbers_that_are_names_are_said(tmp_path: Path) -> None:
+    lists = FORMAT(table(tmp_path, "".join(["path,label\n", *(f"{i}.mp4,{10 - i // 2}\n" for i in range(4))])))
+    assert lists.classes == ["9", "10"]
+    named(lists.notes[-1], "2", str(tmp_path / "classes.txt"))

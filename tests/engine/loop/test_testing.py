@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from aim.data.lists import data_hash, read_list
+from aim.data.lists import data_hash
+from aim.data.rows import read_list
 from aim.engine.loop import testing
 from aim.engine.run.settings import Run
 from aim.engine.scores import predictions
@@ -30,6 +31,7 @@ def test_a_validation_of_the_same_weights_and_views_is_the_test(
     wanted = max(validations, key=lambda line: line["val_top1"]) if choice == "best" else validations[-1]
     assert found["top1"] == pytest.approx(wanted["val_top1"], abs=1e-3)
     assert found["cross_entropy"] == pytest.approx(wanted["val_loss"], abs=1e-4)
+    assert (found["part"], found["fits_temperature"]) == ("validation", True)
     assert found["chose"] == ["weights (test=best)"] * (choice == "best")
     assert "epoch" not in predictions.read(tmp_path / "same" / "predictions.npz").about
     with pytest.raises(Died):
@@ -45,12 +47,22 @@ def test_a_third_list_is_what_is_tested_and_has_chosen_nothing(tmp_path: Path, t
     own = [f"data.root={folder}", "train.epochs=1"]
     found = run(tmp_path / "run", *own, "test=best", toy=OWN)
     assert (found["num_videos"], found["chose"], found["lists"]) == (4, [], {"train": 24, "val": 12, "test": 4})
+    assert (found["part"], found["fits_temperature"]) == ("test", False)
     classes = (folder / "classes.txt").read_text(encoding="utf-8").splitlines()
     assert (
         found["data_hash"]
         == data_hash(read_list(folder / "test.txt", classes), classes)
         != found["identity"]["data_hash"]
     )
-    assert evaluate(tmp_path / "run", tmp_path / "third", f"data.root={folder}", toy=OWN)["chose"] == []
+    again = evaluate(tmp_path / "run", tmp_path / "third", f"data.root={folder}", toy=OWN)
+    assert (again["part"], again["chose"], again["fits_temperature"]) == ("test", [], False)
     (folder / "test.txt").unlink()
-    assert evaluate(tmp_path / "run", tmp_path / "val", f"data.root={folder}", toy=OWN)["chose"] == ["weights"]
+    again = evaluate(tmp_path / "run", tmp_path / "val", f"data.root={folder}", toy=OWN)
+    assert (again["part"], again["chose"], again["fits_temperature"]) == ("validation", ["weights"], True)
+
+
+def test_without_validations_the_tested_videos_are_those_of_a_test_and_calibrate(tmp_path: Path) -> None:
+    found = run(tmp_path / "run", "train.epochs=1", "train.eval_every=0")
+    again = evaluate(tmp_path / "run", tmp_path / "test")
+    for each in (found, again):
+        assert (each["part"], each["chose"], each["fits_temperature"]) == ("test", [], True)

@@ -220,10 +220,11 @@ def test_what_is_listed_twice_and_what_cannot_be_learnt_is_said(
     train = [video for video in lists.train if video.label] + [lists.train[-1]]
     inspected(made, replace(lists, train=train, third=[lists.val[0]]))
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("aim: warning: ")]
-    assert len(said) == 3
+    assert len(said) == 4
     named(said[0], "1", f"({lists.train[-1].path})")
     named(said[1], "1", f"({lists.val[0].path})")
     named(said[2], lists.classes[0])
+    named(said[3], "6", "8", "5", f"{lists.classes[1]} 4")
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from aim.engine.run import results
+from tests.messages import named
 
 
 @pytest.mark.parametrize("name", ["a [x]", "a [/x]", "a :car:"])
@@ -20,3 +21,20 @@ def test_a_result_shows_names_as_they_are(capsys: pytest.CaptureFixture[str], na
     shown = capsys.readouterr().out
     for text in (f"run {name}", f"device {name}", f"written to runs/{name}\n"):
         assert text in shown
+
+
+@pytest.mark.parametrize(
+    ("scores", "expected"),
+    [
+        ({"top1": 60.0, "mean_class": 50.0}, ["top-1"]),
+        ({"top1": 60.1, "mean_class": 40.0}, []),
+        ({"top1": 70.0, "mean_class": 33.333}, ["mean"]),
+    ],
+)
+def test_a_result_not_above_the_largest_class_is_doubted(scores: dict[str, float], expected: list[str]) -> None:
+    baseline = {"top1": 60.0, "mean_class": 33.333}
+    doubts = list(results.doubts({**scores, "num_classes": 3, "num_videos": 10}, baseline))
+    assert len(doubts) == len(expected)
+    for doubt, words in zip(doubts, expected, strict=True):
+        named(doubt, words)
+    assert not list(results.doubts({**scores, "num_classes": 3, "num_videos": 10}, {}))

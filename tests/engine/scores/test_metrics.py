@@ -62,7 +62,7 @@ def test_classes_without_videos_take_no_part_in_the_mean() -> None:
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_every_metric_says_what_it_is_and_which_way_is_better(metric: Metric) -> None:
     right, wrong = np.eye(8, dtype=np.float32)[:6], np.eye(8, dtype=np.float32)[::-1][:6]
-    label = np.arange(6)
+    label = np.arange(6) if metric.labels == "one" else np.eye(8, dtype=np.int64)[:6]
     assert metric.words
     assert metric.improves(metric.value(right, label), metric.value(wrong, label))
     assert not metric.improves(1.0, 1.0)
@@ -79,10 +79,13 @@ def test_of_no_videos_a_loss_is_never_the_best() -> None:
 
 
 def test_names_in_files_stay() -> None:
-    assert list(TABLE) == ["top1", "mean_class", "top5", "cross_entropy", "brier", "calibration_error"]
-    validated = [metric.validated for metric in METRICS if metric.validated is not None]
-    assert validated == ["top1", "mean_class", "top5", "loss"]
-    assert tracking.columns()[-4:] == ["val_top1", "val_mean_class", "val_top5", "val_loss"]
+    assert list(TABLE) == [
+        "top1", "mean_class", "top5", "cross_entropy", "brier", "calibration_error",
+        "map", "macro_f1", "micro_f1", "binary_cross_entropy", "class_calibration_error",
+    ]  # fmt: skip
+    validated = [[each.validated for each in metrics.of(labels) if each.validated] for labels in ("one", "several")]
+    assert validated == [["top1", "mean_class", "top5", "loss"], ["map", "macro_f1", "micro_f1", "loss"]]
+    assert tracking.columns(several=False)[-4:] == ["val_top1", "val_mean_class", "val_top5", "val_loss"]
     assert list(studied.names()) == [
         "top1", "exact2", "exact4", "exact8", "cross_entropy", "brier", "margin",
     ]  # fmt: skip
@@ -92,7 +95,8 @@ def test_names_in_files_stay() -> None:
 def test_a_run_is_chosen_by_a_metric_of_a_validation(name: str) -> None:
     with refused(f"train.best_by='{name}'", "top1", "top5", "mean_class", "loss"):
         config.build(config.compose(["+experiment=demo", f"train.best_by={name}"]), Run)
-    assert of_validation(METRICS, "loss") is TABLE["cross_entropy"]
+    assert of_validation(metrics.of("one"), "loss") is TABLE["cross_entropy"]
+    assert of_validation(metrics.of("several"), "loss") is TABLE["binary_cross_entropy"]
 
 
 def test_adding_a_metric_is_one_entry(tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

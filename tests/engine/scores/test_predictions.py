@@ -124,5 +124,7 @@ def test_a_run_that_never_validates_leaves_its_test_alone(tmp_path: Path, toy_ca
     run(tmp_path, "train.epochs=1", "train.eval_every=0")
     left = predictions.read(tmp_path / predictions.TEST)
     scores, label = (torch.from_numpy(column) for column in (left.log_probability, left.label))
-    assert checkpoint.read_weights(tmp_path).temperature == calibration.fit_temperature(SINGLE_LABEL, scores, label)
+    assert checkpoint.read_weights(tmp_path).calibration.temperature == calibration.fit_temperature(
+        SINGLE_LABEL, scores, label
+    )
     assert sorted(path.name for path in tmp_path.glob("*.npz")) == ["predictions.npz"]
