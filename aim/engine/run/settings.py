@@ -28,7 +28,7 @@ from aim.engine.scores.metrics import of_validation
 from aim.engine.scores.predictions import Form
 from aim.engine.scores.tasks import Task
 from aim.engine.telling.tracking import Tracker
-from aim.ground import config, files
+from aim.ground import config, files, folds
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Auto, Before, Mark, marked
 from aim.ground.paths import path_of
@@ -189,7 +189,9 @@ class Run:
             return path_of(self.run_dir)
         own_data, machine = self.data.num_classes is None, marked(Mark.MACHINE)
         given = config.task_overrides() if overrides is None else overrides
-        return Path("runs", verb, naming.run_name(name or self.name, given, machine, own_data=own_data))
+        fold = [] if self.data.fold is None else [folds.name_of(self.data.fold)]  # each in the folder of their sweep
+        given = [text for text in given if not text.startswith("data.fold=")]
+        return Path("runs", verb, naming.run_name(name or self.name, given, machine, own_data=own_data), *fold)
 
     def placed(self) -> Self:
         """This run on the device that `auto` means here."""
