@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import sync_playwright
 
 from aim.ground import config
 from tests.composing import remembering
@@ -65,6 +64,8 @@ def unbroken(tmp_path_factory: pytest.TempPathFactory, toy_cache: Path) -> Path:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A real Chromium without a window, one for all pages."""
+    from playwright.sync_api import sync_playwright  # a GPU machine may do without
+
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         missing("no chromium, which pages are looked at in: apt-get install chromium")

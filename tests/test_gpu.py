@@ -62,6 +62,7 @@ def test_bf16_gradients_point_where_float32_ones_do() -> None:
     assert torch.cosine_similarity(*gradients, dim=0) > 0.98
 
 
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch's own, of the mode below
 def test_a_step_and_a_test_wait_for_nothing_but_results() -> None:
     """CUDA itself refuses whatever would wait for it, everything but the reading of a copy that was sent before."""
     settings = config.build(

@@ -371,6 +371,8 @@ def test_exits_helper_is_honest() -> None:
 def test_more_gpus_than_visible_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "init", lambda: None)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_80", "compute_80"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
     assert distributed.num_ranks("cuda", None) == 2
     with refused("gpus=4", "2", "gpus=2"):
         distributed.num_ranks("cuda", 4)

@@ -1,9 +1,13 @@
 """torch.compile for the blocks: those of the same shape share one compilation, which torch keeps between runs."""
 
 import logging
+import os
+import shutil
 import sys
+import sysconfig
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,13 +22,32 @@ from aim.models.memory import Memory, remembering
 RECOMPILE_LIMIT = 64
 # They warn, once a run, of operations in place under train.memory=lean, and of a CPU that has no GPU beside it.
 NEEDLESS = "torch._higher_order_ops.wrap", "torch.utils.cpp_extension"
+PACKAGES = "gcc and python3-dev"  # Debian's and Ubuntu's names
 
 
 def compile_blocks(model: VideoClassifier, backend: str | Callable[..., Any] = "inductor") -> None:
-    """Compile the blocks, with `train.memory` as it is; the first steps take minutes."""
+    """Compile the blocks, with `train.memory` as it is; the first steps take minutes.
+
+    Sets torch's compiler for this process: in a block around each call the same would take a tenth of a millisecond.
+    """
     for name in NEEDLESS:
         logging.getLogger(name).setLevel(logging.ERROR)
+    # The backward pass is compiled at once, too: its later errors could not be caught.
+    torch._functorch.config.force_non_lazy_backward_lowering = True
+    torch._dynamo.config.recompile_limit = RECOMPILE_LIMIT
+    torch._dynamo.config.optimize_ddp = False  # DDP's buckets go out between blocks, which needn't be cut for them
+    if "TORCHINDUCTOR_COMPILE_THREADS" not in os.environ:  # processes, of each rank
+        here = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch._inductor.config.compile_threads = max(1, torch._inductor.config.decide_compile_threads() // here)
     model.backbone.run = Compiled(backend)
+
+
+def lacking() -> str:
+    """The first of what Triton needs to start kernels on a GPU that this machine hasn't got; or nothing."""
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "C compiler"
+    header = Path(sysconfig.get_paths()["include"], "Python.h")
+    return "" if header.exists() else str(header)
 
 
 def is_compiled(model: VideoClassifier) -> bool:
@@ -43,16 +66,12 @@ class Compiled:
         if self.run is remembering or is_in_torch_dispatch_mode(include_infra_modes=False):
             return remembering(block, x, memory, **kwargs)
         try:
-            # The backward pass is compiled at once, too: its later errors could not be caught here.
-            with (
-                warnings.catch_warnings(action="ignore"),  # the compiler's own
-                torch._functorch.config.patch(force_non_lazy_backward_lowering=True),
-                torch._dynamo.config.patch(recompile_limit=RECOMPILE_LIMIT),
-            ):
+            with warnings.catch_warnings(action="ignore"):  # the compiler's own
                 return self.run(block, x, memory, **kwargs)
         except (TorchDynamoException, FailOnRecompileLimitHit) as error:
             cause = getattr(error, "inner_exception", error)
             reason = next(iter(str(cause).strip().splitlines()), type(cause).__name__)
-            print(f"aim: warning: train.compile failed ({reason}); going on without it", file=sys.stderr)
+            cure = f"; install {PACKAGES}, or use train.compile=false" if lacking() else ""
+            print(f"aim: warning: train.compile failed ({reason}); going on without it{cure}", file=sys.stderr)
             self.run = remembering
             return remembering(block, x, memory, **kwargs)

@@ -70,6 +70,7 @@ def weights_file(weights: str) -> Path:
     if not weights.startswith(HUGGING_FACE):
         return path_of(weights)
     owner, name, file = on_hugging_face(weights)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for every try; the last error is told below
     try:
         return Path(hf_hub_download(f"{owner}/{name}", file))
     except Exception as error:  # any error of the network, the hub or the disk; the cause stays attached

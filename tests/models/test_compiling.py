@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from aim.models import compiling
 from aim.models.classifier import build
-from aim.models.compiling import compile_blocks, is_compiled
+from aim.models.compiling import compile_blocks, is_compiled, lacking
 from aim.models.flops import gmacs_per_view
 from tests.messages import named
 from tests.models.checks import saved_bytes, video
@@ -19,8 +20,14 @@ from tests.models.toys import toy as backbone
 
 @pytest.fixture(autouse=True)
 def fresh():
+    """Compile anew, and leave torch's compiler as it was."""
     torch.compiler.reset()
-    yield
+    with (
+        torch._dynamo.config.patch(recompile_limit=8, optimize_ddp=True),
+        torch._functorch.config.patch(force_non_lazy_backward_lowering=False),
+        torch._inductor.config.patch(compile_threads=1),
+    ):
+        yield
     torch.compiler.reset()
 
 
@@ -62,6 +69,40 @@ def test_blocks_of_a_shape_share_a_compilation_whatever_their_rates():
     for _ in range(2):
         model(video()).sum().backward()
     assert counter.frame_count == 3  # the first drops no paths, of the last one the class token alone is asked for
+
+
+def test_the_compiler_is_set_once_and_not_around_every_call(monkeypatch):
+    """A context for each of its settings takes a tenth of a millisecond: a third of a step of one or two clips."""
+    model = toy("clip_vit_b16")
+    compile_blocks(model, "aot_eager")
+    model(video())
+    entered = []
+    for config in (torch._dynamo.config, torch._functorch.config):
+        monkeypatch.setattr(type(config), "patch", lambda *_, **given: entered.append(given))
+    model(video())
+    assert not entered
+    assert not torch._dynamo.config.optimize_ddp
+
+
+@pytest.mark.parametrize(("ranks", "threads"), [("1", 32), ("8", 4), ("64", 1)])
+def test_ranks_share_the_processes_that_compile(monkeypatch, ranks, threads):
+    monkeypatch.delenv("TORCHINDUCTOR_COMPILE_THREADS", raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+    monkeypatch.setattr(torch._utils, "cpu_count", lambda: 64)
+    for _ in range(2):
+        compile_blocks(toy("clip_vit_b16"), "aot_eager")
+        assert torch._inductor.config.compile_threads == threads
+
+
+def test_what_triton_lacks_has_a_name(monkeypatch, tmp_path):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert lacking() == "C compiler"
+    (tmp_path / "gcc").touch(mode=0o755)
+    monkeypatch.setattr(compiling.sysconfig, "get_paths", lambda: {"include": str(tmp_path)})
+    assert lacking() == str(tmp_path / "Python.h")
+    (tmp_path / "Python.h").touch()
+    assert lacking() == ""
 
 
 def test_a_compiler_that_fails_is_one_line_and_nothing_else(capsys):

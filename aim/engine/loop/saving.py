@@ -19,7 +19,7 @@ from aim.engine.trained import checkpoint
 from aim.ground.clock import seconds_since_start
 from aim.ground.errors import UserError
 from aim.ground.signals import Interrupted
-from aim.models.classifier import VideoClassifier
+from aim.models.heads import Trained
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Saver:
     def __init__(
         self,
         run_dir: Path,
-        model: VideoClassifier,
+        model: Trained,
         optimizer: torch.optim.Optimizer,
         average: Average,
         identity: Mapping[str, str],
@@ -116,6 +116,8 @@ class Saver:
             )
         check_same(saved, self.identity, self.path.parent)
         checkpoint.put_tensors(self.model, saved["model"], str(self.path))
+        for group in saved["optimizer"]["param_groups"]:
+            group["fused"] = self.optimizer.defaults["fused"]  # of this device, and not of the one that saved
         self.optimizer.load_state_dict(saved["optimizer"])
         self.average.restore(saved["ema"])
         return State(**{f.name: saved[f.name] for f in fields(State)})

@@ -4,7 +4,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -28,6 +28,10 @@ T = TypeVar("T")
 COLLECTIVE_TIMEOUT = timedelta(minutes=10)  # then a rank hangs, or its machine is gone without a word
 PATIENCE = timedelta(hours=2)  # where ranks may be far apart: one downloads a trunk, or tests on a slower disk
 MANY = 50_000_000  # trained numbers, 200 MB of gradients; AIM in a ViT-L has 38 M
+# For drivers before 580, which torch for CUDA 13 needs, and GPUs that it has no code for.
+OLDER_CUDA = "install NVIDIA's driver 580 or newer, or torch for an older CUDA (docs/running.md)"
+# cuDNN before 9.26 is silently wrong there for one query (pytorch's issue 193893), and torch 2.15 keeps off it.
+BLACKWELL, OF_BLACKWELL = 10, "2.15"
 MEETING_SECONDS = 0.05  # between looks for ranks that aren't there yet
 
 
@@ -69,15 +73,40 @@ def num_ranks(device: str, gpus: int | None) -> int:
         raise UserError(f"gpus={gpus} is not a number of ranks; use 1 or more")
     if device == "cpu":
         return gpus or 1
-    try:
-        torch.cuda.init()  # type: ignore[no-untyped-call]
-        visible = torch.cuda.device_count()
-    except (RuntimeError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise UserError(f"device=cuda, but CUDA doesn't work here ({reason}); fix it, or use device=cpu") from error
+    visible = visible_gpus()
     if gpus is not None and gpus > visible:
         raise UserError(f"gpus={gpus}, but {visible} are visible; use gpus={visible}, or check CUDA_VISIBLE_DEVICES")
+    check_gpus(range(gpus or visible))
     return gpus or visible
+
+
+def visible_gpus() -> int:
+    """The number of GPUs that this process sees. Raises UserError where CUDA doesn't work."""
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+        return torch.cuda.device_count()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().splitlines()[0]
+        cure = OLDER_CUDA if "driver" in reason and "too old" in reason else "fix it"
+        raise UserError(f"device=cuda, but CUDA doesn't work here ({reason}); {cure}, or use device=cpu") from error
+
+
+def check_gpus(numbers: Iterable[int]) -> None:
+    """Raise UserError where torch has no code for one of these GPUs, or computes wrong on it."""
+    built = [int(name.removeprefix("sm_").rstrip("af")) for name in torch.cuda.get_arch_list() if "sm_" in name]
+    for number in numbers if built else ():
+        major, minor = torch.cuda.get_device_capability(number)
+        if 10 * major + minor < min(built):
+            oldest = f"{min(built) // 10}.{min(built) % 10}"
+            raise UserError(
+                f"device=cuda, but GPU {number} ({torch.cuda.get_device_name(number)}) has compute capability "
+                f"{major}.{minor}, and this torch is for {oldest} and newer; {OLDER_CUDA}, or use device=cpu"
+            )
+        if major >= BLACKWELL and torch.__version__ < OF_BLACKWELL:  # torch compares by numbers
+            raise UserError(
+                f"device=cuda, but attention on GPU {number} ({torch.cuda.get_device_name(number)}) may be wrong in "
+                f"torch {torch.__version__}; install torch {OF_BLACKWELL} or newer"
+            )
 
 
 def num_cores() -> int:
@@ -150,6 +179,12 @@ def start(device: str, workers: int) -> Iterator[World]:
             peers = Peers(store, name, rank, size)
             stack.push(peers.leave)
         if local.type == "cuda":
+            if local.index >= (visible := visible_gpus()):
+                raise UserError(
+                    f"rank {rank} is the one for GPU {local.index} of {socket.gethostname()}, where {visible} are "
+                    f"visible; use --nproc-per-node={visible}, or check CUDA_VISIBLE_DEVICES"
+                )
+            check_gpus([local.index])
             torch.cuda.set_device(local)
         if size > 1:
             # Objects and CPU tensors go by gloo, so that NCCL never sees them.
@@ -157,6 +192,7 @@ def start(device: str, workers: int) -> Iterator[World]:
             store = PrefixStore(name, store)
             with fatal_signals():
                 dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
+                dist.all_reduce(torch.zeros(1, device=local))  # NCCL connects only now, and says here what is wrong
         yield World(rank, size, local, peers)
 
 
@@ -218,9 +254,16 @@ def summing(model: nn.Module) -> Callable[[Tensor], Tensor] | None:
         return None
     ranks = dist.get_world_size()
     averaging = DistributedDataParallel(model, init_sync=False, gradient_as_bucket_view=True, static_graph=True)
+    averaging.broadcast_buffers = False  # they are equal, and in fp8 the whole trunk; the argument is going away
+
+    met = False
 
     def forward(video: Tensor) -> Tensor:
+        nonlocal met
         logits: Tensor = averaging(video)
+        if not met:
+            met = True
+            meet()  # the first pass compiles, on a new node for longer than the backward pass waits for a rank
         # Scaled before DDP averages, which, unlike a sum, leaves the gradients of earlier parts unchanged.
         logits.register_hook(lambda gradient: gradient * ranks)  # type: ignore[no-untyped-call]
         return logits

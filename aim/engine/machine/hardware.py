@@ -2,6 +2,7 @@
 
 import math
 import resource
+import socket
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
@@ -13,9 +14,11 @@ import torch
 from aim.data.loading.memory import ACTIVATIONS, keep_freed_memory
 from aim.engine.machine import distributed
 from aim.ground.errors import UserError, say
-from aim.models.attention import attend_by_products
+from aim.models.attention import attend_by_products, compute_by_large_kernels
 from aim.models.classifier import VideoClassifier
+from aim.models.compiling import PACKAGES, lacking
 from aim.models.float8 import to_float8
+from aim.models.gpu import kernels
 from aim.models.memory import store_frozen
 
 Device = Literal["auto", "cuda", "cpu"]
@@ -136,6 +139,21 @@ def settle(asked: Mapping[str, Any], device: Device, before: Precision | None = 
     return precision
 
 
+def settle_compile(asked: bool | Literal["gpu"], device: Device) -> bool | Literal["gpu"]:
+    """`train.compile` of all ranks: false where a GPU's rank can't compile, and the others would only wait for it."""
+    if device == "cpu" or not asked:
+        return asked
+    lacks = distributed.gather((lacking(), socket.gethostname()))
+    for rank, (what, host) in enumerate(lacks):
+        if what:
+            say(
+                f"warning: train.compile={str(asked).lower()} needs a C compiler and Python's headers, and rank {rank} "
+                f"on {host} has no {what}: going on without it, at half the speed or so; install {PACKAGES} there"
+            )
+            return False
+    return asked
+
+
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[Any]:
     """Matrix products in bfloat16 (for fp8 those that aren't of frozen weights), or everything in float32."""
     assert precision != "auto", "resolved before"
@@ -146,12 +164,18 @@ def suit(model: VideoClassifier, precision: Precision, device: str) -> None:
     """Prepare a model for `precision` on the device: types of weights, attention, memory; for all verbs alike."""
     if device == "cpu":
         keep_freed_memory(*ACTIVATIONS)
-    if precision != "fp32":
+    if precision == "fp32":
+        torch.backends.cudnn.allow_tf32 = False  # as torch has it for products, but not for convolutions
+    else:
         store_frozen(model, torch.bfloat16)
         if precision == "fp8":
             to_float8(model.backbone.plain_blocks())
         if device == "cpu":
             attend_by_products(model)
+    if device == "cuda":
+        pretended = next(model.parameters()).is_meta or not torch.cuda.is_available()
+        if pretended or kernels() is not None:
+            compute_by_large_kernels(model)
 
 
 def synchronize(device: torch.device) -> None:

@@ -14,6 +14,7 @@ from torch.distributed.elastic.rendezvous import RendezvousParameters
 from torch.distributed.elastic.rendezvous.registry import get_rendezvous_handler
 
 from aim.engine.machine.distributed import num_cores
+from aim.engine.machine.peers import BROKEN, LOST
 from aim.ground.clock import seconds_since_start
 from aim.ground.console import without_logs
 from aim.ground.errors import UserError, say
@@ -113,15 +114,25 @@ def verdict(codes: Mapping[int, int], *, asked: bool, then: str | None = None) -
     if found := killed(codes):
         rank, code = found
         hint = ", as the kernel does when memory runs out" if code == -signal.SIGKILL else ""
-        how = "hung and was ended" if code == DEAF else f"was killed by {signal.Signals(-code).name}{hint}"
+        if code == BROKEN:
+            how = "has lost its GPU"
+        else:
+            how = "hung and was ended" if code == DEAF else f"was killed by {signal.Signals(-code).name}{hint}"
         text = f"rank {rank} {how}"
         say(f"{text}; {then}" if then else f"error: {text}; the same command continues")
         return 1
-    return next((code for code in codes.values() if code not in (INTERRUPTED, -signal.SIGTERM)), 0)
+    failed = (code for code in codes.values() if code != INTERRUPTED and code >= 0)
+    return next((1 if code == LOST else code for code in failed), 0)
 
 
 def killed(codes: Mapping[int, int]) -> tuple[int, int] | None:
-    """The rank that was killed, and its exit code; with SIGTERM torch ends the others when a rank has failed."""
+    """The rank that was killed or whose GPU failed, and its exit code.
+
+    When another rank has failed, torch ends a rank with SIGTERM, and NCCL one that it finds torn off with SIGABRT.
+    """
     first = next(iter(codes.values()), 0)
-    deaths = ((rank, code) for rank, code in codes.items() if code < 0 and (code == first or code != -signal.SIGTERM))
+    follows = {-signal.SIGTERM} - {first}
+    if {1, 2} & {*codes.values()}:
+        follows.add(-signal.SIGABRT)
+    deaths = ((rank, code) for rank, code in codes.items() if code == BROKEN or (code < 0 and code not in follows))
     return next(deaths, None)

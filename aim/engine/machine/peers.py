@@ -17,8 +17,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import pairwise
 from types import TracebackType
 
+import torch
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 
@@ -30,7 +32,23 @@ STOPPING_SECONDS = 300.0  # after a stop signal
 WATCH_SECONDS = 0.5  # between looks at the store
 SILENT_SECONDS = 35.0  # without a sign of life, after which a rank is lost
 STORE_TIMEOUT = timedelta(seconds=10)
-TORN = re.compile(r"\bgloo\b|NCCL|Connection (closed|reset)|Broken pipe|Socket Timeout", re.IGNORECASE)
+LOST = 76  # exit code: EX_PROTOCOL of sysexits.h; this rank has lost another one. The launcher makes it 1
+BROKEN = 71  # EX_OSERR: this rank's GPU has failed, for which the launcher starts the ranks again
+# What torch, gloo and NCCL say of another rank that is gone or hangs. Without classes of errors for it.
+TORN = re.compile(
+    r"connection (closed|reset)|closed the connection|got 0 bytes|broken pipe|socket timeout|timed out waiting|"
+    r"timeout caused|wait timeout|collective operation timeout|communicator was aborted|remote process",
+    re.IGNORECASE,
+)
+# Where ranks fail to reach each other, with or without such words.
+APART = re.compile(r"connectFullMesh|NCCL error|ProcessGroupNCCL|gloo/\S+\.(cc|h):\d+")
+PLACES = re.compile(r"^\[(?!enforce)\S+:\d+\] |\. This is typically .*")  # in torch's sources; and its advice
+# CUDA's words for a GPU, and not a program, that has failed.
+FAILED = re.compile(r"ECC error|NVLink|hardware|unspecified launch failure|unknown error|busy or unavailable")
+HINT = (
+    "NCCL_DEBUG=INFO shows more, and GLOO_SOCKET_IFNAME and NCCL_SOCKET_IFNAME name the network interface to use "
+    "(docs/cluster.md)"
+)
 
 
 @dataclass(frozen=True)
@@ -143,12 +161,12 @@ class Peers:
                 store.add(f"beats/{self._rank}", 1)
                 beats = store.add(f"beats/{other}", 0)  # none yet of one whose machine starts later
                 if beats and silence.is_long(beats) and not store.check([f"left/{other}"]):
-                    store.compare_set("first", "", Note(self._rank, 1, lost=True).write())
+                    store.compare_set("first", "", Note(self._rank, LOST, lost=True).write())
                     host = store.get(f"host/{other}").decode()
-                    self._end = End(1, FAILING_SECONDS, f"rank {other} on {host}")
+                    self._end = End(LOST, FAILING_SECONDS, f"rank {other} on {host}")
                     return
         except RuntimeError:  # the launcher is gone, and the store with it
-            self._end = End(1, STOPPING_SECONDS, _keeper())
+            self._end = End(LOST, STOPPING_SECONDS, _keeper())
 
     def _await_end(self) -> None:
         """End this process if it is still there some time after it is to end: it hangs in a collective.
@@ -158,7 +176,7 @@ class Peers:
         silence = Silence()
         while not self._joined.wait(WATCH_SECONDS):
             if self._end is None and self._watcher.is_alive() and silence.is_long(self._looks):
-                self._end = End(1, 0.0, _keeper())
+                self._end = End(LOST, 0.0, _keeper())
             if self._end is not None:
                 if not self._joined.wait(self._end.seconds):
                     self._give_up(self._end)
@@ -176,18 +194,27 @@ class Peers:
             os._exit(end.code)
 
     def _tell(self, first: Note, error: BaseException) -> None:
-        """Say what the other ranks haven't: return to let the error go on, or exit silently. torch names the rank."""
+        """Say what the other ranks haven't: return to let the error go on, or exit silently. torch names the rank.
+
+        A rank that has only lost another one doesn't silence the one that knows why.
+        """
         lost = is_torn(error)
-        if first.rank != self._rank and (lost or first.code != INTERRUPTED):
+        if first.rank != self._rank and (lost or not (first.lost or first.code == INTERRUPTED)):
             if first.code == INTERRUPTED:
                 raise Interrupted(NOTHING_LOST) from error
             sys.exit(first.code)
+        who, where = f"rank {self._rank}{_place()}", " ".join(["", *getattr(error, "__notes__", [])])
         if lost:
-            where = " ".join(["", *getattr(error, "__notes__", [])])
-            text = f"lost contact with another rank{where}, which was killed or hangs; the same command continues"
-            raise RankError(f"rank {self._rank}{_place()} {text}", code=1) from error
+            text = f"lost contact with another rank{where}, which was killed or hangs ({cause(error)})"
+            raise RankError(f"{who} {text}; the same command continues", code=LOST) from error
+        if is_apart(error):
+            text = f"can't communicate with the others{where}: {cause(error)}; {HINT}"
+            raise RankError(f"{who} {text}", code=1) from error
+        if is_broken(error):
+            text = f"the GPU failed{where}: {cause(error)}; the same command continues"
+            raise RankError(f"{who}: {text}", code=BROKEN) from error
         if isinstance(error, UserError) and self._rank > 0:
-            raise RankError(f"rank {self._rank}{_place()}: {error}") from error
+            raise RankError(f"{who}: {error}") from error
 
 
 def _place(host: str | None = None) -> str:
@@ -206,12 +233,37 @@ def exit_code(error: BaseException) -> int:
     """With which code a program ends that this error ends."""
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
+    if is_torn(error):
+        return LOST
+    if is_broken(error):
+        return BROKEN
     return 2 if isinstance(error, UserError) else INTERRUPTED if isinstance(error, Interrupted) else 1
 
 
 def is_torn(error: BaseException) -> bool:
     """Whether all that an error says is that another rank is gone. gloo has no class for it."""
-    return isinstance(error, dist.DistError) or (isinstance(error, RuntimeError) and bool(TORN.search(str(error))))
+    if not isinstance(error, RuntimeError) or "connectFullMesh" in str(error):
+        return False
+    return bool(TORN.search(cause(error)))
+
+
+def is_apart(error: BaseException) -> bool:
+    """Whether ranks can't communicate, for a reason of this machine or its network: a wrong interface, say."""
+    is_ours = isinstance(error, RuntimeError) and bool(APART.search(str(error)))
+    return not is_torn(error) and (is_ours or isinstance(error, dist.DistError))
+
+
+def is_broken(error: BaseException) -> bool:
+    """Whether an error is of a GPU that has failed, and not of the program."""
+    return isinstance(error, torch.AcceleratorError) and bool(FAILED.search(str(error)))
+
+
+def cause(error: BaseException) -> str:
+    """An error's own first line, without its place in torch's sources, and what NCCL calls its last error."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    last = [line for before, line in pairwise(lines) if before.startswith("Last error")]
+    remote = [line for line in lines[1:] if line.startswith("ncclRemoteError")]
+    return ": ".join([PLACES.sub("", lines[0]), *remote, *last])
 
 
 def tear(*, failing: bool) -> None:

@@ -71,7 +71,7 @@ def started(
     5. Rank 0 takes the lease of the run directory, until all is over.
     6. Rank 0 has a `look` at the run directory: another run is refused, a result is shown, a run that goes on keeps its
        precision and its division of a batch.
-    7. Precision and reader are settled by rank 0, for all.
+    7. Precision and reader are settled by rank 0, for all; blocks are compiled if all ranks can.
     """
     distributed.refuse_bare_slurm(module)
     with interruptible(), ExitStack() as after_all, ExitStack() as stack:  # the lease outlives the ranks
@@ -97,7 +97,11 @@ def started(
             run,
             precision=hardware.settle(checked.settings, run.device, earlier.precision),
             reader=run.settled_reader(),
-            train=replace(run.train, accumulate=earlier.accumulate or run.train.accumulate),
+            train=replace(
+                run.train,
+                accumulate=earlier.accumulate or run.train.accumulate,
+                compile=hardware.settle_compile(run.train.compile, run.device),
+            ),
         )
         clips = earlier.clips or run.train.clips_at_once(world.size)
         yield Job(**(vars(checked) | {"run": run}), world=world, clips=clips)

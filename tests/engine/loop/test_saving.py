@@ -170,7 +170,7 @@ class Slow:
         patch.setattr(checkpoint, "save_last", save)
 
 
-def saver(folder: Path) -> tuple[Saver, torch.nn.Parameter]:
+def saver(folder: Path, *, fused: bool = False) -> tuple[Saver, torch.nn.Parameter]:
     """One of a model of a single tensor, which has no trunk."""
 
     class Model(torch.nn.Module):
@@ -182,9 +182,9 @@ def saver(folder: Path) -> tuple[Saver, torch.nn.Parameter]:
             return ["weight"]
 
     model = Model()
-    optimizer = torch.optim.AdamW(model.parameters())
+    optimizer = torch.optim.AdamW(model.parameters(), fused=fused)
     world = World(0, 1, torch.device("cpu"))
-    return Saver(folder, model, optimizer, Average(model, 0.5), {}, world, {}), model.weight  # type: ignore[arg-type]
+    return Saver(folder, model, optimizer, Average(model, 0.5), {"trunk": "x"}, world, {}), model.weight  # type: ignore[arg-type]
 
 
 def test_training_goes_on_while_a_save_is_written_and_leaves_it_alone(
@@ -208,6 +208,20 @@ def test_training_goes_on_while_a_save_is_written_and_leaves_it_alone(
         saving.save(State(step=2))
     assert torch.load(tmp_path / "last.pt", weights_only=True)["step"] == 2  # the end waits for it
     assert torch.load(tmp_path / "previous.pt", weights_only=True)["step"] == 1
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_run_goes_on_with_the_kernels_of_its_device(tmp_path: Path, fused: bool) -> None:
+    """A GPU steps with one kernel for all tensors, also in a run that was begun on a CPU; and the other way round."""
+    for kind in (not fused, fused):
+        saving, weight = saver(tmp_path, fused=kind)
+        with saving:
+            saving.restore()
+            weight.grad = torch.ones(5000)
+            saving.optimizer.step()
+            assert [group["fused"] for group in saving.optimizer.param_groups] == [kind]
+            saving.save(State())
+    assert saving.optimizer.state[weight]["step"] == 2
 
 
 @pytest.mark.parametrize("found_by", ["save", "is_due", "finish"])

@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from aim.engine.loop import training
+from aim.engine.machine import distributed
 from aim.engine.run.settings import Run
 from aim.engine.telling import bad_videos
 from aim.ground import config, lease
@@ -233,3 +234,19 @@ def test_a_refused_checkpoint_to_start_from_is_not_said_to_go_on(
         run(tmp_path, f"init={tmp_path / 'other'}")
     assert str(tmp_path) not in capsys.readouterr().err
     assert (tmp_path / "config.yaml").read_text() == before
+
+
+@pytest.mark.usefixtures("toy_cache")
+def test_ranks_meet_before_the_first_sum_as_one_may_have_compiled_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sum waits for ten minutes, and a new node compiles for longer."""
+    calls = list[str]()
+    for name in ("meet", "sum_"):
+        original = getattr(distributed, name)
+        monkeypatch.setattr(distributed, name, lambda *args, n=name, f=original: (calls.append(n), f(*args))[1])
+    run(tmp_path, "train.epochs=1", "train.eval_every=0")
+    first = calls.index("sum_")
+    assert calls[first - 1] == "meet"
+    assert calls[first:].count("sum_") == 3
+    assert calls[first : first + 3] == ["sum_"] * 3

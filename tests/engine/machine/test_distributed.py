@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.torch_version import TorchVersion
 
-from aim.engine.machine import distributed
+from aim.engine.machine import distributed, peers
 from aim.ground.errors import RankError
 from tests.messages import refused
 from tests.ranks import start
@@ -25,6 +26,88 @@ def test_few_gradients_go_in_one_message(monkeypatch: pytest.MonkeyPatch) -> Non
     with torch.device("meta"):
         model = torch.nn.Linear(1000, distributed.MANY // 1001)
     assert distributed.summing(model) is None
+
+
+def test_buffers_are_not_sent_in_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are equal on all ranks, and under precision=fp8 the whole trunk."""
+
+    class Averaging(torch.nn.Module):
+        broadcast_buffers = True
+
+        def __init__(self, *_: object, **__: object) -> None:
+            super().__init__()
+            made.append(self)
+
+    made = list[Averaging]()
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed.dist, "get_world_size", lambda: 2)
+    monkeypatch.setattr(distributed, "DistributedDataParallel", Averaging)
+    with torch.device("meta"):
+        distributed.summing(torch.nn.Linear(1000, distributed.MANY // 1000))
+    assert [each.broadcast_buffers for each in made] == [False]
+
+
+def test_nccl_connects_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would otherwise connect in the first sum, after minutes of loading, and say only there what is wrong."""
+
+    def fails(tensor: torch.Tensor) -> None:
+        raise distributed.dist.DistBackendError(
+            f"NCCL error in: {tensor.device}\nLast error:\nno socket interface found"
+        )
+
+    for key, value in (("RANK", "0"), ("WORLD_SIZE", "2")):
+        monkeypatch.setenv(key, value)
+    store = distributed.dist.HashStore()
+    monkeypatch.setattr(distributed, "rendezvous", lambda *_, **__: iter([(store, 0, 2)]))
+    monkeypatch.setattr(distributed, "meeting", lambda *_: "name")
+    monkeypatch.setattr(distributed.dist, "init_process_group", lambda *_, **__: None)
+    monkeypatch.setattr(distributed.dist, "all_reduce", fails)
+    monkeypatch.setattr(peers, "FAILING_SECONDS", 0.1)
+    with refused("NCCL", "socket", "NCCL_SOCKET_IFNAME", error=RankError), distributed.start("cpu", 0):
+        pass
+
+
+OLD = "The NVIDIA driver on your system is too old (found version 12020). Please update\nand more"
+
+
+@pytest.mark.parametrize(
+    ("capability", "name", "version", "expected"),
+    [
+        ((7, 0), "Tesla V100", "2.15.0+cu132", ["0", "7.0", "7.5", "580", "docs/running.md", "device=cpu"]),
+        ((10, 0), "B200", "2.11.0", ["0", "2.11.0", "2.15"]),
+        (None, "", "2.15.0", ["12020", "580", "docs/running.md", "device=cpu"]),
+    ],
+)
+def test_a_driver_or_gpu_that_torch_has_no_code_for_is_one_line_with_the_way_out(
+    monkeypatch: pytest.MonkeyPatch,
+    capability: tuple[int, int] | None,
+    name: str,
+    version: str,
+    expected: list[str],
+) -> None:
+    def init() -> None:
+        if capability is None:
+            raise RuntimeError(OLD)
+
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_80", "sm_100a", "compute_120"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: name)
+    monkeypatch.setattr(torch, "__version__", TorchVersion(version))
+    with refused("device=cuda", *expected) as caught:
+        distributed.num_ranks("cuda", None)
+    assert "\n" not in str(caught.value)
+    monkeypatch.setenv("RANK", "0")  # one of torchrun's ranks, which nobody has checked
+    with refused("device=cuda", *expected), distributed.start("cuda", 0):
+        pass
+
+
+def test_a_rank_without_a_gpu_of_its_own_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "visible_gpus", lambda: 4)
+    monkeypatch.setenv("LOCAL_RANK", "5")
+    with refused("5", "--nproc-per-node=4", "CUDA_VISIBLE_DEVICES"), distributed.start("cuda", 0):
+        pass
 
 
 def test_alone_everything_is_shared_already() -> None:

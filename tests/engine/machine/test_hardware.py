@@ -136,6 +136,29 @@ def with_gpus(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -
     monkeypatch.setattr(torch.version, "cuda", "13.0")
 
 
+def test_where_one_rank_has_no_compiler_none_compiles(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(hardware, "lacking", lambda: "")
+    assert hardware.settle_compile("gpu", "cuda") == "gpu"
+    monkeypatch.setattr(hardware.distributed, "gather", lambda mine: [mine, ("C compiler", "node7"), mine])
+    assert hardware.settle_compile(True, "cpu") is True
+    assert hardware.settle_compile(False, "cuda") is False
+    assert capsys.readouterr().err == ""
+    assert hardware.settle_compile("gpu", "cuda") is False
+    (line,) = capsys.readouterr().err.splitlines()
+    named(line, "warning:", "train.compile=gpu", "1", "node7", "gcc", "python3-dev")
+
+
+def test_fp32_is_float32_in_convolutions_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    model = torch.nn.Sequential()
+    hardware.suit(model, "bf16", "cuda")  # type: ignore[arg-type]
+    assert torch.backends.cudnn.allow_tf32
+    hardware.suit(model, "fp32", "cuda")  # type: ignore[arg-type]
+    assert not torch.backends.cudnn.allow_tf32
+
+
 def test_gpus_from_ada_on_have_fp8(monkeypatch: pytest.MonkeyPatch) -> None:
     with_gpus(monkeypatch, (8, 9), (9, 0))
     check_fp8("cuda")

@@ -9,10 +9,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import torch.distributed as dist
 
 from aim.engine.machine import launcher, peers
-from aim.engine.machine.peers import End, Peers, is_torn
+from aim.engine.machine.peers import BROKEN, LOST, End, Peers, is_torn
+from aim.ground.errors import RankError, UserError
 from aim.ground.signals import INTERRUPTED, NOTHING_LOST
 from tests.messages import named, refused, unnamed
 from tests.ranks import start
@@ -45,12 +47,83 @@ def test_one_rank_says_what_happened_and_all_leave(tmp_path: Path, case: str, co
     ("text", "torn"),
     [
         ("[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1", True),
-        ("Gloo connectFullMesh failed with a timeout", True),
+        ("[/pytorch/gloo/transport/tcp/unbound_buffer.cc:78] Timed out waiting 5000ms for recv operation", True),
+        ("NCCL error in: /p/NCCLUtils.cpp:93, remote process exited or there was a network error", True),
+        ("wait timeout after 5000ms, keys: /default_pg/0//cpu//0/1", True),
+        ("Gloo connectFullMesh failed with a timeout", False),
+        ("[enforce fail at /p/gloo/transport/tcp/device.cc:84] ifa != nullptr. Unable to find address for: x0", False),
         ("a worker failed on /data/igloo/1.mp4:\nTraceback", False),
     ],
 )
 def test_a_lost_rank_is_told_from_an_error_whose_file_has_such_a_name(text: str, torn: bool) -> None:
     assert is_torn(RuntimeError(text)) == torn
+
+
+DUPLICATE = "Duplicate GPU detected : rank 1 and rank 0 both on CUDA device 4f000"
+NCCL = "NCCL error in: /p/NCCLUtils.cpp:93, invalid usage (run with NCCL_DEBUG=WARN for details), NCCL version 2.30.7"
+LISTEN = "Gloo connectFullMesh failed with [/p/pair.cc:545] no error"
+
+
+@pytest.mark.parametrize("rank", [0, 7])
+@pytest.mark.parametrize(
+    ("error", "code", "expected"),
+    [
+        (
+            dist.DistBackendError(f"{NCCL}\nncclInvalidUsage: This usually\nLast error:\n{DUPLICATE}"),
+            1,
+            [NCCL, DUPLICATE],
+        ),
+        (RuntimeError(f"{LISTEN}\nand more"), 1, [LISTEN]),
+        (RuntimeError("[/p/gloo/pair.cc:5] Connection closed by peer [::1]:9. This is typically x"), LOST, ["[::1]:9"]),
+        (torch.AcceleratorError("CUDA error: uncorrectable ECC error encountered\nCUDA"), BROKEN, ["GPU", "ECC"]),
+    ],
+    ids=["nccl", "gloo", "lost", "broken"],
+)
+def test_the_cause_is_told_and_whether_it_is_another_rank(
+    monkeypatch: pytest.MonkeyPatch, rank: int, error: RuntimeError, code: int, expected: list[str]
+) -> None:
+    monkeypatch.setattr(peers, "FAILING_SECONDS", 0.1)
+    for key, value in (("WORLD_SIZE", "8"), ("LOCAL_WORLD_SIZE", "4")):
+        monkeypatch.setenv(key, value)
+    error.add_note("at step 5 of 9")
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True)
+    with pytest.raises(RankError) as caught:
+        Peers(store, "told", rank, 8).leave(type(error), error, None)
+    text = str(caught.value)
+    assert caught.value.code == code
+    assert text.startswith(f"rank {rank} on {socket.gethostname()}")
+    assert all(piece in text for piece in [*expected, "at step 5 of 9"]), text
+    assert ("lost contact" in text) == (code == LOST)
+    interfaces = ["GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME", "NCCL_DEBUG=INFO", "docs/cluster.md"]
+    (named if code == 1 else unnamed)(text, *interfaces)
+    assert "\n" not in text
+
+
+def test_a_rank_that_knows_why_is_heard_after_one_that_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two that know, one is enough."""
+    monkeypatch.setattr(peers, "FAILING_SECONDS", 0.1)
+    store, torn = dist.TCPStore("127.0.0.1", 0, is_master=True), RuntimeError("Connection reset by peer")
+    told = list[tuple[int, str]]()
+    for rank, error in enumerate((torn, UserError("x.mp4 can't be read"), torn)):
+        try:
+            Peers(store, "heard", rank, 3).leave(type(error), error, None)
+        except RankError as found:
+            told.append((found.code, str(found)))
+        except SystemExit as silent:
+            told.append((int(str(silent.code)), ""))
+    assert [code for code, _ in told] == [LOST, 2, LOST]
+    named(told[1][1], "1", "x.mp4")
+    assert told[2][1] == ""
+
+
+@pytest.mark.slow
+def test_a_wrong_network_interface_is_named_by_one_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "nope0")
+    process = start("bug")
+    _, stderr = process.communicate(timeout=120)
+    (said,) = stderr.splitlines()
+    named(said, "error:", "nope0", "GLOO_SOCKET_IFNAME")
+    assert process.returncode == 1
 
 
 @pytest.mark.slow
@@ -93,7 +166,7 @@ def test_each_rank_looks_after_the_next_one(
     one, other = (Peers(store, "silent", rank, 2) for rank in range(2))
     other._left.set()
     one._guard.join(timeout=10)
-    assert ends == [1]
+    assert ends == [LOST]
     named(capsys.readouterr().err, "0", "1", "error:")
     for each in (one, other):
         each.leave(None, None, None)
@@ -199,6 +272,11 @@ def test_ranks_whose_store_is_silent_leave(tmp_path: Path) -> None:
         ({0: 75, 1: -9}, True, 1, ["error:", "1", "SIGKILL", "memory"]),
         ({0: 1, 1: launcher.DEAF}, False, 1, ["error:", "1"]),
         ({1: -15, 0: launcher.DEAF}, True, 75, LOST_NOTHING),
+        ({0: LOST, 1: -15}, False, 1, []),
+        ({1: -6, 0: LOST}, False, 1, ["error:", "1", "SIGABRT"]),
+        ({1: -6, 0: 1}, False, 1, []),  # NCCL's, after a bug that rank 0 has told
+        ({1: -6, 0: 3}, False, 1, ["error:", "1", "SIGABRT"]),
+        ({0: LOST, 1: BROKEN}, False, 1, ["error:", "1", "GPU"]),
     ],
 )
 def test_the_exit_code_of_all_ranks(
@@ -222,6 +300,9 @@ def test_the_exit_code_of_all_ranks(
         ([{1: -9, 0: 1}, {0: 75, 1: 75}], 3, 75, ["2"]),
         ([{1: 2, 0: -9}], 3, 2, []),  # a user's error: it would come again
         ([{1: 1, 0: -15}], 3, 1, []),  # a bug
+        ([{0: -6, 1: 1}], 3, 1, []),  # likewise; by SIGABRT NCCL ends who is torn off
+        ([{0: -6, 1: LOST}, {}], 3, 0, ["2"]),
+        ([{1: BROKEN, 0: -15}, {}], 3, 0, ["2"]),
         ([{1: 75, 0: 75}], 3, 75, []),
     ],
 )

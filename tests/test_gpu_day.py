@@ -1,0 +1,37 @@
+"""What the first day with a GPU needs, as far as a machine without one shows it."""
+
+import subprocess
+import sys
+import warnings
+from typing import Any
+
+import pytest
+import torch
+
+from tests import test_gpu
+from tests.conftest import ROOT
+from tests.messages import named
+
+NO_BROWSER = "import sys; sys.modules['playwright'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
+
+
+def test_the_gpu_s_tests_start_without_a_browser_package() -> None:
+    command = [sys.executable, "-c", NO_BROWSER, "-m", "gpu", "--collect-only", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run([*command, "tests/test_gpu.py"], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stdout + done.stderr
+    named(done.stdout, "tests/test_gpu.py")
+
+
+def test_the_mode_that_refuses_to_wait_may_warn_of_itself() -> None:
+    """torch warns where it is switched on, and warnings are errors here."""
+    marks: Any = test_gpu.test_a_step_and_a_test_wait_for_nothing_but_results
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(UserWarning):
+            torch._C._cuda_set_sync_debug_mode(1)
+        for mark in marks.pytestmark:
+            if mark.name == "filterwarnings":
+                action, message = mark.args[0].split(":")
+                warnings.filterwarnings(action, message)
+        torch._C._cuda_set_sync_debug_mode(1)
+        torch._C._cuda_set_sync_debug_mode(0)
