@@ -16,6 +16,7 @@ from torch import Tensor
 
 from aim.data.windows import Span
 from aim.ground import files
+from aim.ground.errors import printable
 from aim.predict.timeline import Timeline
 
 NONE = "none of these"
@@ -150,7 +151,7 @@ def show(
     at_least: float | None,
 ) -> None:
     """The video's name as it is, and under it a line for each label, or for each segment of a time line."""
-    console.print(name, soft_wrap=True)
+    console.print(printable(name), soft_wrap=True)
     if isinstance(found, Timeline):
         rows: list[tuple[str, str, float | None]] = [
             (f"{moment(x.start)} to {moment(x.end)}", NONE if x.label is None else classes[x.label], x.probability)
@@ -160,7 +161,7 @@ def show(
         return
     (said,) = answers_of(name, found, classes, top, at_least)
     if said.error is not None:
-        console.print(f"  could not be read: {said.error}", soft_wrap=True)
+        console.print(f"  could not be read: {printable(said.error)}", soft_wrap=True)
         return
     rows = [] if said.certain else [(INDENT, NONE, None)]
     console.print(bars([*rows, *((INDENT, *pair) for pair in said.best)], console.width))
@@ -183,5 +184,5 @@ def bars(rows: Sequence[tuple[str, str, float | None]], width: int) -> Table:
         table.add_column(width=column, overflow="ellipsis", no_wrap=True)
     for start, name, value in rows:
         shown = ["", ""] if value is None else [Bar(1, 0, value, width=bar), f"{100 * value:5.1f} %"]
-        table.add_row(start, Text(name), *shown)
+        table.add_row(start, Text(printable(name)), *shown)
     return table

@@ -31,7 +31,7 @@ from aim.data.sources.webdataset import WebDataset
 from aim.data.stored import shards
 from aim.ground import config, files, lease
 from aim.ground.console import plain_console, plain_table
-from aim.ground.errors import UserError
+from aim.ground.errors import UserError, printable
 from aim.ground.marks import Mark
 from aim.ground.paths import path_of
 from aim.ground.signals import interruptible
@@ -158,10 +158,10 @@ def main(cfg: DictConfig) -> None:
         print(f"format: {made['format']}{f' ({listed.split})' if listed.split else ''}")
         show(report, write(folder, report, made), folder)
         for note in listed.notes:
-            print(note)
+            print(printable(note))
         learnt = {label for video in report.kept.train for label in video.labels}
         for label in sorted(set(range(len(listed.classes))) - learnt):
-            print(f"No training video is left of class {listed.classes[label]}")
+            print(printable(f"No training video is left of class {listed.classes[label]}"))
 
 
 def written(root: Path, out: Path | None, settings: Settings) -> dict[str, Any]:

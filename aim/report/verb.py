@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aim.ground import files
-from aim.ground.errors import UserError, say
+from aim.ground.errors import UserError, printable, say
 from aim.ground.paths import path_of
 from aim.report import data
 from aim.report.runs import comparable, distinct, read, reportable
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str]) -> None:
         page = options.get("out", folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
         runs = comparable(distinct([read(folder, whole=True) for folder in folders]))
         if done := [run for run in runs if run.results is not None]:
-            print(table(done))
+            print(printable(table(done)))
         if problem := data.warning(runs):
             say(f"warning: {problem}")
         for run in runs:
