@@ -1,5 +1,6 @@
 """The videos that a user names: files, folders, patterns, or a list on standard input."""
 
+import itertools
 import os
 import re
 from codecs import BOM_UTF8
@@ -13,10 +14,9 @@ from aim.data.readers.animated import is_animated
 from aim.data.readers.frames import SUFFIXES as PICTURES
 from aim.data.scanning import ANIMATED, ENDINGS, STILL, UNKNOWN, left_for, look, told
 from aim.ground.errors import UserError, say
-from aim.ground.paths import is_pattern, matches, path_of, refusal
+from aim.ground.paths import exists, is_address, is_pattern, matches, path_of, refusal
 
 STDIN = "-"
-ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")  # RFC 3986, section 3.1, and an authority
 AT_ONCE = 2**16  # bytes of a list that comes
 
 
@@ -92,6 +92,8 @@ def _of_line(name: str, folders: bool) -> Iterable[Input]:
 
 
 def _of_name(name: str, folders: bool) -> Iterable[Input]:
+    if is_address(name):
+        return [Input(Path(name), of_address(name), name)]
     path = path_of(name)
     if problem := refusal(path):
         return [Input(path, problem, name)]
@@ -99,14 +101,38 @@ def _of_name(name: str, folders: bool) -> Iterable[Input]:
         inside = _folders_in(path) if folders else _files_in(path)
         return inside or [Input(path, _nothing_in(path, folders), name)]
     if path.is_file():
-        return [Input(path, _refusal(path, folders), name)]
-    if ADDRESS.match(name):
-        return [Input(path, of_address(name), name)]
+        return [Input(path, of_file(path, folders=folders), name)]
     if is_pattern(name):
         inside = [item for match in matches(path) for item in _of_match(match, folders)]
         return inside or [Input(path, "matches no video", name)]
     why = "is no file" if path.exists() else "doesn't exist"
     return [Input(path, f"{why}; give a video file, a folder of them, a pattern, or - for a list", name)]
+
+
+def bases(named: str | Sequence[str]) -> list[Path]:
+    """The folders that the user names: of a pattern the one before its first sign."""
+    found = list[Path]()
+    for name in [named] if isinstance(named, str) else named:
+        if is_address(name):
+            continue
+        path = path_of(name)
+        parts = list(itertools.takewhile(lambda part: not is_pattern(part), path.parts))
+        if path.is_dir():
+            found.append(path)
+        elif name != STDIN and len(parts) < len(path.parts) and not exists(path):
+            found.append(Path(*parts))
+    return found
+
+
+def below(paths: Sequence[Path], named: str | Sequence[str]) -> list[Path]:
+    """The path of each video from the folder that holds all that the user `named`.
+
+    So it depends neither on what else is in a folder, nor on where that is mounted.
+    """
+    parents = [path.parent.resolve() for path in paths]
+    tops = [*(path.resolve() for path in bases(named)), *parents]
+    common = next(parent for parent in (tops[0], *tops[0].parents) if all(top.is_relative_to(parent) for top in tops))
+    return [parent.relative_to(common) / path.name for path, parent in zip(paths, parents, strict=True)]
 
 
 def of_address(name: str) -> str:
@@ -152,7 +178,8 @@ def _nothing_in(folder: Path, folders: bool) -> str:
     return f"holds no video ({', '.join(ENDINGS)})"
 
 
-def _refusal(file: Path, folders: bool) -> str | None:
+def of_file(file: Path, *, folders: bool) -> str | None:
+    """Why a file is no video, if that is known without reading it; with `folders`, none is."""
     if folders:
         return "is a file; with reader=frames a video is a folder of pictures"
     if file.suffix.lower() in {*PICTURES, *ANIMATED} and not is_animated(file):

@@ -21,8 +21,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from aim.data.cropping import CropHint
-from aim.data.named import ADDRESS, of_address
-from aim.data.readers.frames import SUFFIXES as PICTURES
+from aim.data.named import of_address, of_file
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import Reader
 from aim.engine.machine.hardware import Device, Untrained
@@ -38,7 +37,7 @@ from aim.ground.clock import clock
 from aim.ground.console import Display, plain_console
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
-from aim.ground.paths import path_of
+from aim.ground.paths import is_address, path_of
 from aim.models.classifier import VideoClassifier
 
 
@@ -133,15 +132,15 @@ def check(settings: Settings) -> None:
 
 def check_input(name: str, *, folders: bool) -> None:
     """Raise UserError where it is no video that could be read; `folders` of pictures are some."""
+    if is_address(name):
+        raise UserError(f"input={name} {of_address(name)}")
     path = path_of(name)
     if not path.exists():
-        if ADDRESS.match(name):
-            raise UserError(f"input={name} {of_address(name)}")
         raise UserError(f"input={path} doesn't exist; give a video")
     if path.is_dir() and not folders:
         raise UserError(f"input={path} is a folder; give one video, or with reader=frames the folder of its pictures")
-    if path.suffix.lower() in PICTURES:
-        raise UserError(f"input={path} is a picture, in which nothing moves; give the video that it is from")
+    if path.is_file() and (problem := of_file(path, folders=folders)):
+        raise UserError(f"input={path} {problem}")
 
 
 def on_video(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:

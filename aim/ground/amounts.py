@@ -5,10 +5,9 @@ LEAST = 10**5  # from which on hundredths of a million tell enough
 
 
 def tuned_of(tuned: int, total: int) -> str:
-    """The trained parameters and all: "0.10 of 1.00 M", "2.3 k of 21.56 M"."""
-    unit = "" if tuned >= LEAST else " k"
-    number = in_millions(tuned) if tuned >= LEAST else f"{tuned / 1000:.3g}"
-    return f"{number}{unit} of {in_millions(total)} M"
+    """The trained parameters and all: "0.10 of 1.00 M", "2.31 k of 21.56 M", "774 of 0.89 M"."""
+    few = f"{tuned / 1000:.3g} k" if tuned >= 1000 else f"{tuned:.0f}"
+    return f"{in_millions(tuned) if tuned >= LEAST else few} of {in_millions(total)} M"
 
 
 def in_millions(count: int) -> str:

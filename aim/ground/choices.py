@@ -35,6 +35,18 @@ def choices(group: str) -> list[str]:
     return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
 
 
+def name_of(group: str, node: Mapping[str, Any]) -> str:
+    """The name by which a command line chooses a run's group of settings.
+
+    It's the kind or, where no file is called so, the file of that kind with the most settings of the run.
+    """
+    kind, names = str(node["kind"]), choices(group)
+    files = {name: _read(CONFIGS / group / f"{name}.yaml") for name in names if kind not in names}
+    own = [name for name, content in files.items() if content.get("kind") == kind]
+    alike = {name: sum(node.get(key) == value for key, value in files[name].items()) for name in own}
+    return max(own, key=lambda name: (alike[name], -len(files[name])), default=kind)
+
+
 def groups() -> list[str]:
     """The groups of configs, `experiment` among them."""
     return sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and any(path.glob("*.yaml")))

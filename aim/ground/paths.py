@@ -3,19 +3,26 @@
 import fnmatch
 import os
 import pwd
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from aim.ground.errors import UserError
 
 MAGIC = "*?["  # what makes a name a pattern
+ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")  # RFC 3986, section 3.1, and an authority
 
 
 def path_of(text: str | Path) -> Path:
     """The path that a text names: it begins at a home where its first part is `~`, or `~USER` of a user there is.
 
-    So `~clip.mp4` is a file. Raises UserError for `~` where no home is known.
+    So `~clip.mp4` is a file. Raises UserError for `~` where no home is known, and for an address.
     """
+    if is_address(str(text)):
+        raise UserError(
+            f"{text} is an address, and only files and folders of this machine are read and written; download it, or "
+            "mount it, and give its path"
+        )
     first, _, rest = str(text).partition("/")
     if first == "~":
         return home(f"write {text} in full, or set HOME=DIR") / rest.lstrip("/")
@@ -25,6 +32,11 @@ def path_of(text: str | Path) -> Path:
         except (KeyError, ValueError):  # a NUL, or bytes that aren't UTF-8
             pass
     return Path(text)
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address such as https://HOST/FILE, and no name of what is here."""
+    return ADDRESS.match(text) is not None and not exists(Path(text))
 
 
 def home(way_out: str) -> Path:

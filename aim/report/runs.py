@@ -4,6 +4,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from aim.engine.run.naming import is_one_of
 from aim.engine.scores import predictions
 from aim.engine.scores.metrics import METRICS
 from aim.engine.scores.predictions import Predictions
-from aim.ground import choices, config
+from aim.ground import choices, config, folds
 from aim.ground.errors import UserError
 from aim.ground.foreign import read_json
 from aim.ground.marks import Mark, marked
@@ -72,7 +73,10 @@ class RunData:
     @property
     def deciding(self) -> dict[str, Any]:
         """The dotted settings that decide the result."""
-        return identity.experiment_settings(self.settings)
+        found = identity.experiment_settings(self.settings)
+        if "adapter.kind" in found:
+            found["adapter.kind"] = choices.name_of("adapter", self.settings["adapter"])
+        return found
 
     @property
     def progress(self) -> str:
@@ -113,6 +117,22 @@ def read(run_dir: Path, *, whole: bool = False) -> RunData:
         bad=read_bad(run_dir / "bad_videos.txt"),
         temperature=read_temperature(run_dir, run.results),
     )
+
+
+def comparable(runs: Sequence[RunData]) -> list[RunData]:
+    """The runs with their settings as this version writes them, unless all have the same: other versions know others.
+
+    So has a test more than the training that it is of.
+    """
+    if len({frozenset(run.deciding) for run in runs}) <= 1:
+        return list(runs)
+    found = list[RunData]()
+    for run in runs:
+        settings = run.settings
+        with suppress(UserError):  # a class that isn't here
+            settings = identity.of_today(settings) if settings else settings
+        found.append(replace(run, settings=settings))
+    return found
 
 
 def distinct(runs: Sequence[RunData]) -> list[RunData]:
@@ -182,6 +202,8 @@ def reportable(paths: Sequence[Path]) -> list[Path]:
             raise UserError(f"{path} doesn't exist; give the directories of runs")
         folders.setdefault(path.resolve(), path)
     files = ("results.json", "config.yaml")
+    for path in [path for path in folders.values() if not any((path / name).is_file() for name in files)]:
+        folders |= {fold.resolve(): fold for fold in folds_in(path)}
     found = [path for path in folders.values() if any((path / name).is_file() for name in files)]
     if not found:
         names = ", ".join(map(str, paths))
@@ -189,6 +211,12 @@ def reportable(paths: Sequence[Path]) -> list[Path]:
         hint = f": {' '.join(f'{path}/*' for path in above)}" if above else ""
         raise UserError(f"{names}: no results.json, and no training that goes on; give the directories of runs{hint}")
     return found
+
+
+def folds_in(path: Path) -> list[Path]:
+    """The folds in the folder of a sweep, by their numbers; none in another folder."""
+    there = [each for each in path.glob("fold*") if folds.is_fold(each) and each.is_dir()]
+    return sorted(there, key=lambda each: (len(each.name), each.name))
 
 
 def paper(name: str, settings: Mapping[str, Any]) -> str:

@@ -36,6 +36,19 @@ def test_a_tilde_is_a_home_only_where_it_is_a_users(monkeypatch: pytest.MonkeyPa
     assert str(path_of(text)) == expected
 
 
+@pytest.mark.parametrize("text", ["https://a.org/b.safetensors", "s3://bucket/run", "file:///a/b", "hf://a"])
+def test_an_address_is_refused_as_a_path_unless_something_is_called_so(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with refused(text):
+        path_of(text)
+    Path(text).mkdir(parents=True)
+    assert path_of(text).is_dir()
+    for name in ("http:a.mp4", "a/b://c", "C:/videos", "-i.mp4", "1://a"):
+        assert path_of(name) == Path(name)
+
+
 @pytest.mark.parametrize("value", [None, ""])
 def test_without_a_home_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
     for key in ("HOME", "AIM_CACHE"):

@@ -5,9 +5,11 @@ from typing import Any
 import pytest
 from safetensors.numpy import save_file
 
+from aim.engine.run import identity
 from aim.engine.scores import predictions
 from aim.ground import config
-from aim.report.runs import distinct, paper, read, reportable
+from aim.report.runs import comparable, distinct, paper, read, reportable
+from aim.report.table import columns_of
 from tests.messages import refused
 from tests.report.made import RESULT, random_predictions, run_directory
 
@@ -128,3 +130,20 @@ def test_the_papers_number_stands_beside_its_experiments_and_what_is_otherwise()
     changed = settings | {"optim": settings["optim"] | {"lr": 1.0}}
     assert paper("k400", changed) == "83.9 % (table 2), with another optim.lr"
     assert paper("demo", {}) == paper("custom", {}) == ""
+
+
+def test_a_training_and_its_test_differ_in_no_setting_that_only_one_of_them_has_written(tmp_path: Path) -> None:
+    written = config.resolve(config.compose(["+experiment=finetune", "backbone=demo", "adapter=none"]))
+    assert "tubelet" not in written["backbone"]
+    training = run_directory(tmp_path / "run", {}, json.dumps(written))
+    of_test = identity.of_today(written) | {"stretch_time": False}
+    test = run_directory(tmp_path / "test", {"checkpoint": "b"}, json.dumps(of_test))
+    other = run_directory(tmp_path / "other", {}, json.dumps({**written, "adapter": {"kind": "somebodys"}}))
+    assert columns_of(comparable([read(training), read(test)])) == {}
+    assert columns_of(comparable([read(training), read(other)])) == {"adapter": ["none", "somebodys"]}
+
+
+@pytest.mark.parametrize("name", ["none", "full", "aim", "probe"])
+def test_an_adapter_is_called_as_a_command_calls_it(tmp_path: Path, name: str) -> None:
+    settings = config.resolve(config.compose(["+experiment=finetune", "backbone=demo", f"adapter={name}"]))
+    assert read(run_directory(tmp_path / "run", {}, json.dumps(settings))).deciding["adapter.kind"] == name

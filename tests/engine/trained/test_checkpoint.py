@@ -73,8 +73,17 @@ def test_a_run_directory_without_weights_is_told_apart_from_one_that_does_not_ex
     (tmp_path / "finetune" / "config.yaml").touch()
     with refused("finetune", "best.safetensors", "weights"):
         checkpoint.read_weights(tmp_path / "finetune")
-    with refused("finetun", "/finetune", "best.safetensors"):
+    with refused("finetun", "finetune", "best.safetensors"):
         checkpoint.read_weights(tmp_path / "finetun")
+
+
+def test_near_names_are_those_of_a_folder_and_never_of_the_disks_root(tmp_path: Path) -> None:
+    (tmp_path / "demo_run").mkdir()
+    with refused("demo_run"):
+        checkpoint.read_weights(tmp_path / "demo_rn")
+    with refused("/tmpp", "best.safetensors") as caught:
+        checkpoint.read_weights("/tmpp")
+    unnamed(str(caught.value), "tmp")
 
 
 def test_a_temperature_is_all_that_changes(tmp_path: Path) -> None:
@@ -84,7 +93,7 @@ def test_a_temperature_is_all_that_changes(tmp_path: Path) -> None:
     assert (before.precision, before.calibration.temperature) == ("bf16", None)
     checkpoint.set_calibration(best, Calibration(1.25), "abc")
     after = checkpoint.read_weights(best)
-    assert after.calibration.temperature == 1.25
+    assert (after.calibration.temperature, after.calibrated_by, after.chosen_by) == (1.25, "abc", None)
     assert after.fingerprint == before.fingerprint
     assert (after.config, after.classes, after.trunk, after.precision) == ({"a": 1}, ["a"], before.trunk, "bf16")
     save_weights(best, Model())  # of before
