@@ -50,6 +50,7 @@ def section(run: RunData, most: int, root: Path | None) -> dict[str, Any]:
         "headline": headline(run),
         "paper": paper(str(run.results.get("name", "")), run.settings) if run.results else "",
         "facts": facts(run),
+        "choice": choice(run),
         "bad": list(run.bad.items())[:BAD],
         "num_bad": len(run.bad),
         "found": None,
@@ -70,11 +71,19 @@ def headline(run: RunData) -> dict[str, Any]:
         "value": values[main[0].name] if main else None,
         "scores": [(f"{values[each.name]:.2f}", each.words) for each in main],
         "baseline": ", ".join(f"{run.baseline[x.name]:.2f} % {x.words}" for x in main if x.name in run.baseline),
-        "interval": statistics.interval(round(values[main[0].name] * count / 100), count) if main else None,
+        "interval": interval(values, main[0].name, count) if main else None,
         "what": of_test if results else validation_of(found) if found is not None else "",
         "state": "" if results else run.progress,
         "doubts": doubts(values, found),
     }
+
+
+def interval(values: Mapping[str, Any], name: str, count: int) -> tuple[float, float]:
+    """The 95 % interval over videos of a score in percent; of folds that of all their videos together."""
+    if "folds" in values:
+        low, high = values["folds"]["interval"]
+        return low, high
+    return statistics.interval(round(values[name] * count / 100), count)
 
 
 def doubts(values: Mapping[str, Any], found: Predictions | None) -> list[str]:
@@ -101,7 +110,9 @@ def facts(run: RunData) -> list[tuple[str, str]]:
     trunk, epochs = results.get("trunk", {}), results.get("epochs", "-")
     rows = {
         **{x.words: x.beside(results[x.name], run.baseline) for x in metrics.told(results) if not x.main},
+        "folds": folds(results),
         **training(run.settings),
+        "head": content.choice(results),
         "lists": lists(run),
         "tuned parameters": tuned_of(results["params_tuned"], results["params_total"]),
         "GMACs a view": f"{results['gmacs_per_view']:.1f}",
@@ -117,6 +128,18 @@ def facts(run: RunData) -> list[tuple[str, str]]:
     return [(name, text) for name, text in rows.items() if text]
 
 
+def folds(results: Mapping[str, Any]) -> str:
+    """The mean over folds, its spread, and each; of other results nothing."""
+    if "folds" not in results:
+        return ""
+    found = results["folds"]
+    each = ", ".join(f"{value:.1f}" for value in found["each"].values())
+    return (
+        f"{found['count']}, mean {found['mean']:.2f} %, standard deviation {found['sd']:.2f}: {each}; of all videos "
+        f"together {found['of_all_videos']:.2f} %"
+    )
+
+
 def training(settings: Mapping[str, Any]) -> dict[str, str]:
     """The settings that say most of a training, by name."""
     adapter, clip, train, optim = (settings.get(name) or {} for name in ("adapter", "clip", "train", "optim"))
@@ -126,9 +149,26 @@ def training(settings: Mapping[str, Any]) -> dict[str, str]:
         "adapter": ", ".join([name_of("adapter", adapter), *sizes]) if "kind" in adapter else "",
         "clip": f"{clip['num_frames']} frames{every}, {clip.get('size')} pixels" if "num_frames" in clip else "",
         "length": f"{train['epochs']} epochs, {train.get('batch_size')} clips a step" if "epochs" in train else "",
-        "rate": f"{optim['lr']:g}, {optim.get('schedule')} schedule" if "lr" in optim else "",
+        "rate": f"{numbers(optim['lr'])}, {optim.get('schedule')} schedule" if "lr" in optim else "",
     }
     return {name: text for name, text in rows.items() if text}
+
+
+def choice(run: RunData) -> dict[str, Any] | None:
+    """The heads that were tried, with their scores; None of a run without."""
+    if not (found := (run.results or {}).get("choice")):
+        return None
+    by = next(metric for metric in metrics.METRICS if metric.validated_words == found["by"])
+    scores = [head[str(by.validated)] for head in found["heads"]]
+    heads = [
+        {**head, "score": score, "text": by.text(score)} for head, score in zip(found["heads"], scores, strict=True)
+    ]
+    return {**found, "heads": heads}
+
+
+def numbers(value: float | Sequence[float]) -> str:
+    """A number, or several, as text."""
+    return ", ".join(f"{each:g}" for each in ([value] if isinstance(value, float | int) else value))
 
 
 def lists(run: RunData) -> str:

@@ -8,16 +8,18 @@ The same command continues an interrupted run. Exit codes: 0 done, 2 an error to
 """
 
 from collections.abc import Mapping
-from contextlib import ExitStack, closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
 from omegaconf.dictconfig import DictConfig
 
 from aim.data.lists import Lists, data_hash, same_classes
+from aim.engine.loop.choice import chosen
 from aim.engine.loop.course import Caller
 from aim.engine.loop.evaluation import Evaluation
 from aim.engine.loop.frozen import on_features
+from aim.engine.loop.loaders import loaders
 from aim.engine.loop.saving import State
 from aim.engine.loop.testing import leave, test
 from aim.engine.loop.training import train
@@ -32,7 +34,6 @@ from aim.engine.run.sizing import said, settled
 from aim.engine.scores import predictions
 from aim.engine.scores.calibration import UNCALIBRATED, Calibration, fitted
 from aim.engine.scores.metrics import of_validation
-from aim.engine.telling import bad_videos
 from aim.engine.telling.tracking import Guarded, Log, NoTracker
 from aim.engine.trained import checkpoint
 from aim.engine.trained.checkpoint import BEST, Checkpoint
@@ -112,8 +113,10 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
         sharding.shard(model, world, parts=run.train.accumulate)
     tracker = run.tracker if world.is_main else NoTracker()
     with Guarded(tracker, run_dir, run.name, job.settings) as tracked:
+        job, choice = chosen(job, model, hashes, stop)
+        run = job.run
         state, known = fit(job, model, hashes, stop, tracked.log)
-        tested: dict[str, Any] = {"weights": "last", "schedule": state.schedule, "identity": hashes}
+        tested: dict[str, Any] = {"weights": "last", "schedule": state.schedule, "identity": hashes, **choice}
         tested |= results.standing(run, lists)
         if run.train.features == "cached":
             tested["draws"] = run.train.draws
@@ -125,7 +128,8 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
         with nullcontext(dataset) if known else on_features(dataset, model, run, world, stop) as videos:
             found, left = test(job, model, videos, stop, known, calibration_of(job))
         if world.is_main:
-            tested |= {"num_missing": found.num_missing, "seconds": round(state.seconds + seconds_since_start(), 1)}
+            before = state.seconds + choice.get("choice", {}).get("seconds", 0.0)  # of the processes before this one
+            tested |= {"num_missing": found.num_missing, "seconds": round(before + seconds_since_start(), 1)}
             if not run.train.eval_every:  # no validation has: these are the weights that were saved
                 calibration = fitted(run.task, found.log_probability, found.label)
                 checkpoint.set_calibration(run_dir / BEST, calibration, data_hash(lists.test, lists.classes))
@@ -163,15 +167,7 @@ def fit(
     Also returns the validation that scored the weights of the test, if it was the test: same videos, same views.
     """
     run, world, run_dir, lists = job.run, job.world, job.run_dir, job.lists
-    with ExitStack() as stack:
-        videos = stack.enter_context(on_features(run.train_dataset(lists), model, run, world, stop))
-        val_videos = stack.enter_context(on_features(run.val_dataset(lists), model, run, world, stop))
-        train_loader = stack.enter_context(closing(run.train_loader(videos, world)))
-        val_loader = stack.enter_context(closing(run.eval_loader(val_videos, world)))
-        stack.enter_context(bad_videos.named(run_dir, train_loader, val_loader))
-        if world.is_main:
-            print(introduction.of_loading(train_loader, val_loader), flush=True)
-
+    with loaders(job, model, stop) as (train_loader, val_loader):
         seen = dict[str, Evaluation]()  # the last one and the best of this process
 
         def validated(epoch: float, val: Evaluation, improved: bool) -> None:

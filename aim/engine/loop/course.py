@@ -16,7 +16,7 @@ from aim.engine.loop.ema import Average
 from aim.engine.loop.evaluation import Evaluation, evaluate
 from aim.engine.loop.optim import adamw
 from aim.engine.loop.saving import Saver, State
-from aim.engine.loop.selection import due, exhausted, judge
+from aim.engine.loop.selection import due, exhausted, foremost, judge
 from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
 from aim.engine.machine.feeding import to_host
@@ -30,7 +30,7 @@ from aim.engine.telling.tracking import Log
 from aim.engine.telling.watching import Pace, Watch, cure_for_waiting
 from aim.ground.errors import UserError
 from aim.ground.signals import Interrupted, Stop
-from aim.models.classifier import VideoClassifier
+from aim.models.heads import Trained
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Course:
 
     def __init__(
         self,
-        model: VideoClassifier,
+        model: Trained,
         loader: Loader,
         val_loader: Loader,
         run: Run,
@@ -137,18 +137,20 @@ class Course:
             raise self.stopped()
 
     def validate(self) -> bool:
-        """Score the weights in place; whether they are the best so far."""
+        """Score the weights in place, of several heads each; whether the best is the best so far."""
         run, state, world = self.run, self.state, self.world
-        val = evaluate(
+        found = evaluate(
             self.model, self.val_loader, task=run.task, device=world.device, precision=run.precision, stop=self.stop,
             title="val",
         )  # fmt: skip
+        heads = found.heads
+        val = heads[foremost([each.scores for each in heads], self.best_by) if len(heads) > 1 else 0]
         improved = judge(state, val.scores, self.best_by, state.step / self.steps_per_epoch)
         state.validated = state.step
         by = dict.fromkeys([*(each for each in run.task.metrics if each.main), self.best_by])
         told = ", ".join(each.said(val.scores, val.baseline) for each in by)
         self.report.validated(state.step, val.scores, told, improved=improved, one_answer=val.one_answer)
-        self.caller.validated(self.report.epoch(state.step), val, improved)
+        self.caller.validated(self.report.epoch(state.step), found, improved)
         return improved
 
     def tell(self, lr: float) -> None:

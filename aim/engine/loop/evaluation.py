@@ -1,11 +1,12 @@
 """Scores every video exactly once, at any number of ranks."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange, reduce
 from numpy.typing import NDArray
 from torch import Tensor
@@ -25,7 +26,8 @@ from aim.engine.scores.tasks import Task
 from aim.ground.console import SLOW, Display
 from aim.ground.kinds import written
 from aim.ground.signals import Interrupted, Stop
-from aim.models.classifier import VideoClassifier
+from aim.models.compiling import is_compiled
+from aim.models.heads import Trained
 
 
 @dataclass
@@ -35,10 +37,18 @@ class Evaluation:
     task: Task
     index: Tensor  # int64 "n", ascending
     label: Tensor  # int64 "n", or as the task has it
-    probability: Tensor  # float32 "n k", the mean over views
-    log_probability: Tensor  # float16 "n v k", of each view
+    probability: Tensor  # float32 "n k", the mean over views; of h heads "n h k"
+    log_probability: Tensor  # float16 "n v k", of each view; of h heads "n v h k"
     seconds: NDArray[np.float32]  # "n v 2", when the first and the last frame of each view are shown; NaN if unknown
     num_missing: int  # videos that could not be read; only with data.on_error=skip
+
+    @property
+    def heads(self) -> "list[Evaluation]":
+        """The outcome of each of several heads; of a model itself."""
+        if self.probability.ndim == 2:
+            return [self]
+        each = zip(self.probability.unbind(1), self.log_probability.unbind(2), strict=True)
+        return [replace(self, probability=probability, log_probability=views) for probability, views in each]
 
     @property
     def scores(self) -> dict[str, float]:
@@ -78,7 +88,7 @@ class Evaluation:
 
 @torch.inference_mode()
 def evaluate(
-    model: VideoClassifier,
+    model: Trained,
     loader: Loader,
     *,
     task: Task,
@@ -94,13 +104,12 @@ def evaluate(
     was_training = model.training
     model.eval()
     k, v = model.head.out_features, loader.dataset.shape[0]
-    nothing = torch.empty(0, dtype=torch.int64)
-    no_label = torch.empty((0, k) if task.several else 0, dtype=torch.int64)
-    parts = [(nothing, no_label, torch.empty(0, k), torch.empty(0, v, k, dtype=torch.float16))]
+    parts = list[tuple[Tensor, ...]]()
     num_missing, stopped = 0, False
     together = is_sharded(model)  # then no rank may go ahead, or stay behind
     with Display(title, loader.batches_per_epoch, visible=distributed.rank() == 0, hint=SLOW) as display:
-        batches = on_device(in_step(loader) if together else loader.epoch(0), device)
+        planned = in_step(loader) if together else loader.epoch(0)
+        batches = on_device(filled(planned, loader.batch_size) if is_compiled(model) else planned, device)
         for step, scores in enumerate(one_late(score(model, batches, task=task, device=device, precision=precision))):
             if stopped := any(distributed.gather(bool(stop))) if together else bool(stop):
                 break
@@ -110,6 +119,9 @@ def evaluate(
             parts.append((index[read], label[read], probability[read], views[read]))
             display.update(step + 1, f"{min(loader.batch_size * (step + 1), len(loader.dataset))} videos")
     model.train(was_training)
+    nothing = torch.empty(0, dtype=torch.int64)
+    no_label = torch.empty((0, k) if task.several else 0, dtype=torch.int64)
+    parts = parts or [(nothing, no_label, torch.empty(0, k), torch.empty(0, v, k, dtype=torch.float16))]
     mine = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
     seconds = np.array([loader.seconds[i] for i in mine[0].tolist()], np.float32).reshape(-1, v, 2)
     distributed.meet()
@@ -125,18 +137,28 @@ def evaluate(
     return Evaluation(task, index, label, probability, views, columns[4][order], missing)
 
 
+def filled(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
+    """Batches of one size, for each would be compiled anew: rows that are added, to the last one, hold nothing."""
+    for batch in batches:
+        lacking = size - len(batch.index)
+        video, label = (torch.cat([x, x.new_zeros(lacking, *x.shape[1:])]) for x in (batch.video, batch.label))
+        index, weight = F.pad(batch.index, (0, lacking), value=-1), F.pad(batch.weight, (0, lacking))
+        yield Batch(video, label, index, weight) if lacking else batch
+
+
 def score(
-    model: VideoClassifier, batches: Iterator[Batch], *, task: Task, device: torch.device, precision: Precision
+    model: Trained, batches: Iterator[Batch], *, task: Task, device: torch.device, precision: Precision
 ) -> Iterator[Callable[[], list[Tensor]]]:
     """Start to score batches on the device.
 
-    Each result gives index, label, weight, probabilities "b k", and their logarithms for each view, float16 "b v k".
+    Each result gives index, label, weight, probabilities "b k", and their logarithms for each view, float16 "b v k"; of
+    h heads "b h k" and "b v h k".
     """
     for batch in batches:
         video = rearrange(batch.video, "b v ... -> (b v) ...")
         with autocast(device, precision):
             logits = model(model.preprocess(video))
         logits = logits.float()
-        probability = reduce(task.probability(logits), "(b v) k -> b k", "mean", b=len(batch.video))
-        views = rearrange(task.log_probability(logits).half(), "(b v) k -> b v k", b=len(batch.video))
+        probability = reduce(task.probability(logits), "... (b v) k -> b ... k", "mean", b=len(batch.video))
+        views = rearrange(task.log_probability(logits).half(), "... (b v) k -> b v ... k", b=len(batch.video))
         yield to_host(batch.index, batch.label, batch.weight, probability, views)

@@ -19,7 +19,7 @@ from aim.engine.trained import checkpoint
 from aim.ground.clock import seconds_since_start
 from aim.ground.errors import UserError
 from aim.ground.signals import Interrupted
-from aim.models.classifier import VideoClassifier
+from aim.models.heads import Trained
 
 
 @dataclass
@@ -52,7 +52,7 @@ class Saver:
     def __init__(
         self,
         run_dir: Path,
-        model: VideoClassifier,
+        model: Trained,
         optimizer: torch.optim.Optimizer,
         average: Average,
         identity: Mapping[str, str],

@@ -1,7 +1,7 @@
 """Schedule of validations, choice of the best weights, and early stopping."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from aim.engine.loop.saving import State
 from aim.engine.scores.metrics import Metric
@@ -25,6 +25,16 @@ def judge(state: State, scores: Mapping[str, float], by: Metric, epoch: float) -
     else:
         state.in_vain += 1
     return improved
+
+
+def foremost(heads: Sequence[Mapping[str, float]], by: Metric) -> int:
+    """The place of the best of several heads' scores; of two alike the one with the lower loss is."""
+
+    def rank(scores: Mapping[str, float]) -> tuple[float, float]:
+        score = scores[str(by.validated)]
+        return score if by.better == "low" else -score, scores.get("loss", 0.0)
+
+    return min(range(len(heads)), key=lambda head: rank(heads[head]))
 
 
 def exhausted(state: State, patience: int | None) -> bool:

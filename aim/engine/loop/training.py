@@ -13,7 +13,7 @@ from aim.data.loading.loader import Batch, Loader
 from aim.engine.loop.course import Caller, Course
 from aim.engine.loop.faults import explained
 from aim.engine.loop.mixing import mix
-from aim.engine.loop.optim import learning_rate, set_learning_rate
+from aim.engine.loop.optim import clip_gradients, learning_rate, set_learning_rate
 from aim.engine.loop.saving import State
 from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
@@ -23,11 +23,11 @@ from aim.engine.machine.profiling import part
 from aim.engine.run.settings import Run, Training
 from aim.engine.scores.tasks import Task
 from aim.ground.signals import Stop
-from aim.models.classifier import VideoClassifier
+from aim.models.heads import Trained, over_heads
 
 
 def train(
-    model: VideoClassifier, loader: Loader, val_loader: Loader, *, run: Run, caller: Caller, world: World, stop: Stop
+    model: Trained, loader: Loader, val_loader: Loader, *, run: Run, caller: Caller, world: World, stop: Stop
 ) -> State:
     """Train to the last epoch, from the position in `last.pt`.
 
@@ -71,7 +71,7 @@ def train(
 
 
 def train_step(
-    model: VideoClassifier,
+    model: Trained,
     optimizer: torch.optim.Optimizer,
     parts: Iterable[Batch],
     training: Training,
@@ -86,8 +86,9 @@ def train_step(
     """One step on this rank's parts, which lie on the device, of the global batch. A GPU is never waited for.
 
     Returns the global batch's loss, weight, hits, gradient norm, and how many ranks were asked to stop. The loss is the
-    weighted sum over the global weight, so a video that could not be read counts for nothing. `summing` is the forward
-    pass of `distributed.summing`; `meets` is called when this rank has done its own part.
+    weighted sum over the global weight, so a video that could not be read counts for nothing; of several heads loss,
+    hits and norm are means. `summing` is the forward pass of `distributed.summing`; `meets` is called when this rank
+    has done its own part.
     """
     optimizer.zero_grad()
     sums = torch.zeros(5, device=device)
@@ -103,22 +104,19 @@ def train_step(
         with part("forward"):
             with autocast(device, precision):
                 logits = (summing or model)(video)
-            losses = task.loss(logits.float(), target, training.label_smoothing)
+            losses = over_heads(task.loss, logits.float(), target, training.label_smoothing)
             loss = (losses * weight).sum()
-            hits = (task.hits(logits, label) * weight).sum()
+            hits = (over_heads(task.hits, logits, label) * weight).sum()
         with part("backward"):
             loss.backward()  # type: ignore[no-untyped-call]
         sums[:3] += torch.stack([loss.detach(), weight.sum(), hits])
-    tuned = [p for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    gradients = [p.grad for p in tuned]
+    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
     meets()
     with part("communication"):
         distributed.sum_([sums] if summing else [*gradients, sums])
     with part("optimizer"):
         torch._foreach_div_(gradients, sums[1].clamp(min=1.0))
-        sums[3] = torch.nn.utils.get_total_norm(gradients)
-        if training.clip_grad is not None:
-            torch.nn.utils.clip_grads_with_norm_(tuned, training.clip_grad, sums[3])
+        sums[3] = clip_gradients(optimizer, training.clip_grad)
         optimizer.step()
     return sums
 

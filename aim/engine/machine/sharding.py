@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import torch
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard
 
@@ -49,7 +50,7 @@ def shard(model: VideoClassifier, world: World, *, parts: int, least: int = LEAS
     fully_shard(model, mesh=mesh, ignored_params=whole)
 
 
-def is_sharded(model: VideoClassifier) -> bool:
+def is_sharded(model: nn.Module) -> bool:
     """Whether a forward pass is one of all ranks together."""
     return isinstance(model, FSDPModule)
 

@@ -14,6 +14,7 @@ WORDS = {
     "trunk": "trunk",
     "precision": "precision",
     "init": "checkpoint at its start (init)",
+    "settings": "configuration",
 }
 
 
@@ -30,6 +31,17 @@ def kind(found: Mapping[str, Any]) -> str:
 def chosen(found: Mapping[str, Any]) -> str:
     """The choices of a result's videos in training, and what they mean for its scores; nothing without any."""
     return f"{' and '.join(found['chose'])}: {BIASED}" if found.get("chose") else ""
+
+
+def choice(found: Mapping[str, Any]) -> str:
+    """The head that several in a result were tried for, and by which videos; nothing of a run without them."""
+    if not (choice := found.get("choice")):
+        return ""
+    best = choice["heads"][choice["best"]]
+    return (
+        f"optim.lr={best['lr']:g}, optim.weight_decay={best['weight_decay']:g}: the best of {len(choice['heads'])} by "
+        f"{choice['videos']} {choice['of']} videos"
+    )
 
 
 def of_data(lists: Lists) -> dict[str, str]:

@@ -66,7 +66,7 @@ def standing(run: Run, lists: Lists) -> dict[str, Any]:
     They are test videos where no validation was on them: they are a third list, or there was none.
     """
     validated, patience = bool(run.train.eval_every), run.train.patience
-    apart = lists.third is not None and not set(lists.third) & set(lists.val)
+    apart = lists.tests_apart
     chosen = {"weights (test=best)": run.test == "best", f"end (train.patience={patience})": patience is not None}
     return {
         "part": "validation" if validated and not apart else "test",
@@ -97,6 +97,7 @@ def show(found: Mapping[str, Any], run_dir: Path) -> None:
         **{each.words: each.beside(found[each.name], baseline) for each in scores},
         **({"not read": f"{found['num_missing']} videos"} if found["num_missing"] else {}),
         **({"these videos chose": chose} if (chose := content.chosen(found)) else {}),
+        **({"head": head} if (head := content.choice(found)) else {}),
         "tuned parameters": tuned_of(found["params_tuned"], found["params_total"]),
         "time": f"{clock(found['seconds'])} on {found['world_size']} x {found['device']}",
     }

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from aim.engine.scores.metrics import of_validation
 from aim.engine.scores.predictions import Form
 from aim.engine.scores.tasks import Task
 from aim.engine.telling.tracking import Tracker
-from aim.ground import config, files
+from aim.ground import config, files, folds
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Auto, Before, Mark, marked
 from aim.ground.paths import path_of
@@ -56,6 +56,7 @@ class Training:
     eval_every: Annotated[float, Auto(1)]  # epochs; 0 is never
     eval_videos: Annotated[int | None, Before(None)]  # of a validation, always the same; None: all
     best_by: Annotated[str, Before("top1")]  # of the validations: a metric of the task
+    choose: Annotated[float, Before(0.2)]  # share of the training videos that choose among heads, without a third list
     patience: Annotated[int | None, Before(None)]  # validations without a better one after which training ends
     ema: Annotated[float | None, Before(None)]  # decay of the mean of the trained weights, which takes their place
     clip_grad: Annotated[float | None, Before(None)]  # norm of all gradients together
@@ -73,6 +74,8 @@ class Training:
         for name in ("epochs", "batch_size", "clips_per_video", "accumulate", "draws", "log_every"):
             if getattr(self, name) < 1:
                 raise UserError(f"train.{name}={getattr(self, name)} must be 1 or more")
+        if not 0 < self.choose <= 0.5:
+            raise UserError(f"train.choose={self.choose:g}; use a share above 0, of 0.5 at most, such as 0.2")
         if not 0 <= self.eval_every < math.inf:
             raise UserError(f"train.eval_every={self.eval_every}; use a number of epochs, or 0 for never")
         for name in ("eval_videos", "patience"):
@@ -105,16 +108,47 @@ class Training:
 
 @dataclass(frozen=True)
 class Optim:
-    """The values of `optim` in configs/config.yaml (AIM, appendix; the public code's configs where it is silent)."""
+    """The values of `optim` in configs/config.yaml (AIM, appendix; the public code's configs where it is silent).
 
-    lr: float
-    weight_decay: float
+    Several rates or decays are those of as many heads, each rate with each decay.
+    """
+
+    lr: float | Sequence[float]
+    weight_decay: float | Sequence[float]
     betas: Sequence[float]
     warmup_epochs: Annotated[float, Auto(1)]
     warmup_start: float  # the share of the rate at step 0
     schedule: Literal["step", "epoch"]  # the cosine falls at every step, or once an epoch as the public code's does
     no_decay: Sequence[str]  # glob patterns of parameters without weight decay
     lr_mult: Mapping[str, float]  # glob pattern -> factor of the rate; the first that matches counts
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "weight_decay"):
+            value = getattr(self, name)
+            if isinstance(value, float | int):
+                continue
+            if not value or len(set(value)) < len(value) or min(value) < 0 or (name == "lr" and 0 in value):
+                least = "above 0" if name == "lr" else "0 or more"
+                raise UserError(f"optim.{name}={list(value)}; use one number, or a list of different ones, all {least}")
+
+    @property
+    def several(self) -> bool:
+        """Whether heads train side by side; one of a list does so, too."""
+        return not (isinstance(self.lr, float | int) and isinstance(self.weight_decay, float | int))
+
+    @property
+    def heads(self) -> list["OfHead"]:
+        """The rate and decay of each head, of a plain run those of the model."""
+        rates = [self.lr] if isinstance(self.lr, float | int) else self.lr
+        decays = [self.weight_decay] if isinstance(self.weight_decay, float | int) else self.weight_decay
+        return [OfHead(lr, decay) for lr in rates for decay in decays]
+
+
+class OfHead(NamedTuple):
+    """A head's share of `optim`."""
+
+    lr: float
+    weight_decay: float
 
 
 @dataclass(frozen=True)
@@ -155,7 +189,9 @@ class Run:
             return path_of(self.run_dir)
         own_data, machine = self.data.num_classes is None, marked(Mark.MACHINE)
         given = config.task_overrides() if overrides is None else overrides
-        return Path("runs", verb, naming.run_name(name or self.name, given, machine, own_data=own_data))
+        fold = [] if self.data.fold is None else [folds.name_of(self.data.fold)]  # each in the folder of their sweep
+        given = [text for text in given if not text.startswith("data.fold=")]
+        return Path("runs", verb, naming.run_name(name or self.name, given, machine, own_data=own_data), *fold)
 
     def placed(self) -> Self:
         """This run on the device that `auto` means here."""
@@ -169,9 +205,10 @@ class Run:
         """The reader that `auto` means, on all ranks the one of rank 0, which says which it is."""
         if not isinstance(self.reader, auto.Auto):
             return self.reader
-        reader, why = distributed.share(self.reader.of(self.data.folder))
+        reader, why = self.reader.of(self.data.folder)
+        kind, why = distributed.share((type(reader), why))  # a reader itself may hold what no other rank can open
         say(f"reader=auto is {why}")
-        return reader
+        return kind()
 
     def checks(self) -> tuple[Callable[[], object], ...]:
         """What can be found wrong with a training before its data is read; each raises UserError."""
@@ -179,6 +216,7 @@ class Run:
             self.check_augmentation,
             self.check_test,
             self.check_features,
+            self.check_heads,
             self.tracker.check,
             self.backbone.check_weights,
         )
@@ -223,6 +261,19 @@ class Run:
                 "train.features=cached with train.mixup, train.cutmix or train.shard: pixels are mixed and trunks "
                 "sharded where they are computed; leave one out"
             )
+
+    def check_heads(self) -> None:
+        """Refuse several heads where they would differ inside the trunk; the model is one of shapes alone."""
+        if not self.optim.several:
+            return
+        if not self.shape_alone().reads_frozen:
+            raise UserError(
+                f"optim.lr={self.optim.lr}, optim.weight_decay={self.optim.weight_decay}: heads train side by side "
+                "where they alone are trained, and this adapter changes the trunk; use one number each, a sweep "
+                "(-m optim.lr=1e-3,1e-2), or adapter=none, attentive_probe or side"
+            )
+        if self.train.shard:
+            raise UserError("train.shard=true with several optim.lr or weight_decay: use one number each, or no shard")
 
     @property
     def takes_features(self) -> bool:
@@ -297,11 +348,17 @@ class Run:
 
     def eval_loader(self, dataset: VideoDataset, world: World) -> Loader:
         """Batches in the order of the list, each video once over all ranks."""
-        # As many clips at once as in training; without gradients they need less memory.
-        clips = self.train.batch_size // (world.size * self.train.accumulate)
         assert isinstance(dataset.transform, Views)
-        at_once = dataset.transform.at_once(clips)
+        at_once = dataset.transform.at_once(self.clips_of_test(world.size))
         return self.loader(dataset, at_once, world, order=Listed(), on_error=self.data.eval_on_error)
+
+    def clips_of_test(self, ranks: int) -> int:
+        """About how many clips a rank scores at once: as many as it trains with, or four times as many on a GPU.
+
+        A GPU computes few of them badly, and has the room: without gradients a clip of a ViT-B takes a quarter of what
+        it does in training with train.memory=smallest, and a sixteenth with fast.
+        """
+        return self.train.batch_size // (ranks * self.train.accumulate) * (4 if self.device == "cuda" else 1)
 
     def _dataset(self, lists: Lists, videos: list[Video], transform: Augment | Views) -> VideoDataset:
         cache = self.data.local_cache()

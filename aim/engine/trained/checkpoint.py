@@ -25,6 +25,7 @@ from aim.ground.formats import check_format, stamp
 from aim.ground.kinds import modern
 from aim.ground.paths import path_of
 from aim.models.classifier import VideoClassifier
+from aim.models.heads import Trained
 from aim.weights.trunk import PER_FRAME, check_fit, fingerprint
 
 BEST = "best.safetensors"  # of a run directory
@@ -147,7 +148,7 @@ def check_classes(saved: Checkpoint, lists: Lists) -> None:
         )
 
 
-def trained_tensors(model: VideoClassifier) -> dict[str, Tensor]:
+def trained_tensors(model: Trained) -> dict[str, Tensor]:
     """Every tensor of the model that is neither in the trunk's weights nor derived from them."""
     state = model.state_dict()
     return {name: state[name].detach() for name in model.saved_names()}
@@ -188,8 +189,8 @@ def set_calibration(path: Path, calibration: Calibration, by: str) -> None:
     write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
 
 
-def read_weights(path: str | Path) -> Checkpoint:
-    """Read a file of `save_weights`, also by its run directory. Raises UserError when it is none."""
+def file_of(path: str | Path) -> Path:
+    """The file that a run directory, or a file's own name, means. Raises UserError where there is none."""
     path = path_of(path)
     if path.is_dir():
         if not (path / BEST).exists():
@@ -204,6 +205,12 @@ def read_weights(path: str | Path) -> Checkpoint:
             f"checkpoint {path} doesn't exist{nearest(path.name, beside)}; it is a run directory, or the "
             "best.safetensors in one"
         )
+    return path
+
+
+def read_weights(path: str | Path) -> Checkpoint:
+    """Read a file of `save_weights`, also by its run directory. Raises UserError when it is none."""
+    path = file_of(path)
     with reading(path, "a checkpoint, a safetensors file", OURS), safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
@@ -241,7 +248,7 @@ def load_weights(model: VideoClassifier, checkpoint: Checkpoint, *, head: bool =
     put_tensors(model, checkpoint.tensors, str(checkpoint.path), head=head)
 
 
-def put_tensors(model: VideoClassifier, tensors: Mapping[str, Tensor], source: str, *, head: bool = True) -> None:
+def put_tensors(model: Trained, tensors: Mapping[str, Tensor], source: str, *, head: bool = True) -> None:
     """Put tensors under exactly the names that the model saves. Raises UserError when names or shapes differ."""
     state = model.state_dict()
     own = {name: state[name] for name in model.saved_names() if head or not name.startswith("head.")}

@@ -1,5 +1,6 @@
 import importlib.util
 import json
+import pickle
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from aim.data.readers.auto import Auto
 from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Reader
 from aim.data.readers.pyav import PyAV
+from aim.engine.machine import distributed
 from aim.engine.run.settings import Run
 from aim.ground import config
 from tests.messages import refused
@@ -77,3 +79,13 @@ def test_a_damaged_report_is_named(tmp_path: Path) -> None:
 def test_it_reads_files_whose_root_nobody_names(shared: Path) -> None:
     path = shared / "videos" / "k400_test.mp4"
     assert torch.equal(Auto()(path, lambda n: [n - 1]), PyAV()(path, lambda n: [n - 1]))
+
+
+@pytest.mark.usefixtures("installed")
+def test_ranks_of_a_launcher_share_no_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have no common parent of multiprocessing's, and so no key to each other's files."""
+    sent = list[bytes]()
+    monkeypatch.setattr(distributed, "share", lambda value: sent.append(pickle.dumps(value)) or value)
+    assert chosen(tmp_path) == Decord()
+    assert b"once" in pickle.dumps(Decord())
+    assert b"once" not in sent[0]

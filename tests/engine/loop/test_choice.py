@@ -1,0 +1,137 @@
+"""Several heads train side by side, and the best becomes the model by videos that don't test it."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from aim.data.lists import Lists, Video, set_apart
+from aim.engine.loop import choice
+from aim.engine.loop.selection import foremost
+from aim.engine.run.settings import Run
+from aim.engine.scores.metrics import METRICS, of_validation
+from aim.ground import config
+from aim.report.page import render
+from aim.report.runs import read
+from tests.messages import named, refused
+from tests.toy import OWN, TOY, evaluate, journal, killed_at, run, weights
+
+pytestmark = pytest.mark.usefixtures("toy_cache")
+
+PROBE = [*TOY, "adapter=none", "train.clip_grad=0.5", "train.ema=0.5", "dropout=0.5"]
+SEVERAL = ["optim.lr=[1e-3,1e-1]", "optim.weight_decay=[0.0,0.5]"]
+TRUNK = "backbone.trunk."
+
+
+@pytest.fixture
+def three_lists(toy_cache: Path, tmp_path: Path) -> list[str]:
+    """The toy's videos as somebody's own, half of those of validation in a third list."""
+    config.build(config.compose(TOY), Run).load_lists()
+    folder = Path(shutil.copytree(next(toy_cache.glob("moving_shapes_*")), tmp_path / "data"))
+    lines = (folder / "val.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+    (folder / "val.txt").write_text("".join(lines[::2]), encoding="utf-8")
+    (folder / "test.txt").write_text("".join(lines[1::2]), encoding="utf-8")
+    return [*OWN, f"data.root={folder}", *(item for item in PROBE if item not in TOY)]
+
+
+@pytest.mark.parametrize("features", ["computed", "cached"])
+@pytest.mark.parametrize("adapter", ["none", "attentive_probe"])
+def test_each_head_ends_as_it_would_alone(tmp_path: Path, three_lists: list[str], adapter: str, features: str) -> None:
+    """With weight decay, clipped gradients, dropout and the mean of the weights; and the best is the model."""
+    toy = [*three_lists, f"adapter={adapter}", f"train.features={features}", "train.epochs=1"]
+    found = run(tmp_path / "all", *SEVERAL, toy=toy)
+    assert found["chose"] == []
+    heads, best = found["choice"]["heads"], found["choice"]["best"]
+    assert (found["choice"]["of"], found["choice"]["videos"]) == ("validation", 8)
+    pairs = [(head["lr"], head["weight_decay"]) for head in heads]
+    assert pairs == [(1e-3, 0.0), (1e-3, 0.5), (1e-1, 0.0), (1e-1, 0.5)]
+    other = next(place for place in (3, 1) if place != best)
+    tensors = torch.load(tmp_path / "all" / choice.FOLDER / "last.pt", weights_only=True)["model"]
+    for place, run_dir in ((best, tmp_path / "all"), (other, tmp_path / "alone")):
+        if place == other:
+            run(run_dir, f"optim.lr={pairs[other][0]}", f"optim.weight_decay={pairs[other][1]}", toy=toy)
+        assert heads[place]["loss"] == pytest.approx(journal(run_dir)[-1]["val_loss"], rel=1e-4)
+        trained = {name: tensor for name, tensor in weights(run_dir).items() if not name.startswith(TRUNK)}
+        assert len(trained) == len(tensors) / 4
+        for number, tensor in enumerate(trained.values()):
+            torch.testing.assert_close(tensors[f"copies.{place}.{number}"], tensor, rtol=1e-4, atol=1e-6)
+    assert heads[other]["loss"] != pytest.approx(heads[best]["loss"], rel=1e-4)
+
+
+def test_a_list_of_one_is_the_plain_run_whose_checkpoint_is_an_ordinary_one(tmp_path: Path) -> None:
+    plain = run(tmp_path / "plain", "optim.lr=1e-2", toy=PROBE)
+    one = run(tmp_path / "one", "optim.lr=[1e-2]", toy=PROBE)
+    assert journal(tmp_path / "one") == journal(tmp_path / "plain")
+    assert (one["top1"], one["choice"]["videos"], one["choice"]["of"]) == (plain["top1"], 8, "training")
+    assert "choice" not in plain
+    assert evaluate(tmp_path / "one", tmp_path / "test", toy=PROBE)["top1"] == one["top1"]
+
+
+def test_a_choice_that_was_killed_ends_as_an_unbroken_one(tmp_path: Path) -> None:
+    toy = [*PROBE, *SEVERAL, "test=best"]
+    whole = run(tmp_path / "whole", toy=toy)
+    for step in (1, 2, 3, 5):  # of 4 in which heads are tried; then follow 6
+        killed_at(step, tmp_path / str(step), toy=toy)
+        assert (tmp_path / str(step) / "last.pt").exists() == (step == 5)
+        again = run(tmp_path / str(step), toy=toy)
+        assert again["choice"] | {"seconds": 0} == whole["choice"] | {"seconds": 0}
+        assert journal(tmp_path / str(step)) == journal(tmp_path / "whole")
+    killed_at(1, tmp_path / "other", toy=toy)
+    with refused(str(tmp_path / "other" / choice.FOLDER), "run_dir=DIR"):
+        run(tmp_path / "other", "seed=1", toy=toy)
+
+
+def test_the_report_and_the_result_show_the_heads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = run(tmp_path / "run", *SEVERAL, "train.epochs=1", "train.best_by=loss", toy=PROBE)
+    best = found["choice"]["heads"][found["choice"]["best"]]
+    named(capsys.readouterr().out, f"optim.lr={best['lr']:g}", f"optim.weight_decay={best['weight_decay']:g}")
+    page = render([read(tmp_path / "run", whole=True)])
+    for head in found["choice"]["heads"]:
+        assert f"{head['loss']:.3f}" in page
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["adapter=aim_demo", "optim.lr=[1e-3,1e-2]"], ["optim.lr=[0.001, 0.01]", "adapter=none"]),
+        (["optim.lr=[1e-3,1e-3]"], ["optim.lr=[0.001, 0.001]"]),
+        (["optim.lr=[]"], ["optim.lr=[]"]),
+        (["optim.lr=[0.0,1e-3]"], ["optim.lr=[0.0, 0.001]"]),
+        (["optim.weight_decay=[-1,0]"], ["optim.weight_decay=[-1, 0]"]),
+        (["optim.lr=[1e-3]", "train.choose=0.6"], ["train.choose=0.6", "0.5"]),
+        (["optim.lr=[1e-3]", "train.shard=true"], ["train.shard=true"]),
+    ],
+)
+def test_heads_that_cannot_be_are_refused(tmp_path: Path, overrides: list[str], expected: list[str]) -> None:
+    with refused(*expected):
+        run(tmp_path, *overrides, toy=PROBE)
+    assert not (tmp_path / "config.yaml").exists()
+
+
+def test_of_each_class_a_share_is_set_apart_and_something_is_left() -> None:
+    videos = [Video(f"{label}/{i}", label) for label, count in enumerate((1, 2, 10)) for i in range(count)]
+    rest, apart = set_apart(videos, 0.2)
+    assert [[video.label for video in part].count(2) for part in (rest, apart)] == [8, 2]
+    assert sorted(video.label for video in apart) == [1, 2, 2]
+    assert sorted(rest + apart) == videos
+    assert [sorted(part) for part in set_apart(videos[::-1], 0.2)] == [rest, apart]
+    assert {video.label for video in set_apart(videos, 0.5)[0]} == {0, 1, 2}
+    with refused("optim.lr", "optim.weight_decay"):
+        choice.choosing(Lists(videos[:1], [], ["a"]), 0.2)
+
+
+def test_videos_that_test_do_not_choose() -> None:
+    train, val = [Video(f"{i}", i % 2) for i in range(10)], [Video("v", 0)]
+    for third in (None, val):
+        lists, about = choice.choosing(Lists(train, val, ["a", "b"], third=third), 0.2)
+        assert about["of"] == "training"
+        assert not set(lists.val) & set(val)
+    lists, about = choice.choosing(Lists(train, val, ["a", "b"], third=[Video("t", 0)]), 0.2)
+    assert (lists.train, lists.val, about["of"]) == (train, val, "validation")
+
+
+def test_of_two_heads_alike_that_with_the_lower_loss_is_better() -> None:
+    scores = [{"top1": 50.0, "loss": 2.0}, {"top1": 50.0, "loss": 1.0}, {"top1": 40.0, "loss": 0.5}]
+    assert foremost(scores, of_validation(METRICS, "top1")) == 1
+    assert foremost(scores, of_validation(METRICS, "loss")) == 2
