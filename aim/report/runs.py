@@ -17,7 +17,8 @@ from aim.engine.run.naming import is_one_of
 from aim.engine.scores import predictions
 from aim.engine.scores.metrics import METRICS
 from aim.engine.scores.predictions import Predictions
-from aim.ground import choices, config
+from aim.engine.telling import bad_list
+from aim.ground import choices, config, folds
 from aim.ground.errors import UserError
 from aim.ground.foreign import read_json
 from aim.ground.marks import Mark, marked
@@ -114,7 +115,7 @@ def read(run_dir: Path, *, whole: bool = False) -> RunData:
         run,
         log=read_log(run_dir / "log.jsonl"),
         found=read_predictions(run_dir, finished=run.results is not None),
-        bad=read_bad(run_dir / "bad_videos.txt"),
+        bad=bad_list.read(run_dir),
         temperature=read_temperature(run_dir, run.results),
     )
 
@@ -189,11 +190,6 @@ def read_temperature(run_dir: Path, results: Mapping[str, Any] | None) -> float 
     return found if isinstance(found, int | float) and 0 < found < math.inf else None
 
 
-def read_bad(file: Path) -> dict[str, str]:
-    """The videos that bad_videos.txt names, and why."""
-    return dict(line.split("\t", 1) for line in read_lines(file) if "\t" in line) if file.exists() else {}
-
-
 def reportable(paths: Sequence[Path]) -> list[Path]:
     """Those that are run directories, finished or not, once. Raises UserError for one that doesn't exist, or none."""
     folders = dict[Path, Path]()
@@ -202,6 +198,8 @@ def reportable(paths: Sequence[Path]) -> list[Path]:
             raise UserError(f"{path} doesn't exist; give the directories of runs")
         folders.setdefault(path.resolve(), path)
     files = ("results.json", "config.yaml")
+    for path in [path for path in folders.values() if not any((path / name).is_file() for name in files)]:
+        folders |= {fold.resolve(): fold for fold in folds_in(path)}
     found = [path for path in folders.values() if any((path / name).is_file() for name in files)]
     if not found:
         names = ", ".join(map(str, paths))
@@ -209,6 +207,12 @@ def reportable(paths: Sequence[Path]) -> list[Path]:
         hint = f": {' '.join(f'{path}/*' for path in above)}" if above else ""
         raise UserError(f"{names}: no results.json, and no training that goes on; give the directories of runs{hint}")
     return found
+
+
+def folds_in(path: Path) -> list[Path]:
+    """The folds in the folder of a sweep, by their numbers; none in another folder."""
+    there = [each for each in path.glob("fold*") if folds.is_fold(each) and each.is_dir()]
+    return sorted(there, key=lambda each: (len(each.name), each.name))
 
 
 def paper(name: str, settings: Mapping[str, Any]) -> str:
