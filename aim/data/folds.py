@@ -32,8 +32,8 @@ def in_folds(lists: Lists, fold: str | int | None, pattern: str | None) -> Lists
         train, val = halves(videos, held_out_of(videos, groups, lists.held_out))
         return replace(lists, train=train, val=val, split=f"{lists.split}{together}")
     if groups:
-        train, *others = ({groups[video.path] for video in part} for part in lists.parts.values())
-        both = sorted(train & set[str]().union(*others))
+        learnt, *others = ({groups[video.path] for video in part} for part in lists.parts.values())
+        both = sorted(learnt & set[str]().union(*others))
         said = f"of the groups ({by}) {len(both)} are in training and in another list"
         return replace(lists, notes=(*lists.notes, f"warning: {said} ({some(both)})" if both else said))
     return lists
