@@ -44,6 +44,7 @@ class Stored(NamedTuple):
 
 NONE = -1  # in the place of a label
 NOTHING = "-"  # in a list, in the place of a label
+BETWEEN = "[,;|]"  # between the labels of a video
 
 
 class Video(NamedTuple):
@@ -201,7 +202,7 @@ def labels_in(text: str, labels: Mapping[str, int]) -> list[str]:
     """The labels that a text is made of, numbers or names of classes, where they are several; else nothing."""
     if _is_label(text, labels):
         return []
-    for separator in (r"\s*[,;]\s*", r"[\s,;]+"):
+    for separator in (rf"\s*{BETWEEN}\s*", rf"(?:\s|{BETWEEN})+"):
         parts = re.split(separator, text)
         if len(parts) > 1 and all(_is_label(part, labels) for part in parts):
             return parts
