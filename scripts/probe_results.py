@@ -79,7 +79,9 @@ def table(known: Mapping[str, Any]) -> str:
         last = [f"{found[-1]['params_tuned'] / 1e6:.2f}", f"{found[-1]['seconds']:.0f}"] if found[-1] else ["", ""]
         lines.append(" | ".join([readout, *scores, *last]))
     largest = [{cell["largest_class"] for name, cell in known.items() if name.startswith(f"{data}/")} for data in DATA]
-    lines.append(" | ".join(["always the largest class", *(f"{min(share):.1f}" for share in largest if share), "", ""]))
+    lines.append(
+        " | ".join(["always the largest class", *(f"{min(share):.1f}" if share else "" for share in largest), "", ""])
+    )
     return "".join(f"| {line} |\n" for line in lines)
 
 

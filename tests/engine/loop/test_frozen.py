@@ -65,15 +65,14 @@ def test_without_random_augmentation_the_run_is_that_on_pixels(tmp_path: Path, a
 def test_features_are_computed_once_for_all_epochs_heads_and_seeds_of_a_clip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clips = seen(monkeypatch)
     cached = [*TOY, "adapter=none", "train.features=cached", "train.draws=3"]
+    expected = config.build(config.compose(cached), Run).kept_gb(24)
+    clips = seen(monkeypatch)
     first = run(tmp_path / "a", toy=cached)
     assert sum(clips) == 3 * 24 + 16  # draws of the training videos; the view of validation and test
     assert "24 of 24 videos x 3" in capsys.readouterr().out
     tensors = [load_file(path)["features"] for path in (cache_folder() / "features").rglob("*.safetensors")]
-    assert sum(each.nbytes for each in tensors if len(each) == 3) == pytest.approx(
-        config.build(config.compose(cached), Run).kept_gb(24) * features.GB
-    )
+    assert sum(each.nbytes for each in tensors if len(each) == 3) == pytest.approx(expected * features.GB)
     clips.clear()
     again = run(tmp_path / "b", "optim.lr=1e-4", "dropout=0.1", toy=cached)
     assert not clips
