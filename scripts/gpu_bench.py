@@ -58,14 +58,19 @@ class Bench:
         self.device = torch.device("cpu") if dry else torch.device("cuda")
         self.rows: list[dict[str, Any]] = []
         self.tflops = 0.0  # of a large product in bf16
-        plan = out / "plan.json"
-        self.plan = json.loads(plan.read_text()) if plan.exists() else {}
+
+    def planned(self, precision: str, memory: str, clips: int) -> dict[str, int]:
+        """What the plan says of a step, if it's written by now."""
+        plan = self.out / "plan.json"
+        found = json.loads(plan.read_text()) if plan.exists() else {}
+        of_clips: dict[str, int] = found.get(f"{precision} {memory}", {}).get(str(clips), {})
+        return of_clips
 
     def row(self, what: str, **numbers: Any) -> None:
         rounded = {key: float(f"{n:.4g}") if isinstance(n, float) else n for key, n in numbers.items()}
         self.rows.append({"what": what, **rounded})
         (self.out / "bench.json").write_text(json.dumps(self.rows, indent=1))
-        line = f"{what:44s}" + "  ".join(f"{key}={value}" for key, value in rounded.items())
+        line = f"{what:48s}" + "  ".join(f"{key}={value}" for key, value in rounded.items())
         print(line, flush=True)
         with (self.out / "bench.txt").open("a") as file:
             file.write(f"{line}\n")
@@ -207,9 +212,8 @@ def step(bench: Bench, precision: str, memory: str, clips: int, *, compiled: boo
     launched = time.perf_counter() - began
     peak = bench.peak_gib(work) - before / GIB
     ms = bench.ms(work, times=8)
-    planned = bench.plan.get(f"{precision} {memory}", {}).get(str(clips), {})
     of_plan = {}
-    if planned:
+    if planned := bench.planned(precision, memory, clips):
         rate = planned["flops"] / ms / 1e9
         of_plan = {"tflops": rate, "of_ceiling": rate / bench.tflops, "planned_gib": planned["peak_bytes"] / GIB}
     name = f"step, {precision}, {memory}, {'compiled' if compiled else 'eager'}, {clips} clips"
