@@ -40,7 +40,8 @@ def settled(run: Run, asked: Mapping[str, Any], lists: Lists, gmacs: float, worl
         most = min(most, ON_CPU)
     needed = math.ceil(SPARE * wanted * seconds) or most
     workers = min(most, needed)
-    say(f"data.workers=auto is {workers} of {num_cores()} cores for each of {ranks} ranks" + of_rate(workers, seconds))
+    here = f"{num_cores()} cores and {ranks} rank{'s' * (ranks > 1)} here"
+    say(f"data.workers=auto is {workers} a rank ({here}){of_rate(workers, seconds)}")
     if needed > most:
         say(
             f"warning: this GPU trains about {wanted:.0f} clips/s by estimate, and will wait for its data; prepare the "
