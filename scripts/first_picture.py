@@ -37,7 +37,7 @@ def main() -> None:
     with np.load(args.run / "predictions.npz") as file:
         probability, labels, paths, classes = (file[key] for key in ("probability", "label", "path", "classes"))
     recogniser = load(args.run, calibrated=False)
-    data, _ = clips.validation_videos(args.run, None)
+    data, _ = clips.tested_videos(str(args.run), None)
     chosen = sorted(np.random.default_rng(0).choice(len(paths), ROWS * COLUMNS - 1, replace=False).tolist())
     videos = [Video(str(paths[i]), int(labels[i])) for i in chosen]
     dataset = VideoDataset(data.folder, videos, PyAV(), recogniser.clip, recogniser.views, seed=0)
