@@ -23,7 +23,7 @@ from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 from aim.adapters.attentive_probe import num_heads
-from aim.adapters.interface import BlockView, Place, Readout, Tokens
+from aim.adapters.interface import BlockView, Place, Readout, Recipe, Tokens
 from aim.ground.errors import UserError
 
 BASE = 10_000  # of the wavelengths, V-JEPA's
@@ -42,6 +42,7 @@ class Probe:
     trainable: Sequence[str]
     train_norm: bool = False
     temporal: bool = False
+    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return view.block

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from aim.adapters.interface import BlockView, Place, Tokens, at_least_one
+from aim.adapters.interface import BlockView, Place, Recipe, Tokens, at_least_one
 from aim.ground.errors import UserError
 
 
@@ -26,6 +26,7 @@ class STAdapter:
     trainable: Sequence[str]
     train_norm: bool = False
     temporal: bool = False
+    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         if not self.before or set(self.before) - {"attention", "mlp"}:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 
-from aim.adapters.interface import AdapterConfig
+from aim.adapters.interface import AdapterConfig, Recipe
 from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import Lists, Video
 from aim.data.loading.judge import OnError
@@ -113,8 +113,8 @@ class Optim:
     Several rates or decays are those of as many heads, each rate with each decay.
     """
 
-    lr: float | Sequence[float]
-    weight_decay: float | Sequence[float]
+    lr: Annotated[float | Sequence[float], Auto(Recipe.lr)]  # auto: of the adapter's recipe
+    weight_decay: Annotated[float | Sequence[float], Auto(Recipe.weight_decay)]
     betas: Sequence[float]
     warmup_epochs: Annotated[float, Auto(1)]
     warmup_start: float  # the share of the rate at step 0
