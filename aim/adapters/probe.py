@@ -5,8 +5,9 @@ of self-attention the same frozen trunks gain 15 to 20 points on Something-Somet
 its section on video classification: a linear layer to a width, 3D sine and cosine positions, four self-attention blocks
 with 3D rotary positions, one query). The pooler is that of V-JEPA 2 (Assran et al., 2025, attentive probing). STEP
 (Ponbagavathi and Roitberg, "Order Matters", 2025) has a vector per frame, a global token in place of the pooler, and
-layers without an MLP. DINOv3 has two kinds of positions at once, and turns its rows and columns by random angles; here
-one kind is chosen, and nothing is random.
+layers without an MLP. `rope3d` is DINOv3's pair, sines and cosines and then rotary positions; unlike there its rows and
+columns aren't turned by random angles. Rotary positions alone didn't learn the demo's order of frames.
+All starts at torch's and timm's random values: with layers that begin as the identity the demo learns a little slower.
 Shapes: b clips, t frames, n tokens of a frame, m tokens of a clip (m = t n), d channels of the probe, e of a head.
 """
 
@@ -60,7 +61,7 @@ class Probe:
 
 
 class ProbeNetwork(Readout):
-    """The probe: "b t n d" -> "b 1 d". At the start a self-attention layer gives what it takes."""
+    """The probe: "b t n d" -> "b 1 d"."""
 
     reads_blocks = False
     places: Tensor | None
@@ -72,7 +73,7 @@ class ProbeNetwork(Readout):
         self.project = nn.Identity() if cfg.width is None else nn.Linear(dim, width)
         # A vector per frame is as large as the normed features.
         self.time = nn.Parameter(torch.randn(tokens.num_frames, width)) if cfg.positions == "time" else None
-        places = sincos3d(tokens, width) if cfg.positions == "sincos3d" else None
+        places = sincos3d(tokens, width) if cfg.positions in ("sincos3d", "rope3d") else None
         rope = rope3d(tokens, width // num_heads(width)) if cfg.positions == "rope3d" else None
         self.register_buffer("places", places, persistent=False)
         self.register_buffer("rope", rope, persistent=False)
@@ -97,14 +98,13 @@ class ProbeNetwork(Readout):
 
 
 class Layer(nn.Module):
-    """Self-attention over the tokens of all frames, and an MLP: "b m d" -> the same. The identity at the start."""
+    """Self-attention over the tokens of all frames, and an MLP: "b m d" -> the same."""
 
     def __init__(self, width: int, cfg: Probe) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.attn = AttentionRope(width, num_heads(width), num_prefix_tokens=int(cfg.global_token))
         self.feed = feed_forward(width, cfg.mlp_ratio)
-        zero(self.attn.proj)
 
     def forward(self, x: Tensor, rope: Tensor | None) -> Tensor:
         y: Tensor = self.feed(x + self.attn(self.norm(x), rope=rope))
@@ -126,13 +126,12 @@ class Pooler(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """An MLP after a norm, added to what it takes; zero at the start."""
+    """An MLP after a norm, added to what it takes."""
 
     def __init__(self, width: int, ratio: float) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.mlp = Mlp(width, max(1, round(width * ratio)))
-        zero(self.mlp.fc2)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = x + self.mlp(self.norm(x))
@@ -142,12 +141,6 @@ class FeedForward(nn.Module):
 def feed_forward(width: int, ratio: float) -> nn.Module:
     """A `FeedForward`, or nothing for a ratio of 0."""
     return FeedForward(width, ratio) if ratio else nn.Identity()
-
-
-def zero(layer: nn.Module) -> None:
-    """Let a layer give nothing at the start."""
-    for parameter in layer.parameters():
-        nn.init.zeros_(parameter)
 
 
 def sincos3d(tokens: Tokens, width: int) -> Tensor:

@@ -11,7 +11,6 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -44,6 +43,7 @@ class Stored(NamedTuple):
 
 NONE = -1  # in the place of a label
 NOTHING = "-"  # in a list, in the place of a label
+BETWEEN = "[,;|]"  # between the labels of a video
 
 
 class Video(NamedTuple):
@@ -201,7 +201,7 @@ def labels_in(text: str, labels: Mapping[str, int]) -> list[str]:
     """The labels that a text is made of, numbers or names of classes, where they are several; else nothing."""
     if _is_label(text, labels):
         return []
-    for separator in (r"\s*[,;]\s*", r"[\s,;]+"):
+    for separator in (rf"\s*{BETWEEN}\s*", rf"(?:\s|{BETWEEN})+"):
         parts = re.split(separator, text)
         if len(parts) > 1 and all(_is_label(part, labels) for part in parts):
             return parts
@@ -250,13 +250,6 @@ def share_of(videos: Sequence[Video], share: float) -> list[Video]:
     for each in by_class.values():
         chosen.update(sorted(each, key=rank)[: max(1, round(share * len(each)))])
     return [video for video in videos if video in chosen]
-
-
-def set_apart(videos: Sequence[Video], share: float) -> tuple[list[Video], list[Video]]:
-    """The videos without a share (0.5 at most) of each class that has more than one, and that share: in their order."""
-    counts = Counter(video.labels for video in videos)
-    apart = set(share_of([video for video in videos if counts[video.labels] > 1], share))
-    return [video for video in videos if video not in apart], [video for video in videos if video in apart]
 
 
 def single(lists: Lists) -> Lists:

@@ -14,7 +14,20 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
-from aim.data.lists import FOLLOWED, README, Video, entries, labels_in, nfc, read_lines, split_of, unquoted
+from aim.data.lists import (
+    BETWEEN,
+    FOLLOWED,
+    NONE,
+    NOTHING,
+    README,
+    Video,
+    entries,
+    labels_in,
+    nfc,
+    read_lines,
+    split_of,
+    unquoted,
+)
 from aim.data.scanning import is_video_name, some
 from aim.ground.errors import UserError, nearest
 from aim.ground.foreign import reading
@@ -67,6 +80,20 @@ class Labels:
         """Whether a text may be a label."""
         return bool(text) and (not self.classes or text.isdecimal() or nfc(text) in self.by_name)
 
+    def fits(self, text: str) -> bool:
+        """Whether a text may be a label, several, or the sign of none."""
+        return self.knows(text) or text == NOTHING or len(self.each(text)) > 1
+
+    def each(self, text: str) -> list[str]:
+        """The labels of a text, with a comma, a semicolon or a bar between several; `-` is none."""
+        if text == NOTHING and NOTHING not in self.by_name:
+            return []
+        return labels_in(text, self.by_name) or [text]
+
+    def numbers(self, text: str) -> list[int]:
+        """The classes of each label in a text. Raises ValueError for what names none."""
+        return [self.number(each) for each in self.each(text)]
+
     def number(self, text: str) -> int:
         """The class that a label names. Raises ValueError for none."""
         if text.isdecimal() and not self.numbers_are_names:
@@ -84,11 +111,11 @@ class Labels:
 
 
 def video_of(row: Row, labels: Labels) -> Video:
-    """The video of a row: its path, its part of the file, and the number of its class. Raises ValueError.
+    """The video of a row: its path, its part of the file, and the numbers of its classes. Raises ValueError.
 
     The one place where a label becomes what a model learns.
     """
-    return Video(row.path, labels.number(row.label), *times(row))
+    return Video(row.path, NONE, *times(row)).labelled(labels.numbers(row.label))
 
 
 def times(row: Row) -> tuple[float | None, float | None]:
@@ -145,7 +172,8 @@ def _each(given: Iterable[T], change: Callable[[T], R], place: Callable[[T], str
 def divided(line: str, labels: Labels) -> Row:
     """A line without named columns: `path label`, or `path<TAB>start<TAB>end<TAB>label`; commas do as well.
 
-    Of a path and of a label with spaces, the longest label counts. Raises ValueError with the reason.
+    There may be several labels, `label,label`, or none, `-`. Of a path and of a label with spaces, the longest label
+    counts. Raises ValueError with the reason.
     """
     name, rest = unquoted(line)
     text = line.strip()
@@ -157,12 +185,11 @@ def divided(line: str, labels: Labels) -> Row:
     else:
         found = (name, *after) if name and (after := _after(rest, labels)) else None
     label = rest.strip(" \t,;")
-    if found is None and (several := labels_in(label, labels.by_name)):
-        raise ValueError(f"{text!r} has {len(several)} labels, {' and '.join(several)}; a video has one: keep that")
     if found is None and name is None:
         spaces = [space.start() for space in re.finditer(r"\s+", text)] if labels.classes else []
         named = [end for end in spaces if nfc(text[end:].strip()) in labels.by_name]
-        number = [text.rfind(" ")] if labels.classes and text.rpartition(" ")[2].isdecimal() else []
+        numbers = labels.each(text.rpartition(" ")[2])
+        number = [text.rfind(" ")] if labels.classes and all(each.isdecimal() for each in numbers) else []
         every = [*re.finditer(r"\s+|\s*[,;]\s*", text)]
         only = [every[0].start()] if len(every) == 1 and not is_video_name(text) else []
         found = _divided_at([*number, *named, *only], text, labels)
@@ -194,7 +221,7 @@ def _after(rest: str, labels: Labels) -> tuple[str, str, str] | None:
     is_part = sign != " " and len(fields) == 3 and all(map(_is_number, fields[:2]))
     start, end, label = fields if is_part else ("", "", body)
     label = _plain(label)
-    return (label, start, end) if labels.knows(label) and "\t" not in label else None
+    return (label, start, end) if labels.fits(label) and "\t" not in label else None
 
 
 def _plain(text: str) -> str:
@@ -273,17 +300,23 @@ def settled(rows: Sequence[Row], classes: Sequence[str], where: Path) -> Labels:
     That may be so with classes called 1, 2, 3, whose lines are 0, 1, 2.
     """
     labels = Labels(classes)
-    numbers = {row.label for row in rows if row.label.isdecimal()}
+    numbers = {label for row in rows for label in labels.each(row.label) if label.isdecimal()}
     two = [text for text in sorted(numbers, key=int) if labels.by_name.get(text, int(text)) != int(text)]
     if not two:
+        if str(len(classes)) in numbers and "0" not in numbers and all(int(text) <= len(classes) for text in numbers):
+            row = next(row for row in rows if str(len(classes)) in labels.each(row.label))
+            raise UserError(
+                f"{row.place}: label {len(classes)} is not among the {len(classes)} classes of {where}, 0 to "
+                f"{len(classes) - 1}, and none is 0: labels seem to count from 1; count from 0, or write the names"
+            )
         return labels
     as_names = numbers <= labels.by_name.keys()
     if as_names and all(int(text) < len(classes) for text in numbers):
         text = two[0]
         raise UserError(
-            f"{next(row.place for row in rows if row.label == text)}: label {text} is class {classes[int(text)]!r}, by "
-            f"the lines of {where} counted from 0, or the class named {text!r}; give the classes of {where} names that "
-            "are no numbers, or count from 0"
+            f"{next(row.place for row in rows if text in labels.each(row.label))}: label {text} is class "
+            f"{classes[int(text)]!r}, by the lines of {where} counted from 0, or the class named {text!r}; give the "
+            f"classes of {where} names that are no numbers, or count from 0"
         )
     return Labels(classes, numbers_are_names=as_names)
 
@@ -291,13 +324,20 @@ def settled(rows: Sequence[Row], classes: Sequence[str], where: Path) -> Labels:
 def named_classes(rows: Sequence[Row], where: str) -> list[str]:
     """The classes that labels in words name, sorted, where no classes.txt does.
 
-    Raises UserError for two spellings of a class, numbers beside words, and a label of several.
+    Several labels are such where each is one of another video, too. Raises UserError for two spellings of a class,
+    numbers beside words, and for several labels of which only some are of other videos.
     """
-    counts = Counter(row.label for row in rows if row.label)
-    spelt = defaultdict[str, list[str]](list)
-    for name in sorted(counts):
-        spelt[spelling(name)].append(name)
-    if twice := [names for names in spelt.values() if len({*map(nfc, names)}) > 1]:
+    counts = Counter(row.label for row in rows if row.label not in ("", NOTHING))
+    alone = {nfc(name): 0 for name in counts if not re.search(BETWEEN, name)}
+    for name in [*counts.keys() - alone.keys()]:
+        if several := labels_in(name, alone):
+            number = counts.pop(name)
+            counts.update(dict.fromkeys(several, number))
+        elif known := [part for part in re.split(rf"\s*{BETWEEN}\s*", name) if nfc(part) in alone]:
+            raise UserError(
+                f"{where}: {name!r} may be one class or several, as {known[0]!r} is one; name them in classes.txt"
+            )
+    if twice := alike(counts):
         both = " and ".join(f"{name!r} ({counts[name]} videos)" for name in twice[0])
         raise UserError(
             f"{where}: {both} may be one class; write it in one way, or name both in classes.txt if they are two"
@@ -306,25 +346,23 @@ def named_classes(rows: Sequence[Row], where: str) -> list[str]:
     if numbers and len(numbers) < len(counts):
         word = next(name for name in counts if not name.isdecimal())
         raise UserError(f"{where}: some labels are numbers, such as {numbers[0]}, and some are words, such as {word!r}")
-    every = {nfc(name): 0 for name in counts}
-    lists = [name for name in counts if re.search("[,;]", name)]
-    each = (labels_in(name, {other: 0 for other in every if other != nfc(name)}) for name in lists)
-    if several := next(filter(None, each), None):
-        raise UserError(f"{where}: a video has {len(several)} labels, {' and '.join(several)}; keep one")
     return numbers or sorted({nfc(name): name for name in sorted(counts)}.values())
 
 
-def spelling(name: str) -> str:
-    """A name without what two spellings of it differ in: case, spaces, and signs that stand for these."""
-    return re.sub(r"[\s_-]+", " ", nfc(name)).strip().casefold()
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """The names that may be spellings of one: they differ in case, in spaces, or in signs that stand for these."""
+    spelt = defaultdict[str, list[str]](list)
+    for name in sorted(names):
+        spelt[re.sub(r"[\s_-]+", " ", nfc(name)).strip().casefold()].append(name)
+    return [own for own in spelt.values() if len({*map(nfc, own)}) > 1]
 
 
 def groups_of(rows: Iterable[Row]) -> dict[str, str]:
-    """The group of each path, as far as rows say it. Raises UserError for a video in two groups."""
+    """The group of each path by NFC, as far as rows say it. Raises UserError for a video in two groups."""
     found = dict[str, str]()
     for row in rows:
-        if row.group and found.setdefault(row.path, row.group) != row.group:
-            raise UserError(f"{row.place}: {row.path} is in group {found[row.path]!r} and in {row.group!r}; keep one")
+        if row.group and (first := found.setdefault(nfc(row.path), row.group)) != row.group:
+            raise UserError(f"{row.place}: {row.path} is in group {first!r} and in {row.group!r}; keep one")
     return found
 
 

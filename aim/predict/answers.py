@@ -15,56 +15,76 @@ from rich.text import Text
 from torch import Tensor
 
 from aim.data.windows import Span
+from aim.engine.scores.tasks import SINGLE_LABEL, Limit, Task
 from aim.ground import files
 from aim.predict.timeline import Timeline
 
 NONE = "none of these"
 BAR, PERCENT, GAP = 24, 7, 2  # characters
 SHORT = 12  # of a label, before a bar is shortened
-INDENT = " "
+INDENT, GIVEN = " ", "*"
 SUFFIXES = (".csv", ".jsonl")
 PREFIX = "probability:"  # of a class's column, whatever its name
 
 
 @dataclass(frozen=True)
 class Answer:
-    """The best labels of a video, or of a window of it; or why it can't be read."""
+    """The labels of a video, or of a window of it; or why it can't be read."""
 
     name: str  # of the video, as it was given
     best: Sequence[tuple[str, float]] = ()  # label and probability, the most probable first
-    certain: bool = True  # the best label is probable enough to be given
+    given: Sequence[str] = ()  # those that are the answer
+    several: bool = False  # there may be any number of them
     span: Span | None = None  # of the window
     error: str | None = None
     probability: Sequence[float] = ()  # of each class, in their order
 
     @property
-    def label(self) -> str | None:
-        """The label, if it's one of these."""
-        return self.best[0][0] if self.best and self.certain else None
+    def label(self) -> str | Sequence[str] | None:
+        """The label, None where it has none; where there may be several, all of them."""
+        return self.given if self.several else next(iter(self.given), None)
+
+    @property
+    def shown(self) -> list[tuple[str, float | None]]:
+        """The rows of a caption: where there may be several labels, those alone; NONE first where there is none."""
+        best = [pair for pair in self.best if pair[0] in self.given or not self.given or not self.several]
+        return [*([] if self.given else [(NONE, None)]), *best]
 
 
 def answers_of(
-    name: str, found: Tensor | Timeline | str, classes: Sequence[str], top: int, at_least: float | None
+    name: str,
+    found: Tensor | Timeline | str,
+    classes: Sequence[str],
+    top: int,
+    at_least: Limit,
+    task: Task = SINGLE_LABEL,
 ) -> list[Answer]:
     """What there is to say of a video with probabilities "k", of each window of one, or of why it can't be read."""
     if isinstance(found, str):
         return [Answer(name, error=found)]
     if isinstance(found, Timeline):
         rows = zip(found.probability, found.spans, strict=True)
-        return [_answer(name, probability, classes, top, at_least, span) for probability, span in rows]
-    return [_answer(name, found, classes, top, at_least, None)]
+        return [_answer(name, probability, classes, top, at_least, found.task, span) for probability, span in rows]
+    return [_answer(name, found, classes, top, at_least, task, None)]
 
 
 def _answer(
-    name: str, probability: Tensor, classes: Sequence[str], top: int, at_least: float | None, span: Span | None
+    name: str,
+    probability: Tensor,
+    classes: Sequence[str],
+    top: int,
+    at_least: Limit,
+    task: Task,
+    span: Span | None,
 ) -> Answer:
-    """The `top` labels; equally probable ones in the order of the classes."""
+    """The `top` labels and all that are given; equally probable ones in the order of the classes."""
     if probability.isnan().any():
         return Answer(name, span=span, error="no frames: a pause")
-    order = probability.argsort(descending=True, stable=True)[:top].tolist()
-    best = [(classes[i], float(probability[i])) for i in order]
-    certain = at_least is None or best[0][1] >= at_least
-    return Answer(name, best, certain, span, probability=probability.tolist())
+    given = task.given(probability, at_least).tolist()
+    order = probability.argsort(descending=True, stable=True).tolist()
+    best = [(classes[i], float(probability[i])) for rank, i in enumerate(order) if rank < top or given[i]]
+    chosen = [classes[i] for i in order if given[i]]
+    return Answer(name, best, chosen, task.several, span, probability=probability.tolist())
 
 
 def as_json(found: Answer) -> str:
@@ -95,7 +115,8 @@ def write(path: Path, found: Sequence[Answer], classes: Sequence[str]) -> None:
 
     def row(x: Answer) -> list[str]:
         span = [f"{value:.3f}" for value in x.span] if x.span else ["", ""]
-        label = (x.label or NONE) if x.error is None else ""
+        given = x.label
+        label = (given if isinstance(given, str) else ",".join(given or ()) or NONE) if x.error is None else ""
         pairs = [cell for name, value in x.best for cell in (name, f"{value:.4f}")]
         pairs += [""] * (2 * len(ranks) - len(pairs))
         each = [f"{value:.6f}" for value in x.probability] or [""] * len(classes)
@@ -105,7 +126,7 @@ def write(path: Path, found: Sequence[Answer], classes: Sequence[str]) -> None:
 
 
 def write_segments(
-    path: Path, found: Sequence[tuple[str, Timeline | str]], classes: Sequence[str], at_least: float | None
+    path: Path, found: Sequence[tuple[str, Timeline | str]], classes: Sequence[str], at_least: Limit
 ) -> None:
     """Write the segments of time lines, or why there are none: path, start, end, label, mean probability, error."""
     rows = list[dict[str, Any]]()
@@ -147,9 +168,13 @@ def show(
     found: Tensor | Timeline | str,
     classes: Sequence[str],
     top: int,
-    at_least: float | None,
+    at_least: Limit,
+    task: Task = SINGLE_LABEL,
 ) -> None:
-    """The video's name as it is, and under it a line for each label, or for each segment of a time line."""
+    """The video's name as it is, and under it a line for each label, or for each segment of a time line.
+
+    Where a video may have several labels, a sign stands before those that are given.
+    """
     console.print(name, soft_wrap=True)
     if isinstance(found, Timeline):
         rows: list[tuple[str, str, float | None]] = [
@@ -158,12 +183,14 @@ def show(
         ]
         console.print(bars(rows, console.width))
         return
-    (said,) = answers_of(name, found, classes, top, at_least)
+    (said,) = answers_of(name, found, classes, top, at_least, task)
     if said.error is not None:
         console.print(f"  could not be read: {said.error}", soft_wrap=True)
         return
-    rows = [] if said.certain else [(INDENT, NONE, None)]
-    console.print(bars([*rows, *((INDENT, *pair) for pair in said.best)], console.width))
+    rows = [] if said.given else [(INDENT, NONE, None)]
+    signs = [GIVEN if said.several and label in said.given else INDENT for label, _ in said.best]
+    rows += [(sign, *pair) for sign, pair in zip(signs, said.best, strict=True)]
+    console.print(bars(rows, console.width))
 
 
 def moment(seconds: float) -> str:

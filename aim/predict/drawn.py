@@ -18,11 +18,12 @@ from torch import Tensor
 from aim.data.readers.drawing import Drawing
 from aim.data.readers.interface import BadVideo, url
 from aim.data.readers.pyav import decoded, opened
+from aim.engine.scores.tasks import SINGLE_LABEL, Limit, Task
 from aim.ground import files
 from aim.ground.console import Display
 from aim.ground.errors import UserError
 from aim.pages import letters
-from aim.predict.answers import NONE, Answer, answers_of
+from aim.predict.answers import Answer, answers_of
 from aim.predict.timeline import SILENT, Timeline
 
 SUFFIXES = (".mp4",)
@@ -40,7 +41,8 @@ def write(
     source: Path,
     found: Tensor | Timeline,
     classes: Sequence[str],
-    at_least: float | None,
+    at_least: Limit,
+    task: Task = SINGLE_LABEL,
     bar: Callable[[str, int], Display] = SILENT,
 ) -> None:
     """Decode `source` again, and write it as H.264 with the labels of each moment, and its sound where MP4 can hold it.
@@ -48,7 +50,7 @@ def write(
     In a time line, the window with the nearest middle speaks for a moment. Whole or not at all. Raises UserError for a
     video that can't be decoded to its end.
     """
-    answers = answers_of(str(source), found, classes, LABELS, at_least)
+    answers = answers_of(str(source), found, classes, LABELS, at_least, task)
     index = found.at if isinstance(found, Timeline) else lambda time: 0
     duration = math.ceil(found.duration) if isinstance(found, Timeline) else 1
 
@@ -145,7 +147,7 @@ class Caption:
 
     def __init__(self, found: Answer, height: int, width: int) -> None:
         size = max(12, min(height, width) // 20)
-        rows = [(name, value) for name, value in found.best] if found.certain else [(NONE, None), *found.best]
+        rows = found.shown
         line, bar = round(size * 1.35), size * 5
         room = width - 2 * MARGIN - bar - 5 * size
         rows = [(letters.cut(name, size, room), value) for name, value in rows]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from aim.engine.scores.tasks import Limit
 from aim.ground import files
 from aim.pages.drawing import SCALE, Box, Drawing, Shape, Words, as_image
 from aim.pages.letters import cut, width
@@ -28,7 +29,7 @@ MAX_HEIGHT = 30000  # of a PNG, in its pixels
 
 
 def write(
-    path: Path, lines: Sequence[tuple[str, Timeline]], classes: Sequence[str], at_least: float | None, about: str
+    path: Path, lines: Sequence[tuple[str, Timeline]], classes: Sequence[str], at_least: Limit, about: str
 ) -> None:
     """Write the picture of all time lines by their names; its file's suffix says whether PNG or HTML. All or nothing.
 
@@ -48,44 +49,55 @@ def fits(path: Path, videos: int | None) -> bool:
     return path.suffix == ".html" or (videos is not None and videos * (TOP + 10 * ROW) * SCALE <= MAX_HEIGHT)
 
 
-def palette_of(lines: Sequence[Timeline], at_least: float | None) -> dict[int, str]:
+def palette_of(lines: Sequence[Timeline], at_least: Limit) -> dict[int, str]:
     """A colour for each main label of the time lines, one in all of them as long as there are enough."""
     labels = dict.fromkeys(label for line in lines for label in main_labels(line, at_least))
     return {label: COLOURS[i % (len(COLOURS) - 1)] for i, label in enumerate(labels)}
 
 
 def draw(
-    name: str, line: Timeline, classes: Sequence[str], at_least: float | None, about: str, palette: Mapping[int, str]
+    name: str, line: Timeline, classes: Sequence[str], at_least: Limit, about: str, palette: Mapping[int, str]
 ) -> Drawing:
-    """A time line as a drawing: segments, the probability of each main label, a clock, a legend."""
+    """A time line as a drawing: segments, the probability of each main label, a clock, a legend.
+
+    Segments stand in one row or, where labels may overlap, each under the probability of its label.
+    """
     segments, (bounds, probability) = line.segments(at_least), columns(line)
-    shown = main_labels(line, at_least)
+    shown, several = main_labels(line, at_least), line.task.several
+    height = STRIP // 2 if several else STRIP  # of a probability
     colours = {label: palette[label] for label in shown}
     x_of = (WIDTH - LEFT - RIGHT) / line.duration
     shapes: list[Shape] = [
         Words(10, 22, cut(name, 15, WIDTH - 20, keep_end=True), 15),
         Words(10, 42, about, 12),
-        Words(LEFT - 8, TOP + 14, "label", anchor="end"),
+        *([] if several else [Words(LEFT - 8, TOP + 14, "label", anchor="end")]),
     ]
-    for x in segments:
+    for x in [] if several else segments:
         label = NONE if x.label is None else classes[x.label]
         hint = f"{label}, {moment(x.start)} to {moment(x.end)}, {100 * x.probability:.1f} %"
         colour, opacity = PALE if x.label is None else (colours.get(x.label, COLOURS[-1]), 1.0)
         shapes.append(Box(LEFT + x.start * x_of, TOP, (x.end - x.start) * x_of, STRIP, colour, opacity, hint))
-    for row, i in enumerate(shown, 1):
+    for row, i in enumerate(shown, 0 if several else 1):
         y = TOP + row * ROW
         shapes.append(Words(LEFT - 8, y + 14, cut(classes[i], 13, LEFT - 16), anchor="end"))
         for start, end, value in zip(bounds[:-1], bounds[1:], probability[:, i].tolist(), strict=True):
             hint = f"{classes[i]}, {moment(start)} to {moment(end)}, {100 * value:.1f} %"
-            box = Box(LEFT + start * x_of, y, (end - start) * x_of, STRIP, colours[i], value, hint)
+            box = Box(LEFT + start * x_of, y, (end - start) * x_of, height, colours[i], value, hint)
             shapes += [box] if value >= 0.005 else []
-    bottom = TOP + (len(shown) + 1) * ROW
+        for x in segments if several else []:
+            if x.label == i:
+                hint = f"{classes[i]} from {moment(x.start)} to {moment(x.end)}, {100 * x.probability:.1f} %"
+                left, right = (LEFT + time * x_of for time in (x.start, x.end))
+                shapes.append(Box(left, y + height + 1, right - left, STRIP - height, colours[i], 1.0, hint))
+    bottom = TOP + (len(shown) + (not several)) * ROW
     shapes += [Words(LEFT + time * x_of, bottom + 14, moment(time), 11, "middle") for time in ticks(line.duration)]
     shapes += [Box(LEFT + time * x_of, bottom - 4, 1, 5, COLOURS[-1], 1) for time in ticks(line.duration)]
     labels = {x.label for x in segments}
     more = list[tuple[str, float, str]]()
-    if None in labels:
-        more.append((*PALE, NONE if at_least is None else f"{NONE}, below {at_least:g}"))
+    if None in labels and not several:
+        more.append((*PALE, f"{NONE}, below {at_least:g}" if isinstance(at_least, float) else NONE))
+    if several:
+        more.append((COLOURS[0], 1.0, "below it: where the label is given"))
     if others := labels - {*shown, None}:
         more.append((COLOURS[-1], 1.0, f"{len(others)} other labels"))
     shapes += legend(bottom + ROW + 4, more)
@@ -113,7 +125,7 @@ def columns(line: Timeline) -> tuple[list[float], Tensor]:
     return bounds, torch.stack([line.probability[torch.from_numpy(part)].nanmean(0) for part in parts])
 
 
-def main_labels(line: Timeline, at_least: float | None) -> list[int]:
+def main_labels(line: Timeline, at_least: Limit) -> list[int]:
     """The labels that are seen longest, at most as many as have colours; where there is none, the most probable."""
     seconds = dict[int, float]()
     for x in line.segments(at_least):

@@ -16,7 +16,7 @@ from torch import Tensor
 from aim.data.windows import Cut, Span, Windows, batches, placed, trusting
 from aim.engine.machine.feeding import one_late
 from aim.engine.machine.hardware import Precision
-from aim.engine.scores.tasks import SINGLE_LABEL, Task
+from aim.engine.scores.tasks import SINGLE_LABEL, Limit, Task
 from aim.engine.trained.recogniser import Recogniser
 from aim.ground.console import Display
 
@@ -24,12 +24,12 @@ SILENT = partial(Display, visible=False)
 
 
 class Segment(NamedTuple):
-    """Neighbouring windows of one label; `label` is its place among the classes, or None for none of them."""
+    """Neighbouring windows with a label; `label` is its place among the classes, or None where they have none."""
 
     start: float  # seconds
     end: float
     label: int | None
-    probability: float  # of the best label, the mean over its windows
+    probability: float  # of the label, or without any of the best one, the mean over its windows
 
 
 @dataclass(frozen=True)
@@ -68,22 +68,23 @@ class Timeline:
         means[~torch.tensor(self.seen)] = torch.nan
         return replace(self, probability=means)
 
-    def segments(self, at_least: float | None) -> list[Segment]:
-        """Runs of windows with the same best label, which change halfway between two middles. A pause is in none.
+    def segments(self, at_least: Limit) -> list[Segment]:
+        """Runs of windows with a label, by their start, which change halfway between two middles. A pause is in none.
 
-        Where the best probability is below `at_least`, it's none of the labels.
+        A window may have several labels where the task allows it; one without any is in a run of None.
         """
-        answers = self.task.best(self.probability)
-        best, label = self.probability.gather(1, answers[:, None])[:, 0].tolist(), answers.tolist()
-        labels = [None if at_least is not None and p < at_least else i for p, i in zip(best, label, strict=True)]
-        bounds = self.bounds
-        keys = list(zip(self.seen, labels, strict=True))
-        changes = [i for i in range(len(keys)) if not i or keys[i] != keys[i - 1]]
-        return [
-            Segment(bounds[a], bounds[b], labels[a], float(np.mean(best[a:b])))
-            for a, b in zip(changes, [*changes[1:], len(keys)], strict=True)
-            if self.seen[a]
-        ]
+        given = self.task.given(self.probability, at_least)
+        best = self.probability.gather(1, self.task.best(self.probability)[:, None])[:, 0]
+        unlabelled = torch.tensor(self.seen) & ~given.any(1)
+        bounds, found = self.bounds, list[Segment]()
+        for label in [None, *given.any(0).nonzero()[:, 0].tolist()]:
+            inside, value = (unlabelled, best) if label is None else (given[:, label], self.probability[:, label])
+            edges = np.flatnonzero(np.diff(inside.numpy().astype(np.int8), prepend=0, append=0)).tolist()
+            found += [
+                Segment(bounds[a], bounds[b], label, float(np.mean(value[a:b].tolist())))
+                for a, b in zip(edges[::2], edges[1::2], strict=True)
+            ]
+        return sorted(found, key=lambda segment: segment.start)
 
     def at(self, time: float) -> int:
         """The window that speaks for a moment: the one with the nearest middle, as in `segments`."""

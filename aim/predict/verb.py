@@ -13,36 +13,45 @@ but for what could not be read, 2 an error to fix before anything is done. In a 
     recogniser.predict(video)          # uint8 "b t c h w" -> probabilities "b k"
 """
 
+import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
+import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
 from aim.data.cropping import CropHint
-from aim.data.named import STDIN, Input, arriving, find_videos
+from aim.data.lists import nfc
+from aim.data.named import STDIN, Input, arriving, below, find_videos
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Reader
+from aim.data.stamp import content_of, stamp_of
 from aim.data.windows import Windows
 from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Device, Precision, Untrained
-from aim.engine.trained import exported
+from aim.engine.scores.calibration import Calibration
+from aim.engine.scores.several import UNKNOWN
+from aim.engine.scores.tasks import Limit
+from aim.engine.trained import checkpoint, exported
 from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
 from aim.ground import config, files
 from aim.ground.console import Display, plain_console
-from aim.ground.errors import UserError, say
+from aim.ground.errors import UserError, nearest, say
 from aim.ground.marks import Mark
 from aim.ground.paths import path_of
-from aim.predict import answers, drawn, picture
+from aim.ground.shared_work import Spreading
+from aim.predict import answers, drawn, picture, shared
 from aim.predict.timeline import Timeline, timeline
+from aim.shell.command import again
 
 Found = Tensor | Timeline | str  # of a video its probabilities "k", whole or as a time line, or why there are none
 Bar = Callable[..., Display]
@@ -56,14 +65,15 @@ MAX_WORKERS = 8  # decoding processes, where nobody says how many
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Spreading):
     """The keys of configs/predict.yaml."""
 
     checkpoint: Annotated[str, Mark.PATH]
     input: Annotated[str | Sequence[str], Mark.PATH]
     views: Mapping[str, int | None]
     top: int
-    min_probability: float | None
+    min_probability: float | Mapping[str, float] | None
+    background: str | None
     temperature: float | None
     window: float | None
     stride: float | None
@@ -84,6 +94,13 @@ class Settings:
     reader: Reader
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.is_shared or self.merge) and self.out is None:
+            raise UserError("the answers of shards are put together in a file: add out=FILE.jsonl or out=FILE.csv")
+        if (self.is_shared or self.merge) and (
+            of_one := [name for name in OUTPUTS if name != "out" and getattr(self, name)]
+        ):
+            raise UserError(f"{' and '.join(of_one)} can't be put together from shards; leave out shard, or these")
         for name, least in (("top", 1), ("batch_size", 1), ("workers", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -91,8 +108,10 @@ class Settings:
         if self.window is None and (self.stride is not None or self.smooth):
             name = "stride" if self.stride is not None else "smooth"
             raise UserError(f"{name}={getattr(self, name):g} is of a time line; add window=SECONDS")
-        if self.min_probability is not None and not 0 <= self.min_probability <= 1:
-            raise UserError(f"min_probability={self.min_probability:g} must be between 0 and 1")
+        asked = self.min_probability
+        for value in asked.values() if isinstance(asked, Mapping) else [] if asked is None else [asked]:
+            if not 0 <= value <= 1:
+                raise UserError(f"min_probability={value:g} must be between 0 and 1")
         if self.temperature is not None and not 0 < self.temperature < float("inf"):
             raise UserError(f"temperature={self.temperature:g} must be above 0")
         if self.smooth < 0:
@@ -142,13 +161,18 @@ def main(cfg: DictConfig) -> None:
     """Say what is in each video, and go on with the next where one can't be read."""
     settings = config.build(cfg, Settings)
     folders = isinstance(settings.reader, Frames)
+    if settings.gpus is not None:
+        settings.spread(again("aim.predict"))
+    if settings.is_shared or settings.merge:
+        sys.exit(share(settings, find_videos(settings.given, sys.stdin, folders=folders)))
     named = find_videos(settings.names, sys.stdin, folders=folders) if settings.names or not settings.listens else []
     check_outputs(settings, named)
     recogniser, precision = prepared(settings)
+    limit = limit_of(settings, recogniser)
     groups = chain([named] if named else [], arriving(sys.stdin, folders=folders) if settings.listens else [])
     known = None if settings.listens else len(named)
     kept, done, failed = list[tuple[Input, Found]](), 0, 0
-    teller = Teller(recogniser, settings, known)
+    teller = Teller(recogniser, settings, limit, known)
     with teller.display:
         for item, found in answered(recogniser, groups, settings, precision, teller.bar, known):
             done, failed = done + 1, failed + isinstance(found, str)
@@ -156,20 +180,55 @@ def main(cfg: DictConfig) -> None:
             teller.tell(item, found, done)
     if not done:
         raise UserError("input=- reads a list of videos from standard input, one a line, and it was empty")
-    if written := list(write_outputs(settings, kept, recogniser.classes, teller.bar)):
+    if written := list(write_outputs(settings, kept, recogniser, limit, teller.bar)):
         say(f"written: {', '.join(map(str, written))}")
     if failed:
         say(f"error: {failed} of {done} videos could not be read")
         sys.exit(1)
 
 
+def share(settings: Settings, named: Sequence[Input]) -> int:
+    """Answer a part of the videos, or put the answers of all parts together: the exit code."""
+    check_outputs(settings, named)
+    recogniser, precision = prepared(settings)
+    limit, out, asked = limit_of(settings, recogniser), settings.outputs["out"], settings.min_probability
+    items = {
+        name.as_posix(): item for name, item in zip(below([x.path for x in named], settings.input), named, strict=True)
+    }
+    work = {
+        "checkpoint": content_of(stamp_of(checkpoint.file_of(settings.checkpoint))),
+        "views": asdict(recogniser.views),
+        "windows": settings.windows and [*asdict(settings.windows).values(), settings.smooth],
+        "temperature": settings.temperature,
+        "precision": precision,
+        "labels": [settings.top, dict(asked) if isinstance(asked, Mapping) else asked],
+    }
+    if settings.merge:
+        found = shared.merge(out, work, items, recogniser.classes)
+        found.tell()
+        say(f"written: {out}, with the answers about {len(found.done) + len(found.failed)} of {len(items)} videos")
+        return found.code
+
+    def ask(inputs: Sequence[Input]) -> Iterator[tuple[Input, list[answers.Answer]]]:
+        bar = partial(Display, visible=True)
+        groups = [inputs] if inputs else []
+        with bar("videos", len(inputs)) as display:
+            found = answered(recogniser, groups, settings, precision, bar, len(inputs))
+            for done, (item, one) in enumerate(found, 1):
+                yield item, answers.answers_of(item.name, one, recogniser.classes, settings.top, limit, recogniser.task)
+                display.update(done, "")
+
+    assert settings.portion is not None
+    return 1 if shared.part(out, settings.portion, work, items, ask) else 0
+
+
 class Teller:
     """Tells answers as they come: as a table on a terminal, as JSON lines elsewhere; and how far it is."""
 
-    def __init__(self, recogniser: Recogniser, settings: Settings, known: int | None) -> None:
+    def __init__(self, recogniser: Recogniser, settings: Settings, limit: Limit, known: int | None) -> None:
         self.console = plain_console(soft_wrap=False)
         self.as_table = self.console.is_terminal and not settings.json
-        self.asked = recogniser.classes, settings.top, settings.min_probability
+        self.asked = recogniser.classes, settings.top, limit, recogniser.task
         self.cropped = CropHint(recogniser.clip, recogniser.views)
         visible = self.as_table or not self.console.is_terminal  # a bar would tear JSON lines on a terminal
         self.bar = partial(Display, visible=visible, stderr=not self.as_table)
@@ -188,14 +247,14 @@ class Teller:
 
 
 def write_outputs(
-    settings: Settings, kept: Sequence[tuple[Input, Found]], classes: Sequence[str], bar: Bar
+    settings: Settings, kept: Sequence[tuple[Input, Found]], recogniser: Recogniser, at_least: Limit, bar: Bar
 ) -> Iterator[Path]:
     """Write the files that were asked for, and name those for which there is something."""
-    at_least, outputs = settings.min_probability, settings.outputs
+    classes, task, outputs = recogniser.classes, recogniser.task, settings.outputs
     lines = [(item.name, found) for item, found in kept if not isinstance(found, Tensor)]
     drawable = [(name, line) for name, line in lines if isinstance(line, Timeline)]
     if out := outputs.get("out"):
-        told = (answers.answers_of(item.name, found, classes, settings.top, at_least) for item, found in kept)
+        told = (answers.answers_of(item.name, found, classes, settings.top, at_least, task) for item, found in kept)
         answers.write(out, list(chain.from_iterable(told)), classes)
         yield out
     if out := outputs.get("segments"):
@@ -206,7 +265,7 @@ def write_outputs(
         yield out
     item, found = kept[-1] if kept else (None, "")
     if item and not isinstance(found, str) and (out := outputs.get("video_out")):
-        drawn.write(out, item.path, found, classes, at_least, bar)  # of the only video
+        drawn.write(out, item.path, found, classes, at_least, task, bar)  # of the only video
         yield out
 
 
@@ -235,15 +294,37 @@ def prepared(settings: Settings) -> tuple[Recogniser, Precision]:
     views = {key: value for key, value in settings.views.items() if value is not None}
     recogniser = replace(recogniser, views=replace(recogniser.views, **views))
     if settings.temperature is not None:
-        recogniser = replace(recogniser, calibration=replace(recogniser.calibration, temperature=settings.temperature))
+        recogniser = replace(recogniser, calibration=Calibration(settings.temperature))  # without thresholds of another
     say(introduction(recogniser, settings, precision))
     if recogniser.calibration.temperature is None and settings.min_probability is not None:
         say(
             f"warning: {settings.checkpoint} has no temperature, as it's older than that or was trained elsewhere: "
-            f"min_probability={settings.min_probability:g} compares probabilities as they are, mostly too sure; "
+            f"min_probability={settings.min_probability} compares probabilities as they are, mostly too sure; "
             "temperature=T gives one"
         )
     return recogniser, precision
+
+
+def limit_of(settings: Settings, recogniser: Recogniser) -> Limit:
+    """The least probabilities of an answer; that of `background` is out of reach.
+
+    Those of the command are before the checkpoint's thresholds. Raises UserError for a class that the model hasn't.
+    """
+    asked, classes = settings.min_probability, recogniser.classes
+    if settings.background is None and not isinstance(asked, Mapping):
+        return recogniser.at_least if asked is None else asked
+    own = asked if isinstance(asked, float) else recogniser.at_least
+    usual = UNKNOWN if recogniser.task.several else 0.0
+    found = torch.zeros(len(classes)) + (usual if own is None else own)
+    named = [("min_probability", name, value) for name, value in asked.items()] if isinstance(asked, Mapping) else []
+    if settings.background is not None:
+        named.append(("background", settings.background, math.inf))
+    known = [*map(nfc, classes)]
+    for setting, name, value in named:
+        if nfc(name) not in known:
+            raise UserError(f"{setting}: the model has no class {name!r}{nearest(name, known)}")
+        found[known.index(nfc(name))] = value
+    return found
 
 
 def introduction(recogniser: Recogniser, settings: Settings, precision: Precision) -> str:
@@ -269,6 +350,7 @@ def calibration(recogniser: Recogniser, settings: Settings) -> str:
     if temperature is None:
         return "not calibrated, as it holds no temperature"
     own = f"temperature {temperature:g}" if isinstance(temperature, int | float) else "temperatures, one a class"
+    own += " and thresholds" if recogniser.calibration.thresholds else ""
     return f"calibrated with its {own} (temperature=1 gives a test's probabilities)"
 
 

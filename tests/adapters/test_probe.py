@@ -45,7 +45,7 @@ def test_the_size_by_formula(name, trunk, settings, expected, millions):
 @pytest.mark.parametrize("name", ["probe", "step"])
 @pytest.mark.parametrize("trunk", FAMILIES)
 def test_the_order_of_frames_matters_with_positions_alone(trunk, name):
-    """To rounding nothing changes without them, in any order; what rotary positions change of it is small."""
+    """To rounding nothing changes without them, in any order."""
     tubelet = toy(trunk).tubelet
     clip = rearrange(video().double(), "b c (t r) h w -> b c t r h w", r=tubelet)
     orders = ([1, 0, 2, 3], [3, 1, 0, 2]) if tubelet == 1 else ([1, 0],)
@@ -82,7 +82,7 @@ def plain_probe(w: dict[str, Tensor], last: Tensor, positions: str, tokens: Toke
     if positions == "time":
         x = x + w["time"][:, None]
     x = x.flatten(1, 2)
-    if positions == "sincos3d":
+    if positions in ("sincos3d", "rope3d"):
         x = x + torch.tensor([sines(place, x.shape[-1]) for place in places], dtype=x.dtype)
     if "token" in w:
         x, places = torch.cat([w["token"].repeat(2, 1, 1), x], 1), [(0.0, 0.0, 0.0), *places]
@@ -147,15 +147,14 @@ def sines(place, width):
     return found + [0.0] * (width - len(found))
 
 
-def test_it_starts_as_the_pooler_alone():
-    """Layers begin as the identity, and the MLP after the pooler too; so all depths give the same."""
-    tokens = Tokens(num_frames=2, rows=2, columns=2, num_prefix_tokens=1)
-    last = torch.randn(3, 2, 5, 24)
-    probes = [adapter("probe", depth=depth).readout([24], tokens) for depth in (2, 4)]
-    probes[1].load_state_dict(probes[0].state_dict(), strict=False)
-    assert torch.equal(probes[0]([], last), probes[1]([], last))
-    randomise(probes[1].layers[2])
-    assert not torch.equal(probes[0]([], last), probes[1]([], last))
+def test_rotary_positions_come_on_top_of_sines():
+    model, other = (toy_model("probe", positions=positions).eval() for positions in ("sincos3d", "rope3d"))
+    randomise(model)
+    other.load_state_dict(model.state_dict())
+    with torch.no_grad():
+        assert (model(video()) - other(video())).abs().max() > 1e-6
+        other.backbone.adapters["readout"].rope = None
+        assert torch.equal(model(video()), other(video()))
 
 
 @pytest.mark.parametrize("trunk", FAMILIES)

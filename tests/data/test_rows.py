@@ -52,7 +52,7 @@ def test_a_line_may_have_commas_and_times(line: str, expected: Video) -> None:
     assert video_of(divided(line, Labels(CLASSES)), Labels(CLASSES)) == expected
 
 
-@pytest.mark.parametrize("line", ["a.avi|hug", "frames/12 1,0", "a.avi", "a.avi,", "a\tb\tc hug", ",hug"])
+@pytest.mark.parametrize("line", ["a.avi|hug", "frames/12 1,x", "a.avi", "a.avi,", "a\tb\tc hug", ",hug"])
 def test_a_line_without_a_path_or_a_label_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="label"):
         divided(line, Labels(CLASSES))
@@ -79,9 +79,32 @@ def test_numbers_beside_words_are_refused() -> None:
         named_classes(rows("hug", "0"), "a.csv")
 
 
-def test_several_labels_in_words_are_refused_where_each_is_a_class() -> None:
-    with refused("a.csv", "2", "hug"):
-        named_classes(rows("hug", "kick", "hug, kick"), "a.csv")
+@pytest.mark.parametrize(
+    "line", ["a b.avi 1,0", "a b.avi\t0, 1", "a b.avi hug|hand shake", '"a b.avi",1;0', "a b.avi 0 1"]
+)
+def test_a_line_may_have_several_labels(line: str) -> None:
+    assert video_of(divided(line, Labels(CLASSES)), Labels(CLASSES)) == Video("a b.avi", 0, also=(1,))
+
+
+def test_a_line_may_have_no_label_and_a_part_may_have_several() -> None:
+    labels = Labels(CLASSES)
+    found = [
+        video_of(divided(line, labels), labels) for line in ("a.avi -", "a.avi\t1\t2\t-", "a.avi,1,2,hug,hand shake")
+    ]
+    assert [video.labels for video in found] == [(), (), (0, 1)]
+    assert [video[2:4] for video in found] == [(None, None), (1.0, 2.0), (1.0, 2.0)]
+    assert video_of(divided("frames/12 1,0", labels), labels).labels == (0, 1)
+    assert Labels(["-", "hug"]).numbers("-") == [0]  # of a class that is called so
+    for wrong in ("a.avi hug,kick", "a.avi 1,2"):
+        with refused("classes", error=ValueError):
+            video_of(divided(wrong, labels), labels)
+
+
+def test_several_labels_in_words_are_such_where_each_is_a_class() -> None:
+    assert named_classes(rows("hug", "kick", "hug, kick", "-"), "a.csv") == ["hug", "kick"]
+    assert named_classes(rows("0|3", "1", "-"), "a.csv") == ["0", "1", "3"]
+    with refused("a.csv", "'hug,kick'", "'hug'", "classes.txt"):
+        named_classes(rows("hug", "hug,kick"), "a.csv")
     assert named_classes(rows("air, drumming", "hug"), "a.csv") == ["air, drumming", "hug"]
 
 
@@ -93,6 +116,12 @@ def test_classes_named_by_numbers_are_taken_as_what_all_labels_fit() -> None:
     with refused("a.csv:2", "1", "'2'", "'1'", "classes.txt"):
         settled(rows("1", "2"), classes, where)
     assert settled(rows("0", "1"), ["0", "1"], where).number("1") == 1
+
+
+def test_labels_that_count_from_one_are_noticed() -> None:
+    with refused("a.csv:4", "3", "0", "2", "1"):
+        settled(rows("1", "2", "3"), ["a", "b", "c"], Path("classes.txt"))
+    assert settled(rows("1", "2"), ["a", "b", "c"], Path("classes.txt")).number("2") == 2
 
 
 def test_labels_in_words_name_the_classes_where_no_file_does(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import torch
 from rich.console import Console
 
 from aim.data.windows import Span
+from aim.engine.scores.tasks import MultiLabel
 from aim.ground import files
 from aim.predict.answers import Answer, answers_of, as_json, moment, show, write, write_segments
 from aim.predict.timeline import Timeline
@@ -108,3 +109,23 @@ def test_the_table_fits_the_terminal_and_keeps_names_whole(width: int) -> None:
 
 def test_times_are_written_to_a_tenth_of_a_second() -> None:
     assert [moment(x) for x in (0, 65.25, 59.96, 3 * 3600 + 61)] == ["0:00:00.0", "0:01:05.2", "0:01:00.0", "3:01:01.0"]
+
+
+def test_of_several_labels_all_that_are_given_are_told(tmp_path: Path) -> None:
+    many, task = torch.tensor([0.6, 0.3, 0.7]), MultiLabel(1.0)
+    (found,) = answers_of("a.mp4", many, CLASSES, 1, None, task)
+    line = json.loads(as_json(found))
+    assert line["label"] == ["sit", "[/walk]"]
+    assert [each["label"] for each in line["labels"]] == ["sit", "[/walk]"]  # more than the one best
+    (own,) = answers_of("a.mp4", many, CLASSES, 3, torch.tensor([0.7, 0.2, 0.8]), task)
+    assert (own.label, own.shown) == (["[run] :car:"], [("[run] :car:", pytest.approx(0.3))])
+    (none,) = answers_of("a.mp4", many, CLASSES, 1, 0.9, task)
+    assert json.loads(as_json(none))["label"] == []
+    assert none.shown[0] == ("none of these", None)
+    write(tmp_path / "out.csv", [found, own, none], CLASSES)
+    with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == ["sit,[/walk]", "[run] :car:", "none of these"]
+    console = Console(width=80, record=True)
+    show(console, "a.mp4", many, CLASSES, 5, torch.tensor([0.7, 0.2, 0.8]), task)
+    lines = [line.rstrip() for line in console.export_text().splitlines()[1:]]
+    assert [line.startswith("*") for line in lines] == [False, False, True]

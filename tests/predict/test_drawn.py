@@ -78,11 +78,11 @@ def test_long_names_are_cut_and_their_numbers_kept(shared: Path, tmp_path: Path)
     """Also on a video that is higher than wide."""
     name = "pretending to pour something out of something, but something is empty"
     for height, width in ((240, 320), (426, 240)):
-        caption = drawn.Caption(Answer("a", [(name, 1.0), ("sit", 0.0)]), height, width)
+        caption = drawn.Caption(Answer("a", [(name, 1.0), ("sit", 0.0)], [name]), height, width)
         assert caption.image.width <= width - 2 * drawn.MARGIN
         end = np.asarray(caption.image)[: caption.image.height // 2, -40:, :3]
         assert end.max() == 255  # the 100 % at the end of the first row
-    short = drawn.Caption(Answer("a", [("sit", 1.0)]), 240, 320)
+    short = drawn.Caption(Answer("a", [("sit", 1.0)], ["sit"]), 240, 320)
     assert short.image.width < 200
 
 

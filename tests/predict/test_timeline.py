@@ -1,5 +1,6 @@
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -10,6 +11,8 @@ import torch
 from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import PyAV
 from aim.data.windows import Span, Windows
+from aim.engine.scores.tasks import MultiLabel
+from aim.pages.drawing import Box, Words
 from aim.predict import verb as predict
 from aim.predict.answers import answers_of, as_json
 from aim.predict.picture import draw, palette_of
@@ -123,3 +126,37 @@ def test_memory_does_not_grow_with_the_length(unbroken: Path, tmp_path: Path) ->
     assert (few, many) == (19, 299)
     # All frames of the long one are 6.9 GB; a list of their times and packets is a few MB.
     assert after - before < 50, f"{before} MB for 20 s, {after} MB for 300 s"
+
+
+MANY = replace(
+    LINE, probability=torch.tensor([[0.9, 0.6], [0.6, 0.7], [0.2, 0.8], [0.1, 0.1], [0.1, 0.9]]), task=MultiLabel(1.0)
+)
+
+
+def test_labels_of_several_overlap_and_a_window_may_have_none() -> None:
+    found = MANY.segments(None)
+    assert [x[:3] for x in found] == [(0, 2.5, 0), (0, 3.5, 1), (3.5, 4.5, None), (4.5, 6, 1)]
+    assert [x.probability for x in found] == pytest.approx([0.75, 0.7, 0.1, 0.9])
+    assert [x[:3] for x in MANY.segments(torch.tensor([0.15, 0.75]))] == [
+        (0, 3.5, 0),
+        (2.5, 3.5, 1),
+        (3.5, 4.5, None),
+        (4.5, 6, 1),
+    ]
+    paused = replace(MANY, probability=MANY.probability.clone().index_fill(0, torch.tensor([1]), torch.nan))
+    assert [x[:3] for x in paused.segments(None)][:3] == [(0, 1.5, 0), (0, 1.5, 1), (2.5, 3.5, 1)]
+
+
+def test_a_class_out_of_reach_is_none_of_these() -> None:
+    background = torch.tensor([0.0, torch.inf])
+    assert [x[:3] for x in LINE.segments(background)] == [(0, 2.5, 0), (2.5, 3.5, None), (3.5, 4.5, 0), (4.5, 6, None)]
+
+
+def test_overlapping_labels_have_a_row_each_with_their_segments_below() -> None:
+    drawing = draw("a.mp4", MANY, ["x", "y"], None, "", palette_of([MANY], None))
+    given = [x for x in drawing.shapes if isinstance(x, Box) and " from " in x.hint]
+    assert [x.hint.split(",")[0] for x in given] == [
+        "y from 0:00:00.0 to 0:00:03.5", "y from 0:00:04.5 to 0:00:06.0", "x from 0:00:00.0 to 0:00:02.5",
+    ]  # fmt: skip
+    assert given[0].y == given[1].y != given[2].y
+    assert not any(text.text == "label" for text in drawing.shapes if isinstance(text, Words))

@@ -81,7 +81,8 @@ class MovingShapes:
             lines = (folder / f"{split}.txt").read_text().splitlines()
             pairs = (line.rsplit(" ", 1) for line in lines)
             splits[split] = [Video(f"{self.folder}/{path}", int(label), None, None) for path, label in pairs]
-        return Lists(splits["train"], splits["val"], (folder / "classes.txt").read_text().splitlines())
+        classes = (folder / "classes.txt").read_text().splitlines()
+        return Lists(splits["train"], splits["val"], classes, split=f"moving shapes, drawn for each list into {folder}")
 
     @property
     def classes(self) -> list[str]:

@@ -81,9 +81,9 @@ class Table:
 
     def _halves(self, videos: Sequence[Video]) -> tuple[list[Video], list[Video]]:
         """The videos for training and validation; all parts of a file are in one of them."""
-        by_class = defaultdict[int, list[str]](list)
-        for path, label in {video.path: video.label for video in videos}.items():
-            by_class[label].append(path)
+        by_class = defaultdict[tuple[int, ...], list[str]](list)
+        for path, labels in {video.path: video.labels for video in videos}.items():
+            by_class[labels].append(path)
         chosen = {path for paths in by_class.values() for path in hold_out(paths, self.val_share)[1]}
         train, val = ([video for video in videos if (video.path in chosen) == held] for held in (False, True))
         return train, val

@@ -19,6 +19,7 @@ from aim.ground.errors import UserError
 from aim.ground.marks import Before
 
 Temperature = float | Sequence[float]  # one for all classes, or one for each
+Limit = float | Tensor | None  # the least probability of an answer: one for all classes, "k", or the task's own
 
 
 class Task(Protocol):
@@ -44,8 +45,8 @@ class Task(Protocol):
     def best(self, scores: Tensor) -> Tensor:
         """The first answer by logits or probabilities: int64, "... k" -> "..."."""
 
-    def given(self, probability: Tensor, at_least: Tensor | None) -> Tensor:
-        """The labels that are the answer, bool "... k"; `at_least` has the least probability of each, "k"."""
+    def given(self, probability: Tensor, at_least: Limit) -> Tensor:
+        """The labels that are the answer, bool "... k"; none where probabilities are NaN."""
 
     def per_class(self, probability: Tensor, label: Tensor) -> list[dict[str, float]]:
         """What results say of each class, from probabilities "n k"."""
@@ -94,7 +95,7 @@ class SingleLabel:
     def best(self, scores: Tensor) -> Tensor:
         return scores.argmax(-1)
 
-    def given(self, probability: Tensor, at_least: Tensor | None) -> Tensor:
+    def given(self, probability: Tensor, at_least: Limit) -> Tensor:
         first = F.one_hot(self.best(probability), probability.shape[-1]).bool() & ~probability.isnan()
         return first if at_least is None else first & (probability >= at_least)
 
@@ -163,7 +164,7 @@ class MultiLabel:
     def best(self, scores: Tensor) -> Tensor:
         return scores.argmax(-1)
 
-    def given(self, probability: Tensor, at_least: Tensor | None) -> Tensor:
+    def given(self, probability: Tensor, at_least: Limit) -> Tensor:
         return probability >= (several.UNKNOWN if at_least is None else at_least)
 
     def per_class(self, probability: Tensor, label: Tensor) -> list[dict[str, float]]:

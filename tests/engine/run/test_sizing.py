@@ -114,11 +114,8 @@ def test_a_benchmark_settles_what_a_training_does() -> None:
 
 
 def test_only_numbers_that_may_be_auto_may_be_auto() -> None:
-    for setting, kind in (
-        ("optim.warmup_start", ["number"]),
-        ("train.accumulate", ["whole", "number"]),
-        ("train.epochs", None),
-    ):
+    refusals = {"optim.warmup_start": ["number"], "train.accumulate": ["whole", "number"], "train.epochs": None}
+    for setting, kind in refusals.items():
         cfg = config.compose(["+experiment=k400", f"{setting}=auto"])
         if kind is None:
             config.build(cfg, Run)
