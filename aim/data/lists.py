@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -79,7 +80,7 @@ class Lists:
     third: list[Video] | None = None  # for the test alone
     notes: tuple[str, ...] = ()  # on what was found and not taken, or taken otherwise than it's written
     held_out: float = 0.0  # the share of each class that a hash of the path chose; 0: the split is given
-    groups: Mapping[str, str] = field(default_factory=dict)  # path -> group, as far as a table has a column for it
+    groups: Mapping[str, str] = field(default_factory=dict)  # path by NFC -> group of videos that stay together
 
     @property
     def test(self) -> list[Video]:
@@ -250,6 +251,13 @@ def share_of(videos: Sequence[Video], share: float) -> list[Video]:
     for each in by_class.values():
         chosen.update(sorted(each, key=rank)[: max(1, round(share * len(each)))])
     return [video for video in videos if video in chosen]
+
+
+def set_apart(videos: Sequence[Video], share: float) -> tuple[list[Video], list[Video]]:
+    """The videos without a share (0.5 at most) of each class that has more than one, and that share: in their order."""
+    counts = Counter(video.labels for video in videos)
+    apart = set(share_of([video for video in videos if counts[video.labels] > 1], share))
+    return [video for video in videos if video not in apart], [video for video in videos if video in apart]
 
 
 def single(lists: Lists) -> Lists:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aim.data.folds import groups_of, held_out_of
+from aim.data.folds import apart
 from aim.data.lists import Lists
 from aim.engine.loop.course import Caller
 from aim.engine.loop.evaluation import Evaluation
@@ -43,7 +43,7 @@ def chosen(
     run = job.run
     if not run.optim.several:
         return job, {}
-    lists, about = choosing(job.lists, run.train.choose, run.data.groups)
+    lists, about = choosing(job.lists, run.train.choose)
     choice = replace(job, lists=lists, run_dir=job.run_dir / FOLDER)
     mine = {**hashes, **content.of_data(lists), "settings": settings_hash(job.settings)}
     found = distributed.share(read(choice.run_dir, mine) if job.world.is_main else {})
@@ -56,18 +56,19 @@ def chosen(
     return replace(job, run=replace(run, optim=replace(run.optim, **best._asdict()))), {"choice": found}
 
 
-def choosing(lists: Lists, share: float, groups: str | None) -> tuple[Lists, dict[str, Any]]:
+def choosing(lists: Lists, share: float) -> tuple[Lists, dict[str, Any]]:
     """The lists of the choice: its validation videos choose. And how many there are, of what.
 
-    `groups` is the pattern of groups that aren't divided. Raises UserError where no video can be spared.
+    Raises UserError where no video can be spared.
     """
     if lists.tests_apart:
         return lists, {"videos": len(lists.val), "of": "validation"}
-    if len({video.path for video in lists.train}) < 2:
-        raise UserError("one training video can't choose among heads; use one optim.lr and optim.weight_decay")
-    held_out = held_out_of(lists.train, groups_of(lists, groups), share)
-    rest, apart = ([video for video in lists.train if (video.path in held_out) == held] for held in (False, True))
-    return replace(lists, train=rest, val=apart, third=None), {"videos": len(apart), "of": "training", "share": share}
+    rest, spared = apart(lists, share)
+    if not spared:
+        raise UserError(
+            "no class has two training videos, one to choose among heads; use one optim.lr and optim.weight_decay"
+        )
+    return replace(lists, train=rest, val=spared, third=None), {"videos": len(spared), "of": "training", "share": share}
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:

@@ -19,6 +19,7 @@ from aim.data.loading.order import Listed, Order, Shuffled
 from aim.data.readers import auto
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
+from aim.data.stored.features import GB
 from aim.data.transforms import Augment, Views
 from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
@@ -152,6 +153,14 @@ class OfHead(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Published:
+    """The result that an experiment reproduces, as its source prints it."""
+
+    top1: float  # per cent
+    source: str
+
+
+@dataclass(frozen=True)
 class Run:
     """The values of configs/config.yaml: what `aim.train` can be told, and what a test and a benchmark start from."""
 
@@ -172,6 +181,7 @@ class Run:
     predictions: Annotated[Form, Mark.MACHINE, Mark.SILENT, Mark.COMMAND, Before("npz")]
     train: Annotated[Training, Mark.TRAINING]
     optim: Annotated[Optim, Mark.TRAINING]
+    published: Annotated[Published | None, Mark.MACHINE, Mark.SILENT, Before(None)]
     dropout: Annotated[float, Mark.MODEL]
     backbone: Annotated[Backbone, Mark.MODEL]
     adapter: Annotated[AdapterConfig, Mark.MODEL]
@@ -248,7 +258,7 @@ class Run:
         if not self.shape_alone().reads_frozen:
             raise UserError(
                 "train.features=cached, but this adapter changes the trunk, whose features differ after each step; "
-                "leave it out, or use adapter=none, attentive_probe or side"
+                "leave it out, or use adapter=none, attentive_probe, probe or side"
             )
         if self.train.clips_per_video > self.train.draws:
             raise UserError(
@@ -284,6 +294,13 @@ class Run:
         """The model for one class without memory, and without the trunk's weights."""
         with torch.device("meta"):
             return replace(self, backbone=replace(self.backbone, weights="random")).model(1)
+
+    def kept_gb(self, videos: int) -> float:
+        """The size on disk, in GB, of the features of so many training videos; the model is one of shapes alone."""
+        with torch.device("meta"):
+            model = replace(self, precision="fp32").shape_alone()
+            features = model.frozen(torch.empty(1, 3, model.num_frames, model.size, model.size))
+        return videos * self.train.draws * features.numel() * (4 if self.precision == "fp32" else 2) / GB
 
     def model(self, num_classes: int) -> VideoClassifier:
         """The adapted, frozen model, its new weights drawn from `seed`."""

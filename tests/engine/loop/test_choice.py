@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from aim.data.lists import Lists, Video
+from aim.data.lists import Lists, Video, set_apart
 from aim.engine.loop import choice
 from aim.engine.loop.selection import foremost
 from aim.engine.run.settings import Run
@@ -109,19 +109,26 @@ def test_heads_that_cannot_be_are_refused(tmp_path: Path, overrides: list[str], 
     assert not (tmp_path / "config.yaml").exists()
 
 
-def test_videos_that_test_do_not_choose_and_groups_are_not_divided() -> None:
-    train, val = [Video(f"{i % 5}/{i}", i % 2) for i in range(20)], [Video("0/v", 0)]
-    for third in (None, val):
-        lists, about = choice.choosing(Lists(train, val, ["a", "b"], third=third), 0.2, None)
-        assert about == {"videos": 4, "of": "training", "share": 0.2}
-        assert [video.label for video in lists.val].count(0) == 2
-        assert (sorted(lists.train + lists.val), lists.test) == (sorted(train), lists.val)
-    lists, about = choice.choosing(Lists(train, val, ["a", "b"]), 0.2, r"^\d")
-    assert (about["videos"], len({video.path[0] for video in lists.val})) == (4, 1)
-    lists, about = choice.choosing(Lists(train, val, ["a", "b"], third=[Video("t", 0)]), 0.2, None)
-    assert (lists.train, lists.val, about["of"]) == (train, val, "validation")
+def test_of_each_class_a_share_is_set_apart_and_something_is_left() -> None:
+    videos = [Video(f"{label}/{i}", label) for label, count in enumerate((1, 2, 10)) for i in range(count)]
+    rest, apart = set_apart(videos, 0.2)
+    assert [[video.label for video in part].count(2) for part in (rest, apart)] == [8, 2]
+    assert sorted(video.label for video in apart) == [1, 2, 2]
+    assert sorted(rest + apart) == videos
+    assert [sorted(part) for part in set_apart(videos[::-1], 0.2)] == [rest, apart]
+    assert {video.label for video in set_apart(videos, 0.5)[0]} == {0, 1, 2}
     with refused("optim.lr", "optim.weight_decay"):
-        choice.choosing(Lists(train[:1], val, ["a"]), 0.2, None)
+        choice.choosing(Lists(videos[:1], [], ["a"]), 0.2)
+
+
+def test_videos_that_test_do_not_choose() -> None:
+    train, val = [Video(f"{i}", i % 2) for i in range(10)], [Video("v", 0)]
+    for third in (None, val):
+        lists, about = choice.choosing(Lists(train, val, ["a", "b"], third=third), 0.2)
+        assert about["of"] == "training"
+        assert not set(lists.val) & set(val)
+    lists, about = choice.choosing(Lists(train, val, ["a", "b"], third=[Video("t", 0)]), 0.2)
+    assert (lists.train, lists.val, about["of"]) == (train, val, "validation")
 
 
 def test_of_two_heads_alike_that_with_the_lower_loss_is_better() -> None:

@@ -1,16 +1,19 @@
 """Heads that are trained on features kept on disk end as those that see pixels."""
 
+import fcntl
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from aim.data.stored import features
 from aim.engine.loop import frozen
 from aim.engine.run.settings import Run
-from aim.ground import config
+from aim.ground import config, files
 from aim.ground.paths import cache_folder
 from aim.ground.signals import INTERRUPTED
 from aim.models.classifier import VideoClassifier
@@ -45,7 +48,7 @@ def seen(patch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("adapter", ["none", "attentive_probe", "side"])
+@pytest.mark.parametrize("adapter", ["none", "attentive_probe", "probe", "side"])
 def test_without_random_augmentation_the_run_is_that_on_pixels(tmp_path: Path, adapter: str) -> None:
     toy = [*PLAIN, f"adapter={adapter}", *(["adapter.ratio=1"] if adapter == "side" else [])]
     expected = run(tmp_path / "pixels", toy=toy)
@@ -64,11 +67,14 @@ def test_without_random_augmentation_the_run_is_that_on_pixels(tmp_path: Path, a
 def test_features_are_computed_once_for_all_epochs_heads_and_seeds_of_a_clip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clips = seen(monkeypatch)
     cached = [*TOY, "adapter=none", "train.features=cached", "train.draws=3"]
+    expected = config.build(config.compose(cached), Run).kept_gb(24)
+    clips = seen(monkeypatch)
     first = run(tmp_path / "a", toy=cached)
     assert sum(clips) == 3 * 24 + 16  # draws of the training videos; the view of validation and test
     assert "24 of 24 videos x 3" in capsys.readouterr().out
+    tensors = [load_file(path)["features"] for path in (cache_folder() / "features").rglob("*.safetensors")]
+    assert sum(each.nbytes for each in tensors if len(each) == 3) == pytest.approx(expected * features.GB)
     clips.clear()
     again = run(tmp_path / "b", "optim.lr=1e-4", "dropout=0.1", toy=cached)
     assert not clips
@@ -125,6 +131,49 @@ def test_room_is_made_of_stores_that_nobody_holds(tmp_path: Path) -> None:
         with refused("train.features_gb", "train.draws", "AIM_CACHE", "train.features=computed"):
             stores[2].make_room(used, used)
     assert stores[0].read("0" * 32, [1])[0].shape == (1, 500)
+
+
+def test_a_store_that_is_deleted_as_it_is_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, lock, calls = features.Store(tmp_path / "a"), fcntl.flock, list[int]()
+
+    def deleted_first(file: Any, how: int) -> None:
+        calls.append(how)
+        if len(calls) == 1:
+            shutil.rmtree(store.folder)  # another job, which held it until now
+        lock(file, how)
+
+    monkeypatch.setattr(features.fcntl, "flock", deleted_first)
+    with store.held():
+        store.write("0" * 32, torch.zeros(2, 5), torch.zeros(2, 2).numpy())
+        assert not features.is_idle(store.folder, remove=True)
+        assert store.has("0" * 32)
+    assert calls == [fcntl.LOCK_SH] * 2 + [fcntl.LOCK_EX | fcntl.LOCK_NB]
+
+
+def test_what_a_killed_write_left_is_deleted_and_a_write_under_way_is_not(tmp_path: Path) -> None:
+    store = features.Store(tmp_path / "a")
+    old, new = (files.temporary_of(store.place("0" * 32), writer) for writer in ("killed", "writing"))
+    with store.held():
+        for part in (old, new):
+            part.parent.mkdir(exist_ok=True)
+            part.touch()
+        os.utime(old, (0, 0))
+        store.make_room(1, 100)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_store_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = features.Store(tmp_path / "a")
+    with store.held():
+        store.write("0" * 32, torch.zeros(2, 5), torch.zeros(2, 2).numpy())
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    for _ in ("with its lock", "without"):
+        with store.held():
+            assert store.has("0" * 32)
+            with refused(str(store.folder), "AIM_CACHE=DIR", "train.features=computed"):
+                store.make_room(1, 100)
+        (store.folder / features.LOCK).unlink(missing_ok=True)
+    assert not (store.folder / features.LOCK).exists()
 
 
 @pytest.mark.parametrize(
@@ -189,6 +238,7 @@ def test_a_run_is_checked_with_what_auto_came_to(tmp_path: Path) -> None:
 def test_auto_keeps_what_only_reads_the_trunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frozen, "computed", lambda *_: pytest.fail("kept"))
     run(tmp_path / "aim", "train.features=auto", "train.epochs=1")
+    run(tmp_path / "large", "train.features=auto", "adapter=side", "train.features_gb=1e-3", "train.epochs=1")
     run(tmp_path / "mixed", "train.features=auto", "adapter=none", "train.mixup=0.8", "train.epochs=1")
     with pytest.raises(pytest.fail.Exception):
         run(tmp_path / "none", "train.features=auto", "adapter=none")

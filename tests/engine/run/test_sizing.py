@@ -67,9 +67,9 @@ def test_what_reproduces_a_paper_keeps_its_rate_whatever_the_adapter_says() -> N
     for path in sorted((choices.CONFIGS / "experiment").rglob("*.yaml")):
         name = path.relative_to(choices.CONFIGS / "experiment").with_suffix("").as_posix()
         settings = config.resolve(config.compose([f"+experiment={name}", "data.root=x"]))
-        rates = {"finetune": "auto", "probe": "auto", "demo": 3e-3, "demo_hard": 3e-3}
-        wanted = rates.get(name, 1e-3 if name == "ablation/backbones_aim_swin_b" else 3e-4)
-        assert (settings["optim"]["lr"], name) == (wanted, name)
+        assert (settings["optim"]["lr"] == "auto") == (name in ("finetune", "finetune_video", "probe")), name
+        if settings["adapter"]["kind"] == "aim" and name.startswith(("k400", "k700", "ssv2", "diving48")):
+            assert (settings["optim"]["lr"], settings["optim"]["weight_decay"]) == (3e-4, 0.05), name
 
 
 def test_a_run_with_another_recipe_is_no_other_run() -> None:
@@ -89,7 +89,8 @@ def test_a_run_that_goes_on_keeps_what_auto_was_when_it_began() -> None:
 
 
 def test_only_finetuning_follows_the_data_and_says_so() -> None:
-    features, rates = {"finetune": "computed", "probe": "cached"}, {"finetune": "0.0003", "probe": "0.01"}
+    features = {"finetune": "computed", "finetune_video": "computed", "probe": "cached"}
+    rates = {"finetune": "0.0003", "finetune_video": "0.0003", "probe": "0.01"}
     for name in (path.stem for path in (choices.CONFIGS / "experiment").glob("*.yaml")):
         asked = config.resolve(config.compose([f"+experiment={name}", "data.root=x"]))
         settings = sizing.settled(asked, 32, None)
