@@ -23,6 +23,7 @@ from aim.data.stored.features import GB
 from aim.data.transforms import Augment, Views
 from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
+from aim.engine.machine.feeding import registered
 from aim.engine.machine.hardware import Device, Precision, check_fp8, resolve_device, suit
 from aim.engine.run import naming
 from aim.engine.scores.metrics import of_validation
@@ -406,6 +407,7 @@ class Run:
             timeout=self.data.timeout,
             on_error=on_error,
             max_bad=self.data.max_bad,
+            register=registered if self.device == "cuda" else None,
         )
 
     @property
