@@ -1,7 +1,7 @@
 """Values for `auto` in the settings of training, above all the length of a run; and continuation to more epochs.
 
 A recipe for thousands of videos trains dozens for a handful of steps. So small data gets smaller batches and more
-epochs; large data the values in `aim.engine.run.settings.Training`. Rate and decay are those of the adapter's recipe.
+epochs; large data the values in `aim.engine.run.recipe.Training`. Rate and decay are those of the adapter's recipe.
 """
 
 import math
@@ -12,7 +12,8 @@ from typing import Any
 from aim.adapters.interface import Recipe
 from aim.data.lists import Lists
 from aim.engine.run.identity import LENGTH
-from aim.engine.run.settings import Run, steps_per_epoch
+from aim.engine.run.recipe import steps_per_epoch
+from aim.engine.run.settings import Run
 from aim.ground import config
 from aim.ground.choices import leaves
 from aim.ground.errors import UserError
