@@ -2,7 +2,7 @@
 
 python scripts/first_picture.py RUN docs/first.png
 
-The videos are drawn at random (seed 0) among those that the run was tested on, so that about as many are right as in
+The videos are drawn at random (seed 0) among those that the run was tested on, as many right ones and wrong ones as in
 its result. RUN is of UT-Interaction (scripts/real_results.sh); its frames may be shown with its citation.
 """
 
@@ -21,10 +21,11 @@ from aim.data.readers.pyav import PyAV
 from aim.engine.trained.recogniser import Recogniser, load
 from aim.explain import clips
 from aim.explain.explanation import grids
-from aim.explain.heat import overlaid
+from aim.explain.heat import overlaid, smooth
 from aim.explain.occlusion import Decision, blurred, of_space_time
 
 ROWS, COLUMNS = 2, 4
+CELLS = 4  # of the map, a side
 RIGHT, WRONG, MUTED = "#2f7d4f", "#c0392b", "#6e7681"
 
 
@@ -38,7 +39,11 @@ def main() -> None:
         probability, labels, paths, classes = (file[key] for key in ("probability", "label", "path", "classes"))
     recogniser = load(args.run, calibrated=False)
     data, _ = clips.tested_videos(str(args.run), None)
-    chosen = sorted(np.random.default_rng(0).choice(len(paths), ROWS * COLUMNS - 1, replace=False).tolist())
+    hits, rng = probability.argmax(1) == labels, np.random.default_rng(0)
+    shown_right = round((ROWS * COLUMNS - 1) * float(hits.mean()))
+    drawn = [rng.choice(np.flatnonzero(hits), shown_right, replace=False)]
+    drawn.append(rng.choice(np.flatnonzero(~hits), ROWS * COLUMNS - 1 - shown_right, replace=False))
+    chosen: list[int] = np.concatenate(drawn).tolist()
     videos = [Video(str(paths[i]), int(labels[i])) for i in chosen]
     dataset = VideoDataset(data.folder, videos, PyAV(), recogniser.clip, recogniser.views, seed=0)
     figure = Figure(figsize=(10, 6.1))
@@ -54,14 +59,14 @@ def main() -> None:
         )
     seen = right.index(True)
     heat = relevance_of(recogniser, shown[seen], videos[seen].label)
-    middle = overlaid(shown[seen], heat / heat.max())[len(heat) // 2]
+    middle = overlaid(shown[seen], smooth(heat, heat.shape[-1] // CELLS))[len(heat) // 2]
     axes[-1].imshow(middle.permute(1, 2, 0).numpy())
     axes[-1].set_title(f"what speaks for {classes[videos[seen].label]}", fontsize=11)
     for ax in axes:
         ax.set_axis_off()
     heads = f"Top-1 of {results['num_videos']} videos: {results['top1']:.1f} %"
     figure.suptitle(f"{heads}; always the largest class: {results['baseline']['top1']:.1f} %", fontsize=14)
-    note = "UT-Interaction (Ryoo and Aggarwal, 2009); seven tested videos drawn at random, the map of one"
+    note = "UT-Interaction (Ryoo and Aggarwal, 2009); seven tested videos, as many wrong as their share; the map of one"
     figure.text(0.5, 0.02, note, ha="center", color=MUTED, fontsize=9)
     figure.subplots_adjust(left=0.01, right=0.99, top=0.87, bottom=0.06, wspace=0.04, hspace=0.16)
     figure.savefig(args.out, dpi=110)
@@ -69,7 +74,7 @@ def main() -> None:
 
 def relevance_of(recogniser: Recogniser, clip: Tensor, label: int) -> Tensor:
     """What speaks for the class, by removal of parts of the clip: "t h w"."""
-    on = grids(recogniser.model, "occlusion", 8)[1]
+    on = grids(recogniser.model, "occlusion", CELLS)[1]
     decision = Decision(recogniser.predict, clip, label, on, blurred(clip), 16)
     return on.spread(of_space_time(decision)).clamp_min(0)
 
