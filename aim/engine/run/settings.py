@@ -15,7 +15,7 @@ from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import Lists, Video
 from aim.data.loading.judge import OnError
 from aim.data.loading.loader import Loader
-from aim.data.loading.order import Listed, Order, Shuffled
+from aim.data.loading.order import Listed, Order, Shuffled, Weighted
 from aim.data.readers import auto
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
@@ -24,6 +24,7 @@ from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
 from aim.engine.machine.hardware import Device, Precision, check_fp8, resolve_device, suit
 from aim.engine.run import naming
+from aim.engine.scores.balancing import Balance, By, video_weights
 from aim.engine.scores.metrics import of_validation
 from aim.engine.scores.predictions import Form
 from aim.engine.scores.tasks import Task
@@ -57,6 +58,8 @@ class Training:
     eval_videos: Annotated[int | None, Before(None)]  # of a validation, always the same; None: all
     best_by: Annotated[str, Before("top1")]  # of the validations: a metric of the task
     choose: Annotated[float, Before(0.2)]  # share of the training videos that choose among heads, without a third list
+    balance: Annotated[Balance, Before("none")]  # for classes with few videos: weights, more turns, or shifted logits
+    balance_by: Annotated[By, Before("root")]  # the weights of classes by their numbers of videos
     patience: Annotated[int | None, Before(None)]  # validations without a better one after which training ends
     ema: Annotated[float | None, Before(None)]  # decay of the mean of the trained weights, which takes their place
     clip_grad: Annotated[float | None, Before(None)]  # norm of all gradients together
@@ -182,6 +185,8 @@ class Run:
 
     def __post_init__(self) -> None:
         of_validation(self.task.metrics, self.train.best_by)
+        if self.train.balance == "logits" and self.task.several:
+            raise UserError("train.balance=logits is of one label a video; use train.balance=loss or sample")
 
     def directory(self, verb: str = "", name: str | None = None, overrides: Sequence[str] | None = None) -> Path:
         """Where a verb writes: `run_dir`, or runs/ and the experiment's name with the overrides that change results."""
@@ -341,8 +346,14 @@ class Run:
         videos = self.train.clips_at_once(world.size) // each
         return self.loader(
             dataset, videos, world,
-            order=Shuffled(self.seed), on_error=self.data.on_error, step_size=self.train.batch_size // each,
+            order=self.train_order(dataset), on_error=self.data.on_error, step_size=self.train.batch_size // each,
         )  # fmt: skip
+
+    def train_order(self, dataset: VideoDataset) -> Order:
+        """The order of the training videos, in which those of rare classes may come more often."""
+        if self.train.balance != "sample":
+            return Shuffled(self.seed)
+        return Weighted(self.seed, tuple(video_weights(dataset.labels, self.train.balance_by).tolist()))
 
     def eval_loader(self, dataset: VideoDataset, world: World) -> Loader:
         """Batches in the order of the list, each video once over all ranks."""
