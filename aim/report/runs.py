@@ -103,7 +103,7 @@ class RunData:
 
 def main_of(runs: Sequence[RunData]) -> Metric:
     """The main score of the first of the runs that has one."""
-    names = {name for run in runs[:1] for line in (run.results or {}, *run.log) for name in line}
+    names = {name for run in runs[:1] for line in ([run.results] if run.results else run.log) for name in line}
     return main_of_names(names)
 
 

@@ -92,5 +92,5 @@ def worst_alarms(found: Predictions, most: int) -> list[tuple[int, int]]:
 
 def _surest(wrong: NDArray[np.bool_], sure: NDArray[np.floating], most: int) -> list[tuple[int, int]]:
     places = np.argwhere(wrong)
-    order = sure[wrong].argsort(kind="stable")[::-1][:most]
+    order = (-sure[wrong]).argsort(kind="stable")[:most]
     return [(int(row), int(column)) for row, column in places[order]]
