@@ -12,13 +12,15 @@ from safetensors.numpy import load_file
 
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
+from aim.data.named import below
 from aim.data.readers.pyav import PyAV
 from aim.data.transforms import Views
 from aim.engine.trained.recogniser import Recogniser, load
+from aim.features import extracting
 from aim.features import verb as features
-from aim.features.extracting import Extractor, names
+from aim.features.extracting import Extractor
 from aim.ground import config
-from tests.messages import refused
+from tests.messages import named, refused
 from tests.toy import exits, videos
 
 HERE = ["precision=fp32", "device=cpu", "workers=0", "reader=pyav"]
@@ -213,15 +215,17 @@ def test_where_features_go_depends_on_what_is_named_alone(tmp_path: Path) -> Non
         (tmp_path / "in" / name).touch()
 
     def goes(*found: str, named: str) -> list[str]:
-        bases = features.bases(str(tmp_path / "in" / named) if named != "-" else "-")
-        places = names([tmp_path / "in" / name for name in found], bases, Path("out"), "npz")
+        paths = [tmp_path / "in" / name for name in found]
+        relative = below(paths, str(tmp_path / "in" / named) if named != "-" else "-")
+        places = extracting.names(paths, relative, Path("out"), "npz")
         return [place.as_posix() for place in places]
 
     assert goes("a/x.mp4", named="") == goes("a/x.mp4", "z.mp4", named="")[:1] == ["out/a/x.npz"]
     assert goes("a/x.mp4", named="*/x.mp4") == goes("a/b/y.mp4", "a/x.mp4", named="**/*.mp4")[1:] == ["out/a/x.npz"]
     assert goes("a/x.mp4", named="a/x.mp4") == goes("a/x.mp4", named="-") == ["out/x.npz"]
     assert goes("a/b/y.mp4", "a/x.mp4", named="-") == ["out/b/y.npz", "out/x.npz"]
-    long = [path.name for path in names([Path(f"{'n' * 250}{i}.mp4") for i in range(2)], [], Path(), "safetensors")]
+    both = [Path(f"{'n' * 250}{i}.mp4") for i in range(2)]
+    long = [path.name for path in extracting.names(both, both, Path(), "safetensors")]
     assert len({*long}) == 2
     assert max(map(len, long)) <= 255
 
@@ -231,3 +235,38 @@ def test_two_videos_of_one_name_are_named(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with refused("a.mkv", "a.mp4", "a.npz"):
         extract(tmp_path / "out", "backbone=demo", f"input={tmp_path}")
+
+
+def test_shards_leave_what_one_job_leaves_and_one_index(
+    unbroken: Path, toy_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = videos(toy_cache)[0].parent.parent
+    given = [f"checkpoint={unbroken}", f"input={root}"]
+    whole = extract(tmp_path / "one", *given)
+    for index in (0, 1):
+        extract(tmp_path / "two", *given, f"shard={index}/3")
+    with exits(3):
+        extract(tmp_path / "two", *given, "merge=true")
+    named(capsys.readouterr().err, "2/3", "merge=true")
+    found = extract(tmp_path / "two", *given, "shard=2/3")
+    with exits(0):
+        extract(tmp_path / "two", *given, "merge=true")
+    assert found.keys() == whole.keys()
+    assert all((found[name]["feats"] == whole[name]["feats"]).all() for name in whole)
+    lines = [json.loads(line) for line in (tmp_path / "two/index.jsonl").read_text().splitlines()]
+    assert [line["file"] for line in lines] == list(whole)
+    assert all(Path(line["path"]).stem == Path(line["file"]).stem for line in lines)
+
+
+def test_a_crowd_of_files_goes_into_subfolders_but_for_those_that_are_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extracting, "CROWD", 40)
+    relative = [Path("few/a.mp4"), *(Path(f"many/{i}.mp4") for i in range(50))]
+    (tmp_path / "many").mkdir()
+    (tmp_path / "many/7.npz").touch()
+    places = extracting.names(relative, relative, tmp_path, "npz")
+    assert [path for path in places if path.parent.name == "few"] == [tmp_path / "few/a.npz"]
+    assert [path for path in places if path.parent.name == "many"] == [tmp_path / "many/7.npz"]
+    assert [path.name for path in places[1:]] == [f"{i}.npz" for i in range(50)]
+    assert len({path.parent for path in places}) > 30

@@ -435,3 +435,59 @@ def test_another_trunk_is_refused_with_both_fingerprints(unbroken: Path, tmp_pat
     save_file(trunk.state_dict(), tmp_path / "trunk.safetensors")
     with refused("trunk", "backbone.weights=PATH"):
         predict.load(unbroken / "best.safetensors", weights=str(tmp_path / "trunk.safetensors"))
+
+
+@pytest.mark.parametrize("more", [[], ["window=0.25"]])
+def test_shards_answer_as_one_job_does(
+    unbroken: Path, toy_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    root = tmp_path / "in"
+    for i, video in enumerate(videos(toy_cache)[:7]):
+        (root / f"{i % 2}").mkdir(parents=True, exist_ok=True)
+        shutil.copy(video, root / f"{i % 2}/{i}.mp4")
+    (root / "broken.mp4").write_bytes(b"not a video")
+    given = [f"checkpoint={unbroken}", f"input={root}", "precision=fp32", *more]
+    with exits(1):
+        predicted(capsys, *given, f"out={tmp_path / 'one.csv'}")
+    codes = []
+    for shard in ("shard=0/3", "shard=1/3", "shard=2/3", "shard=1/3", "merge=true"):
+        with pytest.raises(SystemExit) as caught:
+            predicted(capsys, *given, f"out={tmp_path / 'all.csv'}", shard)
+        codes.append(caught.value.code)
+    assert sorted(codes[:3]) == [0, 0, 1]
+    assert codes[-1] == 1
+    assert (tmp_path / "all.csv").read_bytes() == (tmp_path / "one.csv").read_bytes()
+
+
+def test_a_shard_goes_on_where_it_was_and_answers_again_about_a_video_that_is_another(
+    unbroken: Path, toy_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "in", tmp_path / "out.jsonl"
+    root.mkdir()
+    for i, video in enumerate(videos(toy_cache)[:4]):
+        shutil.copy(video, root / f"{i}.mp4")
+    given = [f"checkpoint={unbroken}", f"input={root}", "precision=fp32", f"out={out}", "shard=0/1"]
+    kept = tmp_path / "out.jsonl.shards/00000-of-00001/answers.jsonl"
+    with exits(0):
+        predicted(capsys, *given)
+    before = kept.read_bytes().splitlines(keepends=True)
+    kept.write_bytes(b"".join(before[:3]) + before[3][:40])  # killed as it wrote
+    shutil.copy(videos(toy_cache)[9], root / "1.mp4")
+    with exits(0):
+        predicted(capsys, *given)
+    after = kept.read_bytes().splitlines(keepends=True)
+    assert after[:2] == [before[0], before[2]]
+    assert {json.loads(line)["name"] for line in after[2:]} == {"1.mp4", "3.mp4"}
+    assert before[3] in after
+    with refused("claim.json", "labels"):
+        predicted(capsys, *given, "top=1")
+
+
+def test_answers_of_shards_need_a_file_and_have_no_pictures(unbroken: Path, tmp_path: Path) -> None:
+    with refused("out=FILE.csv"):
+        config.build(
+            config.compose([f"checkpoint={unbroken}", "input=a.mp4", "shard=0/2"], "predict"), predict.Settings
+        )
+    given = [f"checkpoint={unbroken}", "input=a.mp4", "shard=0/2", "out=a.csv", "window=1", "picture=a.png"]
+    with refused("picture", "shard"):
+        config.build(config.compose(given, "predict"), predict.Settings)

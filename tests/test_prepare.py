@@ -521,3 +521,31 @@ def test_every_format_builds_and_every_data_set_has_its_settings(path: Path) -> 
         cfg = config.resolve(config.compose([f"data={data}", "data.root=x", f"format={path.stem}"], "prepare"))
         config.build({key: cfg[key] for key in prepare.Settings.__dataclass_fields__}, prepare.Settings)
     assert config.build(cfg["transcode"], Transcode) == Transcode()  # the YAML and the class agree
+
+
+def test_shards_leave_the_folder_that_one_job_leaves(root: Path, tmp_path: Path) -> None:
+    one, out = tmp_path / "one", tmp_path / "out"
+    run(root, f"out={one}")
+    codes = []
+    for shard in ("shard=0/3", "merge=true", "shard=1/3", "shard=2/3"):
+        with pytest.raises(SystemExit) as caught:
+            run(root, f"out={out}", shard)
+        codes.append(caught.value.code)
+    assert codes[1] == 3
+    assert {code for code in codes if code != 3} == {0, 1}  # one is missing, one is no video
+    run(root, f"out={out}", "merge=true")
+
+    def files(folder: Path) -> dict[str, bytes]:
+        found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        lines = found.pop("sources.jsonl").splitlines()
+        return {name: data for name, data in found.items() if not name.startswith("shards/")} | {
+            "notes": b"".join(sorted(lines))
+        }
+
+    assert files(out) == files(one)
+    with refused("shards=true", "transcode=null"):
+        run(root, f"out={out}", "shard=0/3", "shards=true")
+    with refused("out=DIR"):
+        run(root, "shard=0/3")
+    with refused("videos", "settings", "folder"):
+        run(root, f"out={out}", "shard=0/3", "transcode.crf=30")

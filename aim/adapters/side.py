@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from aim.adapters.attentive_probe import num_heads
 from aim.adapters.interface import BlockView, Place, Readout, Tokens, at_least_one
+from aim.adapters.temporal import convolved
 from aim.ground.errors import UserError
 from aim.ground.marks import Before
 
@@ -82,10 +83,8 @@ class SideLayer(nn.Module):
     def forward(self, x: Tensor | None, features: Tensor) -> Tensor:
         y: Tensor = self.change(self.project(self.norm(features)))
         x = y if x is None else shrink(x, y.shape[2]) + y
-        b, t, _, _ = x.shape
-        y = self.temporal(rearrange(x, "b t n d -> (b n) d t"))
-        x = rearrange(x + rearrange(y, "(b n) d t -> b t n d", b=b), "b t n d -> (b t) n d")
-        x = self.spatial(x)
+        t = x.shape[1]
+        x = self.spatial(rearrange(x + convolved(self.temporal, x), "b t n d -> (b t) n d"))
         return rearrange(x, "(b t) n d -> b t n d", t=t)
 
 

@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from aim.adapters.interface import BlockView, Place, Tokens, at_least_one
+from aim.adapters.temporal import convolved
 from aim.ground.errors import UserError
 
 
@@ -87,6 +88,12 @@ class SpaceTime(nn.Module):
 
     def neighbours(self, x: Tensor) -> Tensor:
         """The term added to a grid: "(b t) h w d" -> the same."""
-        y = self.conv(rearrange(self.down(x), "(b t) h w d -> b d t h w", t=self.num_frames))
-        z: Tensor = self.up(rearrange(y, "b d t h w -> (b t) h w d"))
+        y = self.down(x)
+        if self.conv.kernel_size[1:] == (1, 1):
+            y = convolved(self.conv, rearrange(y, "(b t) h w d -> b t h w d", t=self.num_frames))
+            y = rearrange(y, "b t h w d -> (b t) h w d")
+        else:
+            y = self.conv(rearrange(y, "(b t) h w d -> b d t h w", t=self.num_frames))
+            y = rearrange(y, "b d t h w -> (b t) h w d")
+        z: Tensor = self.up(y)
         return z

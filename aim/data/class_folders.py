@@ -7,7 +7,7 @@ from pathlib import Path
 
 from aim.data.list_files import USUAL_FILES, usual_files
 from aim.data.lists import USUAL, Lists, Video, hold_out, nfc, read_classes, require_folder, split_of
-from aim.data.rows import columns_in, header
+from aim.data.rows import alike, columns_in, header
 from aim.data.scanning import UNKNOWN, folders_in, look, some, told
 from aim.data.sources.table import Table, tables
 from aim.ground.errors import UserError, nearest
@@ -57,10 +57,10 @@ class ClassFolders:
         notes += [note for part in found.values() for note in part.notes]
         parts = {split: part.videos for split, part in found.items()}
         if folders:
-            split = f"the folders {' and '.join(folders.values())}"
+            split = f"the folders {' and '.join(folders.values())} in {root}"
         else:
             held_out = self.val_share
-            split = f"{held_out:.0%} of each class, by a hash of the path, as there is no folder val"
+            split = f"{held_out:.0%} of each class of {root}, by a hash of the path, as there is no folder val"
             halves = {name: hold_out(paths, self.val_share) for name, paths in parts["train"].items()}
             train, val = ({name: each[i] for name, each in halves.items()} for i in range(2))
             parts = {"train": train, "val": val}
@@ -70,6 +70,7 @@ class ClassFolders:
                 f"{root / folders.get('train', '')} holds {len(classes)} folders with videos; put the videos of each "
                 f"class into one{''.join(f'; {note}' for note in notes)}"
             )
+        notes += [f"warning: {' and '.join(own)} are two classes here, and may be one" for own in alike(classes)]
         spelt = {nfc(name): name for name in classes}
         for part in [part for part in folders if part != "train"]:
             if unknown := sorted(name for name in parts[part] if nfc(name) not in spelt):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.class_folders import ClassFolders
+from aim.data.folds import in_folds, listed_in
 from aim.data.list_files import USUAL_FILES, ListFiles, usual_files
 from aim.data.lists import Lists, Video, check_present, several, share_of, single, targets
 from aim.data.loading.judge import OnError
@@ -23,6 +24,7 @@ from aim.data.stored import cache
 from aim.data.stored.cache import Cache
 from aim.data.stored.shards import located, source_of
 from aim.data.transforms import Augment, Views
+from aim.ground import folds
 from aim.ground.errors import UserError
 from aim.ground.marks import Mark
 from aim.ground.paths import path_of
@@ -48,10 +50,19 @@ class Data:
     val: Annotated[str | None, Mark.CONTENT, Mark.PATH] = None
     test: Annotated[str | None, Mark.CONTENT, Mark.PATH] = None
     classes: Annotated[str | None, Mark.CONTENT, Mark.PATH] = None
+    folds: Annotated[str | None, Mark.CONTENT, Mark.PATH] = None  # a folder with the lists of each fold
+    fold: str | int | None = None  # K of these, or K/N: of N parts of all videos the K-th is held out
+    groups: Annotated[str | None, Mark.TEXT] = None  # a regular expression on paths: what it matches is never divided
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
             raise UserError(f"data.share={self.share}; use a share of the training videos above 0 and up to 1")
+        if self.folds is not None and self.fold is None:
+            raise UserError(
+                f"data.folds={self.folds} without a fold; add data.fold=1, or data.fold=all for each in turn"
+            )
+        if self.fold is not None:
+            folds.parsed(self.fold, self.folds)
         if self.cache_gb <= 0:
             raise UserError(f"data.cache_gb={self.cache_gb} must be more than 0; data.cache=null reads without copies")
 
@@ -82,8 +93,9 @@ class Data:
         return lists
 
     def listed(self) -> Lists:
-        """The lists as they are written, or found in folders. Raises UserError where they are missing or wrong."""
-        return (self.named_lists() or self.lists)(self.folder)
+        """The lists as they are written, or found in folders, or a fold's. Raises UserError where they are wrong."""
+        lists = (self.named_lists() or self.lists)(self.folder)
+        return in_folds(lists, self.fold if self.folds is None else None, self.groups)
 
     def named_lists(self) -> ListFiles | Table | None:
         """The lists that are named here, beside the usual ones; None where nothing is named.
@@ -93,6 +105,8 @@ class Data:
         """
         parts = ("train", "val", "test", "classes")
         named: dict[str, Any] = {part: name for part in parts if (name := getattr(self, part)) is not None}
+        if self.folds is not None:
+            named["folds"] = self.folds
         if not named:
             return None
         if named.keys() & {"train", "val"}:
@@ -100,6 +114,12 @@ class Data:
         if not isinstance(self.lists, ListFiles | ClassFolders):
             first, name = next(iter(named.items()))
             raise UserError(f"data.{first}={name} names a list file, and these data have none; use data=folder")
+        if self.folds is not None and self.fold is not None:
+            if given := [part for part in ("train", "val", "test") if part in named]:
+                raise UserError(
+                    f"data.{given[0]}={named[given[0]]} beside data.folds={self.folds}; leave one of them out"
+                )
+            return listed_in(self.folder, self.folds, self.fold, self.classes)
         if isinstance(self.lists, ClassFolders) and self.train is not None and self.val is None and self.test is None:
             table = named_file(self.folder, self.train)
             if table.is_file() and is_whole(table, usual_files(self.folder).keys() & {"val", "test"}):

@@ -77,7 +77,8 @@ class ListFiles:
             notes.append(f"{other} isn't used; if the labels are its lines, add data.classes={other}")
         short = {part: path.relative_to(root) if path.is_relative_to(root) else path for part, path in files.items()}
         of_classes = f"the classes of {short['classes']}" if "classes" in short else "classes by their labels"
-        split = f"the files {' and '.join(str(short[part]) for part in lists)}, with {of_classes}"
+        names = " and ".join(str(short[part]) for part in lists)
+        split = f"the files {names} in {root}, with {of_classes}"
         return Lists(
             lists["train"], lists["val"], classes,
             split=split, third=lists.get("test"), notes=tuple(notes), groups=groups_of(every),

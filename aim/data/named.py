@@ -1,5 +1,6 @@
 """The videos that a user names: files, folders, patterns, or a list on standard input."""
 
+import itertools
 import os
 import re
 from codecs import BOM_UTF8
@@ -13,7 +14,7 @@ from aim.data.readers.animated import is_animated
 from aim.data.readers.frames import SUFFIXES as PICTURES
 from aim.data.scanning import ANIMATED, ENDINGS, STILL, UNKNOWN, left_for, look, told
 from aim.ground.errors import UserError, say
-from aim.ground.paths import is_address, is_pattern, matches, path_of, refusal
+from aim.ground.paths import exists, is_address, is_pattern, matches, path_of, refusal
 
 STDIN = "-"
 AT_ONCE = 2**16  # bytes of a list that comes
@@ -106,6 +107,32 @@ def _of_name(name: str, folders: bool) -> Iterable[Input]:
         return inside or [Input(path, "matches no video", name)]
     why = "is no file" if path.exists() else "doesn't exist"
     return [Input(path, f"{why}; give a video file, a folder of them, a pattern, or - for a list", name)]
+
+
+def bases(named: str | Sequence[str]) -> list[Path]:
+    """The folders that the user names: of a pattern the one before its first sign."""
+    found = list[Path]()
+    for name in [named] if isinstance(named, str) else named:
+        if is_address(name):
+            continue
+        path = path_of(name)
+        parts = list(itertools.takewhile(lambda part: not is_pattern(part), path.parts))
+        if path.is_dir():
+            found.append(path)
+        elif name != STDIN and len(parts) < len(path.parts) and not exists(path):
+            found.append(Path(*parts))
+    return found
+
+
+def below(paths: Sequence[Path], named: str | Sequence[str]) -> list[Path]:
+    """The path of each video from the folder that holds all that the user `named`.
+
+    So it depends neither on what else is in a folder, nor on where that is mounted.
+    """
+    parents = [path.parent.resolve() for path in paths]
+    tops = [*(path.resolve() for path in bases(named)), *parents]
+    common = next(parent for parent in (tops[0], *tops[0].parents) if all(top.is_relative_to(parent) for top in tops))
+    return [parent.relative_to(common) / path.name for path, parent in zip(paths, parents, strict=True)]
 
 
 def of_address(name: str) -> str:

@@ -303,6 +303,12 @@ def settled(rows: Sequence[Row], classes: Sequence[str], where: Path) -> Labels:
     numbers = {label for row in rows for label in labels.each(row.label) if label.isdecimal()}
     two = [text for text in sorted(numbers, key=int) if labels.by_name.get(text, int(text)) != int(text)]
     if not two:
+        if str(len(classes)) in numbers and "0" not in numbers and all(int(text) <= len(classes) for text in numbers):
+            row = next(row for row in rows if str(len(classes)) in labels.each(row.label))
+            raise UserError(
+                f"{row.place}: label {len(classes)} is not among the {len(classes)} classes of {where}, 0 to "
+                f"{len(classes) - 1}, and none is 0: labels seem to count from 1; count from 0, or write the names"
+            )
         return labels
     as_names = numbers <= labels.by_name.keys()
     if as_names and all(int(text) < len(classes) for text in numbers):
@@ -331,10 +337,7 @@ def named_classes(rows: Sequence[Row], where: str) -> list[str]:
             raise UserError(
                 f"{where}: {name!r} may be one class or several, as {known[0]!r} is one; name them in classes.txt"
             )
-    spelt = defaultdict[str, list[str]](list)
-    for name in sorted(counts):
-        spelt[spelling(name)].append(name)
-    if twice := [names for names in spelt.values() if len({*map(nfc, names)}) > 1]:
+    if twice := alike(counts):
         both = " and ".join(f"{name!r} ({counts[name]} videos)" for name in twice[0])
         raise UserError(
             f"{where}: {both} may be one class; write it in one way, or name both in classes.txt if they are two"
@@ -346,17 +349,20 @@ def named_classes(rows: Sequence[Row], where: str) -> list[str]:
     return numbers or sorted({nfc(name): name for name in sorted(counts)}.values())
 
 
-def spelling(name: str) -> str:
-    """A name without what two spellings of it differ in: case, spaces, and signs that stand for these."""
-    return re.sub(r"[\s_-]+", " ", nfc(name)).strip().casefold()
+def alike(names: Iterable[str]) -> list[list[str]]:
+    """The names that may be spellings of one: they differ in case, in spaces, or in signs that stand for these."""
+    spelt = defaultdict[str, list[str]](list)
+    for name in sorted(names):
+        spelt[re.sub(r"[\s_-]+", " ", nfc(name)).strip().casefold()].append(name)
+    return [own for own in spelt.values() if len({*map(nfc, own)}) > 1]
 
 
 def groups_of(rows: Iterable[Row]) -> dict[str, str]:
-    """The group of each path, as far as rows say it. Raises UserError for a video in two groups."""
+    """The group of each path by NFC, as far as rows say it. Raises UserError for a video in two groups."""
     found = dict[str, str]()
     for row in rows:
-        if row.group and found.setdefault(row.path, row.group) != row.group:
-            raise UserError(f"{row.place}: {row.path} is in group {found[row.path]!r} and in {row.group!r}; keep one")
+        if row.group and (first := found.setdefault(nfc(row.path), row.group)) != row.group:
+            raise UserError(f"{row.place}: {row.path} is in group {first!r} and in {row.group!r}; keep one")
     return found
 
 

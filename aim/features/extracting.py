@@ -1,5 +1,6 @@
 """Pooled features of videos, the input of the head: a vector of each view, or of each window of some seconds."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
@@ -28,9 +29,13 @@ from aim.engine.machine.hardware import Precision, autocast
 from aim.ground import files
 from aim.ground.errors import UserError
 from aim.ground.foreign import read_json, reading
+from aim.ground.portion import place_of
 from aim.models.classifier import VideoClassifier
 
 Form = Literal["npz", "safetensors"]
+ELSEWHERE = "name another folder for out"
+CROWD = 10_000  # files of a folder, above which they are slow to list on network file systems
+SUBFOLDERS = 256  # that take their place
 
 
 class Features(NamedTuple):
@@ -87,36 +92,31 @@ class Extractor:
             return self.model.pooled(self.model.preprocess(video)).float()
 
 
-def names(paths: Sequence[Path], named: Sequence[Path], folder: Path, form: Form) -> list[Path]:
-    """Where the features of each video go: by its path from the folder that holds all that the user `named`.
+def names(paths: Sequence[Path], relative: Sequence[Path], folder: Path, form: Form) -> list[Path]:
+    """Where the features of each video go: by its `relative` path, in the same subfolders.
 
-    So the name of a video doesn't depend on what else is in a folder. Raises UserError for a clash.
+    Of a folder with very many videos they go into subfolders by a hash, but for those that lie in it already.
+    Raises UserError for a clash.
     """
-    parents = [path.parent.resolve() for path in paths]
-    bases = [*(path.resolve() for path in named), *parents]
-    common = next(
-        parent for parent in (bases[0], *bases[0].parents) if all(base.is_relative_to(parent) for base in bases)
-    )
-    places = [
-        folder / parent.relative_to(common) / files.fitting(f"{path.stem}.{form}")
-        for path, parent in zip(paths, parents, strict=True)
-    ]
+    crowds = Counter(path.parent for path in relative)
     taken: dict[Path, Path] = {}
-    for path, place in zip(paths, places, strict=True):
+    for path, under in zip(paths, relative, strict=True):
+        name = files.fitting(f"{under.stem}.{form}")
+        place = folder / under.parent / name
+        if crowds[under.parent] > CROWD and not place.exists():
+            place = place.parent / f"{place_of(name, SUBFOLDERS):02x}" / name
         if place in taken:
             raise UserError(f"{taken[place]} and {path} would both be {place}; rename one, or give them one by one")
         taken[place] = path
-    return places
+    return list(taken)
 
 
 def claim(folder: Path, about: Mapping[str, Any]) -> None:
     """Note in `features.json` what a folder's features are. Raises UserError where it holds others."""
     file = folder / "features.json"
-    if file.exists():
-        if read_json(file, dict, "the note of aim.features", "name another folder for out") != about:
-            raise UserError(f"out={folder} holds features of another model, or of other windows; name another folder")
-        return
-    files.write_json(file, about)
+    files.make_folder(folder)
+    if not files.write_first(file, about) and read_json(file, dict, "the note of aim.features", ELSEWHERE) != about:
+        raise UserError(f"out={folder} holds features of another model, or of other windows; name another folder")
 
 
 class Todo(NamedTuple):

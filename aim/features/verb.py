@@ -9,18 +9,18 @@ The same command goes on where one was stopped. Exit codes: 0 done, 1 done but f
 to fix before anything is done.
 """
 
-import itertools
+import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 from omegaconf import DictConfig
 
 from aim.adapters.plain import Plain
-from aim.data.named import STDIN, find_videos
+from aim.data.named import Input, below, find_videos
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Reader
 from aim.data.sampling import Clip
@@ -32,16 +32,19 @@ from aim.engine.trained import checkpoint, exported
 from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
 from aim.features import extracting as features
 from aim.features.extracting import Extractor, Features, Form
-from aim.ground import config
+from aim.ground import config, files
 from aim.ground.console import Display
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
-from aim.ground.paths import exists, is_address, is_pattern, path_of
+from aim.ground.paths import path_of
+from aim.ground.shared_work import FOLDER, Spreading, claim, claimed, merged, working
+from aim.ground.signals import Interrupted, stop_signals
 from aim.models.classifier import Backbone, VideoClassifier, build
+from aim.shell.command import again
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Spreading):
     """The keys of configs/features.yaml."""
 
     checkpoint: Annotated[str | None, Mark.PATH]
@@ -62,6 +65,7 @@ class Settings:
     reader: Reader
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if (self.checkpoint is None) != isinstance(self.backbone, Backbone):
             raise UserError("give one of checkpoint=FILE, a trained model, and backbone=NAME, a trunk alone")
         if self.checkpoint is not None and exported.is_exported(self.checkpoint):
@@ -84,21 +88,38 @@ class Settings:
 def main(cfg: DictConfig) -> None:
     """Write the features of each video, and go on with the next where one can't be read."""
     settings = config.build(cfg, Settings)
-    windows = settings.windows
+    if settings.gpus is not None:
+        settings.spread(again("aim.features"))
     inputs = find_videos(settings.input, sys.stdin, folders=isinstance(settings.reader, Frames))
+    readable = [item for item in inputs if not item.problem]
+    paths, folder = [item.path for item in readable], path_of(settings.out)
+    relative = below(paths, settings.input)
+    places = dict(zip(paths, features.names(paths, relative, folder, settings.form), strict=True))
+    names = {item.path: item.name for item in inputs} | dict(zip(paths, map(Path.as_posix, relative), strict=True))
+    if settings.merge:
+        merge(folder, inputs, names)
+    if portion := settings.portion:
+        claim(folder / FOLDER, portion.count, {})
+        inputs = [item for item in inputs if portion.has(names[item.path])]
+        places = {path: place for path, place in places.items() if portion.has(names[path])}
     problems = {item.path: item.problem for item in inputs if item.problem}
-    paths = [item.path for item in inputs if not item.problem]
-    folder = path_of(settings.out)
-    places = dict(zip(paths, features.names(paths, bases(settings.input), folder, settings.form), strict=True))
     todo = features.missing(places)
     extractor, about = prepared(settings)
     features.claim(folder, about)
-    if len(todo.stamps) < len(paths):
-        say(f"{len(paths) - len(todo.stamps)} of {len(paths)} are in {folder} already")
+    if len(todo.stamps) < len(places):
+        say(f"{len(places) - len(todo.stamps)} of {len(places)} are in {folder} already")
     if todo.again:
         say(f"{todo.again} are made again: their videos have changed, or weren't noted by an earlier version")
-    with Display("videos", len(todo.stamps), visible=len(todo.stamps) > 1) as display:
-        for done, (path, found) in enumerate(extracted(extractor, list(todo.stamps), windows, settings), 1):
+    made = {path: str(place.relative_to(folder)) for path, place in places.items()}
+    before = {names[path]: file for path, file in made.items() if path not in todo.stamps}
+    with (
+        working(folder / FOLDER, portion, before, [names[path] for path in todo.stamps]) as work,
+        stop_signals(at_once=portion is None) as stop,
+        Display("videos", len(todo.stamps), visible=len(todo.stamps) > 1) as display,
+    ):
+        for path, problem in problems.items():
+            work.note(names[path], "", problem)
+        for done, (path, found) in enumerate(extracted(extractor, list(todo.stamps), settings), 1):
             (now,), stamp = stamps_of([path]), todo.stamps[path]
             if isinstance(found, str):
                 problems[path] = found
@@ -106,7 +127,10 @@ def main(cfg: DictConfig) -> None:
                 problems[path] = "it was replaced meanwhile; the same command reads it again"
             else:
                 features.write(places[path], found, path, stamp)
+            work.note(names[path], made[path], problems.get(path))
             display.update(done, "")
+            if stop:
+                raise Interrupted(f"stopped by a signal after {done} of {len(todo.stamps)} videos")
     for path, problem in problems.items():
         say(f"error: {path} could not be read: {problem}")
     say(f"features of {len(inputs) - len(problems)} of {len(inputs)} videos are in {folder}")
@@ -114,19 +138,16 @@ def main(cfg: DictConfig) -> None:
         sys.exit(1)
 
 
-def bases(named: str | Sequence[str]) -> list[Path]:
-    """The folders that the user names: of a pattern the one before its first sign."""
-    found = list[Path]()
-    for name in [named] if isinstance(named, str) else named:
-        if is_address(name):
-            continue
-        path = path_of(name)
-        parts = list(itertools.takewhile(lambda part: not is_pattern(part), path.parts))
-        if path.is_dir():
-            found.append(path)
-        elif name != STDIN and len(parts) < len(path.parts) and not exists(path):
-            found.append(Path(*parts))
-    return found
+def merge(folder: Path, inputs: Sequence[Input], names: Mapping[Path, str]) -> NoReturn:
+    """Write the one index of the features that all shards have made, say what is missing, and exit."""
+    given = {names[item.path]: item.name for item in inputs}
+    found = merged(folder / FOLDER, claimed(folder / FOLDER, {}), given, folder)
+    lines = [json.dumps({"path": given[name], "file": file}) for name, file in found.done.items()]
+    index = folder / "index.jsonl"
+    files.write_atomically(index, lambda file: files.write_text(file, "".join(f"{line}\n" for line in lines)))
+    found.tell()
+    say(f"features of {len(found.done)} of {len(inputs)} videos are in {folder}, listed in {index}")
+    sys.exit(found.code)
 
 
 def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:
@@ -161,11 +182,9 @@ def loaded(settings: Settings) -> Recogniser:
     return Recogniser(model, [], clip, views)
 
 
-def extracted(
-    extractor: Extractor, paths: Sequence[Path], windows: Windows | None, settings: Settings
-) -> Iterator[tuple[Path, Features | str]]:
+def extracted(extractor: Extractor, paths: Sequence[Path], settings: Settings) -> Iterator[tuple[Path, Features | str]]:
     """Of each video its features, or why it can't be read."""
-    if windows is None:
+    if (windows := settings.windows) is None:
         if paths:
             yield from extractor.of_views(paths, settings.reader, workers=settings.workers)
         return

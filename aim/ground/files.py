@@ -70,18 +70,25 @@ def write_atomically(path: Path, write: Callable[[Path], None], kept: str = "the
 @contextmanager
 def replaced(path: Path, writer: str | None = None) -> Iterator[Path]:
     """The temporary file, empty at first, that takes the place of `path` at the end, unless there is an error."""
-    temporary = temporary_of(path, writer)
-    try:
-        temporary.touch()
+    with scratch(path, writer) as temporary:
         mode = temporary.stat().st_mode
         yield temporary
         temporary.chmod(mode)  # safetensors makes its files private
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    _sync_folder(path.parent)
+
+
+@contextmanager
+def scratch(path: Path, writer: str | None = None) -> Iterator[Path]:
+    """A temporary file beside `path`, empty at first, which is gone at the end."""
+    temporary = temporary_of(path, writer)
+    try:
+        temporary.touch()
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
 
 def check_writable(path: Path) -> None:
@@ -129,6 +136,21 @@ def _sync_folder(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON, atomically."""
     write_atomically(path, lambda file: write_text(file, json.dumps(value, indent=2) + "\n"))
+
+
+def write_first(path: Path, value: Any) -> bool:
+    """Write `value` as JSON where no file is yet; False where another job was first: of several at once one wins."""
+    with writing(path, AGAIN), scratch(path) as temporary:
+        write_text(temporary, json.dumps(value, indent=2) + "\n")
+        try:
+            path.hardlink_to(temporary)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without links, where two at once may both be first
+            if path.exists():
+                return False
+            temporary.replace(path)
+    return True
 
 
 def write_text(path: Path, text: str) -> None:

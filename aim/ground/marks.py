@@ -39,6 +39,7 @@ class Mark(Enum):
     CONTENT = "a path whose content decides, and is compared by a hash"
     LENGTH = "how long a run is: it may go on to another length"
     PATH = "a path: a command line takes it without quotes"
+    TEXT = "any text, such as a regular expression: a command line takes it without quotes"
     COMMAND = "of the command: a test takes it from there, not from its checkpoint"
     MODEL = "of the model: a test with another value would test another model"
     TRAINING = "of the training: an experiment that is named for a test has no say in it"

@@ -19,35 +19,68 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from aim.models.float8 import Float8Linear
+from aim.models.quick_gelu import QUICK, quick_gelu
+from aim.models.short_attention import is_short, short_attention
 
 BUT_CUDNN = [SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH]
-QUICK = 1.702  # QuickGELU(x) = x sigmoid(1.702 x) = silu(1.702 x) / 1.702
 
 
-def over_time(attn: Any, x: Tensor, num_frames: int) -> Tensor:
+def over_time(attn: Any, x: Tensor, num_frames: int, *, on_gpu: bool = False) -> Tensor:
     """Every token attends to itself in the clip's other frames: "(b t) n d" -> the same.
 
     With q, k and v as products of their own, a frame's tokens and heads are one axis of the result, and time is read
-    where it lies. One product for all three would have to be copied, "(b t) n d -> (b n) t d", to and fro.
+    where it lies. One product for all three would have to be copied, "(b t) n d -> (b n) t d", to and fro, but for the
+    kernel of a GPU.
     """
-    q, k, v = (
-        rearrange(project(x), "(b t) n (head e) -> b (n head) t e", t=num_frames, head=attn.num_heads)
-        for project in projections(attn)
-    )
+    heads = attn.num_heads
+    if on_gpu:
+        qkv = rearrange(together(attn, x), "(b t) n three head e -> b t n three head e", t=num_frames)
+        if is_short(qkv) and not (attn.training and attn.attn_drop.p):
+            return normed(attn, rearrange(short_attention(q_k_normed(attn, qkv)), "b t n head e -> (b t) n (head e)"))
+        q, k, v = (rearrange(y, "b t n head e -> b (n head) t e") for y in qkv.unbind(3))
+    else:
+        q, k, v = (
+            rearrange(project(x), "(b t) n (head e) -> b (n head) t e", t=num_frames, head=heads)
+            for project in projections(attn)
+        )
     y = attend(attn, attn.q_norm(q), attn.k_norm(k), v)
-    return normed(attn, rearrange(y, "b (n head) t e -> (b t) n (head e)", head=attn.num_heads))
+    return normed(attn, rearrange(y, "b (n head) t e -> (b t) n (head e)", head=heads))
 
 
-def over_space(attn: Any, x: Tensor, rope: Tensor | None, asking: int | None = None) -> Tensor:
+def over_space(attn: Any, x: Tensor, rope: Tensor | None, asking: int | None = None, *, on_gpu: bool = False) -> Tensor:
     """The first `asking` tokens of a frame attend to all: "bt n d" -> "bt asking d"; None: all of them ask."""
-    q, k, v = (
-        rearrange(project(tokens), "bt n (head e) -> bt head n e", head=attn.num_heads)
-        for tokens, project in zip((x[:, :asking], x, x), projections(attn), strict=True)
-    )
+    if on_gpu and asking is None:
+        q, k, v = (rearrange(y, "bt n head e -> bt head n e") for y in together(attn, x).unbind(2))
+    else:
+        q, k, v = (
+            rearrange(project(tokens), "bt n (head e) -> bt head n e", head=attn.num_heads)
+            for tokens, project in zip((x[:, :asking], x, x), projections(attn), strict=True)
+        )
     q, k = attn.q_norm(q), attn.k_norm(k)
     if rope is not None:
         q, k = turned(attn, q, rope, v.dtype), turned(attn, k, rope, v.dtype)
     return normed(attn, rearrange(attend(attn, q, k, v), "bt head n e -> bt n (head e)"))
+
+
+def together(attn: Any, x: Tensor) -> Tensor:
+    """q, k and v, by one product where one layer makes them: "bt n d" -> "bt n 3 head e"."""
+    if attn.qkv is None:
+        y = torch.cat([project(x) for project in projections(attn)], -1)
+    elif getattr(attn, "q_bias", None) is None:
+        y = attn.qkv(x)
+    else:
+        bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
+        in_float8 = isinstance(attn.qkv, Float8Linear)
+        y = attn.qkv.product(x, slice(None), bias) if in_float8 else F.linear(x, attn.qkv.weight, bias)
+    return rearrange(y, "bt n (three head e) -> bt n three head e", three=3, head=attn.num_heads)
+
+
+def q_k_normed(attn: Any, qkv: Tensor) -> Tensor:
+    """q and k by the norms that some attentions have: "b t n 3 head e" -> the same."""
+    if isinstance(attn.q_norm, nn.Identity) and isinstance(attn.k_norm, nn.Identity):
+        return qkv
+    q, k, v = qkv.unbind(3)
+    return torch.stack([attn.q_norm(q).to(v.dtype), attn.k_norm(k).to(v.dtype), v], 3)
 
 
 def projections(attn: Any) -> list[Callable[[Tensor], Tensor]]:
@@ -128,13 +161,19 @@ def normed(attn: Any, y: Tensor) -> Tensor:
     return z
 
 
-def feed_forward(mlp: Any, x: Tensor) -> Tensor:
-    """The block's MLP, "bt n d" -> the same; around a QuickGELU 1.702 goes with the products, which spares 3 passes."""
+def feed_forward(mlp: Any, x: Tensor, *, on_gpu: bool = False) -> Tensor:
+    """The block's MLP, "bt n d" -> the same; around a QuickGELU 1.702 goes with the products, which spares 3 passes.
+
+    On a GPU it is one kernel in any case, and a product with a factor is slower there than one with a bias alone.
+    """
     y: Tensor
     if not has_quick_gelu(mlp):
         y = mlp(x)
         return y
     fc1, fc2 = mlp.fc1, mlp.fc2
+    if on_gpu:
+        y = fc2(quick_gelu(fc1(x)))
+        return y
     if isinstance(fc1, Float8Linear) or isinstance(fc2, Float8Linear):
         y = fc2(F.silu(QUICK * fc1(x)) / QUICK)
         return y
@@ -149,6 +188,14 @@ def has_quick_gelu(mlp: Any) -> bool:
     if type(mlp) is not Mlp or type(mlp.act) is not QuickGELU or type(mlp.norm) is not nn.Identity:
         return False
     return mlp.fc1.bias is not None and mlp.fc2.bias is not None and mlp.drop1.p == mlp.drop2.p == 0
+
+
+def compute_by_large_kernels(model: nn.Module) -> None:
+    """Let blocks compute by few large kernels, some of them our own, as is best on a GPU and slower elsewhere."""
+    view: Any
+    for view in model.modules():
+        if hasattr(view, "on_gpu"):
+            view.on_gpu = True
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:

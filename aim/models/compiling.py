@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
@@ -50,9 +50,9 @@ def lacking() -> str:
     return "" if header.exists() else str(header)
 
 
-def is_compiled(model: VideoClassifier) -> bool:
-    """Whether `compile_blocks` was asked for this model."""
-    return isinstance(model.backbone.run, Compiled)
+def is_compiled(model: nn.Module) -> bool:
+    """Whether `compile_blocks` was asked for this model, and not one of heads alone."""
+    return isinstance(model, VideoClassifier) and isinstance(model.backbone.run, Compiled)
 
 
 class Compiled:

@@ -16,14 +16,15 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 Memory = Literal["fast", "lean", "smallest"]
 # Products, and which argument is the weight, "k n".
 PRODUCTS = {torch.ops.aten.addmm.default: 2, torch.ops.aten.mm.default: 1, torch.ops.aten._scaled_mm.default: 1}
+ATTENTIONS = "scaled_dot_product", "short_attention"
 DRAWS = torch.ops.aten.bernoulli.default  # small, and compiled code can't draw the same again
 
 
 def remembering(block: Callable[..., Tensor], x: Tensor, memory: Memory, **kwargs: Any) -> Tensor:
     """`block(x, **kwargs)`, with the tensors for the backward pass kept as `memory` says.
 
-    fast: all that autograd keeps. lean: attention, and of the tokens' products those that don't widen them; the rest is
-    computed again. smallest: the tokens alone.
+    fast: all that autograd keeps. lean: attention, and of the tokens' products q, k and v and those that don't widen
+    them; the rest is computed again. smallest: the tokens alone.
     """
     if memory == "fast" or not torch.is_grad_enabled():
         return block(x, **kwargs)
@@ -40,9 +41,9 @@ def policy(width: int, context: Any, op: Any, *args: Any, **kwargs: Any) -> Chec
     """Whether the result of an operation of a lean block is kept, for torch's selective checkpoint."""
     if op in PRODUCTS:
         taken, given = args[PRODUCTS[op]].shape
-        keep = given <= taken == width
+        keep = taken == width and (given <= taken or given == 3 * taken)
     else:
-        keep = op is DRAWS or "scaled_dot_product" in str(op)
+        keep = op is DRAWS or any(name in str(op) for name in ATTENTIONS)
     return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
 
 

@@ -26,6 +26,7 @@ class ViTBlockView(nn.Module):
 
     joint = False
     plain = False  # True: every token through every product, as timm does and papers count
+    on_gpu = False  # True: few large kernels
 
     def __init__(self, block: Any, dim: int, num_frames: int, num_prefix_tokens: int, *, class_token: bool) -> None:
         super().__init__()
@@ -40,7 +41,7 @@ class ViTBlockView(nn.Module):
         return norm(self.block.norm2, x, plain=self.plain)
 
     def mlp(self, x: Tensor) -> Tensor:
-        return self.scaled(2, self.block.mlp(x) if self.plain else feed_forward(self.block.mlp, x))
+        return self.scaled(2, self.block.mlp(x) if self.plain else feed_forward(self.block.mlp, x, on_gpu=self.on_gpu))
 
     def wanted(self, x: Tensor) -> Tensor:
         return x[:, :1] if self.class_token and not self.plain else x
@@ -51,12 +52,12 @@ class ViTBlockView(nn.Module):
             y: Tensor = attn(x) if rope is None else attn(x, rope=rope)
         else:
             asking = 1 if wanted and self.class_token else None
-            y = attn.proj_drop(attn.proj(over_space(attn, x, rope, asking)))
+            y = attn.proj_drop(attn.proj(over_space(attn, x, rope, asking, on_gpu=self.on_gpu)))
         return self.scaled(1, y)
 
     def attend_time(self, x: Tensor, into: nn.Linear | None = None) -> Tensor:
         attn = self.block.attn
-        x = over_time(attn, x, self.num_frames)
+        x = over_time(attn, x, self.num_frames, on_gpu=self.on_gpu and not self.plain)
         if into is None or self.plain:
             y = self.scaled(1, attn.proj_drop(attn.proj(x)))
             return y if into is None else into(y)
@@ -88,15 +89,14 @@ class TemporalEmbedding(nn.Module):
 class Entry(nn.Module):
     """The step between position embedding and first block: the temporal embedding, then the trunk's own norm."""
 
-    plain = False
-
     def __init__(self, norm: nn.Module, num_frames: int, dim: int) -> None:
         super().__init__()
         self.adapters = nn.ModuleDict({"temporal_embedding": TemporalEmbedding(num_frames, dim)})
         self.norm = norm
 
     def forward(self, x: Tensor) -> Tensor:
-        return norm(self.norm, self.adapters["temporal_embedding"](x), plain=self.plain)
+        y: Tensor = self.norm(self.adapters["temporal_embedding"](x))
+        return y
 
 
 class ViT(VideoTrunk):
@@ -116,7 +116,6 @@ class ViT(VideoTrunk):
         pools_class_token = readout is None and trunk.global_pool == "token" and trunk.attn_pool is None
         if adapter.temporal:
             trunk.norm_pre = Entry(trunk.norm_pre, num_frames, dim)
-        entry = [trunk.norm_pre] if adapter.temporal else []
         views = []
         for i, block in enumerate(trunk.blocks):
             if type(block) is not self.block or getattr(block.attn, "gate", None) is not None:
@@ -125,8 +124,7 @@ class ViT(VideoTrunk):
             view = self.view(block, dim, num_frames, trunk.num_prefix_tokens, class_token=last and pools_class_token)
             trunk.blocks[i] = adapter(view, Place(i, depth, range(depth), drop_path_axes))
             views.append(view)
-        self.views = tuple(views)
-        self.parts = (*views, *entry)
+        self.views = self.parts = tuple(views)
         self.adapters = nn.ModuleDict({} if readout is None else {"readout": readout})
         self.trunk, self.num_frames = trunk, num_frames
         self.dim = dim if readout is None else readout.dim

@@ -19,7 +19,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -31,24 +31,27 @@ from torch import Tensor
 
 from aim.data.cropping import CropHint
 from aim.data.lists import nfc
-from aim.data.named import STDIN, Input, arriving, find_videos
+from aim.data.named import STDIN, Input, arriving, below, find_videos
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Reader
+from aim.data.stamp import content_of, stamp_of
 from aim.data.windows import Windows
 from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Device, Precision, Untrained
 from aim.engine.scores.calibration import Calibration
 from aim.engine.scores.several import UNKNOWN
 from aim.engine.scores.tasks import Limit
-from aim.engine.trained import exported
+from aim.engine.trained import checkpoint, exported
 from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
 from aim.ground import config, files
 from aim.ground.console import Display, plain_console
 from aim.ground.errors import UserError, nearest, say
 from aim.ground.marks import Mark
 from aim.ground.paths import path_of
-from aim.predict import answers, drawn, picture
+from aim.ground.shared_work import Spreading
+from aim.predict import answers, drawn, picture, shared
 from aim.predict.timeline import Timeline, timeline
+from aim.shell.command import again
 
 Found = Tensor | Timeline | str  # of a video its probabilities "k", whole or as a time line, or why there are none
 Bar = Callable[..., Display]
@@ -62,7 +65,7 @@ MAX_WORKERS = 8  # decoding processes, where nobody says how many
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Spreading):
     """The keys of configs/predict.yaml."""
 
     checkpoint: Annotated[str, Mark.PATH]
@@ -91,6 +94,13 @@ class Settings:
     reader: Reader
 
     def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.is_shared or self.merge) and self.out is None:
+            raise UserError("the answers of shards are put together in a file: add out=FILE.jsonl or out=FILE.csv")
+        if (self.is_shared or self.merge) and (
+            of_one := [name for name in OUTPUTS if name != "out" and getattr(self, name)]
+        ):
+            raise UserError(f"{' and '.join(of_one)} can't be put together from shards; leave out shard, or these")
         for name, least in (("top", 1), ("batch_size", 1), ("workers", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
@@ -151,6 +161,10 @@ def main(cfg: DictConfig) -> None:
     """Say what is in each video, and go on with the next where one can't be read."""
     settings = config.build(cfg, Settings)
     folders = isinstance(settings.reader, Frames)
+    if settings.gpus is not None:
+        settings.spread(again("aim.predict"))
+    if settings.is_shared or settings.merge:
+        sys.exit(share(settings, find_videos(settings.given, sys.stdin, folders=folders)))
     named = find_videos(settings.names, sys.stdin, folders=folders) if settings.names or not settings.listens else []
     check_outputs(settings, named)
     recogniser, precision = prepared(settings)
@@ -171,6 +185,41 @@ def main(cfg: DictConfig) -> None:
     if failed:
         say(f"error: {failed} of {done} videos could not be read")
         sys.exit(1)
+
+
+def share(settings: Settings, named: Sequence[Input]) -> int:
+    """Answer a part of the videos, or put the answers of all parts together: the exit code."""
+    check_outputs(settings, named)
+    recogniser, precision = prepared(settings)
+    limit, out, asked = limit_of(settings, recogniser), settings.outputs["out"], settings.min_probability
+    items = {
+        name.as_posix(): item for name, item in zip(below([x.path for x in named], settings.input), named, strict=True)
+    }
+    work = {
+        "checkpoint": content_of(stamp_of(checkpoint.file_of(settings.checkpoint))),
+        "views": asdict(recogniser.views),
+        "windows": settings.windows and [*asdict(settings.windows).values(), settings.smooth],
+        "temperature": settings.temperature,
+        "precision": precision,
+        "labels": [settings.top, dict(asked) if isinstance(asked, Mapping) else asked],
+    }
+    if settings.merge:
+        found = shared.merge(out, work, items, recogniser.classes)
+        found.tell()
+        say(f"written: {out}, with the answers about {len(found.done) + len(found.failed)} of {len(items)} videos")
+        return found.code
+
+    def ask(inputs: Sequence[Input]) -> Iterator[tuple[Input, list[answers.Answer]]]:
+        bar = partial(Display, visible=True)
+        groups = [inputs] if inputs else []
+        with bar("videos", len(inputs)) as display:
+            found = answered(recogniser, groups, settings, precision, bar, len(inputs))
+            for done, (item, one) in enumerate(found, 1):
+                yield item, answers.answers_of(item.name, one, recogniser.classes, settings.top, limit, recogniser.task)
+                display.update(done, "")
+
+    assert settings.portion is not None
+    return 1 if shared.part(out, settings.portion, work, items, ask) else 0
 
 
 class Teller:

@@ -5,7 +5,7 @@ has none, as where an earlier version wrote it, is made again.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,13 @@ class Notes:
         self.made[path] = stamp, size
         with files.writing(self.path, files.AGAIN), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"file": path, "source": stamp, "bytes": size}) + "\n")
+
+    def take(self, folders: Iterable[Path]) -> None:
+        """Note all that is noted in other folders, too."""
+        for folder in folders:
+            for line in _read(folder / NAME)[0][1:]:
+                if self.made.get(line["file"]) != (line["source"], line["bytes"]):
+                    self.add(line["file"], line["source"], line["bytes"])
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:

@@ -73,18 +73,20 @@ def prepare(
     in_shards: bool = False,
     processes: int | None = None,
     timeout: float = 600.0,
+    noted: Path | None = None,
 ) -> Report:
     """Look for the listed videos under `root`; write them again into `out`, or decode them if `verify`.
 
     Without `transcode` they go into `out` as they are, which is for shards alone. Videos that `out` holds since an
-    earlier call are left alone, where their sources are still the same. Nothing else is written: see `aim.prepare`.
-    Raises UserError where no video is there, or none can be read, Interrupted after a signal.
+    earlier call are left alone, where their sources are still the same. What tells that is `noted` in `out`, or in a
+    folder of its own, where the videos are a job's portion. Nothing else is written: see `aim.prepare`.
+    Raises UserError where of a whole data set no video is there, or none can be read; Interrupted after a signal.
     """
     videos = {video.path: video for part in listed.parts.values() for video in part}
     sources = {path: source_of(root, videos[path]) for path in sorted(videos)}
     # os.path is twice as fast.
     sources = {path: source for path, source in sources.items() if os.path.exists(file_of(source))}  # noqa: PTH110
-    if not sources:
+    if not sources and noted is None:
         raise UserError(
             f"none of the {len(videos)} listed videos is under {root}, such as {min(videos)}; is data.root right?"
         )
@@ -102,13 +104,13 @@ def prepare(
         return listed.mapped(renamed)
 
     if out is not None:
-        notes = Notes(out, {"transcode": transcode and asdict(transcode), "shards": in_shards})
+        notes = Notes(noted or out, {"transcode": transcode and asdict(transcode), "shards": in_shards})
         todo = Todo(work, sources, names, noted_stamps(notes, sources, names), notes, processes, timeout)
         found = pack(todo, lists(), out) if in_shards else write_again(todo, out)
     elif verify:
         tasks = {path: (source, root / path) for path, source in sources.items()}
         found = work_through(Work(None), tasks, processes, timeout, "verify")
-    if len(found.unreadable) == len(sources):
+    if len(found.unreadable) == len(sources) and noted is None:
         path, why = min(found.unreadable.items())
         raise UserError(f"none of the {len(sources)} videos under {root} can be used, such as {path}: {why}")
     missing = [path for path in sorted(videos) if path not in sources]
@@ -246,16 +248,16 @@ def work_through(
     if not tasks:
         return found
     size = min(len(tasks), processes or distributed.num_cores())
-    todo, busy, done = iter(tasks.items()), 0, 0
+    todo, begun, done = iter(tasks.items()), 0, 0
     with (
         stop_signals() as stop,
         closing(Pool[str](work, size, timeout)) as pool,
         Display(title, len(tasks), visible=True) as display,
     ):
         while done < len(tasks):
-            while pool.idle and (task := next(todo, None)):
+            while pool.idle and not stop and (task := next(todo, None)):
                 pool.give(*task)
-                busy += 1
+                begun += 1
             for path, outcome in pool.wait():
                 source, target = tasks[path]
                 if outcome.kind == "user":
@@ -270,7 +272,7 @@ def work_through(
                         found.shorter[path] = f"{frames.count} of {frames.promised} frames"
                     finished(path, outcome.value)
                 done += 1
-            if stop:
+            if stop and done == begun:  # those at hand are done
                 raise Interrupted(f"stopped by a signal after {done} of {len(tasks)} videos")
             display.update(done, f"{len(found.unreadable)} bad")
     return found

@@ -14,8 +14,9 @@ Exit codes: 0 done, 2 an error to fix, 75 interrupted.
 
 import os
 import shutil
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -24,18 +25,20 @@ from typing import Annotated, Any
 from omegaconf import DictConfig
 
 from aim.data.dataset import Data
-from aim.data.lists import data_hash, format_line, quoted
+from aim.data.lists import Lists, data_hash, format_line, quoted
 from aim.data.sources.annotations import Format
 from aim.data.sources.detected import NAMES, Auto, last_report
 from aim.data.sources.webdataset import WebDataset
 from aim.data.stored import shards
 from aim.ground import config, files, lease
 from aim.ground.console import plain_console, plain_table
-from aim.ground.errors import UserError
+from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
 from aim.ground.paths import path_of
+from aim.ground.portion import Portion
+from aim.ground.shared_work import FOLDER, Manifest, Sharing, claim, claimed, home, merged, working
 from aim.ground.signals import interruptible
-from aim.prepare.notes import settings_of
+from aim.prepare.notes import Notes, settings_of
 from aim.prepare.packing import index_shard
 from aim.prepare.preparing import Report, prepare
 from aim.prepare.transcode import Transcode
@@ -44,7 +47,7 @@ SHOWN = 20  # rows of the table of bad videos
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Sharing):
     """The keys of configs/prepare.yaml that are its own, and the data set."""
 
     data: Data
@@ -55,6 +58,17 @@ class Settings:
     timeout: float
     transcode: Transcode | None  # null: as they are, for shards
     shards: bool
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.is_shared or self.merge:
+            if self.out is None:
+                raise UserError("shard=I/N shares the writing of videos; add out=DIR")
+            if self.shards:
+                raise UserError(
+                    "shards=true packs tar files in one process: leave it out here, and pack what the jobs have made "
+                    "with data=folder data.root=DIR out=NEW shards=true transcode=null"
+                )
 
 
 def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -143,17 +157,25 @@ def main(cfg: DictConfig) -> None:
             "for another choice of classes, use data=folder"
         )
     folder = out or root
+    call = partial(
+        prepare,
+        root,
+        out=out,
+        verify=settings.verify,
+        transcode=settings.transcode,
+        in_shards=settings.shards,
+        processes=settings.processes,
+        timeout=settings.timeout,
+    )
+    work = {"format": NAMES.get(type(form), "ready"), "transcode": settings.transcode and asdict(settings.transcode)}
+    if portion := settings.portion:
+        assert out is not None
+        with interruptible():
+            sys.exit(part(call, listed, out, portion, work))
     with interruptible(), lease.held(folder):
-        report = prepare(
-            root,
-            listed,
-            out=out,
-            verify=settings.verify,
-            transcode=settings.transcode,
-            in_shards=settings.shards,
-            processes=settings.processes,
-            timeout=settings.timeout,
-        )
+        shorter = collect(listed, folder, work) if settings.merge else {}
+        report = call(listed)
+        report = replace(report, shorter=shorter | report.shorter)
         made = {"root": str(root), "format": NAMES.get(type(form), "ready"), **written(root, out, settings)}
         print(f"format: {made['format']}{f' ({listed.split})' if listed.split else ''}")
         show(report, write(folder, report, made), folder)
@@ -162,6 +184,36 @@ def main(cfg: DictConfig) -> None:
         learnt = {label for video in report.kept.train for label in video.labels}
         for label in sorted(set(range(len(listed.classes))) - learnt):
             print(f"No training video is left of class {listed.classes[label]}")
+
+
+def part(call: Callable[..., Report], listed: Lists, out: Path, portion: Portion, work: Mapping[str, Any]) -> int:
+    """Write this job's portion of the videos again: the exit code."""
+    claim(out / FOLDER, portion.count, work)
+    place = home(out / FOLDER, portion)
+    mine = listed.mapped(lambda videos: [video for video in videos if portion.has(video.path)])
+    names = sorted({video.path for videos in mine.parts.values() for video in videos})
+    before = Manifest.of(place).done
+    with working(out / FOLDER, portion, {}, names) as job:
+        report = call(mine, noted=place)
+        bad = dict.fromkeys(report.missing, "missing") | report.unreadable
+        for name in names:
+            job.note(name, report.shorter.get(name, before.get(name, "")), bad.get(name))
+    for name, why in bad.items():
+        say(f"error: {name}: {why}")
+    say(f"shard={portion}: {len(names) - len(bad)} of {len(names)} videos are in {out}; at the end, merge=true")
+    return 1 if bad else 0
+
+
+def collect(listed: Lists, out: Path, work: Mapping[str, Any]) -> dict[str, str]:
+    """Put together what all jobs have noted; return which videos are shorter. Exits where any is missing."""
+    count = claimed(out / FOLDER, work)
+    found = merged(out / FOLDER, count, sorted({video.path for part in listed.parts.values() for video in part}))
+    if found.missing:
+        found.tell()
+        sys.exit(found.code)
+    notes = Notes(out, {"transcode": work["transcode"], "shards": False})
+    notes.take(home(out / FOLDER, Portion(index, count)) for index in range(count))
+    return {name: text for name, text in found.done.items() if text}
 
 
 def written(root: Path, out: Path | None, settings: Settings) -> dict[str, Any]:

@@ -71,13 +71,19 @@ def headline(run: RunData) -> dict[str, Any]:
         "value": values[main[0].name] if main else None,
         "scores": [(f"{values[each.name]:.2f}", each.words) for each in main],
         "baseline": ", ".join(f"{run.baseline[x.name]:.2f} % {x.words}" for x in main if x.name in run.baseline),
-        "interval": statistics.interval(round(values[main[0].name] * count / 100), count)
-        if main and main[0].per_video
-        else None,
+        "interval": interval(values, main[0].name, count) if main and main[0].per_video else None,
         "what": of_test if results else validation_of(found) if found is not None else "",
         "state": "" if results else run.progress,
         "doubts": doubts(values, found),
     }
+
+
+def interval(values: Mapping[str, Any], name: str, count: int) -> tuple[float, float]:
+    """The 95 % interval over videos of a score in percent; of folds that of all their videos together."""
+    if "folds" in values:
+        low, high = values["folds"]["interval"]
+        return low, high
+    return statistics.interval(round(values[name] * count / 100), count)
 
 
 def doubts(values: Mapping[str, Any], found: Predictions | None) -> list[str]:
@@ -104,6 +110,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
     trunk, epochs = results.get("trunk", {}), results.get("epochs", "-")
     rows = {
         **{x.words: x.beside(results[x.name], run.baseline) for x in metrics.told(results) if not x.main},
+        "folds": folds(results),
         **training(run.settings),
         "head": content.choice(results),
         "lists": lists(run),
@@ -119,6 +126,18 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         "folder": str(run.path),
     }
     return [(name, text) for name, text in rows.items() if text]
+
+
+def folds(results: Mapping[str, Any]) -> str:
+    """The mean over folds, its spread, and each; of other results nothing."""
+    if "folds" not in results:
+        return ""
+    found = results["folds"]
+    each = ", ".join(f"{value:.1f}" for value in found["each"].values())
+    return (
+        f"{found['count']}, mean {found['mean']:.2f} %, standard deviation {found['sd']:.2f}: {each}; of all videos "
+        f"together {found['of_all_videos']:.2f} %"
+    )
 
 
 def training(settings: Mapping[str, Any]) -> dict[str, str]:

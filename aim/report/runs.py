@@ -18,7 +18,7 @@ from aim.engine.scores import predictions
 from aim.engine.scores.metrics import Metric
 from aim.engine.scores.metrics import main_of as main_of_names
 from aim.engine.scores.predictions import Predictions
-from aim.ground import choices, config
+from aim.ground import choices, config, folds
 from aim.ground.errors import UserError
 from aim.ground.foreign import read_json
 from aim.ground.marks import Mark, marked
@@ -209,6 +209,8 @@ def reportable(paths: Sequence[Path]) -> list[Path]:
             raise UserError(f"{path} doesn't exist; give the directories of runs")
         folders.setdefault(path.resolve(), path)
     files = ("results.json", "config.yaml")
+    for path in [path for path in folders.values() if not any((path / name).is_file() for name in files)]:
+        folders |= {fold.resolve(): fold for fold in folds_in(path)}
     found = [path for path in folders.values() if any((path / name).is_file() for name in files)]
     if not found:
         names = ", ".join(map(str, paths))
@@ -216,6 +218,12 @@ def reportable(paths: Sequence[Path]) -> list[Path]:
         hint = f": {' '.join(f'{path}/*' for path in above)}" if above else ""
         raise UserError(f"{names}: no results.json, and no training that goes on; give the directories of runs{hint}")
     return found
+
+
+def folds_in(path: Path) -> list[Path]:
+    """The folds in the folder of a sweep, by their numbers; none in another folder."""
+    there = [each for each in path.glob("fold*") if folds.is_fold(each) and each.is_dir()]
+    return sorted(there, key=lambda each: (len(each.name), each.name))
 
 
 def paper(name: str, settings: Mapping[str, Any]) -> str:

@@ -66,13 +66,16 @@ def row(group: Sequence[RunData], shown: Sequence[Metric], both_times: bool) -> 
     first = results[0]
     seconds = f"{mean(found['seconds'] for found in results):.0f}"
     main, *others = [spread([found[each.name] for found in results if each.name in found]) for each in shown]
+    if len(group) == 1 and "folds" in first:
+        main = f"{main} (sd {first['folds']['sd']:.1f})"
     chose = ", which chose" if first.get("chose") else ""
+    folds = f" in {first['folds']['count']} folds" if "folds" in first else ""
     return [
         first["views"],
         f"{in_millions(first['params_tuned'])} / {in_millions(first['params_total'])}",
         f"{first['gmacs_per_view']:.2f}",
         str(len(results)),
-        f"{first.get('num_videos', '')} {content.kind(first)}videos{chose}".strip(),
+        f"{first.get('num_videos', '')} {content.kind(first)}videos{folds}{chose}".strip(),
         main,
         spread([run.baseline[shown[0].name] for run in group if shown[0].name in run.baseline]),
         *others,

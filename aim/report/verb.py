@@ -4,10 +4,12 @@
     python -m aim.report runs/demo runs/demo,adapter=none     # side by side, in report.html here
     python -m aim.report runs/* runs/eval/* out=FILE.html     # trainings and tests of aim.eval
     python -m aim.report runs/k400 data.root=DIR              # its videos were moved
+    python -m aim.report runs/NAME                            # the folds of data.fold=all/10, pooled
 
 Runs that differ in their seed alone share a row: mean, and in brackets the smallest and the largest; what else differs
-has a column. A run that still trains is in the page alone. Of several arguments, such as runs/*, those that are no
-runs are left out.
+has a column. Folds of one setting are one result: mean and standard deviation over folds, all videos together; it's
+left in folds.json, too. A run that still trains is in the page alone. Of several arguments, such as runs/*, those that
+are no runs are left out.
 """
 
 from collections.abc import Sequence
@@ -16,7 +18,7 @@ from pathlib import Path
 from aim.ground import files
 from aim.ground.errors import UserError, say
 from aim.ground.paths import path_of
-from aim.report import data
+from aim.report import data, folds
 from aim.report.runs import comparable, distinct, read, reportable
 from aim.report.table import label, table
 from aim.shell import command
@@ -49,12 +51,17 @@ def main(arguments: Sequence[str]) -> None:
             return
         paths, options = parse(arguments)
         folders = reportable(paths)
-        page = options.get("out", folders[0] / "report.html" if len(folders) == 1 else Path("report.html"))
-        runs = comparable(distinct([read(folder, whole=True) for folder in folders]))
+        runs, said = folds.pooled(comparable([read(folder, whole=True) for folder in folders]))
+        runs = distinct(runs)
+        page = options.get("out", runs[0].path / "report.html" if len(runs) == 1 else Path("report.html"))
         if done := [run for run in runs if run.results is not None]:
             print(table(done))
-        if problem := data.warning(runs):
+        for problem in filter(None, [*said, data.warning(runs)]):
             say(f"warning: {problem}")
+        for run in done:
+            if "folds" in (run.results or {}):
+                place = page.with_name(folds.FILE) if len(runs) == 1 else run.path / folds.FILE
+                files.write_json(place, run.results)
         for run in runs:
             if run.results is None:
                 say(f"{label(run)} has no results yet: {run.progress}")

@@ -23,7 +23,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from aim.ground import config, mistakes
+from aim.ground import config, folds, mistakes
 from aim.ground.choices import CONFIGS
 from aim.ground.errors import RankError, UserError, say
 from aim.ground.foreign import reason
@@ -79,7 +79,7 @@ def entrypoint(
             article = "an" if wants[0] in "aeiou" else "a"
             raise UserError(f"there is nothing to start without {article} {wants}: add +{wants}=NAME")
         given = [f"{word[2:]}=true" if word in [f"--{flag}" for flag in flags] else word for word in sys.argv[1:]]
-        sys.argv[1:] = words.checked(given, config_name, positional)
+        sys.argv[1:] = words.checked(folds.expanded(given), config_name, positional)
         try:
             hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
         except (
@@ -148,8 +148,14 @@ def own_overrides() -> list[str]:
 
 
 def job_of(verb: str, cfg: DictConfig, settings: str | None) -> Job:
-    """A job of a sweep, with the error that would stop it before it begins."""
+    """A job of a sweep, with the error that would stop it before it begins. Folds have folders inside of `run_dir`."""
     run_dir = None
+    given = own_overrides()
+    data = cfg.get("data") or {}
+    if cfg.get("run_dir") is not None and data.get("fold") is not None:
+        cfg.run_dir = str(Path(cfg.run_dir) / folds.name_of(data["fold"]))
+        given = [text for text in given if not text.startswith("run_dir=")]
+        given.append(words.quoted(f"run_dir={cfg.run_dir}"))
     try:
         if settings is None:
             config.resolve(cfg)
@@ -157,8 +163,8 @@ def job_of(verb: str, cfg: DictConfig, settings: str | None) -> Job:
             built = config.build(cfg, locate(settings))
             run_dir = built.directory() if verb == "aim.train" else None
     except (UserError, OmegaConfBaseException) as error:
-        return Job(own_overrides(), None, str(error) if isinstance(error, UserError) else mistakes.explain(error))
-    return Job(own_overrides(), run_dir, None)
+        return Job(given, None, str(error) if isinstance(error, UserError) else mistakes.explain(error))
+    return Job(given, run_dir, None)
 
 
 def program(verb: str) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from aim.ground.errors import UserError, say
+from aim.ground.folds import is_fold
 from aim.ground.foreign import read_json
 from aim.ground.jobs import meaning, run, verdict
 from aim.ground.signals import INTERRUPTED
@@ -47,6 +48,9 @@ def sweep(command: Sequence[str], jobs: Sequence[Job]) -> int:
         return INTERRUPTED
     if failed := [f"{name} ({meaning(code)})" for name, code in zip(names, codes, strict=True) if code]:
         say(f"error: {len(failed)} of {len(jobs)} jobs failed: {'; '.join(failed)}")
+    sweeps = {job.run_dir.parent for job in jobs if job.run_dir and is_fold(job.run_dir)}
+    if len(sweeps) == 1 and not failed:
+        say(f"python -m aim.report {sweeps.pop()} pools the folds")
     return verdict(codes)
 
 

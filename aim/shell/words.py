@@ -44,12 +44,14 @@ def checked(arguments: Sequence[str], config_name: str, positional: str | None =
 
 
 def quoted(argument: str, *, sweeps: bool = False) -> str:
-    """A path setting as Hydra's grammar wants it, which gives `=`, commas and spaces in it a meaning of their own.
+    """A path or a text as Hydra's grammar wants it, which gives `=`, commas and spaces in it a meaning of their own.
 
     So runs/demo,seed=1/best.safetensors is one without quotes. In a command that `sweeps` a comma stands between paths,
     each of them for a job, unless there is a file or folder of the whole name.
     """
     key, _, value = argument.partition("=")
+    if key.lstrip("+") in marked(Mark.TEXT) and value[:1] not in ("'", '"', "$", "") and value != "null":
+        return f"{key}={in_quotes(value)}"
     if key.lstrip("+") not in marked(Mark.PATH) or value[:1] in ("'", '"', "$", "") or value == "null":
         return argument
     if key == "input" and re.fullmatch(r"\[.*\]", value, re.DOTALL) and not exists(Path(value)):  # a list of Hydra's

@@ -242,3 +242,9 @@ def test_a_table_beside_folders_that_are_no_classes_is_taken(tmp_path: Path) -> 
     lists = made(tmp_path, *(f"videos/{i}.mp4" for i in range(1, 5)))
     assert lists.classes == ["jump", "run"]
     assert [len(part) for part in (lists.train, lists.val)] == [2, 2]
+
+
+def test_folders_whose_names_may_be_one_class_are_said(tmp_path: Path) -> None:
+    lists = made(tmp_path, *(f"{name}/{i}.mp4" for name in ("Push", "push", "pull") for i in (1, 2)))
+    assert lists.classes == ["Push", "pull", "push"]
+    named(lists.notes[0], "Push", "push")

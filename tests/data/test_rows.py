@@ -118,6 +118,12 @@ def test_classes_named_by_numbers_are_taken_as_what_all_labels_fit() -> None:
     assert settled(rows("0", "1"), ["0", "1"], where).number("1") == 1
 
 
+def test_labels_that_count_from_one_are_noticed() -> None:
+    with refused("a.csv:4", "3", "0", "2", "1"):
+        settled(rows("1", "2", "3"), ["a", "b", "c"], Path("classes.txt"))
+    assert settled(rows("1", "2"), ["a", "b", "c"], Path("classes.txt")).number("2") == 2
+
+
 def test_labels_in_words_name_the_classes_where_no_file_does(tmp_path: Path) -> None:
     write(tmp_path / "train.txt", "hug/1.avi hug\nkick/2.avi,kick\n")
     write(tmp_path / "val.txt", "video;class;subject\nhug/3.avi;hug;p1\n")

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from aim.engine.run.step import kept_by
-from aim.models.attention import attend_by_products
+from aim.models.attention import attend_by_products, compute_by_large_kernels
 from aim.models.classifier import plainly
 from aim.models.memory import store_frozen
 from scripts.convert_official import to_official, under_public_names
@@ -66,6 +66,23 @@ def test_every_way_equals_the_plain_one(trunk, name):
     for memory in MEMORY:
         model.backbone.memory = memory
         assert far(computed(model, video()), plain) < 1e-5
+
+
+ON_GPU = [(trunk, "aim", "fast") for trunk in FAMILIES] + [
+    *(("clip_vit_b16", "aim", memory) for memory in MEMORY[1:]),
+    *(("clip_vit_b16", name, "fast") for name in ("lora", "timesformer", "st_adapter", "full")),
+]
+
+
+@pytest.mark.parametrize(("trunk", "name", "memory"), ON_GPU)
+def test_the_way_of_a_gpu_equals_the_plain_one(trunk, name, memory):
+    model = toy(trunk, name, memory)
+    with plainly(model):
+        plain = computed(model, video())
+        exact = computed(model.double(), video().double())
+    compute_by_large_kernels(model)
+    assert far(computed(model, video().double()), exact) < 1e-10
+    assert far(computed(model.float(), video()), plain) < 1e-5
 
 
 @pytest.mark.parametrize("variant", [{"temporal_in": True}, {"blocks": "first 1"}, {"blocks": "last 1"}], ids=str)
@@ -143,8 +160,9 @@ def test_a_bf16_step_keeps_half():
         assert kept_by(lambda: model(clips)) < 0.6 * plain
 
 
+@pytest.mark.parametrize("suited", [attend_by_products, compute_by_large_kernels])
 @pytest.mark.parametrize("trunk", FAMILIES)
-def test_frozen_matrices_stored_in_bfloat16_are_as_good_as_cast_ones(trunk):
+def test_frozen_matrices_stored_in_bfloat16_are_as_good_as_cast_ones(trunk, suited):
     model, clips = toy(trunk), video()
     with plainly(model):
         exact = computed(model.double(), clips.double())
@@ -152,7 +170,7 @@ def test_frozen_matrices_stored_in_bfloat16_are_as_good_as_cast_ones(trunk):
         with torch.autocast("cpu", torch.bfloat16):
             plain = computed(model, clips)
     store_frozen(model, torch.bfloat16)
-    attend_by_products(model)
+    suited(model)
     with torch.autocast("cpu", torch.bfloat16):
         ours = computed(model, clips)
     assert {p.dtype for p in model.parameters()} == {torch.float32, torch.bfloat16}

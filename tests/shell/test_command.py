@@ -22,6 +22,8 @@ from tests.conftest import ROOT
 from tests.messages import named, refused, unnamed
 from tests.toy import exits
 
+RUN = "aim.engine.run.settings.Run"
+
 
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
@@ -35,6 +37,17 @@ def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -
         return capsys.readouterr()
 
     return run
+
+
+def test_folds_of_a_sweep_have_folders_inside_of_its_own() -> None:
+    words = ["+experiment=finetune", "data.root=/x/pets"]
+    for fold, folder in (("2/10", "fold2of10"), ("2", "fold2")):
+        more = [f"data.fold={fold}", *(["data.folds=x"] if fold == "2" else [])]
+        job = command.job_of("aim.train", config.compose([*words, "run_dir='runs/a b'", *more]).copy(), RUN)
+        assert (job.run_dir, job.problem) == (Path("runs/a b") / folder, None)
+        assert f"run_dir='runs/a b/{folder}'" in job.overrides
+    job = command.job_of("aim.train", config.compose([*words, "data.fold=12/10"]).copy(), RUN)
+    named(str(job.problem), "data.fold=12/10", "data.fold=10/10")
 
 
 @pytest.mark.parametrize(

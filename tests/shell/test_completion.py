@@ -29,7 +29,7 @@ from tests.messages import refused
         ("aim train +experiment=demo train.ep", ["train.epochs="]),
         ("aim train backb", ["backbone.", "backbone="]),
         ("aim train backbone=swin", ["backbone=swin_b ", "backbone=swin_l ", "backbone=swin_s ", "backbone=swin_t "]),
-        ("aim train -m adapter=aim,st", ["adapter=aim,st_adapter "]),
+        ("aim train -m adapter=aim,st_", ["adapter=aim,st_adapter "]),
         ("aim train train.prof", ["train.profile="]),
         ("aim train train.profile=t", ["train.profile=true "]),
         ("aim train --ver", ["--version "]),

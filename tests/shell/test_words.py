@@ -110,3 +110,11 @@ def test_a_list_file_of_a_folder_is_named_where_there_is_one() -> None:
     with refused("data.lists.train", "data.train=FILE"):
         config.compose(["+experiment=finetune", "data.lists.train=my.txt"])
     assert config.compose(["+experiment=finetune", "data.train=my.txt"]).data.train == "my.txt"
+
+
+@pytest.mark.parametrize("sweeps", [False, True])
+def test_a_pattern_is_taken_without_quotes_of_its_own(sweeps: bool) -> None:
+    assert overrides.quoted(r"data.groups=seq(\d{1,2})_", sweeps=sweeps) == r"data.groups='seq(\d{1,2})_'"
+    assert overrides.quoted("data.groups=null") == "data.groups=null"
+    composed = config.compose([overrides.quoted(r"data.groups=seq(\d{1,2})_"), "data.root=x"])
+    assert composed.data.groups == r"seq(\d{1,2})_"

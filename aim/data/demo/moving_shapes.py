@@ -85,10 +85,10 @@ class MovingShapes:
             lines = (folder / f"{split}.txt").read_text().splitlines()
             pairs = (line.rsplit(" ", 1) for line in lines)
             splits[split] = [Video(f"{self.folder}/{path}", int(label), None, None) for path, label in pairs]
-        train = [
-            video for video, n in zip(splits["train"], turns(splits["train"]), strict=True) if n < self.kept(video)
-        ]
-        return Lists(train, splits["val"], (folder / "classes.txt").read_text().splitlines())
+        before = turns(splits["train"])
+        train = [video for video, n in zip(splits["train"], before, strict=True) if n < self.kept(video)]
+        classes = (folder / "classes.txt").read_text().splitlines()
+        return Lists(train, splits["val"], classes, split=f"moving shapes, drawn for each list into {folder}")
 
     def kept(self, video: Video) -> int:
         """How many training videos of a video's class are listed: fewer from pair to pair, at a constant rate."""

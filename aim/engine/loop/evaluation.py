@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from einops import rearrange, reduce
 from numpy.typing import NDArray
 from torch import Tensor
@@ -25,6 +26,7 @@ from aim.engine.scores.tasks import Task
 from aim.ground.console import SLOW, Display
 from aim.ground.kinds import written
 from aim.ground.signals import Interrupted, Stop
+from aim.models.compiling import is_compiled
 from aim.models.heads import Trained
 
 
@@ -106,7 +108,8 @@ def evaluate(
     num_missing, stopped = 0, False
     together = is_sharded(model)  # then no rank may go ahead, or stay behind
     with Display(title, loader.batches_per_epoch, visible=distributed.rank() == 0, hint=SLOW) as display:
-        batches = on_device(in_step(loader) if together else loader.epoch(0), device)
+        planned = in_step(loader) if together else loader.epoch(0)
+        batches = on_device(filled(planned, loader.batch_size) if is_compiled(model) else planned, device)
         for step, scores in enumerate(one_late(score(model, batches, task=task, device=device, precision=precision))):
             if stopped := any(distributed.gather(bool(stop))) if together else bool(stop):
                 break
@@ -132,6 +135,15 @@ def evaluate(
     assert len(index) == len(set(index.tolist())), "a video was counted twice"
     missing = sum(rank[5] for rank in ranks)
     return Evaluation(task, index, label, probability, views, columns[4][order], missing)
+
+
+def filled(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
+    """Batches of one size, for each would be compiled anew: rows that are added, to the last one, hold nothing."""
+    for batch in batches:
+        lacking = size - len(batch.index)
+        video, label = (torch.cat([x, x.new_zeros(lacking, *x.shape[1:])]) for x in (batch.video, batch.label))
+        index, weight = F.pad(batch.index, (0, lacking), value=-1), F.pad(batch.weight, (0, lacking))
+        yield Batch(video, label, index, weight) if lacking else batch
 
 
 def score(

@@ -48,7 +48,7 @@ def explained_test(run: Run, world: World) -> Iterator[None]:
         yield
     except torch.OutOfMemoryError as error:
         views, clips = run.views.temporal * run.views.spatial, run.train.clips_at_once(world.size)
-        videos = run.views.at_once(clips)
+        videos = run.views.at_once(run.clips_of_test(world.size))
         if (fewer := run.train.fitting(world.size, clips // 2)) and videos > 1:
             parts = run.train.batch_size // (world.size * fewer)
             way = f"the same command with train.accumulate={parts} takes fewer videos"

@@ -14,10 +14,11 @@ import torch
 from aim.data.loading.memory import ACTIVATIONS, keep_freed_memory
 from aim.engine.machine import distributed
 from aim.ground.errors import UserError, say
-from aim.models.attention import attend_by_products
+from aim.models.attention import attend_by_products, compute_by_large_kernels
 from aim.models.classifier import VideoClassifier
 from aim.models.compiling import PACKAGES, lacking
 from aim.models.float8 import to_float8
+from aim.models.gpu import kernels
 from aim.models.memory import store_frozen
 
 Device = Literal["auto", "cuda", "cpu"]
@@ -171,6 +172,10 @@ def suit(model: VideoClassifier, precision: Precision, device: str) -> None:
             to_float8(model.backbone.plain_blocks())
         if device == "cpu":
             attend_by_products(model)
+    if device == "cuda":
+        pretended = next(model.parameters()).is_meta or not torch.cuda.is_available()
+        if pretended or kernels() is not None:
+            compute_by_large_kernels(model)
 
 
 def synchronize(device: torch.device) -> None:

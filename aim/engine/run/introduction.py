@@ -29,9 +29,9 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
     lines = [
         f"{run.name} in {run.directory()}",
         f"device: {world.size} x {results.device_name(world.device)}, {run.precision}",
-        f"data: {len(lists.train)} training videos{of_share(run.data.share)} ({data['train_hash'][:8]}), "
+        *([f"data: {lists.split}"] if lists.split else []),
+        f"videos: {len(lists.train)} training{of_share(run.data.share)} ({data['train_hash'][:8]}), "
         f"{len(lists.val)} validation ({data['data_hash'][:8]}){of_third(lists, data)}",
-        *([f"split: {lists.split}"] if lists.split else []),
         of_classes(lists),
         *of_balance(run, lists),
         f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{divided}",

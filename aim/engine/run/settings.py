@@ -29,7 +29,7 @@ from aim.engine.scores.metrics import of_validation
 from aim.engine.scores.predictions import Form
 from aim.engine.scores.tasks import Task
 from aim.engine.telling.tracking import Tracker
-from aim.ground import config, files
+from aim.ground import config, files, folds
 from aim.ground.errors import UserError, say
 from aim.ground.marks import Auto, Before, Mark, marked
 from aim.ground.paths import path_of
@@ -194,7 +194,9 @@ class Run:
             return path_of(self.run_dir)
         own_data, machine = self.data.num_classes is None, marked(Mark.MACHINE)
         given = config.task_overrides() if overrides is None else overrides
-        return Path("runs", verb, naming.run_name(name or self.name, given, machine, own_data=own_data))
+        fold = [] if self.data.fold is None else [folds.name_of(self.data.fold)]  # each in the folder of their sweep
+        given = [text for text in given if not text.startswith("data.fold=")]
+        return Path("runs", verb, naming.run_name(name or self.name, given, machine, own_data=own_data), *fold)
 
     def placed(self) -> Self:
         """This run on the device that `auto` means here."""
@@ -357,11 +359,17 @@ class Run:
 
     def eval_loader(self, dataset: VideoDataset, world: World) -> Loader:
         """Batches in the order of the list, each video once over all ranks."""
-        # As many clips at once as in training; without gradients they need less memory.
-        clips = self.train.batch_size // (world.size * self.train.accumulate)
         assert isinstance(dataset.transform, Views)
-        at_once = dataset.transform.at_once(clips)
+        at_once = dataset.transform.at_once(self.clips_of_test(world.size))
         return self.loader(dataset, at_once, world, order=Listed(), on_error=self.data.eval_on_error)
+
+    def clips_of_test(self, ranks: int) -> int:
+        """About how many clips a rank scores at once: as many as it trains with, or four times as many on a GPU.
+
+        A GPU computes few of them badly, and has the room: without gradients a clip of a ViT-B takes a quarter of what
+        it does in training with train.memory=smallest, and a sixteenth with fast.
+        """
+        return self.train.batch_size // (ranks * self.train.accumulate) * (4 if self.device == "cuda" else 1)
 
     def _dataset(self, lists: Lists, videos: list[Video], transform: Augment | Views) -> VideoDataset:
         cache = self.data.local_cache()

@@ -189,8 +189,8 @@ def set_calibration(path: Path, calibration: Calibration, by: str) -> None:
     write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
 
 
-def read_weights(path: str | Path) -> Checkpoint:
-    """Read a file of `save_weights`, also by its run directory. Raises UserError when it is none."""
+def file_of(path: str | Path) -> Path:
+    """The file that a run directory, or a file's own name, means. Raises UserError where there is none."""
     path = path_of(path)
     if path.is_dir():
         if not (path / BEST).exists():
@@ -205,6 +205,12 @@ def read_weights(path: str | Path) -> Checkpoint:
             f"checkpoint {path} doesn't exist{nearest(path.name, beside)}; it is a run directory, or the "
             "best.safetensors in one"
         )
+    return path
+
+
+def read_weights(path: str | Path) -> Checkpoint:
+    """Read a file of `save_weights`, also by its run directory. Raises UserError when it is none."""
+    path = file_of(path)
     with reading(path, "a checkpoint, a safetensors file", OURS), safe_open(path, "pt") as file:
         metadata = file.metadata() or {}
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping

@@ -65,7 +65,8 @@ def test_config_hash_ignores_the_machine_and_nothing_else() -> None:
 MAY_CHANGE = {
     "restarts", "run_dir", "device", "gpus", "debug", "init", "backbone.weights",
     "data.root", "data.workers", "data.timeout", "data.on_error", "data.eval_on_error", "data.max_bad",
-    "data.cache", "data.cache_gb", "data.train", "data.val", "data.test", "data.classes",  # whose content is hashed
+    "data.cache", "data.cache_gb", "data.train", "data.val", "data.test", "data.classes",
+    "data.folds",  # the content of these is hashed
     "train.accumulate", "train.epochs", "train.log_every", "train.save_minutes", "train.profile", "train.memory",
     "train.compile", "train.shard", "train.features_gb", "predictions",
     "tracker.kind", "tracker.project", "tracker.entity", "tracker.mode", "tracker.space",

@@ -32,23 +32,23 @@ def introduced(lists: Lists, *overrides: str) -> list[str]:
 
 def test_a_run_says_what_it_trains_on_and_how_long(tmp_path: Path) -> None:
     lists = own_videos(tmp_path, *(f"{name}/{i}.mp4" for name in ("jump", "run") for i in range(4)))
-    where, device, data, split, classes, steps = introduced(lists)
+    where, device, split, videos, classes, steps = introduced(lists)
     assert where.startswith("demo in runs/demo")
     assert device.startswith("device: 1 x ")
     assert device.endswith(", fp32")
-    assert data.startswith("data: 6 training videos (")
+    assert videos.startswith("videos: 6 training (")
     assert classes == "2 classes, training+validation: jump 3+1, run 3+1"
     assert steps == "steps: 3 an epoch, 6 in all, of 2 clips"
-    assert split.startswith("split: 25% of each class, by a hash of the path")
-    assert "6 training videos, a share of 0.5 (" in introduced(lists, "data.share=0.5")[2]
+    assert split.startswith(f"data: 25% of each class of {tmp_path}, by a hash of the path")
+    assert "6 training, a share of 0.5 (" in introduced(lists, "data.share=0.5")[3]
 
 
 def test_the_folders_or_files_that_the_split_is_from_are_named(tmp_path: Path) -> None:
     lists = own_videos(tmp_path, *(f"{part}/{name}/1.mp4" for part in ("Train", "val") for name in ("a", "b")))
-    assert "split: the folders Train and val" in introduced(lists)
+    assert f"data: the folders Train and val in {tmp_path}" in introduced(lists)
     for name, text in (("classes", "a\nb\n"), ("training", "Train/a/1.mp4 a\n"), ("val", "val/b/1.mp4 1\n")):
         (tmp_path / f"{name}.txt").write_text(text)
-    said = "split: the files training.txt and val.txt, with the classes of classes.txt"
+    said = f"data: the files training.txt and val.txt in {tmp_path}, with the classes of classes.txt"
     assert said in introduced(ClassFolders(0.25)(tmp_path))
 
 
@@ -64,7 +64,7 @@ def test_a_third_list_is_counted_and_chooses_nothing(tmp_path: Path) -> None:
     parts = ("train", "train", "val", "test")
     lists = own_videos(tmp_path, *(f"{part}/{name}/{i}.mp4" for i, part in enumerate(parts) for name in ("a", "b")))
     said = introduced(lists, "test=best", "train.patience=3")
-    assert [", 2 validation (" in said[2], ", 2 test (" in said[2]] == [True, True]
+    assert [", 2 validation (" in said[3], ", 2 test (" in said[3]] == [True, True]
     assert said[4] == "2 classes, training+validation+test: a 2+1+1, b 2+1+1"
     assert not any("test=best" in line for line in said)
 

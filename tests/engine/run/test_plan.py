@@ -28,6 +28,14 @@ COST = Cost(
     kept_bytes=10**10, clip_bytes=2 * 10**10, peak_bytes=3 * 10**11, flops=4 * 10**13,
 )  # fmt: skip
 SHEET = Sheet(memory_gib=16, bf16_tflops=100, fp32_tflops=10, bandwidth_gb=1000)
+
+
+@pytest.fixture(autouse=True)
+def _rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Numbers are easy to check by this share of a GPU's rate."""
+    monkeypatch.setattr(plan, "UTILISATION", 0.4)
+
+
 OWN = ["data=folder", "data.directional=true", "data.num_classes=5"]
 
 

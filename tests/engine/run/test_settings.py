@@ -1,5 +1,6 @@
 """What the settings of a run make."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,3 +24,10 @@ def test_a_tilde_is_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     monkeypatch.setenv("HOME", str(tmp_path))
     run = config.build(config.compose(["+experiment=demo", "run_dir='~/runs/demo'"]), Run)
     assert run.directory() == tmp_path / "runs" / "demo"
+
+
+def test_folds_lie_side_by_side_in_the_folder_of_their_sweep() -> None:
+    words = ["+experiment=finetune", "data.root=/x/pets", "data.fold=3/10", "data.groups='p(.)'"]
+    run = config.build(config.compose(words), Run)
+    assert run.directory(overrides=words).as_posix() == "runs/finetune,data.groups=p_._,data.root=pets/fold3of10"
+    assert replace(run, run_dir="here").directory() == Path("here")

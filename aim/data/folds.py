@@ -1,0 +1,180 @@
+"""Folds and groups: which videos a fold holds out, and which videos are never divided."""
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from aim.data.list_files import ListFiles
+from aim.data.lists import NONE, USUAL, Lists, Video, nfc
+from aim.data.scanning import some
+from aim.ground import folds
+from aim.ground.errors import UserError
+
+
+def in_folds(lists: Lists, fold: str | int | None, pattern: str | None) -> Lists:
+    """The lists as one of N folds, or with the groups of `pattern` kept together where a hash divides them.
+
+    Folds are of all videos but those for the test alone, stratified by class as well as groups allow. They depend on
+    nothing but paths from the data set's root, and labels.
+    """
+    groups = groups_of(lists, pattern)
+    by = f"data.groups={pattern}" if pattern is not None else "the column for groups"
+    together = f", groups kept together ({len({*groups.values()})} by {by})" if groups else ""
+    if fold is not None:
+        number, count = folds.parsed(fold, None)
+        videos = [*lists.train, *lists.val]
+        places = folds_of(videos, groups, count)
+        check_folds(videos, places, lists.classes, count)
+        parts = [[video for video in videos if (places[video.path] == number - 1) == held] for held in (False, True)]
+        where = f"{len(videos)} videos, by a hash of the path{together}"
+        split = f"fold {number} of {count} of {where}; without folds: {lists.split}"
+        without = lacking(parts[1], lists)
+        notes = [f"no video of fold {number} is of class {some(without)}"] if without else []
+        if lists.third is not None:
+            notes.append(f"{len(lists.third)} videos for the test alone are in no fold, and not used")
+        return replace(
+            lists, train=parts[0], val=parts[1], third=None, split=split, notes=(*lists.notes, *notes), held_out=0.0
+        )
+    if groups and lists.held_out:
+        videos = [*lists.train, *lists.val]
+        chosen = held_out_of(videos, groups, lists.held_out)
+        parts = [[video for video in videos if (video.path in chosen) == held] for held in (False, True)]
+        return replace(lists, train=parts[0], val=parts[1], split=f"{lists.split}{together}")
+    if groups:
+        found = [{groups[video.path] for video in part} for part in lists.parts.values()]
+        both = sorted(found[0] & set[str]().union(*found[1:]))
+        said = f"{by}: of {len({*groups.values()})} groups {len(both)} are in training and in another list"
+        return replace(lists, notes=(*lists.notes, f"warning: {said} ({some(both)})" if both else said))
+    return lists
+
+
+def groups_of(lists: Lists, pattern: str | None) -> dict[str, str]:
+    """The group of each path, by a pattern or by a table's column; empty where there are none.
+
+    A group is what the brackets of the pattern match, or all of it without brackets. Raises UserError for a path that
+    it doesn't match.
+    """
+    paths = dict.fromkeys(video.path for video in lists.videos)
+    if pattern is None:
+        return {path: lists.groups.get(nfc(path), path) for path in paths} if lists.groups else {}
+    try:
+        compiled = re.compile(pattern)
+    except re.error as error:
+        raise UserError(f"data.groups={pattern} is no regular expression ({error}); write 'data.groups=...'") from error
+    matches = {path: compiled.search(path) for path in paths}
+    if other := [path for path, match in matches.items() if match is None]:
+        raise UserError(
+            f"data.groups={pattern} is not in {len(other)} of {len(paths)} paths, such as {other[0]}; use a regular "
+            "expression that is found in each path from data.root on"
+        )
+    return {
+        path: "/".join(part or "" for part in match.groups()) or match[0] for path, match in matches.items() if match
+    }
+
+
+def folds_of(videos: Sequence[Video], groups: Mapping[str, str], count: int) -> dict[str, int]:
+    """The fold of each path, from 0 to count - 1. Raises UserError where there are more folds than groups."""
+    units = {groups.get(video.path, video.path) for video in videos}
+    if len(units) < count:
+        what = "groups" if groups else "videos"
+        raise UserError(
+            f"data.fold=K/{count}: {len(units)} {what} leave a fold empty; use data.fold=K/{len(units)} or fewer folds"
+        )
+    return assigned(videos, groups, [1 / count] * count)
+
+
+def held_out_of(videos: Sequence[Video], groups: Mapping[str, str], share: float) -> set[str]:
+    """The paths that are held out, about this share of each class. Raises UserError where there is one group."""
+    units = Counter(groups.get(video.path, video.path) for video in videos)
+    if len(units) < 2:
+        raise UserError(
+            f"data.groups: all videos are of group {next(iter(units), None)!r}, so that none can be held out; use a "
+            "pattern with several groups"
+        )
+    places = assigned(videos, groups, [share, 1 - share])
+    if not any(place == 0 for place in places.values()):
+        least = min(units, key=lambda unit: (units[unit], _rank(unit)))
+        places |= {path: 0 for path in places if groups.get(path, path) == least}
+    return {path for path, place in places.items() if place == 0}
+
+
+def assigned(videos: Sequence[Video], groups: Mapping[str, str], shares: Sequence[float]) -> dict[str, int]:
+    """The part of each path, where parts have these shares of each class, and groups aren't divided.
+
+    The largest group first, of equal ones by a hash of their names, each goes where the sum over classes of the squared
+    distance from the share, divided by it, grows least; then where there are fewest videos.
+    """
+    units = defaultdict[str, Counter[int]](Counter)
+    for video in videos:
+        units[groups.get(video.path, video.path)].update(video.labels or [NONE])
+    total = sum(units.values(), Counter[int]())
+    counts = [Counter[int]() for _ in shares]
+    place = dict[str, int]()
+    for unit in sorted(units, key=lambda unit: (-units[unit].total(), _rank(unit))):
+        own = units[unit]
+
+        def cost(part: int, own: Mapping[int, int] = own) -> tuple[float, float]:
+            grown = 0.0
+            for label, more in own.items():
+                wanted = shares[part] * total[label]
+                grown += more * (2 * (counts[part][label] - wanted) + more) / wanted
+            return round(grown, 9), counts[part].total() / shares[part]
+
+        place[unit] = min(range(len(shares)), key=cost)
+        counts[place[unit]].update(own)
+    return {video.path: place[groups.get(video.path, video.path)] for video in videos}
+
+
+def _rank(unit: str) -> str:
+    return hashlib.sha256(f"fold {unit}".encode()).hexdigest()
+
+
+def check_folds(videos: Sequence[Video], places: Mapping[str, int], classes: Sequence[str], count: int) -> None:
+    """Raise UserError where holding out a fold leaves a class nothing to learn from."""
+    inside = defaultdict[int, set[int]](set)
+    for video in videos:
+        for label in video.labels:
+            inside[label].add(places[video.path])
+    if alone := [label for label, own in sorted(inside.items()) if len(own) == 1]:
+        names = some([classes[label] for label in alone])
+        fold = next(iter(inside[alone[0]])) + 1
+        raise UserError(
+            f"data.fold={fold}/{count} holds out all videos of class {names}; use a data.groups by which a class is in "
+            "two groups or more, or leave the class out"
+        )
+
+
+def lacking(videos: Sequence[Video], lists: Lists) -> list[str]:
+    """The classes of which there is no video."""
+    there, known = ({label for video in own for label in video.labels} for own in (videos, lists.videos))
+    return [name for label, name in enumerate(lists.classes) if label in known - there]
+
+
+def listed_in(root: Path, folder: str, fold: str | int, classes: str | None) -> ListFiles:
+    """The lists of a fold, in a folder of them. Raises UserError where there is no such fold, or half of one."""
+    place = folds.inside(root, folder)
+    every = folds.files_in(place)
+    number, _ = folds.parsed(fold, folder)
+    if number not in every:
+        raise UserError(f"data.fold={number}: {place} has the folds {', '.join(map(str, every))}; use one of them")
+    parts: dict[str, Path] = {}
+    for path in every[number]:
+        words = re.split(r"[^a-z]+", path.stem.lower())
+        part = next((part for part, names in USUAL.items() if any(word.startswith(names) for word in words)), None)
+        if part is None:
+            continue
+        if part in parts:
+            raise UserError(f"data.folds={place}: {parts[part]} and {path} are both lists of fold {number}; keep one")
+        parts[part] = path
+    if "val" not in parts and "test" in parts:
+        parts["val"] = parts.pop("test")
+    if not {"train", "val"} <= parts.keys():
+        lacks = "train" if "train" not in parts else "val"
+        there = some([str(path) for path in every[number]])
+        raise UserError(f"data.folds={place} lacks the list {lacks} of fold {number}; it has {there}")
+    own = place / "classes.txt"
+    named = classes or (str(own) if own.is_file() and not (root / own.name).is_file() else own.name)
+    return ListFiles(str(parts["train"]), str(parts["val"]), named, str(parts["test"]) if "test" in parts else None)

@@ -1,0 +1,193 @@
+"""Triton kernels for a GPU: attention among the frames of a clip, LayerNorm under autocast, QuickGELU.
+
+Imported by `aim.models.gpu` alone, for Triton isn't everywhere. `TRITON_INTERPRET=1` runs them on a CPU, for tests.
+Shapes: b clips, t frames, n tokens of a frame, head and e the attention's heads and their channels, 3 for q, k and v.
+In the kernels T, H and E count frames, heads and channels; TP and EP are the powers of two above T and E.
+"""
+
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+ROWS = 64  # of a tile of 2 bytes a number: so many frames, of several tokens and heads
+BLOCK = 1024  # numbers of a program
+
+
+@triton.jit
+def place(G, T: tl.constexpr, TP: tl.constexpr, H: tl.constexpr, R: tl.constexpr):
+    """The token with its head (a group), the frame and the validity of each row of this program's tile."""
+    row = tl.arange(0, R)
+    group = tl.program_id(0) * (R // TP) + row // TP
+    frame = row % TP
+    return group, group // H, group % H, frame, (group < G) & (frame < T)
+
+
+@triton.jit
+def weights(q, k, group, frame, scale, T: tl.constexpr, EXACT: tl.constexpr):
+    """Rows of softmax(q k): each frame's over those of its own group; the tile is block-diagonal."""
+    s = tl.dot(q, tl.trans(k), input_precision=EXACT) * scale
+    s = tl.where((group[:, None] == group[None, :]) & (frame[None, :] < T), s, -1.0e30)
+    p = tl.exp(s - tl.max(s, 1)[:, None])
+    return p / tl.sum(p, 1)[:, None]
+
+
+@triton.jit
+def _attend(X, Y, G, scale, xb, xt, xn, x3, xh, yb, yt, yn, yh,
+            T: tl.constexpr, TP: tl.constexpr, H: tl.constexpr, E: tl.constexpr, EP: tl.constexpr, R: tl.constexpr,
+            EXACT: tl.constexpr):  # fmt: skip
+    group, n, h, frame, there = place(G, T, TP, H, R)
+    clip = tl.program_id(1).to(tl.int64)
+    e = tl.arange(0, EP)[None, :]
+    mask = there[:, None] & (e < E)
+    x = X + clip * xb + (frame * xt + n * xn + h * xh)[:, None] + e
+    q = tl.load(x, mask=mask, other=0.0)
+    k = tl.load(x + x3, mask=mask, other=0.0)
+    v = tl.load(x + 2 * x3, mask=mask, other=0.0)
+    p = weights(q, k, group, frame, scale, T, EXACT)
+    o = tl.dot(p.to(v.dtype), v, input_precision=EXACT)
+    y = Y + clip * yb + (frame * yt + n * yn + h * yh)[:, None] + e
+    tl.store(y, o.to(Y.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _attend_back(X, GY, GX, G, scale, xb, xt, xn, x3, xh, yb, yt, yn, yh, gb, gt, gn, g3, gh,
+                 T: tl.constexpr, TP: tl.constexpr, H: tl.constexpr, E: tl.constexpr, EP: tl.constexpr,
+                 R: tl.constexpr, EXACT: tl.constexpr):  # fmt: skip
+    group, n, h, frame, there = place(G, T, TP, H, R)
+    clip = tl.program_id(1).to(tl.int64)
+    e = tl.arange(0, EP)[None, :]
+    mask = there[:, None] & (e < E)
+    x = X + clip * xb + (frame * xt + n * xn + h * xh)[:, None] + e
+    q = tl.load(x, mask=mask, other=0.0)
+    k = tl.load(x + x3, mask=mask, other=0.0)
+    v = tl.load(x + 2 * x3, mask=mask, other=0.0)
+    gy = tl.load(GY + clip * yb + (frame * yt + n * yn + h * yh)[:, None] + e, mask=mask, other=0.0)
+    p = weights(q, k, group, frame, scale, T, EXACT)
+    gp = tl.dot(gy, tl.trans(v), input_precision=EXACT)
+    gs = (p * (gp - tl.sum(p * gp, 1)[:, None]) * scale).to(q.dtype)
+    gx = GX + clip * gb + (frame * gt + n * gn + h * gh)[:, None] + e
+    gq = tl.dot(gs, k, input_precision=EXACT)
+    tl.store(gx, gq.to(GX.dtype.element_ty), mask=mask)
+    gk = tl.dot(tl.trans(gs), q, input_precision=EXACT)
+    tl.store(gx + g3, gk.to(GX.dtype.element_ty), mask=mask)
+    gv = tl.dot(tl.trans(p.to(gy.dtype)), gy, input_precision=EXACT)
+    tl.store(gx + 2 * g3, gv.to(GX.dtype.element_ty), mask=mask)
+
+
+def short_attention(qkv: Tensor) -> Tensor:
+    """Each token with its head attends to itself in the clip's frames: "b t n 3 head e" -> "b t n head e"."""
+    qkv = with_channels_last(qkv)
+    b, t, n, _, head, e = qkv.shape
+    y = qkv.new_empty(b, t, n, head, e)
+    grid, shape = tiles(qkv)
+    _attend[grid](qkv, y, n * head, e**-0.5, *qkv.stride()[:5], *y.stride()[:4], **shape, num_warps=4)
+    return y
+
+
+def short_attention_backward(qkv: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient to q, k and v, "b t n 3 head e", of that to the output, "b t n head e"."""
+    qkv, gradient = with_channels_last(qkv), with_channels_last(gradient)
+    _, _, n, _, head, e = qkv.shape
+    found = torch.empty(qkv.shape, dtype=qkv.dtype, device=qkv.device)
+    grid, shape = tiles(qkv)
+    strides = (*qkv.stride()[:5], *gradient.stride()[:4], *found.stride()[:5])
+    _attend_back[grid](qkv, gradient, found, n * head, e**-0.5, *strides, **shape, num_warps=4)
+    return found
+
+
+def tiles(qkv: Tensor) -> tuple[tuple[int, int], dict[str, Any]]:
+    """The grid of programs, and the sizes that a kernel is compiled for."""
+    b, t, n, _, head, e = qkv.shape
+    frames = triton.next_power_of_2(t)
+    rows = max(ROWS * 2 // qkv.itemsize, frames)  # of float32 half as many
+    shape = {"T": t, "TP": frames, "H": head, "E": e, "EP": max(16, triton.next_power_of_2(e)), "R": rows}
+    exact = "ieee" if qkv.dtype == torch.float32 else "tf32"  # of other types nothing is rounded
+    return (triton.cdiv(n * head, rows // frames), b), shape | {"EXACT": exact}
+
+
+def with_channels_last(x: Tensor) -> Tensor:
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+@triton.jit
+def _norm(X, W, B, Y, Z, RSTD, eps, D: tl.constexpr, P: tl.constexpr, BIAS: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    d = tl.arange(0, P)
+    mask = d < D
+    x = tl.load(X + row * D + d, mask=mask, other=0.0)
+    x = tl.where(mask, x - tl.sum(x, 0) / D, 0.0)
+    rstd = 1 / tl.sqrt(tl.sum(x * x, 0) / D + eps)
+    z = x * rstd
+    y = z * tl.load(W + d, mask=mask, other=0.0)
+    if BIAS:
+        y += tl.load(B + d, mask=mask, other=0.0)
+    tl.store(Y + row * D + d, y.to(Y.dtype.element_ty), mask=mask)
+    tl.store(Z + row * D + d, z.to(Z.dtype.element_ty), mask=mask)
+    tl.store(RSTD + row, rstd)
+
+
+@triton.jit
+def _norm_back(GY, Z, RSTD, W, GX, D: tl.constexpr, P: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    d = tl.arange(0, P)
+    mask = d < D
+    z = tl.load(Z + row * D + d, mask=mask, other=0.0).to(tl.float32)
+    g = tl.load(GY + row * D + d, mask=mask, other=0.0).to(tl.float32) * tl.load(W + d, mask=mask, other=0.0)
+    g = (g - tl.sum(g, 0) / D - z * (tl.sum(g * z, 0) / D)) * tl.load(RSTD + row)
+    tl.store(GX + row * D + d, g, mask=mask)
+
+
+def norm(x: Tensor, weight: Tensor, bias: Tensor | None, eps: float) -> tuple[Tensor, Tensor, Tensor]:
+    """See `aim.models.norm.plain_norm`."""
+    x = x.contiguous()
+    y, z = (torch.empty_like(x, dtype=torch.bfloat16) for _ in range(2))
+    rstd = x.new_empty(*x.shape[:-1], 1)
+    d = x.shape[-1]
+    _norm[(rstd.numel(),)](x, weight, bias, y, z, rstd, eps, D=d, P=triton.next_power_of_2(d), BIAS=bias is not None)
+    return y, z, rstd
+
+
+def norm_backward(gradient: Tensor, normed: Tensor, rstd: Tensor, weight: Tensor) -> Tensor:
+    """See `aim.models.norm.plain_norm_backward`."""
+    found = torch.empty_like(normed, dtype=torch.float32)
+    d = normed.shape[-1]
+    shape = {"D": d, "P": triton.next_power_of_2(d)}
+    _norm_back[(rstd.numel(),)](gradient.contiguous(), normed, rstd, weight, found, **shape)
+    return found
+
+
+@triton.jit
+def _quick_gelu(X, Y, size, P: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64) * P + tl.arange(0, P)
+    x = tl.load(X + i, mask=i < size, other=0.0).to(tl.float32)
+    y = x / (1 + tl.exp(-1.702 * x))
+    tl.store(Y + i, y.to(Y.dtype.element_ty), mask=i < size)
+
+
+@triton.jit
+def _quick_gelu_back(X, GY, GX, size, P: tl.constexpr):
+    i = tl.program_id(0).to(tl.int64) * P + tl.arange(0, P)
+    x = tl.load(X + i, mask=i < size, other=0.0).to(tl.float32)
+    g = tl.load(GY + i, mask=i < size, other=0.0).to(tl.float32)
+    s = 1 / (1 + tl.exp(-1.702 * x))
+    g *= s * (1 + 1.702 * x * (1 - s))
+    tl.store(GX + i, g.to(GX.dtype.element_ty), mask=i < size)
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """x sigmoid(1.702 x)."""
+    x = x.contiguous()
+    y = torch.empty_like(x)
+    _quick_gelu[(triton.cdiv(x.numel(), BLOCK),)](x, y, x.numel(), P=BLOCK)
+    return y
+
+
+def quick_gelu_backward(x: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient to x of that to `quick_gelu(x)`."""
+    x = x.contiguous()
+    found = torch.empty_like(x)
+    _quick_gelu_back[(triton.cdiv(x.numel(), BLOCK),)](x, gradient.contiguous(), found, x.numel(), P=BLOCK)
+    return found

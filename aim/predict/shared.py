@@ -1,0 +1,105 @@
+"""The answers of one of many jobs, kept as they come, and those of all jobs in one file."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from aim.data.named import Input
+from aim.data.stamp import stamps_of
+from aim.data.windows import Span
+from aim.ground import files
+from aim.ground.errors import say
+from aim.ground.foreign import reading
+from aim.ground.portion import Portion
+from aim.ground.shared_work import AGAIN, Merged, claim, claimed, home, merged, working
+from aim.ground.signals import Interrupted, stop_signals
+from aim.predict.answers import Answer, write
+
+KEPT = "answers.jsonl"
+Ask = Callable[[Sequence[Input]], Iterator[tuple[Input, list[Answer]]]]
+
+
+class Said(NamedTuple):
+    """What was said of a video that had this stamp."""
+
+    stamp: str | None
+    answers: list[Answer]
+
+    @property
+    def problem(self) -> str | None:
+        """Why it couldn't be read."""
+        first = self.answers[0]
+        return first.error if first.span is None else None
+
+    def as_line(self, name: str) -> str:
+        """As it is kept, of the video of that name."""
+        found = {"name": name, "stamp": self.stamp, "answers": [asdict(answer) for answer in self.answers]}
+        return json.dumps(found) + "\n"
+
+
+def folder_of(out: Path) -> Path:
+    """Where the jobs keep their answers, beside the file that all go into."""
+    return out.with_name(files.fitting(f"{out.name}.shards"))
+
+
+def part(out: Path, portion: Portion, work: Mapping[str, Any], items: Mapping[str, Input], ask: Ask) -> int:
+    """Answer this job's portion of the videos, `items` by their names, and return how many can't be read.
+
+    An answer is kept as soon as it is there, and holds while its video has the same stamp. Raises UserError where the
+    work is shared otherwise, Interrupted after a signal, once the video at hand is done.
+    """
+    folder = folder_of(out)
+    claim(folder, portion.count, work)
+    mine = {name: item for name, item in items.items() if portion.has(name)}
+    stamps = dict(zip(mine, stamps_of([item.path for item in mine.values()]), strict=True))
+    kept = home(folder, portion) / KEPT
+    before = {
+        name: said
+        for name, said in _read(kept).items()
+        if name in mine and said.problem is None and said.stamp == stamps[name] is not None
+    }
+    todo = {item.name: name for name, item in mine.items() if name not in before}
+    if before:
+        say(f"{len(before)} of {len(mine)} are in {kept} already")
+    with working(folder, portion, dict.fromkeys(before, KEPT), todo.values()) as job, stop_signals() as stop:
+        lines = "".join(said.as_line(name) for name, said in before.items())
+        files.write_atomically(kept, lambda file: files.write_text(file, lines))
+        with files.writing(kept, files.AGAIN), kept.open("a", encoding="utf-8") as file:
+            for item, answers in ask([mine[name] for name in todo.values()]):
+                name = todo[item.name]
+                said = Said(stamps[name], answers)
+                file.write(said.as_line(name))
+                file.flush()
+                job.note(name, KEPT, said.problem)
+                if stop:
+                    raise Interrupted(f"stopped by a signal after {len(job.manifest.done)} of {len(mine)} videos")
+    failed = len(job.manifest.failed)
+    say(f"shard={portion}: answers about {len(mine) - failed} of {len(mine)} videos are in {kept}")
+    return failed
+
+
+def merge(out: Path, work: Mapping[str, Any], items: Mapping[str, Input], classes: Sequence[str]) -> Merged:
+    """Write the file of all answers that the jobs have kept, in the order of the videos."""
+    count = claimed(folder_of(out), work)
+    found = merged(folder_of(out), count, items)
+    kept = dict[str, Said]()
+    for index in range(count):
+        kept |= _read(home(folder_of(out), Portion(index, count)) / KEPT)
+    write(out, [answer for name in items if name in kept for answer in kept[name].answers], classes)
+    return found
+
+
+def _read(path: Path) -> dict[str, Said]:
+    """The answers that a job has kept; a last line that a kill cut short counts for nothing."""
+    if not path.exists():
+        return {}
+    with reading(path, "the answers of a shard", AGAIN):
+        lines = path.read_bytes().split(b"\n")[:-1]
+        return {line["name"]: Said(line["stamp"], [*map(_answer, line["answers"])]) for line in map(json.loads, lines)}
+
+
+def _answer(found: Mapping[str, Any]) -> Answer:
+    best = [(label, probability) for label, probability in found["best"]]
+    return Answer(**{**found, "best": best, "span": found["span"] and Span(*found["span"])})

@@ -1,0 +1,159 @@
+"""Kill jobs that share the work of a verb at random, start them again, and compare what all leave with one job's.
+
+    python scripts/shard_test.py --videos FOLDER --kills 20 --out FILE.json
+
+`aim.features`, `aim.predict` and `aim.prepare` do a folder of classes in four shards, in a loop as a shell would run
+it. Jobs are killed (SIGKILL, or SIGTERM, which ends after the video at hand) while they start or at a random moment of
+their work, and the same command is run again; then `merge=true`. A round is survived if the files are those of one job
+without shards, byte by byte, nothing is missing, and no half-written file stays. Some ten seconds a kill.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARDS = 4
+TINY = [
+    "+experiment=demo", "train.epochs=1", "data.lists.num_train=32", "data.lists.num_val=32", "reader=pyav",
+    "clip.num_frames=4", "backbone.weights=random",
+]  # fmt: skip
+CPU = ["device=cpu", "precision=fp32", "threads=1"]
+DONE = (0, 1)  # exit codes: all, or all but what can't be read
+
+
+@dataclass
+class Round:
+    """The shards of a verb, the kills they suffered, and what was wrong in the end."""
+
+    verb: str
+    kills: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--videos", type=Path, required=True, help="a folder with a folder of videos for each class")
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="a JSON file for what was found")
+    args = parser.parse_args()
+    rng = random.Random(args.seed)
+    rounds = list[Round]()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        train = [*aim("aim.train"), *TINY, f"run_dir={folder / 'run'}"]
+        subprocess.run(train, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        commands = commands_of(args.videos.resolve(), folder)
+        for verb, command in commands.items():
+            run([*command, f"out={folder / 'one' / out_of(verb)}"])
+        while sum(len(each.kills) for each in rounds) < args.kills:
+            verb = list(commands)[len(rounds) % len(commands)]
+            left = args.kills - sum(len(each.kills) for each in rounds)
+            rounds.append(endure(verb, commands[verb], folder, len(rounds), min(left, SHARDS), rng))
+            print(rounds[-1], flush=True)
+    bad = sum(bool(each.problems) for each in rounds)
+    kills = sum(len(each.kills) for each in rounds)
+    print(f"{kills} kills in {len(rounds)} rounds, {len(rounds) - bad} of them as if nothing had happened")
+    if args.out:
+        found = {"kills": kills, "shards": SHARDS, "rounds": [asdict(each) for each in rounds]}
+        args.out.write_text(json.dumps(found, indent=2) + "\n")
+    sys.exit(1 if bad else 0)
+
+
+def aim(verb: str) -> list[str]:
+    """The command of a verb."""
+    return [sys.executable, "-m", verb]
+
+
+def commands_of(videos: Path, folder: Path) -> dict[str, list[str]]:
+    """What each verb is asked."""
+    model = [f"checkpoint={folder / 'run'}", str(videos), *CPU]
+    return {
+        "aim.features": [*aim("aim.features"), *model],
+        "aim.predict": [*aim("aim.predict"), *model],
+        "aim.prepare": [*aim("aim.prepare"), "data=folder", f"data.root={videos}", "transcode.short_side=64"],
+    }
+
+
+def out_of(verb: str) -> str:
+    return f"{verb}.csv" if verb == "aim.predict" else verb
+
+
+def run(command: list[str]) -> int:
+    """The exit code of a command that nobody kills; 2 is an error."""
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode == 2:
+        raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
+    return done.returncode
+
+
+def endure(verb: str, command: list[str], folder: Path, number: int, kills: int, rng: random.Random) -> Round:
+    """Run the shards, so many of them killed once, then put their work together and compare."""
+    found, out = Round(verb), folder / str(number) / out_of(verb)
+    victims = set(rng.sample(range(SHARDS), kills))
+    for index in range(SHARDS):
+        shard = [*command, f"out={out}", f"shard={index}/{SHARDS}"]
+        if index in victims:
+            kill, how = rng.choice([("SIGKILL", 0), ("SIGKILL", 1), ("SIGTERM", 1)])
+            found.kills.append(strike(shard, out, index, kill, at_work=bool(how), rng=rng))
+        if (code := run(shard)) not in DONE:
+            found.problems.append(f"shard={index}/{SHARDS}: exit code {code}")
+    if (code := run([*command, f"out={out}", "merge=true"])) not in DONE:
+        found.problems.append(f"merge=true: exit code {code}")
+    found.problems += differences(folder / "one" / out_of(verb), out)
+    return found
+
+
+def strike(command: list[str], out: Path, index: int, kill: str, *, at_work: bool, rng: random.Random) -> str:
+    """Start a job and kill it, with all of its processes at SIGKILL: what was done, in words."""
+    shards = out / "shards" if out.suffix != ".csv" else out.with_name(f"{out.name}.shards")
+    manifest = shards / f"{index:05d}-of-{SHARDS:05d}" / "manifest.json"
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          start_new_session=True) as job:  # fmt: skip
+        while at_work and not manifest.exists() and job.poll() is None:
+            time.sleep(0.01)
+        wait = rng.uniform(0, 1.0) if at_work else rng.uniform(0, 4.0)
+        time.sleep(wait)
+        if job.poll() is None:
+            if kill == "SIGKILL":
+                os.killpg(job.pid, signal.SIGKILL)
+            else:
+                os.kill(job.pid, signal.SIGTERM)
+        code = job.wait()
+    return f"{kill} {wait:.2f} s after {'the first note' if at_work else 'the start'}: exit code {code}"
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    """The files that a job leaves, but for notes of how the work was shared; of an order that tells nothing."""
+    if path.is_file():
+        return {path.name: path.read_bytes()}
+    found = {}
+    for file in sorted(path.rglob("*")):
+        name = file.relative_to(path).as_posix()
+        if file.is_file() and not name.startswith("shards/") and name != "index.jsonl":
+            data = file.read_bytes()
+            found[name] = b"\n".join(sorted(data.split(b"\n"))) if name == "sources.jsonl" else data
+    return found
+
+
+def differences(one: Path, out: Path) -> list[str]:
+    """What is not as one job leaves it."""
+    expected, found = contents(one), contents(out)
+    problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
+    problems += [f"{name} is too much" for name in found.keys() - expected.keys()]
+    problems += [f"{name} differs" for name in expected.keys() & found.keys() if expected[name] != found[name]]
+    parts = [path for path in out.parent.rglob("*") if path.name.endswith((".part", ".lease"))]
+    return sorted(problems) + [f"{path.name} stayed" for path in parts]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,262 @@
+"""Our kernels in Triton's interpreter, their operations, and on a GPU, against plain computations in float64."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor
+from torch.library import opcheck
+
+from aim.models import norm, quick_gelu, short_attention
+from tests.conftest import ROOT, missing
+
+# Frames, tokens, heads and channels: full and ragged tiles, sizes that are powers of two and that aren't, both limits.
+SHAPES = [(8, 3, 3, 64), (5, 5, 2, 16), (2, 7, 1, 24), (33, 2, 2, 80), (64, 1, 1, 128)]
+ROUNDING = {torch.float32: 2e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}
+
+
+@pytest.fixture(scope="module")
+def interpreted() -> ModuleType:
+    """The kernels, run by Triton's interpreter, which has no products of bfloat16."""
+    if importlib.util.find_spec("triton") is None:
+        missing("no Triton")
+    before = tritons()
+    for name in before:
+        del sys.modules[name]  # Triton's own functions are interpreted, too, if they are imported so
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        spec = importlib.util.spec_from_file_location("interpreted", ROOT / "aim" / "models" / "kernels.py")
+        assert spec is not None
+        assert spec.loader is not None
+        found = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(found)
+    for name, module in tritons().items():
+        sys.modules[f"interpreted.{name}"] = module  # so that Python's end finds it
+        del sys.modules[name]
+    sys.modules.update(before)
+    return found
+
+
+def tritons() -> dict[str, ModuleType]:
+    return {
+        name: module
+        for name, module in sys.modules.items()
+        if name.split(".")[0] == "triton" and not name.startswith("triton._C")
+    }
+
+
+def far(ours: Tensor, theirs: Tensor) -> float:
+    assert ours.shape == theirs.shape
+    return ((ours.double() - theirs).abs().max() / theirs.abs().max()).item()
+
+
+def drawn(frames: int, tokens: int, heads: int, channels: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """q, k and v of two clips, part of wider rows, and a gradient with the frames inside."""
+    torch.manual_seed(0)
+    rows = torch.randn(2 * frames, tokens, 3 * heads * channels + 8)[..., :-8].to(dtype)
+    qkv = rearrange(rows, "(b t) n (three head e) -> b t n three head e", t=frames, three=3, head=heads)
+    return qkv, torch.randn(2, tokens, heads, frames, channels).to(dtype).permute(0, 3, 1, 2, 4)
+
+
+def exact(qkv: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """Torch's own attention, and its gradient to q, k and v."""
+    qkv = qkv.detach().double().requires_grad_()
+    q, k, v = rearrange(qkv, "b t n three head e -> three b n head t e")
+    y = rearrange(F.scaled_dot_product_attention(q, k, v), "b n head t e -> b t n head e")
+    return y.detach(), torch.autograd.grad(y, qkv, gradient.double())[0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_attention_in_tiles_is_attention(interpreted: ModuleType, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    qkv, gradient = drawn(*shape, dtype)
+    y, found = interpreted.short_attention(qkv), interpreted.short_attention_backward(qkv, gradient)
+    theirs = exact(qkv, gradient)
+    assert max(far(y, theirs[0]), far(found, theirs[1])) < ROUNDING[dtype]
+    other = qkv.clone()
+    other[-1, -1, -1, 0, -1] += 1  # a query in the last tile
+    assert far(interpreted.short_attention(other), theirs[0]) > 10 * ROUNDING[dtype]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_norm_in_one_kernel_is_a_layer_norm(interpreted: ModuleType, bias: bool) -> None:
+    torch.manual_seed(0)
+    x, weight = 3 * torch.randn(4, 5, 48) + 1, torch.randn(48)
+    b = torch.randn(48) if bias else None
+    gradient = torch.randn(4, 5, 48).bfloat16()
+    exact = x.double().requires_grad_()
+    y = F.layer_norm(exact, (48,), weight.double(), None if b is None else b.double(), 1e-5)
+    expected = torch.autograd.grad(y, exact, gradient.double())[0]
+    for normed, back in (
+        (interpreted.norm, interpreted.norm_backward),
+        (norm.forward, norm.backward),
+        (norm.plain_norm, norm.plain_norm_backward),
+    ):
+        ours, kept, rstd = normed(x, weight, b, 1e-5)
+        assert ours.dtype == kept.dtype == torch.bfloat16
+        found = back(gradient, kept, rstd, weight)
+        assert found.dtype == torch.float32
+        assert far(ours, y.detach()) < 2**-7  # the interpreter cuts off what bfloat16 lacks
+        assert far(found, expected) < 2**-7
+        assert far(found, expected.roll(1, 0)) > 0.1
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_quick_gelu_is_what_its_formula_says(interpreted: ModuleType, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x, gradient = (3 * torch.randn(3, 700).to(dtype) for _ in range(2))
+    exact = x.double().requires_grad_()
+    y = exact * torch.sigmoid(1.702 * exact)
+    expected = torch.autograd.grad(y, exact, gradient.double())[0]
+    for ours, back in (
+        (interpreted.quick_gelu, interpreted.quick_gelu_backward),
+        (quick_gelu.forward, quick_gelu.backward),
+    ):
+        assert far(ours(x), y.detach()) < ROUNDING[dtype]
+        assert far(back(x, gradient), expected) < 2 * ROUNDING[dtype]
+
+
+def operations() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
+    qkv, gradient = drawn(4, 3, 2, 16, torch.float32)
+    x, row = torch.randn(3, 16), torch.randn(16)
+    _, kept, rstd = norm.plain_norm(x, row, row, 1e-5)
+    return [
+        (short_attention.forward, (qkv.requires_grad_(),)),
+        (short_attention.backward, (qkv.detach(), gradient)),
+        (norm.forward, (x, row, None, 1e-5)),
+        (norm.backward, (kept, kept, rstd, row)),
+        (quick_gelu.forward, (x.clone().requires_grad_(),)),
+        (quick_gelu.backward, (x, x)),
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # opcheck's own
+@pytest.mark.parametrize("i", range(6))
+def test_operations_are_what_torch_asks_of_them(i: int) -> None:
+    """Their schema, their gradient, their form for fake tensors, and what a compiler makes of them."""
+    opcheck(*operations()[i])
+
+
+@pytest.mark.parametrize("shape", SHAPES[:3], ids=str)
+def test_the_operation_s_gradient_is_that_of_attention(shape: tuple[int, ...]) -> None:
+    qkv, gradient = drawn(*shape, torch.float32)
+    theirs = exact(qkv, gradient)
+    y = short_attention.short_attention(qkv.requires_grad_())
+    assert far(y.detach(), theirs[0]) < 1e-6
+    assert far(torch.autograd.grad(y, qkv, gradient)[0], theirs[1]) < 1e-6
+
+
+def test_what_has_no_tile_is_known() -> None:
+    def asked(frames: int, channels: int, dtype: torch.dtype = torch.bfloat16) -> bool:
+        return short_attention.is_short(torch.empty(1, frames, 1, 3, 1, channels, dtype=dtype, device="meta"))
+
+    assert all(asked(*size) for size in ((2, 16), (64, 128), (8, 72)))
+    assert not any(asked(*size) for size in ((1, 64), (65, 64), (8, 8), (8, 129)))
+    assert asked(64, 64, torch.float32)
+    assert asked(32, 128, torch.float32)
+    assert not asked(33, 65, torch.float32)
+    assert not asked(8, 64, torch.float64)
+
+
+CAPABILITIES = [80, 90, 100]
+
+
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+@pytest.mark.parametrize(
+    ("capability", "dtype", "frames", "channels"),
+    [
+        (90, "bf16", 8, 64),
+        *(
+            pytest.param(capability, *more, marks=pytest.mark.slow)
+            for capability in CAPABILITIES
+            for more in (("bf16", 8, 64), ("bf16", 64, 128), ("fp32", 8, 64), ("fp32", 32, 128))
+        ),
+    ],
+)
+def test_the_kernels_compile_for_gpus(capability: int, dtype: str, frames: int, channels: int) -> None:
+    """To the machine's own instructions, and in the shared memory that every GPU of Ampere and later has."""
+    if importlib.util.find_spec("triton") is None:
+        missing("no Triton")
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from aim.models import kernels
+
+    qkv = torch.empty(1, frames, 197, 3, 12, channels, dtype=getattr(torch, NAMES[dtype]), device="meta")
+    _, shape = kernels.tiles(qkv)
+    for kernel in (kernels._attend, kernels._attend_back):
+        kinds = dict.fromkeys(kernel.arg_names, "i32") | dict.fromkeys(("X", "Y", "GY", "GX"), f"*{dtype}")
+        kinds |= {"scale": "fp32"} | dict.fromkeys(shape, "constexpr")
+        source = ASTSource(kernel, {name: kinds[name] for name in kernel.arg_names}, shape)
+        made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 4})
+        assert f".target sm_{capability}" in made.asm["ptx"]
+        assert made.metadata.shared <= 99 * 1024
+        assert made.asm["ptx"].count("mma") > 0 or dtype == "fp32"
+
+
+NAMES = {"bf16": "bfloat16", "fp32": "float32"}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("shape", [*SHAPES[:-1], (64, 1, 1, 64)], ids=str)
+def test_on_a_gpu_attention_in_tiles_is_attention(shape: tuple[int, ...], dtype: torch.dtype) -> None:
+    from aim.models import gpu
+
+    assert gpu.kernels() is not None
+    qkv, gradient = (x.cuda() for x in drawn(*shape, dtype))
+    theirs = exact(qkv, gradient)
+    y = short_attention.short_attention(qkv.requires_grad_())
+    assert far(y.detach(), theirs[0]) < 10 * ROUNDING[dtype]
+    assert far(torch.autograd.grad(y, qkv, gradient)[0], theirs[1]) < 10 * ROUNDING[dtype]
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_norms_and_activations_are_what_they_are_elsewhere() -> None:
+    torch.manual_seed(0)
+    x, weight, bias = torch.randn(50, 768), torch.randn(768), torch.randn(768)
+    for ours, theirs in zip(norm.forward(x.cuda(), weight.cuda(), bias.cuda(), 1e-5),
+                            norm.forward(x, weight, bias, 1e-5), strict=True):  # fmt: skip
+        assert far(ours.cpu(), theirs.double()) < 0.01
+    _, kept, rstd = norm.forward(x, weight, bias, 1e-5)
+    given = norm.backward(*(each.cuda() for each in (kept, kept, rstd, weight)))
+    assert far(given.cpu(), norm.backward(kept, kept, rstd, weight).double()) < 1e-5
+    assert far(quick_gelu.forward(x.cuda()).cpu(), quick_gelu.forward(x).double()) < 1e-5
+    assert far(quick_gelu.backward(x.cuda(), x.cuda()).cpu(), quick_gelu.backward(x, x).double()) < 1e-5
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("frames", [8, 16, 32])
+def test_on_a_gpu_attention_in_tiles_is_faster_than_torch_s(frames: int) -> None:
+    """Forward and backward, as a ViT-B/16 has it: 64 frames of 197 tokens, 12 heads of 64 channels."""
+    rows = torch.randn(64, 197, 3 * 768, device="cuda").bfloat16().requires_grad_()
+    apart = [torch.randn(64, 197, 768, device="cuda").bfloat16().requires_grad_() for _ in range(3)]
+
+    def ours() -> None:
+        qkv = rearrange(rows, "(b t) n (three head e) -> b t n three head e", t=frames, three=3, head=12)
+        torch.autograd.grad(short_attention.short_attention(qkv).sum(), rows)
+
+    def torchs() -> None:
+        q, k, v = (rearrange(x, "(b t) n (head e) -> b (n head) t e", t=frames, head=12) for x in apart)
+        torch.autograd.grad(F.scaled_dot_product_attention(q, k, v).sum(), apart)
+
+    seconds = []
+    for work in (ours, torchs):
+        for _ in range(3):
+            work()
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        for _ in range(20):
+            work()
+        end.record()
+        torch.cuda.synchronize()
+        seconds.append(start.elapsed_time(end))
+    print(f"attention over {frames} frames: {seconds[1] / seconds[0]:.2f} times as fast as torch's")
+    assert seconds[0] < seconds[1]
