@@ -10,6 +10,12 @@ the experiment, and overrides as for aim.train, aim.predict knows the model with
 
     python -m aim.eval +experiment=k400_b16_32f backbone.weights=random checkpoint=k400.safetensors
     python -m aim.predict checkpoint=k400.safetensors input=VIDEO_OR_FOLDER
+
+Probes that Meta tuned on V-JEPA 2 are read, too, and those of transformers' VJEPA2ForVideoClassification. Their trunk
+stays in its own file, which must be there:
+
+    python scripts/convert_official.py ssv2-vitl-16x2x3.pt ssv2.safetensors --classes=classes.txt \\
+        +experiment=ssv2_vjepa2_l backbone.weights=vitl.pt
 """
 
 import argparse
@@ -32,7 +38,8 @@ from aim.engine.trained import checkpoint
 from aim.ground import config, files, mistakes
 from aim.ground.errors import UserError
 from aim.ground.formats import stamp
-from aim.weights.trunk import check_fit, read_tensors
+from aim.weights.trunk import USUAL_KEYS, check_fit, read_tensors
+from aim.weights.video import probe_names
 
 BOTTLENECK = {"D_fc1": "down", "D_fc2": "up"}
 VIT_ADAPTERS = {"T_Adapter": "temporal", "T_Adapter_in": "temporal_in", "S_Adapter": "spatial", "MLP_Adapter": "joint"}
@@ -204,12 +211,23 @@ def swin_buffers(state: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
 
 def from_public(source: Path, target: Path, classes: list[str] | None, overrides: list[str]) -> None:
     """A `.pth` with `state_dict` -> safetensors that aim.eval and, with overrides, aim.predict read."""
-    model, tensors = from_official(read_tensors(source))
+    state = read_tensors(source, (*USUAL_KEYS, "classifiers"))
+    probe = any("query_tokens" in name for name in state)
+    model, tensors = ("", probe_names(state, source)) if probe else from_official(state)
     if "head.bias" not in tensors:
         raise UserError(f"{source} has no cls_head.fc_cls.bias, so it is no classifier")
     num_classes = len(tensors["head.bias"])
-    settings = {}
-    if overrides:
+    settings, trunk = {}, {"name": model, "sha256": "random"}
+    if probe:
+        if not overrides:
+            raise UserError(f"{source} is a probe without its trunk; name both: +experiment=NAME backbone.weights=FILE")
+        cfg = config.compose(overrides)
+        settings = config.resolve(cfg)
+        made = config.build(cfg, Run).model(num_classes)
+        own = made.state_dict()
+        check_fit({name: own[name] for name in made.saved_names()}, tensors, str(source))
+        trunk = {"name": made.trunk_name, "sha256": made.fingerprint}
+    elif overrides:
         cfg = config.compose([*overrides, "backbone.weights=random"])
         settings = config.resolve(cfg)
         with torch.device("meta"):
@@ -221,7 +239,7 @@ def from_public(source: Path, target: Path, classes: list[str] | None, overrides
     metadata = stamp(checkpoint.FORMAT) | {
         "config": json.dumps(settings),
         "classes": json.dumps(classes),
-        "trunk": json.dumps({"name": model, "sha256": "random"}),
+        "trunk": json.dumps(trunk),
     }
     tensors = {name: tensor.contiguous() for name, tensor in tensors.items()}
     files.write_atomically(target, lambda file: save_file(tensors, file, metadata))
@@ -253,7 +271,8 @@ def main() -> None:
                 raise UserError(f"{path} doesn't exist")
         if not arguments.target.parent.is_dir():
             raise UserError(f"the folder {arguments.target.parent} doesn't exist")
-        if (arguments.source.suffix == ".safetensors") == (arguments.target.suffix == ".safetensors"):
+        ends = [path.suffix == ".safetensors" for path in (arguments.source, arguments.target)]
+        if not any(ends) or (all(ends) and not arguments.overrides):  # transformers' probes end in it, too
             raise UserError("one of the two files must end in .safetensors, the other in .pth")
         if arguments.target.suffix == ".safetensors":
             classes = arguments.classes.read_text("utf-8").splitlines() if arguments.classes else None

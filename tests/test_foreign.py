@@ -31,6 +31,7 @@ from aim.data.sources.ucf101 import UCF101
 from aim.data.stored import shards
 from aim.engine.run import results
 from aim.engine.scores import predictions
+from aim.engine.telling import bad_list
 from aim.engine.telling.progress import Journal
 from aim.engine.trained import checkpoint, exported
 from aim.features import extracting
@@ -159,7 +160,7 @@ KINDS: dict[str, Kind] = {
     "settings": Kind({"config.yaml": b"name: x\nseed: 1\n"}, lambda folder: config.load(folder / "config.yaml")),
     "log": Kind({"log.jsonl": b'{"step": 1, "epoch": 0.1}\n'}, lambda folder: runs.read_log(folder / "log.jsonl")),
     "journal": Kind({"log.jsonl": b'{"step": 1}\n'}, lambda folder: Journal(folder / "log.jsonl", 1, 1).close()),
-    "bad videos": Kind({"bad_videos.txt": b"a.mp4\twhy\n"}, lambda folder: runs.read_bad(folder / "bad_videos.txt")),
+    "bad videos": Kind({"bad_videos.txt": b"a.mp4\twhy\n"}, bad_list.read),
     "sweep": Kind({"results.json": as_json(RESULT)}, sweep.scores),
     "predictions": Kind({"p.npz": predictions_file()}, lambda folder: predictions.read(folder / "p.npz")),
     "features": Kind(

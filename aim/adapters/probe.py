@@ -41,11 +41,18 @@ class Probe:
     mlp_ratio: float  # 0: layers of attention alone
     global_token: bool  # a token that attends with the others in place of the pooler
     trainable: Sequence[str]
+    heads: int | None = None  # of attention; None: of 64 channels each
     train_norm: bool = False
     temporal: bool = False
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return view.block
+
+    def heads_of(self, width: int) -> int:
+        """The heads for so many channels. Raises UserError where they don't divide them."""
+        if self.heads is not None and (self.heads < 1 or width % self.heads):
+            raise UserError(f"adapter.heads={self.heads} doesn't divide {width} channels; use null for 64 a head")
+        return num_heads(width) if self.heads is None else self.heads
 
     def readout(self, dims: Sequence[int], tokens: Tokens) -> Readout:
         least = 1 if self.global_token else 2
@@ -73,13 +80,13 @@ class ProbeNetwork(Readout):
         # A vector per frame is as large as the normed features.
         self.time = nn.Parameter(torch.randn(tokens.num_frames, width)) if cfg.positions == "time" else None
         places = sincos3d(tokens, width) if cfg.positions in ("sincos3d", "rope3d") else None
-        rope = rope3d(tokens, width // num_heads(width)) if cfg.positions == "rope3d" else None
+        rope = rope3d(tokens, width // cfg.heads_of(width)) if cfg.positions == "rope3d" else None
         self.register_buffer("places", places, persistent=False)
         self.register_buffer("rope", rope, persistent=False)
         self.token = nn.Parameter(torch.randn(1, 1, width) * 0.02) if cfg.global_token else None
         count = cfg.depth if cfg.global_token else cfg.depth - 1
         self.layers = nn.ModuleList(Layer(width, cfg) for _ in range(count))
-        self.out = nn.LayerNorm(width) if cfg.global_token else Pooler(width, cfg.mlp_ratio)
+        self.out = nn.LayerNorm(width) if cfg.global_token else Pooler(width, cfg)
 
     def forward(self, blocks: Sequence[Tensor], last: Tensor) -> Tensor:
         x: Tensor = self.project(last)
@@ -102,7 +109,7 @@ class Layer(nn.Module):
     def __init__(self, width: int, cfg: Probe) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.attn = AttentionRope(width, num_heads(width), num_prefix_tokens=int(cfg.global_token))
+        self.attn = AttentionRope(width, cfg.heads_of(width), num_prefix_tokens=int(cfg.global_token))
         self.feed = feed_forward(width, cfg.mlp_ratio)
 
     def forward(self, x: Tensor, rope: Tensor | None) -> Tensor:
@@ -113,11 +120,11 @@ class Layer(nn.Module):
 class Pooler(nn.Module):
     """A learned query attends to all tokens, without an output projection; then an MLP: "b m d" -> "b 1 d"."""
 
-    def __init__(self, width: int, mlp_ratio: float) -> None:
+    def __init__(self, width: int, cfg: Probe) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
-        self.attend = AttentionPoolLatent(width, out_features=0, num_heads=num_heads(width))
-        self.feed = feed_forward(width, mlp_ratio)
+        self.attend = AttentionPoolLatent(width, out_features=0, num_heads=cfg.heads_of(width))
+        self.feed = feed_forward(width, cfg.mlp_ratio)
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.feed(self.attend.latent + rearrange(self.attend(self.norm(x)), "b d -> b 1 d"))

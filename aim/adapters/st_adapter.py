@@ -1,13 +1,17 @@
 """ST-Adapter: a bottleneck whose middle is a depthwise convolution over time and space.
 
-Pan et al., "ST-Adapter: Parameter-Efficient Image-to-Video Transfer Learning", NeurIPS 2022, section 3.3.
+Pan et al., "ST-Adapter: Parameter-Efficient Image-to-Video Transfer Learning", NeurIPS 2022, section 3.3; and the form
+of Liu et al., "End-to-End Temporal Action Detection with 1B Parameters Across 1000 Frames" (AdaTAD), CVPR 2024, for
+trunks that read clips.
 Shapes: b clips, t frames, n tokens, h w grid, d channels.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
+import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
@@ -25,27 +29,34 @@ class STAdapter:
     kernel: Sequence[int]  # frames, rows, columns
     before: Sequence[str]
     trainable: Sequence[str]
+    form: Literal["st", "adatad"] = "st"
     train_norm: bool = False
     temporal: bool = False
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
-        if not self.before or set(self.before) - {"attention", "mlp"}:
-            raise UserError(f"adapter.before={list(self.before)}; use [attention], [mlp] or [attention, mlp]")
+        if not self.before or set(self.before) - {"attention", "mlp", "next"}:
+            raise UserError(
+                f"adapter.before={list(self.before)}; use [attention], [mlp], [next] (block), or several of them"
+            )
         if len(self.kernel) != 3 or any(size % 2 == 0 or size < 1 for size in self.kernel):
             raise UserError(f"adapter.kernel={list(self.kernel)}; use three odd sizes, as [3, 1, 1]")
-        return STBlock(view, self)
+        # The class token hears no neighbours, and of the last block often it alone is read.
+        unread = {"next"} if place.index == place.depth - 1 and view.num_prefix_tokens else set()
+        before = [name for name in self.before if name not in unread]
+        return STBlock(view, self, before) if before else view.block
 
     def readout(self, dims: Sequence[int], tokens: Tokens) -> None:
         return None
 
 
 class STBlock(nn.Module):
-    """A frozen block with ST-Adapters before its attention, its MLP or both."""
+    """A frozen block with ST-Adapters before its attention, its MLP or the next block."""
 
-    def __init__(self, view: BlockView, cfg: STAdapter) -> None:
+    def __init__(self, view: BlockView, cfg: STAdapter, before: Sequence[str]) -> None:
         super().__init__()
         self.view = view
-        self.adapters = nn.ModuleDict({name: SpaceTime(view, cfg.ratio, cfg.kernel) for name in cfg.before})
+        form = SpaceTime if cfg.form == "st" else Informative
+        self.adapters = nn.ModuleDict({name: form(view, cfg.ratio, cfg.kernel) for name in before})
 
     def forward(self, x: Tensor, rope: Tensor | None = None, **unused: None) -> Tensor:
         view, adapters = self.view, self.adapters
@@ -53,9 +64,13 @@ class STBlock(nn.Module):
             x = adapters["attention"](x)
         if "mlp" in adapters:
             x = adapters["mlp"](x + view.attend_space(view.norm1(x), rope))
+        elif "next" in adapters:
+            x = x + view.attend_space(view.norm1(x), rope)
         else:
             x = view.wanted(x) + view.attend_space(view.norm1(x), rope, wanted=True)
-        return x + view.mlp(view.norm2(x))
+        x = x + view.mlp(view.norm2(x))
+        y: Tensor = adapters["next"](x) if "next" in adapters else x
+        return y
 
 
 class SpaceTime(nn.Module):
@@ -96,4 +111,25 @@ class SpaceTime(nn.Module):
             y = self.conv(rearrange(y, "(b t) h w d -> b d t h w", t=self.num_frames))
             y = rearrange(y, "b d t h w -> (b t) h w d")
         z: Tensor = self.up(y)
+        return z
+
+
+class Informative(SpaceTime):
+    """AdaTAD's temporal-informative adapter: the neighbours are added to the bottleneck by a pointwise layer.
+
+    It isn't linear, its output is scaled by a learned number, and it is zero at the start by its way up.
+    """
+
+    def __init__(self, view: BlockView, ratio: float, kernel: Sequence[int]) -> None:
+        super().__init__(view, ratio, kernel)
+        self.conv.reset_parameters()
+        nn.init.zeros_(self.up.weight)
+        self.point = nn.Linear(self.up.in_features, self.up.in_features)
+        self.scale = nn.Parameter(torch.ones(1))
+
+    def neighbours(self, x: Tensor) -> Tensor:
+        hidden = F.gelu(self.down(x))
+        y = self.conv(rearrange(hidden, "(b t) h w d -> b d t h w", t=self.num_frames))
+        hidden = hidden + self.point(rearrange(y, "b d t h w -> (b t) h w d"))
+        z: Tensor = self.scale * self.up(hidden)
         return z

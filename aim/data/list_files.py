@@ -74,6 +74,8 @@ class ListFiles:
         if unused:
             notes.append(f"not used in {root}: {some(unused)}")
         if (other := beside(files["train"])) and other != files.get("classes"):
+            if is_usual("classes", self.classes) and "classes" in files:
+                check_unlike(files["classes"], other, rows.get("train", ()))
             notes.append(f"{other} isn't used; if the labels are its lines, add data.classes={other}")
         short = {part: path.relative_to(root) if path.is_relative_to(root) else path for part, path in files.items()}
         of_classes = f"the classes of {short['classes']}" if "classes" in short else "classes by their labels"
@@ -135,6 +137,18 @@ def beside(train: Path) -> Path | None:
     stem = re.sub("train(ing)?", "classes", train.name, count=1, flags=re.IGNORECASE)
     path = train.with_name(stem)
     return path if path.is_file() and path != train else None
+
+
+def check_unlike(taken: Path, other: Path, rows: Sequence[Row]) -> None:
+    """Raise UserError where labels are numbers that both files of classes can name, and name differently."""
+    names, others = map(read_classes, (taken, other))
+    numbers = {int(row.label) for row in rows if row.label.isdecimal()}
+    fit = max(numbers, default=len(names)) < min(len(names), len(others))
+    if fit and any(nfc(names[number]) != nfc(others[number]) for number in numbers):
+        raise UserError(
+            f"the labels are numbers, and both {taken} and {other} could name them: add data.classes={other}, or "
+            f"data.classes=./{taken.name} if it's that"
+        )
 
 
 def respelt(root: Path, videos: Sequence[Video]) -> list[Video]:

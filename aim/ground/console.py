@@ -14,6 +14,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from aim.ground.clock import clock
+from aim.ground.errors import printable
 
 LINE_SECONDS = 30.0  # without a terminal; and the longest step without an explanation
 PACED_STEPS, PACED_SECONDS = 2, 5.0  # after which the time left can be told
@@ -50,11 +51,11 @@ def plain_table(
 ) -> Table:
     """A table of cells that are shown as they are; without a head it has none."""
     rows = list(rows)
-    table = Table(title=None if title is None else Text(title, "table.title"), show_header=bool(head))
+    table = Table(title=None if title is None else Text(printable(title), "table.title"), show_header=bool(head))
     for i in range(max(len(row) for row in (head, *rows))):
         table.add_column(Text(head[i]) if i < len(head) else "", overflow=overflow)
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     return table
 
 
@@ -150,4 +151,4 @@ class Display:
 
     def say(self, text: str) -> None:
         """Print a line that stays."""
-        self.console.print(text)
+        self.console.print(printable(text))

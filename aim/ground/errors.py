@@ -2,8 +2,12 @@
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable
+
+# C0 and C1 without the line feed, and the marks that turn the direction of what follows (UAX #9, 2.1 to 2.5).
+CONTROL = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class UserError(ValueError):
@@ -39,4 +43,9 @@ def check_all(*checks: Callable[[], object]) -> None:
 def say(text: str) -> None:
     """A line on stderr, from one rank."""
     if os.environ.get("RANK", "0") == "0":
-        print(f"aim: {text}", file=sys.stderr, flush=True)
+        print(printable(f"aim: {text}"), file=sys.stderr, flush=True)
+
+
+def printable(text: str) -> str:
+    """The text with tabs and other control characters, which names of files may hold, as escapes such as `\\t`."""
+    return CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)

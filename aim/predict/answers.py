@@ -17,6 +17,7 @@ from torch import Tensor
 from aim.data.windows import Span
 from aim.engine.scores.tasks import SINGLE_LABEL, Limit, Task
 from aim.ground import files
+from aim.ground.errors import printable
 from aim.predict.timeline import Timeline
 
 NONE = "none of these"
@@ -175,7 +176,7 @@ def show(
 
     Where a video may have several labels, a sign stands before those that are given.
     """
-    console.print(name, soft_wrap=True)
+    console.print(printable(name), soft_wrap=True)
     if isinstance(found, Timeline):
         rows: list[tuple[str, str, float | None]] = [
             (f"{moment(x.start)} to {moment(x.end)}", NONE if x.label is None else classes[x.label], x.probability)
@@ -185,7 +186,7 @@ def show(
         return
     (said,) = answers_of(name, found, classes, top, at_least, task)
     if said.error is not None:
-        console.print(f"  could not be read: {said.error}", soft_wrap=True)
+        console.print(f"  could not be read: {printable(said.error)}", soft_wrap=True)
         return
     rows = [] if said.given else [(INDENT, NONE, None)]
     signs = [GIVEN if said.several and label in said.given else INDENT for label, _ in said.best]
@@ -210,5 +211,5 @@ def bars(rows: Sequence[tuple[str, str, float | None]], width: int) -> Table:
         table.add_column(width=column, overflow="ellipsis", no_wrap=True)
     for start, name, value in rows:
         shown = ["", ""] if value is None else [Bar(1, 0, value, width=bar), f"{100 * value:5.1f} %"]
-        table.add_row(start, Text(name), *shown)
+        table.add_row(start, Text(printable(name)), *shown)
     return table

@@ -32,7 +32,7 @@ from aim.data.sources.webdataset import WebDataset
 from aim.data.stored import shards
 from aim.ground import config, files, lease
 from aim.ground.console import plain_console, plain_table
-from aim.ground.errors import UserError, say
+from aim.ground.errors import UserError, printable, say
 from aim.ground.marks import Mark
 from aim.ground.paths import path_of
 from aim.ground.portion import Portion
@@ -180,10 +180,10 @@ def main(cfg: DictConfig) -> None:
         print(f"format: {made['format']}{f' ({listed.split})' if listed.split else ''}")
         show(report, write(folder, report, made), folder)
         for note in listed.notes:
-            print(note)
+            print(printable(note))
         learnt = {label for video in report.kept.train for label in video.labels}
         for label in sorted(set(range(len(listed.classes))) - learnt):
-            print(f"No training video is left of class {listed.classes[label]}")
+            print(printable(f"No training video is left of class {listed.classes[label]}"))
 
 
 def part(call: Callable[..., Report], listed: Lists, out: Path, portion: Portion, work: Mapping[str, Any]) -> int:

@@ -18,6 +18,7 @@ from aim.engine.scores import predictions
 from aim.engine.scores.metrics import Metric
 from aim.engine.scores.metrics import main_of as main_of_names
 from aim.engine.scores.predictions import Predictions
+from aim.engine.telling import bad_list
 from aim.ground import choices, config, folds
 from aim.ground.errors import UserError
 from aim.ground.foreign import read_json
@@ -120,7 +121,7 @@ def read(run_dir: Path, *, whole: bool = False) -> RunData:
         run,
         log=read_log(run_dir / "log.jsonl"),
         found=read_predictions(run_dir, finished=run.results is not None),
-        bad=read_bad(run_dir / "bad_videos.txt"),
+        bad=bad_list.read(run_dir),
         temperature=read_temperature(run_dir, run.results),
     )
 
@@ -194,11 +195,6 @@ def read_temperature(run_dir: Path, results: Mapping[str, Any] | None) -> float 
     except (OSError, ValueError, SafetensorError):
         return None
     return found if isinstance(found, int | float) and 0 < found < math.inf else None
-
-
-def read_bad(file: Path) -> dict[str, str]:
-    """The videos that bad_videos.txt names, and why."""
-    return dict(line.split("\t", 1) for line in read_lines(file) if "\t" in line) if file.exists() else {}
 
 
 def reportable(paths: Sequence[Path]) -> list[Path]:

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from aim.ground import files
-from aim.ground.errors import UserError, say
+from aim.ground.errors import UserError, printable, say
 from aim.ground.paths import path_of
 from aim.report import data, folds
 from aim.report.runs import comparable, distinct, read, reportable
@@ -55,7 +55,7 @@ def main(arguments: Sequence[str]) -> None:
         runs = distinct(runs)
         page = options.get("out", runs[0].path / "report.html" if len(runs) == 1 else Path("report.html"))
         if done := [run for run in runs if run.results is not None]:
-            print(table(done))
+            print(printable(table(done)))
         for problem in filter(None, [*said, data.warning(runs)]):
             say(f"warning: {problem}")
         for run in done:

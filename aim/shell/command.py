@@ -25,7 +25,7 @@ from yaml import YAMLError
 
 from aim.ground import config, folds, mistakes
 from aim.ground.choices import CONFIGS
-from aim.ground.errors import RankError, UserError, say
+from aim.ground.errors import RankError, UserError, printable, say
 from aim.ground.foreign import reason
 from aim.ground.kinds import locate
 from aim.ground.signals import follow_parent, interruptible
@@ -212,11 +212,11 @@ class reported:
             return
         _tell_torchrun(text)
         if isinstance(error, RankError):
-            print(f"aim: error: {text}", file=sys.stderr)
+            print(printable(f"aim: error: {text}"), file=sys.stderr)
             sys.exit(error.code)
         # An error before the ranks meet is found by all of a machine: one of them reports it.
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(f"aim: error: {text}", file=sys.stderr)
+            print(printable(f"aim: error: {text}"), file=sys.stderr)
         sys.exit(2)
 
 

@@ -39,7 +39,7 @@ from aim.engine.trained import checkpoint
 from aim.engine.trained.checkpoint import BEST, Checkpoint
 from aim.ground import config
 from aim.ground.clock import seconds_since_start
-from aim.ground.errors import check_all, say
+from aim.ground.errors import check_all, printable, say
 from aim.ground.signals import Stop, stop_signals
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
@@ -99,7 +99,7 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
         write_settings(job.settings, run_dir)
         if not (last_of(run).exists() and (run_dir / replaced.NAME).exists()):
             replaced.note(run_dir, run.data.folder, lists.videos)
-        print(introduction.of_run(run, lists, job.content, world), flush=True)
+        print(printable(introduction.of_run(run, lists, job.content, world)), flush=True)
     if job.start is not None:
         checkpoint.load_weights(model, job.start, head=same_classes(job.start.classes, lists.classes))
     gmacs = gmacs_per_view(model) if world.is_main else 0.0  # before it is sharded

@@ -70,6 +70,7 @@ def weights_file(weights: str) -> Path:
     if not weights.startswith(HUGGING_FACE):
         return path_of(weights)
     owner, name, file = on_hugging_face(weights)
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for every try; the last error is told below
     try:
         return Path(hf_hub_download(f"{owner}/{name}", file))
     except Exception as error:  # any error of the network, the hub or the disk; the cause stays attached
@@ -101,8 +102,11 @@ def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tens
             with torch.serialization.safe_globals([argparse.Namespace, *NUMPY]):
                 content = _loaded(path)
     for key in keys:
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
+        inside = content.get(key) if isinstance(content, dict) else None
+        if isinstance(inside, list) and inside:
+            inside = inside[0]  # V-JEPA's probes are tuned side by side; published files hold one
+        if isinstance(inside, dict):
+            content = inside
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__}, not a state dict")
     return {

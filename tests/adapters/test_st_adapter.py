@@ -21,6 +21,16 @@ def test_the_size_is_the_published_one():
     assert tuned("st_adapter", "clip_vit_b16", kernel=[3, 3, 3]) == size(768, 384, 27, 12)
 
 
+def test_the_form_of_adatad_has_a_pointwise_layer_and_a_scale():
+    assert tuned("adatad", "clip_vit_b16") == size(768, 192, 3, 11) + 11 * (193 * 192 + 1)  # all blocks but the last
+
+
+@pytest.mark.parametrize("trunk", FAMILIES)
+def test_the_form_of_adatad_starts_as_the_image_model_and_sees_order(trunk, tmp_path):
+    assert_it_starts_as_the_image_model("adatad", trunk, tmp_path)
+    assert order_matters("adatad", trunk)
+
+
 @pytest.mark.parametrize("trunk", FAMILIES)
 def test_it_starts_as_the_image_model(trunk, tmp_path):
     assert_it_starts_as_the_image_model("st_adapter", trunk, tmp_path)

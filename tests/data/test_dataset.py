@@ -168,5 +168,11 @@ def test_lists_of_other_names_are_a_setting_for_folders_and_list_files(tmp_path:
     named(note, f"data.classes={root / 'classes_two.txt'}")
     named_all = replace(data(root), train="train_two.txt", val="val.txt", classes="classes_two.txt").load()
     assert (named_all.notes, named_all.train) == ((), [Video("a/2.mp4", 0)])
+    write(root / "train_two.txt", "a/2.mp4 1\n")  # a number, which both could name
+    with refused(f"data.classes={root / 'classes_two.txt'}", "data.classes=./classes.txt"):
+        replace(data(root), train="train_two.txt", val="val.txt").load()
+    for classes, name in (("./classes.txt", "a"), ("classes_two.txt", "b")):
+        found = replace(data(root), train="train_two.txt", val="val.txt", classes=classes).load()
+        assert found.classes[found.train[0].label] == name
     with refused("data.train=x.txt", "data=folder"):
         replace(data(root), lists=config.build(config.compose(TOY), Run).data.lists, train="x.txt").load()

@@ -112,10 +112,11 @@ def test_what_is_spread_over_ranks_are_its_blocks(family):
         sharding.shard(made, World(0, 2, torch.device("cpu")), parts=1, least=2_000_000)
 
 
+@pytest.mark.parametrize("family", JOINT)
 @pytest.mark.parametrize("name", [*ADAPTERS, "aim"])
-def test_adapters_train_on_a_joint_trunk_exactly_what_they_say(name):
+def test_adapters_train_on_a_joint_trunk_exactly_what_they_say(name, family):
     settings = {"drop_path": 0.0, "ratio": 0.5}  # nothing dropped, and wide enough that some ReLU is alive
-    made = model(name=name, **{key: settings[key] for key in settings if key in composed("adapter", name)})
+    made = model(family, name, **{key: settings[key] for key in settings if key in composed("adapter", name)})
     assert gmacs_per_view(made) > 0
     randomise(made)
     before = {key: tensor.clone() for key, tensor in made.state_dict().items()}
@@ -126,10 +127,31 @@ def test_adapters_train_on_a_joint_trunk_exactly_what_they_say(name):
     assert gradient_x_activation(made, clip, 1).shape == made.backbone.grid
 
 
-@pytest.mark.parametrize("name", ["adaptformer", "aim", "lora", "st_adapter"])
+@pytest.mark.parametrize("name", ["adaptformer", "adatad", "aim", "lora", "st_adapter"])
 def test_adapters_begin_as_the_joint_trunk_and_see_the_order_of_frames(name, tmp_path):
     torch.save({"encoder": public(model(name="none"))}, tmp_path / "toy.pt")
-    made, plain = (model(name=each, weights=tmp_path / "toy.pt").eval().backbone for each in (name, "none"))
+    begins_and_sees_order("ToyTrunk", name, tmp_path / "toy.pt")
+
+
+@pytest.mark.parametrize("name", ["adaptformer", "adatad", "aim", "lora", "st_adapter"])
+def test_adapters_begin_as_a_published_video_trunk_and_see_the_order_of_frames(name, tmp_path):
+    torch.save(published(model("VideoViT", "none")), tmp_path / "toy.pt")
+    begins_and_sees_order("VideoViT", name, tmp_path / "toy.pt")
+
+
+def published(made):
+    """The tensors of a V-JEPA 2.1 under Meta's names."""
+    trunk = made.backbone.trunk
+    images = {f"patch_embed_img.proj.{key}": x[:, :, :1] if x.ndim == 5 else x
+              for key, x in trunk.patch_embed.proj.state_dict().items()}  # fmt: skip
+    state = trunk.state_dict() | images
+    state |= dict.fromkeys(("video_mod_embed", "img_mod_embed"), state["modality"])
+    del state["modality"]
+    return {name.replace("norm.", "norms_block.3.", name.startswith("norm.")): x for name, x in state.items()}
+
+
+def begins_and_sees_order(family, name, path):
+    made, plain = (model(family, each, weights=path).eval().backbone for each in (name, "none"))
     with torch.no_grad():
         torch.testing.assert_close(made(video()), plain(video()))
         randomise(made)

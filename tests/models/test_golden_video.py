@@ -22,7 +22,10 @@ from aim.adapters.interface import BlockView, Place, Readout, Tokens
 from aim.models.families import FAMILIES
 from aim.models.trunk import load_trunk
 from aim.models.video_vit import TUBELET, JointViT
+from aim.weights.trunk import load_tensors
+from aim.weights.video import probe_names
 from tests.conftest import shared_folder
+from tests.models.toys import adapter
 
 TOLERANCE = 1e-5  # relative, of the 2-norm
 NAMES = {"vjepa20": "vjepa2_large", "vjepa21": "vjepa21_base"}
@@ -159,3 +162,50 @@ def test_outputs_and_gradients_are_the_public_ones(path: Path, tmp_path: Path) -
 @pytest.mark.parametrize("path", ENCODERS, ids=unique_stem)
 def test_a_perturbed_weight_is_noticed(path: Path, tmp_path: Path) -> None:
     assert worst(*both(path, tmp_path, perturb=True)) > TOLERANCE
+
+
+CLASSIFIERS = [path for path in FILES if recorded(path)["model"] == "attentive_classifier"]
+
+
+class Classifier(nn.Module):
+    """Our probe under a head, for tokens "b n d", with the names of a whole model's."""
+
+    def __init__(self, cfg: dict[str, Any], n: int) -> None:
+        super().__init__()
+        settings = adapter("vjepa_probe", depth=cfg["depth"], heads=cfg["num_heads"], mlp_ratio=cfg["mlp_ratio"])
+        readout = settings.readout([cfg["embed_dim"]], Tokens(1, 1, n, 0))
+        assert readout is not None
+        self.backbone = nn.ModuleDict({"adapters": nn.ModuleDict({"readout": readout})})
+        self.head = nn.Linear(cfg["embed_dim"], cfg["num_classes"])
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        pooled = self.backbone["adapters"]["readout"]([], rearrange(tokens, "b n d -> b 1 n d"))
+        return pooled, self.head(pooled.mean(1))
+
+
+def probed(path: Path, *, perturb: bool = False) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Pooled tokens, logits and gradients of our classifier, and the recorded ones."""
+    state, rest = load(path)
+    tokens = rest["input"].clone().requires_grad_()
+    model = Classifier(recorded(path), tokens.shape[1]).eval()
+    load_tensors(model, probe_names({f"module.{name}": x for name, x in state.items()}, path), path.name)
+    readout: Any = model.backbone["adapters"]["readout"]  # type: ignore[index]
+    if perturb:
+        with torch.no_grad():
+            readout.out.attend.q.bias += 0.01
+    pooled, logits = model(tokens)
+    (logits * rest["upstream"]).sum().backward()
+    ours = {
+        "pooled": pooled,
+        "logits": logits,
+        "grad/input": tokens.grad,
+        "grad/pooler.query_tokens": readout.out.attend.latent.grad,
+        "grad/linear.weight": model.head.weight.grad,
+    }
+    return ours, {name: x for name, x in rest.items() if name not in ("input", "upstream")}
+
+
+@pytest.mark.parametrize("path", CLASSIFIERS, ids=unique_stem)
+def test_the_probe_is_that_of_vjepa(path: Path) -> None:
+    assert worst(*probed(path)) < TOLERANCE
+    assert worst(*probed(path, perturb=True)) > TOLERANCE

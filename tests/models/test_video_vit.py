@@ -11,8 +11,10 @@ from aim.models import video_vit
 from aim.models.classifier import build
 from aim.models.families import FAMILIES
 from aim.models.trunk import load_trunk
-from aim.weights.trunk import read_tensors
+from aim.weights.trunk import check_fit, read_tensors
+from aim.weights.video import probe_names
 from tests.messages import named, refused, unnamed
+from tests.models.checks import tuned
 from tests.models.test_golden_video import Reading
 from tests.models.toys import adapter, randomise, toy, video_trunks
 
@@ -281,3 +283,45 @@ def test_a_perturbed_position_is_noticed():
     assert tiled.shape == paired.shape == (32, 32)
     assert (tiled - paired).abs().max() > 0.5
     assert torch.isfinite(video_vit.rotations((2, 1, 1), 16, 16, tiled=False)).all()
+
+
+def test_the_probe_of_transformers_is_ours(tmp_path):
+    """A file with trunk and probe: logits of a whole model."""
+    theirs = vjepa2(kind=transformers.VJEPA2ForVideoClassification)
+    for part in theirs.pooler.modules():
+        if isinstance(part, torch.nn.LayerNorm):
+            part.eps = 1e-5  # as Meta has it
+    theirs.save_pretrained(tmp_path)
+    path = tmp_path / "model.safetensors"
+    cfg = toy("vjepa2_l", str(path))
+    made = build(cfg, adapter("vjepa_probe", heads=2), num_classes=5, num_frames=4, size=32, dropout=0.0).eval()
+    found = probe_names(read_tensors(path), path)
+    state = made.state_dict()
+    check_fit({name: state[name] for name in made.saved_names()}, found, str(path))
+    made.load_state_dict(found, strict=False)
+    with torch.no_grad():
+        close(made(clips()), theirs(rearrange(clips(), "b c t h w -> b t c h w")).logits)
+
+
+def layers(dim, hidden):
+    """The parameters of an attention's q, k, v and projection, and of two layers, with their biases."""
+    return 4 * (dim + 1) * dim + (dim + 1) * hidden + (hidden + 1) * dim
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides", "expected"),
+    [
+        ("none", {}, 0),
+        # Three blocks with two norms each; a block without a projection; the query.
+        ("vjepa_probe", {}, 4 * (layers(768, 3072) + 4 * 768) - 769 * 768 + 768),
+        ("lora", {"rank": 16}, 12 * 16 * (4 * 2 * 768 + 2 * (768 + 3072))),
+        ("adatad", {}, 12 * (769 * 192 + 4 * 192 + 193 * 192 + 193 * 768 + 1)),
+        ("st_adapter", {}, 12 * (769 * 384 + 4 * 384 + 385 * 768)),
+        ("adaptformer", {}, 12 * (769 * 64 + 65 * 768)),
+        ("aim", {"temporal": False}, 12 * 2 * (769 * 192 + 193 * 768) + 2 * 768),
+        ("full", {}, 86_828_544 - 768 * (1 + 769)),  # without what images have: a vector, and patches with a bias
+    ],
+    ids=str,
+)
+def test_what_is_tuned_is_counted_by_formula(name, overrides, expected):
+    assert tuned(name, "vjepa21_b", **overrides) == expected

@@ -6,6 +6,7 @@ import sys
 
 import pytest
 import torch
+import transformers
 from safetensors import safe_open
 
 from aim.predict import verb as predict
@@ -13,6 +14,7 @@ from scripts.convert_official import from_official, to_official
 from tests.conftest import ROOT
 from tests.messages import named, refused
 from tests.models.test_golden import FILES, load, recorded
+from tests.models.test_video_vit import vjepa2
 
 
 @pytest.fixture
@@ -120,3 +122,51 @@ def test_the_script_says_in_one_line_what_is_wrong(tmp_path, convert, capsys):
 def test_an_unknown_tensor_is_named():
     with refused("resblocks.0.extra", "vit_clip"):
         from_official({"backbone.transformer.resblocks.0.extra": torch.zeros(1)})
+
+
+@pytest.mark.parametrize("theirs", ["probe.pt", "model.safetensors"])
+def test_a_published_probe_and_its_trunk_are_a_recogniser(tmp_path, convert, capsys, theirs):
+    """Meta's list of classifiers, and transformers' file of both; the trunk is read from its own file."""
+    model = vjepa2(8, kind=transformers.VJEPA2ForVideoClassification)
+    for part in model.pooler.modules():
+        if isinstance(part, torch.nn.LayerNorm):
+            part.eps = 1e-5
+    model.save_pretrained(tmp_path)
+    trunk = tmp_path / "model.safetensors"
+    torch.save({"classifiers": [as_meta(model)], "epoch": 20}, tmp_path / "probe.pt")
+    overrides = [
+        "+experiment=ssv2_vjepa2_l", f"backbone.weights={trunk}", "clip.num_frames=8", "clip.size=32",
+        "+backbone.options={embed_dim: 32, depth: 3, num_heads: 2, patch_size: 8}", "adapter.heads=2",
+    ]  # fmt: skip
+    convert(tmp_path / theirs, tmp_path / "ours.safetensors", *overrides)
+    recogniser = predict.load(tmp_path / "ours.safetensors")
+    video = torch.rand(2, 3, 8, 32, 32, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        logits = model(video.transpose(1, 2)).logits
+        torch.testing.assert_close(recogniser.model(video), logits, rtol=1e-4, atol=1e-5)
+    with pytest.raises(SystemExit):
+        convert(tmp_path / "probe.pt", tmp_path / "ours.safetensors")
+    named(capsys.readouterr().err, "probe.pt", "+experiment=NAME", "backbone.weights=FILE")
+    with pytest.raises(SystemExit):
+        convert(tmp_path / "probe.pt", tmp_path / "ours.safetensors", *overrides, "adapter.depth=3")
+    named(capsys.readouterr().err, "probe.pt", "(12)")
+
+
+def as_meta(model):
+    """The probe of transformers under Meta's names."""
+    state = {}
+    for name, tensor in model.state_dict().items():
+        if name.startswith("vjepa2.") or "k_proj" in name or "v_proj" in name:
+            continue
+        parts = [model.state_dict()[name.replace("q_proj", f"{x}_proj")] for x in "kv"]
+        short = name.replace("self_attention_layers", "blocks").replace(
+            "cross_attention_layer", "cross_attention_block"
+        )
+        short = short.replace("layer_norm", "norm").replace("classifier", "linear").replace("out_proj", "proj")
+        if "self_attn.q_proj" in short:
+            tensor = torch.cat([tensor, *parts])
+        if "cross_attn.q_proj" in short:
+            state["module." + short.replace("cross_attn.q_proj", "xattn.kv")] = torch.cat(parts)
+        short = short.replace("self_attn.q_proj", "attn.qkv").replace("self_attn", "attn")
+        state["module." + short.replace("cross_attn.q_proj", "xattn.q")] = tensor
+    return state

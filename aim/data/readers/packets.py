@@ -20,29 +20,32 @@ SLICES = (1, 2, 5)  # types of the units that begin a picture
 IDR = 5  # type of the units of a picture that decoding may start at, ITU-T H.264 table 7-1
 SEI, ORIENTATION = 6, 47  # type of the units that comment on a picture, and of the comment how to turn it, D.1
 NEVER_TURNED = ("av1", "mpeg4", "vp8", "vp9")  # codecs whose pictures say nothing of how to turn them
+LONGEST_PAUSE = 3600.0  # seconds from a frame to the next; after a longer one another recording begins
 MAX_REORDER = 16  # frames that an H.264 decoder may hold back, ITU-T H.264 A.3.1
 PROGRESSIVE = 1  # FFmpeg's AVFieldOrder
 KEPT_BYTES = 2**26  # size of a file whose packets are kept in memory, so that it is read only once
 
 
 class Clock:
-    """Times of packets or frames, as they come, by one clock that doesn't fall back.
+    """Times of packets or frames, as they come, by one clock that doesn't fall back, nor jump ahead by hours.
 
     Where a time falls below those of more frames than are reordered, a new recording begins, as in files that were
-    joined byte by byte: its times continue after the end of the one before.
+    joined byte by byte; and so where it's above the one before by more than LONGEST_PAUSE, as where a broadcast's clock
+    was set. Its times continue after the end of the one before.
     """
 
     def __init__(self, stream: VideoStream) -> None:
         self.base = float(stream.time_base or 1)
         self.usual = 1 / float(stream.average_rate or 25)  # seconds, of a frame whose duration isn't known
         self.newest = deque[float](maxlen=stream.codec_context.reorder_depth + 2)
-        self.shift, self.end, self.fell = 0.0, 0.0, False
+        self.shift, self.end, self.broke = 0.0, 0.0, False
 
     def __call__(self, time: float, duration: int | None) -> float:
         """The continued time, in seconds, of one that is shown for so many units of the stream."""
         time += self.shift
-        if len(self.newest) == self.newest.maxlen and time < min(self.newest):
-            self.fell = True
+        fell = len(self.newest) == self.newest.maxlen and time < min(self.newest)
+        if fell or (self.newest and time > self.end + LONGEST_PAUSE):
+            self.broke = True
             self.shift += self.end - time
             time = self.end
         self.newest.append(time)
@@ -200,6 +203,8 @@ def _judged(
         fault = f"{pts.size} packets where the header says {stream.frames}"
     elif np.unique(pts).size != pts.size:
         fault = "equal time stamps"
+    elif np.diff(np.sort(pts)).max(initial=0) * (stream.time_base or 1) > LONGEST_PAUSE:
+        fault = "time stamps that jump ahead by hours"
     return Packets(pts, dts, key, start, fault, fault or order_doubt(container, stream, pts, start), kept)
 
 

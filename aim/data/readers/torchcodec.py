@@ -43,8 +43,8 @@ class TorchCodec:
                 starts.append(packet.is_keyframe)
                 if not packet.is_discard:
                     times.append(packet.pts)
-            if len(set(pts)) < len(pts) or clock.fell:
-                raise BadVideo(f"{path}: time stamps that are equal or fall back; use reader=pyav")
+            if len(set(pts)) < len(pts) or clock.broke:
+                raise BadVideo(f"{path}: time stamps that are equal, fall back or jump ahead; use reader=pyav")
             if pts and stream.codec_context.name == "h264":
                 doubt = order_doubt(container, stream, np.array(pts), np.array(starts))
                 if doubt:

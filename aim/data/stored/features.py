@@ -9,9 +9,10 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ from aim.ground.paths import cache_folder
 
 GB = 10**9
 LOCK = "store.lock"
+BROKEN_OFF = 3600.0  # seconds since a file was last written to, of which a write takes one
+WAY_OUT = "set AIM_CACHE=DIR, a folder that can be written, or train.features=computed"
 
 
 @dataclass(frozen=True)
@@ -74,22 +77,40 @@ class Store:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody makes room of this folder inside the block."""
+        """Nobody makes room of this folder inside the block. One that can't be written is read."""
         with ExitStack() as stack:
-            with files.writing(
-                self.folder, "set AIM_CACHE=DIR, a folder that can be written, or train.features=computed"
-            ):
-                self.folder.mkdir(parents=True, exist_ok=True)
-                lock = stack.enter_context((self.folder / LOCK).open("a"))
-                fcntl.flock(lock, fcntl.LOCK_SH)
-                os.utime(lock.fileno())
+            if self.folder.is_dir() and not os.access(self.folder, os.W_OK):
+                with suppress(OSError):  # nobody here can delete it
+                    fcntl.flock(stack.enter_context((self.folder / LOCK).open()), fcntl.LOCK_SH)
+                yield
+                return
+            with files.writing(self.folder, WAY_OUT):
+                while not self._locked(stack):
+                    pass  # another job has deleted it meanwhile
             yield
+
+    def _locked(self, stack: ExitStack) -> bool:
+        """Lock the folder, which is made where it isn't there; whether it's still there then."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            lock = stack.enter_context((self.folder / LOCK).open("a"))
+            fcntl.flock(lock, fcntl.LOCK_SH)
+            os.utime(lock.fileno())
+            return os.path.samestat(os.fstat(lock.fileno()), (self.folder / LOCK).stat())
+        return False
 
     def make_room(self, needed: int, limit: float) -> None:
         """Delete stores that nobody holds, the least recently used first, until there is room for `needed` bytes more.
 
-        Raises UserError, and deletes nothing, where even that would leave less on the disk, or within `limit`.
+        So are files of this store whose writing broke off. Raises UserError, and deletes no store, where even that
+        would leave less on the disk, or within `limit`.
         """
+        if not os.access(self.folder, os.W_OK):
+            raise UserError(f"{self.folder} lacks features of some videos and can't be written; {WAY_OUT}")
+        for part in self.folder.glob("*/.*.part"):
+            with suppress(FileNotFoundError):  # which another job has just finished
+                if time.time() - part.stat().st_mtime > BROKEN_OFF:
+                    part.unlink()
         used = {
             lock.parent: bytes_in(lock.parent) for lock in sorted(self.folder.parent.glob(f"*/{LOCK}"), key=used_at)
         }

@@ -86,8 +86,8 @@ def computed(
     at_once = max(1, run.train.clips_at_once(world.size) // clips)
     training = {} if views else {"step_size": at_once * world.size}
     policy = run.data.eval_on_error if views else run.data.on_error
-    # Of a part of the list, bad videos are noted here; the share of all is what `data.max_bad` judges.
-    noting = replace(run, data=replace(run.data, max_bad=1.0))
+    # Of a part of the list, bad videos that are skipped are noted here; the share of all is what `data.max_bad` judges.
+    noting = replace(run, data=replace(run.data, max_bad=1.0 if policy == "skip" else run.data.max_bad))
     loader = noting.loader(pixels, at_once, world, order=Listed(), on_error=policy, **training)
     total, done, stopped = len(missing), 0, False
     was_training = model.training

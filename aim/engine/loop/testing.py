@@ -11,8 +11,9 @@ from aim.engine.run.job import Job
 from aim.engine.run.settings import Run
 from aim.engine.scores import predictions
 from aim.engine.scores.calibration import Calibration
-from aim.engine.telling import bad_videos
+from aim.engine.telling import bad_list, bad_videos
 from aim.ground import files
+from aim.ground.errors import say
 from aim.ground.signals import Stop
 from aim.models.classifier import VideoClassifier
 
@@ -49,4 +50,6 @@ def leave(
     found = results.collect(job, model, left, gmacs, **more)
     files.write_json(job.run_dir / "results.json", found)
     results.show(found, job.run_dir)
+    if bad := bad_list.read(job.run_dir):
+        say(f"{len(bad)} videos of all lists could not be read and were skipped: {job.run_dir / bad_list.NAME}")
     return found

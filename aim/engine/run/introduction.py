@@ -36,6 +36,8 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
         *of_balance(run, lists),
         f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{divided}",
     ]
+    if run.published is not None:
+        lines.append(f"published: {run.published.top1:.1f} % top-1 ({run.published.source})")
     if chosen := results.standing(run, lists)["chose"]:
         lines.append(f"test: on the validation videos, which choose {' and '.join(chosen)}: {content.BIASED}")
     return "\n".join(lines)

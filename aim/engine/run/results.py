@@ -3,6 +3,7 @@
 import platform
 import subprocess
 from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ def collect(
     run, lists, device = job.run, job.lists, job.world.device
     tuned, total = num_parameters(model)
     licence = {"licence": run.backbone.licence} if run.backbone.licence else {}
+    published = {} if run.published is None else {"published": asdict(run.published)}
     return {
         "name": run.name,
         **predictions.results(),
@@ -56,6 +58,7 @@ def collect(
         "data_hash": data_hash(lists.test, lists.classes),
         "trunk": {"name": model.trunk_name, "sha256": model.fingerprint} | licence,
         "versions": versions(),
+        **published,
         **more,
     }
 

@@ -155,6 +155,14 @@ class OfHead(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Published:
+    """The result that an experiment reproduces, as its source prints it."""
+
+    top1: float  # per cent
+    source: str
+
+
+@dataclass(frozen=True)
 class Run:
     """The values of configs/config.yaml: what `aim.train` can be told, and what a test and a benchmark start from."""
 
@@ -175,6 +183,7 @@ class Run:
     predictions: Annotated[Form, Mark.MACHINE, Mark.SILENT, Mark.COMMAND, Before("npz")]
     train: Annotated[Training, Mark.TRAINING]
     optim: Annotated[Optim, Mark.TRAINING]
+    published: Annotated[Published | None, Mark.MACHINE, Mark.SILENT, Before(None)]
     dropout: Annotated[float, Mark.MODEL]
     backbone: Annotated[Backbone, Mark.MODEL]
     adapter: Annotated[AdapterConfig, Mark.MODEL]

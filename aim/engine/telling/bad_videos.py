@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from aim.data.lists import read_lines
 from aim.data.loading.loader import Loader
 from aim.engine.machine import distributed
+from aim.engine.telling import bad_list
 from aim.ground import files
 from aim.ground.errors import UserError
 
@@ -40,14 +40,12 @@ def name(run_dir: Path, bad: Mapping[str, str]) -> None:
     """Add path -> reason to the lines of the file. Ranks may do it at the same time."""
     if not bad:
         return
-    file = run_dir / "bad_videos.txt"
     now = {path: " ".join(reason.split()) for path, reason in bad.items()}
     files.make_folder(run_dir)
     with _alone_in(run_dir):
-        before = dict(line.split("\t", 1) for line in read_lines(file) if "\t" in line) if file.exists() else {}
+        before = bad_list.read(run_dir)
         if before | now != before:
-            text = "".join(f"{path}\t{reason}\n" for path, reason in sorted((before | now).items()))
-            files.write_atomically(file, lambda file: files.write_text(file, text))
+            bad_list.write(run_dir, before | now)
 
 
 @contextmanager

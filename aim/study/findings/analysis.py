@@ -16,11 +16,11 @@ from aim.study.findings.curves import ALL, RULE, Curve, Verdict, classify_curve
 from aim.study.findings.intervals import Interval, finite
 from aim.study.findings.laws import FORMS, Law, chosen, fit_law
 from aim.study.findings.levels import levels
+from aim.study.findings.scores import MAIN
 from aim.study.findings.sentences import summary
 
 DESCENDING = ("trunk_error", "difficulty")  # axes on which less is more
 COMPARED = ("parameters", "videos")  # axes on which series are compared, if there: other sizes say the same
-MAIN = "top1"  # the score that thresholds and comparisons are told for
 LOSS = "cross_entropy"
 REPEATS = 100  # of the bootstrap of a law
 

@@ -22,7 +22,8 @@ Floats = NDArray[np.float64]
 
 LENGTHS = (2, 4, 8)  # of the sequences of motions
 EXACT = {f"exact{length}": length for length in LENGTHS}
-THRESHOLDED = ("top1", *EXACT)
+MAIN = metrics.of("one")[0].name  # the score that thresholds and comparisons are told for
+THRESHOLDED = (MAIN, *EXACT)
 
 
 def studied() -> list[Metric]:
@@ -82,9 +83,9 @@ def scores_of(answers: Answers) -> dict[str, Interval]:
     """Every score of one task."""
     values = per_video(answers)
     found = {name: bootstrap(each) for name, each in values.items()}
-    n, top1 = len(answers.label), found["top1"]
+    n, main = len(answers.label), found[MAIN]
     for name, length in EXACT.items():
-        found[name] = Interval(*(in_a_row(share, n, length) for share in (top1.value, top1.low, top1.high)))
+        found[name] = Interval(*(in_a_row(share, n, length) for share in (main.value, main.low, main.high)))
     return {name: found[name] for name in names()}
 
 

@@ -1,5 +1,6 @@
 """The times of the frames that a reader picks from are measured, or NaN, and go on where a new recording begins."""
 
+import math
 from pathlib import Path
 
 import av
@@ -95,6 +96,23 @@ def test_a_recording_that_was_joined_to_another_continues_it(shared: Path, tmp_p
             assert duration(container, stream) == pytest.approx(count / rate)
         Transcode()(path, tmp_path / "a.mp4")
         assert times(PyAV(), tmp_path / "a.mp4") == pytest.approx(expected, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["jump.mp4", "jump.mkv", "jump.ts", "vp9.mkv"])
+def test_a_clock_that_jumps_ahead_by_hours_goes_on_and_a_pause_stays(name: str, tmp_path: Path) -> None:
+    codec = "libvpx-vp9" if name.startswith("vp9") else "libx264"
+    for seconds, expected in ((7200, np.arange(40) / 25), (60, np.arange(40) / 25 + 60 * (np.arange(40) >= 20))):
+        path = write(tmp_path / f"{seconds}{name}", codec, times=lambda i: i + (i >= 20) * 25 * seconds)  # noqa: B023
+        for reader in READERS:
+            try:
+                found = times(make(reader), path)
+            except BadVideo:
+                assert reader in REFUSED
+            else:
+                assert found == pytest.approx(expected, abs=2e-3)
+        parts = cut(path, Windows(1, 1, on_grid=True), trust=True)
+        assert parts.seconds == pytest.approx(expected, abs=2e-3)
+        assert len(parts.spans) == math.ceil(expected[-1] + 0.04)
 
 
 def test_frames_are_not_sorted_into_an_earlier_recording(tmp_path: Path) -> None:

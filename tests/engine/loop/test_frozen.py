@@ -1,5 +1,7 @@
 """Heads that are trained on features kept on disk end as those that see pixels."""
 
+import fcntl
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ import torch
 from aim.data.stored import features
 from aim.engine.loop import frozen
 from aim.engine.run.settings import Run
-from aim.ground import config
+from aim.ground import config, files
 from aim.ground.paths import cache_folder
 from aim.ground.signals import INTERRUPTED
 from aim.models.classifier import VideoClassifier
@@ -125,6 +127,49 @@ def test_room_is_made_of_stores_that_nobody_holds(tmp_path: Path) -> None:
         with refused("train.features_gb", "train.draws", "AIM_CACHE", "train.features=computed"):
             stores[2].make_room(used, used)
     assert stores[0].read("0" * 32, [1])[0].shape == (1, 500)
+
+
+def test_a_store_that_is_deleted_as_it_is_locked_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, lock, calls = features.Store(tmp_path / "a"), fcntl.flock, list[int]()
+
+    def deleted_first(file: Any, how: int) -> None:
+        calls.append(how)
+        if len(calls) == 1:
+            shutil.rmtree(store.folder)  # another job, which held it until now
+        lock(file, how)
+
+    monkeypatch.setattr(features.fcntl, "flock", deleted_first)
+    with store.held():
+        store.write("0" * 32, torch.zeros(2, 5), torch.zeros(2, 2).numpy())
+        assert not features.is_idle(store.folder, remove=True)
+        assert store.has("0" * 32)
+    assert calls == [fcntl.LOCK_SH] * 2 + [fcntl.LOCK_EX | fcntl.LOCK_NB]
+
+
+def test_what_a_killed_write_left_is_deleted_and_a_write_under_way_is_not(tmp_path: Path) -> None:
+    store = features.Store(tmp_path / "a")
+    old, new = (files.temporary_of(store.place("0" * 32), writer) for writer in ("killed", "writing"))
+    with store.held():
+        for part in (old, new):
+            part.parent.mkdir(exist_ok=True)
+            part.touch()
+        os.utime(old, (0, 0))
+        store.make_room(1, 100)
+    assert (old.exists(), new.exists()) == (False, True)
+
+
+def test_a_store_that_cannot_be_written_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = features.Store(tmp_path / "a")
+    with store.held():
+        store.write("0" * 32, torch.zeros(2, 5), torch.zeros(2, 2).numpy())
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    for _ in ("with its lock", "without"):
+        with store.held():
+            assert store.has("0" * 32)
+            with refused(str(store.folder), "AIM_CACHE=DIR", "train.features=computed"):
+                store.make_room(1, 100)
+        (store.folder / features.LOCK).unlink(missing_ok=True)
+    assert not (store.folder / features.LOCK).exists()
 
 
 @pytest.mark.parametrize(

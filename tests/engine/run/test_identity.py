@@ -69,6 +69,7 @@ MAY_CHANGE = {
     "data.folds",  # the content of these is hashed
     "train.accumulate", "train.epochs", "train.log_every", "train.save_minutes", "train.profile", "train.memory",
     "train.compile", "train.shard", "train.features_gb", "predictions",
+    "published", "backbone.source", "backbone.licence",
     "tracker.kind", "tracker.project", "tracker.entity", "tracker.mode", "tracker.space",
 }  # fmt: skip
 

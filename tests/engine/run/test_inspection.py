@@ -79,7 +79,9 @@ def test_all_bad_files_are_named_at_once_and_the_command_that_is_told_goes_on(
     assert read == {video.path for video in (*lists.train, *lists.val)} - bad.keys()
     listed = (tmp_path / "run" / "bad_videos.txt").read_text(encoding="utf-8")
     assert listed == "".join(f"{path}\t{reasons[content]}\n" for path, content in sorted(bad.items()))
-    named(capsys.readouterr().err, "2", "32", "1", "8")
+    err = capsys.readouterr().err
+    named(err, "2", "32", "1", "8")
+    named(err.splitlines()[-1], "3", str(tmp_path / "run" / "bad_videos.txt"))
 
 
 def test_good_files_are_looked_at_once_and_again_when_they_change(folder: Path, looked_at: list[str]) -> None:

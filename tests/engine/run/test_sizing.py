@@ -55,7 +55,7 @@ def test_a_run_that_goes_on_keeps_what_auto_was_when_it_began() -> None:
 
 
 def test_only_finetuning_follows_the_data_and_says_so() -> None:
-    features = {"finetune": "computed", "probe": "cached"}
+    features = {"finetune": "computed", "finetune_video": "computed", "probe": "cached"}
     for name in (path.stem for path in (choices.CONFIGS / "experiment").glob("*.yaml")):
         asked = config.resolve(config.compose([f"+experiment={name}", "data.root=x"]))
         settings = sizing.settled(asked, 32, None)
