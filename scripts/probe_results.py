@@ -13,6 +13,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -68,21 +69,40 @@ def trained(data: str, readout: str, runs: Path) -> dict[str, Any]:
     }
 
 
+def table(known: Mapping[str, Any]) -> str:
+    """The cells as the table of docs/probes.md: top-1 and direction, and the order6 run's size and seconds."""
+    head = " | ".join(f"{data}: top-1, direction (%)" for data in DATA)
+    lines = [f"`adapter=` | {head} | tuned on order6 (M) | seconds on order6", " | ".join(["---"] * (len(DATA) + 3))]
+    for readout in READOUTS:
+        found = [known.get(f"{data}/{readout}") for data in DATA]
+        scores = [f"{cell['top1']:.1f}, {cell['direction']:.1f}" if cell else "" for cell in found]
+        last = [f"{found[-1]['params_tuned'] / 1e6:.2f}", f"{found[-1]['seconds']:.0f}"] if found[-1] else ["", ""]
+        lines.append(" | ".join([readout, *scores, *last]))
+    largest = [{cell["largest_class"] for name, cell in known.items() if name.startswith(f"{data}/")} for data in DATA]
+    lines.append(
+        " | ".join(["always the largest class", *(f"{min(share):.1f}" if share else "" for share in largest), "", ""])
+    )
+    return "".join(f"| {line} |\n" for line in lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=ROOT / "scripts" / "results" / "probes.json")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs" / "probes")
     every = [f"{data}/{readout}" for data in DATA for readout in READOUTS]
-    parser.add_argument("cells", nargs="*", choices=[*every, []], metavar="DATA/READOUT")
+    parser.add_argument("cells", nargs="*", metavar="DATA/READOUT")
     args = parser.parse_args()
+    if unknown := set(args.cells) - set(every):
+        parser.error(f"{', '.join(sorted(unknown))}: no such cell; there are {', '.join(every)}")
+    known = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {}
     for cell in args.cells or every:
-        known = json.loads(args.out.read_text(encoding="utf-8")) if args.out.exists() else {}
         if cell in known:
             continue
         data, readout = cell.split("/")
         known[cell] = trained(data, readout, args.runs.resolve())
         text = json.dumps(known, indent=2)
         files.write_atomically(args.out, lambda file, text=text: file.write_text(text + "\n", encoding="utf-8"))
+    print(table(known))
 
 
 if __name__ == "__main__":

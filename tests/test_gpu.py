@@ -6,29 +6,43 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from aim.data.loading.loader import Batch
 from aim.engine.loop.ema import Average
 from aim.engine.loop.evaluation import score
+from aim.engine.loop.faults import explained
 from aim.engine.loop.optim import adamw
 from aim.engine.loop.training import train_step
+from aim.engine.machine import distributed, peers, sharding
 from aim.engine.machine.distributed import World
-from aim.engine.machine.feeding import on_device, to_host
+from aim.engine.machine.feeding import on_device, registered, to_host
 from aim.engine.machine.hardware import FP8_SINCE, Precision, autocast, check_fp8
 from aim.engine.run.settings import Run
 from aim.engine.run.step import make_batch, peak_of_step
 from aim.engine.telling.watching import ENOUGH, Pace
 from aim.ground import config
+from aim.models.attention import attend
+from aim.models.classifier import VideoClassifier
+from aim.models.compiling import compile_blocks
 from aim.models.float8 import Float8Linear
+from aim.models.memory import remembering
 from tests.conftest import ROOT
 from tests.messages import named, refused
+from tests.models.checks import toy_model
+from tests.models.toys import FRAMES, SIZE
 from tests.toy import TOY, run
 
-pytestmark = [pytest.mark.gpu, pytest.mark.usefixtures("toy_cache")]
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.usefixtures("toy_cache"),
+    pytest.mark.filterwarnings("ignore:.*TRITON_DEFAULT_FP_FUSION"),  # Triton's own, of its first kernel
+]
 CUDA = torch.device("cuda")
 FP8 = torch.cuda.is_available() and torch.cuda.get_device_capability() >= FP8_SINCE
 
@@ -112,9 +126,13 @@ def test_a_step_and_a_test_wait_for_nothing_but_results() -> None:
     assert 0 <= pace.seconds < 1
 
 
-def test_a_batch_on_the_device_outlives_the_loader_s() -> None:
+@pytest.mark.parametrize("pinned", [True, False])
+def test_a_batch_on_the_device_outlives_the_loader_s(*, pinned: bool) -> None:
+    block = torch.empty(64, 1, 8, 3, 112, 112, dtype=torch.uint8).share_memory_()
+    release = registered([block] if pinned else [])
+    assert block.is_pinned() == pinned
+
     def batches() -> Iterator[Batch]:
-        block = torch.empty(64, 1, 8, 3, 112, 112, dtype=torch.uint8).share_memory_()
         for i in range(20):
             block.fill_(i)
             yield Batch(block, torch.full((64,), i), torch.full((64,), i), torch.full((64,), float(i)))
@@ -127,6 +145,8 @@ def test_a_batch_on_the_device_outlives_the_loader_s() -> None:
         kept.append(to_host(batch.video.amin(), batch.video.amax(), batch.label.sum(), batch.weight.sum()))
     for i, read in enumerate(kept):
         assert [float(value) for value in read()] == [i, i, 64 * i, 64 * i]
+    release()
+    assert not block.is_pinned()
 
 
 def test_results_are_read_while_later_work_goes_on() -> None:
@@ -159,7 +179,8 @@ def test_fp8_computes_what_bf16_does_on_gpus_that_have_it() -> None:
     exact = layer.double()(x.double()), gradient.double() @ layer.weight.double()
     assert all((ours - e).norm() < 0.045 * e.norm() for ours, e in zip((y, x.grad), exact, strict=True))
     gradients = []
-    for precision, *more in (["bf16"], ["fp8"], ["fp8", "train.compile=false"], ["fp8", "train.memory=lean"]):
+    eager = "train.compile=false"  # of all but one: each compilation takes the better part of a minute
+    for precision, *more in (["bf16", eager], ["fp8"], ["fp8", eager], ["fp8", eager, "train.memory=lean"]):
         asked = ["+experiment=k400", "backbone.weights=random", f"precision={precision}", *more]
         run_ = config.build(config.compose(asked), Run)
         model = run_.placed().model(400).to(CUDA).eval()  # as its seed draws it, and what follows
@@ -185,6 +206,124 @@ def test_a_step_needs_the_memory_that_was_planned(precision: Precision) -> None:
         train_step(model, optimizer, [batch], run_.train, precision, CUDA, task=run_.task, stop=False)
     peak = torch.cuda.max_memory_allocated() - before
     assert peak_of_step(run_, 400, 16) == pytest.approx(peak, rel=0.1)
+
+
+def gradients_of(model: VideoClassifier, video: Tensor, precision: Precision) -> Tensor:
+    """Of all trained parameters, one after the other."""
+    torch.manual_seed(0)
+    model.zero_grad()
+    with autocast(CUDA, precision):
+        logits = model(video)
+    cross_entropy(logits.float(), torch.arange(len(video), device=CUDA)).backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_compiled_blocks_and_each_memory_give_the_gradients_of_plain_ones(precision: Precision) -> None:
+    settings = config.build(config.compose([*TOY, "device=cuda", f"precision={precision}"]), Run)
+    model = settings.model(8).to(CUDA).eval()
+    video = torch.rand(2, 3, 4, 32, 32, device=CUDA)
+    plain = gradients_of(model, video, precision)
+    assert plain.norm() > 0
+    for memory in ("lean", "smallest", "fast"):
+        model.backbone.memory = memory
+        if memory == "fast":
+            compile_blocks(model)
+        assert torch.cosine_similarity(gradients_of(model, video, precision), plain, dim=0) > 0.999
+    assert model.backbone.run.run is not remembering  # type: ignore[attr-defined]  # the compiler didn't fail
+
+
+@pytest.mark.parametrize("logit", [0.0, -128.0])
+@pytest.mark.parametrize(
+    ("shape", "queries"),
+    [((16, 12, 197, 64), 1), ((16, 12, 128, 64), 1), ((16, 12, 197, 64), 197), ((2, 12 * 197, 8, 64), 8)],
+    ids=["class token", "class token of 128", "space", "time"],
+)
+def test_attention_is_that_of_float64(shape: tuple[int, ...], queries: int, logit: float) -> None:
+    """Also of logits far below zero, by which cuDNN's gradients of one query became NaN."""
+    torch.manual_seed(0)
+    module = SimpleNamespace(training=False, fused_attn=True, attn_drop=SimpleNamespace(p=0.0))
+    q, k, v = (torch.randn(shape, device=CUDA) / 4 for _ in range(3))
+    q = q[:, :, :queries]
+    if logit:
+        q[..., 0], k[..., 0] = 8.0, logit
+    asked = [x.bfloat16().requires_grad_() for x in (q, k, v)]
+    exact = [x.detach().double().requires_grad_() for x in asked]
+    gradient = torch.randn(*shape[:2], queries, 64, device=CUDA)
+    found = attend(module, *asked)
+    expected = (exact[0] @ exact[1].mT / 8).softmax(-1) @ exact[2]
+    pairs = zip(
+        (found, *torch.autograd.grad(found, asked, gradient.bfloat16())),
+        (expected, *torch.autograd.grad(expected, exact, gradient.double())),
+        strict=True,
+    )
+    for number, (ours, theirs) in enumerate(pairs):
+        assert ours.isfinite().all()
+        if number == 0 or not logit:  # gradients of such logits are differences of large numbers
+            assert (ours.double() - theirs).norm() < 0.02 * theirs.norm() + 1e-3 * theirs.numel() ** 0.5
+
+
+def test_windows_beyond_the_limit_of_a_launch_are_those_of_few() -> None:
+    """A Swin's windows are batches of their own, of which a GPU's kernel takes 65,535 at once."""
+    model = toy_model("aim", "swin_t").to(CUDA).eval()
+    clips = torch.rand(66_000 // (FRAMES * 4), 3, FRAMES, SIZE, SIZE, device=CUDA)  # of 4 windows a frame
+    with torch.inference_mode():
+        whole, parts = model(clips), torch.cat([model(some) for some in clips.split(1000)])
+    torch.testing.assert_close(whole, parts, rtol=1e-3, atol=1e-4)
+
+
+def test_ranks_talk_by_nccl_and_a_failing_one_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A group of one: NCCL's start, sums, copies, buckets, blocks that are spread, and the end of a rank that fails."""
+    dist = distributed.dist
+    dist.init_process_group("cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        tensors = [torch.ones(3, device=CUDA), torch.arange(4.0, device=CUDA)]
+        distributed.sum_(tensors)
+        distributed.broadcast_(tensors)
+        distributed.meet()
+        assert [t.tolist() for t in tensors] == [[1, 1, 1], [0, 1, 2, 3]]
+        assert distributed.gather({"a": 1}) == [{"a": 1}]
+        settings = config.build(config.compose([*TOY, "device=cuda"]), Run)
+        video = torch.rand(2, 3, 4, 32, 32, device=CUDA)
+        model = settings.model(8).to(CUDA).eval()
+        plain = gradients_of(model, video, "fp32")
+        monkeypatch.setattr(distributed, "MANY", 0)
+        summing = distributed.summing(model)
+        assert summing is not None
+        model.zero_grad()
+        cross_entropy(summing(video), torch.arange(2, device=CUDA)).backward()
+        torch.testing.assert_close(
+            torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]), plain
+        )
+        mesh = sharding.init_device_mesh
+        monkeypatch.setattr(sharding, "init_device_mesh", lambda kind, _: mesh(kind, (1,)))
+        model = settings.model(8).to(CUDA).eval()
+        monkeypatch.setattr(model, "saved_names", list)  # its trunk is random
+        sharding.shard(model, World(0, 2, CUDA), parts=1, least=0)
+        torch.testing.assert_close(gradients_of(model, video, "fp32"), plain)
+    finally:
+        peers.tear(failing=True)
+    assert not dist.is_initialized()
+
+
+def test_memory_that_runs_out_is_one_line() -> None:
+    training = config.build(config.compose(TOY), Run).train
+    with (
+        refused("5", "GiB", "train.accumulate=2", "train.memory=lean"),
+        explained(lambda: "step 5 of 9", training, World(0, 1, CUDA)),
+    ):
+        torch.empty(2**45, device=CUDA)
+
+
+def test_a_run_begun_on_a_cpu_goes_on_with_a_gpu_s_kernels(tmp_path: Path) -> None:
+    run(tmp_path / "cpu", "train.epochs=1")
+    run(tmp_path / "cpu", "train.epochs=2", "device=cuda", "gpus=1")
+    run(tmp_path / "gpu", "train.epochs=1", "device=cuda", "gpus=1")
+    run(tmp_path / "gpu", "train.epochs=2", "device=cuda", "gpus=1")
+    ours, theirs = (torch.load(tmp_path / name / "last.pt", weights_only=True) for name in ("cpu", "gpu"))
+    assert all(group["fused"] for group in ours["optimizer"]["param_groups"])
+    for name, tensor in ours["model"].items():
+        torch.testing.assert_close(tensor, theirs["model"][name], rtol=1e-2, atol=1e-3)
 
 
 def test_more_gpus_than_visible_are_refused(tmp_path: Path) -> None:

@@ -1,8 +1,11 @@
 """What the first day with a GPU needs, as far as a machine without one shows it."""
 
+import json
+import os
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,3 +38,22 @@ def test_the_mode_that_refuses_to_wait_may_warn_of_itself() -> None:
                 warnings.filterwarnings(action, message)
         torch._C._cuda_set_sync_debug_mode(1)
         torch._C._cuda_set_sync_debug_mode(0)
+
+
+@pytest.mark.slow
+def test_the_day_goes_through_all_its_parts_on_a_cpu(tmp_path: Path) -> None:
+    given = {"DRY": "1", "OUT": str(tmp_path), "PYTHON": sys.executable, "SECONDS_IN_ALL": "240"}
+    done = subprocess.run(
+        ["bash", "scripts/gpu_day.sh"], cwd=ROOT, env=os.environ | given, capture_output=True, text=True, timeout=280
+    )
+    parts = (tmp_path / "parts.txt").read_text()
+    assert parts.count("exit code 0") == 3, parts
+    rows = json.loads((tmp_path / "bench.json").read_text())
+    of_gpus = ("cudnn", "efficient")  # which a CPU hasn't
+    assert not [row for row in rows if isinstance(row.get("error"), str) and not row["what"].endswith(of_gpus)], rows
+    steps = [row for row in rows if row["what"].startswith("step, ")]
+    assert len(steps) >= 5
+    assert all(row["clips_s"] > 0 for row in steps)
+    for piece in ("train_eager", "clips_s", "of_ceiling", "class token"):
+        assert piece in done.stdout
+    assert (tmp_path / "TABLE").read_text() in done.stdout

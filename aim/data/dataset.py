@@ -26,7 +26,7 @@ from aim.data.stored.shards import located, source_of
 from aim.data.transforms import Augment, Views
 from aim.ground import folds
 from aim.ground.errors import UserError
-from aim.ground.marks import Mark
+from aim.ground.marks import Auto, Mark
 from aim.ground.paths import path_of
 
 
@@ -42,7 +42,7 @@ class Data:
     eval_on_error: Annotated[OnError, Mark.MACHINE]  # a test that skips says so in its result
     max_bad: Annotated[float, Mark.MACHINE]  # share of videos that may be skipped
     timeout: Annotated[float, Mark.MACHINE]  # seconds that one video may take
-    workers: Annotated[int, Mark.MACHINE]  # decoding processes a rank; 0: decode in the training process itself
+    workers: Annotated[int, Auto(8), Mark.MACHINE]  # decoding processes a rank; 0: in the training process itself
     cache: Annotated[str | None, Mark.MACHINE, Mark.PATH] = None  # a folder on a local disk for copies of videos
     cache_gb: Annotated[float, Mark.MACHINE] = 100.0  # that they may take in all
     share: float = 1.0  # of the training videos, of each class

@@ -3,12 +3,12 @@
 import hashlib
 import re
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from aim.data.list_files import ListFiles
-from aim.data.lists import NONE, USUAL, Lists, Video, nfc
+from aim.data.lists import NONE, USUAL, Lists, Video, nfc, set_apart
 from aim.data.scanning import some
 from aim.ground import folds
 from aim.ground.errors import UserError
@@ -21,34 +21,51 @@ def in_folds(lists: Lists, fold: str | int | None, pattern: str | None) -> Lists
     nothing but paths from the data set's root, and labels.
     """
     groups = groups_of(lists, pattern)
-    by = f"data.groups={pattern}" if pattern is not None else "the column for groups"
-    together = f", groups kept together ({len({*groups.values()})} by {by})" if groups else ""
+    lists = replace(lists, groups={nfc(path): group for path, group in groups.items()})
+    number = len({*groups.values()})
+    by = f"{number} by data.groups={pattern}" if pattern is not None else f"{number} by a table's column"
+    together = f", groups kept together ({by})" if groups else ""
     if fold is not None:
-        number, count = folds.parsed(fold, None)
-        videos = [*lists.train, *lists.val]
-        places = folds_of(videos, groups, count)
-        check_folds(videos, places, lists.classes, count)
-        parts = [[video for video in videos if (places[video.path] == number - 1) == held] for held in (False, True)]
-        where = f"{len(videos)} videos, by a hash of the path{together}"
-        split = f"fold {number} of {count} of {where}; without folds: {lists.split}"
-        without = lacking(parts[1], lists)
-        notes = [f"no video of fold {number} is of class {some(without)}"] if without else []
-        if lists.third is not None:
-            notes.append(f"{len(lists.third)} videos for the test alone are in no fold, and not used")
-        return replace(
-            lists, train=parts[0], val=parts[1], third=None, split=split, notes=(*lists.notes, *notes), held_out=0.0
-        )
+        return one_fold(lists, *folds.parsed(fold, None), groups, together)
     if groups and lists.held_out:
         videos = [*lists.train, *lists.val]
-        chosen = held_out_of(videos, groups, lists.held_out)
-        parts = [[video for video in videos if (video.path in chosen) == held] for held in (False, True)]
-        return replace(lists, train=parts[0], val=parts[1], split=f"{lists.split}{together}")
+        train, val = halves(videos, held_out_of(videos, groups, lists.held_out))
+        return replace(lists, train=train, val=val, split=f"{lists.split}{together}")
     if groups:
-        found = [{groups[video.path] for video in part} for part in lists.parts.values()]
-        both = sorted(found[0] & set[str]().union(*found[1:]))
-        said = f"{by}: of {len({*groups.values()})} groups {len(both)} are in training and in another list"
+        learnt, *others = ({groups[video.path] for video in part} for part in lists.parts.values())
+        both = sorted(learnt & set[str]().union(*others))
+        said = f"of the groups ({by}) {len(both)} are in training and in another list"
         return replace(lists, notes=(*lists.notes, f"warning: {said} ({some(both)})" if both else said))
     return lists
+
+
+def one_fold(lists: Lists, number: int, count: int, groups: Mapping[str, str], together: str) -> Lists:
+    """The lists of the fold of this number, from 1; `together` says of groups how they were kept."""
+    videos = [*lists.train, *lists.val]
+    places = folds_of(videos, groups, count)
+    check_folds(videos, places, lists.classes, count)
+    train, val = halves(videos, {path for path, place in places.items() if place == number - 1})
+    where = f"{len(videos)} videos, by a hash of the path{together}"
+    split = f"fold {number} of {count} of {where}; without folds: {lists.split}"
+    without = lacking(val, lists)
+    notes = [f"no video of fold {number} is of class {some(without)}"] if without else []
+    if lists.third is not None:
+        notes.append(f"{len(lists.third)} videos for the test alone are in no fold, and not used")
+    return replace(lists, train=train, val=val, third=None, split=split, notes=(*lists.notes, *notes), held_out=0.0)
+
+
+def halves(videos: Sequence[Video], chosen: Container[str]) -> tuple[list[Video], list[Video]]:
+    """The videos without those of the chosen paths, and these."""
+    rest, own = ([video for video in videos if (video.path in chosen) == held] for held in (False, True))
+    return rest, own
+
+
+def apart(lists: Lists, share: float) -> tuple[list[Video], list[Video]]:
+    """The training videos without a share of each class, and these; groups are kept together, where there are any."""
+    if not lists.groups:
+        return set_apart(lists.train, share)
+    groups = {video.path: lists.groups.get(nfc(video.path), video.path) for video in lists.train}
+    return halves(lists.train, held_out_of(lists.train, groups, share))
 
 
 def groups_of(lists: Lists, pattern: str | None) -> dict[str, str]:

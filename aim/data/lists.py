@@ -80,7 +80,7 @@ class Lists:
     third: list[Video] | None = None  # for the test alone
     notes: tuple[str, ...] = ()  # on what was found and not taken, or taken otherwise than it's written
     held_out: float = 0.0  # the share of each class that a hash of the path chose; 0: the split is given
-    groups: Mapping[str, str] = field(default_factory=dict)  # path -> group, as far as a table has a column for it
+    groups: Mapping[str, str] = field(default_factory=dict)  # path by NFC -> group of videos that stay together
 
     @property
     def test(self) -> list[Video]:

@@ -81,9 +81,7 @@ def expanded(words: Sequence[str]) -> list[str]:
     elif fold is not None and fold.startswith("all"):
         count = fold.removeprefix("all").removeprefix("/")
         if not count.isdecimal() or int(count) < 2 or folder != "null":
-            raise UserError(
-                f"data.fold={fold} is none; use data.fold=all/10 for ten folds, or data.folds=DIR for its own"
-            )
+            raise UserError(f"data.fold={fold} is none; use data.fold=all/10 for ten folds, or data.folds=DIR")
         every = [f"{number}/{count}" for number in range(1, int(count) + 1)]
     else:
         return [*words]

@@ -3,12 +3,10 @@
 Every row that is summed over has a scale: of the weights, of tokens and of gradients. torch's own product is used, not
 torchao's Float8Linear: that one makes a gradient of the weights and keeps the tokens for it, frozen or not, casts the
 weights in every step, and doesn't apply where q, k and v are separate products.
-Shapes: m rows, k channels taken, n given, p parts that are products of their own.
+Shapes: m rows, k channels taken, n given, p parts that may be products of their own.
 """
 
 from collections.abc import Iterable
-from functools import reduce
-from itertools import starmap
 from typing import Any
 
 import torch
@@ -19,6 +17,7 @@ from torch.nn.utils import parametrize
 
 from aim.adapters.interface import linears
 from aim.ground.errors import UserError
+from aim.models.gpu import operation
 
 FLOAT8 = torch.float8_e4m3fn
 LARGEST, SMALLEST = torch.finfo(FLOAT8).max, torch.finfo(torch.float32).tiny
@@ -59,9 +58,8 @@ class Float8Linear(nn.Module):
         self.cast()
 
     def cast(self) -> None:
-        """Store the weights of both directions: "p n k", and for the gradient "p k n"."""
-        weight = rearrange(self.weight.detach(), "(p n) k -> p n k", p=self.parts)
-        for name, each in (("there", weight), ("back", weight.mT)):
+        """Store the weights of both directions: "(p n) k", and for the gradient "k (p n)"."""
+        for name, each in (("there", self.weight.detach()), ("back", self.weight.detach().T)):
             values, scale = by_rows(each)
             self.register_buffer(name, values, persistent=False)
             self.register_buffer(f"{name}_scale", scale, persistent=False)
@@ -76,35 +74,45 @@ class Float8Linear(nn.Module):
 
     def product(self, x: Tensor, parts: slice, bias: Tensor | None) -> Tensor:
         """By the rows of some of the parts."""
+        first, last, _ = parts.indices(self.parts)
+        rows = slice(first * len(self.weight) // self.parts, last * len(self.weight) // self.parts)
         if self.there.dtype != FLOAT8:  # cast to something else, as aim.models.flops does to count operations
-            weight = rearrange(self.weight, "(p n) k -> p n k", p=self.parts)[parts]
-            return F.linear(x, rearrange(weight, "p n k -> (p n) k"), bias)
-        weights = (each[parts] for each in (self.there, self.there_scale, self.back, self.back_scale))
-        y: Tensor = Product.apply(x, *weights)
-        return y if bias is None else y + bias.to(y.dtype)
+            return F.linear(x, self.weight[rows], bias)
+        y: Tensor = Product.apply(x, self.there, self.there_scale, self.back, self.back_scale, bias, rows)
+        return y
 
 
 class Product(torch.autograd.Function):
-    """Tokens by weights, "... k" -> "... (p n)" in bfloat16; nothing of the tokens is kept."""
+    """Tokens by some rows of weights, "... k" -> "... n" in bfloat16; nothing of the tokens is kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, there: Tensor, there_scale: Tensor, back: Tensor, back_scale: Tensor) -> Tensor:
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        there: Tensor,
+        there_scale: Tensor,
+        back: Tensor,
+        back_scale: Tensor,
+        bias: Tensor | None,
+        rows: slice,
+    ) -> Tensor:
         ctx.save_for_backward(back, back_scale)
-        ctx.dtype = x.dtype
-        weight, scale = (rearrange(each, "p n k -> (p n) k") for each in (there, there_scale))
-        return multiply(x, weight, scale, fast=True)
+        ctx.dtype, ctx.rows = x.dtype, rows
+        return multiply(x, there[rows], there_scale[rows], bias, fast=True)
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         back, scale = ctx.saved_tensors
-        parts = zip(gradient.chunk(len(back), -1), back, scale, strict=True)
-        return reduce(torch.add, starmap(multiply, parts)).to(ctx.dtype), None, None, None, None
+        found = multiply(gradient, back[:, ctx.rows].contiguous(), scale).to(ctx.dtype)
+        return found, None, None, None, None, None, None
 
 
-def multiply(x: Tensor, weight: Tensor, scale: Tensor, *, fast: bool = False) -> Tensor:
+def multiply(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None, *, fast: bool = False) -> Tensor:
     """x by the rows of a weight, "... k" and "n k" -> "... n" in bfloat16; `fast` sums with fewer bits, as torchao."""
-    rows, of_rows = by_rows(rearrange(x, "... k -> (...) k"))
-    y = torch._scaled_mm(rows, weight.T, of_rows, scale.T, out_dtype=torch.bfloat16, use_fast_accum=fast)
+    cast = by_rows if torch.compiler.is_compiling() else rows  # the compiler joins it with what is before
+    values, of_rows = cast(rearrange(x, "... k -> (...) k"))
+    bias = None if bias is None else bias.to(torch.bfloat16)
+    y = torch._scaled_mm(values, weight.T, of_rows, scale.T, bias, out_dtype=torch.bfloat16, use_fast_accum=fast)
     return y.view(*x.shape[:-1], len(weight))
 
 
@@ -112,3 +120,6 @@ def by_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     """In float8, with a scale for each row, by which its largest value becomes float8's largest."""
     scale = (x.abs().amax(-1, keepdim=True).float() / LARGEST).clamp(min=SMALLEST)
     return (x / scale).to(FLOAT8).contiguous(), scale
+
+
+rows = operation("rows", by_rows)

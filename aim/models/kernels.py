@@ -1,4 +1,4 @@
-"""Triton kernels for a GPU: attention among the frames of a clip, LayerNorm under autocast, QuickGELU.
+"""Triton kernels for a GPU: attention among the frames of a clip, LayerNorm under autocast, QuickGELU, casts to float8.
 
 Imported by `aim.models.gpu` alone, for Triton isn't everywhere. `TRITON_INTERPRET=1` runs them on a CPU, for tests.
 Shapes: b clips, t frames, n tokens of a frame, head and e the attention's heads and their channels, 3 for q, k and v.
@@ -191,3 +191,25 @@ def quick_gelu_backward(x: Tensor, gradient: Tensor) -> Tensor:
     found = torch.empty_like(x)
     _quick_gelu_back[(triton.cdiv(x.numel(), BLOCK),)](x, gradient.contiguous(), found, x.numel(), P=BLOCK)
     return found
+
+
+@triton.jit
+def _rows(X, Y, SCALE, xs, largest, smallest, D: tl.constexpr, P: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    d = tl.arange(0, P)
+    x = tl.load(X + row * xs + d, mask=d < D, other=0.0).to(tl.float32)
+    size = tl.where(x == x, tl.abs(x), float("inf"))  # what is no number isn't lost in the largest one
+    scale = tl.maximum(tl.max(size, 0) / largest, smallest)
+    tl.store(Y + row * D + d, (x / scale).to(Y.dtype.element_ty), mask=d < D)
+    tl.store(SCALE + row, scale)
+
+
+def rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """See `aim.models.float8.by_rows`."""
+    x = with_channels_last(x)
+    m, d = x.shape
+    y = torch.empty(m, d, dtype=torch.float8_e4m3fn, device=x.device)
+    scale = torch.empty(m, 1, dtype=torch.float32, device=x.device)
+    limits = torch.finfo(y.dtype).max, torch.finfo(scale.dtype).tiny
+    _rows[(m,)](x, y, scale, x.stride(0), *limits, D=d, P=triton.next_power_of_2(d))
+    return y, scale

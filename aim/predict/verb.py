@@ -148,7 +148,7 @@ class Settings(Spreading):
     @property
     def windows(self) -> Windows | None:
         """The windows of a time line."""
-        return None if self.window is None else Windows(self.window, self.stride or self.window)
+        return None if self.window is None else Windows(float(self.window), float(self.stride or self.window))
 
     @property
     def of_windows(self) -> str:

@@ -25,7 +25,7 @@ from aim.engine.loop.testing import leave, test
 from aim.engine.loop.training import train
 from aim.engine.machine import distributed, sharding
 from aim.engine.machine.distributed import World
-from aim.engine.run import content, identity, introduction, replaced, results
+from aim.engine.run import content, decoding, identity, introduction, replaced, results
 from aim.engine.run.inspection import inspected
 from aim.engine.run.job import Checked, Job, started
 from aim.engine.run.plan import expected_memory, free_bytes
@@ -103,6 +103,8 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
     if job.start is not None:
         checkpoint.load_weights(model, job.start, head=same_classes(job.start.classes, lists.classes))
     gmacs = gmacs_per_view(model) if world.is_main else 0.0  # before it is sharded
+    run = decoding.settled(run, job.settings, lists, gmacs, world)
+    job = replace(job, run=run)
     if world.is_main:
         introduce(run, model, gmacs, len(lists.classes), world)
     weights = content.of_weights(model.fingerprint, job.start.fingerprint if job.start else None)

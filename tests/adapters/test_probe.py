@@ -1,6 +1,9 @@
 """The probe with positions: its size, its sense of time, and its computation beside a plain one."""
 
+import json
 import math
+import runpy
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +16,7 @@ from tests.models.checks import saved_bytes, toy_model, tuned, video
 from tests.models.test_trunks import FAMILIES
 from tests.models.toys import adapter, randomise, toy
 
+ROOT = Path(__file__).resolve().parents[2]
 POSITIONS = ["none", "time", "sincos3d", "rope3d"]
 
 
@@ -179,3 +183,10 @@ def test_the_trunk_keeps_nothing_for_the_backward_pass(trunk):
 def test_a_setting_that_makes_no_probe_is_an_error(name, setting, expected):
     with refused(*expected):
         toy_model(name, **setting)
+
+
+def test_the_table_is_that_of_the_results():
+    script = runpy.run_path(str(ROOT / "scripts" / "probe_results.py"))
+    known = json.loads((ROOT / "scripts" / "results" / "probes.json").read_text(encoding="utf-8"))
+    assert script["table"](known) in (ROOT / "docs" / "probes.md").read_text(encoding="utf-8")
+    assert set(known) <= {f"{data}/{readout}" for data in script["DATA"] for readout in script["READOUTS"]}

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from aim.data.class_folders import ClassFolders
-from aim.data.folds import in_folds, listed_in
-from aim.data.lists import Lists, Video
+from aim.data.folds import apart, in_folds, listed_in
+from aim.data.lists import Lists, Video, set_apart
 from aim.data.sources.table import Table
 from tests.conftest import shared_folder
 from tests.data.test_lists import write
@@ -74,6 +74,17 @@ def test_groups_hold_together_what_a_hash_divides() -> None:
     named(found.split, "data.groups=p\\d+_", "10")
     two = in_folds(replace(made(20, 20, subjects=2), held_out=0.2), None, r"p\d+_")  # of which one is held out
     assert len(two.val) == 20
+
+
+def test_videos_that_choose_are_whole_groups() -> None:
+    lists = in_folds(made(40, 40, subjects=20), "1/4", r"p\d+_")
+    rest, spared = apart(lists, 0.2)
+    sides = [{video.path.split("/")[1].split("_")[0] for video in part} for part in (rest, spared, lists.val)]
+    assert [len(side) for side in sides] == [12, 3, 5]
+    assert len(set[str]().union(*sides)) == 20
+    assert sorted(rest + spared) == sorted(lists.train)
+    plain = replace(lists, groups={})
+    assert apart(plain, 0.2) == set_apart(plain.train, 0.2)
 
 
 def test_lists_that_divide_a_group_are_warned_of() -> None:

@@ -5,8 +5,10 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
 
+from aim.engine.machine.hardware import suit
 from aim.models import compiling
 from aim.models.classifier import build
 from aim.models.compiling import compile_blocks, is_compiled, lacking
@@ -47,6 +49,25 @@ def test_compiled_blocks_equal_plain_ones(trunk, memory, caplog):
     compile_blocks(model, "aot_eager")
     assert far(computed(model, video()), plain) < 1e-5
     assert not [record for record in caplog.records if record.levelno >= logging.WARNING]
+
+
+@pytest.mark.parametrize("precision", ["bf16", *(pytest.param(p, marks=pytest.mark.slow) for p in ("fp32", "fp8"))])
+def test_the_way_of_a_gpu_is_one_graph_a_block(precision):
+    """With our attention as one node; the rest is plain, for the compiler to join."""
+    model = toy("clip_vit_b16")
+    suit(model, precision, "cuda")
+    nodes = []
+
+    def noted(graph, inputs):
+        nodes.extend(node.name for node in graph.graph.nodes if node.op == "call_function")
+        return graph
+
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision != "fp32"):
+        plain = computed(model, video())
+        compile_blocks(model, aot_autograd(fw_compiler=noted))
+        assert far(computed(model, video()), plain) < {"fp32": 1e-5, "bf16": 0.01, "fp8": 0.02}[precision]
+    assert any(name.startswith("short_attention_backward") for name in nodes)
+    assert not any(name.startswith(("norm", "quick_gelu", "rows")) for name in nodes)
 
 
 def test_a_compiled_model_is_counted_as_any_other(capsys):

@@ -54,7 +54,7 @@ def test_a_layer_and_its_gradient_are_off_by_the_rounding_alone(parts):
     ]
     for found, a, b in pairs:
         exact, most = a @ b.T, bound(a, b)
-        assert ((found - exact).abs() <= parts * most + BF16 * bias.abs().max()).all()
+        assert ((found - exact).abs() <= most + BF16 * bias.abs().max()).all()
     plain = [row for row in range(50) if row != 7]
     off = (y - bias - pairs[0][1] @ weight.T)[plain].norm() / (pairs[0][1] @ weight.T)[plain].norm()
     assert 0.01 < off < 0.05  # of bfloat16 it would be 0.003

@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.library import opcheck
 
-from aim.models import norm, quick_gelu, short_attention
+from aim.models import float8, norm, quick_gelu, short_attention
 from tests.conftest import ROOT, missing
 
 # Frames, tokens, heads and channels: full and ragged tiles, sizes that are powers of two and that aren't, both limits.
@@ -122,6 +122,20 @@ def test_quick_gelu_is_what_its_formula_says(interpreted: ModuleType, dtype: tor
         assert far(back(x, gradient), expected) < 2 * ROUNDING[dtype]
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_rows_in_float8_are_cast_by_their_largest_value(interpreted: ModuleType, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(20, 100).to(dtype)[:, :96]
+    x[3] *= 1e-6
+    x[4] = 0
+    (ours, scale), (theirs, of_theirs) = interpreted.rows(x), float8.by_rows(x)
+    torch.testing.assert_close(scale, of_theirs)
+    # The interpreter rounds up to a power of two wrongly: to its half.
+    assert (ours.float() == theirs.float()).float().mean() > 0.95
+    x[5, 7] = float("nan")
+    assert not interpreted.rows(x)[1].isfinite().all()  # so that a loss says it
+
+
 def operations() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
     qkv, gradient = drawn(4, 3, 2, 16, torch.float32)
     x, row = torch.randn(3, 16), torch.randn(16)
@@ -133,11 +147,12 @@ def operations() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
         (norm.backward, (kept, kept, rstd, row)),
         (quick_gelu.forward, (x.clone().requires_grad_(),)),
         (quick_gelu.backward, (x, x)),
+        (float8.rows, (x,)),
     ]
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # opcheck's own
-@pytest.mark.parametrize("i", range(6))
+@pytest.mark.parametrize("i", range(7))
 def test_operations_are_what_torch_asks_of_them(i: int) -> None:
     """Their schema, their gradient, their form for fake tensors, and what a compiler makes of them."""
     opcheck(*operations()[i])
@@ -165,6 +180,31 @@ def test_what_has_no_tile_is_known() -> None:
 
 
 CAPABILITIES = [80, 90, 100]
+NAMES = {"bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+def compiled(kernel: Any, capability: int, kinds: dict[str, str], sizes: dict[str, Any]) -> Any:
+    """A kernel of arguments of these kinds, all others being of the sizes or integers, for a GPU."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature = {name: kinds.get(name, "constexpr" if name in sizes else "i32") for name in kernel.arg_names}
+    target = GPUTarget("cuda", capability, 32)
+    made = triton.compile(ASTSource(kernel, signature, sizes), target=target, options={"num_warps": 4})
+    assert f".target sm_{capability}" in made.asm["ptx"]
+    assert made.metadata.shared <= 99 * 1024  # that every GPU of Ampere and later has
+    return made
+
+
+@pytest.fixture
+def kernels() -> ModuleType:
+    """The kernels as a GPU has them."""
+    if importlib.util.find_spec("triton") is None:
+        missing("no Triton")
+    from aim.models import kernels
+
+    return kernels
 
 
 @pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
@@ -179,29 +219,37 @@ CAPABILITIES = [80, 90, 100]
         ),
     ],
 )
-def test_the_kernels_compile_for_gpus(capability: int, dtype: str, frames: int, channels: int) -> None:
-    """To the machine's own instructions, and in the shared memory that every GPU of Ampere and later has."""
-    if importlib.util.find_spec("triton") is None:
-        missing("no Triton")
-    import triton
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-
-    from aim.models import kernels
-
-    qkv = torch.empty(1, frames, 197, 3, 12, channels, dtype=getattr(torch, NAMES[dtype]), device="meta")
-    _, shape = kernels.tiles(qkv)
+def test_attention_compiles_for_gpus(
+    kernels: ModuleType, capability: int, dtype: str, frames: int, channels: int
+) -> None:
+    qkv = torch.empty(1, frames, 197, 3, 12, channels, dtype=NAMES[dtype], device="meta")
+    _, sizes = kernels.tiles(qkv)
+    kinds = {"X": f"*{dtype}", "Y": f"*{dtype}", "GY": f"*{dtype}", "GX": f"*{dtype}", "scale": "fp32"}
     for kernel in (kernels._attend, kernels._attend_back):
-        kinds = dict.fromkeys(kernel.arg_names, "i32") | dict.fromkeys(("X", "Y", "GY", "GX"), f"*{dtype}")
-        kinds |= {"scale": "fp32"} | dict.fromkeys(shape, "constexpr")
-        source = ASTSource(kernel, {name: kinds[name] for name in kernel.arg_names}, shape)
-        made = triton.compile(source, target=GPUTarget("cuda", capability, 32), options={"num_warps": 4})
-        assert f".target sm_{capability}" in made.asm["ptx"]
-        assert made.metadata.shared <= 99 * 1024
+        made = compiled(kernel, capability, kinds, sizes)
         assert made.asm["ptx"].count("mma") > 0 or dtype == "fp32"
 
 
-NAMES = {"bf16": "bfloat16", "fp32": "float32"}
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_norms_and_activations_compile_for_gpus(kernels: ModuleType, capability: int) -> None:
+    row = {"D": 768, "P": 1024}
+    norm = {"X": "*fp32", "W": "*fp32", "B": "*fp32", "Y": "*bf16", "Z": "*bf16", "RSTD": "*fp32", "eps": "fp32"}
+    compiled(kernels._norm, capability, norm, row | {"BIAS": True})
+    compiled(kernels._norm_back, capability, norm | {"GY": "*bf16", "GX": "*fp32"}, row)
+    activation = {"X": "*bf16", "Y": "*bf16", "GY": "*bf16", "GX": "*bf16"}
+    compiled(kernels._quick_gelu, capability, activation, {"P": 1024})
+    compiled(kernels._quick_gelu_back, capability, activation, {"P": 1024})
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:TRITON_DEFAULT_FP_FUSION")
+@pytest.mark.parametrize("capability", CAPABILITIES[1:])
+def test_the_cast_to_float8_compiles_for_gpus(kernels: ModuleType, capability: int) -> None:
+    kinds = {"X": "*bf16", "Y": "*fp8e4nv", "SCALE": "*fp32", "largest": "fp32", "smallest": "fp32"}
+    made = compiled(kernels._rows, capability, kinds, {"D": 768, "P": 1024})
+    assert "e4m3x2" in made.asm["ptx"]  # the GPU's own instruction
 
 
 @pytest.mark.gpu

@@ -101,3 +101,19 @@ def test_a_video_that_can_not_be_written_leaves_nothing(shared: Path, tmp_path: 
     with file_size_limit(10_000), refused("a.mp4", "ulimit"):
         drawn.write(tmp_path / "a.mp4", source, torch.tensor([0.3, 0.7]), CLASSES, None)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"),
+    [
+        ((48, 32), (384, 256)),
+        ((1000, 3), (8000, 24)),
+        ((3, 1000), (24, 8000)),
+        ((9001, 5), (9000, 4)),
+        ((1, 1), (240,) * 2),
+    ],
+)
+def test_enlarging_ends_where_the_long_side_would_be_too_long(
+    shape: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    assert drawn.enlarged(np.zeros((*shape, 3), np.uint8)).shape[:2] == expected

@@ -10,7 +10,7 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Pipe
@@ -77,7 +77,9 @@ class Loader:
         timeout: float,
         on_error: Policy,
         max_bad: float,
+        register: Callable[[Sequence[Tensor]], Callable[[], None]] | None = None,
     ) -> None:
+        """`register` is called with the shared memory of the batches, and what it returns before that is freed."""
         self.dataset, self.batch_size, self.rank, self.world_size = dataset, batch_size, rank, world_size
         self.order, self.step_size, self.timeout, self.workers = order, step_size, timeout, workers
         setting = "data.eval_on_error" if step_size is None else "data.on_error"
@@ -92,6 +94,8 @@ class Loader:
         self._open: Generator[Batch, None, None] | None = None  # the newest epoch
         self._pool: Pool[Row] | None = None
         self._blocks: list[Tensor] = []
+        self._register = register
+        self._release: Callable[[], None] | None = None
         self.parts = 1 if step_size is None else math.ceil(step_size / (batch_size * world_size))  # batches of a step
         self.take(dataset.videos)
 
@@ -126,7 +130,9 @@ class Loader:
             self._open.close()
         if self._pool:
             self._pool.close()
-        self._pool, self._blocks = None, []
+        if self._release:
+            self._release()
+        self._pool, self._blocks, self._release = None, [], None
 
     def _plan(
         self, epoch: int, start: int
@@ -209,6 +215,8 @@ class Loader:
                 f"no shared memory for {self.blocks} batches of {self.shared_bytes / self.blocks / 2**20:.0f} MiB "
                 f"({str(error).splitlines()[0]}); in docker, use --shm-size=8g"
             ) from error
+        if self._register:
+            self._release = self._register(self._blocks)
         work = ReadRow(replace(self.dataset, videos=[]), self._blocks)
         self._pool = Pool(work, self.workers, self.timeout)
         return self._pool

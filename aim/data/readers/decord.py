@@ -2,6 +2,7 @@
 
 import importlib.util
 import logging
+import re
 from dataclasses import dataclass, field
 from types import ModuleType
 
@@ -23,6 +24,7 @@ from aim.ground.errors import UserError, say
 from aim.ground.once import Once
 
 log = logging.getLogger(__name__)
+PLACE = re.compile(r"^\[[\d:]+\] \S+: ")  # time, file and line of decord's own source, before its messages
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
@@ -133,7 +135,7 @@ def _read(path: Source, indices: NDArray[np.int64], num_frames: int, *, seek: bo
     except UnicodeEncodeError as error:
         raise _RefusedError("a name that isn't UTF-8") from error
     except (decord.DECORDError, RuntimeError) as error:
-        raise _RefusedError(str(error)) from error
+        raise _RefusedError(PLACE.sub("", str(error))) from error
     return frames
 
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from aim.data.lists import Lists, set_apart
+from aim.data.folds import apart
+from aim.data.lists import Lists
 from aim.engine.loop.course import Caller
 from aim.engine.loop.evaluation import Evaluation
 from aim.engine.loop.loaders import loaders
@@ -62,12 +63,12 @@ def choosing(lists: Lists, share: float) -> tuple[Lists, dict[str, Any]]:
     """
     if lists.tests_apart:
         return lists, {"videos": len(lists.val), "of": "validation"}
-    rest, apart = set_apart(lists.train, share)
-    if not apart:
+    rest, spared = apart(lists, share)
+    if not spared:
         raise UserError(
             "no class has two training videos, one to choose among heads; use one optim.lr and optim.weight_decay"
         )
-    return replace(lists, train=rest, val=apart, third=None), {"videos": len(apart), "of": "training", "share": share}
+    return replace(lists, train=rest, val=spared, third=None), {"videos": len(spared), "of": "training", "share": share}
 
 
 def settings_hash(settings: Mapping[str, Any]) -> str:

@@ -239,8 +239,8 @@ def sum_(tensors: Sequence[Tensor]) -> None:
     flat = torch.cat([tensor.detach().reshape(-1).float() for tensor in tensors])
     dist.all_reduce(flat)
     parts = torch.split(flat, [tensor.numel() for tensor in tensors])
-    for tensor, total in zip(tensors, parts, strict=True):
-        tensor.copy_(total.view_as(tensor))
+    totals = [part.view_as(tensor) for tensor, part in zip(tensors, parts, strict=True)]
+    torch._foreach_copy_(list(tensors), totals)
 
 
 def summing(model: nn.Module) -> Callable[[Tensor], Tensor] | None:

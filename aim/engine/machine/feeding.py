@@ -4,7 +4,8 @@ The process only launches work on a GPU. A GPU whose results are awaited is idle
 process stays a step ahead.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 import torch
@@ -30,17 +31,42 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
             batch = next(batches, None)
         if batch is None:
             return
-        yield batch if side is None else _sent(batch, side)
+        if side is None:
+            yield batch
+        else:
+            sent, copied = _sent(batch, side)
+            yield sent
+            copied.synchronize()  # done long ago; from here on the loader may overwrite the block
 
 
-def _sent(batch: Batch, side: torch.cuda.Stream) -> Batch:
-    """A copy of the batch on the stream's device; all work launched after this call waits for it."""
+def registered(blocks: Sequence[Tensor]) -> Callable[[], None]:
+    """Let GPUs read these blocks of shared memory where they lie; the call of the result ends that.
+
+    Else each batch is copied into pinned memory first, as it is where the system refuses: it may limit locked memory.
+    """
+    runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+    held = [block for block in blocks if int(runtime.cudaHostRegister(block.data_ptr(), block.nbytes, 0)) == 0]
+    if len(held) < len(blocks):
+        with suppress(RuntimeError):
+            torch.zeros(1, device="cuda")  # raises the refusal here, and not at a later kernel
+
+    def release() -> None:
+        with suppress(RuntimeError):  # of a GPU that has failed
+            torch.cuda.synchronize()
+            for block in held:
+                runtime.cudaHostUnregister(block.data_ptr())
+
+    return release
+
+
+def _sent(batch: Batch, side: torch.cuda.Stream) -> tuple[Batch, torch.cuda.Event]:
+    """A copy of the batch on the stream's device, and its end, for which all work launched after this call waits."""
     now = torch.cuda.current_stream(side.device)
 
     def send(tensor: Tensor) -> Tensor:
-        # A GPU can read only pinned memory on its own. torch keeps it until the copy is done; the loader's block may
-        # be overwritten at once.
-        sent = tensor.pin_memory().to(side.device, non_blocking=True)
+        # A GPU can read only pinned memory on its own; what isn't is copied there, and torch keeps it for as long.
+        pinned = tensor if tensor.is_pinned() else tensor.pin_memory()
+        sent = pinned.to(side.device, non_blocking=True)
         sent.record_stream(now)  # or its memory would be taken for the next batch while this stream still reads it
         return sent
 
@@ -48,7 +74,7 @@ def _sent(batch: Batch, side: torch.cuda.Stream) -> Batch:
         with torch.cuda.stream(side):
             sent = Batch(send(batch.video), send(batch.label), send(batch.index), send(batch.weight))
         now.wait_stream(side)
-    return sent
+    return sent, side.record_event()
 
 
 def through(batches: Iterator[Batch], device: torch.device, of: Callable[[Tensor], Tensor]) -> Iterator[Begun]:

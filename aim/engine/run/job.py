@@ -16,6 +16,7 @@ from aim.engine.run import identity
 from aim.engine.run.settings import Run
 from aim.engine.trained.checkpoint import Checkpoint
 from aim.ground import lease
+from aim.ground.marks import AUTO
 from aim.ground.signals import interruptible
 from aim.shell import command
 
@@ -75,7 +76,8 @@ def started(
     """
     distributed.refuse_bare_slurm(module)
     with interruptible(), ExitStack() as after_all, ExitStack() as stack:  # the lease outlives the ranks
-        start = distributed.start(hardware.resolve_device(asked["device"]), asked["data"]["workers"])
+        workers = asked["data"]["workers"]
+        start = distributed.start(hardware.resolve_device(asked["device"]), 0 if workers == AUTO else workers)
         world = stack.enter_context(start) if distributed.is_rank() else None
         checked = check(asked)
         if world is None:

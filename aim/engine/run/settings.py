@@ -19,9 +19,11 @@ from aim.data.loading.order import Listed, Order, Shuffled, Weighted
 from aim.data.readers import auto
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
+from aim.data.stored.features import GB
 from aim.data.transforms import Augment, Views
 from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
+from aim.engine.machine.feeding import registered
 from aim.engine.machine.hardware import Device, Precision, check_fp8, resolve_device, suit
 from aim.engine.run import naming
 from aim.engine.scores.balancing import Balance, By, video_weights
@@ -262,7 +264,7 @@ class Run:
         if not self.shape_alone().reads_frozen:
             raise UserError(
                 "train.features=cached, but this adapter changes the trunk, whose features differ after each step; "
-                "leave it out, or use adapter=none, attentive_probe or side"
+                "leave it out, or use adapter=none, attentive_probe, probe or side"
             )
         if self.train.clips_per_video > self.train.draws:
             raise UserError(
@@ -298,6 +300,13 @@ class Run:
         """The model for one class without memory, and without the trunk's weights."""
         with torch.device("meta"):
             return replace(self, backbone=replace(self.backbone, weights="random")).model(1)
+
+    def kept_gb(self, videos: int) -> float:
+        """The size on disk, in GB, of the features of so many training videos; the model is one of shapes alone."""
+        with torch.device("meta"):
+            model = replace(self, precision="fp32").shape_alone()
+            features = model.frozen(torch.empty(1, 3, model.num_frames, model.size, model.size))
+        return videos * self.train.draws * features.numel() * (4 if self.precision == "fp32" else 2) / GB
 
     def model(self, num_classes: int) -> VideoClassifier:
         """The adapted, frozen model, its new weights drawn from `seed`."""
@@ -409,6 +418,7 @@ class Run:
             timeout=self.data.timeout,
             on_error=on_error,
             max_bad=self.data.max_bad,
+            register=registered if self.device == "cuda" else None,
         )
 
     @property

@@ -42,15 +42,16 @@ def settled(settings: Mapping[str, Any], videos: int, before: Mapping[str, Any] 
     number("train.eval_every", lambda: max(1, epochs // PARTS))
     number("train.log_every", lambda: min(LOG_STEPS, steps))
     number("optim.warmup_epochs", lambda: epochs / PARTS)
-    number("train.features", lambda: features_of(settings))
+    number("train.features", lambda: features_of(settings, videos))
     return _with(settings, found)
 
 
-def features_of(settings: Mapping[str, Any]) -> str:
-    """The value of `train.features` for auto: cached where the model only reads its trunk."""
+def features_of(settings: Mapping[str, Any], videos: int) -> str:
+    """The value of `train.features` for auto: cached where the model only reads its trunk, and there is room for it."""
     own = {key: settings[key] for key in Run.__dataclass_fields__}  # without those of aim.benchmark alone
     run = config.build(own, Run)
-    return "cached" if run.takes_features and run.shape_alone().reads_frozen else "computed"
+    reads = run.takes_features and run.shape_alone().reads_frozen
+    return "cached" if reads and run.kept_gb(videos) <= run.train.features_gb else "computed"
 
 
 def said(asked: Mapping[str, Any], settings: Mapping[str, Any], videos: int) -> str | None:

@@ -2,7 +2,7 @@ import gc
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,6 +87,21 @@ def test_content_and_order_do_not_depend_on_the_workers() -> None:
     assert same(alone, epochs(workers=1))
     assert same(alone, epochs(workers=3))
     assert not same(alone, epochs(workers=0, order=Shuffled(8)))
+
+
+def test_shared_memory_is_registered_before_it_is_filled_and_let_go_before_it_is_freed() -> None:
+    events = list[str]()
+
+    def register(blocks: Sequence[torch.Tensor]) -> Callable[[], None]:
+        events.append(f"registered {all(block.is_shared() for block in blocks)}")
+        return lambda: events.append("let go")
+
+    with loader(8, workers=1, register=register) as made:
+        assert events == []
+        list(made.epoch(0))
+        list(made.epoch(1))
+        assert events == ["registered True"]
+    assert events == ["registered True", "let go"]
 
 
 def test_an_epoch_holds_every_video_once_and_fills_up_with_weight_zero() -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from aim.data.stored import features
 from aim.engine.loop import frozen
@@ -47,7 +48,7 @@ def seen(patch: pytest.MonkeyPatch) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("adapter", ["none", "attentive_probe", "side"])
+@pytest.mark.parametrize("adapter", ["none", "attentive_probe", "probe", "side"])
 def test_without_random_augmentation_the_run_is_that_on_pixels(tmp_path: Path, adapter: str) -> None:
     toy = [*PLAIN, f"adapter={adapter}", *(["adapter.ratio=1"] if adapter == "side" else [])]
     expected = run(tmp_path / "pixels", toy=toy)
@@ -66,11 +67,14 @@ def test_without_random_augmentation_the_run_is_that_on_pixels(tmp_path: Path, a
 def test_features_are_computed_once_for_all_epochs_heads_and_seeds_of_a_clip(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    clips = seen(monkeypatch)
     cached = [*TOY, "adapter=none", "train.features=cached", "train.draws=3"]
+    expected = config.build(config.compose(cached), Run).kept_gb(24)
+    clips = seen(monkeypatch)
     first = run(tmp_path / "a", toy=cached)
     assert sum(clips) == 3 * 24 + 16  # draws of the training videos; the view of validation and test
     assert "24 of 24 videos x 3" in capsys.readouterr().out
+    tensors = [load_file(path)["features"] for path in (cache_folder() / "features").rglob("*.safetensors")]
+    assert sum(each.nbytes for each in tensors if len(each) == 3) == pytest.approx(expected * features.GB)
     clips.clear()
     again = run(tmp_path / "b", "optim.lr=1e-4", "dropout=0.1", toy=cached)
     assert not clips
@@ -234,6 +238,7 @@ def test_a_run_is_checked_with_what_auto_came_to(tmp_path: Path) -> None:
 def test_auto_keeps_what_only_reads_the_trunk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frozen, "computed", lambda *_: pytest.fail("kept"))
     run(tmp_path / "aim", "train.features=auto", "train.epochs=1")
+    run(tmp_path / "large", "train.features=auto", "adapter=side", "train.features_gb=1e-3", "train.epochs=1")
     run(tmp_path / "mixed", "train.features=auto", "adapter=none", "train.mixup=0.8", "train.epochs=1")
     with pytest.raises(pytest.fail.Exception):
         run(tmp_path / "none", "train.features=auto", "adapter=none")

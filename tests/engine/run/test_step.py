@@ -85,8 +85,8 @@ def test_the_operations_in_fp8_are_those_of_the_frozen_layers() -> None:
     # 4 clips x 4 frames of 17 tokens through qkv, proj, fc1 and fc2; in the second block one token but for k and v.
     rows, each = 4 * 4, 2 * 32 * 32
     assert costs[1].fp8_flops == rows * each * (17 * 12 + 17 * 2 + 10)
-    matrices = 2 * 12 * 32 * 32  # stored twice more, a byte a number; a scale a row, and a column of qkv's three parts
-    scales = 4 * 2 * ((96 + 32 + 128 + 32) + (3 * 32 + 32 + 32 + 128))
+    matrices = 2 * 12 * 32 * 32  # stored twice more, a byte a number; a scale a row, and a column
+    scales = 4 * 2 * ((96 + 32 + 128 + 32) + (32 + 32 + 32 + 128))
     assert costs[1].weight_bytes - costs[0].weight_bytes == 2 * matrices + scales
 
 
