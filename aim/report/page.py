@@ -134,10 +134,8 @@ def folds(results: Mapping[str, Any]) -> str:
         return ""
     found = results["folds"]
     each = ", ".join(f"{value:.1f}" for value in found["each"].values())
-    return (
-        f"{found['count']}, mean {found['mean']:.2f} %, standard deviation {found['sd']:.2f}: {each}; of all videos "
-        f"together {found['of_all_videos']:.2f} %"
-    )
+    whole = f"; of all videos together {found['of_all_videos']:.2f} %" if "of_all_videos" in found else ""
+    return f"{found['count']}, mean {found['mean']:.2f} %, standard deviation {found['sd']:.2f}: {each}{whole}"
 
 
 def training(settings: Mapping[str, Any]) -> dict[str, str]:

@@ -93,7 +93,8 @@ class MovingShapes:
     def kept(self, video: Video) -> int:
         """How many training videos of a video's class are listed: fewer from pair to pair, at a constant rate."""
         each, pairs = self.num_train // len(self.classes), len(PAIRS[self.phases])
-        return max(1, round(each * self.imbalance ** (-(video.label // 2) / max(1, pairs - 1))))
+        share: float = self.imbalance ** (-(video.label // 2) / max(1, pairs - 1))
+        return max(1, round(each * share))
 
     @property
     def classes(self) -> list[str]:

@@ -80,10 +80,10 @@ class WeightedLoss(SingleLabel):
 class AdjustedLogits(SingleLabel):
     """The loss with the logarithm of each class's share added to its logit."""
 
-    prior: Tensor  # "k"
+    shift: Tensor  # "k"
 
     def loss(self, logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
-        return super().loss(logits + self.prior, target, label_smoothing)
+        return super().loss(logits + self.shift, target, label_smoothing)
 
 
 @dataclass(frozen=True, eq=False)
