@@ -1,7 +1,7 @@
 """AdaptFormer: a bottleneck beside the MLP.
 
 Chen et al., "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition", NeurIPS 2022, section 3.2.
-Here it adapts an image trunk frame by frame, so it is blind to the order of frames; the paper's video trunk isn't.
+On an image trunk it works frame by frame and is blind to their order; on a video trunk, as the paper's, it isn't.
 """
 
 import math

@@ -1,7 +1,7 @@
 """LoRA: a change of low rank to the weights of linear layers.
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, section 4.1.
-It adapts an image trunk frame by frame, so it is blind to the order of frames.
+On an image trunk it works frame by frame and is blind to their order; on a video trunk it isn't.
 """
 
 import fnmatch

@@ -96,7 +96,7 @@ class ProbeNetwork(Readout):
         if self.places is not None:
             x = x + self.places
         if self.token is not None:
-            x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+            x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1)
         for layer in self.layers:
             x = layer(x, self.rope)
         y: Tensor = self.out(x if self.token is None else x[:, :1])

@@ -102,7 +102,7 @@ class Change(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         patches = x[:, :, self.num_prefix_tokens :]
-        b, side = len(x), math.isqrt(patches.shape[2])  # clips are square
+        b, side = x.shape[0], math.isqrt(patches.shape[2])  # clips are square
         y = self.conv(rearrange(patches[:, 1:] - patches[:, :-1], "b t (h w) d -> (b t) d h w", h=side))
         y = self.gate * rearrange(y, "(b t) d h w -> b t (h w) d", b=b)
         return x + F.pad(y, (0, 0, self.num_prefix_tokens, 0, 1, 0))
