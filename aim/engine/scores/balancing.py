@@ -29,15 +29,16 @@ UNBALANCED = 10  # times as many videos of one class as of another, from which o
 def frequency_weights(count: Floats, by: By) -> Floats:
     """Of classes with so many videos; 0 of one without any."""
     n = np.maximum(count, 1)
-    found = {"inverse": 1 / n, "root": n**-0.5, "effective": (1 - BETA) / (1 - BETA**n)}[by]
-    return np.where(count > 0, found, 0.0)
+    weight: Floats = {"inverse": 1 / n, "root": n**-0.5, "effective": (1 - BETA) / (1 - BETA**n)}[by]
+    found: Floats = weight * (count > 0)
+    return found
 
 
 def class_weights(label: NDArray[np.int64], num_classes: int, by: By) -> Floats:
     """Of each class, "k", for labels "n", with a mean of 1 over the videos."""
     count = np.bincount(label, minlength=num_classes).astype(np.float64)
     weight = capped(frequency_weights(count, by))
-    return weight * count.sum() / max(1e-12, float(weight @ count))
+    return weight * float(count.sum() / max(1e-12, float(weight @ count)))
 
 
 def positive_weights(label: NDArray[np.int64], by: By) -> Floats:
@@ -57,12 +58,14 @@ def video_weights(label: NDArray[np.int64], by: By) -> Floats:
     if label.ndim == 1:
         return weight[label]
     least = weight[weight > 0].min(initial=1.0)
-    return np.maximum((label * weight).max(1, initial=0.0), least)
+    found: Floats = np.maximum((label * weight).max(1, initial=0.0), least)
+    return found
 
 
 def capped(weight: Floats) -> Floats:
     """No more than MOST times the smallest."""
-    return np.minimum(weight, MOST * weight[weight > 0].min(initial=np.inf))
+    found: Floats = np.minimum(weight, MOST * weight[weight > 0].min(initial=np.inf))
+    return found
 
 
 @dataclass(frozen=True, eq=False)
