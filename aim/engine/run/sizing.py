@@ -1,7 +1,7 @@
 """The length of a run: values for `auto` in the settings of training, and continuation to more epochs.
 
 A recipe for thousands of videos trains dozens for a handful of steps. So small data gets smaller batches and more
-epochs; large data the values in `aim.engine.run.settings.Training`.
+epochs; large data the values in `aim.engine.run.recipe.Training`.
 """
 
 import math
@@ -11,7 +11,8 @@ from typing import Any
 
 from aim.data.lists import Lists
 from aim.engine.run.identity import LENGTH
-from aim.engine.run.settings import Run, steps_per_epoch
+from aim.engine.run.recipe import steps_per_epoch
+from aim.engine.run.settings import Run
 from aim.ground import config
 from aim.ground.choices import leaves
 from aim.ground.errors import UserError
