@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aim.adapters.interface import BlockView, Place, Tokens, at_least_one
+from aim.adapters.interface import BlockView, Place, Recipe, Tokens, at_least_one
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class AdaptFormer:
     trainable: Sequence[str]
     train_norm: bool = False
     temporal: bool = False
+    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return AdaptMLPBlock(view, self)

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from aim.adapters.interface import BlockView, Place, Tokens, linears
+from aim.adapters.interface import BlockView, Place, Recipe, Tokens, linears
 from aim.ground.errors import UserError, nearest
 
 
@@ -27,6 +27,7 @@ class LoRA:
     trainable: Sequence[str]
     train_norm: bool = False
     temporal: bool = False
+    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         if self.rank < 1:

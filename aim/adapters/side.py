@@ -21,7 +21,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from aim.adapters.attentive_probe import num_heads
-from aim.adapters.interface import BlockView, Place, Readout, Tokens, at_least_one
+from aim.adapters.interface import BlockView, Place, Readout, Recipe, Tokens, at_least_one
 from aim.adapters.temporal import convolved
 from aim.ground.errors import UserError
 from aim.ground.marks import Before
@@ -38,6 +38,7 @@ class Side:
     trainable: Sequence[str]
     train_norm: bool = False
     temporal: bool = False
+    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return view.block

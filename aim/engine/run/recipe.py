@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
+from aim.adapters.interface import Recipe
 from aim.engine.scores.balancing import Balance, By
 from aim.ground.errors import UserError
 from aim.ground.marks import Auto, Before, Mark
@@ -89,8 +90,8 @@ class Optim:
     Several rates or decays are those of as many heads, each rate with each decay.
     """
 
-    lr: float | Sequence[float]
-    weight_decay: float | Sequence[float]
+    lr: Annotated[float | Sequence[float], Auto(Recipe.lr)]  # auto: of the adapter's recipe
+    weight_decay: Annotated[float | Sequence[float], Auto(Recipe.weight_decay)]
     betas: Sequence[float]
     warmup_epochs: Annotated[float, Auto(1)]
     warmup_start: float  # the share of the rate at step 0
