@@ -145,10 +145,11 @@ def there_and_back(run: Run, model: VideoClassifier, clips: int) -> None:
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
     batch = make_batch(model, clips, CPU, several=run.task.several)
-    video = model.preprocess(batch.video[:, 0])
+    video, label = model.preprocess(batch.video[:, 0]), batch.label
+    del batch  # as the loop gives it back
     with autocast(CPU, run.precision):
         logits = model(video)
-    target = run.task.target(batch.label, model.head.out_features, mixed=False)
+    target = run.task.target(label, model.head.out_features, mixed=False)
     loss = run.task.loss(logits.float(), target, 0.0).mean()
     loss.backward()  # type: ignore[no-untyped-call]
 
