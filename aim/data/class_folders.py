@@ -130,7 +130,7 @@ def split_folders(root: Path, val_share: float) -> tuple[dict[str, str], list[st
 
 
 def splits_named(names: Sequence[str]) -> dict[str, str]:
-    """The split of each folder that is one: by its whole name or, beside the same words, `set1_train` and `set1_test`."""
+    """The split of each folder that is one: by its whole name or, beside the same words, `x_train` and `x_test`."""
     if whole := {name: split for name in names if (split := split_of(name))}:
         return whole
     by_rest = defaultdict[tuple[str, ...], dict[str, str]](dict)
