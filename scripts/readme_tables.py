@@ -37,6 +37,19 @@ ADAPTERS = {  # row: (run, configs/adapter)
     "LoRA, frame by frame": ("demo,adapter=lora", "lora"),
     "linear probe": ("demo,adapter=none,seed=0", "none"),
 }
+PROBES = {  # row: (of scripts/probe_results.py)
+    "`none`, a linear layer": "none",
+    "`attentive_probe`": "attentive_probe",
+    "`probe`, no positions": "probe, none",
+    "`probe`, positions in space and time": "probe, sincos3d",
+    "`step`": "step",
+    "`side`": "side",
+}
+INTERACTIONS = {  # row: (result, which of its numbers)
+    "ten folds (fold k holds out sequences k and 10+k): mean, sd": ("real/ut,folds/folds.json", "folds"),
+    "... the folds' 120 held-out videos together, 95 % interval": ("real/ut,folds/folds.json", "interval"),
+    "`val.txt`, 47 videos": ("probe,ut-interaction/results.json", "top1"),
+}
 MAPS = {  # row: what scripts/explain_demo.py found of a map, and by chance; "" where there is none
     "relevance that lies on the shape (%)": ("inside", "pixels"),
     "... of the map of another video (%)": ("inside_of_another", "pixels"),
@@ -68,6 +81,8 @@ HEADS = {
     "ladder": "adapters | tuned / all parameters (M) | top-1 here (%), mean (range) | seeds | seconds, data and test "
     "included | the paper's top-1 on Something-Something v2 (%)",
     "adapters": "adapter | tuned / all parameters here (M) | top-1 here (%) | seconds | tuned in a ViT-B/16 (M)",
+    "interactions": "linear layer on DINOv2's ViT-S/14, 112 pixels | top-1 (%) | the largest class (%)",
+    "probes": "`adapter=` | tuned (M) | top-1 (%) | direction (%)",
     "maps": "map | removal | gradient x activation | by chance",
     "order": f"top-1 on frames in another order (%) | {' | '.join(ORDERS)}",
 }
@@ -123,6 +138,25 @@ def tuned(chosen: str) -> int:
     return sum(p.numel() for name, p in model.named_parameters() if p.requires_grad and not name.startswith("head."))
 
 
+def probe(name: str) -> str:
+    """A row of what frozen trunks tell of SHREC's order6."""
+    run = json.loads((RESULTS / "probes.json").read_text(encoding="utf-8"))[f"order6/{PROBES[name]}"]
+    return f"{name} | {run['params_tuned'] / 1e6:.2f} | {run['top1']:.1f} | {run['direction']:.1f}"
+
+
+def interaction(name: str) -> str:
+    """A row of UT-Interaction."""
+    file, what = INTERACTIONS[name]
+    run = json.loads((RESULTS / file).read_text(encoding="utf-8"))
+    if what == "top1":
+        value = f"{run['top1']:.1f}"
+    elif what == "folds":
+        value = f"{run['folds']['mean']:.1f}, {run['folds']['sd']:.1f}"
+    else:
+        value = "{:.1f} ({:.1f} to {:.1f})".format(run["folds"]["of_all_videos"], *run["folds"]["interval"])
+    return f"{name} | {value} | {run['baseline']['top1']:.1f}"
+
+
 def explanations() -> dict[str, Any]:
     """What scripts/explain_demo.py found."""
     loaded: dict[str, Any] = json.loads((RESULTS / "explain.json").read_text(encoding="utf-8"))
@@ -160,6 +194,8 @@ def written(readme: str) -> str:
     makers: dict[str, tuple[Callable[[str], str], list[str]]] = {
         "ladder": (ladder, [*LADDER]),
         "adapters": (adapter, [*ADAPTERS]),
+        "interactions": (interaction, [*INTERACTIONS]),
+        "probes": (probe, [*PROBES]),
         "maps": (explained, [*MAPS]),
         "order": (ordered, [*explanations()["order"]]),
         "speed": (speed, [*SPEED]),

@@ -14,12 +14,16 @@ import yaml
 
 from aim.engine.run.settings import Run
 from aim.engine.trained import checkpoint
+from aim.features import verb as features
 from aim.ground import config, lease
+from aim.ground.portion import Portion
+from aim.ground.shared_work import INCOMPLETE
+from aim.ground.signals import INTERRUPTED
 from tests.conftest import ROOT
 from tests.toy import TOY, journal, killed_at
 
 TEXT = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
-JOB, GRID, SWEEP = (
+JOB, GRID, SWEEP, SHARDS, SKY = (
     node for block in re.findall(r"```yaml\n(.*?)```", TEXT, re.DOTALL) for node in yaml.safe_load_all(block)
 )
 
@@ -66,6 +70,29 @@ def test_a_pod_of_the_sweep_trains_its_line_and_gets_the_signals(tmp_path: Path)
     assert (pod.returncode, pod.stdout) == (2, "")
     for line in lines:
         config.build(config.compose(line.split()), Run)
+
+
+def test_a_pod_of_shards_does_its_portion(monkeypatch: pytest.MonkeyPatch) -> None:
+    (container,) = SHARDS["spec"]["template"]["spec"]["containers"]
+    assert container["command"] == ["python", "-m", "aim.features"]
+    words = [word if "=" in word else f"input={word}" for word in container["args"]]
+    monkeypatch.setenv("JOB_COMPLETION_INDEX", "63")
+    settings = config.build(config.compose(words, "features"), features.Settings)
+    assert settings.portion == Portion(63, SHARDS["spec"]["completions"])
+    refused, _ = SHARDS["spec"]["podFailurePolicy"]["rules"]
+    assert set(refused["onExitCodes"]["values"]).isdisjoint({0, INCOMPLETE, INTERRUPTED})
+    assert {mount["name"] for mount in container["volumeMounts"]} == {
+        volume["name"] for volume in SHARDS["spec"]["template"]["spec"]["volumes"]
+    }
+
+
+def test_a_job_of_skypilot_does_its_portion(monkeypatch: pytest.MonkeyPatch) -> None:
+    python, dash, verb, *words = SKY["run"].split()
+    assert (python, dash, verb) == ("python", "-m", "aim.features")
+    monkeypatch.setenv("SKYPILOT_JOB_RANK", "3")
+    monkeypatch.setenv("SKYPILOT_NUM_JOBS", "16")
+    words = [word if "=" in word else f"input={word}" for word in words]
+    assert config.build(config.compose(words, "features"), features.Settings).portion == Portion(3, 16)
 
 
 def test_the_text_has_the_numbers_of_the_code() -> None:

@@ -36,6 +36,9 @@ def commands() -> list[tuple[str, str, tuple[str, ...]]]:
                 words = shlex.split(match[2].replace("[KEY=VALUE ...]", "").strip(), comments=True)
                 if "-m" in words:  # a sweep: its first
                     words = [word.split(",")[0] for word in words]
+                words = [word.replace("data.fold=all", "data.fold=1") for word in words]
+                if any(word.startswith("data.folds=") for word in words):  # of a sweep, whose folder is read before
+                    words.append("data.fold=1")
                 found.append((document.name, match[1], tuple(word for word in words if "=" in word)))
     return found
 

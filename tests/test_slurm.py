@@ -21,6 +21,7 @@ from tests.toy import TOY, journal, killed_at
 
 SCRIPT = ROOT / "scripts" / "train.slurm"
 SWEEP = ROOT / "scripts" / "sweep.slurm"
+SHARDS = ROOT / "scripts" / "shards.slurm"
 
 
 @contextmanager
@@ -66,7 +67,7 @@ def requeued(folder: Path) -> list[str]:
     return asked.read_text().splitlines() if asked.exists() else []
 
 
-@pytest.mark.parametrize("script", [SCRIPT, SWEEP])
+@pytest.mark.parametrize("script", [SCRIPT, SWEEP, SHARDS])
 def test_it_asks_slurm_for_what_it_needs(script: Path) -> None:
     asked = {line.removeprefix("#SBATCH ") for line in script.read_text().splitlines() if line.startswith("#SBATCH")}
     assert asked >= {"--signal=B:USR1@120", "--requeue", "--open-mode=append", "--ntasks-per-node=1"}
@@ -198,3 +199,28 @@ def test_a_signal_reaches_the_step_of_a_sweeps_task(tmp_path: Path) -> None:
         _, stderr = job.communicate(timeout=60)
     assert job.returncode == INTERRUPTED, stderr
     assert requeued(tmp_path) == ["requeue 1234"]
+
+
+@pytest.mark.parametrize("code", [0, 1, 2])
+def test_a_task_of_shards_does_its_portion(tmp_path: Path, code: int) -> None:
+    with submitted(tmp_path, ["ends", code], "aim.features", "a folder", "out=DIR", script=SHARDS) as job:
+        _, stderr = job.communicate(timeout=60)
+    assert (job.returncode, stderr, requeued(tmp_path)) == (code, "", [])
+    command = (tmp_path / "srun").read_text().splitlines()
+    assert command == ["python", "-m", "aim.features", "a folder", "out=DIR", "shard=auto"]
+
+
+def test_a_task_of_shards_that_is_run_again_alone_is_of_as_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SHARDS", "64")
+    with submitted(tmp_path, ["ends", 0], "aim.features", "out=DIR", script=SHARDS) as job:
+        job.communicate(timeout=60)
+    assert (tmp_path / "srun").read_text().splitlines()[-1] == "shard=auto/64"
+
+
+def test_a_signalled_task_of_shards_goes_back_into_the_queue(tmp_path: Path) -> None:
+    with submitted(tmp_path, ["waits", INTERRUPTED], "aim.features", "out=DIR", script=SHARDS) as job:
+        signal_when(job, tmp_path / "started")
+        _, stderr = job.communicate(timeout=60)
+    assert (job.returncode, stderr, requeued(tmp_path)) == (INTERRUPTED, "", ["requeue 1234"])

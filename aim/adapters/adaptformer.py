@@ -1,7 +1,7 @@
 """AdaptFormer: a bottleneck beside the MLP.
 
 Chen et al., "AdaptFormer: Adapting Vision Transformers for Scalable Visual Recognition", NeurIPS 2022, section 3.2.
-Here it adapts an image trunk frame by frame, so it is blind to the order of frames; the paper's video trunk isn't.
+On an image trunk it works frame by frame and is blind to their order; on a video trunk, as the paper's, it isn't.
 """
 
 import math
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aim.adapters.interface import BlockView, Place, Tokens, at_least_one
+from aim.adapters.interface import BlockView, Place, Recipe, Tokens, at_least_one
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class AdaptFormer:
     trainable: Sequence[str]
     train_norm: bool = False
     temporal: bool = False
+    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return AdaptMLPBlock(view, self)

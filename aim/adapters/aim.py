@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aim.adapters.drop_path import DropPath
-from aim.adapters.interface import Axis, BlockView, Place, Tokens, at_least_one, check_image_trunk
+from aim.adapters.interface import Axis, BlockView, Place, Recipe, Tokens, at_least_one, check_image_trunk
 from aim.ground.errors import UserError
 
 
@@ -55,6 +55,7 @@ class AIM:
     blocks: str  # "all", "first 6", "last 6" or "every 2"
     trainable: Sequence[str]
     train_norm: bool
+    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         blocks = chosen(self.blocks, place.depth)

@@ -16,7 +16,7 @@ from timm.layers.attention_pool import AttentionPoolLatent
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from aim.adapters.interface import BlockView, Place, Readout, Tokens
+from aim.adapters.interface import BlockView, Place, Readout, Recipe, Tokens
 from aim.ground.errors import UserError
 
 HEAD_DIM = 64  # channels of an attention head, as in a ViT
@@ -30,6 +30,7 @@ class AttentiveProbe:
     trainable: Sequence[str]
     train_norm: bool = False
     temporal: bool = False
+    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return view.block

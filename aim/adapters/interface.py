@@ -16,11 +16,12 @@ Every added module has a name below `adapters`, so that one pattern, `*.adapters
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 from torch import Tensor, nn
 
 from aim.ground.errors import UserError
+from aim.ground.marks import Mark
 
 Axis = Literal["clip", "frame", "position", "clip_position"]
 
@@ -84,6 +85,14 @@ class Tokens:
     num_prefix_tokens: int  # class and register tokens
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """How an adapter is trained where `optim` says auto; by default as the paper trains AIM (appendix)."""
+
+    lr: float = 3e-4
+    weight_decay: float = 0.05
+
+
 class AdapterConfig(Protocol):
     """An adapter family: a frozen dataclass that maps a view to a block."""
 
@@ -94,6 +103,8 @@ class AdapterConfig(Protocol):
     @property
     def temporal(self) -> bool: ...  # an image trunk gets a temporal embedding; one with joint attention has its own
 
+    @property
+    def recipe(self) -> Annotated[Recipe | None, Mark.MACHINE, Mark.SILENT]: ...  # what `optim` came to decides
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         """The block that replaces the frozen one."""
         ...

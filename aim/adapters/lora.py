@@ -1,7 +1,7 @@
 """LoRA: a change of low rank to the weights of linear layers.
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, section 4.1.
-It adapts an image trunk frame by frame, so it is blind to the order of frames.
+On an image trunk it works frame by frame and is blind to their order; on a video trunk it isn't.
 """
 
 import fnmatch
@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from aim.adapters.interface import BlockView, Place, Tokens, linears
+from aim.adapters.interface import BlockView, Place, Recipe, Tokens, linears
 from aim.ground.errors import UserError, nearest
 
 
@@ -27,6 +27,7 @@ class LoRA:
     trainable: Sequence[str]
     train_norm: bool = False
     temporal: bool = False
+    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         if self.rank < 1:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from aim.adapters.interface import BlockView, Place, Tokens
+from aim.adapters.interface import BlockView, Place, Recipe, Tokens
 
 
 @dataclass(frozen=True)
@@ -15,6 +15,7 @@ class Plain:
     trainable: Sequence[str] = ()
     train_norm: bool = False
     temporal: bool = False
+    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return view.block

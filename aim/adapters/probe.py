@@ -24,7 +24,7 @@ from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 from aim.adapters.attentive_probe import num_heads
-from aim.adapters.interface import BlockView, Place, Readout, Tokens
+from aim.adapters.interface import BlockView, Place, Readout, Recipe, Tokens
 from aim.ground.errors import UserError
 
 BASE = 10_000  # of the wavelengths, V-JEPA's
@@ -44,6 +44,7 @@ class Probe:
     heads: int | None = None  # of attention; None: of 64 channels each
     train_norm: bool = False
     temporal: bool = False
+    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return view.block
@@ -96,7 +97,7 @@ class ProbeNetwork(Readout):
         if self.places is not None:
             x = x + self.places
         if self.token is not None:
-            x = torch.cat([self.token.expand(len(x), -1, -1), x], 1)
+            x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1)
         for layer in self.layers:
             x = layer(x, self.rope)
         y: Tensor = self.out(x if self.token is None else x[:, :1])

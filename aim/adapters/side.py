@@ -21,7 +21,7 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from aim.adapters.attentive_probe import num_heads
-from aim.adapters.interface import BlockView, Place, Readout, Tokens, at_least_one
+from aim.adapters.interface import BlockView, Place, Readout, Recipe, Tokens, at_least_one
 from aim.adapters.temporal import convolved
 from aim.ground.errors import UserError
 from aim.ground.marks import Before
@@ -38,6 +38,7 @@ class Side:
     trainable: Sequence[str]
     train_norm: bool = False
     temporal: bool = False
+    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return view.block
@@ -102,7 +103,7 @@ class Change(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         patches = x[:, :, self.num_prefix_tokens :]
-        b, side = len(x), math.isqrt(patches.shape[2])  # clips are square
+        b, side = x.shape[0], math.isqrt(patches.shape[2])  # clips are square
         y = self.conv(rearrange(patches[:, 1:] - patches[:, :-1], "b t (h w) d -> (b t) d h w", h=side))
         y = self.gate * rearrange(y, "(b t) d h w -> b t (h w) d", b=b)
         return x + F.pad(y, (0, 0, self.num_prefix_tokens, 0, 1, 0))

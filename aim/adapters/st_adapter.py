@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from aim.adapters.interface import BlockView, Place, Tokens, at_least_one
+from aim.adapters.interface import BlockView, Place, Recipe, Tokens, at_least_one
 from aim.adapters.temporal import convolved
 from aim.ground.errors import UserError
 
@@ -32,6 +32,7 @@ class STAdapter:
     form: Literal["st", "adatad"] = "st"
     train_norm: bool = False
     temporal: bool = False
+    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         if not self.before or set(self.before) - {"attention", "mlp", "next"}:

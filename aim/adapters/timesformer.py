@@ -12,7 +12,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from aim.adapters.drop_path import DropPath
-from aim.adapters.interface import Axis, BlockView, Place, Tokens, check_image_trunk
+from aim.adapters.interface import Axis, BlockView, Place, Recipe, Tokens, check_image_trunk
 from aim.ground.errors import UserError
 
 
@@ -25,6 +25,7 @@ class TimeSformer:
     trainable: Sequence[str]
     train_norm: bool
     temporal: bool = True
+    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         check_image_trunk(view)

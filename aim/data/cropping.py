@@ -56,8 +56,8 @@ def hint(path: Path, clip: Clip, views: Views, whose: str) -> str:
     if share >= ENOUGH:
         return ""
     side, ends = ("width", "the sides") if width > height else ("height", "top and bottom")
-    more = "; views.spatial=3 shows them, too, in three clips for one" if views.spatial == 1 else ""
+    more = "; views.spatial=3 shows more, in three clips for one" if views.spatial == 1 else ""
     return (
-        f"{path.name} has pictures of {width}x{height}, and {whose} shows the middle {100 * share:.0f} % of their "
+        f"{path.name} has pictures of {width}x{height}, and {whose} shows the middle {100 * share:.2g} % of their "
         f"{side}: {ends} aren't seen{more}"
     )

@@ -32,11 +32,11 @@ from aim.data.scanning import is_video_name, some
 from aim.ground.errors import UserError, nearest
 from aim.ground.foreign import reading
 
-COLUMNS = {  # what a column may be called, in any case
+COLUMNS = {  # what a column may be called, in any case and with any signs between its words
     "path": ("path", "file", "filename", "file_name", "filepath", "video", "video_path", "clip"),
     "label": ("label", "class", "action", "category", "class_name", "label_name"),
-    "start": ("start", "t_start", "begin", "start_time", "start_seconds"),
-    "end": ("end", "t_end", "stop", "end_time", "end_seconds"),
+    "start": ("start", "t_start", "begin", "start_time", "start_s", "start_sec", "start_seconds"),
+    "end": ("end", "t_end", "stop", "end_time", "end_s", "end_sec", "end_seconds"),
     "split": ("split", "subset", "set"),
     "group": ("group", "subject", "person", "participant"),
 }
@@ -255,9 +255,18 @@ def separator(line: str) -> str:
 def columns_in(line: str) -> dict[str, int]:
     """What is in which column of a table with this first line, by their names; the first of several counts."""
     cells = next(csv.reader([line], delimiter=separator(line), skipinitialspace=True), [])
-    names = [name.strip().lower() for name in cells]
-    known = {name: place for place, name in reversed([*enumerate(names)])}
-    return {what: known[name] for what, usual in COLUMNS.items() for name in reversed(usual) if name in known}
+    known = {_letters(name): place for place, name in reversed([*enumerate(cells)])}
+    return {
+        what: known[_letters(name)]
+        for what, usual in COLUMNS.items()
+        for name in reversed(usual)
+        if _letters(name) in known
+    }
+
+
+def _letters(name: str) -> str:
+    """A column's name without case, spaces and signs: `Video Path`, `video-path` and VideoPath are video_path."""
+    return re.sub(r"[\W_]+", "", name.casefold())
 
 
 def _rows_of_table(path: Path, lines: Sequence[tuple[int, str]]) -> tuple[list[Row], str]:

@@ -122,7 +122,7 @@ def _value(value: Any, hint: Any, key: str) -> Any:
         return _build(value, group, f"{key}.")
     if value == AUTO:
         for auto in (note for note in notes(hint) if isinstance(note, Auto)):
-            return get_args(hint)[0](auto.value)
+            return auto.value
     return value
 
 

@@ -71,6 +71,11 @@ def _classes() -> list[tuple[str, dict[str, str]]]:
                 field.target.id: ast.unparse(field.annotation)
                 for field in node.body
                 if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+            }
+            | {  # of a protocol, which has properties
+                field.name: ast.unparse(field.returns)
+                for field in node.body
+                if isinstance(field, ast.FunctionDef) and field.decorator_list and field.returns
             },
         )
         for node in nodes

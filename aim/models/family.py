@@ -41,6 +41,11 @@ class VideoTrunk(nn.Module):
     def grid(self) -> tuple[int, int, int]:
         """The tokens of the last block without the prefix: frames after tubelets, and tokens down and across."""
 
+    @property
+    def order_aware(self) -> bool:
+        """Whether the trunk itself sees the order of frames, and so does the model with any adapter."""
+        return any(view.joint for view in self.views)
+
     @abstractmethod
     def frozen(self, video: Tensor) -> list[Tensor]:
         """The features that are read of the trunk: for a readout tokens, each "b t n d", else pooled frames, "b t d".

@@ -29,7 +29,8 @@ from aim.predict.timeline import SILENT, Timeline
 SUFFIXES = (".mp4",)
 LABELS = 3  # at most
 READABLE = 240  # pixels of the short side; smaller videos are enlarged by a whole factor
-LONGEST = 8192  # pixels of a side that is enlarged; x264 takes 16384
+LONGEST = 8192  # pixels of a side that is enlarged
+MOST = 16384  # pixels of a side that x264 takes
 MARGIN = 8  # pixels between a frame's borders and what is written on it
 CLOCK = Fraction(1, 90000)  # seconds, of the new file
 SOUNDS = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # codecs that an MP4 file may hold
@@ -136,7 +137,12 @@ def _mux(container: Any, packet: Any, track: Any, first: float) -> None:
 
 
 def enlarged(image: Pixels) -> Pixels:
-    """A copy with even sides, as 4:2:0 wants them, that is large enough to read on, where its long side allows that."""
+    """A copy with even sides, as 4:2:0 wants them, that is large enough to read on, where its long side allows that.
+
+    What x264 can't take is made smaller, by leaving out rows and columns.
+    """
+    every = math.ceil(max(image.shape[:2]) / MOST)
+    image = image[::every, ::every]
     factor = min(math.ceil(READABLE / min(image.shape[:2])), LONGEST // max(image.shape[:2]))
     large = image.repeat(factor, 0).repeat(factor, 1) if factor > 1 else image
     height, width = (max(2, side // 2 * 2) for side in large.shape[:2])

@@ -258,6 +258,8 @@ def work_through(
             while pool.idle and not stop and (task := next(todo, None)):
                 pool.give(*task)
                 begun += 1
+            if done == begun:  # the signal has come, and those at hand are done
+                raise Interrupted(f"stopped by a signal after {done} of {len(tasks)} videos")
             for path, outcome in pool.wait():
                 source, target = tasks[path]
                 if outcome.kind == "user":
@@ -272,7 +274,5 @@ def work_through(
                         found.shorter[path] = f"{frames.count} of {frames.promised} frames"
                     finished(path, outcome.value)
                 done += 1
-            if stop and done == begun:  # those at hand are done
-                raise Interrupted(f"stopped by a signal after {done} of {len(tasks)} videos")
             display.update(done, f"{len(found.unreadable)} bad")
     return found

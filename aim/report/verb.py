@@ -56,7 +56,8 @@ def main(arguments: Sequence[str]) -> None:
         page = options.get("out", runs[0].path / "report.html" if len(runs) == 1 else Path("report.html"))
         if done := [run for run in runs if run.results is not None]:
             print(printable(table(done)))
-        for problem in filter(None, [*said, data.warning(runs)]):
+        compared = [run for run in runs if run.results is not None or folds.fold_of(run) is None]
+        for problem in filter(None, [*said, data.warning(compared)]):
             say(f"warning: {problem}")
         for run in done:
             if "folds" in (run.results or {}):

@@ -171,6 +171,15 @@ def test_the_trunk_keeps_nothing_for_the_backward_pass(trunk):
     assert not seen[0].requires_grad
 
 
+@pytest.mark.parametrize("name", ["probe", "step"])
+def test_an_exported_one_takes_any_number_of_clips(name):
+    probe = adapter(name).readout([24], Tokens(num_frames=2, rows=2, columns=2, num_prefix_tokens=1)).eval()
+    last = torch.randn(3, 2, 5, 24)
+    program = torch.export.export(probe, ([], last[:2]), dynamic_shapes=([], {0: torch.export.Dim("b")}))
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()([], last), probe([], last))
+
+
 @pytest.mark.parametrize(
     ("name", "setting", "expected"),
     [

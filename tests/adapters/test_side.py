@@ -76,6 +76,14 @@ def test_a_change_is_heard_by_the_patches_around_it_and_not_before_it(prefix):
         torch.testing.assert_close(change(x)[:, 2, prefix + 4] - x[:, 2, prefix + 4], change.gate * middle)
 
 
+def test_an_exported_change_takes_any_number_of_clips():
+    change, x = Change(4, 1), torch.randn(3, 2, 5, 4)
+    randomise(change)
+    program = torch.export.export(change, (x[:2],), dynamic_shapes=({0: torch.export.Dim("b")},))
+    with torch.no_grad():
+        torch.testing.assert_close(program.module()(x), change(x))
+
+
 def test_a_grid_shrinks_by_the_mean_of_cells():
     x = torch.arange(16.0).view(1, 1, 16, 1)
     assert shrink(x, 4).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]

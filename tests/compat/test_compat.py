@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from aim.engine.run import identity, settings
-from aim.engine.run.settings import Run, Training
+from aim.engine.run.recipe import Training
+from aim.engine.run.settings import Run
 from aim.engine.trained import checkpoint
 from aim.export import verb as export
 from aim.ground import choices, config

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aim.data.cropping import say_once
+from aim.data.cropping import hint, say_once
 from aim.data.lists import Video
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
@@ -23,3 +23,8 @@ def test_that_a_tests_crop_leaves_the_sides_out_is_said_once_of_a_list(
     for views in (Views(temporal=1, spatial=3, resize=64), Views(temporal=1, spatial=1, resize=32)):
         say_once(shared / "videos", videos, CLIP, views)
     assert not capsys.readouterr().err
+
+
+def test_a_share_below_a_per_cent_is_not_nothing(shared: Path) -> None:
+    narrow = hint(shared / "cases" / "inputs" / "px3x1000.mkv", CLIP, Views(temporal=1, spatial=1, resize=32), "a clip")
+    named(narrow, "3x1000", "0.3 %")

@@ -18,6 +18,7 @@ TABLES = {
     "tabs": "FILE\tAction\nhug/1 a.avi\thand shake\n",
     "spaces": 'path label\n"hug/1 a.avi" "hand shake"\n',
     "quotes": '"path","label"\n"hug/1 a.avi","hand shake"\n',
+    "signs in names": "Video Path,Class-Name,start_frame\nhug/1 a.avi,hand shake,3\n",
     "column order": "label, path\nhand shake, hug/1 a.avi\n",
     "comments": "# ours\n\npath,label\n# one\nhug/1 a.avi,hand shake\n\n",
     "no header, commas": "hug/1 a.avi,hand shake\n",
@@ -63,6 +64,11 @@ def test_what_is_in_which_column_is_said(tmp_path: Path) -> None:
     rows, said = read_rows(file, Labels())
     assert rows == [Row("a.avi", "hug", split="train", group="p1", place=f"{file}:2")]
     named(said, "a.csv", "path='Video'", "label='Label'", "group='Subject'", "split='Set'", "'n'")
+
+
+def test_times_are_seconds_however_their_columns_are_spelt(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.csv", "videoPath,Start (s),end-seconds,ACTION\na.avi,1,2.5,hug\n")
+    assert read_rows(file, Labels())[0] == [Row("a.avi", "hug", "1", "2.5", place=f"{file}:2")]
 
 
 def rows(*labels: str) -> list[Row]:

@@ -61,7 +61,7 @@ def test_a_family_keeps_what_the_seam_promises(family):
     assert ours.num_frames == FRAMES // backbone(family).tubelet == ours.grid[0]
     assert all(linears(block) for block in ours.blocks)
     assert ours(video()).shape == (2, ours.num_frames, ours.dim)
-    assert {view.joint for view in ours.views} == {family in JOINT}
+    assert {view.joint for view in ours.views} == {family in JOINT} == {ours.order_aware}
     shapes = []
     for block in ours.blocks:
         block.register_forward_hook(lambda _, taken, given: shapes.append((taken[0].shape, given.shape)))
@@ -160,24 +160,29 @@ def begins_and_sees_order(family, name, path):
             assert (each(video()).mean(1) - each(video().flip(2)).mean(1)).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("family", JOINT)
 @pytest.mark.parametrize("memory", ["fast", "lean", "smallest"])
-def test_what_is_kept_changes_nothing(memory):
-    made = model()
+def test_what_is_kept_changes_nothing(memory, family):
+    made = model(family)
     randomise(made)
     made.backbone.memory = memory
     made(video()).sum().backward()
     found = torch.cat([p.grad.flatten() for p in made.parameters() if p.requires_grad])
-    again = model()
+    again = model(family)
     randomise(again)
     again(video()).sum().backward()
     expected = torch.cat([p.grad.flatten() for p in again.parameters() if p.requires_grad])
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.parametrize("family", JOINT)
 @pytest.mark.parametrize("settings", [{"name": "aim", "temporal": True}, {"name": "timesformer"}], ids=str)
-def test_attention_over_time_is_refused_where_it_is_joint(settings):
+def test_attention_over_time_is_refused_where_it_is_joint(settings, family):
     with refused("adapter.temporal=false", "adapter=aim"):
-        model(**settings)
+        model(family, **settings)
+    if family == "VideoViT":
+        with refused("adapter.temporal=false"):
+            model(family).backbone.views[0].attend_time(torch.zeros(4, 16, 32))
 
 
 def public(made):

@@ -110,6 +110,7 @@ def test_a_video_that_can_not_be_written_leaves_nothing(shared: Path, tmp_path: 
         ((1000, 3), (8000, 24)),
         ((3, 1000), (24, 8000)),
         ((9001, 5), (9000, 4)),
+        ((20000, 4), (10000, 2)),
         ((1, 1), (240,) * 2),
     ],
 )

@@ -6,7 +6,8 @@ from contextlib import contextmanager
 import torch
 
 from aim.engine.machine.distributed import World
-from aim.engine.run.settings import Run, Training
+from aim.engine.run.recipe import Training
+from aim.engine.run.settings import Run
 from aim.ground.errors import UserError
 
 GIB = 2**30

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from aim.engine.run.settings import Optim
+from aim.engine.run.recipe import Optim
 from aim.ground.errors import UserError
 from aim.models.heads import parameters_of_heads
 

@@ -20,7 +20,8 @@ from aim.engine.machine.distributed import World
 from aim.engine.machine.feeding import on_device
 from aim.engine.machine.hardware import Precision, autocast
 from aim.engine.machine.profiling import part
-from aim.engine.run.settings import Run, Training
+from aim.engine.run.recipe import Training
+from aim.engine.run.settings import Run
 from aim.engine.scores.tasks import Task
 from aim.ground.signals import Stop
 from aim.models.heads import Trained, over_heads

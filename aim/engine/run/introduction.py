@@ -87,8 +87,9 @@ def of_model(model: VideoClassifier, gmacs: float) -> str:
     """The trunk, and what is trained; `gmacs` are of one view."""
     tuned, total = num_parameters(model)
     compiled = "\ncompiled: its blocks, in the first steps, which take minutes" if is_compiled(model) else ""
+    order = ", which sees the order of frames" if model.backbone.order_aware else ""
     return (
-        f"model: {model.trunk_name} ({model.fingerprint[:8]})\n"
+        f"model: {model.trunk_name} ({model.fingerprint[:8]}){order}\n"
         f"tuned: {tuned_of(tuned, total)} parameters; {gmacs:.3g} GMACs a view{compiled}"
     )
 

@@ -53,13 +53,15 @@ def of_checkpoint(
 
 def _differences(name: str, before: Any, now: Any) -> Iterator[str]:
     """The differences between two values of a setting; of groups of two classes the class alone."""
+    if name in FREE:
+        return
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         if before.get("kind") != now.get("kind"):
             yield f"{name} {before.get('kind')}, not {now.get('kind')}"
             return
         for key in sorted(before.keys() | now.keys()):
             yield from _differences(f"{name}.{key}", before.get(key, "absent"), now.get(key, "absent"))
-    elif before != now and name not in FREE:
+    elif before != now:
         yield f"{name}={before}, not {now}"
 
 

@@ -1,7 +1,7 @@
-"""The length of a run: values for `auto` in the settings of training, and continuation to more epochs.
+"""Values for `auto` in the settings of training, above all the length of a run; and continuation to more epochs.
 
 A recipe for thousands of videos trains dozens for a handful of steps. So small data gets smaller batches and more
-epochs; large data the values in `aim.engine.run.settings.Training`.
+epochs; large data the values in `aim.engine.run.recipe.Training`. Rate and decay are those of the adapter's recipe.
 """
 
 import math
@@ -9,9 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from aim.adapters.interface import Recipe
 from aim.data.lists import Lists
 from aim.engine.run.identity import LENGTH
-from aim.engine.run.settings import Run, steps_per_epoch
+from aim.engine.run.recipe import steps_per_epoch
+from aim.engine.run.settings import Run
 from aim.ground import config
 from aim.ground.choices import leaves
 from aim.ground.errors import UserError
@@ -26,7 +28,7 @@ LOG_STEPS = 10  # between lines of the log at most, and never more than an epoch
 
 
 def settled(settings: Mapping[str, Any], videos: int, before: Mapping[str, Any] | None) -> dict[str, Any]:
-    """The settings, `auto` as it stands in those of the run `before`, which goes on, or by the number of videos."""
+    """The settings with numbers for `auto`: of the run `before`, which goes on; by the adapter, or by the videos."""
     asked, known = dict(leaves(settings)), dict(leaves(before or {}))
     found: dict[str, Any] = {}
 
@@ -35,6 +37,9 @@ def settled(settings: Mapping[str, Any], videos: int, before: Mapping[str, Any] 
             found[key] = known[key] if key in known else rule()
         return found.get(key, asked[key])
 
+    recipe = config.build(settings["adapter"].get("recipe") or {}, Recipe)
+    number("optim.lr", lambda: recipe.lr)
+    number("optim.weight_decay", lambda: recipe.weight_decay)
     clips = videos * asked["train.clips_per_video"]
     batch = number("train.batch_size", lambda: next((b for b in BATCHES if clips >= STEPS_AN_EPOCH * b), BATCHES[-1]))
     steps = steps_per_epoch(videos, asked["train.clips_per_video"], batch)

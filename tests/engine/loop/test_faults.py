@@ -11,7 +11,8 @@ import torch
 from aim.engine.loop import faults, testing
 from aim.engine.loop.faults import explained, no_gpu_memory
 from aim.engine.machine.distributed import World
-from aim.engine.run.settings import Run, Training
+from aim.engine.run.recipe import Training
+from aim.engine.run.settings import Run
 from aim.ground import config
 from tests.conftest import ROOT
 from tests.messages import named, refused, unnamed

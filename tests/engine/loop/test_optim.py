@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from aim.engine.loop.optim import adamw, learning_rate, set_learning_rate
-from aim.engine.run.settings import Optim
+from aim.engine.run.recipe import Optim
 from tests.messages import refused
 
 OPTIM = Optim(

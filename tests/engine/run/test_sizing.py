@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from aim.engine.loop.optim import learning_rate
-from aim.engine.run import sizing
+from aim.engine.run import identity, sizing
 from aim.engine.run.settings import Run
 from aim.ground import choices, config
 from aim.train import verb as train
@@ -48,6 +48,40 @@ def test_what_the_user_says_wins_and_the_rest_follows_it() -> None:
     assert numbers(32, "train.clips_per_video=4") == [16, 50, 2, 8, 2.5]
 
 
+@pytest.mark.parametrize("adapter", sorted(path.stem for path in (choices.CONFIGS / "adapter").glob("*.yaml")))
+def test_an_adapter_brings_its_rate_along_and_the_user_wins(adapter: str) -> None:
+    recipe = config.resolve(config.compose([f"adapter={adapter}", "data.root=x"]))["adapter"].get("recipe") or {}
+
+    def optim(*overrides: str, before: dict[str, Any] | None = None) -> tuple[Any, Any]:
+        words = ["+experiment=finetune", "data.root=x", f"adapter={adapter}", *overrides]
+        settings = sizing.settled(config.resolve(config.compose(words)), 32, before)
+        config.build(settings, Run)
+        return settings["optim"]["lr"], settings["optim"]["weight_decay"]
+
+    assert optim() == (recipe.get("lr", 3e-4), recipe.get("weight_decay", 0.05))
+    assert optim("optim.lr=0.5", "optim.weight_decay=0.0") == (0.5, 0.0)
+    assert optim(before={"optim": {"lr": 0.25, "weight_decay": 0.125}}) == (0.25, 0.125)
+
+
+def test_what_reproduces_a_paper_keeps_its_rate_whatever_the_adapter_says() -> None:
+    for path in sorted((choices.CONFIGS / "experiment").rglob("*.yaml")):
+        name = path.relative_to(choices.CONFIGS / "experiment").with_suffix("").as_posix()
+        settings = config.resolve(config.compose([f"+experiment={name}", "data.root=x"]))
+        assert (settings["optim"]["lr"] == "auto") == (name in ("finetune", "finetune_video", "probe")), name
+        if settings["adapter"]["kind"] == "aim" and name.startswith(("k400", "k700", "ssv2", "diving48")):
+            assert (settings["optim"]["lr"], settings["optim"]["weight_decay"]) == (3e-4, 0.05), name
+
+
+def test_a_run_with_another_recipe_is_no_other_run() -> None:
+    with_one, without = (
+        config.resolve(config.compose([*TOY, "adapter=none", *words])) for words in ([], ["~adapter.recipe"])
+    )
+    assert "recipe" in with_one["adapter"]
+    assert "recipe" not in without["adapter"]
+    assert identity.config_hash(with_one) == identity.config_hash(without)
+    assert identity.changes(without, with_one, Path("run")) == []
+
+
 def test_a_run_that_goes_on_keeps_what_auto_was_when_it_began() -> None:
     before = {"train": {"epochs": 30, "batch_size": 16, "eval_every": 0}, "optim": {"warmup_epochs": 2.0}}
     assert numbers(32, before=before) == [16, 30, 0, 2, 2.0]
@@ -56,6 +90,7 @@ def test_a_run_that_goes_on_keeps_what_auto_was_when_it_began() -> None:
 
 def test_only_finetuning_follows_the_data_and_says_so() -> None:
     features = {"finetune": "computed", "finetune_video": "computed", "probe": "cached"}
+    rates = {"finetune": "0.0003", "finetune_video": "0.0003", "probe": "0.01"}
     for name in (path.stem for path in (choices.CONFIGS / "experiment").glob("*.yaml")):
         asked = config.resolve(config.compose([f"+experiment={name}", "data.root=x"]))
         settings = sizing.settled(asked, 32, None)
@@ -64,7 +99,8 @@ def test_only_finetuning_follows_the_data_and_says_so() -> None:
         if name in features:
             assert said == (
                 "for 32 training videos, auto is train.epochs=100 train.batch_size=8 train.eval_every=5 "
-                f"train.features={features[name]} train.log_every=4 optim.warmup_epochs=5"
+                f"train.features={features[name]} train.log_every=4 optim.lr={rates[name]} optim.weight_decay=0.05 "
+                "optim.warmup_epochs=5"
             )
         else:
             assert said is None
@@ -79,7 +115,8 @@ def test_a_benchmark_settles_what_a_training_does() -> None:
 
 
 def test_only_numbers_that_may_be_auto_may_be_auto() -> None:
-    for setting, kind in (("optim.lr", ["number"]), ("train.accumulate", ["whole", "number"]), ("train.epochs", None)):
+    refusals = {"optim.warmup_start": ["number"], "train.accumulate": ["whole", "number"], "train.epochs": None}
+    for setting, kind in refusals.items():
         cfg = config.compose(["+experiment=k400", f"{setting}=auto"])
         if kind is None:
             config.build(cfg, Run)
