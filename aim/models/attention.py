@@ -204,8 +204,9 @@ def has_quick_gelu(mlp: Any) -> bool:
 
 def compute_by_large_kernels(model: nn.Module) -> None:
     """Let blocks compute by few large kernels, some of them our own, as is best on a GPU and slower elsewhere."""
+    backbone: Any = model.backbone
     part: Any
-    for part in (*model.modules(), *model.backbone.parts):  # a block that isn't adapted doesn't hold its view
+    for part in (*model.modules(), *backbone.parts):  # a block that isn't adapted doesn't hold its view
         if hasattr(part, "on_gpu"):
             part.on_gpu = True
 
