@@ -36,7 +36,7 @@ def measure_model(run: Run, num_classes: int, world: World, found: dict[str, Any
     gmacs = gmacs_per_view(model)
     clips = run.train.clips_at_once(1) if on_gpu else max(1, min(run.train.clips_at_once(1), int(CPU_GMACS / gmacs)))
     warm_up, steps = GPU_STEPS if on_gpu else CPU_STEPS
-    batch = make_batch(model, clips, world.device)
+    batch = make_batch(model, clips, world.device, several=run.task.several)
     optimizer = adamw(model, run.optim)
 
     def train() -> None:

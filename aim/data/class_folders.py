@@ -1,6 +1,7 @@
 """A folder of videos by class, as lists."""
 
 import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -109,9 +110,8 @@ def split_folders(root: Path, val_share: float) -> tuple[dict[str, str], list[st
     """
     names = folders_in(root)
     splits: dict[str, list[str]] = {}
-    for name in names:
-        if split := split_of(name):
-            splits.setdefault(split, []).append(name)
+    for name, split in splits_named(names).items():
+        splits.setdefault(split, []).append(name)
     if twice := [folders for folders in splits.values() if len(folders) > 1]:
         raise UserError(f"{root} holds {' and '.join(twice[0])}, which mean the same; keep one of them")
     taken = {split: folder for split, (folder,) in splits.items()}
@@ -127,6 +127,19 @@ def split_folders(root: Path, val_share: float) -> tuple[dict[str, str], list[st
         )
     unused = [name for name in names if taken and name not in taken.values()]
     return taken, [f"not used, beside {' and '.join(taken.values())}: {some(unused)}"] if unused else []
+
+
+def splits_named(names: Sequence[str]) -> dict[str, str]:
+    """The split of each folder that is one: by its whole name or, beside the same words, `x_train` and `x_test`."""
+    if whole := {name: split for name in names if (split := split_of(name))}:
+        return whole
+    by_rest = defaultdict[tuple[str, ...], dict[str, str]](dict)
+    for name in names:
+        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|\d+", name)
+        for i, word in enumerate(words):
+            if split := split_of(word):
+                by_rest[*words[:i], *words[i + 1 :]][name] = split
+    return next((found for found in by_rest.values() if "train" in found.values() and len({*found.values()}) > 1), {})
 
 
 def find_by_class(root: Path, below: str) -> Classes:

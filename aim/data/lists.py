@@ -26,7 +26,7 @@ from aim.ground.errors import UserError
 README = "data/README.md says where each data set comes from and how its folder looks"
 USUAL = {  # the names that a split's folder has, and its list file before its ending, in any case, by preference
     "train": ("train", "training"),
-    "val": ("val", "validation", "valid", "dev"),
+    "val": ("val", "validation", "valid", "dev", "eval"),
     "test": ("test", "testing"),
 }
 HELD_OUT = (*USUAL["val"], *USUAL["test"])

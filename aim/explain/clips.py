@@ -1,6 +1,5 @@
 """The clips to explain: the views of a video, one of them, a class; or the videos of a list."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from torch import Tensor
 
 from aim.data.dataset import Data, VideoDataset
-from aim.data.lists import Lists, Video, nfc
+from aim.data.lists import Lists, Video, nfc, several, single
 from aim.data.loading.loader import Loader
 from aim.data.loading.order import Listed
 from aim.data.readers.interface import BadVideo, Reader
@@ -72,10 +71,10 @@ def data_of(path: str, root: str | None) -> Data:
     return data if root is None else replace(data, root=root)
 
 
-def tested_videos(path: str, root: str | None) -> tuple[Data, Lists]:
+def tested_videos(path: str, root: str | None, *, many: bool) -> tuple[Data, Lists]:
     """The data that a checkpoint was trained for, at `root`, and its lists. Raises UserError for other classes."""
     data = data_of(path, root)
-    lists = data.load()
+    lists = data.load(many=many)
     checkpoint.check_classes(checkpoint.read_weights(path), lists)
     return data, lists
 
@@ -90,13 +89,15 @@ def listed_class(checkpoint_path: str, root: str | None, path: Path) -> str | No
     if lists is None:
         return None
     place = path.resolve().relative_to(data.folder.resolve())
-    labels = {video.label for video in lists.videos if Path(video.path) == place}
+    labels = {label for video in lists.videos if Path(video.path) == place for label in video.labels}
     return lists.classes[labels.pop()] if len(labels) == 1 else None
 
 
-def listed(path: Path, root: str | None, classes: Sequence[str]) -> tuple[Path, list[Video]]:
+def listed(path: Path, root: str | None, recogniser: Recogniser) -> tuple[Path, list[Video]]:
     """The videos of a list file, and the folder that they are relative to: the file's own, if no `root` is given."""
-    return path.parent if root is None else path_of(root), read_list(path, classes)
+    lists = Lists([], read_list(path, recogniser.classes), recogniser.classes)
+    videos = (several if recogniser.task.several else single)(lists).val
+    return path.parent if root is None else path_of(root), videos
 
 
 def spread(videos: list[Video], limit: int | None) -> list[Video]:
@@ -116,6 +117,9 @@ def loader_of(
     **policy: Any,
 ) -> Loader:
     """All views of each video, about `batch_size` clips at once; `policy` is for videos that can't be read."""
-    dataset = VideoDataset(folder, videos, reader, recogniser.clip, recogniser.views, seed=0)
+    dataset = VideoDataset(
+        folder, videos, reader, recogniser.clip, recogniser.views, seed=0,
+        several=len(recogniser.classes) if recogniser.task.several else None,
+    )  # fmt: skip
     together = recogniser.views.at_once(batch_size)
     return Loader(dataset, together, rank=0, world_size=1, order=Listed(), workers=workers, **policy)

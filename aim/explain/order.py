@@ -50,7 +50,7 @@ def of_clip(predict: Predict, clip: Tensor, shuffles: int) -> Tensor:
 class Sensitivity:
     """The answers on a data set's videos in each of ORDERS."""
 
-    label: Tensor  # int64 "b"
+    label: Tensor  # int64 "b", or as the task has it
     probability: Tensor  # float32 "b r k", the mean over views
     task: Task = SINGLE_LABEL
 
@@ -66,8 +66,11 @@ class Sensitivity:
 
     @property
     def of_label(self) -> list[float]:
-        """The mean probability of the true class in each order, in per cent."""
-        return percent(self.probability[torch.arange(len(self.label)), :, self.label])
+        """The mean probability of the true class, or of a video's true classes, in each order, in per cent."""
+        if not self.task.several:
+            return percent(self.probability[torch.arange(len(self.label)), :, self.label])
+        own = self.label[self.label.any(1)].to(self.probability)  # a video without a label has no such probability
+        return percent(torch.einsum("brk,bk->br", self.probability[self.label.any(1)], own / own.sum(1, keepdim=True)))
 
     @property
     def changed(self) -> list[float]:

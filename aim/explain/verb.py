@@ -205,13 +205,13 @@ def on_list(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
     root = settings.data.root
     policy: dict[str, Any] = {"timeout": 60.0, "on_error": "raise", "max_bad": 0.0}
     if settings.input is None:
-        data, lists = clips.tested_videos(settings.checkpoint, root)
+        data, lists = clips.tested_videos(settings.checkpoint, root, many=recogniser.task.several)
         for note in lists.notes:
             say(note)
         folder, videos = data.folder, lists.test
         policy = {"timeout": data.timeout, "on_error": data.eval_on_error, "max_bad": data.max_bad}
     else:
-        folder, videos = clips.listed(path_of(settings.input), root, recogniser.classes)
+        folder, videos = clips.listed(path_of(settings.input), root, recogniser)
     videos = clips.spread(videos, settings.limit)
     size = {"batch_size": settings.batch_size, "workers": settings.workers}
     loader = clips.loader_of(folder, videos, recogniser, settings.reader, **size, **policy)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.lists import Lists
+from aim.data.lists import NOTHING, Lists
 from aim.data.readers.interface import Part, Source, file_of
 from aim.data.stamp import stamps_of
 from aim.data.stored import shards
@@ -46,7 +46,7 @@ class Packer:
         for split, videos in lists.parts.items():
             for video in videos:
                 self.split.setdefault(video.path, split)
-                self.labels.setdefault(video.path, set()).add(str(video.label))
+                self.labels.setdefault(video.path, set()).add(",".join(map(str, video.labels)) or NOTHING)
         self.waiting: dict[str, list[Item]] = {split: [] for split in lists.parts}
         self.there: dict[str, tuple[Path, Entry]] = {}
         for shard in shards.find(folder):

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from aim.engine.scores import quality
 from aim.engine.scores.predictions import Predictions
 from aim.pages.drawing import Box, Drawing, Shape, Stroke, axes
 from aim.pages.geometry import CHART, Scale, Tick, enclosing_ticks, number, ticks
-from aim.report.runs import MAIN, RunData
+from aim.report.runs import RunData, main_of
 from aim.report.statistics import confusion, smoothed
 
 POINTS = 300  # of a line at most
@@ -72,6 +73,7 @@ def line_chart(title: str, series: Sequence[Series], *, percent: bool = False) -
 def curves(runs: Sequence[RunData]) -> list[Chart]:
     """Loss, the main score, learning rate and the wait for data of the runs that have a log, laid over each other."""
     trained = [run for run in runs if run.log]
+    main = main_of(trained)
 
     def of(key: str, factor: float = 1.0) -> list[Series]:
         return [
@@ -88,8 +90,8 @@ def curves(runs: Sequence[RunData]) -> list[Chart]:
     charts = (
         line_chart("Loss" if alone else "Training loss", both("loss") if alone else of("loss")),
         line_chart(
-            MAIN.words.capitalize() if alone else f"Validation {MAIN.words}",
-            both(str(MAIN.validated)) if alone else of(f"val_{MAIN.validated}"),
+            f"{main.words[0].upper()}{main.words[1:]}" if alone else f"Validation {main.words}",
+            both(str(main.validated)) if alone else of(f"val_{main.validated}"),
             percent=True,
         ),
         line_chart("Learning rate", of("lr")),
@@ -108,35 +110,45 @@ class Reliability:
 
     drawing: Drawing
     error: float  # expected calibration error, percent
-    temperature: float | None = None  # that calibrates the probabilities
+    temperature: str = ""  # that calibrates the probabilities, in words
     before: float = 0.0  # the error without it
 
 
-def reliability(found: Predictions, temperature: float | None = None) -> Reliability:
+def bins_of(found: Predictions, probability: NDArray[np.floating]) -> list[quality.Bin]:
+    """The predicted classes by how sure they are; of several labels a video all labels."""
+    if found.several:
+        return quality.reliability_of(probability.ravel().astype(np.float64), found.label.ravel() > 0)
+    return quality.reliability(probability, found.label)
+
+
+def reliability(found: Predictions, temperature: float | Sequence[float] | None = None) -> Reliability:
     """The diagram of a test: bars as high as accuracy, and lines where they'd end if confidence were accuracy.
 
     With a temperature it is of the probabilities that aim.predict shows.
     """
     probability = found.probability if temperature is None else found.tempered(temperature)
-    bins = quality.reliability(probability, found.label)
+    bins = bins_of(found, probability)
     x, y = Scale(0, 1, CHART.left, CHART.right), Scale(0, 1, CHART.bottom, CHART.top)
     fullest = max((part.videos for part in bins), default=0) or 1
+    counted = "labels" if found.several else "videos"
     shares = (0, 0.25, 0.5, 0.75, 1)
     across, up = ([Tick(scale(s), f"{100 * s:g} %") for s in shares] for scale in (x, y))
-    shapes = list(axes(CHART, across, up, "probability of the predicted class"))
+    shapes = list(axes(CHART, across, up, f"probability of {'a label' if found.several else 'the predicted class'}"))
     shapes.append(Stroke([(CHART.left, CHART.bottom), (CHART.right, CHART.top)], "var(--quiet)", 1, "3 4"))
     for i, part in enumerate(bins):
         if part.videos:
             left, right = x(i / len(bins)), x((i + 1) / len(bins)) - 1
             top, expected = y(part.accuracy), y(part.confidence)
-            said = f"{part.videos} videos, {100 * part.confidence:.0f} % sure: {100 * part.accuracy:.0f} % right"
+            said = f"{part.videos} {counted}, {100 * part.confidence:.0f} % sure: {100 * part.accuracy:.0f} % right"
             strength = 0.25 + 0.75 * part.videos / fullest
             shapes.append(Box(left, top, right - left, CHART.bottom - top, "var(--s0)", strength, said))
             shapes.append(Stroke([(left, expected), (right, expected)], "var(--warn)"))
     error = 100 * quality.calibration_error(bins)
     said = f"Reliability diagram; expected calibration error {error:.1f} percent"
-    before = 100 * quality.calibration_error(quality.reliability(found.probability, found.label))
-    return Reliability(Drawing(CHART.width, CHART.height, shapes, said), error, temperature, before)
+    before = 100 * quality.calibration_error(bins_of(found, found.probability))
+    one = isinstance(temperature, int | float)
+    own = "" if temperature is None else f"temperature {temperature:.4g}" if one else "temperatures, one a class"
+    return Reliability(Drawing(CHART.width, CHART.height, shapes, said), error, own, before)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from aim.engine.scores.predictions import Predictions
 from aim.ground import folds
 from aim.ground.errors import UserError
 from aim.report import statistics
-from aim.report.runs import MAIN, RunData
+from aim.report.runs import RunData, main_of
 from aim.report.table import differing
 
 FILE = "folds.json"  # the pooled result, in the folder of the folds
@@ -71,10 +71,15 @@ def one_of(runs: Sequence[RunData]) -> RunData:
     first, results = runs[0], [run.results for run in runs if run.results is not None]
     parts = [run.found for run in runs if run.found is not None]
     found = together(parts) if len(parts) == len(runs) else None
-    main = [each[MAIN.name] for each in results]
+    score = main_of(runs)
+    main = [each[score.name] for each in results]
     videos = sum(each.get("num_videos", 0) for each in results)
-    right = sum(round(each[MAIN.name] * each.get("num_videos", 0) / 100) for each in results)
+    right = sum(round(each[score.name] * each.get("num_videos", 0) / 100) for each in results)
     means = {each.name: _mean(results, each.name, each.digits) for each in METRICS if each.name in results[0]}
+    whole = {
+        "of_all_videos": round(100 * right / max(1, videos), 3),
+        "interval": [round(end, 3) for end in statistics.interval(right, videos)],
+    }
     counted = found.results() if found is not None else {}
     pooled = {
         **results[0],
@@ -93,9 +98,8 @@ def one_of(runs: Sequence[RunData]) -> RunData:
             "count": len(runs),
             "mean": round(mean(main), 3),
             "sd": round(stdev(main), 3),
-            "each": {str(fold_of(run)): run.results[MAIN.name] for run in runs if run.results is not None},
-            "of_all_videos": round(100 * right / max(1, videos), 3),
-            "interval": [round(end, 3) for end in statistics.interval(right, videos)],
+            "each": {str(fold_of(run)): run.results[score.name] for run in runs if run.results is not None},
+            **(whole if score.per_video else {}),
         },
     }
     data = {**first.settings["data"], "fold": None}

@@ -13,8 +13,8 @@ from aim.ground.choices import name_of
 from aim.ground.clock import clock
 from aim.pages.environment import environment
 from aim.pages.geometry import short_commit
-from aim.report import charts, data, statistics
-from aim.report.runs import RunData, paper
+from aim.report import charts, data, several, statistics
+from aim.report.runs import RunData, main_of, paper
 from aim.report.table import MOST, SHOWN, columns_of
 
 EXAMPLES = 24  # of the worst mistakes and of the least sure right ones, over all runs of a page; of doubted labels
@@ -71,7 +71,7 @@ def headline(run: RunData) -> dict[str, Any]:
         "value": values[main[0].name] if main else None,
         "scores": [(f"{values[each.name]:.2f}", each.words) for each in main],
         "baseline": ", ".join(f"{run.baseline[x.name]:.2f} % {x.words}" for x in main if x.name in run.baseline),
-        "interval": interval(values, main[0].name, count) if main else None,
+        "interval": interval(values, main[0].name, count) if main and main[0].per_video else None,
         "what": of_test if results else validation_of(found) if found is not None else "",
         "state": "" if results else run.progress,
         "doubts": doubts(values, found),
@@ -134,10 +134,8 @@ def folds(results: Mapping[str, Any]) -> str:
         return ""
     found = results["folds"]
     each = ", ".join(f"{value:.1f}" for value in found["each"].values())
-    return (
-        f"{found['count']}, mean {found['mean']:.2f} %, standard deviation {found['sd']:.2f}: {each}; of all videos "
-        f"together {found['of_all_videos']:.2f} %"
-    )
+    whole = f"; of all videos together {found['of_all_videos']:.2f} %" if "of_all_videos" in found else ""
+    return f"{found['count']}, mean {found['mean']:.2f} %, standard deviation {found['sd']:.2f}: {each}{whole}"
 
 
 def training(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -185,6 +183,8 @@ def tested(found: Predictions, most: int, root: Path | None, temperature: float 
     from aim.report import strips  # late, as it takes the time of torch's import
 
     folder = root or Path(found.about["root"])
+    if found.several:
+        return tested_several(found, most, folder)
     classes = statistics.by_class(found)
     mistakes, unsure = (
         strips.examples(found, choose(found, most), folder)
@@ -193,6 +193,8 @@ def tested(found: Predictions, most: int, root: Path | None, temperature: float 
     lost = sum(not each.image for each in (*mistakes, *unsure))
     few = len(found.classes) <= WHOLE_MATRIX
     return {
+        "several": False,
+        "examples": len(mistakes) + len(unsure),
         "about": validation_of(found),
         "classes": classes,
         "matrix": charts.matrix(found) if few else None,
@@ -206,6 +208,27 @@ def tested(found: Predictions, most: int, root: Path | None, temperature: float 
     }  # fmt: skip
 
 
+def tested_several(found: Predictions, most: int, folder: Path) -> dict[str, Any]:
+    """The same of a test with several labels a video."""
+    from aim.report import strips  # late, for the same reason
+
+    misses, alarms = (
+        strips.wrong(found, choose(found, most), folder) for choose in (several.worst_misses, several.worst_alarms)
+    )
+    return {
+        "several": True,
+        "examples": len(misses) + len(alarms),
+        "about": validation_of(found),
+        "classes": several.by_class(found),
+        "together": several.together(found) if len(found.classes) <= WHOLE_MATRIX else None,
+        "reliability": charts.reliability(found, found.about.get("temperature")),
+        "misses": misses,
+        "alarms": alarms,
+        "lost": sum(not each.image for each in (*misses, *alarms)),
+        "folder": str(folder),
+    }
+
+
 def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
     """Several runs side by side: a table, and whether their differences from the first are more than chance."""
     settings = columns_of(runs, [key for key in SHOWN if key != "seed"])
@@ -217,8 +240,8 @@ def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
         "warning": data.warning(runs),
         "settings": list(settings),
         "beside": MOST,  # settings in the table of numbers; the others have one of their own
-        "main": metrics.METRICS[0].words,
-        "metrics": ["largest class", *(metric.words for metric in compared(runs))],
+        "main": main_of(runs).words,
+        "metrics": [main_of(runs).constant_words, *(metric.words for metric in compared(runs))],
         "kinds": [kind for kind in ("training", "test") if any(row["kind"] == kind for row in rows)],
         "rows": rows,
         "tests": differences(runs),
@@ -228,7 +251,8 @@ def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
 def compared(runs: Sequence[RunData]) -> list[Metric]:
     """The metrics that have a column beside the main one: percentages and shares."""
     told = {each.name for run in runs if run.results for each in metrics.told(run.results)}
-    return [each for each in metrics.METRICS[1:] if each.unit != "number" and each.name in told]
+    first = main_of(runs)
+    return [each for each in metrics.METRICS if each != first and each.unit != "number" and each.name in told]
 
 
 def row(run: RunData, runs: Sequence[RunData]) -> Mapping[str, Any]:
@@ -242,7 +266,7 @@ def row(run: RunData, runs: Sequence[RunData]) -> Mapping[str, Any]:
         "value": line["value"],
         "interval": line["interval"],
         "metrics": [
-            (run.baseline.get(metrics.METRICS[0].name), "%.2f"),
+            (run.baseline.get(main_of(runs).name), "%.2f"),
             *(
                 (
                     metric.in_percent(results[metric.name]) if metric.name in results else None,

@@ -15,7 +15,8 @@ from aim.data.lists import read_lines
 from aim.engine.run import identity
 from aim.engine.run.naming import is_one_of
 from aim.engine.scores import predictions
-from aim.engine.scores.metrics import METRICS
+from aim.engine.scores.metrics import Metric
+from aim.engine.scores.metrics import main_of as main_of_names
 from aim.engine.scores.predictions import Predictions
 from aim.engine.telling import bad_list
 from aim.ground import choices, config, folds
@@ -24,8 +25,7 @@ from aim.ground.foreign import read_json
 from aim.ground.marks import Mark, marked
 from aim.ground.paths import exists
 
-MAIN = METRICS[0]
-NUMBERS = ("params_tuned", "params_total", "gmacs_per_view", MAIN.name, "seconds")
+NUMBERS = ("params_tuned", "params_total", "gmacs_per_view", "seconds")
 KINDS = {"views": str} | dict.fromkeys(NUMBERS, int | float)  # of results.json
 AGAIN = "delete it and repeat the command that wrote it, aim.train or aim.eval"
 ELSEWHERE = marked(Mark.ELSEWHERE)
@@ -82,12 +82,12 @@ class RunData:
     @property
     def progress(self) -> str:
         """The progress of a training without results."""
-        steps = [line for line in self.log if "loss" in line]
-        key = f"val_{MAIN.validated}"
+        steps, main = [line for line in self.log if "loss" in line], main_of([self])
+        key = f"val_{main.validated}"
         validations = [line for line in self.log if key in line]
         epochs = self.settings.get("train", {}).get("epochs", "?")
         text = f"epoch {steps[-1]['epoch']:.1f} of {epochs}" if steps else "before its first line of log"
-        return text + (f", validation {MAIN.words} {validations[-1][key]:.1f} %" if validations else "")
+        return text + (f", validation {main.words} {validations[-1][key]:.1f} %" if validations else "")
 
     @property
     def baseline(self) -> Mapping[str, float]:
@@ -100,6 +100,12 @@ class RunData:
         from aim.engine.scores import guessing  # late, as torch takes seconds
 
         return guessing.baseline_of(self.results)
+
+
+def main_of(runs: Sequence[RunData]) -> Metric:
+    """The main score of the first of the runs that has one."""
+    names = {name for run in runs[:1] for line in ([run.results] if run.results else run.log) for name in line}
+    return main_of_names(names)
 
 
 def read(run_dir: Path, *, whole: bool = False) -> RunData:
@@ -150,7 +156,8 @@ def distinct(runs: Sequence[RunData]) -> list[RunData]:
 def read_results(file: Path) -> dict[str, Any]:
     """The results that a report needs. Raises UserError where it is damaged."""
     results: dict[str, Any] = read_json(file, dict, "the result of a run", AGAIN)
-    lacking = [key for key, kind in KINDS.items() if not isinstance(results.get(key), kind)]
+    main = {main_of_names(results).name: int | float}
+    lacking = [key for key, kind in (KINDS | main).items() if not isinstance(results.get(key), kind)]
     if lacking:
         raise UserError(f"{file} lacks {', '.join(lacking)}; {AGAIN}")
     return results

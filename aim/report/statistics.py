@@ -46,7 +46,12 @@ class Paired:
 
 
 def paired(first: Predictions, second: Predictions) -> list[Paired]:
-    """Compare two models by top-1 and by mean per class, on the videos that both could read; none without such."""
+    """Compare two models by top-1 and by mean per class, on the videos that both could read; none without such.
+
+    None of several labels a video, either.
+    """
+    if first.several or second.several:
+        return []
     ours, theirs = (dict(zip(keys(each), range(len(each.index)), strict=True)) for each in (first, second))
     both = np.array([(place, theirs[key]) for key, place in ours.items() if key in theirs], np.int64).reshape(-1, 2)
     gain = second.right[both[:, 1]].astype(np.int64) - first.right[both[:, 0]]

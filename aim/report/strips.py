@@ -19,6 +19,7 @@ from aim.data.readers.pyav import PyAV
 from aim.data.stored.shards import located, source_of
 from aim.engine.scores.predictions import Predictions
 from aim.ground.errors import UserError
+from aim.report import several
 
 FRAMES = 6
 PIXELS = 84  # height of a strip
@@ -41,15 +42,54 @@ class Example:
     image: str  # a data URI; empty where the video can't be read
 
 
+@dataclass(frozen=True)
+class Wrong:
+    """A label of a video that is wrongly given, or not given, where there may be several."""
+
+    path: str
+    label: str
+    probability: float  # percent, calibrated
+    listed: str
+    given: str
+    when: str
+    image: str
+
+
 def examples(found: Predictions, places: Sequence[int], root: Path) -> list[Example]:
     """The videos at these places, with their frames where they can be read under `root`."""
-    listed = [Video(str(found.path[at]), int(found.label[at])) for at in places]
+    return [
+        _example(found, at, *shown(found, at, source))
+        for at, source in zip(places, sources(found, places, root), strict=True)
+    ]
+
+
+def wrong(found: Predictions, places: Sequence[tuple[int, int]], root: Path) -> list[Wrong]:
+    """The labels at these places (video, class), with the videos' frames."""
+    probability, told, names = several.calibrated(found), several.given(found), found.classes
+
+    def words(row: NDArray[np.bool_]) -> str:
+        return ", ".join(names[row].tolist()) or "none"
+
+    def one(at: int, label: int, source: Source) -> Wrong:
+        when, image = shown(found, at, source)
+        percent = 100 * float(probability[at, label])
+        listed, given = words(found.label[at] > 0), words(told[at])
+        return Wrong(str(found.path[at]), str(names[label]), percent, listed, given, when, image)
+
+    videos = sources(found, [at for at, _ in places], root)
+    return [one(at, label, source) for (at, label), source in zip(places, videos, strict=True)]
+
+
+def sources(found: Predictions, places: Sequence[int], root: Path) -> list[Source]:
+    """Where the videos at these places are."""
+    listed = [Video(str(found.path[at]), 0) for at in places]
     with suppress(UserError):  # of damaged shards: what is in them can't be read, and has no frames
         listed = located(root, Lists(listed, [], [])).train
-    return [_example(found, at, source_of(root, video)) for at, video in zip(places, listed, strict=True)]
+    return [source_of(root, video) for video in listed]
 
 
-def _example(found: Predictions, at: int, source: Source) -> Example:
+def shown(found: Predictions, at: int, source: Source) -> tuple[str, str]:
+    """What the views of a video saw, in words, and frames of it as a data URI; nothing of one that can't be read."""
     first, last = float(found.seconds[at, :, 0].min()), float(found.seconds[at, :, 1].max())
     seen = math.isfinite(first) and math.isfinite(last)
     span = (first, last + 1e-3) if seen else (float(found.span[at, 0]), float(found.span[at, 1]))
@@ -57,6 +97,10 @@ def _example(found: Predictions, at: int, source: Source) -> Example:
         image = strip(source, span if math.isfinite(span[0]) else None)
     except (RuntimeError, OSError, ValueError, MemoryError):  # one picture is worth no report; the page counts the lost
         image = ""
+    return f"{first:.1f} to {last:.1f} s" if seen else "", image
+
+
+def _example(found: Predictions, at: int, when: str, image: str) -> Example:
     label, predicted = int(found.label[at]), int(found.predicted[at])
     return Example(
         path=str(found.path[at]),
@@ -64,7 +108,7 @@ def _example(found: Predictions, at: int, source: Source) -> Example:
         predicted=str(found.classes[predicted]),
         confidence=100 * float(found.confidence[at]),
         own=100 * float(found.probability[at, label]),
-        when=f"{first:.1f} to {last:.1f} s" if seen else "",
+        when=when,
         image=image,
     )
 

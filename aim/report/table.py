@@ -11,7 +11,7 @@ from aim.engine.scores.metrics import METRICS, Metric, told
 from aim.ground.amounts import in_millions
 from aim.ground.choices import followers
 from aim.report import data
-from aim.report.runs import MAIN, RunData
+from aim.report.runs import RunData
 
 HEAD = ("run", "views", "tuned / all parameters (M)", "GMACs per view", "seeds", "tested on")
 SHOWN = ("name", "seed", "views.temporal", "views.spatial", "clip.num_frames")  # settings that have a column anyway
@@ -37,7 +37,7 @@ def table(runs: Sequence[RunData]) -> str:
     times = [f"{word} (s)" for word, trains in TIMES if any(run.trains == trains for run in firsts)]
     shown = [metric for metric in METRICS if any(metric in told(run.results or {}) for run in firsts)]
     shown = [metric for metric in shown if metric.unit == "percent"]
-    scores = [f"{words} (%)" for words in (MAIN.words, "largest class", *(each.words for each in shown[1:]))]
+    scores = [f"{words} (%)" for words in (shown[0].words, shown[0].constant_words, *(x.words for x in shown[1:]))]
     head = [HEAD[0], *columns, *HEAD[1:], *scores, *times]
     rows = [
         [common(group), *(cells[i] for cells in columns.values()), *row(group, shown, len(times) > 1)]
@@ -77,7 +77,7 @@ def row(group: Sequence[RunData], shown: Sequence[Metric], both_times: bool) -> 
         str(len(results)),
         f"{first.get('num_videos', '')} {content.kind(first)}videos{folds}{chose}".strip(),
         main,
-        spread([run.baseline[MAIN.name] for run in group if MAIN.name in run.baseline]),
+        spread([run.baseline[shown[0].name] for run in group if shown[0].name in run.baseline]),
         *others,
         *([seconds] if not both_times else [seconds, "-"] if group[0].trains else ["-", seconds]),
     ]

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from aim.data.class_folders import ClassFolders
+from aim.data.class_folders import ClassFolders, splits_named
 from aim.data.list_files import ListFiles
 from aim.data.lists import Lists, Video
 from tests.data.test_lists import FILES, write
@@ -117,7 +117,15 @@ def test_a_folder_test_beside_that_of_the_validation_is_a_third_list(tmp_path: P
 
 @pytest.mark.parametrize(
     ("train", "val", "test"),
-    [("Train", "Test", ""), ("training", "VALIDATION", ""), ("TRAIN", "Dev", "testing"), ("train", "valid", "Test")],
+    [
+        ("Train", "Test", ""),
+        ("training", "VALIDATION", ""),
+        ("TRAIN", "Dev", "testing"),
+        ("train", "valid", "Test"),
+        ("set1_train", "set1-val", ""),
+        ("TrainVideos", "TestVideos", ""),
+        ("train_split", "eval_split", "test_split"),
+    ],
 )
 def test_split_folders_are_known_by_their_usual_names_in_any_case(
     tmp_path: Path, train: str, val: str, test: str
@@ -248,3 +256,9 @@ def test_folders_whose_names_may_be_one_class_are_said(tmp_path: Path) -> None:
     lists = made(tmp_path, *(f"{name}/{i}.mp4" for name in ("Push", "push", "pull") for i in (1, 2)))
     assert lists.classes == ["Push", "pull", "push"]
     named(lists.notes[0], "Push", "push")
+
+
+def test_a_word_of_a_split_in_one_class_makes_no_split(tmp_path: Path) -> None:
+    names = ("test_drive", "train_arriving", "validation")
+    assert splits_named(names[:2]) == {}
+    assert splits_named(names) == {"validation": "val"}

@@ -11,7 +11,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -51,6 +52,7 @@ class MovingShapes:
     phases: int = 1  # of a motion
     difficulty: float = 1.0  # in [0, 1], how much of the clutter there is
     clutter: Clutter = field(default_factory=Clutter)
+    imbalance: float = 1.0  # videos of the first classes for one of the last; the training list leaves the others out
 
     def __post_init__(self) -> None:
         if self.phases not in PAIRS:
@@ -62,6 +64,8 @@ class MovingShapes:
             raise UserError(f"size={self.size}; use an even number of at least 16 pixels")
         if self.num_frames < 2:
             raise UserError(f"num_frames={self.num_frames}; a motion takes at least 2")
+        if self.imbalance < 1:
+            raise UserError(f"imbalance={self.imbalance:g}; use 1 for as many videos of each class, or more")
         if not 0 <= self.difficulty <= 1:
             raise UserError(f"difficulty={self.difficulty} is not from 0 to 1")
 
@@ -81,8 +85,16 @@ class MovingShapes:
             lines = (folder / f"{split}.txt").read_text().splitlines()
             pairs = (line.rsplit(" ", 1) for line in lines)
             splits[split] = [Video(f"{self.folder}/{path}", int(label), None, None) for path, label in pairs]
+        before = turns(splits["train"])
+        train = [video for video, n in zip(splits["train"], before, strict=True) if n < self.kept(video)]
         classes = (folder / "classes.txt").read_text().splitlines()
-        return Lists(splits["train"], splits["val"], classes, split=f"moving shapes, drawn for each list into {folder}")
+        return Lists(train, splits["val"], classes, split=f"moving shapes, drawn for each list into {folder}")
+
+    def kept(self, video: Video) -> int:
+        """How many training videos of a video's class are listed: fewer from pair to pair, at a constant rate."""
+        each, pairs = self.num_train // len(self.classes), len(PAIRS[self.phases])
+        share: float = self.imbalance ** (-(video.label // 2) / max(1, pairs - 1))
+        return max(1, round(each * share))
 
     @property
     def classes(self) -> list[str]:
@@ -142,6 +154,16 @@ class MovingShapes:
         encode(folder / names[0], frames)
         encode(folder / names[1], frames[::-1])
         return names
+
+
+def turns(videos: Sequence[Video]) -> list[int]:
+    """How many of its class come before each video."""
+    seen = Counter[int]()
+    found = []
+    for video in videos:
+        found.append(seen[video.label])
+        seen[video.label] += 1
+    return found
 
 
 def complete(folder: Path, settings: dict[str, Any]) -> bool:

@@ -24,6 +24,7 @@ class Filling:
     block: int
     index: NDArray[np.int64]
     weight: NDArray[np.float32]
+    epochs: NDArray[np.int64]  # of which the rows' clips are drawn
     missing: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -57,14 +58,13 @@ class Feeder:
         pool: Pool[Row],
         blocks: list[Tensor],
         *,
-        epoch: int,
-        plan: Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]],
+        plan: Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]],
         ready: "queue.SimpleQueue[Filling | BaseException | None]",
         consumer: Connection,
         seconds: dict[int, NDArray[np.float32]],
     ) -> None:
         self.dataset, self.judge, self.pool, self.blocks, self.seconds = dataset, judge, pool, blocks, seconds
-        self.epoch, self.plan, self.ready, self.consumer = epoch, plan, ready, consumer
+        self.plan, self.ready, self.consumer = plan, ready, consumer
         self.free = deque(range(len(blocks)))
         self.rows: deque[Row] = deque()  # to be handed out
         self.filling: deque[Filling] = deque()  # in the order of the epoch
@@ -102,7 +102,7 @@ class Feeder:
         while self.pool.idle and (self.rows or self._open_batch()):
             batch, row = self.rows.popleft()
             index = int(batch.index[row])
-            self.pool.give((batch, row), (batch.block, row, self.epoch, index, videos[index]))
+            self.pool.give((batch, row), (batch.block, row, int(batch.epochs[row]), index, videos[index]))
 
     def _open_batch(self) -> bool:
         """Queue the rows of the next batch that has any, if a block is free for it."""

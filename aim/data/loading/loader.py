@@ -31,6 +31,7 @@ from aim.ground.errors import UserError
 
 AHEAD = 2  # batches that are being filled at least, while the consumer holds another
 ROWS_A_WORKER = 2  # in those batches: the row that a process reads, and its next one
+AGAIN = 1_000_003  # epochs between the clips of a video that comes again in one
 PREFETCH_BYTES = 4 * 2**30  # of shared memory, a loader of a rank; but never fewer than two batches
 
 
@@ -133,13 +134,19 @@ class Loader:
             self._release()
         self._pool, self._blocks, self._release = None, [], None
 
-    def _plan(self, epoch: int, start: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-        """The indices and weights of each of this rank's batches."""
+    def _plan(
+        self, epoch: int, start: int
+    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]]:
+        """The indices and weights of each of this rank's batches, and the epochs of which their clips are drawn.
+
+        A video that comes again in an epoch has other clips, those of an epoch that no run reaches.
+        """
         n = len(self.dataset)
         order = self.order(epoch, n)
         for batch in range(start, self.batches_per_epoch):
             places = self._places(batch)
-            yield order[np.minimum(places, n - 1)], (places < n).astype(np.float32)
+            again, index = np.divmod(order[np.minimum(places, n - 1)], n)
+            yield index, (places < n).astype(np.float32), epoch + AGAIN * again
 
     def _places(self, batch: int) -> NDArray[np.int64]:
         """The places in the epoch's order of this rank's videos in a batch; an empty slot's is past the end."""
@@ -156,7 +163,7 @@ class Loader:
 
     def _in_process(self, epoch: int, start: int) -> Generator[Batch, None, None]:
         """Read in this process: no second opinion on a reader that hangs."""
-        for index, weight in self._plan(epoch, start):
+        for index, weight, epochs in self._plan(epoch, start):
             video = torch.zeros(len(index), *self.dataset.shape, dtype=self.dataset.dtype)
             for row in np.flatnonzero(weight):
                 if index[row] in self._judge.lost:
@@ -164,7 +171,7 @@ class Loader:
                     continue
                 try:
                     at = int(index[row])
-                    video[row], seconds = self.dataset.read_video(self.dataset.videos[at], epoch, at)
+                    video[row], seconds = self.dataset.read_video(self.dataset.videos[at], int(epochs[row]), at)
                     if seconds is not None:
                         self.seconds[at] = seconds
                 except BadVideo as error:
@@ -181,7 +188,7 @@ class Loader:
         mine, feeders = Pipe()
         feeder = Feeder(
             self.dataset, self._judge, pool, self._blocks,
-            epoch=epoch, plan=self._plan(epoch, start), ready=ready, consumer=feeders, seconds=self.seconds,
+            plan=self._plan(epoch, start), ready=ready, consumer=feeders, seconds=self.seconds,
         )  # fmt: skip
         thread = threading.Thread(target=feeder, daemon=True)
         thread.start()

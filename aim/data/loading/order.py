@@ -11,7 +11,7 @@ class Order(Protocol):
     """The order of a list's videos in an epoch, a function of the epoch alone."""
 
     def __call__(self, epoch: int, count: int) -> NDArray[np.int64]:
-        """The places of so many videos in the list, each once."""
+        """The places of so many videos in the list; one that comes again has `count` more each time."""
         ...
 
 
@@ -31,3 +31,23 @@ class Shuffled:
 
     def __call__(self, epoch: int, count: int) -> NDArray[np.int64]:
         return np.random.default_rng([self.seed, epoch]).permutation(count).astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """As many places as there are videos, of which each comes in proportion to its weight, drawn for each epoch.
+
+    Systematic sampling (Madow 1949): a video comes as often as is expected, rounded up or down.
+    """
+
+    seed: int
+    weight: tuple[float, ...]  # of each video
+
+    def __call__(self, epoch: int, count: int) -> NDArray[np.int64]:
+        rng = np.random.default_rng([self.seed, epoch])
+        order = rng.permutation(count)
+        ends = np.cumsum(np.asarray(self.weight, np.float64)[order])
+        edges = np.floor(ends / ends[-1] * count + rng.random())
+        times = np.diff(edges, prepend=0.0).astype(np.int64)
+        again = np.arange(count) - np.repeat(np.cumsum(times) - times, times)  # from 0, of each video
+        return rng.permutation(np.repeat(order, times) + count * again)

@@ -22,6 +22,7 @@ from aim.engine.machine.distributed import World
 from aim.engine.machine.feeding import to_host
 from aim.engine.machine.profiling import Profile, part
 from aim.engine.run.settings import Run
+from aim.engine.scores.balancing import balanced
 from aim.engine.scores.guessing import chance
 from aim.engine.scores.metrics import of_validation
 from aim.engine.telling import bad_videos
@@ -76,7 +77,9 @@ class Course:
         self.state = state = self.saver.restore()
         state.plan(training.epochs)
         self.newest, self.pace, self.met = Newest(state, run_dir), Pace(world.device), False
-        labels = torch.from_numpy(loader.dataset.labels)
+        listed = torch.from_numpy(loader.dataset.labels).to(world.device)
+        self.task = balanced(run.task, training.balance, training.balance_by, listed, model.head.out_features)
+        labels = listed[torch.from_numpy(loader.order(0, len(listed)) % len(listed))].cpu()  # as they come
         self.watch = Watch(
             step=state.step, chance=chance(run.task, labels, model.head.out_features), clips=training.batch_size,
             warm_up=run.optim.warmup_epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch, total=total,

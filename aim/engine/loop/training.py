@@ -52,7 +52,7 @@ def train(
                 pace.begins(loader.waited)
                 sums = train_step(
                     model, course.optimizer, parts, training, run.precision, world.device,
-                    task=run.task, stop=bool(stop), summing=course.summing, meets=course.meets,
+                    task=course.task, stop=bool(stop), summing=course.summing, meets=course.meets,
                 )  # fmt: skip
                 course.newest.take(sums)
                 course.average.update(state.step)

@@ -9,6 +9,7 @@ from aim.data.loading.loader import Loader
 from aim.engine.machine.distributed import World
 from aim.engine.run import content, results
 from aim.engine.run.settings import Run
+from aim.engine.scores.balancing import UNBALANCED
 from aim.ground.amounts import tuned_of
 from aim.models.classifier import VideoClassifier
 from aim.models.compiling import is_compiled
@@ -32,6 +33,7 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
         f"videos: {len(lists.train)} training{of_share(run.data.share)} ({data['train_hash'][:8]}), "
         f"{len(lists.val)} validation ({data['data_hash'][:8]}){of_third(lists, data)}",
         of_classes(lists),
+        *of_balance(run, lists),
         f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{divided}",
     ]
     if run.published is not None:
@@ -67,6 +69,24 @@ def of_classes(lists: Lists) -> str:
     text = f"{len(each)} classes, {'+'.join(words)}: {', '.join(name.replace(' ', HARD_SPACE) for name in each)}"
     lines = textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     return "\n".join(lines).replace(HARD_SPACE, " ")
+
+
+def of_balance(run: Run, lists: Lists) -> list[str]:
+    """How classes with few training videos are made up for; or that they could be, where others have many more."""
+    if run.train.balance != "none":
+        by = "" if run.train.balance == "logits" else f" by {run.train.balance_by}"
+        return [f"balance: {run.train.balance}{by}; train.balance=none learns the classes as common as they are"]
+    found = counts(lists.train, len(lists.classes))
+    least, most = min((n, i) for i, n in enumerate(found)), max((n, -i) for i, n in enumerate(found))
+    if most[0] < UNBALANCED * max(1, least[0]):
+        return []
+    several = run.task.several
+    return [
+        f"unbalanced: {lists.classes[-most[1]]} has {most[0]} training videos, {lists.classes[least[1]]} has "
+        f"{least[0]}; "
+        f"train.balance={'sample or loss' if several else 'sample, loss or logits'} makes up for that, and "
+        f"train.best_by={'macro_f1' if several else 'mean_class'} chooses by all classes alike"
+    ]
 
 
 def _range(found: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal, NamedTuple
 
 from aim.adapters.interface import Recipe
+from aim.engine.scores.balancing import Balance, By
 from aim.ground.errors import UserError
 from aim.ground.marks import Auto, Before, Mark
 from aim.models.memory import Memory
@@ -31,6 +32,8 @@ class Training:
     eval_videos: Annotated[int | None, Before(None)]  # of a validation, always the same; None: all
     best_by: Annotated[str, Before("top1")]  # of the validations: a metric of the task
     choose: Annotated[float, Before(0.2)]  # share of the training videos that choose among heads, without a third list
+    balance: Annotated[Balance, Before("none")]  # for classes with few videos: weights, more turns, or shifted logits
+    balance_by: Annotated[By, Before("root")]  # the weights of classes by their numbers of videos
     patience: Annotated[int | None, Before(None)]  # validations without a better one after which training ends
     ema: Annotated[float | None, Before(None)]  # decay of the mean of the trained weights, which takes their place
     clip_grad: Annotated[float | None, Before(None)]  # norm of all gradients together

@@ -14,7 +14,7 @@ from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import Lists, Video
 from aim.data.loading.judge import OnError
 from aim.data.loading.loader import Loader
-from aim.data.loading.order import Listed, Order, Shuffled
+from aim.data.loading.order import Listed, Order, Shuffled, Weighted
 from aim.data.readers import auto
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
@@ -26,6 +26,7 @@ from aim.engine.machine.feeding import registered
 from aim.engine.machine.hardware import Device, Precision, check_fp8, resolve_device, suit
 from aim.engine.run import naming
 from aim.engine.run.recipe import Optim, Published, Training
+from aim.engine.scores.balancing import video_weights
 from aim.engine.scores.metrics import of_validation
 from aim.engine.scores.predictions import Form
 from aim.engine.scores.tasks import Task
@@ -70,6 +71,8 @@ class Run:
 
     def __post_init__(self) -> None:
         of_validation(self.task.metrics, self.train.best_by)
+        if self.train.balance == "logits" and self.task.several:
+            raise UserError("train.balance=logits is of one label a video; use train.balance=loss or sample")
 
     def directory(self, verb: str = "", name: str | None = None, overrides: Sequence[str] | None = None) -> Path:
         """Where a verb writes: `run_dir`, or runs/ and the experiment's name with the overrides that change results."""
@@ -238,8 +241,14 @@ class Run:
         videos = self.train.clips_at_once(world.size) // each
         return self.loader(
             dataset, videos, world,
-            order=Shuffled(self.seed), on_error=self.data.on_error, step_size=self.train.batch_size // each,
+            order=self.train_order(dataset), on_error=self.data.on_error, step_size=self.train.batch_size // each,
         )  # fmt: skip
+
+    def train_order(self, dataset: VideoDataset) -> Order:
+        """The order of the training videos, in which those of rare classes may come more often."""
+        if self.train.balance != "sample":
+            return Shuffled(self.seed)
+        return Weighted(self.seed, tuple(video_weights(dataset.labels, self.train.balance_by).tolist()))
 
     def eval_loader(self, dataset: VideoDataset, world: World) -> Loader:
         """Batches in the order of the list, each video once over all ranks."""

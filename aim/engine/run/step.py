@@ -144,10 +144,12 @@ def there_and_back(run: Run, model: VideoClassifier, clips: int) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.zeros_like(parameter)
-    video = model.preprocess(make_batch(model, clips, CPU).video[:, 0])
+    batch = make_batch(model, clips, CPU, several=run.task.several)
+    video, label = model.preprocess(batch.video[:, 0]), batch.label
+    del batch  # as the loop gives it back
     with autocast(CPU, run.precision):
         logits = model(video)
-    target = run.task.target(torch.zeros(clips, dtype=torch.int64), model.head.out_features, mixed=False)
+    target = run.task.target(label, model.head.out_features, mixed=False)
     loss = run.task.loss(logits.float(), target, 0.0).mean()
     loss.backward()  # type: ignore[no-untyped-call]
 
@@ -167,11 +169,12 @@ def kept_by(forward: Callable[[], Tensor]) -> int:
         return kept
 
 
-def make_batch(model: VideoClassifier, clips: int, device: torch.device) -> Batch:
-    """Noise on the device, in the loader's form."""
-    shape = (clips, 1, model.num_frames, 3, model.size, model.size)
-    video = torch.randint(256, shape, dtype=torch.uint8, device=device)
-    label, index = torch.zeros(clips, dtype=torch.int64, device=device), torch.arange(clips)
+def make_batch(model: VideoClassifier, clips: int, device: torch.device, *, several: bool = False) -> Batch:
+    """Noise on the device, in the loader's form: of one label a video, or of several, of which it has none."""
+    frames = (clips, 1, model.num_frames, 3, model.size, model.size)
+    video = torch.randint(256, frames, dtype=torch.uint8, device=device)
+    shape = (clips, model.head.out_features) if several else (clips,)
+    label, index = torch.zeros(shape, dtype=torch.int64, device=device), torch.arange(clips)
     return Batch(video, label, index, torch.ones(clips, device=device))
 
 

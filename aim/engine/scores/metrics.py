@@ -1,6 +1,6 @@
 """The one table of metrics, METRICS: a validation, `train.best_by`, `results.json`, reports and studies read it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -181,8 +181,8 @@ def of(labels: Literal["one", "several"]) -> list[Metric]:
     return [metric for metric in METRICS if metric.labels == labels]
 
 
-def main_of(found: Mapping[str, Any]) -> Metric:
-    """The first metric of a result, or of the lines of a log."""
+def main_of(found: Collection[str]) -> Metric:
+    """The main metric by the names in a result, or in the lines of a log."""
     return next(
         (each for each in METRICS if each.main and (each.name in found or f"val_{each.validated}" in found)), METRICS[0]
     )

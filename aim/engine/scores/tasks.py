@@ -154,9 +154,13 @@ class MultiLabel:
         return label.float()
 
     def loss(self, logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
-        wanted = target * (1 - label_smoothing) + label_smoothing / 2
-        weight = logits.new_tensor(self.positive_weight)
-        return F.binary_cross_entropy_with_logits(logits, wanted, pos_weight=weight, reduction="none").mean(1)
+        wanted = self.smoothed(target, label_smoothing)
+        having, lacking = self.positive_weight * wanted * F.softplus(-logits), (1 - wanted) * F.softplus(logits)
+        return (having + lacking).mean(1)
+
+    def smoothed(self, target: Tensor, label_smoothing: float) -> Tensor:
+        """The target of the loss, "b k"."""
+        return target * (1 - label_smoothing) + label_smoothing / 2
 
     def hits(self, scores: Tensor, label: Tensor) -> Tensor:
         return label.expand(scores.shape).gather(-1, self.best(scores)[..., None])[..., 0] > 0

@@ -78,7 +78,8 @@ def measured_rate(member: Planned) -> float:
     most = train.clips_at_once(1)
     clips = most if run.device == "cuda" else max(1, min(most, int(BRIEF / cost.train_flops)))
     model = run.model(member.classes).to(device).train()
-    batch, optimizer = make_batch(model, clips, device), adamw(model, run.optim)
+    batch = make_batch(model, clips, device, several=run.task.several)
+    optimizer = adamw(model, run.optim)
     taken = []
     for _ in range(3):  # the first one warms up
         began = time.perf_counter()

@@ -53,8 +53,10 @@ class Answers:
 def score(predictions: Predictions, pairs: Sequence[Sequence[str]] = ()) -> dict[str, dict[str, Interval]]:
     """Task -> score -> its value and 95 % interval over the videos: of `all` classes, and of each pair "A/B".
 
-    Raises UserError for a pair of classes that the predictions don't have.
+    Raises UserError for a pair of classes that the predictions don't have, and for several labels a video.
     """
+    if predictions.several:
+        raise UserError("task=multi_label: a study compares scores of one label a video; aim.report compares mAP")
     whole = Answers(predictions.probability.astype(np.float64), predictions.label)
     classes = predictions.classes.tolist()
     found = {ALL: scores_of(whole)}

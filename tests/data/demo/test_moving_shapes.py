@@ -4,6 +4,7 @@ import hashlib
 import json
 import math
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import av
@@ -18,6 +19,7 @@ from aim.data.demo.moving_shapes import MANIFEST, MovingShapes
 from aim.data.demo.shape_clutter import Clutter, film
 from aim.data.demo.shape_drawing import Poses, draw_scene, render
 from aim.data.demo.shape_motions import PAIRS
+from aim.data.lists import Video
 from aim.data.sampling import Clip, test_indices
 from aim.engine.run.settings import Run
 from aim.ground import config
@@ -226,3 +228,16 @@ def test_the_demo_trunk_sees_where_a_shape_is_and_points_and_an_untrained_one_do
     assert (after[:2] > 0.9).all()
     assert (after[2:] > 0.6).all()
     assert (before < 0.5).all()
+
+
+def test_unbalanced_classes_are_those_of_the_same_videos(root: Path) -> None:
+    plain = replace(SHAPES, num_train=16)(root)
+    found = replace(SHAPES, num_train=16, imbalance=2)(root)
+    counts = [sum(video.label == label for video in found.train) for label in range(8)]
+    assert counts == [2, 2, 2, 2, 1, 1, 1, 1]
+    assert [video for video in plain.train if video in found.train] == found.train
+    assert found.val == plain.val
+    steep = replace(SHAPES, num_train=1600, imbalance=100)
+    assert [steep.kept(Video("a", label)) for label in range(8)] == [200, 200, 43, 43, 9, 9, 2, 2]
+    with refused("imbalance=0.5", "1"):
+        replace(SHAPES, imbalance=0.5)

@@ -3,8 +3,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aim.data.loading.order import Listed, Shuffled
-from tests.data.loading.test_loader import TEST, loader
+from aim.data.dataset import VideoDataset
+from aim.data.lists import Video
+from aim.data.loading.loader import AGAIN
+from aim.data.loading.order import Listed, Shuffled, Weighted
+from tests.data.loading.test_loader import TEST, copies, loader, same
 
 
 def test_the_order_of_a_list_is_the_same_in_every_epoch() -> None:
@@ -42,3 +45,41 @@ def test_a_seed_gives_the_videos_that_it_always_gave(
             for batch in made.epoch(epoch, start)
         ]
     assert found == expected
+
+
+def test_videos_come_in_proportion_to_their_weights_and_again_with_other_clips() -> None:
+    weight = np.array([1.0] * 90 + [10.0] * 9 + [90.0])
+    order = Weighted(0, tuple(weight.tolist()))
+    counts = np.zeros(100)
+    for epoch in range(200):
+        places = order(epoch, 100)
+        index, again = places % 100, places // 100
+        times = np.bincount(index, minlength=100)
+        expected = 100 * weight / weight.sum()
+        assert len(places) == 100
+        assert (np.abs(times - expected) < 1).all()
+        assert sorted(again[index == 99].tolist()) == list(range(times[99]))
+        counts += times
+    assert counts / 200 == pytest.approx(expected, rel=0.35)
+    assert np.array_equal(order(3, 100), Weighted(0, tuple(weight.tolist()))(3, 100))
+    assert not np.array_equal(order(3, 100), order(4, 100))
+    assert sorted(Weighted(0, (2.0,) * 50)(1, 50).tolist()) == list(range(50))
+
+
+def test_a_video_that_comes_again_has_the_clip_of_another_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = list[tuple[str, int]]()
+    plain = VideoDataset.read_video
+
+    def read_video(self: VideoDataset, video: Video, epoch: int, index: int) -> Any:
+        seen.append((video.path, epoch))
+        return plain(self, video, epoch, index)
+
+    monkeypatch.setattr(VideoDataset, "read_video", read_video)
+    order = Weighted(0, (1.0,) * 12 + (30.0,))
+    with loader(batch_size=13, workers=0, order=order, step_size=13) as made:
+        batches = copies(made.epoch(5))
+    assert sorted(epoch for path, epoch in seen if path == "12.mp4")[:3] == [5, 5 + AGAIN, 5 + 2 * AGAIN]
+    assert len(set(seen)) == 13
+    assert all(epoch == 5 for path, epoch in seen if path != "12.mp4")
+    with loader(batch_size=13, workers=2, order=order, step_size=13) as made:
+        assert same(batches, copies(made.epoch(5)))

@@ -11,6 +11,7 @@ from aim.engine.machine.distributed import World
 from aim.engine.run import content, introduction
 from aim.engine.run.settings import Run
 from aim.ground import config
+from tests.messages import named, refused
 from tests.toy import TOY
 
 WORLD = World(0, 1, torch.device("cpu"))
@@ -97,3 +98,15 @@ def test_the_start_says_how_much_is_read_ahead(toy_cache: Path) -> None:
         "loading: in the training process, nothing ahead (data.workers=0)",
         "loading: 6 processes a rank, 3 batches ahead in 74 MiB of shared memory",
     ]
+
+
+def test_unbalanced_classes_are_said_with_what_makes_up_for_them(tmp_path: Path) -> None:
+    lists = Lists([Video(f"{i}", 0) for i in range(20)] + [Video("r", 1)] * 2, [Video("v", 0)], ["a", "b"])
+    (said,) = (line for line in introduced(lists) if line.startswith("unbalanced"))
+    named(said, "20", "2", "train.balance=sample", "train.best_by=mean_class")
+    (chosen,) = (line for line in introduced(lists, "train.balance=sample") if line.startswith("balance"))
+    named(chosen, "root", "train.balance=none")
+    even = replace(lists, train=lists.train[-3:])
+    assert not any(line.startswith("unbalanced") for line in introduced(even))
+    with refused("train.balance=logits", "train.balance=loss"):
+        introduced(lists, "task=multi_label", "train.balance=logits")
