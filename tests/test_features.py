@@ -14,6 +14,7 @@ from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
 from aim.data.named import below
 from aim.data.readers.pyav import PyAV
+from aim.data.stamp import stamp_of
 from aim.data.transforms import Views
 from aim.engine.trained.recogniser import Recogniser, load
 from aim.features import extracting
@@ -256,6 +257,18 @@ def test_shards_leave_what_one_job_leaves_and_one_index(
     lines = [json.loads(line) for line in (tmp_path / "two/index.jsonl").read_text().splitlines()]
     assert [line["file"] for line in lines] == list(whole)
     assert all(Path(line["path"]).stem == Path(line["file"]).stem for line in lines)
+
+
+def test_features_of_another_content_are_outdated_and_of_a_touched_video_are_not(tmp_path: Path) -> None:
+    places = {tmp_path / f"{name}.mp4": tmp_path / f"{name}.npz" for name in "abc"}
+    for path, place in places.items():
+        path.write_text(path.name)
+        found = extracting.Features(*[np.zeros((1, 2), np.float32)] * 2)
+        extracting.write(place, found, path, stamp_of(path))
+    os.utime(tmp_path / "a.mp4", (0, 0))
+    (tmp_path / "b.mp4").write_text("other")
+    (tmp_path / "c.npz").unlink()
+    assert extracting.outdated(places) == {tmp_path / "b.mp4", tmp_path / "c.mp4"}
 
 
 def test_a_crowd_of_files_goes_into_subfolders_but_for_those_that_are_there(

@@ -466,13 +466,19 @@ def test_a_shard_goes_on_where_it_was_and_answers_again_about_a_video_that_is_an
     root.mkdir()
     for i, video in enumerate(videos(toy_cache)[:4]):
         shutil.copy(video, root / f"{i}.mp4")
-    given = [f"checkpoint={unbroken}", f"input={root}", "precision=fp32", f"out={out}", "shard=0/1"]
+    *of_all, _ = given = [f"checkpoint={unbroken}", f"input={root}", "precision=fp32", f"out={out}", "shard=0/1"]
     kept = tmp_path / "out.jsonl.shards/00000-of-00001/answers.jsonl"
     with exits(0):
         predicted(capsys, *given)
     before = kept.read_bytes().splitlines(keepends=True)
+    stamp_time = (root / "0.mp4").stat().st_mtime_ns
     kept.write_bytes(b"".join(before[:3]) + before[3][:40])  # killed as it wrote
+    os.utime(root / "0.mp4")
     shutil.copy(videos(toy_cache)[9], root / "1.mp4")
+    with exits(3):
+        predicted(capsys, *of_all, "merge=true")
+    assert [Path(json.loads(line)["path"]).name for line in out.read_text().splitlines()] == ["0.mp4", "2.mp4"]
+    os.utime(root / "0.mp4", ns=(0, stamp_time))
     with exits(0):
         predicted(capsys, *given)
     after = kept.read_bytes().splitlines(keepends=True)

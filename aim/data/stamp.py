@@ -42,6 +42,11 @@ def content_of(stamp: str) -> str:
     return " ".join(stamp.split()[::2])
 
 
+def same_content(one: str | None, other: str | None) -> bool:
+    """Whether two stamps are of one content; of what can't be read there is none."""
+    return None not in (one, other) and content_of(str(one)) == content_of(str(other))
+
+
 def differs_in_time_alone(one: str, other: str) -> bool:
     """Whether a file was touched rather than replaced, as far as that can be told without reading all of it."""
     return one != other and content_of(one) == content_of(other)

@@ -21,7 +21,7 @@ from aim.data.loading.loader import Batch, Loader
 from aim.data.loading.order import Listed
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
-from aim.data.stamp import stamps_of
+from aim.data.stamp import same_content, stamps_of
 from aim.data.transforms import Views
 from aim.data.windows import Cut, Windows, batches, placed, trusting
 from aim.engine.machine.feeding import Begun, one_late, through
@@ -140,6 +140,15 @@ def missing(places: Mapping[Path, Path]) -> Todo:
         found[path] = stamp
         again += bool(source)
     return Todo(found, again)
+
+
+def outdated(places: Mapping[Path, Path]) -> set[Path]:
+    """The videos whose features aren't there, or are of other content than the video's now."""
+    return {
+        path
+        for (path, place), stamp in zip(places.items(), stamps_of(places), strict=True)
+        if not (place.exists() and same_content(_source_of(place)[1], stamp))
+    }
 
 
 def _named(path: Path) -> str:

@@ -11,7 +11,7 @@ to fix before anything is done.
 
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -97,7 +97,7 @@ def main(cfg: DictConfig) -> None:
     places = dict(zip(paths, features.names(paths, relative, folder, settings.form), strict=True))
     names = {item.path: item.name for item in inputs} | dict(zip(paths, map(Path.as_posix, relative), strict=True))
     if settings.merge:
-        merge(folder, inputs, names)
+        merge(folder, inputs, names, {names[path] for path in features.outdated(places)})
     if portion := settings.portion:
         claim(folder / FOLDER, portion.count, {})
         inputs = [item for item in inputs if portion.has(names[item.path])]
@@ -138,10 +138,10 @@ def main(cfg: DictConfig) -> None:
         sys.exit(1)
 
 
-def merge(folder: Path, inputs: Sequence[Input], names: Mapping[Path, str]) -> NoReturn:
-    """Write the one index of the features that all shards have made, say what is missing, and exit."""
+def merge(folder: Path, inputs: Sequence[Input], names: Mapping[Path, str], stale: Set[str]) -> NoReturn:
+    """Write the one index of the features that all shards have made but the stale, say what is missing, and exit."""
     given = {names[item.path]: item.name for item in inputs}
-    found = merged(folder / FOLDER, claimed(folder / FOLDER, {}), given, folder)
+    found = merged(folder / FOLDER, claimed(folder / FOLDER, {}), given, stale)
     lines = [json.dumps({"path": given[name], "file": file}) for name, file in found.done.items()]
     index = folder / "index.jsonl"
     files.write_atomically(index, lambda file: files.write_text(file, "".join(f"{line}\n" for line in lines)))

@@ -5,7 +5,7 @@ Each notes what is done, failed and missing in a folder of its own; at the end `
 
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -208,15 +208,15 @@ class Merged(NamedTuple):
             )
 
 
-def merged(folder: Path, count: int, names: Iterable[str], base: Path | None = None) -> Merged:
-    """Look up each item in the manifest of the job that has it; with `base`, what was made of it is a file below it."""
+def merged(folder: Path, count: int, names: Iterable[str], stale: Container[str] = ()) -> Merged:
+    """Look up each item in the manifest of the job that has it; what was made of a `stale` one is missing."""
     manifests = [Manifest.of(home(folder, Portion(i, count))) for i in range(count)]
     found = Merged({}, {}, [], [])
     idle = set[int]()
     for name in names:
         index = place_of(name, count)
         made, why = (of.get(name) for of in (manifests[index].done, manifests[index].failed))
-        if made is not None and (base is None or (base / made).is_file()):
+        if made is not None and name not in stale:
             found.done[name] = made
         elif why is not None:
             found.failed[name] = why

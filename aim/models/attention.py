@@ -4,7 +4,7 @@ The output of an attention here is the input of its output projection.
 Shapes: b clips, t frames, n tokens of a frame, d channels, head and e the attention's heads and their channels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Any
@@ -18,7 +18,7 @@ from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from aim.models.float8 import Float8Linear
+from aim.models.float8 import Float8Linear, around_quick_gelu
 from aim.models.quick_gelu import QUICK, quick_gelu
 from aim.models.short_attention import is_short, short_attention
 
@@ -50,7 +50,7 @@ def over_time(attn: Any, x: Tensor, num_frames: int, *, on_gpu: bool = False) ->
 def over_space(attn: Any, x: Tensor, rope: Tensor | None, asking: int | None = None, *, on_gpu: bool = False) -> Tensor:
     """The first `asking` tokens of a frame attend to all: "bt n d" -> "bt asking d"; None: all of them ask."""
     if on_gpu and asking is None:
-        q, k, v = (rearrange(y, "bt n head e -> bt head n e") for y in together(attn, x).unbind(2))
+        q, k, v = (rearrange(y, "bt n head e -> bt head n e") for y in apart(attn, x))
     else:
         q, k, v = (
             rearrange(project(tokens), "bt n (head e) -> bt head n e", head=attn.num_heads)
@@ -66,13 +66,26 @@ def together(attn: Any, x: Tensor) -> Tensor:
     """q, k and v, by one product where one layer makes them: "bt n d" -> "bt n 3 head e"."""
     if attn.qkv is None:
         y = torch.cat([project(x) for project in projections(attn)], -1)
-    elif getattr(attn, "q_bias", None) is None:
-        y = attn.qkv(x)
+    elif isinstance(attn.qkv, Float8Linear):
+        y = attn.qkv.product(x, slice(None), bias_of(attn))
     else:
-        bias = torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
-        in_float8 = isinstance(attn.qkv, Float8Linear)
-        y = attn.qkv.product(x, slice(None), bias) if in_float8 else F.linear(x, attn.qkv.weight, bias)
+        y = F.linear(x, attn.qkv.weight, bias_of(attn))
     return rearrange(y, "bt n (three head e) -> bt n three head e", three=3, head=attn.num_heads)
+
+
+def apart(attn: Any, x: Tensor) -> Sequence[Tensor]:
+    """The same in three, "bt n head e", whose gradients in float8 needn't be put together first."""
+    if isinstance(attn.qkv, Float8Linear):
+        return attn.qkv.apart(x, bias_of(attn), attn.num_heads)
+    return together(attn, x).unbind(2)
+
+
+def bias_of(attn: Any) -> Tensor | None:
+    """That of q, k and v, which some attentions hold apart."""
+    if getattr(attn, "q_bias", None) is not None:
+        return torch.cat([attn.q_bias, attn.k_bias, attn.v_bias])
+    bias: Tensor | None = attn.qkv.bias
+    return bias
 
 
 def q_k_normed(attn: Any, qkv: Tensor) -> Tensor:
@@ -171,11 +184,10 @@ def feed_forward(mlp: Any, x: Tensor, *, on_gpu: bool = False) -> Tensor:
         y = mlp(x)
         return y
     fc1, fc2 = mlp.fc1, mlp.fc2
-    if on_gpu:
+    if isinstance(fc1, Float8Linear) and isinstance(fc2, Float8Linear):
+        return around_quick_gelu(fc1, fc2, x)
+    if on_gpu or isinstance(fc1, Float8Linear) or isinstance(fc2, Float8Linear):
         y = fc2(quick_gelu(fc1(x)))
-        return y
-    if isinstance(fc1, Float8Linear) or isinstance(fc2, Float8Linear):
-        y = fc2(F.silu(QUICK * fc1(x)) / QUICK)
         return y
     hidden = torch.addmm(fc1.bias, rearrange(x, "bt n d -> (bt n) d"), fc1.weight.T, beta=QUICK, alpha=QUICK)
     hidden = F.silu(hidden, inplace=not torch.is_grad_enabled())
@@ -192,10 +204,11 @@ def has_quick_gelu(mlp: Any) -> bool:
 
 def compute_by_large_kernels(model: nn.Module) -> None:
     """Let blocks compute by few large kernels, some of them our own, as is best on a GPU and slower elsewhere."""
-    view: Any
-    for view in model.modules():
-        if hasattr(view, "on_gpu"):
-            view.on_gpu = True
+    backbone: Any = model.backbone
+    part: Any
+    for part in (*model.modules(), *backbone.parts):  # a block that isn't adapted doesn't hold its view
+        if hasattr(part, "on_gpu"):
+            part.on_gpu = True
 
 
 def without_autocast(device: torch.device) -> AbstractContextManager[Any]:

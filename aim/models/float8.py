@@ -3,10 +3,11 @@
 Every row that is summed over has a scale: of the weights, of tokens and of gradients. torch's own product is used, not
 torchao's Float8Linear: that one makes a gradient of the weights and keeps the tokens for it, frozen or not, casts the
 weights in every step, and doesn't apply where q, k and v are separate products.
+A cast is one kernel with what is computed before it, and nothing of that is written but the float8 numbers.
 Shapes: m rows, k channels taken, n given, p parts that may be products of their own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ from torch.nn.utils import parametrize
 from aim.adapters.interface import linears
 from aim.ground.errors import UserError
 from aim.models.gpu import operation
+from aim.models.quick_gelu import plain, plain_backward, quick_gelu
 
 FLOAT8 = torch.float8_e4m3fn
 LARGEST, SMALLEST = torch.finfo(FLOAT8).max, torch.finfo(torch.float32).tiny
@@ -76,10 +78,25 @@ class Float8Linear(nn.Module):
         """By the rows of some of the parts."""
         first, last, _ = parts.indices(self.parts)
         rows = slice(first * len(self.weight) // self.parts, last * len(self.weight) // self.parts)
-        if self.there.dtype != FLOAT8:  # cast to something else, as aim.models.flops does to count operations
+        if not self.in_float8:
             return F.linear(x, self.weight[rows], bias)
-        y: Tensor = Product.apply(x, self.there, self.there_scale, self.back, self.back_scale, bias, rows)
+        y: Tensor = Product.apply(x, *self.tensors(bias), rows)
         return y
+
+    def apart(self, x: Tensor, bias: Tensor | None, heads: int) -> tuple[Tensor, ...]:
+        """Three parts by one product, "b n k" -> "b n head e"; their gradients are cast where they lie."""
+        if not self.in_float8:
+            return in_three(self.product(x, slice(None), bias), heads)
+        q, k, v = Apart.apply(x, *self.tensors(bias), heads)
+        return q, k, v
+
+    @property
+    def in_float8(self) -> bool:
+        """Whether the weights are not cast to something else, as aim.models.flops does to count operations."""
+        return self.there.dtype == FLOAT8
+
+    def tensors(self, bias: Tensor | None) -> tuple[Tensor | None, ...]:
+        return self.there, self.there_scale, bias, self.back, self.back_scale
 
 
 class Product(torch.autograd.Function):
@@ -91,9 +108,9 @@ class Product(torch.autograd.Function):
         x: Tensor,
         there: Tensor,
         there_scale: Tensor,
+        bias: Tensor | None,
         back: Tensor,
         back_scale: Tensor,
-        bias: Tensor | None,
         rows: slice,
     ) -> Tensor:
         ctx.save_for_backward(back, back_scale)
@@ -104,16 +121,100 @@ class Product(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         back, scale = ctx.saved_tensors
         found = multiply(gradient, back[:, ctx.rows].contiguous(), scale).to(ctx.dtype)
-        return found, None, None, None, None, None, None
+        return found, *[None] * 6
+
+
+class Apart(torch.autograd.Function):
+    """`Product` by all rows, in three parts."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        there: Tensor,
+        there_scale: Tensor,
+        bias: Tensor | None,
+        back: Tensor,
+        back_scale: Tensor,
+        heads: int,
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(back, back_scale)
+        ctx.dtype = x.dtype
+        return in_three(multiply(x, there, there_scale, bias, fast=True), heads)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        found = product(cast(rows_of_three, three_by_rows, *gradients), *ctx.saved_tensors)
+        return found.view(*gradients[0].shape[:2], -1).to(ctx.dtype), *[None] * 6
+
+
+def in_three(y: Tensor, heads: int) -> tuple[Tensor, ...]:
+    parts: tuple[Tensor, ...] = rearrange(y, "b n (three head e) -> b n three head e", three=3, head=heads).unbind(2)
+    return parts
+
+
+class AroundQuickGELU(torch.autograd.Function):
+    """Two layers around the activation, "... k" -> "... k"; what the first one gives is kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        there1: Tensor,
+        there1_scale: Tensor,
+        bias1: Tensor,
+        back1: Tensor,
+        back1_scale: Tensor,
+        there2: Tensor,
+        there2_scale: Tensor,
+        bias2: Tensor,
+        back2: Tensor,
+        back2_scale: Tensor,
+    ) -> Tensor:
+        hidden = multiply(x, there1, there1_scale, bias1, fast=True).flatten(0, -2)
+        ctx.save_for_backward(hidden, back1, back1_scale, back2, back2_scale)
+        ctx.dtype = x.dtype
+        activated = cast(rows_of_quick_gelu, quick_gelu_by_rows, hidden)
+        return product(activated, there2, there2_scale, bias2, fast=True).view(*x.shape[:-1], len(there2))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        hidden, back1, back1_scale, back2, back2_scale = ctx.saved_tensors
+        to_activated = multiply(gradient.flatten(0, -2), back2, back2_scale)
+        to_hidden = cast(rows_of_quick_gelu_backward, quick_gelu_backward_by_rows, hidden, to_activated)
+        found = product(to_hidden, back1, back1_scale).view(*gradient.shape[:-1], len(back1))
+        return found.to(ctx.dtype), *[None] * 10
+
+
+def around_quick_gelu(fc1: Float8Linear, fc2: Float8Linear, x: Tensor) -> Tensor:
+    """fc2(QuickGELU(fc1(x))), the activation and its gradient cast in the pass that computes them."""
+    y: Tensor
+    if fc1.in_float8:
+        y = AroundQuickGELU.apply(x, *fc1.tensors(fc1.bias), *fc2.tensors(fc2.bias))
+    else:
+        y = fc2(quick_gelu(fc1(x)))
+    return y
 
 
 def multiply(x: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None = None, *, fast: bool = False) -> Tensor:
     """x by the rows of a weight, "... k" and "n k" -> "... n" in bfloat16; `fast` sums with fewer bits, as torchao."""
-    cast = by_rows if torch.compiler.is_compiling() else rows  # the compiler joins it with what is before
-    values, of_rows = cast(rearrange(x, "... k -> (...) k"))
+    given = cast(rows, by_rows, rearrange(x, "... k -> (...) k"))
+    return product(given, weight, scale, bias, fast=fast).view(*x.shape[:-1], len(weight))
+
+
+def product(
+    given: tuple[Tensor, Tensor], weight: Tensor, scale: Tensor, bias: Tensor | None = None, *, fast: bool = False
+) -> Tensor:
+    """The same of rows that are cast: "m k" and "n k" -> "m n"."""
+    values, of_rows = given
     bias = None if bias is None else bias.to(torch.bfloat16)
-    y = torch._scaled_mm(values, weight.T, of_rows, scale.T, bias, out_dtype=torch.bfloat16, use_fast_accum=fast)
-    return y.view(*x.shape[:-1], len(weight))
+    return torch._scaled_mm(values, weight.T, of_rows, scale.T, bias, out_dtype=torch.bfloat16, use_fast_accum=fast)
+
+
+def cast(kernel: Any, torchs: Callable[..., Any], *args: Tensor) -> tuple[Tensor, Tensor]:
+    """By one kernel, unless the compiler joins a cast with what is before."""
+    values, scale = (torchs if torch.compiler.is_compiling() else kernel)(*args)
+    return values, scale
 
 
 def by_rows(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -122,4 +223,20 @@ def by_rows(x: Tensor) -> tuple[Tensor, Tensor]:
     return (x / scale).to(FLOAT8).contiguous(), scale
 
 
+def three_by_rows(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """`by_rows` of all three side by side: "b n head e" -> "(b n) (3 head e)"."""
+    return by_rows(rearrange([q, k, v], "three b n head e -> (b n) (three head e)"))
+
+
+def quick_gelu_by_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    return by_rows(plain(x))
+
+
+def quick_gelu_backward_by_rows(x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    return by_rows(plain_backward(x, gradient))
+
+
 rows = operation("rows", by_rows)
+rows_of_three = operation("rows_of_three", three_by_rows)
+rows_of_quick_gelu = operation("rows_of_quick_gelu", quick_gelu_by_rows)
+rows_of_quick_gelu_backward = operation("rows_of_quick_gelu_backward", quick_gelu_backward_by_rows)

@@ -160,11 +160,21 @@ def norm_backward(gradient: Tensor, normed: Tensor, rstd: Tensor, weight: Tensor
 
 
 @triton.jit
+def quick(x):
+    return x / (1 + tl.exp(-1.702 * x))
+
+
+@triton.jit
+def quick_back(x, g):
+    s = 1 / (1 + tl.exp(-1.702 * x))
+    return g * s * (1 + 1.702 * x * (1 - s))
+
+
+@triton.jit
 def _quick_gelu(X, Y, size, P: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * P + tl.arange(0, P)
     x = tl.load(X + i, mask=i < size, other=0.0).to(tl.float32)
-    y = x / (1 + tl.exp(-1.702 * x))
-    tl.store(Y + i, y.to(Y.dtype.element_ty), mask=i < size)
+    tl.store(Y + i, quick(x).to(Y.dtype.element_ty), mask=i < size)
 
 
 @triton.jit
@@ -172,9 +182,7 @@ def _quick_gelu_back(X, GY, GX, size, P: tl.constexpr):
     i = tl.program_id(0).to(tl.int64) * P + tl.arange(0, P)
     x = tl.load(X + i, mask=i < size, other=0.0).to(tl.float32)
     g = tl.load(GY + i, mask=i < size, other=0.0).to(tl.float32)
-    s = 1 / (1 + tl.exp(-1.702 * x))
-    g *= s * (1 + 1.702 * x * (1 - s))
-    tl.store(GX + i, g.to(GX.dtype.element_ty), mask=i < size)
+    tl.store(GX + i, quick_back(x, g).to(GX.dtype.element_ty), mask=i < size)
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -194,22 +202,78 @@ def quick_gelu_backward(x: Tensor, gradient: Tensor) -> Tensor:
 
 
 @triton.jit
-def _rows(X, Y, SCALE, xs, largest, smallest, D: tl.constexpr, P: tl.constexpr):
+def largest_of(x):
+    """Of a row's sizes; what is no number isn't lost in the largest one."""
+    return tl.max(tl.where(x == x, tl.abs(x), float("inf")), 0)
+
+
+@triton.jit
+def _rows(X, GY, Y, SCALE, xs, gs, largest, smallest, D: tl.constexpr, P: tl.constexpr, DO: tl.constexpr):
     row = tl.program_id(0).to(tl.int64)
     d = tl.arange(0, P)
     x = tl.load(X + row * xs + d, mask=d < D, other=0.0).to(tl.float32)
-    size = tl.where(x == x, tl.abs(x), float("inf"))  # what is no number isn't lost in the largest one
-    scale = tl.maximum(tl.max(size, 0) / largest, smallest)
+    if DO == "quick_gelu":
+        x = quick(x)
+    if DO == "quick_gelu_backward":
+        x = quick_back(x, tl.load(GY + row * gs + d, mask=d < D, other=0.0).to(tl.float32))
+    scale = tl.maximum(largest_of(x) / largest, smallest)
     tl.store(Y + row * D + d, (x / scale).to(Y.dtype.element_ty), mask=d < D)
     tl.store(SCALE + row, scale)
 
 
-def rows(x: Tensor) -> tuple[Tensor, Tensor]:
+@triton.jit
+def _rows_of_three(Q, K, V, Y, SCALE, N, qb, qn, qh, kb, kn, kh, vb, vn, vh, largest, smallest,
+                   E: tl.constexpr, D: tl.constexpr, P: tl.constexpr):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    b, n = row // N, row % N
+    d = tl.arange(0, P)
+    h, e = d // E, d % E
+    q = tl.load(Q + b * qb + n * qn + h * qh + e, mask=d < D, other=0.0).to(tl.float32)
+    k = tl.load(K + b * kb + n * kn + h * kh + e, mask=d < D, other=0.0).to(tl.float32)
+    v = tl.load(V + b * vb + n * vn + h * vh + e, mask=d < D, other=0.0).to(tl.float32)
+    size = tl.maximum(tl.maximum(largest_of(q), largest_of(k)), largest_of(v))
+    scale = tl.maximum(size / largest, smallest)
+    y = Y + row * 3 * D + d
+    tl.store(y, (q / scale).to(Y.dtype.element_ty), mask=d < D)
+    tl.store(y + D, (k / scale).to(Y.dtype.element_ty), mask=d < D)
+    tl.store(y + 2 * D, (v / scale).to(Y.dtype.element_ty), mask=d < D)
+    tl.store(SCALE + row, scale)
+
+
+def in_rows(m: int, d: int, device: torch.device) -> tuple[Tensor, Tensor, tuple[float, float]]:
+    """Room for values "m d" and their scales "m 1", and the largest value and smallest scale."""
+    y = torch.empty(m, d, dtype=torch.float8_e4m3fn, device=device)
+    scale = torch.empty(m, 1, dtype=torch.float32, device=device)
+    return y, scale, (torch.finfo(y.dtype).max, torch.finfo(scale.dtype).tiny)
+
+
+def rows(x: Tensor, gradient: Tensor | None = None, do: str = "nothing") -> tuple[Tensor, Tensor]:
     """See `aim.models.float8.by_rows`."""
     x = with_channels_last(x)
+    gradient = x if gradient is None else with_channels_last(gradient)
     m, d = x.shape
-    y = torch.empty(m, d, dtype=torch.float8_e4m3fn, device=x.device)
-    scale = torch.empty(m, 1, dtype=torch.float32, device=x.device)
-    limits = torch.finfo(y.dtype).max, torch.finfo(scale.dtype).tiny
-    _rows[(m,)](x, y, scale, x.stride(0), *limits, D=d, P=triton.next_power_of_2(d))
+    y, scale, limits = in_rows(m, d, x.device)
+    shape = {"D": d, "P": triton.next_power_of_2(d), "DO": do}
+    _rows[(m,)](x, gradient, y, scale, x.stride(0), gradient.stride(0), *limits, **shape)
+    return y, scale
+
+
+def rows_of_quick_gelu(x: Tensor) -> tuple[Tensor, Tensor]:
+    """See `aim.models.float8.quick_gelu_by_rows`."""
+    return rows(x, do="quick_gelu")
+
+
+def rows_of_quick_gelu_backward(x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    """See `aim.models.float8.quick_gelu_backward_by_rows`."""
+    return rows(x, gradient, "quick_gelu_backward")
+
+
+def rows_of_three(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+    """See `aim.models.float8.three_by_rows`."""
+    q, k, v = (with_channels_last(x) for x in (q, k, v))
+    b, n, head, e = q.shape
+    y, scale, limits = in_rows(b * n, 3 * head * e, q.device)
+    strides = (*q.stride()[:3], *k.stride()[:3], *v.stride()[:3])
+    shape = {"E": e, "D": head * e, "P": triton.next_power_of_2(head * e)}
+    _rows_of_three[(b * n,)](q, k, v, y, scale, n, *strides, *limits, **shape)
     return y, scale

@@ -60,8 +60,8 @@ class JointBlock(Block):
         y: Tensor = x + self.mlp(self.norm2(x))
         return y
 
-    def attend(self, x: Tensor, rope: Tensor | None) -> Tensor:
-        y = over_space(self.attn, rearrange(x, "(b t) n d -> b (t n) d", t=self.num_frames), rope)
+    def attend(self, x: Tensor, rope: Tensor | None, *, on_gpu: bool = False) -> Tensor:
+        y = over_space(self.attn, rearrange(x, "(b t) n d -> b (t n) d", t=self.num_frames), rope, on_gpu=on_gpu)
         z: Tensor = rearrange(self.attn.proj(y), "b (t n) d -> (b t) n d", t=self.num_frames)
         return z
 
@@ -122,7 +122,7 @@ class JointView(ViTBlockView):
     joint = True
 
     def attend_space(self, x: Tensor, rope: Tensor | None = None, *, wanted: bool = False) -> Tensor:
-        y: Tensor = self.block.attend(x, rope)
+        y: Tensor = self.block.attend(x, rope, on_gpu=self.on_gpu and not self.plain)
         return y
 
     def attend_time(self, x: Tensor, into: nn.Linear | None = None) -> Tensor:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from aim.data.named import Input
-from aim.data.stamp import stamps_of
+from aim.data.stamp import same_content, stamps_of
 from aim.data.windows import Span
 from aim.ground import files
 from aim.ground.errors import say
@@ -81,14 +81,22 @@ def part(out: Path, portion: Portion, work: Mapping[str, Any], items: Mapping[st
 
 
 def merge(out: Path, work: Mapping[str, Any], items: Mapping[str, Input], classes: Sequence[str]) -> Merged:
-    """Write the file of all answers that the jobs have kept, in the order of the videos."""
+    """Write the file of all answers that the jobs have kept, in the order of the videos.
+
+    An answer about a video that was replaced since is missing.
+    """
     count = claimed(folder_of(out), work)
-    found = merged(folder_of(out), count, items)
     kept = dict[str, Said]()
     for index in range(count):
         kept |= _read(home(folder_of(out), Portion(index, count)) / KEPT)
-    write(out, [answer for name in items if name in kept for answer in kept[name].answers], classes)
-    return found
+    stamps = dict(zip(items, stamps_of([item.path for item in items.values()]), strict=True))
+    current = {
+        name: kept[name]
+        for name, stamp in stamps.items()
+        if name in kept and (kept[name].problem is not None or same_content(kept[name].stamp, stamp))
+    }
+    write(out, [answer for said in current.values() for answer in said.answers], classes)
+    return merged(folder_of(out), count, items, kept.keys() - current.keys())
 
 
 def _read(path: Path) -> dict[str, Said]:

@@ -57,11 +57,10 @@ def test_a_job_that_is_killed_has_left_what_it_had_to_do(tmp_path: Path) -> None
     assert (list(found.done), found.missing) == (["a"], ["b", "c"])
 
 
-def test_a_file_that_is_gone_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "a.npz").touch()
+def test_what_is_stale_is_missing(tmp_path: Path) -> None:
     with working(tmp_path / FOLDER, Portion(0, 1), {"a": "a.npz", "b": "b.npz"}, []):
         pass
-    assert merged(tmp_path / FOLDER, 1, ["a", "b"], tmp_path).missing == ["b"]
+    assert merged(tmp_path / FOLDER, 1, ["a", "b"], {"b"}).missing == ["b"]
 
 
 def test_one_job_at_a_time_has_a_portion(tmp_path: Path) -> None:

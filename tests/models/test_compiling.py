@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch._dynamo.backends.common import aot_autograd
 from torch._dynamo.testing import CompileCounterWithBackend
+from torch._functorch.aot_autograd import make_boxed_func
 
 from aim.engine.machine.hardware import suit
 from aim.models import compiling
@@ -60,7 +61,7 @@ def test_the_way_of_a_gpu_is_one_graph_a_block(precision):
 
     def noted(graph, inputs):
         nodes.extend(node.name for node in graph.graph.nodes if node.op == "call_function")
-        return graph
+        return make_boxed_func(graph)
 
     with torch.autocast("cpu", torch.bfloat16, enabled=precision != "fp32"):
         plain = computed(model, video())

@@ -8,7 +8,7 @@ from torch import nn
 from aim.engine.machine.hardware import suit
 from aim.models.classifier import plainly
 from aim.models.compiling import compile_blocks
-from aim.models.float8 import Float8Linear, by_rows
+from aim.models.float8 import Float8Linear, around_quick_gelu, by_rows
 from aim.models.flops import gmacs_per_view
 from aim.models.freeze import num_parameters
 from tests.messages import refused
@@ -68,6 +68,37 @@ def test_the_parts_of_qkv_are_its_rows():
     assert torch.equal(torch.cat(parts, -1), ours(x))
 
 
+def test_parts_with_heads_are_those_of_qkv_there_and_back():
+    frozen, ours = layer(3)
+    x, gradient = torch.randn(5, 7, 96, requires_grad=True), torch.randn(5, 7, 192)
+    whole = ours(x)
+    apart = ours.apart(x, frozen.bias, 4)
+    assert torch.equal(torch.cat([y.flatten(2) for y in apart], -1), whole)
+    given = [y.unflatten(2, (4, 16)) for y in gradient.chunk(3, -1)]
+    found, expected = torch.autograd.grad(apart, x, given), torch.autograd.grad(whole, x, gradient)
+    assert torch.equal(found[0], expected[0])
+
+
+def test_two_layers_around_an_activation_are_as_good_in_one():
+    torch.manual_seed(0)
+    fc1, fc2 = (nn.Linear(*sizes).requires_grad_(False) for sizes in ((96, 384), (384, 96)))
+    x, gradient = torch.randn(5, 7, 96, requires_grad=True), torch.randn(5, 7, 96)
+
+    def results(fc1, fc2):
+        hidden = fc1(x)
+        y = fc2(hidden * torch.sigmoid(1.702 * hidden))
+        return y, *torch.autograd.grad(y, x, gradient)
+
+    exact = results(fc1, fc2)
+    first, second = Float8Linear(fc1, 1), Float8Linear(fc2, 1)
+    y = around_quick_gelu(first, second, x)
+    for ours, apart, theirs in zip(
+        (y, *torch.autograd.grad(y, x, gradient)), results(first, second), exact, strict=True
+    ):
+        off = (ours - theirs).norm() / theirs.norm()
+        assert 0.01 < off < 1.1 * (apart - theirs).norm() / theirs.norm()
+
+
 def test_rows_of_any_size_keep_their_digits():
     x = torch.tensor([[1.0, 0.5, -0.25], [1e30, 5e29, 0.0], [3e-30, -1.5e-30, 0.0], [0.0, 0.0, 0.0]])
     values, scale = by_rows(x)
@@ -75,14 +106,17 @@ def test_rows_of_any_size_keep_their_digits():
     assert by_rows(torch.tensor([[1.0, float("nan")]]))[0].float().isnan().any()  # so that a loss says it
 
 
-@pytest.mark.parametrize("trunk", FAMILIES)
-def test_a_model_is_near_the_exact_one_whatever_is_kept(trunk):
+WAYS = [*((trunk, "cpu") for trunk in FAMILIES), ("clip_vit_b16", "cuda"), ("dinov3_vit_s16", "cuda")]
+
+
+@pytest.mark.parametrize(("trunk", "device"), WAYS)
+def test_a_model_is_near_the_exact_one_whatever_is_kept(trunk, device):
     model, clips = toy(trunk), video()
     with plainly(model):
         exact = computed(model.double(), clips.double())
     model.float()
     names, counted = list(model.state_dict()), (gmacs_per_view(model), num_parameters(model))
-    suit(model, "fp8", "cpu")
+    suit(model, "fp8", device)
     assert (gmacs_per_view(model), num_parameters(model)) == counted
     assert list(model.state_dict()) == names
     with torch.autocast("cpu", torch.bfloat16):

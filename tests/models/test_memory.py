@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from aim.engine.run.step import kept_by
+from aim.models import attention
 from aim.models.attention import attend_by_products, compute_by_large_kernels
 from aim.models.classifier import plainly
 from aim.models.memory import store_frozen
@@ -71,6 +72,7 @@ def test_every_way_equals_the_plain_one(trunk, name):
 ON_GPU = [(trunk, "aim", "fast") for trunk in FAMILIES] + [
     *(("clip_vit_b16", "aim", memory) for memory in MEMORY[1:]),
     *(("clip_vit_b16", name, "fast") for name in ("lora", "timesformer", "st_adapter", "full")),
+    *((trunk, name, "fast") for trunk in ("vjepa2_l", "vjepa21_b", "videomae_b") for name in ("st_adapter", "full")),
 ]
 
 
@@ -83,6 +85,20 @@ def test_the_way_of_a_gpu_equals_the_plain_one(trunk, name, memory):
     compute_by_large_kernels(model)
     assert far(computed(model, video().double()), exact) < 1e-10
     assert far(computed(model.float(), video()), plain) < 1e-5
+
+
+@pytest.mark.parametrize("name", ["st_adapter", "none"])
+@pytest.mark.parametrize("trunk", ["clip_vit_b16", "vjepa21_b"])
+def test_on_a_gpu_one_product_makes_q_k_and_v_of_every_block(monkeypatch, trunk, name):
+    """Of those without an adapter, too; an image trunk's last block has the class token alone ask."""
+    model, calls = toy(trunk, name), []
+    one_product = attention.together
+    monkeypatch.setattr(attention, "together", lambda attn, x: calls.append(attn) or one_product(attn, x))
+    model(video())
+    assert not calls
+    compute_by_large_kernels(model)
+    model(video())
+    assert len(set(calls)) == len(model.backbone.views) - (trunk == "clip_vit_b16")
 
 
 @pytest.mark.parametrize("variant", [{"temporal_in": True}, {"blocks": "first 1"}, {"blocks": "last 1"}], ids=str)
