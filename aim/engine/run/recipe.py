@@ -102,11 +102,13 @@ class Optim:
     def __post_init__(self) -> None:
         for name in ("lr", "weight_decay"):
             value = getattr(self, name)
-            if isinstance(value, float | int):
-                continue
-            if not value or len(set(value)) < len(value) or min(value) < 0 or (name == "lr" and 0 in value):
+            single = isinstance(value, float | int)
+            values = [value] if single else list(value)
+            fit = len(set(values)) == len(values) > 0 and all(0 <= each < math.inf for each in values)
+            if not fit or (name == "lr" and not single and 0 in values):
                 least = "above 0" if name == "lr" else "0 or more"
-                raise UserError(f"optim.{name}={list(value)}; use one number, or a list of different ones, all {least}")
+                said = value if single else values
+                raise UserError(f"optim.{name}={said}; use one number, or a list of different ones, all {least}")
 
     @property
     def several(self) -> bool:
