@@ -90,7 +90,7 @@ def curves(runs: Sequence[RunData]) -> list[Chart]:
     charts = (
         line_chart("Loss" if alone else "Training loss", both("loss") if alone else of("loss")),
         line_chart(
-            f"{main.words[0].upper()}{main.words[1:]}" if alone else f"Validation {main.words}",
+            (main.words.capitalize() if main.words.islower() else main.words) if alone else f"Validation {main.words}",
             both(str(main.validated)) if alone else of(f"val_{main.validated}"),
             percent=True,
         ),
