@@ -105,7 +105,7 @@ def test_a_wrong_answer_is_told_by_the_list_and_the_probability_is_predicts(
 def test_documented_commands_are_composed() -> None:
     texts = [
         explain.__doc__ or "",
-        *((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/explain.md")),
+        *((ROOT / name).read_text(encoding="utf-8") for name in ("docs/commands.md", "docs/explain.md")),
     ]
     found = [re.findall(r"python -m aim\.explain +([^#\n]*)", text) for text in texts]
     assert [len(commands) for commands in found] == [3, 2, 4]

@@ -26,6 +26,7 @@ from aim.ground.errors import UserError
 T = TypeVar("T")
 
 EPSILON = 5e-7  # seconds, forgiven as `readers.interface.Choice` forgives them
+LEAST = 0.001  # seconds between two windows
 
 
 class Span(NamedTuple):
@@ -55,6 +56,8 @@ class Windows:
         for name, value in (("window", self.length), ("stride", self.stride)):
             if not 0 < value < float("inf"):
                 raise UserError(f"{name}={value:g} must be seconds above 0")
+        if self.stride < LEAST:
+            raise UserError(f"stride={self.stride:g} is shorter than any camera's frame; use {LEAST:g} seconds or more")
 
     def over(self, duration: float) -> list[Span]:
         """Those that fit from the start on, and one for what is left over. A video that isn't longer is one window."""

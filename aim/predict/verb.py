@@ -195,6 +195,8 @@ def share(settings: Settings, named: Sequence[Input]) -> int:
     items = {
         name.as_posix(): item for name, item in zip(below([x.path for x in named], settings.input), named, strict=True)
     }
+    if len(items) < len(named):
+        raise UserError("two of the videos are one, by a link; give one of their names, so that each is of one shard")
     work = {
         "checkpoint": content_of(stamp_of(checkpoint.file_of(settings.checkpoint))),
         "views": asdict(recogniser.views),

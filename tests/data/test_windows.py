@@ -73,6 +73,8 @@ def test_windows_cover_a_video_to_its_end() -> None:
             Windows(wrong, 1)
         with refused("stride=", "0"):
             Windows(1, wrong)
+    with refused("stride=1e-05", "0.001"):
+        Windows(1, 1e-5)
 
 
 def test_windows_in_a_pause_have_their_places_and_no_clips(shared: Path) -> None:

@@ -71,7 +71,7 @@ class Metric:
     @property
     def digits(self) -> int:
         """Behind the point, in results.json."""
-        return 3 if self.unit == "percent" else 5
+        return 4 if self.unit == "percent" else 5
 
     def in_percent(self, value: float) -> float:
         """A percentage or share as a percentage."""

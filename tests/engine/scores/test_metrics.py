@@ -117,3 +117,9 @@ def test_adding_a_metric_is_one_entry(tmp_path: Path, toy_cache: Path, monkeypat
     assert f"{found['sure']:.2f}" in two
     assert data.found is not None
     assert studied.score(data.found)["all"]["sure"].value == pytest.approx(found["sure"] / 100, abs=1e-4)
+
+
+def test_results_round_to_the_number_that_the_validation_showed() -> None:
+    """8 of 19 are 42.105...: kept with three digits, they were 42.10 % in the table and 42.11 % of the epoch."""
+    top1, share = TABLE["top1"], 100 * 8 / 19
+    assert top1.text(round(share, top1.digits)) == top1.text(share) == "42.11 %"
