@@ -27,6 +27,18 @@ def operation(name: str, plain: Callable[..., Any]) -> Any:
     return made
 
 
+def with_gradient(forward: Any, backward: Any) -> None:
+    """Give an operation a gradient: `backward` of its inputs, which are kept, and of its output's gradient."""
+
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs)
+
+    def back(ctx: Any, gradient: Any) -> Any:
+        return backward(*ctx.saved_tensors, gradient)
+
+    forward.register_autograd(back, setup_context=keep)
+
+
 @cache
 def kernels() -> ModuleType | None:
     """`aim.models.kernels`, if the current GPU runs them, and rightly; else None, and a line says why."""

@@ -26,6 +26,15 @@ def place(G, T: tl.constexpr, TP: tl.constexpr, H: tl.constexpr, R: tl.constexpr
 
 
 @triton.jit
+def three(x, x3, mask):
+    """q, k and v, each `x3` after the one before; 0 outside of the mask."""
+    q = tl.load(x, mask=mask, other=0.0)
+    k = tl.load(x + x3, mask=mask, other=0.0)
+    v = tl.load(x + 2 * x3, mask=mask, other=0.0)
+    return q, k, v
+
+
+@triton.jit
 def weights(q, k, group, frame, scale, T: tl.constexpr, EXACT: tl.constexpr):
     """Rows of softmax(q k): each frame's over those of its own group; the tile is block-diagonal."""
     s = tl.dot(q, tl.trans(k), input_precision=EXACT) * scale
@@ -42,10 +51,7 @@ def _attend(X, Y, G, scale, xb, xt, xn, x3, xh, yb, yt, yn, yh,
     clip = tl.program_id(1).to(tl.int64)
     e = tl.arange(0, EP)[None, :]
     mask = there[:, None] & (e < E)
-    x = X + clip * xb + (frame * xt + n * xn + h * xh)[:, None] + e
-    q = tl.load(x, mask=mask, other=0.0)
-    k = tl.load(x + x3, mask=mask, other=0.0)
-    v = tl.load(x + 2 * x3, mask=mask, other=0.0)
+    q, k, v = three(X + clip * xb + (frame * xt + n * xn + h * xh)[:, None] + e, x3, mask)
     p = weights(q, k, group, frame, scale, T, EXACT)
     o = tl.dot(p.to(v.dtype), v, input_precision=EXACT)
     y = Y + clip * yb + (frame * yt + n * yn + h * yh)[:, None] + e
@@ -60,10 +66,7 @@ def _attend_back(X, GY, GX, G, scale, xb, xt, xn, x3, xh, yb, yt, yn, yh, gb, gt
     clip = tl.program_id(1).to(tl.int64)
     e = tl.arange(0, EP)[None, :]
     mask = there[:, None] & (e < E)
-    x = X + clip * xb + (frame * xt + n * xn + h * xh)[:, None] + e
-    q = tl.load(x, mask=mask, other=0.0)
-    k = tl.load(x + x3, mask=mask, other=0.0)
-    v = tl.load(x + 2 * x3, mask=mask, other=0.0)
+    q, k, v = three(X + clip * xb + (frame * xt + n * xn + h * xh)[:, None] + e, x3, mask)
     gy = tl.load(GY + clip * yb + (frame * yt + n * yn + h * yh)[:, None] + e, mask=mask, other=0.0)
     p = weights(q, k, group, frame, scale, T, EXACT)
     gp = tl.dot(gy, tl.trans(v), input_precision=EXACT)

@@ -1,11 +1,9 @@
 """CLIP's activation; on a GPU one kernel, forward and backward."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from aim.models.gpu import operation
+from aim.models.gpu import operation, with_gradient
 
 QUICK = 1.702  # QuickGELU(x) = x sigmoid(1.702 x) = silu(1.702 x) / 1.702
 
@@ -29,15 +27,4 @@ def plain_backward(x: Tensor, gradient: Tensor) -> Tensor:
 
 forward = operation("quick_gelu", plain)
 backward = operation("quick_gelu_backward", plain_backward)
-
-
-def keep(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def back(ctx: Any, gradient: Tensor) -> Tensor:
-    found: Tensor = backward(*ctx.saved_tensors, gradient)
-    return found
-
-
-forward.register_autograd(back, setup_context=keep)
+with_gradient(forward, backward)

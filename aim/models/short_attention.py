@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.utils.flop_counter import register_flop_formula
 
-from aim.models.gpu import operation
+from aim.models.gpu import operation, with_gradient
 
 FRAMES, CHANNELS = range(2, 65), range(16, 129)
 TYPES = (torch.bfloat16, torch.float16, torch.float32)
@@ -60,18 +60,7 @@ def shares(q: Tensor, k: Tensor) -> Tensor:
 
 forward = operation("short_attention", plain)
 backward = operation("short_attention_backward", plain_backward)
-
-
-def keep(ctx: Any, inputs: tuple[Tensor], output: Tensor) -> None:
-    ctx.save_for_backward(*inputs)
-
-
-def back(ctx: Any, gradient: Tensor) -> Tensor:
-    found: Tensor = backward(*ctx.saved_tensors, gradient)
-    return found
-
-
-forward.register_autograd(back, setup_context=keep)
+with_gradient(forward, backward)
 
 
 @register_flop_formula(torch.ops.aim.short_attention)
