@@ -100,8 +100,7 @@ def main() -> None:
             continue
         data, readout = cell.split("/")
         known[cell] = trained(data, readout, args.runs.resolve())
-        text = json.dumps(known, indent=2)
-        files.write_atomically(args.out, lambda file, text=text: file.write_text(text + "\n", encoding="utf-8"))
+        files.write_json(args.out, known)
     print(table(known))
 
 

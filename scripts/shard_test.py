@@ -9,7 +9,6 @@ without shards, byte by byte, nothing is missing, and no half-written file stays
 """
 
 import argparse
-import json
 import os
 import random
 import signal
@@ -19,6 +18,8 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+
+from aim.ground import files
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARDS = 4
@@ -65,7 +66,7 @@ def main() -> None:
     print(f"{kills} kills in {len(rounds)} rounds, {len(rounds) - bad} of them as if nothing had happened")
     if args.out:
         found = {"kills": kills, "shards": SHARDS, "rounds": [asdict(each) for each in rounds]}
-        args.out.write_text(json.dumps(found, indent=2) + "\n")
+        files.write_json(args.out, found)
     sys.exit(1 if bad else 0)
 
 

@@ -98,8 +98,7 @@ def main() -> None:
     for cell in args.cells or every:
         if cell not in known():
             found = trained(*cell.split("/"), args.runs.resolve())
-            text = json.dumps(known() | {cell: found}, indent=2)
-            files.write_atomically(args.out, lambda file, text=text: file.write_text(text + "\n", encoding="utf-8"))
+            files.write_json(args.out, known() | {cell: found})
     print(table(known()))
 
 

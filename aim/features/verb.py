@@ -142,9 +142,8 @@ def merge(folder: Path, inputs: Sequence[Input], names: Mapping[Path, str], stal
     """Write the one index of the features that all shards have made but the stale, say what is missing, and exit."""
     given = {names[item.path]: item.name for item in inputs}
     found = merged(folder / FOLDER, claimed(folder / FOLDER, {}), given, stale)
-    lines = [json.dumps({"path": given[name], "file": file}) for name, file in found.done.items()]
     index = folder / "index.jsonl"
-    files.write_atomically(index, lambda file: files.write_text(file, "".join(f"{line}\n" for line in lines)))
+    files.write_lines(index, (json.dumps({"path": given[name], "file": file}) for name, file in found.done.items()))
     found.tell()
     say(f"features of {len(found.done)} of {len(inputs)} videos are in {folder}, listed in {index}")
     sys.exit(found.code)

@@ -7,7 +7,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -136,6 +136,11 @@ def _sync_folder(folder: Path) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON, atomically."""
     write_atomically(path, lambda file: write_text(file, json.dumps(value, indent=2) + "\n"))
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    """Write lines of text, each with its end, atomically."""
+    write_atomically(path, lambda file: write_text(file, "".join(f"{line}\n" for line in lines)))
 
 
 def write_first(path: Path, value: Any) -> bool:

@@ -108,33 +108,25 @@ def claim(folder: Path, count: int, work: Mapping[str, Any]) -> None:
     file, mine = folder / "claim.json", {"shards": count, "work": work}
     if files.write_first(file, mine):
         return
-    before = read_json(file, dict, "the claim of a folder's shards", "name another folder")
-    if (shards := before.get("shards")) != count:
+    if (shards := claimed(folder, work)) != count:
         raise UserError(
             f"{folder} is of {shards} shards, not of {count}; go on with shard=I/{shards}, or name another out"
         )
-    _compare(file, before, work)
 
 
 def claimed(folder: Path, work: Mapping[str, Any]) -> int:
-    """How many jobs share the work that is to be merged. Raises UserError where none did, or other work."""
+    """How many jobs share the work. Raises UserError where none did, or other work."""
     file = folder / "claim.json"
     if not file.exists():
         raise UserError(f"merge=true, and no shard has worked for {folder.parent}; run shard=0/N to shard=N-1/N first")
     found = read_json(file, dict, "the claim of a folder's shards", "name another folder")
     with reading(file, "the claim of a folder's shards", "name another folder"):
-        count = int(found["shards"])
-    _compare(file, found, work)
-    return count
-
-
-def _compare(file: Path, found: Mapping[str, Any], work: Mapping[str, Any]) -> None:
-    before = found.get("work")
-    before = before if isinstance(before, dict) else {}
+        count, before = int(found["shards"]), dict(found["work"])
     if other := [name for name in {**before, **work} if before.get(name) != work.get(name)]:
         raise UserError(
             f"{file} is of another {', '.join(other)}; go on with what was given there, or name another out"
         )
+    return count
 
 
 def home(folder: Path, portion: Portion) -> Path:

@@ -108,7 +108,7 @@ def write(path: Path, found: Sequence[Answer], classes: Sequence[str]) -> None:
     probability of each class.
     """
     if path.suffix == ".jsonl":
-        _write_lines(path, map(as_json, found))
+        files.write_lines(path, map(as_json, found))
         return
     ranks = range(1, max((len(x.best) for x in found), default=0) + 1)
     head = ["path", "start", "end", "label", "error"]
@@ -140,7 +140,7 @@ def write_segments(
             span = {"start": round(x.start, 3), "end": round(x.end, 3)}
             rows.append({"path": name} | span | {"label": label, "probability": round(x.probability, 4)})
     if path.suffix == ".jsonl":
-        _write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
+        files.write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
         return
     names = ("path", "start", "end", "label", "probability", "error")
     digits = {"start": 3, "end": 3, "probability": 4}
@@ -149,10 +149,6 @@ def write_segments(
         return NONE if value is None else f"{value:.{digits[key]}f}" if isinstance(value, float) else value
 
     _write_csv(path, names, ([cell(row.get(key, ""), key) for key in names] for row in rows))
-
-
-def _write_lines(path: Path, lines: Iterable[str]) -> None:
-    files.write_atomically(path, lambda file: files.write_text(file, "".join(f"{line}\n" for line in lines)))
 
 
 def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:

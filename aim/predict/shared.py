@@ -36,7 +36,7 @@ class Said(NamedTuple):
     def as_line(self, name: str) -> str:
         """As it is kept, of the video of that name."""
         found = {"name": name, "stamp": self.stamp, "answers": [asdict(answer) for answer in self.answers]}
-        return json.dumps(found) + "\n"
+        return json.dumps(found)
 
 
 def folder_of(out: Path) -> Path:
@@ -64,13 +64,12 @@ def part(out: Path, portion: Portion, work: Mapping[str, Any], items: Mapping[st
     if before:
         say(f"{len(before)} of {len(mine)} are in {kept} already")
     with working(folder, portion, dict.fromkeys(before, KEPT), todo.values()) as job, stop_signals() as stop:
-        lines = "".join(said.as_line(name) for name, said in before.items())
-        files.write_atomically(kept, lambda file: files.write_text(file, lines))
+        files.write_lines(kept, (said.as_line(name) for name, said in before.items()))
         with files.writing(kept, files.AGAIN), kept.open("a", encoding="utf-8") as file:
             for item, answers in ask([mine[name] for name in todo.values()]):
                 name = todo[item.name]
                 said = Said(stamps[name], answers)
-                file.write(said.as_line(name))
+                file.write(f"{said.as_line(name)}\n")
                 file.flush()
                 job.note(name, KEPT, said.problem)
                 if stop:

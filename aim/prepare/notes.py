@@ -24,8 +24,7 @@ class Notes:
         found, whole = _read(self.path)
         self.made = {line["file"]: (line["source"], line["bytes"]) for line in found[1:]}
         if not found or not whole:
-            text = "".join(f"{json.dumps(line)}\n" for line in found or [{"settings": dict(settings)}])
-            files.write_atomically(self.path, lambda file: files.write_text(file, text))
+            files.write_lines(self.path, map(json.dumps, found or [{"settings": dict(settings)}]))
 
     def has(self, path: str, stamp: str | None, size: int | None) -> bool:
         """Whether the video of this path and size was made of the source with this stamp."""

@@ -82,7 +82,7 @@ def prepare(
     folder of its own, where the videos are a job's portion. Nothing else is written: see `aim.prepare`.
     Raises UserError where of a whole data set no video is there, or none can be read; Interrupted after a signal.
     """
-    videos = {video.path: video for part in listed.parts.values() for video in part}
+    videos = {video.path: video for video in listed.videos}
     sources = {path: source_of(root, videos[path]) for path in sorted(videos)}
     # os.path is twice as fast.
     sources = {path: source for path, source in sources.items() if os.path.exists(file_of(source))}  # noqa: PTH110

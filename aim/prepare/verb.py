@@ -76,7 +76,7 @@ def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str
 
     A file of other content that was there before is kept as NAME.bak, or NAME.bak2 where that is taken.
     """
-    listed = {video.path for videos in report.listed.parts.values() for video in videos}
+    listed = {video.path for video in report.listed.videos}
     earlier = {path: why for path, why in last_report(folder).get("shorter", {}).items() if path in listed}
     for split, videos in report.kept.parts.items():
         put(folder / f"{split}.txt", [format_line(video) for video in videos])
@@ -191,7 +191,7 @@ def part(call: Callable[..., Report], listed: Lists, out: Path, portion: Portion
     claim(out / FOLDER, portion.count, work)
     place = home(out / FOLDER, portion)
     mine = listed.mapped(lambda videos: [video for video in videos if portion.has(video.path)])
-    names = sorted({video.path for videos in mine.parts.values() for video in videos})
+    names = sorted({video.path for video in mine.videos})
     before = Manifest.of(place).done
     with working(out / FOLDER, portion, {}, names) as job:
         report = call(mine, noted=place)
@@ -207,7 +207,7 @@ def part(call: Callable[..., Report], listed: Lists, out: Path, portion: Portion
 def collect(listed: Lists, out: Path, work: Mapping[str, Any]) -> dict[str, str]:
     """Put together what all jobs have noted; return which videos are shorter. Exits where any is missing."""
     count = claimed(out / FOLDER, work)
-    found = merged(out / FOLDER, count, sorted({video.path for part in listed.parts.values() for video in part}))
+    found = merged(out / FOLDER, count, sorted({video.path for video in listed.videos}))
     if found.missing:
         found.tell()
         sys.exit(found.code)
