@@ -177,6 +177,10 @@ def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
 
     packer = Packer(out, lists, todo.notes, forget)
     packer.check({names[path]: todo.stamps.get(path) for path in todo.sources})
+
+    def add(path: str) -> None:
+        packer.add(names[path], made / names[path], todo.notes.made[names[path]][0])
+
     plain = dict[str, Source]()
     tasks = {}
     # In an order of no meaning, for who reads shards from their beginning.
@@ -187,8 +191,7 @@ def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
         elif todo.work.transcode is None:
             plain[path] = source
         elif todo.is_done(path, target):
-            stamp, _ = todo.notes.made[names[path]]
-            packer.add(names[path], target, stamp)
+            add(path)
         else:
             tasks[path] = (source, target)
     for (path, source), stamp in zip(plain.items(), stamps_of(plain.values()), strict=True):
@@ -196,9 +199,6 @@ def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
             packer.add(names[path], source, stamp)
         else:
             packer.replaced.add(names[path])
-
-    def add(path: str) -> None:
-        packer.add(names[path], made / names[path], todo.notes.made[names[path]][0])
 
     found = todo.written(tasks, add)
     packer.close()
@@ -270,8 +270,8 @@ def work_through(
                     found.unreadable[path] = outcome.text.strip().splitlines()[-1].removeprefix(f"{source}: ")
                     files.temporary_of(target, WRITER).unlink(missing_ok=True)
                 else:
-                    if shorter := outcome.value.frames.shortage:
-                        found.shorter[path] = shorter
+                    if shortage := outcome.value.frames.shortage:
+                        found.shorter[path] = shortage
                     finished(path, outcome.value)
                 done += 1
             display.update(done, f"{len(found.unreadable)} bad")
