@@ -33,8 +33,7 @@ class Notes:
     def add(self, path: str, stamp: str, size: int) -> None:
         """Note that a video is whole."""
         self.made[path] = stamp, size
-        with files.writing(self.path, files.AGAIN), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"file": path, "source": stamp, "bytes": size}) + "\n")
+        files.add_line(self.path, json.dumps({"file": path, "source": stamp, "bytes": size}))
 
     def take(self, folders: Iterable[Path]) -> None:
         """Note all that is noted in other folders, too."""
