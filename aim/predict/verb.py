@@ -32,6 +32,7 @@ from torch import Tensor
 from aim.data.cropping import CropHint
 from aim.data.lists import nfc
 from aim.data.named import STDIN, Input, arriving, below, find_videos
+from aim.data.pace import PaceHint
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Reader
 from aim.data.stamp import content_of, stamp_of
@@ -214,10 +215,12 @@ def share(settings: Settings, named: Sequence[Input]) -> int:
     def ask(inputs: Sequence[Input]) -> Iterator[tuple[Input, list[answers.Answer]]]:
         bar = partial(Display, visible=True)
         groups = [inputs] if inputs else []
+        paces = paced(recogniser, settings)
         with bar("videos", len(inputs)) as display:
             found = answered(recogniser, groups, settings, precision, bar, len(inputs))
             for done, (item, one) in enumerate(found, 1):
                 yield item, answers.answers_of(item.name, one, recogniser.classes, settings.top, limit, recogniser.task)
+                paces.of(item.path)
                 display.update(done, "")
 
     assert settings.portion is not None
@@ -231,7 +234,7 @@ class Teller:
         self.console = plain_console(soft_wrap=False)
         self.as_table = self.console.is_terminal and not settings.json
         self.asked = recogniser.classes, settings.top, limit, recogniser.task
-        self.cropped = CropHint(recogniser.clip, recogniser.views)
+        self.hints = CropHint(recogniser.clip, recogniser.views), paced(recogniser, settings)
         visible = self.as_table or not self.console.is_terminal  # a bar would tear JSON lines on a terminal
         self.bar = partial(Display, visible=visible, stderr=not self.as_table)
         shown = visible and not settings.windows and known is not None and known > 1
@@ -244,7 +247,8 @@ class Teller:
         else:
             tell("\n".join(map(answers.as_json, answers.answers_of(item.name, found, *self.asked))))
         if not isinstance(found, str):
-            self.cropped.of(item.path)
+            for hint in self.hints:
+                hint.of(item.path)
         self.display.update(done, "")
 
 
@@ -327,6 +331,11 @@ def limit_of(settings: Settings, recogniser: Recogniser) -> Limit:
             raise UserError(f"{setting}: the model has no class {name!r}{nearest(name, known)}")
         found[known.index(nfc(name))] = value
     return found
+
+
+def paced(recogniser: Recogniser, settings: Settings) -> PaceHint:
+    """A look at the first videos, whether their rate or the windows are far from the training's."""
+    return PaceHint(recogniser.pace, recogniser.clip, settings.window)
 
 
 def introduction(recogniser: Recogniser, settings: Settings, precision: Precision) -> str:
