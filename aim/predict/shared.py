@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 from aim.data.named import Input
 from aim.data.stamp import same_content, stamps_of
 from aim.data.windows import Span
+from aim.engine.trained.answer import Answer
 from aim.ground import files
 from aim.ground.errors import say
 from aim.ground.foreign import reading
 from aim.ground.portion import Portion
 from aim.ground.shared_work import AGAIN, Merged, claim, claimed, home, merged, working
 from aim.ground.signals import Interrupted, stop_signals
-from aim.predict.answers import Answer, write
+from aim.predict.answers import write
 
 KEPT = "answers.jsonl"
 Ask = Callable[[Sequence[Input]], Iterator[tuple[Input, list[Answer]]]]
