@@ -154,6 +154,12 @@ def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) ->
     write_atomically(path, fill)
 
 
+def add_line(path: Path, line: str) -> None:
+    """Add a line to the end of a file; of one that a kill cuts short the end is missing. Raises UserError."""
+    with writing(path, AGAIN), path.open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+
+
 def write_first(path: Path, value: Any) -> bool:
     """Write `value` as JSON where no file is yet; False where another job was first: of several at once one wins."""
     with writing(path, AGAIN), scratch(path) as temporary:

@@ -6,8 +6,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aim.data.columns import Row, columns_in, header
+from aim.data.labels import Labels, named_classes, settled
 from aim.data.lists import Lists, Video, hold_out, nfc, read_classes, split_of
-from aim.data.rows import Labels, Row, columns_in, groups_of, header, named_classes, read_rows, settled, videos_of
+from aim.data.rows import groups_of, read_rows, videos_of
 from aim.data.sources.annotations import Files, near
 from aim.ground.errors import UserError
 from aim.ground.paths import path_of
@@ -77,6 +79,7 @@ class Table:
             train, val, classes,
             split=f"the table {names}: {by}", third=third, notes=tuple(notes),
             held_out=self.val_share if by_hash else 0.0, groups=groups,
+            in_words=not named.is_file(),
         )  # fmt: skip
 
     def _halves(self, videos: Sequence[Video]) -> tuple[list[Video], list[Video]]:
