@@ -25,8 +25,8 @@ def load(
 
     `weights` says where the trunk lies, if elsewhere than in training. Probabilities are `calibrated` by the file's
     temperature, as aim.predict's are, or else those of a test. On a CPU torch computes with so many `threads` from here
-    on: 1 where others compute, too (docs/speed.md). With `classes` these take the place of its own, told by their names in `prompts`, as a CLIP can
-    (docs/predict.md). Raises UserError for a file that is missing or damaged, and for
+    on: 1 where others compute, too (docs/speed.md). With `classes` these take the place of its own, told by their
+    names in `prompts`, as a CLIP can (docs/predict.md). Raises UserError for a file that is missing or damaged, and for
     another trunk. Nothing heavy is imported before it is called.
     """
     from aim.ground.threads import spin_briefly
