@@ -29,6 +29,7 @@ from torch import Tensor
 
 from aim.data.cropping import CropHint
 from aim.data.named import STDIN, Input, arriving, below, find_videos
+from aim.data.pace import PaceHint
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo
 from aim.data.stamp import content_of, stamp_of
@@ -189,10 +190,12 @@ def share(settings: Settings, named: Sequence[Input]) -> int:
     def ask(inputs: Sequence[Input]) -> Iterator[tuple[Input, list[Answer]]]:
         bar = partial(Display, visible=True)
         groups = [inputs] if inputs else []
+        paces = paced(recogniser, settings)
         with bar("videos", len(inputs)) as display:
             found = answered(recogniser, groups, settings, precision, bar, len(inputs))
             for done, (item, one) in enumerate(found, 1):
                 yield item, answers_of(item.name, one, recogniser.classes, settings.top, limit, recogniser.task)
+                paces.of(item.path)
                 display.update(done, "")
 
     assert settings.portion is not None
@@ -206,7 +209,7 @@ class Teller:
         self.console = plain_console(soft_wrap=False)
         self.as_table = self.console.is_terminal and not settings.json
         self.asked = recogniser.classes, settings.top, limit, recogniser.task
-        self.cropped = CropHint(recogniser.clip, recogniser.views)
+        self.hints = CropHint(recogniser.clip, recogniser.views), paced(recogniser, settings)
         visible = self.as_table or not self.console.is_terminal  # a bar would tear JSON lines on a terminal
         self.bar = partial(Display, visible=visible, stderr=not self.as_table)
         shown = visible and not settings.windows and known is not None and known > 1
@@ -219,7 +222,8 @@ class Teller:
         else:
             tell("\n".join(map(as_json, answers_of(item.name, found, *self.asked))))
         if not isinstance(found, str):
-            self.cropped.of(item.path)
+            for hint in self.hints:
+                hint.of(item.path)
         self.display.update(done, "")
 
 
@@ -257,6 +261,11 @@ def check_outputs(settings: Settings, named: Sequence[Input]) -> None:
         if any(path.resolve() == item.path.resolve() for item in named):
             raise UserError(f"{path} is read, and would be written over; name another file")
         files.check_writable(path)
+
+
+def paced(recogniser: Recogniser, settings: Settings) -> PaceHint:
+    """A look at the first videos, whether their rate or the windows are far from the training's."""
+    return PaceHint(recogniser.pace, recogniser.clip, settings.window)
 
 
 def answered(
