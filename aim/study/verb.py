@@ -103,7 +103,7 @@ def told(study: Study, found: Sequence[Row]) -> dict[str, Any]:
     """The contents of study.json for a grid."""
     done = [row for row in found if row.state == "done"]
     left = [results.read(row.member.cell.run_dir / "results.json") for row in done]
-    scores, cells = described(done[0].member.classes), [row.as_json() for row in found]
+    scores, cells = described(done[0].chance), [row.as_json() for row in found]
     about = {
         "name": study.name,
         "title": study.title,
