@@ -17,8 +17,8 @@ from aim.engine.run import retest
 from aim.engine.run.settings import Run
 from aim.engine.scores import predictions
 from aim.engine.trained import checkpoint
+from aim.engine.trained.recogniser import load
 from aim.ground import config
-from aim.predict import verb as predict
 from aim.report.runs import read
 from aim.report.table import table
 from tests.conftest import ROOT
@@ -74,7 +74,7 @@ def test_views_are_averaged_as_probabilities_and_stand_at_their_times(unbroken: 
     root = Path(run_.data.root)
     clips = VideoDataset(root, lists.val, run_.reader, run_.clip, run_.views, 0).read(0, 0)
     assert len(clips) == 6
-    recogniser = predict.load(unbroken / "best.safetensors", calibrated=False)
+    recogniser = load(unbroken / "best.safetensors", calibrated=False)
     expected = torch.stack([recogniser.predict(clip[None])[0] for clip in clips]).mean(0)
     assert averaged == pytest.approx(expected.numpy(), abs=1e-6)
 

@@ -18,18 +18,20 @@ from torch.nn.utils import parametrize
 
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
+from aim.data.pace import Pace
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.engine.scores.tasks import SINGLE_LABEL
 from aim.engine.trained import exported
 from aim.engine.trained.exported import About
+from aim.engine.trained.recogniser import load
 from aim.export import verb as export
 from aim.ground import config
-from aim.models.classifier import VideoClassifier
+from aim.models.classifier import Backbone, VideoClassifier, terms_of
 from aim.predict import verb as predict
 from tests.conftest import ROOT, missing
-from tests.messages import refused
+from tests.messages import named, refused
 from tests.models.checks import toy_model
 from tests.models.toys import FRAMES, SIZE, randomise
 from tests.test_predict import predicted
@@ -68,7 +70,7 @@ def sharpen(head: torch.nn.Linear, logits: torch.Tensor) -> None:
 def sharp(unbroken: Path, toy_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy's run directory with a head that tells its videos apart."""
     folder = tmp_path_factory.mktemp("sharp")
-    recogniser = predict.load(unbroken)
+    recogniser = load(unbroken)
     head = recogniser.model.head.requires_grad_(False)
     answers = [recogniser.predict_file(path, PyAV()).log() for path in videos(toy_cache)]
     sharpen(head, torch.stack(answers))
@@ -91,7 +93,7 @@ def test_it_gives_pytorchs_probabilities_of_real_clips(file: Path, sharp: Path, 
     real = shared / "videos" / "k400_test.mp4"
     if not real.exists():
         missing(f"{real} is not there")
-    ours, theirs = predict.load(sharp), predict.load(file, trust=True)
+    ours, theirs = load(sharp), load(file, trust=True)
     assert theirs.classes == ours.classes
     assert (theirs.clip, theirs.views) == (ours.clip, ours.views)
     answers = []
@@ -161,8 +163,20 @@ def test_the_documents_reader_makes_the_clips_of_any_setting(clip: Clip, views: 
             assert np.abs(mine - other).mean() < 1e-3, path  # of 255
 
 
+def test_the_pace_and_the_licence_travel_with_it(file: Path, sharp: Path) -> None:
+    found = predict.load(file, trust=True)
+    assert found.pace == predict.load(sharp).pace == Pace(16.0, 0.562)  # nine frames, 16 a second
+    assert found.licence == ""  # of random weights
+    terms = terms_of(config.build(config.compose(["+experiment=probe"]).backbone, Backbone))
+    assert terms == "apache-2.0"
+    steps = exported.About(
+        **vars(ABOUT) | {"clip": replace(ABOUT.clip, sampling="dense"), "pace": Pace(20.0)}
+    ).expects()
+    named(steps["expects"]["frames"], "0.05 s")
+
+
 def test_the_batch_is_free(file: Path, sharp: Path) -> None:
-    ours, theirs = predict.load(sharp), predict.load(file, trust=True)
+    ours, theirs = load(sharp), load(file, trust=True)
     for b in (1, 2, 7):
         video = torch.randint(256, (b, 4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(b))
         found = theirs.predict(video)
@@ -178,7 +192,7 @@ def test_predict_prints_the_same(
     file: Path, sharp: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str], more: list[str]
 ) -> None:
     asked = [f"input={videos(toy_cache)[0]}", "top=8", "precision=fp32", *more]
-    assert predict.load(file, trust=True).calibration == predict.load(sharp).calibration
+    assert load(file, trust=True).calibration == load(sharp).calibration
     ours = predicted(capsys, f"checkpoint={sharp / 'best.safetensors'}", *asked)
     theirs = predicted(capsys, f"checkpoint={file}", "trust=true", *asked)
     for mine, other in zip(ours, theirs, strict=True):
@@ -341,9 +355,9 @@ def test_predict_refuses_what_an_exported_file_cant_do(file: Path, toy_cache: Pa
     for content in (b"", b"nonsense" * 100, file.read_bytes()[:5000]):
         damaged.write_bytes(content)
         with refused("file"):
-            predict.load(damaged, trust=True)
+            load(damaged, trust=True)
     with refused("nowhere.onnx", "aim.export"):
-        predict.load("nowhere.onnx")
+        load("nowhere.onnx")
 
 
 def test_a_program_of_others_isnt_loaded_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -352,7 +366,7 @@ def test_a_program_of_others_isnt_loaded_unasked(tmp_path: Path, monkeypatch: py
         archive.writestr("archive/extra/aim.json", json.dumps(ABOUT.to_text()))
     monkeypatch.setattr(torch.export, "load", lambda *_, **__: pytest.fail("loaded"))
     with refused("a.pt2", "torch.export", "trust=true"):
-        predict.load(path)
+        load(path)
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,9 @@ import yaml
 from omegaconf import OmegaConf
 
 from aim.engine.run.settings import Run
+from aim.engine.trained.recogniser import load
 from aim.ground import config, kinds
 from aim.models.freeze import num_parameters
-from aim.predict import verb as predict
 from aim.train import verb as train
 from tests.conftest import ROOT
 from tests.messages import refused
@@ -59,7 +59,7 @@ def test_the_adapter_of_the_example_trains_and_predicts(
     norm = 2 * width  # the trunk's last
     head = classes * (width + 1)
     assert found["params_tuned"] in (depth * 4 * width + head, depth * 4 * width + head + norm)
-    recogniser = predict.load(tmp_path / "best.safetensors")
+    recogniser = load(tmp_path / "best.safetensors")
     assert recogniser.predict_file(videos(toy_cache)[0]).sum().item() == pytest.approx(1.0, abs=1e-5)
 
 
@@ -72,7 +72,7 @@ def test_an_adapter_of_somebody_elses_package_trains_resumes_and_is_refused_in_a
         train.main(composed("adapter", theirs, f"run_dir={tmp_path}", f"train.epochs={epochs}"))
     assert json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))["epochs"] == 2
     with refused("_target_: their_package.TimeConv"):
-        predict.load(tmp_path / "best.safetensors")
+        load(tmp_path / "best.safetensors")
     with refused("_target_: their_package.TimeConv"):
         evaluate(tmp_path, tmp_path / "eval")
 

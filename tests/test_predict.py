@@ -17,7 +17,7 @@ from aim.data.demo.moving_shapes import encode
 from aim.data.readers.pyav import PyAV
 from aim.data.transforms import Views
 from aim.engine.scores import predictions
-from aim.engine.trained.recogniser import Trained
+from aim.engine.trained.recogniser import Trained, load
 from aim.ground import config
 from aim.predict import verb as predict
 from tests.conftest import missing
@@ -63,7 +63,7 @@ def test_a_file_is_predicted_by_the_views_of_the_test(unbroken: Path, tmp_path: 
     with np.load(tmp_path / "predictions.npz") as file:
         expected, first = file["probability"][0], str(file["path"][0])
     path = next(video for video in videos(toy_cache) if str(video).endswith(first))
-    trained = predict.load(unbroken / "best.safetensors", calibrated=False)
+    trained = load(unbroken / "best.safetensors", calibrated=False)
     trained = replace(trained, views=Views(temporal=2, spatial=3, resize=40))
     assert trained.predict_file(path, PyAV()).numpy() == pytest.approx(expected, abs=1e-6)
     assert trained.predict_file(str(path)).shape == (8,)
@@ -146,7 +146,7 @@ def test_a_terminal_gets_a_table_and_a_pipe_json(
 def test_a_threshold_compares_calibrated_probabilities(
     unbroken: Path, tmp_path: Path, toy_cache: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    trained = predict.load(unbroken / "best.safetensors")
+    trained = load(unbroken / "best.safetensors")
     assert trained.precision == "fp32"
     assert trained.calibration.temperature is not None
     evaluate(unbroken, tmp_path, "views.temporal=2")
@@ -174,14 +174,14 @@ def test_a_temperature_that_the_checkpoint_holds_is_used_and_named(
     tensors, metadata = recast(unbroken, temperature="0.25")
     save_file(tensors, tmp_path / "best.safetensors", metadata)
     path = videos(toy_cache)[0]
-    logits = predict.load(unbroken, calibrated=False).predict_file(path, PyAV()).log()
+    logits = load(unbroken, calibrated=False).predict_file(path, PyAV()).log()
     expected = (logits / 0.25).softmax(0)
     assert (expected - logits.exp()).abs().max() > 0.01
     asked = [f"checkpoint={tmp_path}", f"input={path}", "precision=fp32", "reader=pyav", "workers=0", "top=8"]
     predict.main(config.compose(asked, "predict"))
     out, err = capsys.readouterr()
     found = {each["label"]: each["probability"] for each in json.loads(out)["labels"]}
-    trained = predict.load(tmp_path)
+    trained = load(tmp_path)
     assert [found[name] for name in trained.classes] == pytest.approx(expected.tolist(), abs=1e-4)
     assert trained.predict_file(path, PyAV()).tolist() == pytest.approx(expected.tolist(), abs=1e-6)
     named(err, "0.25", "temperature=1")
@@ -374,15 +374,15 @@ def test_a_received_checkpoint_runs_nothing_of_its_author(unbroken: Path, tmp_pa
     settings["adapter"] = {"_target_": target, "command": f"touch {tmp_path / 'trace'}"}
     save_file(tensors, tmp_path / "evil.safetensors", metadata | {"config": json.dumps(settings)})
     with refused("evil.safetensors", "_target_", target):
-        predict.load(tmp_path / "evil.safetensors")
+        load(tmp_path / "evil.safetensors")
     assert not (tmp_path / "trace").exists()
     del settings["adapter"]
     save_file(tensors, tmp_path / "less.safetensors", metadata | {"config": json.dumps(settings)})
     with refused("less.safetensors", "adapter"):
-        predict.load(tmp_path / "less.safetensors")
+        load(tmp_path / "less.safetensors")
     save_file(tensors, tmp_path / "damaged.safetensors", metadata | {"classes": "["})
     with refused("damaged.safetensors", "metadata"):
-        predict.load(tmp_path / "damaged.safetensors")
+        load(tmp_path / "damaged.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_a_received_checkpoint_names_no_file_and_no_address(
     settings["backbone"] |= changes
     save_file({}, tmp_path / "best.safetensors", metadata | {"config": json.dumps(settings)})
     with refused(*expected):
-        predict.load(tmp_path / "best.safetensors")
+        load(tmp_path / "best.safetensors")
     if "options" in changes:
         with refused(*expected):
             evaluate(tmp_path, tmp_path / "test")
@@ -434,7 +434,7 @@ def test_another_trunk_is_refused_with_both_fingerprints(unbroken: Path, tmp_pat
     trunk = timm.create_model(saved.name, num_classes=0, **saved.options)
     save_file(trunk.state_dict(), tmp_path / "trunk.safetensors")
     with refused("trunk", "backbone.weights=PATH"):
-        predict.load(unbroken / "best.safetensors", weights=str(tmp_path / "trunk.safetensors"))
+        load(unbroken / "best.safetensors", weights=str(tmp_path / "trunk.safetensors"))
 
 
 @pytest.mark.parametrize("more", [[], ["window=0.25"]])
@@ -477,6 +477,7 @@ def test_a_shard_goes_on_where_it_was_and_answers_again_about_a_video_that_is_an
     shutil.copy(videos(toy_cache)[9], root / "1.mp4")
     with exits(3):
         predicted(capsys, *of_all, "merge=true")
+    named(capsys.readouterr().err, "1.mp4, 3.mp4", "0/1")
     assert [Path(json.loads(line)["path"]).name for line in out.read_text().splitlines()] == ["0.mp4", "2.mp4"]
     os.utime(root / "0.mp4", ns=(0, stamp_time))
     with exits(0):

@@ -523,11 +523,17 @@ def test_every_format_builds_and_every_data_set_has_its_settings(path: Path) -> 
     assert config.build(cfg["transcode"], Transcode) == Transcode()  # the YAML and the class agree
 
 
-def test_shards_leave_the_folder_that_one_job_leaves(root: Path, tmp_path: Path) -> None:
+def test_shards_leave_the_folder_that_one_job_leaves(shared: Path, root: Path, tmp_path: Path) -> None:
     one, out = tmp_path / "one", tmp_path / "out"
+    data = (shared / "videos" / "mpeg4_test.avi").read_bytes()
+    for name in ("Élan/1 a.avi", "Run/1.mkv"):
+        (root / name).write_bytes(data[: len(data) * 3 // 4])
     run(root, f"out={one}")
+    assert summary(one)["shorter"].keys() == {"Élan/1 a.avi", "Run/1.mkv"}
     codes = []
-    for shard in ("shard=0/3", "merge=true", "shard=1/3", "shard=2/3"):
+    for shard in ("shard=0/3", "merge=true", "shard=1/3", "shard=2/3", "shard=2/3", "shard=1/3", "shard=0/3"):
+        for manifest in out.rglob(f"0000{shard[6]}-of-*/manifest.json"):  # as if this job had been killed
+            manifest.unlink()
         with pytest.raises(SystemExit) as caught:
             run(root, f"out={out}", shard)
         codes.append(caught.value.code)

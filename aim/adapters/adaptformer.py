@@ -5,31 +5,23 @@ On an image trunk it works frame by frame and is blind to their order; on a vide
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from aim.adapters.interface import BlockView, Place, Recipe, Tokens, at_least_one
+from aim.adapters.interface import AdapterBase, BlockView, Place, at_least_one
 
 
 @dataclass(frozen=True)
-class AdaptFormer:
+class AdaptFormer(AdapterBase):
     """The values of configs/adapter/adaptformer.yaml."""
 
     ratio: float
     scale: float
-    trainable: Sequence[str]
-    train_norm: bool = False
-    temporal: bool = False
-    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         return AdaptMLPBlock(view, self)
-
-    def readout(self, dims: Sequence[int], tokens: Tokens) -> None:
-        return None
 
 
 class AdaptMLPBlock(nn.Module):

@@ -4,15 +4,14 @@ Shapes: b clips, t frames (after tubelets), n tokens of a frame or its h w grid,
 into the batch: blocks see "(b t) n d" (ViT) or "(b t) h w d" (Swin); "..." stands for n or h w.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from aim.adapters.drop_path import DropPath
-from aim.adapters.interface import Axis, BlockView, Place, Recipe, Tokens, at_least_one, check_image_trunk
+from aim.adapters.interface import AdapterBase, Axis, BlockView, Place, at_least_one, check_image_trunk
 from aim.ground.errors import UserError
 
 
@@ -40,22 +39,20 @@ class Adapter(nn.Module):
         return y
 
 
-@dataclass(frozen=True)
-class AIM:
+@dataclass(frozen=True, kw_only=True)
+class AIM(AdapterBase):
     """How AIM adapts a block; the values of configs/adapter/aim.yaml."""
 
     ratio: float
     scale: float  # of the joint adapter: 0.5, and 1.0 on Something-Something
     drop_path: float
     drop_path_axis: Literal["published"] | Axis
-    temporal: bool
+    temporal: bool = field()  # in the YAML, without a default
     temporal_in: bool  # a second temporal adapter, before the attention (Something-Something)
     spatial: bool
     joint: bool
     blocks: str  # "all", "first 6", "last 6" or "every 2"
-    trainable: Sequence[str]
-    train_norm: bool
-    recipe: Recipe | None = None
+    train_norm: bool = field()  # likewise
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         blocks = chosen(self.blocks, place.depth)
@@ -67,9 +64,6 @@ class AIM:
                 "unshifted ones); use all, or adapter.temporal=false"
             )
         return AIMBlock(view, self, place) if place.index in blocks else view.block
-
-    def readout(self, dims: Sequence[int], tokens: Tokens) -> None:
-        return None
 
 
 class AIMBlock(nn.Module):

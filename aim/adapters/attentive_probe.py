@@ -16,24 +16,17 @@ from timm.layers.attention_pool import AttentionPoolLatent
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
-from aim.adapters.interface import BlockView, Place, Readout, Recipe, Tokens
+from aim.adapters.interface import AdapterBase, Readout, Tokens
 from aim.ground.errors import UserError
 
 HEAD_DIM = 64  # channels of an attention head, as in a ViT
 
 
 @dataclass(frozen=True)
-class AttentiveProbe:
+class AttentiveProbe(AdapterBase):
     """The values of configs/adapter/attentive_probe.yaml."""
 
     depth: int  # the pooler and depth - 1 self-attention blocks before it
-    trainable: Sequence[str]
-    train_norm: bool = False
-    temporal: bool = False
-    recipe: Recipe | None = None
-
-    def __call__(self, view: BlockView, place: Place) -> nn.Module:
-        return view.block
 
     def readout(self, dims: Sequence[int], tokens: Tokens) -> Readout:
         if self.depth < 1:

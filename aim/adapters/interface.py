@@ -3,7 +3,8 @@
 Shapes: b clips, t frames (after tubelets), n tokens of a frame or its h w grid, d channels. Frames are folded
 into the batch: blocks see "(b t) n d" (ViT) or "(b t) h w d" (Swin); "..." stands for n or h w.
 
-An adapter family is a frozen dataclass with the methods of `AdapterConfig`. It has three seams:
+An adapter family is a frozen dataclass with the methods of `AdapterConfig`, as `AdapterBase` has them. There are three
+seams:
 - `BlockView`: the parts of a frozen block as functions, for modules beside or around them (AIM);
 - `view.block`: the timm block itself, whose linear layers `linears` lists, for changes inside them (LoRA);
 - `readout`: a module over the frozen features of all blocks, for adapters that only read them (probes, side networks).
@@ -112,6 +113,22 @@ class AdapterConfig(Protocol):
     def readout(self, dims: Sequence[int], tokens: Tokens) -> "Readout | None":
         """The module that reads the features of blocks of these widths; None for the trunk's own pooling."""
         ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterBase:
+    """Base of our own families: what most of them have in common. They leave blocks and the trunk's pooling alone."""
+
+    trainable: Sequence[str]
+    train_norm: bool = False
+    temporal: bool = False
+    recipe: Recipe | None = None
+
+    def __call__(self, view: BlockView, place: Place) -> nn.Module:
+        return view.block
+
+    def readout(self, dims: Sequence[int], tokens: Tokens) -> "Readout | None":
+        return None
 
 
 class Readout(nn.Module):

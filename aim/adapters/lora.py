@@ -13,21 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from aim.adapters.interface import BlockView, Place, Recipe, Tokens, linears
+from aim.adapters.interface import AdapterBase, BlockView, Place, linears
 from aim.ground.errors import UserError, nearest
 
 
 @dataclass(frozen=True)
-class LoRA:
+class LoRA(AdapterBase):
     """The values of configs/adapter/lora.yaml."""
 
     rank: int
     alpha: float
     layers: Sequence[str]  # glob patterns of names that `matrices` gives
-    trainable: Sequence[str]
-    train_norm: bool = False
-    temporal: bool = False
-    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         if self.rank < 1:
@@ -44,9 +40,6 @@ class LoRA:
                 change = LowRank(layer.weight, rows, self.rank, self.alpha)
                 parametrize.register_parametrization(layer, "weight", change)
         return view.block
-
-    def readout(self, dims: Sequence[int], tokens: Tokens) -> None:
-        return None
 
 
 def matrices(block: nn.Module) -> dict[str, tuple[nn.Linear, range]]:

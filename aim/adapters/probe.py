@@ -24,7 +24,7 @@ from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
 from aim.adapters.attentive_probe import num_heads
-from aim.adapters.interface import BlockView, Place, Readout, Recipe, Tokens
+from aim.adapters.interface import AdapterBase, Readout, Tokens
 from aim.ground.errors import UserError
 
 BASE = 10_000  # of the wavelengths, V-JEPA's
@@ -32,7 +32,7 @@ FEWEST = 6  # channels: a sine and a cosine each of frame, row and column
 
 
 @dataclass(frozen=True)
-class Probe:
+class Probe(AdapterBase):
     """The values of configs/adapter/probe.yaml."""
 
     width: int | None  # channels; None: the trunk's
@@ -40,14 +40,7 @@ class Probe:
     positions: Literal["none", "time", "sincos3d", "rope3d"]
     mlp_ratio: float  # 0: layers of attention alone
     global_token: bool  # a token that attends with the others in place of the pooler
-    trainable: Sequence[str]
     heads: int | None = None  # of attention; None: of 64 channels each
-    train_norm: bool = False
-    temporal: bool = False
-    recipe: Recipe | None = None
-
-    def __call__(self, view: BlockView, place: Place) -> nn.Module:
-        return view.block
 
     def heads_of(self, width: int) -> int:
         """The heads for so many channels. Raises UserError where they don't divide them."""

@@ -21,27 +21,20 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from aim.adapters.attentive_probe import num_heads
-from aim.adapters.interface import BlockView, Place, Readout, Recipe, Tokens, at_least_one
+from aim.adapters.interface import AdapterBase, Readout, Tokens, at_least_one
 from aim.adapters.temporal import convolved
 from aim.ground.errors import UserError
 from aim.ground.marks import Before
 
 
 @dataclass(frozen=True)
-class Side:
+class Side(AdapterBase):
     """The values of configs/adapter/side.yaml."""
 
     ratio: float
     kernel: int  # frames
     mlp_ratio: float
     difference: Annotated[bool, Before(False)]  # to the frame before, as a further input
-    trainable: Sequence[str]
-    train_norm: bool = False
-    temporal: bool = False
-    recipe: Recipe | None = None
-
-    def __call__(self, view: BlockView, place: Place) -> nn.Module:
-        return view.block
 
     def readout(self, dims: Sequence[int], tokens: Tokens) -> Readout:
         if self.kernel % 2 == 0 or self.kernel < 1:

@@ -16,23 +16,19 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from aim.adapters.interface import BlockView, Place, Recipe, Tokens, at_least_one
+from aim.adapters.interface import AdapterBase, BlockView, Place, at_least_one
 from aim.adapters.temporal import convolved
 from aim.ground.errors import UserError
 
 
 @dataclass(frozen=True)
-class STAdapter:
+class STAdapter(AdapterBase):
     """The values of configs/adapter/st_adapter.yaml."""
 
     ratio: float
     kernel: Sequence[int]  # frames, rows, columns
     before: Sequence[str]
-    trainable: Sequence[str]
     form: Literal["st", "adatad"] = "st"
-    train_norm: bool = False
-    temporal: bool = False
-    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         if not self.before or set(self.before) - {"attention", "mlp", "next"}:
@@ -45,9 +41,6 @@ class STAdapter:
         unread = {"next"} if place.index == place.depth - 1 and view.num_prefix_tokens else set()
         before = [name for name in self.before if name not in unread]
         return STBlock(view, self, before) if before else view.block
-
-    def readout(self, dims: Sequence[int], tokens: Tokens) -> None:
-        return None
 
 
 class STBlock(nn.Module):

@@ -5,36 +5,30 @@ implementation of AIM has it for its baseline.
 """
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor, nn
 
 from aim.adapters.drop_path import DropPath
-from aim.adapters.interface import Axis, BlockView, Place, Recipe, Tokens, check_image_trunk
+from aim.adapters.interface import AdapterBase, Axis, BlockView, Place, check_image_trunk
 from aim.ground.errors import UserError
 
 
-@dataclass(frozen=True)
-class TimeSformer:
+@dataclass(frozen=True, kw_only=True)
+class TimeSformer(AdapterBase):
     """The values of configs/adapter/timesformer.yaml."""
 
     drop_path: float
     drop_path_axis: Literal["published"] | Axis
-    trainable: Sequence[str]
-    train_norm: bool
+    train_norm: bool = field()  # in the YAML, without a default
     temporal: bool = True
-    recipe: Recipe | None = None
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
         check_image_trunk(view)
         if not place.temporal:
             raise UserError("adapter=timesformer attends over time in every block, which a Swin can't; use a ViT trunk")
         return DividedBlock(view, self, place)
-
-    def readout(self, dims: Sequence[int], tokens: Tokens) -> None:
-        return None
 
 
 class DividedBlock(nn.Module):

@@ -170,7 +170,7 @@ def on_video(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
         tables.show_orders(console, answers, recogniser.classes[label])
         return where | {"label": recogniser.classes[label], "order": answers}
     found = explained(settings, recogniser, views[view], label)
-    true = clips.listed_class(settings.checkpoint, settings.data.root, path)
+    true = clips.listed_class(settings.checkpoint, settings.data.root, path, many=recogniser.task.several)
     found = replace(found, doubts=doubts(found, true))
     CropHint(recogniser.clip, recogniser.views).of(path)
     about = f"{path.name}, view {view + 1} of {len(views)}, by {settings.method}"

@@ -80,14 +80,14 @@ class Float8Linear(nn.Module):
         rows = slice(first * len(self.weight) // self.parts, last * len(self.weight) // self.parts)
         if not self.in_float8:
             return F.linear(x, self.weight[rows], bias)
-        y: Tensor = Product.apply(x, *self.tensors(bias), rows)
+        y: Tensor = Product.apply(x, rows, *self.tensors(bias))
         return y
 
     def apart(self, x: Tensor, bias: Tensor | None, heads: int) -> tuple[Tensor, ...]:
         """Three parts by one product, "b n k" -> "b n head e"; their gradients are cast where they lie."""
         if not self.in_float8:
             return in_three(self.product(x, slice(None), bias), heads)
-        q, k, v = Apart.apply(x, *self.tensors(bias), heads)
+        q, k, v = Apart.apply(x, heads, *self.tensors(bias))
         return q, k, v
 
     @property
@@ -95,7 +95,8 @@ class Float8Linear(nn.Module):
         """Whether the weights are not cast to something else, as aim.models.flops does to count operations."""
         return self.there.dtype == FLOAT8
 
-    def tensors(self, bias: Tensor | None) -> tuple[Tensor | None, ...]:
+    def tensors(self, bias: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None, Tensor, Tensor]:
+        """The weights of the functions below, which get no gradients."""
         return self.there, self.there_scale, bias, self.back, self.back_scale
 
 
@@ -103,17 +104,9 @@ class Product(torch.autograd.Function):
     """Tokens by some rows of weights, "... k" -> "... n" in bfloat16; nothing of the tokens is kept."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        there: Tensor,
-        there_scale: Tensor,
-        bias: Tensor | None,
-        back: Tensor,
-        back_scale: Tensor,
-        rows: slice,
-    ) -> Tensor:
-        ctx.save_for_backward(back, back_scale)
+    def forward(ctx: Any, x: Tensor, rows: slice, *weights: Any) -> Tensor:
+        there, there_scale, bias, *back = weights
+        ctx.save_for_backward(*back)
         ctx.dtype, ctx.rows = x.dtype, rows
         return multiply(x, there[rows], there_scale[rows], bias, fast=True)
 
@@ -128,17 +121,9 @@ class Apart(torch.autograd.Function):
     """`Product` by all rows, in three parts."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        there: Tensor,
-        there_scale: Tensor,
-        bias: Tensor | None,
-        back: Tensor,
-        back_scale: Tensor,
-        heads: int,
-    ) -> tuple[Tensor, ...]:
-        ctx.save_for_backward(back, back_scale)
+    def forward(ctx: Any, x: Tensor, heads: int, *weights: Any) -> tuple[Tensor, ...]:
+        there, there_scale, bias, *back = weights
+        ctx.save_for_backward(*back)
         ctx.dtype = x.dtype
         return in_three(multiply(x, there, there_scale, bias, fast=True), heads)
 
@@ -157,25 +142,14 @@ class AroundQuickGELU(torch.autograd.Function):
     """Two layers around the activation, "... k" -> "... k"; what the first one gives is kept."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        x: Tensor,
-        there1: Tensor,
-        there1_scale: Tensor,
-        bias1: Tensor,
-        back1: Tensor,
-        back1_scale: Tensor,
-        there2: Tensor,
-        there2_scale: Tensor,
-        bias2: Tensor,
-        back2: Tensor,
-        back2_scale: Tensor,
-    ) -> Tensor:
-        hidden = multiply(x, there1, there1_scale, bias1, fast=True).flatten(0, -2)
-        ctx.save_for_backward(hidden, back1, back1_scale, back2, back2_scale)
+    def forward(ctx: Any, x: Tensor, *weights: Any) -> Tensor:
+        there1, scale1, bias1, *back1 = weights[:5]
+        there2, scale2, bias2, *back2 = weights[5:]
+        hidden = multiply(x, there1, scale1, bias1, fast=True).flatten(0, -2)
+        ctx.save_for_backward(hidden, *back1, *back2)
         ctx.dtype = x.dtype
         activated = cast(rows_of_quick_gelu, quick_gelu_by_rows, hidden)
-        return product(activated, there2, there2_scale, bias2, fast=True).view(*x.shape[:-1], len(there2))
+        return product(activated, there2, scale2, bias2, fast=True).view(*x.shape[:-1], len(there2))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:

@@ -1,9 +1,8 @@
-"""Answers about a video, or about some seconds of it: as a table for a person, as JSON lines, as CSV."""
+"""Answers as a table for a person, as a file of JSON lines, as CSV."""
 
-import csv
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -14,91 +13,17 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from aim.data.windows import Span
 from aim.engine.scores.tasks import SINGLE_LABEL, Limit, Task
+from aim.engine.trained.answer import NONE, Answer, answers_of, as_json, rows_of_segments
+from aim.engine.trained.timeline import Timeline
 from aim.ground import files
 from aim.ground.errors import printable
-from aim.predict.timeline import Timeline
 
-NONE = "none of these"
 BAR, PERCENT, GAP = 24, 7, 2  # characters
 SHORT = 12  # of a label, before a bar is shortened
 INDENT, GIVEN = " ", "*"
 SUFFIXES = (".csv", ".jsonl")
 PREFIX = "probability:"  # of a class's column, whatever its name
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The labels of a video, or of a window of it; or why it can't be read."""
-
-    name: str  # of the video, as it was given
-    best: Sequence[tuple[str, float]] = ()  # label and probability, the most probable first
-    given: Sequence[str] = ()  # those that are the answer
-    several: bool = False  # there may be any number of them
-    span: Span | None = None  # of the window
-    error: str | None = None
-    probability: Sequence[float] = ()  # of each class, in their order
-
-    @property
-    def label(self) -> str | Sequence[str] | None:
-        """The label, None where it has none; where there may be several, all of them."""
-        return self.given if self.several else next(iter(self.given), None)
-
-    @property
-    def shown(self) -> list[tuple[str, float | None]]:
-        """The rows of a caption: where there may be several labels, those alone; NONE first where there is none."""
-        best = [pair for pair in self.best if pair[0] in self.given or not self.given or not self.several]
-        return [*([] if self.given else [(NONE, None)]), *best]
-
-
-def answers_of(
-    name: str,
-    found: Tensor | Timeline | str,
-    classes: Sequence[str],
-    top: int,
-    at_least: Limit,
-    task: Task = SINGLE_LABEL,
-) -> list[Answer]:
-    """What there is to say of a video with probabilities "k", of each window of one, or of why it can't be read."""
-    if isinstance(found, str):
-        return [Answer(name, error=found)]
-    if isinstance(found, Timeline):
-        rows = zip(found.probability, found.spans, strict=True)
-        return [_answer(name, probability, classes, top, at_least, found.task, span) for probability, span in rows]
-    return [_answer(name, found, classes, top, at_least, task, None)]
-
-
-def _answer(
-    name: str,
-    probability: Tensor,
-    classes: Sequence[str],
-    top: int,
-    at_least: Limit,
-    task: Task,
-    span: Span | None,
-) -> Answer:
-    """The `top` labels and all that are given; equally probable ones in the order of the classes."""
-    if probability.isnan().any():
-        return Answer(name, span=span, error="no frames: a pause")
-    given = task.given(probability, at_least).tolist()
-    order = probability.argsort(descending=True, stable=True).tolist()
-    best = [(classes[i], float(probability[i])) for rank, i in enumerate(order) if rank < top or given[i]]
-    chosen = [classes[i] for i in order if given[i]]
-    return Answer(name, best, chosen, task.several, span, probability=probability.tolist())
-
-
-def as_json(found: Answer) -> str:
-    """An answer as one line."""
-    line: dict[str, Any] = {"path": found.name}
-    if found.span:
-        line |= {"start": round(found.span.start, 3), "end": round(found.span.end, 3)}
-    if found.error is not None:
-        line["error"] = found.error
-    else:
-        line["label"] = found.label
-        line["labels"] = [{"label": label, "probability": round(value, 4)} for label, value in found.best]
-    return json.dumps(line, ensure_ascii=False)
 
 
 def write(path: Path, found: Sequence[Answer], classes: Sequence[str]) -> None:
@@ -123,22 +48,14 @@ def write(path: Path, found: Sequence[Answer], classes: Sequence[str]) -> None:
         each = [f"{value:.6f}" for value in x.probability] or [""] * len(classes)
         return [x.name, *span, label, x.error or "", *pairs, *each]
 
-    _write_csv(path, [*head, *(f"{PREFIX}{name}" for name in classes)], map(row, found))
+    files.write_csv(path, [*head, *(f"{PREFIX}{name}" for name in classes)], map(row, found))
 
 
 def write_segments(
     path: Path, found: Sequence[tuple[str, Timeline | str]], classes: Sequence[str], at_least: Limit
 ) -> None:
     """Write the segments of time lines, or why there are none: path, start, end, label, mean probability, error."""
-    rows = list[dict[str, Any]]()
-    for name, line in found:
-        if isinstance(line, str):
-            rows.append({"path": name, "error": line})
-            continue
-        for x in line.segments(at_least):
-            label = None if x.label is None else classes[x.label]
-            span = {"start": round(x.start, 3), "end": round(x.end, 3)}
-            rows.append({"path": name} | span | {"label": label, "probability": round(x.probability, 4)})
+    rows = list(chain.from_iterable(rows_of_segments(name, line, classes, at_least) for name, line in found))
     if path.suffix == ".jsonl":
         files.write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
         return
@@ -148,15 +65,7 @@ def write_segments(
     def cell(value: str | float | None, key: str) -> str:
         return NONE if value is None else f"{value:.{digits[key]}f}" if isinstance(value, float) else value
 
-    _write_csv(path, names, ([cell(row.get(key, ""), key) for key in names] for row in rows))
-
-
-def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    def fill(place: Path) -> None:
-        with place.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            csv.writer(file).writerows([head, *rows])
-
-    files.write_atomically(path, fill)
+    files.write_csv(path, names, ([cell(row.get(key, ""), key) for key in names] for row in rows))
 
 
 def show(

@@ -19,12 +19,12 @@ from aim.data.readers.drawing import Drawing
 from aim.data.readers.interface import BadVideo, url
 from aim.data.readers.pyav import decoded, opened
 from aim.engine.scores.tasks import SINGLE_LABEL, Limit, Task
+from aim.engine.trained.answer import Answer, answers_of
+from aim.engine.trained.timeline import SILENT, Timeline
 from aim.ground import files
 from aim.ground.console import Display
 from aim.ground.errors import UserError
 from aim.pages import letters
-from aim.predict.answers import Answer, answers_of
-from aim.predict.timeline import SILENT, Timeline
 
 SUFFIXES = (".mp4",)
 LABELS = 3  # at most

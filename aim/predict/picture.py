@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 from aim.engine.scores.tasks import Limit
+from aim.engine.trained.answer import NONE
+from aim.engine.trained.timeline import Timeline
 from aim.ground import files
 from aim.pages.drawing import SCALE, Box, Drawing, Shape, Words, as_image
 from aim.pages.letters import cut, width
-from aim.predict.answers import NONE, moment
-from aim.predict.timeline import Timeline
+from aim.predict.answers import moment
 
 SUFFIXES = (".png", ".html")
 # Eight colours that are told apart with any colour vision: M. Okabe and K. Ito, "Color Universal Design" (2008).

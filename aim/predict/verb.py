@@ -8,49 +8,47 @@ A table on a terminal, JSON lines when piped or with json=true; docs/predict.md 
 input is answered as it comes. Exit codes: 0 done, 1 done
 but for what could not be read, 2 an error to fix before anything is done. In a notebook:
 
-    recogniser = aim.predict.load("runs/demo/best.safetensors")
+    recogniser = aim.load("runs/demo/best.safetensors")
     recogniser.predict_file("a.mp4")   # probabilities "k", of recogniser.classes
     recogniser.predict(video)          # uint8 "b t c h w" -> probabilities "b k"
 """
 
-import math
 import os
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
-import torch
 from omegaconf import DictConfig
 from torch import Tensor
 
 from aim.data.cropping import CropHint
-from aim.data.lists import nfc
 from aim.data.named import STDIN, Input, arriving, below, find_videos
+from aim.data.pace import PaceHint
 from aim.data.readers.frames import Frames
-from aim.data.readers.interface import BadVideo, Reader
+from aim.data.readers.interface import BadVideo
 from aim.data.stamp import content_of, stamp_of
 from aim.data.windows import Windows
 from aim.engine.machine import distributed
-from aim.engine.machine.hardware import Device, Precision, Untrained
-from aim.engine.scores.calibration import Calibration
-from aim.engine.scores.several import UNKNOWN
+from aim.engine.machine.hardware import Precision
 from aim.engine.scores.tasks import Limit
-from aim.engine.trained import checkpoint, exported
-from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
+from aim.engine.trained import checkpoint
+from aim.engine.trained.answer import Answer, answers_of, as_json
+from aim.engine.trained.question import Question, limit_of, prepared
+from aim.engine.trained.recogniser import Recogniser
+from aim.engine.trained.timeline import Timeline, timeline
 from aim.ground import config, files
 from aim.ground.console import Display, plain_console
-from aim.ground.errors import UserError, nearest, say
+from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
 from aim.ground.paths import path_of
 from aim.ground.shared_work import Spreading
 from aim.predict import answers, drawn, picture, shared
-from aim.predict.timeline import Timeline, timeline
 from aim.shell.command import again
 
 Found = Tensor | Timeline | str  # of a video its probabilities "k", whole or as a time line, or why there are none
@@ -65,16 +63,10 @@ MAX_WORKERS = 8  # decoding processes, where nobody says how many
 
 
 @dataclass(frozen=True)
-class Settings(Spreading):
+class Settings(Spreading, Question):
     """The keys of configs/predict.yaml."""
 
-    checkpoint: Annotated[str, Mark.PATH]
     input: Annotated[str | Sequence[str], Mark.PATH]
-    views: Mapping[str, int | None]
-    top: int
-    min_probability: float | Mapping[str, float] | None
-    background: str | None
-    temperature: float | None
     window: float | None
     stride: float | None
     smooth: float
@@ -83,37 +75,19 @@ class Settings(Spreading):
     segments: Annotated[str | None, Mark.PATH]
     picture: Annotated[str | None, Mark.PATH]
     video_out: Annotated[str | None, Mark.PATH]
-    device: Device
-    precision: Untrained
-    threads: int | None
-    batch_size: int
-    workers: int | None
-    trust: bool
-    debug: bool
-    backbone: TrunkFile
-    reader: Reader
 
     def __post_init__(self) -> None:
-        super().__post_init__()
+        Spreading.__post_init__(self)
+        Question.__post_init__(self)
         if (self.is_shared or self.merge) and self.out is None:
             raise UserError("the answers of shards are put together in a file: add out=FILE.jsonl or out=FILE.csv")
         if (self.is_shared or self.merge) and (
             of_one := [name for name in OUTPUTS if name != "out" and getattr(self, name)]
         ):
             raise UserError(f"{' and '.join(of_one)} can't be put together from shards; leave out shard, or these")
-        for name, least in (("top", 1), ("batch_size", 1), ("workers", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"{name}={value} must be {least} or more")
         if self.window is None and (self.stride is not None or self.smooth):
             name = "stride" if self.stride is not None else "smooth"
             raise UserError(f"{name}={getattr(self, name):g} is of a time line; add window=SECONDS")
-        asked = self.min_probability
-        for value in asked.values() if isinstance(asked, Mapping) else [] if asked is None else [asked]:
-            if not 0 <= value <= 1:
-                raise UserError(f"min_probability={value:g} must be between 0 and 1")
-        if self.temperature is not None and not 0 < self.temperature < float("inf"):
-            raise UserError(f"temperature={self.temperature:g} must be above 0")
         if self.smooth < 0:
             raise UserError(f"smooth={self.smooth:g} must be seconds, or 0 for none")
         if self.windows and isinstance(self.reader, Frames):
@@ -152,7 +126,9 @@ class Settings(Spreading):
 
     @property
     def of_windows(self) -> str:
-        """The windows of a time line, in words."""
+        """The windows of a time line, in words; nothing without one."""
+        if self.windows is None:
+            return ""
         smooth = f", smoothed over {self.smooth:g} s" if self.smooth else ""
         return f"windows of {self.window:g} s every {self.stride or self.window:g} s{smooth}"
 
@@ -167,7 +143,7 @@ def main(cfg: DictConfig) -> None:
         sys.exit(share(settings, find_videos(settings.given, sys.stdin, folders=folders)))
     named = find_videos(settings.names, sys.stdin, folders=folders) if settings.names or not settings.listens else []
     check_outputs(settings, named)
-    recogniser, precision = prepared(settings)
+    recogniser, precision = prepared(settings, settings.of_windows)
     limit = limit_of(settings, recogniser)
     groups = chain([named] if named else [], arriving(sys.stdin, folders=folders) if settings.listens else [])
     known = None if settings.listens else len(named)
@@ -190,7 +166,7 @@ def main(cfg: DictConfig) -> None:
 def share(settings: Settings, named: Sequence[Input]) -> int:
     """Answer a part of the videos, or put the answers of all parts together: the exit code."""
     check_outputs(settings, named)
-    recogniser, precision = prepared(settings)
+    recogniser, precision = prepared(settings, settings.of_windows)
     limit, out, asked = limit_of(settings, recogniser), settings.outputs["out"], settings.min_probability
     items = {
         name.as_posix(): item for name, item in zip(below([x.path for x in named], settings.input), named, strict=True)
@@ -211,13 +187,15 @@ def share(settings: Settings, named: Sequence[Input]) -> int:
         say(f"written: {out}, with the answers about {len(found.done) + len(found.failed)} of {len(items)} videos")
         return found.code
 
-    def ask(inputs: Sequence[Input]) -> Iterator[tuple[Input, list[answers.Answer]]]:
+    def ask(inputs: Sequence[Input]) -> Iterator[tuple[Input, list[Answer]]]:
         bar = partial(Display, visible=True)
         groups = [inputs] if inputs else []
+        paces = paced(recogniser, settings)
         with bar("videos", len(inputs)) as display:
             found = answered(recogniser, groups, settings, precision, bar, len(inputs))
             for done, (item, one) in enumerate(found, 1):
-                yield item, answers.answers_of(item.name, one, recogniser.classes, settings.top, limit, recogniser.task)
+                yield item, answers_of(item.name, one, recogniser.classes, settings.top, limit, recogniser.task)
+                paces.of(item.path)
                 display.update(done, "")
 
     assert settings.portion is not None
@@ -231,7 +209,7 @@ class Teller:
         self.console = plain_console(soft_wrap=False)
         self.as_table = self.console.is_terminal and not settings.json
         self.asked = recogniser.classes, settings.top, limit, recogniser.task
-        self.cropped = CropHint(recogniser.clip, recogniser.views)
+        self.hints = CropHint(recogniser.clip, recogniser.views), paced(recogniser, settings)
         visible = self.as_table or not self.console.is_terminal  # a bar would tear JSON lines on a terminal
         self.bar = partial(Display, visible=visible, stderr=not self.as_table)
         shown = visible and not settings.windows and known is not None and known > 1
@@ -242,9 +220,10 @@ class Teller:
         if self.as_table:
             answers.show(self.console, item.name, found, *self.asked)
         else:
-            tell("\n".join(map(answers.as_json, answers.answers_of(item.name, found, *self.asked))))
+            tell("\n".join(map(as_json, answers_of(item.name, found, *self.asked))))
         if not isinstance(found, str):
-            self.cropped.of(item.path)
+            for hint in self.hints:
+                hint.of(item.path)
         self.display.update(done, "")
 
 
@@ -256,7 +235,7 @@ def write_outputs(
     lines = [(item.name, found) for item, found in kept if not isinstance(found, Tensor)]
     drawable = [(name, line) for name, line in lines if isinstance(line, Timeline)]
     if out := outputs.get("out"):
-        told = (answers.answers_of(item.name, found, classes, settings.top, at_least, task) for item, found in kept)
+        told = (answers_of(item.name, found, classes, settings.top, at_least, task) for item, found in kept)
         answers.write(out, list(chain.from_iterable(told)), classes)
         yield out
     if out := outputs.get("segments"):
@@ -284,76 +263,9 @@ def check_outputs(settings: Settings, named: Sequence[Input]) -> None:
         files.check_writable(path)
 
 
-def prepared(settings: Settings) -> tuple[Recogniser, Precision]:
-    """The model on its device, and the precision it will compute in, which is said."""
-    device, asked = settings.device, settings.precision
-    if exported.is_exported(settings.checkpoint):
-        device, asked = exported.on_cpu(settings.checkpoint, device, asked)
-    weights = settings.backbone.weights
-    make = partial(load, settings.checkpoint, weights=weights, trust=settings.trust)
-    # The introduction tells what they are.
-    recogniser, precision = ready(make, device=device, precision=asked, threads=settings.threads, told=False)
-    views = {key: value for key, value in settings.views.items() if value is not None}
-    recogniser = replace(recogniser, views=replace(recogniser.views, **views))
-    if settings.temperature is not None:
-        recogniser = replace(recogniser, calibration=Calibration(settings.temperature))  # without thresholds of another
-    say(introduction(recogniser, settings, precision))
-    if recogniser.calibration.temperature is None and settings.min_probability is not None:
-        say(
-            f"warning: {settings.checkpoint} has no temperature, as it's older than that or was trained elsewhere: "
-            f"min_probability={settings.min_probability} compares probabilities as they are, mostly too sure; "
-            "temperature=T gives one"
-        )
-    return recogniser, precision
-
-
-def limit_of(settings: Settings, recogniser: Recogniser) -> Limit:
-    """The least probabilities of an answer; that of `background` is out of reach.
-
-    Those of the command are before the checkpoint's thresholds. Raises UserError for a class that the model hasn't.
-    """
-    asked, classes = settings.min_probability, recogniser.classes
-    if settings.background is None and not isinstance(asked, Mapping):
-        return recogniser.at_least if asked is None else asked
-    own = asked if isinstance(asked, float) else recogniser.at_least
-    usual = UNKNOWN if recogniser.task.several else 0.0
-    found = torch.zeros(len(classes)) + (usual if own is None else own)
-    named = [("min_probability", name, value) for name, value in asked.items()] if isinstance(asked, Mapping) else []
-    if settings.background is not None:
-        named.append(("background", settings.background, math.inf))
-    known = [*map(nfc, classes)]
-    for setting, name, value in named:
-        if nfc(name) not in known:
-            raise UserError(f"{setting}: the model has no class {name!r}{nearest(name, known)}")
-        found[known.index(nfc(name))] = value
-    return found
-
-
-def introduction(recogniser: Recogniser, settings: Settings, precision: Precision) -> str:
-    """Which model looks at the videos, how, and in what it computes."""
-    before = recogniser.precision
-    other = f", trained in {before}" if before != precision else ""
-    if other and before != "fp8":  # of training alone
-        other += f" (precision={before} gives its test's numbers)"
-    windows = f", {settings.of_windows}" if settings.windows else ""
-    return (
-        f"{settings.checkpoint}: {len(recogniser.classes)} classes, {recogniser.views_text} views{windows}, "
-        f"{precision} on {recogniser.device.type}{other if before else ''}; {calibration(recogniser, settings)}"
-    )
-
-
-def calibration(recogniser: Recogniser, settings: Settings) -> str:
-    """Whether probabilities are calibrated, and by which temperature."""
-    if settings.temperature == 1:
-        return "a test's probabilities, by temperature=1"
-    if settings.temperature is not None:
-        return f"calibrated with temperature={settings.temperature:g}"
-    temperature = recogniser.calibration.temperature
-    if temperature is None:
-        return "not calibrated, as it holds no temperature"
-    own = f"temperature {temperature:g}" if isinstance(temperature, int | float) else "temperatures, one a class"
-    own += " and thresholds" if recogniser.calibration.thresholds else ""
-    return f"calibrated with its {own} (temperature=1 gives a test's probabilities)"
+def paced(recogniser: Recogniser, settings: Settings) -> PaceHint:
+    """A look at the first videos, whether their rate or the windows are far from the training's."""
+    return PaceHint(recogniser.pace, recogniser.clip, settings.window)
 
 
 def answered(

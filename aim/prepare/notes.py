@@ -16,13 +16,16 @@ NAME = "sources.jsonl"
 
 
 class Notes:
-    """By path the stamp (aim.data.stamp) of each video's source, and the video's own size."""
+    """By path the stamp (aim.data.stamp) of each video's source, the video's own size, and how much `shorter` it is."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """Go on with the notes of a folder, or begin them with the `settings`. Raises UserError for another's file."""
         self.path = folder / NAME
         found, whole = _read(self.path)
-        self.made = {line["file"]: (line["source"], line["bytes"]) for line in found[1:]}
+        self.made = dict[str, tuple[str, int]]()
+        self.shorter = dict[str, str]()
+        for line in found[1:]:
+            self._keep(line)
         if not found or not whole:
             files.write_lines(self.path, map(json.dumps, found or [{"settings": dict(settings)}]))
 
@@ -30,18 +33,24 @@ class Notes:
         """Whether the video of this path and size was made of the source with this stamp."""
         return None not in (stamp, size) and self.made.get(path) == (stamp, size)
 
-    def add(self, path: str, stamp: str, size: int) -> None:
-        """Note that a video is whole."""
-        self.made[path] = stamp, size
-        with files.writing(self.path, files.AGAIN), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"file": path, "source": stamp, "bytes": size}) + "\n")
+    def add(self, path: str, stamp: str, size: int, shorter: str | None = None) -> None:
+        """Note that a video is whole; `shorter`: how much of its source was there, where not all was."""
+        line = {"file": path, "source": stamp, "bytes": size} | ({"shorter": shorter} if shorter else {})
+        self._keep(line)
+        files.add_line(self.path, json.dumps(line))
 
     def take(self, folders: Iterable[Path]) -> None:
         """Note all that is noted in other folders, too."""
         for folder in folders:
             for line in _read(folder / NAME)[0][1:]:
                 if self.made.get(line["file"]) != (line["source"], line["bytes"]):
-                    self.add(line["file"], line["source"], line["bytes"])
+                    self.add(line["file"], line["source"], line["bytes"], line.get("shorter"))
+
+    def _keep(self, line: Mapping[str, Any]) -> None:
+        self.made[line["file"]] = line["source"], line["bytes"]
+        self.shorter.pop(line["file"], None)
+        if shorter := line.get("shorter"):
+            self.shorter[line["file"]] = shorter
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:

@@ -104,7 +104,7 @@ class Packer:
         index_shard(shard)
         for item in items:
             if self._is_same(item):
-                self.notes.add(item.path, item.stamp, item.size)
+                self.notes.add(item.path, item.stamp, item.size, self.notes.shorter.get(item.path))
             self.packed(item.source)
 
     def _is_same(self, item: Item) -> bool:

@@ -107,6 +107,7 @@ def prepare(
         notes = Notes(noted or out, {"transcode": transcode and asdict(transcode), "shards": in_shards})
         todo = Todo(work, sources, names, noted_stamps(notes, sources, names), notes, processes, timeout)
         found = pack(todo, lists(), out) if in_shards else write_again(todo, out)
+        found.shorter = {path: notes.shorter[name] for path, name in names.items() if name in notes.shorter}
     elif verify:
         tasks = {path: (source, root / path) for path, source in sources.items()}
         found = work_through(Work(None), tasks, processes, timeout, "verify")
@@ -138,7 +139,7 @@ class Todo:
 
         def note(path: str, made: Made) -> None:
             assert made.stamp is not None
-            self.notes.add(self.names[path], made.stamp, tasks[path][1].stat().st_size)
+            self.notes.add(self.names[path], made.stamp, tasks[path][1].stat().st_size, made.frames.shortage)
             packed(path)
 
         known = [path for path, (_, target) in tasks.items() if size_of(target) is not None]
@@ -176,6 +177,10 @@ def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
 
     packer = Packer(out, lists, todo.notes, forget)
     packer.check({names[path]: todo.stamps.get(path) for path in todo.sources})
+
+    def add(path: str) -> None:
+        packer.add(names[path], made / names[path], todo.notes.made[names[path]][0])
+
     plain = dict[str, Source]()
     tasks = {}
     # In an order of no meaning, for who reads shards from their beginning.
@@ -186,8 +191,7 @@ def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
         elif todo.work.transcode is None:
             plain[path] = source
         elif todo.is_done(path, target):
-            stamp, _ = todo.notes.made[names[path]]
-            packer.add(names[path], target, stamp)
+            add(path)
         else:
             tasks[path] = (source, target)
     for (path, source), stamp in zip(plain.items(), stamps_of(plain.values()), strict=True):
@@ -195,9 +199,6 @@ def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
             packer.add(names[path], source, stamp)
         else:
             packer.replaced.add(names[path])
-
-    def add(path: str) -> None:
-        packer.add(names[path], made / names[path], todo.notes.made[names[path]][0])
 
     found = todo.written(tasks, add)
     packer.close()
@@ -269,9 +270,8 @@ def work_through(
                     found.unreadable[path] = outcome.text.strip().splitlines()[-1].removeprefix(f"{source}: ")
                     files.temporary_of(target, WRITER).unlink(missing_ok=True)
                 else:
-                    frames = outcome.value.frames
-                    if frames.count < frames.promised:
-                        found.shorter[path] = f"{frames.count} of {frames.promised} frames"
+                    if shortage := outcome.value.frames.shortage:
+                        found.shorter[path] = shortage
                     finished(path, outcome.value)
                 done += 1
             display.update(done, f"{len(found.unreadable)} bad")

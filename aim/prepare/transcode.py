@@ -41,6 +41,11 @@ class Frames:
     count: int
     promised: int
 
+    @property
+    def shortage(self) -> str | None:
+        """How many of the promised frames there are, where not all are."""
+        return f"{self.count} of {self.promised} frames" if self.count < self.promised else None
+
 
 def count_frames(path: Source) -> Frames:
     """Decode everything. Raises BadVideo if that fails, or most frames are missing."""

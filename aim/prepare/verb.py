@@ -16,7 +16,7 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import chain, count
 from pathlib import Path
@@ -25,6 +25,7 @@ from typing import Annotated, Any
 from omegaconf import DictConfig
 
 from aim.data.dataset import Data
+from aim.data.labels import check_words
 from aim.data.lists import Lists, data_hash, format_line, quoted
 from aim.data.sources.annotations import Format
 from aim.data.sources.detected import NAMES, Auto, last_report
@@ -36,7 +37,7 @@ from aim.ground.errors import UserError, printable, say
 from aim.ground.marks import Mark
 from aim.ground.paths import path_of
 from aim.ground.portion import Portion
-from aim.ground.shared_work import FOLDER, Manifest, Sharing, claim, claimed, home, merged, working
+from aim.ground.shared_work import FOLDER, Sharing, claim, claimed, home, merged, working
 from aim.ground.signals import interruptible
 from aim.prepare.notes import Notes, settings_of
 from aim.prepare.packing import index_shard
@@ -77,7 +78,8 @@ def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str
     A file of other content that was there before is kept as NAME.bak, or NAME.bak2 where that is taken.
     """
     listed = {video.path for video in report.listed.videos}
-    earlier = {path: why for path, why in last_report(folder).get("shorter", {}).items() if path in listed}
+    known = listed.difference(report.changed, report.unnoted)  # of an earlier version, whose notes did not have it
+    earlier = {path: why for path, why in last_report(folder).get("shorter", {}).items() if path in known}
     for split, videos in report.kept.parts.items():
         put(folder / f"{split}.txt", [format_line(video) for video in videos])
     put(folder / "classes.txt", map(quoted, report.kept.classes))
@@ -151,6 +153,9 @@ def main(cfg: DictConfig) -> None:
             for shard in shards.find(root):
                 index_shard(shard)
     listed = shards.located(root, form(root))
+    check_words(listed)
+    for note in listed.notes:
+        say(note)
     if settings.data.num_classes not in (None, len(listed.classes)):
         raise UserError(
             f"{root} has {len(listed.classes)} classes, data.num_classes={settings.data.num_classes}; "
@@ -173,9 +178,9 @@ def main(cfg: DictConfig) -> None:
         with interruptible():
             sys.exit(part(call, listed, out, portion, work))
     with interruptible(), lease.held(folder):
-        shorter = collect(listed, folder, work) if settings.merge else {}
+        if settings.merge:
+            collect(listed, folder, work)
         report = call(listed)
-        report = replace(report, shorter=shorter | report.shorter)
         made = {"root": str(root), "format": NAMES.get(type(form), "ready"), **written(root, out, settings)}
         print(f"format: {made['format']}{f' ({listed.split})' if listed.split else ''}")
         show(report, write(folder, report, made), folder)
@@ -192,20 +197,19 @@ def part(call: Callable[..., Report], listed: Lists, out: Path, portion: Portion
     place = home(out / FOLDER, portion)
     mine = listed.mapped(lambda videos: [video for video in videos if portion.has(video.path)])
     names = sorted({video.path for video in mine.videos})
-    before = Manifest.of(place).done
     with working(out / FOLDER, portion, {}, names) as job:
         report = call(mine, noted=place)
         bad = dict.fromkeys(report.missing, "missing") | report.unreadable
         for name in names:
-            job.note(name, report.shorter.get(name, before.get(name, "")), bad.get(name))
+            job.note(name, report.shorter.get(name, ""), bad.get(name))
     for name, why in bad.items():
         say(f"error: {name}: {why}")
     say(f"shard={portion}: {len(names) - len(bad)} of {len(names)} videos are in {out}; at the end, merge=true")
     return 1 if bad else 0
 
 
-def collect(listed: Lists, out: Path, work: Mapping[str, Any]) -> dict[str, str]:
-    """Put together what all jobs have noted; return which videos are shorter. Exits where any is missing."""
+def collect(listed: Lists, out: Path, work: Mapping[str, Any]) -> None:
+    """Put together what all jobs have noted. Exits where any is missing."""
     count = claimed(out / FOLDER, work)
     found = merged(out / FOLDER, count, sorted({video.path for video in listed.videos}))
     if found.missing:
@@ -213,7 +217,6 @@ def collect(listed: Lists, out: Path, work: Mapping[str, Any]) -> dict[str, str]
         sys.exit(found.code)
     notes = Notes(out, {"transcode": work["transcode"], "shards": False})
     notes.take(home(out / FOLDER, Portion(index, count)) for index in range(count))
-    return {name: text for name, text in found.done.items() if text}
 
 
 def written(root: Path, out: Path | None, settings: Settings) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from aim.ground.choices import name_of
 from aim.ground.clock import clock
 from aim.pages.environment import environment
 from aim.pages.geometry import short_commit
-from aim.report import charts, data, several, statistics
+from aim.report import charts, data, doubtful, several, statistics
 from aim.report.runs import RunData, main_of, paper
 from aim.report.table import MOST, SHOWN, columns_of
 
@@ -202,7 +202,7 @@ def tested(found: Predictions, most: int, root: Path | None, temperature: float 
         "reliability": charts.reliability(found, temperature),
         "mistakes": mistakes,
         "unsure": unsure,
-        "doubts": statistics.doubted_labels(found, EXAMPLES),
+        "doubts": doubts_of(found),
         "lost": lost,
         "folder": str(folder),
     }  # fmt: skip
@@ -222,11 +222,18 @@ def tested_several(found: Predictions, most: int, folder: Path) -> dict[str, Any
         "classes": several.by_class(found),
         "together": several.together(found) if len(found.classes) <= WHOLE_MATRIX else None,
         "reliability": charts.reliability(found, found.about.get("temperature")),
+        "doubts": doubts_of(found),
         "misses": misses,
         "alarms": alarms,
         "lost": sum(not each.image for each in (*misses, *alarms)),
         "folder": str(folder),
     }
+
+
+def doubts_of(found: Predictions) -> dict[str, Any]:
+    """The labels in doubt: the surest, and what is to be said of all."""
+    doubts = doubtful.doubtful(found)
+    return {"labels": doubts.labels[:EXAMPLES], "text": doubts.text, "any": bool(doubts.labels or doubts.left_out)}
 
 
 def comparison(runs: Sequence[RunData]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf.dictconfig import DictConfig
 
 from aim.data.lists import Lists, data_hash, same_classes
+from aim.data.pace import UNPACED, pace_of
 from aim.engine.loop.choice import chosen
 from aim.engine.loop.course import Caller
 from aim.engine.loop.evaluation import Evaluation
@@ -171,6 +172,7 @@ def fit(
     """
     run, world, run_dir, lists = job.run, job.world, job.run_dir, job.lists
     with loaders(job, model, stop) as (train_loader, val_loader):
+        pace = pace_of(run.data.folder, lists.train) if world.is_main else UNPACED
         seen = dict[str, Evaluation]()  # the last one and the best of this process
 
         def validated(epoch: float, val: Evaluation, improved: bool) -> None:
@@ -185,7 +187,7 @@ def fit(
             calibration = fitted(run.task, val.log_probability, val.label) if val else UNCALIBRATED
             chosen_by = job.content["data_hash"] if val else ""
             checkpoint.save_weights(
-                run_dir / BEST, model, job.settings, lists.classes, run.precision, calibration, chosen_by
+                run_dir / BEST, model, job.settings, lists.classes, run.precision, calibration, chosen_by, pace
             )
 
         caller = Caller(

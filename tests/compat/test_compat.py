@@ -17,10 +17,10 @@ from aim.engine.run import identity, settings
 from aim.engine.run.recipe import Training
 from aim.engine.run.settings import Run
 from aim.engine.trained import checkpoint
+from aim.engine.trained.recogniser import load
 from aim.export import verb as export
 from aim.ground import choices, config
 from aim.ground.marks import Before
-from aim.predict import verb as predict
 from aim.report.runs import read
 from aim.report.table import table
 from aim.train import verb as train
@@ -84,7 +84,7 @@ def test_a_checkpoint_is_tested_and_predicts_as_it_did(older: Path, tmp_path: Pa
     assert [found[key] for key in ("top1", "top5", "data_hash")] == [
         trained[key] for key in ("top1", "top5", "data_hash")
     ]
-    recogniser = predict.load(older / "finished" / "best.safetensors")
+    recogniser = load(older / "finished" / "best.safetensors")
     assert recogniser.predict_file(videos(toy_cache)[0]).sum().item() == pytest.approx(1.0, abs=1e-5)
 
 

@@ -8,9 +8,10 @@ from rich.console import Console
 
 from aim.data.windows import Span
 from aim.engine.scores.tasks import MultiLabel
+from aim.engine.trained.answer import Answer, answers_of, as_json
+from aim.engine.trained.timeline import Timeline
 from aim.ground import files
-from aim.predict.answers import Answer, answers_of, as_json, moment, show, write, write_segments
-from aim.predict.timeline import Timeline
+from aim.predict.answers import moment, show, write, write_segments
 
 CLASSES = ["[/walk]", "[run] :car:", "sit"]
 PROBABILITY = torch.tensor([0.25, 0.7, 0.05])

@@ -9,9 +9,9 @@ import torch
 
 from aim.data.readers.pyav import PyAV, decoded
 from aim.data.windows import Span
+from aim.engine.trained.answer import Answer
+from aim.engine.trained.timeline import Timeline
 from aim.predict import drawn
-from aim.predict.answers import Answer
-from aim.predict.timeline import Timeline
 from tests.messages import refused
 from tests.toy import file_size_limit
 

@@ -8,10 +8,10 @@ import torch
 from PIL import Image
 
 from aim.data.windows import Span
+from aim.engine.trained.timeline import Timeline
 from aim.pages.drawing import Box, Drawing, Words
 from aim.predict import picture
 from aim.predict.picture import columns, draw, fits, main_labels, palette_of, ticks, write
-from aim.predict.timeline import Timeline
 from tests.pages.browser import look
 
 CLASSES = ["<b>walk</b>", "run", "sit"]

@@ -12,11 +12,11 @@ from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import PyAV
 from aim.data.windows import Span, Windows
 from aim.engine.scores.tasks import MultiLabel
+from aim.engine.trained.answer import answers_of, as_json
+from aim.engine.trained.recogniser import load
+from aim.engine.trained.timeline import Segment, Timeline, timeline
 from aim.pages.drawing import Box, Words
-from aim.predict import verb as predict
-from aim.predict.answers import answers_of, as_json
 from aim.predict.picture import draw, palette_of
-from aim.predict.timeline import Segment, Timeline, timeline
 from tests.conftest import ROOT
 from tests.messages import refused
 from tests.programs import command
@@ -29,7 +29,7 @@ def test_a_window_that_is_a_validation_clip_gives_the_number_of_the_validation(
     evaluate(unbroken, tmp_path)
     with np.load(tmp_path / "predictions.npz") as file:
         expected = dict(zip(file["path"].tolist(), file["probability"], strict=True))
-    recogniser = predict.load(unbroken / "best.safetensors", calibrated=False)
+    recogniser = load(unbroken / "best.safetensors", calibrated=False)
     for name, probability in list(expected.items())[:4]:
         path = next(video for video in videos(toy_cache) if str(video).endswith(name))
         found = timeline(recogniser, path, Windows(60, 1), precision="fp32", batch_size=4)
@@ -48,7 +48,7 @@ def test_a_window_that_is_a_validation_clip_gives_the_number_of_the_validation(
 def test_a_file_whose_packets_lie_is_decoded_for_its_times(
     unbroken: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recogniser = predict.load(unbroken / "best.safetensors")
+    recogniser = load(unbroken / "best.safetensors")
     path = videos(toy_cache)[0]
     expected = timeline(recogniser, path, Windows(0.2, 0.1), precision="fp32", batch_size=4)
     monkeypatch.setattr("aim.data.windows._listed", lambda path: np.arange(99.0))
@@ -66,7 +66,7 @@ def test_a_file_whose_frames_are_all_at_once_has_no_windows(unbroken: Path, tmp_
         for packet in packets:
             packet.pts = packet.dts = 0
             container.mux(packet)
-    recogniser = predict.load(unbroken / "best.safetensors")
+    recogniser = load(unbroken / "best.safetensors")
     with refused("zero.mp4", "windows", "time", error=BadVideo):
         timeline(recogniser, tmp_path / "zero.mp4", Windows(0.2, 0.1), precision="fp32", batch_size=4)
 
@@ -102,7 +102,7 @@ def test_a_pause_is_in_no_segment_and_has_no_label(unbroken: Path, shared: Path)
     assert smooth[[0, 3, 4], 0].tolist() == pytest.approx([0.9, 0.45, 0.45])
     assert smooth[1:3].isnan().all()
     path = shared / "cases/inputs/gap.mp4"
-    recogniser = predict.load(unbroken / "best.safetensors")
+    recogniser = load(unbroken / "best.safetensors")
     found = timeline(recogniser, path, Windows(1, 1), precision="fp32", batch_size=4)
     assert {x.start for x in found.segments(None)} <= {0, 1, 62, 63}
     said = [json.loads(as_json(x)) for x in answers_of("a", found, recogniser.classes, 1, None)]

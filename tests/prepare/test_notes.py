@@ -47,3 +47,13 @@ def test_a_file_of_another_is_refused(tmp_path: Path, text: str) -> None:
     with refused(NAME, "out"):
         Notes(tmp_path, {})
     assert (tmp_path / NAME).read_text() == text
+
+
+def test_how_much_of_a_video_is_there_stays_noted_until_it_is_made_again(tmp_path: Path) -> None:
+    (tmp_path / "one").mkdir()
+    one, all_ = Notes(tmp_path / "one", {}), Notes(tmp_path, {})
+    one.add("a", STAMP, 1, "5 of 9 frames")
+    all_.take([tmp_path / "one"])
+    assert Notes(tmp_path, {}).shorter == {"a": "5 of 9 frames"}
+    all_.add("a", STAMP, 2)
+    assert Notes(tmp_path, {}).shorter == {}

@@ -5,10 +5,10 @@ import sys
 from pathlib import Path
 
 from aim.data.windows import Windows
-from aim.predict import verb as predict
-from aim.predict.timeline import timeline
+from aim.engine.trained.recogniser import load
+from aim.engine.trained.timeline import timeline
 
-recogniser = predict.load(Path(sys.argv[1]))
+recogniser = load(Path(sys.argv[1]))
 for path in sys.argv[2:]:
     found = timeline(recogniser, Path(path), Windows(2, 1), precision="fp32", batch_size=8)
     print(len(found.spans), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)

@@ -9,7 +9,7 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from aim.predict import verb as predict
+from aim.engine.trained import recogniser as trained
 from scripts.convert_official import from_official, to_official
 from tests.conftest import ROOT
 from tests.messages import named, refused
@@ -66,13 +66,13 @@ def test_a_converted_checkpoint_with_its_settings_is_a_recogniser(tmp_path, conv
         f"clip.size={cfg['resolution']}",
     ]
     convert(tmp_path / "in.pth", tmp_path / "ours.safetensors", *overrides)
-    recogniser = predict.load(tmp_path / "ours.safetensors")
+    recogniser = trained.load(tmp_path / "ours.safetensors")
     assert recogniser.classes == [f"class {i}" for i in range(cfg["num_classes"])]
     with torch.inference_mode():
         torch.testing.assert_close(recogniser.model(rest["input"]), rest["logits"], rtol=1e-4, atol=1e-5)
     convert(tmp_path / "in.pth", tmp_path / "bare.safetensors")
     with refused("+experiment=NAME"):
-        predict.load(tmp_path / "bare.safetensors")
+        trained.load(tmp_path / "bare.safetensors")
 
 
 def test_a_checkpoint_of_another_experiment_is_refused(tmp_path, convert, capsys):
@@ -139,7 +139,7 @@ def test_a_published_probe_and_its_trunk_are_a_recogniser(tmp_path, convert, cap
         "+backbone.options={embed_dim: 32, depth: 3, num_heads: 2, patch_size: 8}", "adapter.heads=2",
     ]  # fmt: skip
     convert(tmp_path / theirs, tmp_path / "ours.safetensors", *overrides)
-    recogniser = predict.load(tmp_path / "ours.safetensors")
+    recogniser = trained.load(tmp_path / "ours.safetensors")
     video = torch.rand(2, 3, 8, 32, 32, generator=torch.Generator().manual_seed(1))
     with torch.inference_mode():
         logits = model(video.transpose(1, 2)).logits

@@ -1,0 +1,125 @@
+"""How a trained model is asked about videos: settings that several verbs have, the model on its device, its limits."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Annotated
+
+import torch
+
+from aim.data.lists import nfc
+from aim.data.readers.interface import Reader
+from aim.engine.machine.hardware import Device, Precision, Untrained
+from aim.engine.scores.calibration import Calibration
+from aim.engine.scores.several import UNKNOWN
+from aim.engine.scores.tasks import Limit
+from aim.engine.trained import exported
+from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
+from aim.ground.errors import UserError, nearest, say
+from aim.ground.marks import Mark
+
+
+@dataclass(frozen=True)
+class Question:
+    """The keys of configs/predict.yaml and configs/serve.yaml that say which model is asked, how, and for what."""
+
+    checkpoint: Annotated[str, Mark.PATH]
+    views: Mapping[str, int | None]
+    top: int
+    min_probability: float | Mapping[str, float] | None
+    background: str | None
+    temperature: float | None
+    device: Device
+    precision: Untrained
+    threads: int | None
+    batch_size: int
+    workers: int | None
+    trust: bool
+    debug: bool
+    backbone: TrunkFile
+    reader: Reader
+
+    def __post_init__(self) -> None:
+        for name, least in (("top", 1), ("batch_size", 1), ("workers", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"{name}={value} must be {least} or more")
+        asked = self.min_probability
+        for value in asked.values() if isinstance(asked, Mapping) else [] if asked is None else [asked]:
+            if not 0 <= value <= 1:
+                raise UserError(f"min_probability={value:g} must be between 0 and 1")
+        if self.temperature is not None and not 0 < self.temperature < float("inf"):
+            raise UserError(f"temperature={self.temperature:g} must be above 0")
+
+
+def prepared(settings: Question, of_windows: str = "") -> tuple[Recogniser, Precision]:
+    """The model on its device, and the precision it will compute in, which is said; `of_windows` it, if any."""
+    device, asked = settings.device, settings.precision
+    if exported.is_exported(settings.checkpoint):
+        device, asked = exported.on_cpu(settings.checkpoint, device, asked)
+    weights = settings.backbone.weights
+    make = partial(load, settings.checkpoint, weights=weights, trust=settings.trust)
+    # The introduction tells what they are.
+    recogniser, precision = ready(make, device=device, precision=asked, threads=settings.threads, told=False)
+    views = {key: value for key, value in settings.views.items() if value is not None}
+    recogniser = replace(recogniser, views=replace(recogniser.views, **views))
+    if settings.temperature is not None:
+        recogniser = replace(recogniser, calibration=Calibration(settings.temperature))  # without thresholds of another
+    say(introduction(recogniser, settings, precision, of_windows))
+    if recogniser.calibration.temperature is None and settings.min_probability is not None:
+        say(
+            f"warning: {settings.checkpoint} has no temperature, as it's older than that or was trained elsewhere: "
+            f"min_probability={settings.min_probability} compares probabilities as they are, mostly too sure; "
+            "temperature=T gives one"
+        )
+    return recogniser, precision
+
+
+def limit_of(settings: Question, recogniser: Recogniser) -> Limit:
+    """The least probabilities of an answer; that of `background` is out of reach.
+
+    Those of the command are before the checkpoint's thresholds. Raises UserError for a class that the model hasn't.
+    """
+    asked, classes = settings.min_probability, recogniser.classes
+    if settings.background is None and not isinstance(asked, Mapping):
+        return recogniser.at_least if asked is None else asked
+    own = asked if isinstance(asked, float) else recogniser.at_least
+    usual = UNKNOWN if recogniser.task.several else 0.0
+    found = torch.zeros(len(classes)) + (usual if own is None else own)
+    named = [("min_probability", name, value) for name, value in asked.items()] if isinstance(asked, Mapping) else []
+    if settings.background is not None:
+        named.append(("background", settings.background, math.inf))
+    known = [*map(nfc, classes)]
+    for setting, name, value in named:
+        if nfc(name) not in known:
+            raise UserError(f"{setting}: the model has no class {name!r}{nearest(name, known)}")
+        found[known.index(nfc(name))] = value
+    return found
+
+
+def introduction(recogniser: Recogniser, settings: Question, precision: Precision, of_windows: str) -> str:
+    """Which model looks at the videos, how, and in what it computes."""
+    before = recogniser.precision
+    other = f", trained in {before}" if before != precision else ""
+    if other and before != "fp8":  # of training alone
+        other += f" (precision={before} gives its test's numbers)"
+    windows = f", {of_windows}" if of_windows else ""
+    return (
+        f"{settings.checkpoint}: {len(recogniser.classes)} classes, {recogniser.views_text} views{windows}, "
+        f"{precision} on {recogniser.device.type}{other if before else ''}; {calibration(recogniser, settings)}"
+    )
+
+
+def calibration(recogniser: Recogniser, settings: Question) -> str:
+    """Whether probabilities are calibrated, and by which temperature."""
+    if settings.temperature == 1:
+        return "a test's probabilities, by temperature=1"
+    if settings.temperature is not None:
+        return f"calibrated with temperature={settings.temperature:g}"
+    temperature = recogniser.calibration.temperature
+    if temperature is None:
+        return "not calibrated, as it holds no temperature"
+    own = f"temperature {temperature:g}" if isinstance(temperature, int | float) else "temperatures, one a class"
+    own += " and thresholds" if recogniser.calibration.thresholds else ""
+    return f"calibrated with its {own} (temperature=1 gives a test's probabilities)"
