@@ -213,7 +213,10 @@ def cost(settings: Settings, model: VideoClassifier, seconds: float) -> str:
     These have a coarser map, or a less precise one.
     """
     passes = num_passes(model, settings.method, settings.cells)
-    others = {f"cells={COARSE}": ("occlusion", COARSE), "method=gradient": ("gradient", settings.cells)}
+    others: dict[str, tuple[Method, int]] = {
+        f"cells={COARSE}": ("occlusion", COARSE),
+        "method=gradient": ("gradient", settings.cells),
+    }
     fewer = {
         name: number
         for name, (method, cells) in others.items()
