@@ -107,7 +107,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
     if results is None:
         known = {"experiment": str(run.settings.get("name", "-")), **training(run.settings), "folder": str(run.path)}
         return list(known.items())
-    trunk, epochs = results.get("trunk", {}), results.get("epochs", "-")
+    trunk = results.get("trunk", {})
     rows = {
         **{x.words: x.beside(results[x.name], run.baseline) for x in metrics.told(results) if not x.main},
         "folds": folds(results),
@@ -117,12 +117,12 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         "tuned parameters": tuned_of(results["params_tuned"], results["params_total"]),
         "GMACs a view": f"{results['gmacs_per_view']:.1f}",
         "trunk": f"{trunk.get('name', '-')} ({str(trunk.get('sha256', '-'))[:8]})",
-        "weights": f"{results.get('weights', '-')}, after {epochs} epochs, seed {results.get('seed', '-')}",
+        "weights": content.weights(results),
+        "seed": str(results.get("seed", "-")),
         "machine": f"{results.get('world_size', '-')} x {results.get('device', '-')}, {results.get('precision', '-')}",
         "time": f"{clock(results['seconds'])} ({'training and test' if run.trains else 'test alone'})",
         "classes": str(results.get("num_classes", "")),
         "commit": short_commit(str(results.get("commit") or "-")),
-        "checkpoint": str(results.get("checkpoint", "")),
         "folder": str(run.path),
     }
     return [(name, text) for name, text in rows.items() if text]
