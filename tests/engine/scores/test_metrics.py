@@ -88,6 +88,7 @@ def test_names_in_files_stay() -> None:
     assert tracking.columns(several=False)[-4:] == ["val_top1", "val_mean_class", "val_top5", "val_loss"]
     assert list(studied.names()) == [
         "top1", "exact2", "exact4", "exact8", "cross_entropy", "brier", "margin",
+        "map", "macro_f1", "micro_f1", "binary_cross_entropy",
     ]  # fmt: skip
 
 
