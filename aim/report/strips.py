@@ -57,10 +57,15 @@ class Wrong:
 
 def examples(found: Predictions, places: Sequence[int], root: Path) -> list[Example]:
     """The videos at these places, with their frames where they can be read under `root`."""
-    return [
-        _example(found, at, *shown(found, at, source))
-        for at, source in zip(places, sources(found, places, root), strict=True)
-    ]
+    names, probability, predicted = found.classes, found.probability, found.predicted
+
+    def one(at: int, source: Source) -> Example:
+        when, image = shown(found, at, source)
+        own, answer = int(found.label[at]), int(predicted[at])
+        likely, true = (100 * float(probability[at, i]) for i in (answer, own))
+        return Example(str(found.path[at]), str(names[own]), str(names[answer]), likely, true, when, image)
+
+    return [one(at, source) for at, source in zip(places, sources(found, places, root), strict=True)]
 
 
 def wrong(found: Predictions, places: Sequence[tuple[int, int]], root: Path) -> list[Wrong]:
@@ -98,19 +103,6 @@ def shown(found: Predictions, at: int, source: Source) -> tuple[str, str]:
     except (RuntimeError, OSError, ValueError, MemoryError):  # one picture is worth no report; the page counts the lost
         image = ""
     return f"{first:.1f} to {last:.1f} s" if seen else "", image
-
-
-def _example(found: Predictions, at: int, when: str, image: str) -> Example:
-    label, predicted = int(found.label[at]), int(found.predicted[at])
-    return Example(
-        path=str(found.path[at]),
-        true=str(found.classes[label]),
-        predicted=str(found.classes[predicted]),
-        confidence=100 * float(found.confidence[at]),
-        own=100 * float(found.probability[at, label]),
-        when=when,
-        image=image,
-    )
 
 
 def strip(source: Source, span: tuple[float, float] | None) -> str:
