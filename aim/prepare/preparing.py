@@ -106,7 +106,12 @@ def prepare(
     if out is not None:
         notes = Notes(noted or out, {"transcode": transcode and asdict(transcode), "shards": in_shards})
         todo = Todo(work, sources, names, noted_stamps(notes, sources, names), notes, processes, timeout)
-        found = pack(todo, lists(), out) if in_shards else write_again(todo, out)
+        if in_shards:
+            found = pack(todo, lists(), out)
+        else:
+            targets = {path: out / name for path, name in names.items()}
+            tasks = {path: (sources[path], to) for path, to in targets.items() if not todo.is_done(path, to)}
+            found = todo.written(tasks, lambda path: None)
         found.shorter = {path: notes.shorter[name] for path, name in names.items() if name in notes.shorter}
     elif verify:
         tasks = {path: (source, root / path) for path, source in sources.items()}
@@ -158,13 +163,6 @@ def noted_stamps(notes: Notes, sources: Mapping[str, Source], names: Mapping[str
             found[path] = stamp
             display.update(len(found), "")
     return found
-
-
-def write_again(todo: Todo, out: Path) -> Findings:
-    """Write the videos again that `out` doesn't hold yet."""
-    targets = {path: out / name for path, name in todo.names.items()}
-    tasks = {path: (todo.sources[path], to) for path, to in targets.items() if not todo.is_done(path, to)}
-    return todo.written(tasks, lambda path: None)
 
 
 def pack(todo: Todo, lists: Lists, out: Path) -> Findings:

@@ -304,5 +304,4 @@ class Run:
 
 def write_settings(settings: Mapping[str, Any], run_dir: Path) -> None:
     """Leave a run's settings in its config.yaml."""
-    text = OmegaConf.to_yaml(OmegaConf.create(dict(settings)))
-    files.write_atomically(run_dir / "config.yaml", lambda file: files.write_text(file, text))
+    files.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(settings))))
