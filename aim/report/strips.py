@@ -94,7 +94,7 @@ def sources(found: Predictions, places: Sequence[int], root: Path) -> list[Sourc
 
 
 def shown(found: Predictions, at: int, source: Source) -> tuple[str, str]:
-    """What the views of a video saw, in words, and frames of it as a data URI; nothing of one that can't be read."""
+    """The seconds that the views of a video saw, and frames of it as a data URI; none of one that can't be read."""
     first, last = float(found.seconds[at, :, 0].min()), float(found.seconds[at, :, 1].max())
     seen = math.isfinite(first) and math.isfinite(last)
     span = (first, last + 1e-3) if seen else (float(found.span[at, 0]), float(found.span[at, 1]))

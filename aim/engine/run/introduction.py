@@ -22,7 +22,7 @@ FEWEST = 3  # classes that are named of more
 
 
 def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str:
-    """What is known before the model is built; `data` has the hashes of the lists."""
+    """The lines before the model is built; `data` has the hashes of the lists."""
     clips, parts = run.train.clips_at_once(world.size), run.train.accumulate
     divided = f" ({world.size} ranks x {parts} parts x {clips})" if world.size * parts > 1 else ""
     steps = run.train.steps_per_epoch(len(lists.train))

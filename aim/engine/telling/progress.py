@@ -18,7 +18,7 @@ from aim.ground.errors import say
 
 
 class Report:
-    """What training says while it goes on: the display, `log.jsonl` and the tracker; only rank 0's is heard."""
+    """The output of training: the display, `log.jsonl` and the tracker; only rank 0 writes."""
 
     def __init__(
         self,

@@ -14,7 +14,6 @@ from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
 from aim.data.loading.loader import Batch, Loader
-from aim.data.loading.order import Listed
 from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
@@ -119,14 +118,12 @@ class Recogniser:
 
     @contextmanager
     def reading(self, reader: Reader, *, videos: int, workers: int, precision: Precision) -> Iterator[Read]:
-        """What gives for each of some files its probabilities "k", the mean over the test's views, or why it has none.
+        """A function of files that gives each one's probabilities "k", the mean over the test's views, or an error.
 
         So many `videos` at once; while the device works on them, the next are read, by the same processes each time.
         """
-        loader = Loader(
-            VideoDataset(Path(), [], reader, self.clip, self.views, seed=0), videos, rank=0, world_size=1,
-            order=Listed(), workers=workers, timeout=60.0, on_error="note", max_bad=1.0,
-        )  # fmt: skip
+        dataset = VideoDataset(Path(), [], reader, self.clip, self.views, seed=0)
+        loader = Loader(dataset, videos, workers=workers, on_error="note", max_bad=1.0)
 
         def read(paths: Sequence[Path]) -> Iterator[tuple[Path, Tensor | str]]:
             loader.take([Video(str(path), 0, None, None) for path in paths])
