@@ -18,6 +18,7 @@ from torch.nn.utils import parametrize
 
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
+from aim.data.pace import Pace
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
@@ -27,10 +28,10 @@ from aim.engine.trained.exported import About
 from aim.engine.trained.recogniser import load
 from aim.export import verb as export
 from aim.ground import config
-from aim.models.classifier import VideoClassifier
+from aim.models.classifier import Backbone, VideoClassifier, terms_of
 from aim.predict import verb as predict
 from tests.conftest import ROOT, missing
-from tests.messages import refused
+from tests.messages import named, refused
 from tests.models.checks import toy_model
 from tests.models.toys import FRAMES, SIZE, randomise
 from tests.test_predict import predicted
@@ -160,6 +161,18 @@ def test_the_documents_reader_makes_the_clips_of_any_setting(clip: Clip, views: 
         key = lambda each: each.mean()  # noqa: E731 - the order of clips means nothing
         for mine, other in zip(sorted(found, key=key), sorted(expected, key=key), strict=True):
             assert np.abs(mine - other).mean() < 1e-3, path  # of 255
+
+
+def test_the_pace_and_the_licence_travel_with_it(file: Path, sharp: Path) -> None:
+    found = predict.load(file, trust=True)
+    assert found.pace == predict.load(sharp).pace == Pace(16.0, 0.562)  # nine frames, 16 a second
+    assert found.licence == ""  # of random weights
+    terms = terms_of(config.build(config.compose(["+experiment=probe"]).backbone, Backbone))
+    assert terms == "apache-2.0"
+    steps = exported.About(
+        **vars(ABOUT) | {"clip": replace(ABOUT.clip, sampling="dense"), "pace": Pace(20.0)}
+    ).expects()
+    named(steps["expects"]["frames"], "0.05 s")
 
 
 def test_the_batch_is_free(file: Path, sharp: Path) -> None:

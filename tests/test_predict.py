@@ -341,7 +341,8 @@ def test_predict_sees_real_videos(unbroken: Path, shared: Path, capsys: pytest.C
         (["checkpoint=GOOD", "input=LICENSE", "segments=a.csv"], ["segments=a.csv", "window=SECONDS"]),
         (["checkpoint=GOOD", "input='-'", "video_out=a.mp4"], ["video_out=a.mp4", "one"]),
         (["checkpoint=GOOD", "input='-'", "picture=a.png", "window=1"], ["picture=a.png", ".html"]),
-        (["checkpoint=GOOD", "input='rtsp://cam//1'"], ["input=rtsp://cam//1", "ffmpeg"]),
+        (["checkpoint=GOOD", "input='rtsp://cam//1'"], ["input=rtsp://cam//1", "window=SECONDS"]),
+        (["checkpoint=GOOD", "input='s3://cam/1.mp4'"], ["input=s3://cam/1.mp4", "ffmpeg"]),
         (["checkpoint=GOOD", "input='file:///a%20b.mp4'"], ["input=file:///a%20b.mp4", "/a b.mp4"]),
         (["checkpoint=GOOD", "input=LICENSE", "picture=a.png"], ["picture=a.png", "window=SECONDS"]),
         (["checkpoint=GOOD", "input=[LICENSE,OTHER]", "video_out=a.mp4"], ["video_out=a.mp4", "2"]),
@@ -477,6 +478,7 @@ def test_a_shard_goes_on_where_it_was_and_answers_again_about_a_video_that_is_an
     shutil.copy(videos(toy_cache)[9], root / "1.mp4")
     with exits(3):
         predicted(capsys, *of_all, "merge=true")
+    named(capsys.readouterr().err, "1.mp4, 3.mp4", "0/1")
     assert [Path(json.loads(line)["path"]).name for line in out.read_text().splitlines()] == ["0.mp4", "2.mp4"]
     os.utime(root / "0.mp4", ns=(0, stamp_time))
     with exits(0):

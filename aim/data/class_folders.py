@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from aim.data.columns import columns_in, header
+from aim.data.labels import alike, misspelt
 from aim.data.list_files import USUAL_FILES, usual_files
 from aim.data.lists import USUAL, Lists, Video, hold_out, nfc, read_classes, require_folder, split_of
-from aim.data.rows import alike, columns_in, header
 from aim.data.scanning import UNKNOWN, folders_in, look, some, told
 from aim.data.sources.table import Table, tables
 from aim.ground.errors import UserError, nearest
@@ -72,6 +73,7 @@ class ClassFolders:
                 f"class into one{''.join(f'; {note}' for note in notes)}"
             )
         notes += [f"warning: {' and '.join(own)} are two classes here, and may be one" for own in alike(classes)]
+        notes += misspelt({name: sum(len(part.get(name, ())) for part in parts.values()) for name in classes})
         spelt = {nfc(name): name for name in classes}
         for part in [part for part in folders if part != "train"]:
             if unknown := sorted(name for name in parts[part] if nfc(name) not in spelt):

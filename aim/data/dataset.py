@@ -13,8 +13,9 @@ from torch import Tensor
 
 from aim.data.class_folders import ClassFolders
 from aim.data.folds import in_folds, listed_in
+from aim.data.labels import several, single
 from aim.data.list_files import USUAL_FILES, ListFiles, usual_files
-from aim.data.lists import Lists, Video, check_present, several, share_of, single, targets
+from aim.data.lists import Lists, Video, check_present, share_of, targets
 from aim.data.loading.judge import OnError
 from aim.data.readers.interface import BadVideo, Pick, Reader, Source, Timed, file_of
 from aim.data.readers.pyav import PyAV
@@ -78,7 +79,7 @@ class Data:
 
         With `many` a video may have any number of labels, else it must have one.
         """
-        lists = located(self.folder, (several if many else single)(self.listed()))
+        lists = located(self.folder, self.listed(many=many))
         lists = replace(lists, train=share_of(lists.train, self.share))
         problems = []
         if self.num_classes is not None and len(lists.classes) != self.num_classes:
@@ -92,9 +93,9 @@ class Data:
             raise UserError("; ".join(problems))
         return lists
 
-    def listed(self) -> Lists:
+    def listed(self, *, many: bool) -> Lists:
         """The lists as they are written, or found in folders, or a fold's. Raises UserError where they are wrong."""
-        lists = (self.named_lists() or self.lists)(self.folder)
+        lists = (several if many else single)((self.named_lists() or self.lists)(self.folder))
         return in_folds(lists, self.fold if self.folds is None else None, self.groups)
 
     def named_lists(self) -> ListFiles | Table | None:

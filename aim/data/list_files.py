@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from aim.data.columns import Row
+from aim.data.labels import Labels, named_classes, settled
 from aim.data.lists import README, USUAL, Lists, Video, nfc, read_classes, require_folder
-from aim.data.rows import Labels, Row, check_split, groups_of, named_classes, read_rows, settled, videos_of
+from aim.data.rows import check_split, groups_of, read_rows, videos_of
 from aim.data.scanning import some
 from aim.ground.errors import UserError
 from aim.ground.paths import path_of
@@ -84,6 +86,7 @@ class ListFiles:
         return Lists(
             lists["train"], lists["val"], classes,
             split=split, third=lists.get("test"), notes=tuple(notes), groups=groups_of(every),
+            in_words="classes" not in files,
         )  # fmt: skip
 
 

@@ -80,6 +80,7 @@ class Lists:
     third: list[Video] | None = None  # for the test alone
     notes: tuple[str, ...] = ()  # on what was found and not taken, or taken otherwise than it's written
     held_out: float = 0.0  # the share of each class that a hash of the path chose; 0: the split is given
+    in_words: bool = False  # the classes are the labels of rows, as no file names them
     groups: Mapping[str, str] = field(default_factory=dict)  # path by NFC -> group of videos that stay together
 
     @property
@@ -258,38 +259,6 @@ def set_apart(videos: Sequence[Video], share: float) -> tuple[list[Video], list[
     counts = Counter(video.labels for video in videos)
     apart = set(share_of([video for video in videos if counts[video.labels] > 1], share))
     return [video for video in videos if video not in apart], [video for video in videos if video in apart]
-
-
-def single(lists: Lists) -> Lists:
-    """The lists as they are. Raises UserError where a video has no label or several."""
-    for part, videos in lists.parts.items():
-        if other := [video for video in videos if len(video.labels) != 1]:
-            names = ", ".join(lists.classes[label] for label in other[0].labels) or "none"
-            raise UserError(
-                f"{len(other)} of {len(videos)} videos of the {part} list have several labels, or none, such as "
-                f"{other[0].path} ({names}); add task=multi_label, or keep one label a video"
-            )
-    return lists
-
-
-def several(lists: Lists) -> Lists:
-    """The lists with each part of a video once, with all the labels that lines give it.
-
-    Parts of one video with other times stay apart, however they overlap. It's noted where no video has several labels.
-    """
-    found = lists.mapped(_together)
-    if found.videos and all(len(video.labels) == 1 for video in found.videos):
-        note = "every video has one label; task=single_label asks which of the classes it is"
-        return replace(found, notes=(*found.notes, note))
-    return found
-
-
-def _together(videos: list[Video]) -> list[Video]:
-    """The videos in the order of their first lines."""
-    labels = dict[Video, set[int]]()
-    for video in videos:
-        labels.setdefault(video.labelled(()), set()).update(video.labels)
-    return [video.labelled(own) for video, own in labels.items()]
 
 
 def targets(videos: Sequence[Video], several: int | None) -> NDArray[np.int64]:

@@ -4,110 +4,22 @@ Between the fields of a row stand spaces, tabs, commas or semicolons. `video_of`
 reads a label.
 """
 
-import codecs
-import csv
 import re
-from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
-from aim.data.lists import (
-    BETWEEN,
-    FOLLOWED,
-    NONE,
-    NOTHING,
-    README,
-    Video,
-    entries,
-    labels_in,
-    nfc,
-    read_lines,
-    split_of,
-    unquoted,
-)
-from aim.data.scanning import is_video_name, some
-from aim.ground.errors import UserError, nearest
-from aim.ground.foreign import reading
+from aim.data.columns import Row, columns_in, rows_of_table
+from aim.data.labels import Labels
+from aim.data.lists import FOLLOWED, NONE, README, Video, entries, nfc, read_lines, split_of, unquoted
+from aim.data.scanning import is_video_name
+from aim.ground.errors import UserError
 
-COLUMNS = {  # what a column may be called, in any case and with any signs between its words
-    "path": ("path", "file", "filename", "file_name", "filepath", "video", "video_path", "clip"),
-    "label": ("label", "class", "action", "category", "class_name", "label_name"),
-    "start": ("start", "t_start", "begin", "start_time", "start_s", "start_sec", "start_seconds"),
-    "end": ("end", "t_end", "stop", "end_time", "end_s", "end_sec", "end_seconds"),
-    "split": ("split", "subset", "set"),
-    "group": ("group", "subject", "person", "participant"),
-}
-SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "spaces"}
 A_LINE = "a line is a path and a label, with a space, a tab, a comma or a semicolon between them"
-FIRST = 65536  # bytes in which a header ends
 
 
 T = TypeVar("T")
 R = TypeVar("R")
-
-
-class Row(NamedTuple):
-    """A video as a line of a list says it, all of it text; what isn't said is empty."""
-
-    path: str
-    label: str
-    start: str = ""  # seconds
-    end: str = ""
-    split: str = ""
-    group: str = ""
-    place: str = ""  # FILE:LINE
-
-
-@dataclass(frozen=True)
-class Labels:
-    """The classes as labels name them: by a name or, counted from 0, by a line of classes.txt.
-
-    Without classes any text may be a name: `named_classes` finds them.
-    """
-
-    classes: Sequence[str] = ()
-    numbers_are_names: bool = False  # of classes that are called 1, 2, 3
-
-    @cached_property
-    def by_name(self) -> dict[str, int]:
-        """The classes by name, as it is compared with others."""
-        return {nfc(name): number for number, name in enumerate(self.classes)}
-
-    def knows(self, text: str) -> bool:
-        """Whether a text may be a label."""
-        return bool(text) and (not self.classes or text.isdecimal() or nfc(text) in self.by_name)
-
-    def fits(self, text: str) -> bool:
-        """Whether a text may be a label, several, or the sign of none."""
-        return self.knows(text) or text == NOTHING or len(self.each(text)) > 1
-
-    def each(self, text: str) -> list[str]:
-        """The labels of a text, with a comma, a semicolon or a bar between several; `-` is none."""
-        if text == NOTHING and NOTHING not in self.by_name:
-            return []
-        return labels_in(text, self.by_name) or [text]
-
-    def numbers(self, text: str) -> list[int]:
-        """The classes of each label in a text. Raises ValueError for what names none."""
-        return [self.number(each) for each in self.each(text)]
-
-    def number(self, text: str) -> int:
-        """The class that a label names. Raises ValueError for none."""
-        if text.isdecimal() and not self.numbers_are_names:
-            number = int(text)
-            if number >= len(self.classes):
-                raise ValueError(
-                    f"label {text} is not among the {len(self.classes)} classes, 0 to {len(self.classes) - 1}"
-                )
-            return number
-        if not text:
-            raise ValueError(f"no label; {A_LINE}")
-        if nfc(text) not in self.by_name:
-            raise ValueError(f"{text!r} is neither a class of classes.txt nor a number{nearest(text, self.classes)}")
-        return self.by_name[nfc(text)]
 
 
 def video_of(row: Row, labels: Labels) -> Video:
@@ -123,12 +35,27 @@ def times(row: Row) -> tuple[float | None, float | None]:
     if not row.start and not row.end:
         return None, None
     try:
-        start, end = float(row.start), float(row.end)
+        start, end = in_seconds(row.start), in_seconds(row.end)
     except ValueError as error:
-        raise ValueError(f"start={row.start!r} and end={row.end!r} must be seconds, or both empty") from error
+        raise ValueError(
+            f"start={row.start!r} and end={row.end!r} must be seconds or a clock's 0:01:02.5, or both empty"
+        ) from error
     if not 0 <= start < end:
         raise ValueError(f"a segment from {start} to {end} seconds")
     return start, end
+
+
+def in_seconds(text: str) -> float:
+    """Seconds, or minutes or hours before them with colons: 62.5, 1:02.5, 0:01:02.5. Raises ValueError."""
+    *larger, last = text.split(":")
+    if not larger:
+        return float(last)
+    if len(larger) > 2 or not all(part.isdecimal() for part in larger):
+        raise ValueError(f"{text!r} is no time")
+    seconds = float(last)
+    for factor, part in zip((60, 3600), reversed(larger), strict=False):
+        seconds += factor * int(part)
+    return seconds
 
 
 def videos_of(rows: Iterable[Row], labels: Labels) -> list[Video]:
@@ -141,16 +68,16 @@ def read_list(path: Path, classes: Sequence[str]) -> list[Video]:
     return videos_of(read_rows(path, Labels(classes))[0], Labels(classes))
 
 
-def read_rows(path: Path, labels: Labels) -> tuple[list[Row], str]:
+def read_rows(path: Path, labels: Labels, video: str = "") -> tuple[list[Row], str]:
     """The rows of a list file, and what is in its columns if it is a table. Raises UserError with the first wrong ones.
 
-    A table is a file whose first line names a path and a label.
+    A table is a file whose first line names a path and a label; or a label of one `video`, of which it is.
     """
     lines = [*entries(read_lines(path))]
     if not lines:
         raise UserError(f"{path} names no video; {README}")
-    if {"path", "label"} <= columns_in(lines[0][1]).keys():
-        return _rows_of_table(path, lines)
+    if {"path", "label"} - ({"path"} if video else set()) <= columns_in(lines[0][1]).keys():
+        return rows_of_table(path, lines, video)
     place = "{}:{}".format
     rows = _each(lines, lambda line: divided(line[1], labels), lambda line: place(path, line[0]))
     return [row._replace(place=place(path, number)) for row, (number, _) in zip(rows, lines, strict=True)], ""
@@ -236,134 +163,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def header(path: Path) -> str:
-    """The first line of a file."""
-    with path.open("rb") as file:
-        content = file.read(FIRST)
-    coding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
-    return content.decode(coding, errors="replace").lstrip().partition("\n")[0].removesuffix("\r")
-
-
-def separator(line: str) -> str:
-    """What stands between the columns of a table with this first line."""
-    found = max(",;\t", key=line.count)
-    return found if found in line else " "
-
-
-def columns_in(line: str) -> dict[str, int]:
-    """What is in which column of a table with this first line, by their names; the first of several counts."""
-    cells = next(csv.reader([line], delimiter=separator(line), skipinitialspace=True), [])
-    known = {_letters(name): place for place, name in reversed([*enumerate(cells)])}
-    return {
-        what: known[_letters(name)]
-        for what, usual in COLUMNS.items()
-        for name in reversed(usual)
-        if _letters(name) in known
-    }
-
-
-def _letters(name: str) -> str:
-    """A column's name without case, spaces and signs: `Video Path`, `video-path` and VideoPath are video_path."""
-    return re.sub(r"[\W_]+", "", name.casefold())
-
-
-def _rows_of_table(path: Path, lines: Sequence[tuple[int, str]]) -> tuple[list[Row], str]:
-    """The rows of a table, whose first line names its columns, and in words what is in which."""
-    first = lines[0][1]
-    sign, columns = separator(first), columns_in(first)
-    reader = csv.reader([text for _, text in lines], delimiter=sign, skipinitialspace=True)
-    with reading(path, "a table", README):
-        (_, names), *read = [(lines[reader.line_num - 1][0], cells) for cells in reader]
-    rows = list[Row]()
-    for number, cells in read:
-        place = f"{path}:{number}"
-        found = {what: cells[at].strip() if at < len(cells) else "" for what, at in columns.items()}
-        if len(cells) > len(names) or not found["path"]:
-            raise UserError(
-                f"{place}: a row has one {names[columns['path']]!r}, one {names[columns['label']]!r} and no more than "
-                f"its {len(names)} columns, with {SEPARATORS[sign]} between them; quote a text that holds these"
-            )
-        rows.append(Row(**found, place=place))
-    if not rows:
-        raise UserError(f"{path} names columns and no video; {README}")
-    if ("start" in columns) != ("end" in columns):
-        has, lacks = ("start", "end") if "start" in columns else ("end", "start")
-        raise UserError(f"{path} has a column {names[columns[has]]!r} and none for the {lacks}; {README}")
-    without = [row for row in rows if not row.start and not row.end]
-    if without and len(without) < len(rows):
-        raise UserError(
-            f"{without[0].place}: {len(without)} of {len(rows)} rows of the table have no start and end; fill them in "
-            "all rows, or split the table in two"
-        )
-    used = ", ".join(f"{what}={names[at].strip()!r}" for what, at in columns.items())
-    unread = [repr(name.strip()) for at, name in enumerate(names) if at not in columns.values()]
-    others = f"; not read: {some(unread)}" if unread else ""
-    return rows, f"columns of {path}, with {SEPARATORS[sign]} between them: {used}{others}"
-
-
-def settled(rows: Sequence[Row], classes: Sequence[str], where: Path) -> Labels:
-    """The labels of these rows, where `where` names the classes. Raises UserError for labels that mean two things.
-
-    That may be so with classes called 1, 2, 3, whose lines are 0, 1, 2.
-    """
-    labels = Labels(classes)
-    numbers = {label for row in rows for label in labels.each(row.label) if label.isdecimal()}
-    two = [text for text in sorted(numbers, key=int) if labels.by_name.get(text, int(text)) != int(text)]
-    if not two:
-        if str(len(classes)) in numbers and "0" not in numbers and all(int(text) <= len(classes) for text in numbers):
-            row = next(row for row in rows if str(len(classes)) in labels.each(row.label))
-            raise UserError(
-                f"{row.place}: label {len(classes)} is not among the {len(classes)} classes of {where}, 0 to "
-                f"{len(classes) - 1}, and none is 0: labels seem to count from 1; count from 0, or write the names"
-            )
-        return labels
-    as_names = numbers <= labels.by_name.keys()
-    if as_names and all(int(text) < len(classes) for text in numbers):
-        text = two[0]
-        raise UserError(
-            f"{next(row.place for row in rows if text in labels.each(row.label))}: label {text} is class "
-            f"{classes[int(text)]!r}, by the lines of {where} counted from 0, or the class named {text!r}; give the "
-            f"classes of {where} names that are no numbers, or count from 0"
-        )
-    return Labels(classes, numbers_are_names=as_names)
-
-
-def named_classes(rows: Sequence[Row], where: str) -> list[str]:
-    """The classes that labels in words name, sorted, where no classes.txt does.
-
-    Several labels are such where each is one of another video, too. Raises UserError for two spellings of a class,
-    numbers beside words, and for several labels of which only some are of other videos.
-    """
-    counts = Counter(row.label for row in rows if row.label not in ("", NOTHING))
-    alone = {nfc(name): 0 for name in counts if not re.search(BETWEEN, name)}
-    for name in [*counts.keys() - alone.keys()]:
-        if several := labels_in(name, alone):
-            number = counts.pop(name)
-            counts.update(dict.fromkeys(several, number))
-        elif known := [part for part in re.split(rf"\s*{BETWEEN}\s*", name) if nfc(part) in alone]:
-            raise UserError(
-                f"{where}: {name!r} may be one class or several, as {known[0]!r} is one; name them in classes.txt"
-            )
-    if twice := alike(counts):
-        both = " and ".join(f"{name!r} ({counts[name]} videos)" for name in twice[0])
-        raise UserError(
-            f"{where}: {both} may be one class; write it in one way, or name both in classes.txt if they are two"
-        )
-    numbers = sorted((name for name in counts if name.isdecimal()), key=int)
-    if numbers and len(numbers) < len(counts):
-        word = next(name for name in counts if not name.isdecimal())
-        raise UserError(f"{where}: some labels are numbers, such as {numbers[0]}, and some are words, such as {word!r}")
-    return numbers or sorted({nfc(name): name for name in sorted(counts)}.values())
-
-
-def alike(names: Iterable[str]) -> list[list[str]]:
-    """The names that may be spellings of one: they differ in case, in spaces, or in signs that stand for these."""
-    spelt = defaultdict[str, list[str]](list)
-    for name in sorted(names):
-        spelt[re.sub(r"[\s_-]+", " ", nfc(name)).strip().casefold()].append(name)
-    return [own for own in spelt.values() if len({*map(nfc, own)}) > 1]
 
 
 def groups_of(rows: Iterable[Row]) -> dict[str, str]:

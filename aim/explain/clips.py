@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from aim.data.dataset import Data, VideoDataset
-from aim.data.lists import Lists, Video, nfc, several, single
+from aim.data.labels import several, single
+from aim.data.lists import Lists, Video, nfc
 from aim.data.loading.loader import Loader
 from aim.data.readers.interface import BadVideo, Reader
 from aim.data.rows import read_list
@@ -78,11 +79,11 @@ def tested_videos(path: str, root: str | None, *, many: bool) -> tuple[Data, Lis
     return data, lists
 
 
-def listed_class(checkpoint_path: str, root: str | None, path: Path) -> str | None:
+def listed_class(checkpoint_path: str, root: str | None, path: Path, *, many: bool) -> str | None:
     """The class that the lists of a checkpoint's data give a video; None where they are elsewhere, or don't name it."""
     try:
         data = data_of(checkpoint_path, root)
-        lists = data.listed() if path.resolve().is_relative_to(data.folder.resolve()) else None
+        lists = data.listed(many=many) if path.resolve().is_relative_to(data.folder.resolve()) else None
     except UserError:
         return None
     if lists is None:

@@ -82,6 +82,8 @@ def main(cfg: DictConfig) -> None:
         checkpoint={"name": f"{saved.path.resolve().parent.name}/{saved.path.name}", "sha256": saved.fingerprint},
         calibration=saved.calibration,
         task=recogniser.task,
+        pace=recogniser.pace,
+        licence=recogniser.licence,
     )
     difference = export(recogniser.model, recogniser.task, about, out)
     print(

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
+import timm
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -74,6 +75,16 @@ class Backbone:
                 "backbone.weights=FILE"
             )
         check_weights(self.weights)
+
+
+def terms_of(backbone: Backbone) -> str:
+    """The licence of a trunk's published weights, as its settings or timm state it; empty where neither does."""
+    if backbone.weights == "random":
+        return ""
+    if backbone.weights.startswith("aim:"):
+        return "apache-2.0"  # of this package
+    known = timm.get_pretrained_cfg(backbone.name, allow_unregistered=True)
+    return backbone.licence or (known and known.license) or ""
 
 
 def is_plain(value: Any) -> bool:

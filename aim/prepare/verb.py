@@ -25,6 +25,7 @@ from typing import Annotated, Any
 from omegaconf import DictConfig
 
 from aim.data.dataset import Data
+from aim.data.labels import check_words
 from aim.data.lists import Lists, data_hash, format_line, quoted
 from aim.data.sources.annotations import Format
 from aim.data.sources.detected import NAMES, Auto, last_report
@@ -152,6 +153,9 @@ def main(cfg: DictConfig) -> None:
             for shard in shards.find(root):
                 index_shard(shard)
     listed = shards.located(root, form(root))
+    check_words(listed)
+    for note in listed.notes:
+        say(note)
     if settings.data.num_classes not in (None, len(listed.classes)):
         raise UserError(
             f"{root} has {len(listed.classes)} classes, data.num_classes={settings.data.num_classes}; "

@@ -15,6 +15,7 @@ from typing import Any
 from omegaconf.dictconfig import DictConfig
 
 from aim.data.lists import Lists, data_hash, same_classes
+from aim.data.pace import UNPACED, pace_of
 from aim.engine.loop.choice import chosen
 from aim.engine.loop.course import Caller
 from aim.engine.loop.evaluation import Evaluation
@@ -124,8 +125,11 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
             tested["draws"] = run.train.draws
         if run.train.patience is not None:
             tested["epochs_trained"] = round(state.step / run.train.steps_per_epoch(len(lists.train)), 3)
+        if state.best is not None:
+            tested["selection"] = selection(run, state)
         if run.test == "best":
-            tested |= {"weights": "best", "selection": take_best(job, model, state)}
+            take_best(job, model)
+            tested["weights"] = "best"
         dataset = run.test_dataset(lists)
         with nullcontext(dataset) if known else on_features(dataset, model, run, world, stop) as videos:
             found, left = test(job, model, videos, stop, known, calibration_of(job))
@@ -136,12 +140,6 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
                 calibration = fitted(run.task, found.log_probability, found.label)
                 checkpoint.set_calibration(run_dir / BEST, calibration, data_hash(lists.test, lists.classes))
             tracked.attach(leave(job, model, left, gmacs, **tested))
-            trained = state.step / run.train.steps_per_epoch(len(lists.train))
-            if run.test == "last" and state.best is not None and state.best_epoch < trained:
-                print(
-                    f"tested: the last weights; {BEST}, which aim.eval and aim.predict take, has those of epoch "
-                    f"{state.best_epoch:.3g}, the best by validation (test=best tests them)"
-                )
 
 
 def calibration_of(job: Job[Run]) -> Calibration:
@@ -150,13 +148,17 @@ def calibration_of(job: Job[Run]) -> Calibration:
     return checkpoint.read_weights(best).calibration if job.world.is_main and best.exists() else UNCALIBRATED
 
 
-def take_best(job: Job[Run], model: VideoClassifier, state: State) -> dict[str, Any]:
-    """Put the best weights of the validations into the model of every rank; how they were chosen."""
+def take_best(job: Job[Run], model: VideoClassifier) -> None:
+    """Put the best weights of the validations into the model of every rank."""
     if job.world.is_main:  # the other nodes may not see its folder
         checkpoint.load_weights(model, checkpoint.read_weights(job.run_dir / BEST))
     state_dict = model.state_dict()
     distributed.broadcast_([state_dict[name] for name in model.saved_names()])
-    by = of_validation(job.run.task.metrics, job.run.train.best_by)
+
+
+def selection(run: Run, state: State) -> dict[str, Any]:
+    """The best of the validations: by which score, its value, and after how many epochs it was."""
+    by = of_validation(run.task.metrics, run.train.best_by)
     name, words = str(by.validated), f"validation {by.validated_words}"
     return {"by": words, name: state.best, "epoch": round(state.best_epoch, 3)}
 
@@ -170,6 +172,7 @@ def fit(
     """
     run, world, run_dir, lists = job.run, job.world, job.run_dir, job.lists
     with loaders(job, model, stop) as (train_loader, val_loader):
+        pace = pace_of(run.data.folder, lists.train) if world.is_main else UNPACED
         seen = dict[str, Evaluation]()  # the last one and the best of this process
 
         def validated(epoch: float, val: Evaluation, improved: bool) -> None:
@@ -184,7 +187,7 @@ def fit(
             calibration = fitted(run.task, val.log_probability, val.label) if val else UNCALIBRATED
             chosen_by = job.content["data_hash"] if val else ""
             checkpoint.save_weights(
-                run_dir / BEST, model, job.settings, lists.classes, run.precision, calibration, chosen_by
+                run_dir / BEST, model, job.settings, lists.classes, run.precision, calibration, chosen_by, pace
             )
 
         caller = Caller(

@@ -10,7 +10,8 @@ import hashlib
 import logging
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,11 @@ import timm
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from huggingface_hub import hf_hub_download
+from huggingface_hub import constants, get_session, hf_hub_download, try_to_load_from_cache
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aim.ground.errors import UserError
+from aim.ground.errors import UserError, say
 from aim.ground.foreign import reading
 from aim.ground.paths import path_of
 from aim.weights.torchscript import is_torchscript, read_torchscript
@@ -43,13 +44,34 @@ USUAL_KEYS = ("state_dict", "model", "teacher")  # below which training checkpoi
 
 def from_hub(name: str, options: Mapping[str, Any]) -> Any:
     """timm's own download. Its head is removed only afterwards: asked for none, timm would load without strictness."""
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for every try; the last error is told below
-    try:
+    published = timm.get_pretrained_cfg(name)
+    repository = str(published.hf_hub_id) if published and published.hf_hub_id else ""
+    with downloaded(name, repository, "model.safetensors", "pytorch_model.bin"):
         module: Any = timm.create_model(name, pretrained=True, drop_path_rate=0.0, **options)
-    except Exception as error:  # any error of the network, the hub or the disk; the cause stays attached
-        raise UserError(f"can't load {name} from timm's hub ({type(error).__name__}: {error}); {WAY_OUT}") from error
     module.reset_classifier(0)
     return module
+
+
+@contextmanager
+def downloaded(weights: str, repository: str, *files: str) -> Iterator[None]:
+    """Around a download from Hugging Face, whose cache may hold one of the `files`; else says where it is from.
+
+    Raises UserError for any error, and at once where the hub isn't reached: its client tries for minutes, in silence.
+    """
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for every try; the last error is told below
+    name, _, revision = repository.partition("@")
+    try:
+        cached = (try_to_load_from_cache(name, file, revision=revision or None) for file in files if name)
+        if name and not any(isinstance(path, str) for path in cached):
+            say(f"downloading {weights} from {constants.ENDPOINT}/{name}")
+            get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
+        yield
+    except Exception as error:  # any error of the network, the hub or the disk; the cause stays attached
+        where = f"{constants.ENDPOINT}/{name}" if name else "timm's hub"
+        raise UserError(
+            f"can't load {weights} from {where} ({type(error).__name__}: {error}); without a network, download it "
+            "elsewhere and set backbone.weights=FILE, or backbone.weights=random"
+        ) from error
 
 
 def check_weights(weights: str) -> None:
@@ -70,11 +92,8 @@ def weights_file(weights: str) -> Path:
     if not weights.startswith(HUGGING_FACE):
         return path_of(weights)
     owner, name, file = on_hugging_face(weights)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for every try; the last error is told below
-    try:
+    with downloaded(weights, f"{owner}/{name}", file):
         return Path(hf_hub_download(f"{owner}/{name}", file))
-    except Exception as error:  # any error of the network, the hub or the disk; the cause stays attached
-        raise UserError(f"can't load {weights} ({type(error).__name__}: {error}); {WAY_OUT}") from error
 
 
 def on_hugging_face(weights: str) -> tuple[str, str, str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from aim.data.labels import Labels, several, single
 from aim.data.list_files import ListFiles
 from aim.data.lists import (
     NONE,
@@ -16,12 +17,10 @@ from aim.data.lists import (
     ordered_hash,
     quoted,
     read_classes,
-    several,
     share_of,
-    single,
     targets,
 )
-from aim.data.rows import Labels, divided, read_list, video_of
+from aim.data.rows import divided, read_list, video_of
 from tests.data.written import write_list
 from tests.messages import named, refused
 
@@ -248,7 +247,7 @@ def test_labels_of_the_same_part_of_a_video_are_put_together() -> None:
     assert [video.labels for video in found.train] == [(0, 2), (1,), (1,), ()]
     assert [format_line(video) for video in found.train] == ["a\t0.0\t2.0\t0,2", "b 1", "a\t1.0\t3.0\t1", "c -"]
     assert targets(found.train, 3).tolist() == [[1, 0, 1], [0, 1, 0], [0, 1, 0], [0, 0, 0]]
-    assert found.notes == ()
+    named(found.notes[0], "1")  # overlaps another, and lies in none
     assert ordered_hash(found.train, lists.classes) != ordered_hash(lists.train, lists.classes)
     (note,) = several(replace(lists, train=[Video("a", 1)])).notes
     named(note, "task=single_label")

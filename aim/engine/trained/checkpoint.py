@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from aim.data.lists import Lists, nfc, same_classes
+from aim.data.pace import UNPACED, Pace
 from aim.engine.machine.hardware import Precision
 from aim.engine.scores.calibration import UNCALIBRATED, Calibration
 from aim.ground.choices import leaves
@@ -130,6 +131,7 @@ class Checkpoint:
     calibration: Calibration = UNCALIBRATED  # fitted on the validation set
     chosen_by: str | None = None  # data_hash of the videos that chose it, empty where none did; None: it isn't known
     calibrated_by: str | None = None  # data_hash of the videos that the temperature was fitted on; None: not known
+    pace: Pace = UNPACED  # of the training videos
 
     @property
     def fingerprint(self) -> str:
@@ -162,6 +164,7 @@ def save_weights(
     precision: Precision | None = None,
     calibration: Calibration = UNCALIBRATED,
     chosen_by: str | None = None,
+    pace: Pace = UNPACED,
 ) -> None:
     """Write `best.safetensors`, which with the trunk's weights is the whole model.
 
@@ -177,6 +180,7 @@ def save_weights(
         **calibration.as_text(),
         "chosen_by": json.dumps(chosen_by),
         "calibrated_by": json.dumps(chosen_by or None),
+        "pace": pace.text,
     }
     write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
 
@@ -225,12 +229,12 @@ def read_weights(path: str | Path) -> Checkpoint:
         precision = json.loads(metadata.get("precision", "null"))
         if precision not in (None, *get_args(Precision)):
             raise ValueError(f"precision {precision!r}")
-        calibration = Calibration.of_text(metadata, len(classes))
+        calibration, pace = Calibration.of_text(metadata, len(classes)), Pace.of_text(metadata.get("pace"))
         by = {key: json.loads(metadata.get(key, "null")) for key in ("chosen_by", "calibrated_by")}
         if not all(isinstance(value, str | None) for value in by.values()):
             raise TypeError(str(by))
     by["calibrated_by"] = by["calibrated_by"] or by["chosen_by"] or None
-    return Checkpoint(path, tensors, config, classes, trunk, precision, calibration, **by)
+    return Checkpoint(path, tensors, config, classes, trunk, precision, calibration, pace=pace, **by)
 
 
 def load_weights(model: VideoClassifier, checkpoint: Checkpoint, *, head: bool = True) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from aim.data.pace import UNPACED, Pace
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
 from aim.engine.machine.hardware import Device, Untrained
@@ -33,7 +34,7 @@ from aim.ground.paths import path_of
 SUFFIXES = (".onnx", ".pt2")
 FORMAT = "aim-video exported 1"
 EXTRA_FILE = "aim.json"
-OPTIONAL = ("calibration", "task")  # parts that older files lack
+OPTIONAL = ("calibration", "task", "pace", "licence")  # parts that older files lack
 INPUT, OUTPUT = "video", "probability"
 AGAIN = "aim.export makes it anew"
 
@@ -49,6 +50,8 @@ class About:
     checkpoint: Mapping[str, str]  # its name and sha256
     calibration: Calibration = UNCALIBRATED  # of the probabilities, which are written without it
     task: Task = SINGLE_LABEL
+    pace: Pace = UNPACED  # of the videos that it learnt from
+    licence: str = ""  # of the trunk's weights; empty: not known
 
     def to_text(self) -> dict[str, str]:
         """Each part as JSON, with the format, and what the file expects in words."""
@@ -70,6 +73,8 @@ class About:
             frames = (
                 f"frame i of clip c is floor(max(n - {span} + 1, 0) / {v} * (c + 0.5)) + {clip.stride_frames} i, {late}"
             )
+        if apart := self.pace.apart(clip):
+            frames += f"; in the training's videos they were about {apart:.3g} s apart"
         middle = f"top = (height - {size}) // 2, left = (width - {size}) // 2"
         if views.spatial == 3:
             middle += ", and both ends of the longer side: 0 and 2 top where it is the height, else 0 and 2 left"
@@ -166,8 +171,9 @@ def parsed(text: Mapping[str, str], path: Path) -> About:
             raise ValueError("a name that is no text")
         clip = config.build(dict(parts["clip"]), Clip, received=True)
         views = config.build(dict(parts["views"]), Views, received=True)
-        task = named(json.loads(text.get("task", "null")))
-    return About(parts["classes"], clip, views, parts["trunk"], parts["checkpoint"], calibration, task)
+        task, pace = named(json.loads(text.get("task", "null"))), Pace.of_text(text.get("pace"))
+        licence = str(json.loads(text.get("licence", '""')))
+    return About(parts["classes"], clip, views, parts["trunk"], parts["checkpoint"], calibration, task, pace, licence)
 
 
 def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:

@@ -14,6 +14,7 @@ from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
 from aim.data.loading.loader import Batch, Loader
+from aim.data.pace import UNPACED, Pace
 from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
@@ -38,7 +39,7 @@ from aim.engine.trained.exported import Program
 from aim.ground import config
 from aim.ground.errors import UserError
 from aim.ground.marks import Before, Mark
-from aim.models.classifier import Backbone, VideoClassifier, build
+from aim.models.classifier import Backbone, VideoClassifier, build, terms_of
 
 Read = Callable[[Sequence[Path]], Iterator[tuple[Path, Tensor | str]]]
 
@@ -73,6 +74,8 @@ class Recogniser:
     calibration: Calibration = UNCALIBRATED  # as far as its file tells
     calibrated: bool = True  # by the temperature, where there is one
     task: Task = SINGLE_LABEL
+    pace: Pace = UNPACED  # of the videos that it learnt from
+    licence: str = ""  # of its trunk's published weights; empty: not known
 
     @property
     def at_least(self) -> Tensor | None:
@@ -167,6 +170,8 @@ def load(
             calibration=about.calibration,
             calibrated=calibrated,
             task=about.task,
+            pace=about.pace,
+            licence=about.licence,
         )
     saved = checkpoint.read_weights(path)
     if not saved.config:
@@ -195,6 +200,8 @@ def load(
         saved.calibration,
         calibrated,
         task=trained.task,
+        pace=saved.pace,
+        licence=terms_of(trained.backbone),
     )
 
 

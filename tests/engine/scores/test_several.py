@@ -1,4 +1,4 @@
-"""Scores of several labels a video, against scikit-learn's documented numbers and its definitions written out."""
+"""Scores of several labels a video, against scikit-learn and its definitions written out."""
 
 import numpy as np
 import pytest
@@ -45,6 +45,29 @@ def test_average_precision_is_scikit_learns() -> None:
     expected = [average_precision_by_definition(p, y) for p, y in zip(probability.T, label.T, strict=True)]
     assert found == pytest.approx(expected)
     assert several.average_precisions(probability[::-1], label) != pytest.approx(expected)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_metrics_are_scikit_learns(seed: int) -> None:
+    """With ties, a class without a video, and one that all have."""
+    from sklearn.metrics import average_precision_score, f1_score
+
+    probability, label = drawn(seed=seed)
+    label[:, 0] = 1
+    expected = {
+        "map": average_precision_score(label, probability, average="macro"),
+        "macro_f1": f1_score(label, probability >= 0.5, average="macro"),
+        "micro_f1": f1_score(label, probability >= 0.5, average="micro"),
+    }
+    assert {name: TABLE[name].value(probability, label) / 100 for name in expected} == pytest.approx(expected)
+    assert several.average_precisions(probability, label) == pytest.approx(
+        average_precision_score(label, probability, average=None)
+    )
+    label[:, 2] = 0
+    assert TABLE["map"].value(probability, label) / 100 == pytest.approx(
+        average_precision_score(label[:, [0, 1, 3]], probability[:, [0, 1, 3]])
+    )
+    assert TABLE["map"].value(probability, label[::-1]) / 100 != pytest.approx(expected["map"])
 
 
 def test_f1_is_that_of_counts() -> None:

@@ -10,6 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from aim.data.pace import Pace
 from aim.engine.scores.calibration import Calibration
 from aim.engine.trained import checkpoint
 from aim.ground.formats import own_version
@@ -98,6 +99,20 @@ def test_a_temperature_is_all_that_changes(tmp_path: Path) -> None:
     assert (after.config, after.classes, after.trunk, after.precision) == ({"a": 1}, ["a"], before.trunk, "bf16")
     save_weights(best, Model())  # of before
     assert checkpoint.read_weights(best).calibration.temperature is None
+
+
+def test_the_pace_of_the_training_travels_with_the_weights_and_is_checked(tmp_path: Path) -> None:
+    best = tmp_path / "best.safetensors"
+    checkpoint.save_weights(best, Model(), {}, ["a"], pace=Pace(25.0, 2.5))  # type: ignore[arg-type]
+    checkpoint.set_calibration(best, Calibration(1.25), "abc")
+    assert checkpoint.read_weights(best).pace == Pace(25.0, 2.5)
+    with safe_open(best, "pt") as file:
+        metadata = file.metadata()
+    save_file({}, best, {key: value for key, value in metadata.items() if key != "pace"})  # of an older version
+    assert checkpoint.read_weights(best).pace == Pace()
+    save_file({}, best, metadata | {"pace": '{"rate": -1}'})
+    with refused("best.safetensors", "metadata", "rate"):
+        checkpoint.read_weights(best)
 
 
 def test_a_newer_format_is_refused_with_its_version(tmp_path: Path) -> None:
