@@ -20,6 +20,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+import torch._inductor.config
 import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -33,7 +34,8 @@ from aim.engine.machine.hardware import FP8_SINCE, autocast  # noqa: E402
 from aim.engine.run.settings import Run  # noqa: E402
 from aim.engine.run.step import flops, make_batch, peak_bytes, pretended  # noqa: E402
 from aim.ground import config  # noqa: E402
-from aim.models import attention  # noqa: E402
+from aim.models import attention, gpu  # noqa: E402
+from aim.models.memory import remembering  # noqa: E402
 
 GIB = 2**30
 CLASSES = 400
@@ -42,11 +44,15 @@ KINDS = {
     "torch's choice": None, "cudnn": SDPBackend.CUDNN_ATTENTION, "flash": SDPBackend.FLASH_ATTENTION,
     "efficient": SDPBackend.EFFICIENT_ATTENTION, "math": SDPBackend.MATH,
 }  # fmt: skip
-# precision, train.memory, compiled, clips; in the order in which they are missed least
+# How a step runs: as it is; with torch's kernels in place of ours; compiled; compiled and replayed as CUDA graphs.
+EAGER, THEIRS, COMPILED, GRAPHS = "eager", "eager, torch's kernels", "compiled", "compiled, CUDA graphs"
+# precision, train.memory, way, clips; in the order in which they are missed least
 STEPS = [
-    ("bf16", "fast", False, 8), ("bf16", "fast", True, 8), ("bf16", "fast", True, 32), ("bf16", "fast", False, 32),
-    ("fp8", "fast", True, 32), ("bf16", "lean", True, 32), ("bf16", "lean", False, 32), ("fp8", "fast", False, 32),
-    ("bf16", "smallest", False, 32), ("bf16", "fast", True, 1),
+    ("bf16", "fast", EAGER, 8), ("bf16", "fast", COMPILED, 8), ("bf16", "fast", THEIRS, 8),
+    ("bf16", "fast", COMPILED, 32), ("bf16", "fast", EAGER, 32), ("fp8", "fast", COMPILED, 32),
+    ("bf16", "lean", COMPILED, 32), ("bf16", "lean", EAGER, 32), ("fp8", "fast", EAGER, 32),
+    ("bf16", "smallest", EAGER, 32), ("bf16", "fast", COMPILED, 1), ("bf16", "fast", GRAPHS, 1),
+    ("bf16", "fast", GRAPHS, 2), ("bf16", "fast", COMPILED, 2),
 ]  # fmt: skip
 
 
@@ -188,9 +194,22 @@ def settings(precision: str, memory: str, *, compiled: bool, device: str, dry: b
     return config.build(config.compose(["+experiment=k400", "backbone.weights=random", f"device={device}", *more]), Run)
 
 
-def step(bench: Bench, precision: str, memory: str, clips: int, *, compiled: bool) -> None:
-    """Clips/s of a training step, its share of the ceiling, and its memory beside the plan's."""
+@contextmanager
+def taking(way: str) -> Iterator[None]:
+    """Kernels and the compiler as this way has them."""
     torch.compiler.reset()
+    found = gpu.kernels
+    if way == THEIRS:  # what `aim.models.gpu.operation` then does
+        gpu.kernels = lambda: None  # type: ignore[assignment]
+    try:
+        with torch._inductor.config.patch("triton.cudagraphs", way == GRAPHS):
+            yield
+    finally:
+        gpu.kernels = found
+
+
+def step(bench: Bench, name: str, precision: str, memory: str, clips: int, *, compiled: bool) -> None:
+    """Clips/s of a training step, its share of the ceiling, and its memory beside the plan's."""
     before = 0 if bench.dry else torch.cuda.memory_allocated()
     run = settings(precision, memory, compiled=compiled, device=bench.device.type, dry=bench.dry)
     model = run.model(CLASSES).to(bench.device).train()
@@ -212,11 +231,12 @@ def step(bench: Bench, precision: str, memory: str, clips: int, *, compiled: boo
     launched = time.perf_counter() - began
     peak = bench.peak_gib(work) - before / GIB
     ms = bench.ms(work, times=8)
+    if compiled and model.backbone.run.run is remembering:
+        raise RuntimeError("the compiler refused the blocks")
     of_plan = {}
     if planned := bench.planned(precision, memory, clips):
         rate = planned["flops"] / ms / 1e9
         of_plan = {"tflops": rate, "of_ceiling": rate / bench.tflops, "planned_gib": planned["peak_bytes"] / GIB}
-    name = f"step, {precision}, {memory}, {'compiled' if compiled else 'eager'}, {clips} clips"
     bench.row(name, clips_s=1000 * clips / ms, ms=ms, launch_ms=1000 * launched, first_s=first, gib=peak, **of_plan)
 
 
@@ -270,14 +290,15 @@ def main() -> None:
     with bench.guarded("ceilings"):
         ceilings(bench)
     fp8 = args.dry or torch.cuda.get_device_capability() >= FP8_SINCE
-    for precision, memory, compiled, clips in STEPS:
+    for precision, memory, way, clips in STEPS:
+        compiled = way in (COMPILED, GRAPHS)
         if (precision == "fp8" and not fp8) or (bench.dry and compiled):
             continue
-        name = f"step, {precision}, {memory}, {'compiled' if compiled else 'eager'}, {clips} clips"
-        with bench.guarded(name, needs=25.0 if compiled else 6.0) as there_is_time:
+        name = f"step, {precision}, {memory}, {way}, {clips} clips"
+        with bench.guarded(name, needs=25.0 if compiled else 6.0) as there_is_time, taking(way):
             if there_is_time:
-                step(bench, precision, memory, min(clips, 2) if bench.dry else clips, compiled=compiled)
-        if (precision, memory, compiled, clips) == STEPS[1] and not bench.dry:
+                step(bench, name, precision, memory, min(clips, 2) if bench.dry else clips, compiled=compiled)
+        if (precision, memory, way, clips) == STEPS[1] and not bench.dry:
             with bench.guarded("attention"):
                 attentions(bench)
             with bench.guarded("step, bf16, the plain model, 8 clips") as there_is_time:

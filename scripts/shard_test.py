@@ -5,7 +5,8 @@
 `aim.features`, `aim.predict` and `aim.prepare` do a folder of classes in four shards, in a loop as a shell would run
 it. Jobs are killed (SIGKILL, or SIGTERM, which ends after the video at hand) while they start or at a random moment of
 their work, and the same command is run again; then `merge=true`. A round is survived if the files are those of one job
-without shards, byte by byte, nothing is missing, and no half-written file stays. Some ten seconds a kill.
+without shards, byte by byte, nothing is missing, and no half-written file stays; and if after each SIGKILL the manifest
+knows of each answer that was kept. Some ten seconds a kill.
 """
 
 import argparse
@@ -20,6 +21,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from aim.ground import files
+from aim.ground.foreign import read_lines
+from aim.ground.portion import Portion
+from aim.ground.shared_work import FOLDER, MANIFEST, Manifest, home
+from aim.predict.shared import KEPT, folder_of
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARDS = 4
@@ -106,6 +111,7 @@ def endure(verb: str, command: list[str], folder: Path, number: int, kills: int,
         if index in victims:
             kill, how = rng.choice([("SIGKILL", 0), ("SIGKILL", 1), ("SIGTERM", 1)])
             found.kills.append(strike(shard, out, index, kill, at_work=bool(how), rng=rng))
+            found.problems += unnoted(place_of(out, index))
         if (code := run(shard)) not in DONE:
             found.problems.append(f"shard={index}/{SHARDS}: exit code {code}")
     if (code := run([*command, f"out={out}", "merge=true"])) not in DONE:
@@ -116,8 +122,7 @@ def endure(verb: str, command: list[str], folder: Path, number: int, kills: int,
 
 def strike(command: list[str], out: Path, index: int, kill: str, *, at_work: bool, rng: random.Random) -> str:
     """Start a job and kill it, with all of its processes at SIGKILL: what was done, in words."""
-    shards = out / "shards" if out.suffix != ".csv" else out.with_name(f"{out.name}.shards")
-    manifest = shards / f"{index:05d}-of-{SHARDS:05d}" / "manifest.json"
+    manifest = place_of(out, index) / MANIFEST
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                           start_new_session=True) as job:  # fmt: skip
         while at_work and not manifest.exists() and job.poll() is None:
@@ -131,6 +136,19 @@ def strike(command: list[str], out: Path, index: int, kill: str, *, at_work: boo
                 os.kill(job.pid, signal.SIGTERM)
         code = job.wait()
     return f"{kill} {wait:.2f} s after {'the first note' if at_work else 'the start'}: exit code {code}"
+
+
+def place_of(out: Path, index: int) -> Path:
+    """The folder of a job."""
+    return home(out / FOLDER if out.suffix != ".csv" else folder_of(out), Portion(index, SHARDS))
+
+
+def unnoted(place: Path) -> list[str]:
+    """The answers of which a job's manifest knows nothing, but for one that the kill came just after."""
+    manifest = Manifest.of(place)
+    kept = [line["name"] for line in read_lines(place / KEPT, "answers", "none")]
+    noted = manifest.done | manifest.failed
+    return [f"the manifest doesn't know of the answer about {name}" for name in kept[:-1] if name not in noted]
 
 
 def contents(path: Path) -> dict[str, bytes]:

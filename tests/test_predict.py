@@ -477,6 +477,7 @@ def test_a_shard_goes_on_where_it_was_and_answers_again_about_a_video_that_is_an
     shutil.copy(videos(toy_cache)[9], root / "1.mp4")
     with exits(3):
         predicted(capsys, *of_all, "merge=true")
+    named(capsys.readouterr().err, "1.mp4, 3.mp4", "0/1")
     assert [Path(json.loads(line)["path"]).name for line in out.read_text().splitlines()] == ["0.mp4", "2.mp4"]
     os.utime(root / "0.mp4", ns=(0, stamp_time))
     with exits(0):

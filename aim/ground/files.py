@@ -1,13 +1,14 @@
 """Atomic file writes, names that fit; and the reasons why a file can't be written, in words."""
 
 import contextlib
+import csv
 import errno
 import hashlib
 import json
 import os
 import re
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,6 +142,22 @@ def write_json(path: Path, value: Any) -> None:
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write lines of text, each with its end, atomically."""
     write_atomically(path, lambda file: write_text(file, "".join(f"{line}\n" for line in lines)))
+
+
+def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a table as UTF-8 CSV under a line of names, atomically."""
+
+    def fill(place: Path) -> None:
+        with place.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            csv.writer(file).writerows([head, *rows])
+
+    write_atomically(path, fill)
+
+
+def add_line(path: Path, line: str) -> None:
+    """Add a line to the end of a file; of one that a kill cuts short the end is missing. Raises UserError."""
+    with writing(path, AGAIN), path.open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
 
 
 def write_first(path: Path, value: Any) -> bool:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aim.ground.errors import UserError
 
@@ -48,3 +48,16 @@ def read_json(path: Path, kind: type[T], expected: str, way_out: str) -> T:
         if not isinstance(found, kind):
             raise TypeError(f"at its top is no {'object' if kind is dict else 'list'}: {json.dumps(found)[:40]}")
     return found
+
+
+def read_lines(path: Path, expected: str, way_out: str) -> list[Any]:
+    """The lines of a file of JSON lines, none where there is no file; a last one that a kill cut short isn't one.
+
+    Raises UserError for anything else.
+    """
+    with reading(path, expected, way_out):
+        try:
+            *lines, _ = path.read_bytes().split(b"\n")
+        except FileNotFoundError:
+            return []
+        return [*map(json.loads, lines)]

@@ -3,6 +3,7 @@
 Each notes what is done, failed and missing in a folder of its own; at the end `merge=true` looks through all of them.
 """
 
+import json
 import os
 import sys
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
@@ -14,12 +15,12 @@ from typing import Any, NamedTuple, NoReturn
 
 from aim.ground import files, jobs, lease
 from aim.ground.errors import UserError, say
-from aim.ground.foreign import read_json, reading
+from aim.ground.foreign import read_json, read_lines, reading
 from aim.ground.portion import Portion, place_of, portion_of
 from aim.ground.signals import INTERRUPTED
 
 INCOMPLETE = 3  # exit code: something that was asked for is not done yet
-FOLDER, MANIFEST = "shards", "manifest.json"
+FOLDER, MANIFEST, NOTES = "shards", "manifest.json", "notes.jsonl"
 NAMED = 10  # of those that are missing
 AGAIN = "delete it, and its shard does its part again"
 
@@ -90,13 +91,29 @@ class Manifest:
 
     @staticmethod
     def of(place: Path) -> "Manifest":
-        """That of the job with this folder, empty where it hasn't begun. Raises UserError for another file."""
+        """That of the job with this folder, as far as it has come or was killed; empty where it hasn't begun.
+
+        Raises UserError for another file.
+        """
         path = place / MANIFEST
+        notes = read_lines(place / NOTES, "the notes of a shard", AGAIN)  # first: they go into the manifest at the end
         if not path.exists():
             return Manifest()
         found = read_json(path, dict, "the manifest of a shard", AGAIN)
         with reading(path, "the manifest of a shard", AGAIN):
-            return Manifest(dict(found["done"]), dict(found["failed"]), list(found["missing"]))
+            manifest = Manifest(dict(found["done"]), dict(found["failed"]), list(found["missing"]))
+        with reading(place / NOTES, "the notes of a shard", AGAIN):
+            for name, made, problem in notes:
+                manifest.note(name, made, problem)
+        return manifest
+
+    def note(self, name: str, made: str, problem: str | None) -> None:
+        """Note what was made of an item, or the problem with it."""
+        (self.failed if problem is None else self.done).pop(name, None)
+        if problem is None:
+            self.done[name] = made
+        else:
+            self.failed[name] = problem
 
 
 def claim(folder: Path, count: int, work: Mapping[str, Any]) -> None:
@@ -135,24 +152,26 @@ def home(folder: Path, portion: Portion) -> Path:
 
 
 class Work:
-    """The work of one job, of which each item is noted."""
+    """The work of one job, of which each item is noted in its folder at once; the only job has none."""
 
-    def __init__(self, manifest: Manifest, todo: Iterable[str]) -> None:
+    def __init__(self, place: Path | None, manifest: Manifest, todo: Iterable[str]) -> None:
+        self.place = place
         self.manifest = manifest
         self._todo = dict.fromkeys(todo)
 
     def note(self, name: str, made: str, problem: str | None) -> None:
         """Note what was made of an item, or the problem with it."""
         self._todo.pop(name, None)
-        if problem is None:
-            self.manifest.done[name] = made
-        else:
-            self.manifest.failed[name] = problem
+        self.manifest.note(name, made, problem)
+        if self.place:
+            files.add_line(self.place / NOTES, json.dumps([name, made, problem]))
 
-    def write(self, file: Path) -> None:
-        """Leave the manifest, with the items that are left."""
+    def write(self) -> None:
+        """Leave the manifest, with the items that are left, in the place of the notes."""
+        assert self.place is not None
         self.manifest.missing = list(self._todo)
-        files.write_json(file, vars(self.manifest))
+        files.write_json(self.place / MANIFEST, vars(self.manifest))
+        (self.place / NOTES).unlink(missing_ok=True)
 
 
 @contextmanager
@@ -161,17 +180,16 @@ def working(folder: Path, portion: Portion | None, done: Mapping[str, str], todo
 
     The only job, which has no portion, leaves none.
     """
-    work = Work(Manifest(dict(done)), todo)
-    if portion is None:
+    work = Work(home(folder, portion) if portion else None, Manifest(dict(done)), todo)
+    if work.place is None:
         yield work
         return
-    place = home(folder, portion)
-    with lease.held(place):
-        work.write(place / MANIFEST)
+    with lease.held(work.place):
+        work.write()
         try:
             yield work
         finally:
-            work.write(place / MANIFEST)
+            work.write()
 
 
 class Merged(NamedTuple):

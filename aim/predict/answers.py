@@ -1,11 +1,9 @@
 """Answers as a table for a person, as a file of JSON lines, as CSV."""
 
-import csv
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from rich.bar import Bar
 from rich.cells import cell_len
@@ -49,7 +47,7 @@ def write(path: Path, found: Sequence[Answer], classes: Sequence[str]) -> None:
         each = [f"{value:.6f}" for value in x.probability] or [""] * len(classes)
         return [x.name, *span, label, x.error or "", *pairs, *each]
 
-    _write_csv(path, [*head, *(f"{PREFIX}{name}" for name in classes)], map(row, found))
+    files.write_csv(path, [*head, *(f"{PREFIX}{name}" for name in classes)], map(row, found))
 
 
 def write_segments(
@@ -66,15 +64,7 @@ def write_segments(
     def cell(value: str | float | None, key: str) -> str:
         return NONE if value is None else f"{value:.{digits[key]}f}" if isinstance(value, float) else value
 
-    _write_csv(path, names, ([cell(row.get(key, ""), key) for key in names] for row in rows))
-
-
-def _write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    def fill(place: Path) -> None:
-        with place.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
-            csv.writer(file).writerows([head, *rows])
-
-    files.write_atomically(path, fill)
+    files.write_csv(path, names, ([cell(row.get(key, ""), key) for key in names] for row in rows))
 
 
 def show(

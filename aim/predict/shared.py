@@ -12,7 +12,7 @@ from aim.data.windows import Span
 from aim.engine.trained.answer import Answer
 from aim.ground import files
 from aim.ground.errors import say
-from aim.ground.foreign import reading
+from aim.ground.foreign import read_lines, reading
 from aim.ground.portion import Portion
 from aim.ground.shared_work import AGAIN, Merged, claim, claimed, home, merged, working
 from aim.ground.signals import Interrupted, stop_signals
@@ -66,22 +66,20 @@ def part(out: Path, portion: Portion, work: Mapping[str, Any], items: Mapping[st
         say(f"{len(before)} of {len(mine)} are in {kept} already")
     with working(folder, portion, dict.fromkeys(before, KEPT), todo.values()) as job, stop_signals() as stop:
         files.write_lines(kept, (said.as_line(name) for name, said in before.items()))
-        with files.writing(kept, files.AGAIN), kept.open("a", encoding="utf-8") as file:
-            for item, answers in ask([mine[name] for name in todo.values()]):
-                name = todo[item.name]
-                said = Said(stamps[name], answers)
-                file.write(f"{said.as_line(name)}\n")
-                file.flush()
-                job.note(name, KEPT, said.problem)
-                if stop:
-                    raise Interrupted(f"stopped by a signal after {len(job.manifest.done)} of {len(mine)} videos")
+        for item, answers in ask([mine[name] for name in todo.values()]):
+            name = todo[item.name]
+            said = Said(stamps[name], answers)
+            files.add_line(kept, said.as_line(name))
+            job.note(name, KEPT, said.problem)
+            if stop:
+                raise Interrupted(f"stopped by a signal after {len(job.manifest.done)} of {len(mine)} videos")
     failed = len(job.manifest.failed)
     say(f"shard={portion}: answers about {len(mine) - failed} of {len(mine)} videos are in {kept}")
     return failed
 
 
 def merge(out: Path, work: Mapping[str, Any], items: Mapping[str, Input], classes: Sequence[str]) -> Merged:
-    """Write the file of all answers that the jobs have kept, in the order of the videos.
+    """Write the file of all answers that the jobs have kept and noted, in the order of the videos.
 
     An answer about a video that was replaced since is missing.
     """
@@ -95,17 +93,17 @@ def merge(out: Path, work: Mapping[str, Any], items: Mapping[str, Input], classe
         for name, stamp in stamps.items()
         if name in kept and (kept[name].problem is not None or same_content(kept[name].stamp, stamp))
     }
-    write(out, [answer for said in current.values() for answer in said.answers], classes)
-    return merged(folder_of(out), count, items, kept.keys() - current.keys())
+    found = merged(folder_of(out), count, items, items.keys() - current.keys())
+    noted = [said for name, said in current.items() if name in found.done or name in found.failed]
+    write(out, [answer for said in noted for answer in said.answers], classes)
+    return found
 
 
 def _read(path: Path) -> dict[str, Said]:
     """The answers that a job has kept; a last line that a kill cut short counts for nothing."""
-    if not path.exists():
-        return {}
+    lines = read_lines(path, "the answers of a shard", AGAIN)
     with reading(path, "the answers of a shard", AGAIN):
-        lines = path.read_bytes().split(b"\n")[:-1]
-        return {line["name"]: Said(line["stamp"], [*map(_answer, line["answers"])]) for line in map(json.loads, lines)}
+        return {line["name"]: Said(line["stamp"], [*map(_answer, line["answers"])]) for line in lines}
 
 
 def _answer(found: Mapping[str, Any]) -> Answer:

@@ -37,8 +37,7 @@ class Notes:
         """Note that a video is whole; `shorter`: how much of its source was there, where not all was."""
         line = {"file": path, "source": stamp, "bytes": size} | ({"shorter": shorter} if shorter else {})
         self._keep(line)
-        with files.writing(self.path, files.AGAIN), self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        files.add_line(self.path, json.dumps(line))
 
     def take(self, folders: Iterable[Path]) -> None:
         """Note all that is noted in other folders, too."""

@@ -154,6 +154,8 @@ def main(cfg: DictConfig) -> None:
                 index_shard(shard)
     listed = shards.located(root, form(root))
     check_words(listed)
+    for note in listed.notes:
+        say(note)
     if settings.data.num_classes not in (None, len(listed.classes)):
         raise UserError(
             f"{root} has {len(listed.classes)} classes, data.num_classes={settings.data.num_classes}; "

@@ -13,7 +13,7 @@ from aim.ground.choices import name_of
 from aim.ground.clock import clock
 from aim.pages.environment import environment
 from aim.pages.geometry import short_commit
-from aim.report import charts, data, several, statistics
+from aim.report import charts, data, doubtful, several, statistics
 from aim.report.runs import RunData, main_of, paper
 from aim.report.table import MOST, SHOWN, columns_of
 
@@ -107,7 +107,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
     if results is None:
         known = {"experiment": str(run.settings.get("name", "-")), **training(run.settings), "folder": str(run.path)}
         return list(known.items())
-    trunk, epochs = results.get("trunk", {}), results.get("epochs", "-")
+    trunk = results.get("trunk", {})
     rows = {
         **{x.words: x.beside(results[x.name], run.baseline) for x in metrics.told(results) if not x.main},
         "folds": folds(results),
@@ -117,12 +117,12 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         "tuned parameters": tuned_of(results["params_tuned"], results["params_total"]),
         "GMACs a view": f"{results['gmacs_per_view']:.1f}",
         "trunk": f"{trunk.get('name', '-')} ({str(trunk.get('sha256', '-'))[:8]})",
-        "weights": f"{results.get('weights', '-')}, after {epochs} epochs, seed {results.get('seed', '-')}",
+        "weights": content.weights(results),
+        "seed": str(results.get("seed", "-")),
         "machine": f"{results.get('world_size', '-')} x {results.get('device', '-')}, {results.get('precision', '-')}",
         "time": f"{clock(results['seconds'])} ({'training and test' if run.trains else 'test alone'})",
         "classes": str(results.get("num_classes", "")),
         "commit": short_commit(str(results.get("commit") or "-")),
-        "checkpoint": str(results.get("checkpoint", "")),
         "folder": str(run.path),
     }
     return [(name, text) for name, text in rows.items() if text]
@@ -202,7 +202,7 @@ def tested(found: Predictions, most: int, root: Path | None, temperature: float 
         "reliability": charts.reliability(found, temperature),
         "mistakes": mistakes,
         "unsure": unsure,
-        "doubts": statistics.doubted_labels(found, EXAMPLES),
+        "doubts": doubts_of(found),
         "lost": lost,
         "folder": str(folder),
     }  # fmt: skip
@@ -222,11 +222,18 @@ def tested_several(found: Predictions, most: int, folder: Path) -> dict[str, Any
         "classes": several.by_class(found),
         "together": several.together(found) if len(found.classes) <= WHOLE_MATRIX else None,
         "reliability": charts.reliability(found, found.about.get("temperature")),
+        "doubts": doubts_of(found),
         "misses": misses,
         "alarms": alarms,
         "lost": sum(not each.image for each in (*misses, *alarms)),
         "folder": str(folder),
     }
+
+
+def doubts_of(found: Predictions) -> dict[str, Any]:
+    """The labels in doubt: the surest, and what is to be said of all."""
+    doubts = doubtful.doubtful(found)
+    return {"labels": doubts.labels[:EXAMPLES], "text": doubts.text, "any": bool(doubts.labels or doubts.left_out)}
 
 
 def comparison(runs: Sequence[RunData]) -> dict[str, Any]:

@@ -168,44 +168,6 @@ def least_sure(found: Predictions, most: int) -> list[int]:
     return [int(i) for i in right[found.confidence[right].argsort(kind="stable")[:most]]]
 
 
-@dataclass(frozen=True)
-class Doubt:
-    """A label that is probably wrong."""
-
-    path: str
-    label: str
-    likely: str  # the class that it probably is
-    for_likely: float  # the model's probability of that, in percent
-    for_label: float
-
-
-def doubted_labels(found: Predictions, most: int) -> list[Doubt]:
-    """Labels that confident learning takes for errors (Northcutt et al., JAIR 2021, section 3.1), the surest first.
-
-    A video counts for a class whose probability is at least the mean that the class's own videos give it; of several
-    for the most probable. It's doubted where that isn't its label.
-    """
-    n, k = found.probability.shape
-    own = found.probability[np.arange(n), found.label].astype(np.float64)
-    videos = np.bincount(found.label, minlength=k)
-    threshold = np.bincount(found.label, own, minlength=k) / np.maximum(1, videos)
-    confident = (found.probability >= threshold) & (videos > 0)
-    likely = np.where(confident, found.probability, -1.0).argmax(1)
-    doubted = np.flatnonzero(confident.any(1) & (likely != found.label))
-    other = found.probability[np.arange(n), likely]
-    order = doubted[(other - own)[doubted].argsort(kind="stable")[::-1][:most]]
-    return [
-        Doubt(
-            str(found.path[i]),
-            str(found.classes[found.label[i]]),
-            str(found.classes[likely[i]]),
-            100 * float(other[i]),
-            100 * float(own[i]),
-        )
-        for i in order
-    ]
-
-
 def smoothed(values: Sequence[float], most: int) -> list[float]:
     """At most so many values: the means of equal runs of them."""
     if len(values) <= most:

@@ -8,8 +8,8 @@
 
 Runs that differ in their seed alone share a row: mean, and in brackets the smallest and the largest; what else differs
 has a column. Folds of one setting are one result: mean and standard deviation over folds, all videos together; it's
-left in folds.json, too. A run that still trains is in the page alone. Of several arguments, such as runs/*, those that
-are no runs are left out.
+left in folds.json, too. Of one run, or of its folds, labels in doubt are in doubtful.csv beside the page. A run that
+still trains is in the page alone. Of several arguments, such as runs/*, those that are no runs are left out.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from pathlib import Path
 from aim.ground import files
 from aim.ground.errors import UserError, printable, say
 from aim.ground.paths import path_of
-from aim.report import data, folds
+from aim.report import data, doubtful, folds
 from aim.report.runs import comparable, distinct, read, reportable
 from aim.report.table import label, table
 from aim.shell import command
@@ -63,6 +63,10 @@ def main(arguments: Sequence[str]) -> None:
             if "folds" in (run.results or {}):
                 place = page.with_name(folds.FILE) if len(runs) == 1 else run.path / folds.FILE
                 files.write_json(place, run.results)
+        if len(runs) == 1 and (found := runs[0].found) is not None and len(found.index):
+            doubts = doubtful.doubtful(found)
+            doubtful.write(page.with_name(doubtful.FILE), doubts)
+            say(f"{page.with_name(doubtful.FILE)}: {doubts.text}, of {len(found.index)} videos")
         for run in runs:
             if run.results is None:
                 say(f"{label(run)} has no results yet: {run.progress}")

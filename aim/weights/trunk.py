@@ -7,7 +7,6 @@ checkpoints.
 
 import argparse
 import hashlib
-import logging
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -24,10 +23,11 @@ from torch import Tensor, nn
 
 from aim.ground.errors import UserError
 from aim.ground.foreign import reading
-from aim.weights.hub import file_here, on_hub, parts_of
+from aim.weights.hub import downloaded, file_here, on_hub, parts_of
 from aim.weights.torchscript import is_torchscript, read_torchscript
 
 USUAL = "model.safetensors"  # of a repository on the hub
+OFFLINE = "without a network, download it elsewhere and set backbone.weights=FILE, or backbone.weights=random"
 WAY_OUT = "set backbone.weights to pretrained (timm's hub), to a file, or to random"
 PER_FRAME = ("temporal_embedding.weight", "temporal_bias", "readout.time")  # endings of names: one entry per frame
 SCALAR: Any = np.float64(0).__reduce__()[0]  # the function that rebuilds a NumPy scalar from a pickle
@@ -42,11 +42,10 @@ USUAL_KEYS = ("state_dict", "model", "teacher")  # below which training checkpoi
 
 def from_hub(name: str, options: Mapping[str, Any]) -> Any:
     """timm's own download. Its head is removed only afterwards: asked for none, timm would load without strictness."""
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for every try; the last error is told below
-    try:
+    published = timm.get_pretrained_cfg(name)
+    repository = str(published.hf_hub_id) if published and published.hf_hub_id else ""
+    with downloaded(name, repository, "model.safetensors", "pytorch_model.bin", way_out=OFFLINE):
         module: Any = timm.create_model(name, pretrained=True, drop_path_rate=0.0, **options)
-    except Exception as error:  # any error of the network, the hub or the disk; the cause stays attached
-        raise UserError(f"can't load {name} from timm's hub ({type(error).__name__}: {error}); {WAY_OUT}") from error
     module.reset_classifier(0)
     return module
 
@@ -66,7 +65,7 @@ def weights_file(weights: str) -> Path:
     """
     if weights.startswith("aim:"):
         return Path(__file__).parents[1] / weights.removeprefix("aim:")
-    return file_here(weights, "backbone.weights", USUAL, WAY_OUT)
+    return file_here(weights, "backbone.weights", USUAL, OFFLINE)
 
 
 def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tensor]:

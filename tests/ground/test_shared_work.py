@@ -11,7 +11,7 @@ import pytest
 from aim.ground import files
 from aim.ground.errors import UserError
 from aim.ground.portion import Portion
-from aim.ground.shared_work import FOLDER, MANIFEST, Spreading, Work, claim, claimed, home, merged, working
+from aim.ground.shared_work import FOLDER, MANIFEST, NOTES, Spreading, Work, claim, claimed, home, merged, working
 from tests.messages import named, refused, unnamed
 from tests.toy import exits
 
@@ -51,10 +51,24 @@ def test_what_is_missing_is_named_with_the_jobs_that_have_it(
     assert set(left) < set(found.missing)
 
 
-def test_a_job_that_is_killed_has_left_what_it_had_to_do(tmp_path: Path) -> None:
-    with working(tmp_path, Portion(0, 1), {"a": "a.npz"}, ["b", "c"]):  # no note of the end is needed
-        found = merged(tmp_path, 1, ["a", "b", "c"])
-    assert (list(found.done), found.missing) == (["a"], ["b", "c"])
+def test_a_job_that_is_killed_has_left_what_it_did_and_what_it_had_to_do(tmp_path: Path) -> None:
+    place = home(tmp_path, Portion(0, 1))
+    with working(tmp_path, Portion(0, 1), {"a": "a.npz"}, ["b", "c", "d"]) as job:
+        job.note("b", "b.npz", None)
+        job.note("c", "", "no video")
+        with (place / NOTES).open("a") as file:
+            file.write('["d", "d.np')  # killed as it wrote: no note of the end is needed
+        found = merged(tmp_path, 1, ["a", "b", "c", "d"])
+    assert found[:3] == ({"a": "a.npz", "b": "b.npz"}, {"c": "no video"}, ["d"])
+    assert not (place / NOTES).exists()
+    with working(tmp_path, Portion(0, 1), found.done, ["c", "d"]) as job:
+        assert merged(tmp_path, 1, ["a", "b", "c", "d"]).missing == ["c", "d"]
+        job.note("c", "", "no video")
+        job.note("c", "c.npz", None)
+        assert merged(tmp_path, 1, ["a", "b", "c", "d"])[:3] == ({**found.done, "c": "c.npz"}, {}, ["d"])
+    (place / NOTES).write_text("{}\n")
+    with refused(str(place / NOTES)):
+        merged(tmp_path, 1, ["a"])
 
 
 def test_what_is_stale_is_missing(tmp_path: Path) -> None:

@@ -127,21 +127,6 @@ def test_examples_are_the_surest_mistakes_and_the_least_sure_right_ones() -> Non
     assert statistics.least_sure(FOUND, 2) == [1, 3]
 
 
-def test_labels_are_doubted_by_confident_learning() -> None:
-    """The means of each class's own are 0.65, 0.35 and 0.7, and video 2 alone passes another class's."""
-    (doubt,) = statistics.doubted_labels(FOUND, 9)
-    assert (doubt.path, doubt.label, doubt.likely) == ("2.mp4", "class 1", "class 0")
-    assert (doubt.for_likely, doubt.for_label) == pytest.approx((90, 5))
-
-
-def test_labels_that_were_swapped_are_the_doubted_ones() -> None:
-    found = random_predictions(300, 4, skill=6.0)
-    label = found.label.copy()
-    label[:10] = (label[:10] + 1) % 4
-    doubts = statistics.doubted_labels(replace(found, label=label), 10)
-    assert sum(doubt.path in {f"{i}.mp4" for i in range(10)} for doubt in doubts) >= 9
-
-
 def test_smoothing_keeps_the_mean_and_few_values() -> None:
     values = list(range(1000))
     assert statistics.smoothed(values, 2000) == values

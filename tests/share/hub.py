@@ -100,6 +100,8 @@ def handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             if name.startswith("api/models/"):
                 known = hub.repos.get(name.removeprefix("api/models/").partition("/revision")[0])
                 self.answer(404 if known is None else 200, {"sha": "c" * 40, "id": "user/a", "siblings": []})
+            elif not name:
+                self.answer(200)
             elif file in hub.repos.get(name, {}):
                 content = hub.repos[name][file]
                 etag = hashlib.sha256(content).hexdigest()

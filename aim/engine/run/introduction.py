@@ -4,12 +4,15 @@ import statistics
 import textwrap
 from collections.abc import Mapping, Sequence
 
+import torch
+
 from aim.data.lists import Lists, Video
 from aim.data.loading.loader import Loader
 from aim.engine.machine.distributed import World
 from aim.engine.run import content, results
 from aim.engine.run.settings import Run
 from aim.engine.scores.balancing import UNBALANCED
+from aim.engine.scores.guessing import baseline
 from aim.ground.amounts import tuned_of
 from aim.models.classifier import VideoClassifier
 from aim.models.compiling import is_compiled
@@ -34,6 +37,7 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
         f"{len(lists.val)} validation ({data['data_hash'][:8]}){of_third(lists, data)}",
         of_classes(lists),
         *of_balance(run, lists),
+        *of_one_answer(run, lists),
         f"steps: {steps} an epoch, {steps * run.train.epochs} in all, of {run.train.batch_size} clips{divided}",
     ]
     if run.published is not None:
@@ -87,6 +91,16 @@ def of_balance(run: Run, lists: Lists) -> list[str]:
         f"train.balance={'sample or loss' if several else 'sample, loss or logits'} makes up for that, and "
         f"train.best_by={'macro_f1' if several else 'mean_class'} chooses by all classes alike"
     ]
+
+
+def of_one_answer(run: Run, lists: Lists) -> list[str]:
+    """What a validation has where all of its videos get one answer: less than that is nothing learnt."""
+    if not run.train.eval_every:
+        return []
+    labels = torch.from_numpy(run.val_dataset(lists).labels)
+    found = baseline(run.task, labels, len(lists.classes))
+    each = (f"{x.words} {x.text(found[x.name])} ({x.constant_words})" for x in run.task.metrics if x.main)
+    return [f"one answer to all validation videos has: {', '.join(each)}"]
 
 
 def _range(found: Sequence[int]) -> str:

@@ -91,10 +91,6 @@ class Metric:
         """Whether it's better than one answer to all videos, as far as that is known."""
         return self.name not in baseline or self.improves(round(value, self.digits), baseline[self.name])
 
-    def said(self, scores: Mapping[str, float], baseline: Mapping[str, float]) -> str:
-        """Its value among the scores of a validation, with its words and its baseline."""
-        return f"{self.validated_words} {self.beside(scores[str(self.validated)], baseline)}"
-
     @property
     def head(self) -> dict[str, str]:
         """What a reader of results needs to know of it, who has no table of metrics."""
