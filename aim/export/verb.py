@@ -79,7 +79,7 @@ def main(cfg: DictConfig) -> None:
         clip=recogniser.clip,
         views=recogniser.views,
         trunk=saved.trunk,
-        checkpoint={"name": f"{saved.path.resolve().parent.name}/{saved.path.name}", "sha256": saved.fingerprint},
+        checkpoint={"name": f"{saved.run}/{saved.path.name}", "sha256": saved.fingerprint},
         calibration=saved.calibration,
         task=recogniser.task,
         pace=recogniser.pace,

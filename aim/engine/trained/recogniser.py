@@ -35,6 +35,7 @@ from aim.engine.machine.hardware import (
 from aim.engine.scores.calibration import UNCALIBRATED, Calibration
 from aim.engine.scores.tasks import SINGLE_LABEL, Task, divisor
 from aim.engine.trained import checkpoint, exported
+from aim.engine.trained.checkpoint import Checkpoint
 from aim.engine.trained.exported import Program
 from aim.ground import config
 from aim.ground.errors import UserError
@@ -144,6 +145,17 @@ class Recogniser:
             yield to_host(batch.index, batch.weight, reduce(scores, "(b v) k -> b k", "mean", b=len(batch.video)))
 
 
+def settings_of(saved: Checkpoint) -> Trained:
+    """The settings in a checkpoint that define its model. Raises UserError where they are absent or can't be taken."""
+    if not saved.config:
+        raise UserError(f"{saved.path} has no settings of its model: convert it again, with its +experiment=NAME")
+    parts = {key: value for key, value in saved.config.items() if key in Trained.__dataclass_fields__}
+    try:
+        return config.build(parts, Trained, received=True)
+    except UserError as error:
+        raise UserError(f"the config in {saved.path}: {error}") from error
+
+
 def load(
     path: str | Path,
     *,
@@ -174,13 +186,7 @@ def load(
             licence=about.licence,
         )
     saved = checkpoint.read_weights(path)
-    if not saved.config:
-        raise UserError(f"{path} has no settings of its model: convert it again, with its +experiment=NAME")
-    parts = {key: value for key, value in saved.config.items() if key in Trained.__dataclass_fields__}
-    try:
-        trained = config.build(parts, Trained, received=True)
-    except UserError as error:
-        raise UserError(f"the config in {path}: {error}") from error
+    trained = settings_of(saved)
     backbone = trained.backbone if weights is None else replace(trained.backbone, weights=weights)
     model = build(
         backbone,
