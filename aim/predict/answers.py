@@ -4,7 +4,6 @@ import json
 from collections.abc import Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 from rich.bar import Bar
 from rich.cells import cell_len

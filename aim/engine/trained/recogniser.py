@@ -121,14 +121,17 @@ class Recogniser:
         return found
 
     @contextmanager
-    def reading(self, reader: Reader, *, videos: int, workers: int, precision: Precision) -> Iterator[Read]:
+    def reading(
+        self, reader: Reader, *, videos: int, workers: int, precision: Precision, timeout: float = 60.0
+    ) -> Iterator[Read]:
         """What gives for each of some files its probabilities "k", the mean over the test's views, or why it has none.
 
         So many `videos` at once; while the device works on them, the next are read, by the same processes each time.
+        A process that takes longer than `timeout` seconds for one is killed.
         """
         loader = Loader(
             VideoDataset(Path(), [], reader, self.clip, self.views, seed=0), videos, rank=0, world_size=1,
-            order=Listed(), workers=workers, timeout=60.0, on_error="note", max_bad=1.0,
+            order=Listed(), workers=workers, timeout=timeout, on_error="note", max_bad=1.0,
         )  # fmt: skip
 
         def read(paths: Sequence[Path]) -> Iterator[tuple[Path, Tensor | str]]:
