@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from einops import rearrange
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
@@ -60,9 +62,6 @@ class Desk:
     stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> "Desk":
-        cutting = Cutting(self.recogniser.clip, self.recogniser.views, self.batch_size, self.max_seconds)
-        self.cutter = Pool[Path](cutting, 1, self.timeout)
-        self.stack.callback(self.cutter.close)
         self.lines = self.stack.enter_context(ThreadPoolExecutor(1, "time lines"))
         thread = threading.Thread(target=self._answer, name="videos", daemon=True)
         thread.start()
@@ -73,6 +72,14 @@ class Desk:
     def __exit__(self, *_: object) -> None:
         """Answer what is accepted, and stop."""
         self.stack.close()
+        if "cutter" in self.__dict__:
+            self.cutter.close()
+
+    @cached_property
+    def cutter(self) -> Pool[Path]:
+        """The process that decodes for time lines, from the first one on."""
+        cutting = Cutting(self.recogniser.clip, self.recogniser.views, self.batch_size, self.max_seconds)
+        return Pool[Path](cutting, 1, self.timeout)
 
     def video(self, path: Path) -> "Future[Tensor | str]":
         """Of a video its probabilities "k", or why it has none."""
@@ -144,11 +151,13 @@ class Desk:
                     raise RuntimeError(outcome.text)
                 if outcome.kind != "part":
                     raise BadVideo(outcome.text)
-                part = outcome.value
-                if not isinstance(part, Cut):
-                    index, video = map(torch.from_numpy, part)
-                    part = Batch(video, torch.zeros_like(index), index, torch.ones(len(index)))
-                yield part
+                yield outcome.value if isinstance(outcome.value, Cut) else batch_of(*outcome.value)
+
+
+def batch_of(index: NDArray[np.int64], video: NDArray[np.uint8]) -> Batch:
+    """A batch as `windows.batches` gives it, of its index "b" and its video "b v t c h w"."""
+    places = torch.from_numpy(index)
+    return Batch(torch.from_numpy(video), torch.zeros_like(places), places, torch.ones(len(places)))
 
 
 def until_cut(parts: Iterator[Cut | Batch], again: list[Cut]) -> Iterator[Batch]:

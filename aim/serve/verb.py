@@ -9,6 +9,7 @@ has the rest.
 """
 
 import errno
+import importlib
 import math
 import socket
 import tempfile
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from aim.data.readers.frames import Frames
 from aim.data.windows import Windows
+from aim.engine.machine.hardware import Precision
 from aim.engine.scores.tasks import Limit
 from aim.engine.trained.question import Question, limit_of, prepared
 from aim.engine.trained.recogniser import Recogniser
@@ -34,6 +36,9 @@ from aim.ground.signals import stop_signals
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
+
+    from aim.serve.desk import Desk
+    from aim.serve.received import Reception
 
 GPU_BATCH = 16  # clips
 LOOK = 0.2  # seconds between two looks for a signal
@@ -77,41 +82,58 @@ class Settings(Question):
 def main(cfg: DictConfig) -> None:
     """Answer requests until a signal comes."""
     settings = config.build(cfg, Settings)
-    try:
-        from aim.serve.app import Counts, Places, Telling, app
-        from aim.serve.desk import Desk
-        from aim.serve.received import Reception, Roots
-    except ImportError as error:
-        raise UserError(
-            f"aim.serve needs fastapi, uvicorn and prometheus-client ({reason(error)}): pip install 'aim-video[serve]'"
-        ) from error
-    roots = Roots.of(settings.root)
+    need_extra()
     with listening(settings.host, settings.port) as listener, tempfile.TemporaryDirectory(prefix="aim-serve-") as kept:
+        reception = reception_of(settings, Path(kept))
         recogniser, precision = prepared(settings)
-        at_least = limit_of(settings, recogniser)
-        usual = 1 if recogniser.device.type == "cpu" else GPU_BATCH
-        counts = Counts()
-        places = Places(settings.queue, counts.accepted)
-
-        def tell(videos: int, seconds: float) -> None:
-            counts.group.observe(videos)
-            places.told(videos, seconds)
-
-        desk = Desk(
-            recogniser,
-            settings.reader,
-            precision,
-            batch_size=settings.batch_size or usual,
-            workers=settings.processes,
-            timeout=settings.timeout,
-            max_seconds=settings.max_seconds,
-            told=tell,
-        )
-        reception = Reception(roots, Path(kept), int(settings.max_mb * 10**6), settings.timeout)
-        about = described(settings, recogniser, at_least)
-        telling = Telling(about, settings.top, at_least, settings.window, settings.stride, settings.smooth)
+        desk, application = opened(settings, recogniser, precision, reception)
         with desk:
-            serve(app(desk, reception, places, counts, telling), listener)
+            serve(application, listener)
+
+
+def need_extra() -> None:
+    """Raise UserError where a library of the extra isn't installed."""
+    try:
+        for name in ("fastapi", "prometheus_client", "uvicorn"):
+            importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(f"aim.serve needs more libraries ({reason(error)}): pip install 'aim-video[serve]'") from error
+
+
+def reception_of(settings: Settings, folder: Path) -> "Reception":
+    """What takes the videos of requests, and keeps them in a folder. Raises UserError for a root that isn't there."""
+    from aim.serve.received import Reception, Roots
+
+    return Reception(Roots.of(settings.root), folder, int(settings.max_mb * 10**6), settings.timeout)
+
+
+def opened(
+    settings: Settings, recogniser: Recogniser, precision: Precision, reception: "Reception"
+) -> tuple["Desk", "FastAPI"]:
+    """The desk at which the model answers, and the application that asks it. Raises UserError as `limit_of` does."""
+    from aim.serve.app import Counts, Places, Telling, app
+    from aim.serve.desk import Desk
+
+    at_least, counts = limit_of(settings, recogniser), Counts()
+    places = Places(settings.queue, counts.accepted)
+
+    def tell(videos: int, seconds: float) -> None:
+        counts.group.observe(videos)
+        places.told(videos, seconds)
+
+    desk = Desk(
+        recogniser,
+        settings.reader,
+        precision,
+        batch_size=settings.batch_size or (1 if recogniser.device.type == "cpu" else GPU_BATCH),
+        workers=settings.processes,
+        timeout=settings.timeout,
+        max_seconds=settings.max_seconds,
+        told=tell,
+    )
+    about = described(settings, recogniser, at_least)
+    telling = Telling(about, settings.top, at_least, settings.window, settings.stride, settings.smooth)
+    return desk, app(desk, reception, places, counts, telling)
 
 
 def listening(host: str, port: int) -> socket.socket:
