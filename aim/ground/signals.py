@@ -13,7 +13,7 @@ from types import FrameType
 from aim.ground.errors import say
 
 INTERRUPTED = 75  # exit code: EX_TEMPFAIL of sysexits.h, try again later
-NOTHING_LOST = "stopped by a signal outside of training, nothing was lost"
+NOTHING_LOST = "stopped by a signal; the same command goes on from what was saved, or begins anew"
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # sent by batch systems before they kill, and by Ctrl-C
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
@@ -151,7 +151,7 @@ def interruptible() -> Iterator[None]:
         with stop_signals(at_once=True):
             yield
     except Interrupted as error:
-        say(f"{error}; the same command continues")
+        say(NOTHING_LOST if str(error) == NOTHING_LOST else f"{error}; the same command continues")
         sys.exit(INTERRUPTED)
 
 

@@ -106,7 +106,7 @@ def put(path: Path, lines: Iterable[str]) -> None:
             kept = (path.with_name(f"{path.name}.bak{number}") for number in chain([""], count(2)))
             free = next(other for other in kept if not other.exists())
             files.write_atomically(free, partial(copy, path))
-    files.write_atomically(path, lambda file: files.write_text(file, text))
+    files.write_text(path, text)
 
 
 def copy(path: Path, to: Path) -> None:
@@ -154,6 +154,8 @@ def main(cfg: DictConfig) -> None:
                 index_shard(shard)
     listed = shards.located(root, form(root))
     check_words(listed)
+    for note in listed.notes:
+        say(note)
     if settings.data.num_classes not in (None, len(listed.classes)):
         raise UserError(
             f"{root} has {len(listed.classes)} classes, data.num_classes={settings.data.num_classes}; "

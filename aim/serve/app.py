@@ -53,7 +53,7 @@ Seconds = Annotated[float | None, Query(description="seconds; by default the ser
 
 
 class Counts:
-    """What /metrics tells."""
+    """The numbers of /metrics."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()

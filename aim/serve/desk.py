@@ -141,17 +141,14 @@ class Desk:
             self.cutter.abandon()
 
     def _parts(self, path: Path, windows: Windows) -> Iterator[Cut | Batch]:
-        """What the process of time lines tells of a video. Raises BadVideo where it can't, for whatever reason."""
-        self.cutter.give(path, (path, windows))
-        while True:
-            for _, outcome in self.cutter.wait():
-                if outcome.kind == "done":
-                    return
-                if outcome.kind == "bug":
-                    raise RuntimeError(outcome.text)
-                if outcome.kind != "part":
-                    raise BadVideo(outcome.text)
+        """A video's parts, which the process of time lines tells. Raises BadVideo where it can't, for any reason."""
+        for _, outcome in self.cutter.through([(path, (path, windows))]):
+            if outcome.kind == "part":
                 yield outcome.value if isinstance(outcome.value, Cut) else batch_of(*outcome.value)
+            elif outcome.kind == "bug":
+                raise RuntimeError(outcome.text)
+            elif outcome.kind != "done":
+                raise BadVideo(outcome.text)
 
 
 def batch_of(index: NDArray[np.int64], video: NDArray[np.uint8]) -> Batch:

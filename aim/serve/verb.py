@@ -101,7 +101,7 @@ def need_extra() -> None:
 
 
 def reception_of(settings: Settings, folder: Path) -> "Reception":
-    """What takes the videos of requests, and keeps them in a folder. Raises UserError for a root that isn't there."""
+    """The reception of videos, which it keeps in a folder. Raises UserError for a root that isn't there."""
     from aim.serve.received import Reception, Roots
 
     return Reception(Roots.of(settings.root), folder, int(settings.max_mb * 10**6), settings.timeout)

@@ -6,15 +6,21 @@ from typing import Any
 
 from aim.data.lists import README, Lists, require_folder
 from aim.data.sources.annotations import Format
+from aim.data.sources.charades import Charades
+from aim.data.sources.cvat import CVAT
 from aim.data.sources.diving48 import Diving48
+from aim.data.sources.epic_kitchens import EpicKitchens
+from aim.data.sources.feral import FERAL
 from aim.data.sources.folders import Folders
 from aim.data.sources.hmdb51 import HMDB51
 from aim.data.sources.kinetics import Kinetics
+from aim.data.sources.label_studio import LabelStudio
 from aim.data.sources.mmaction2 import MMAction2
 from aim.data.sources.ready import Ready
 from aim.data.sources.something_something import SomethingSomething
 from aim.data.sources.table import Table
 from aim.data.sources.ucf101 import UCF101
+from aim.data.sources.via import VIA
 from aim.data.sources.webdataset import WebDataset
 from aim.ground.errors import UserError
 from aim.ground.foreign import read_json
@@ -30,6 +36,12 @@ NAMES: dict[type, str] = {
     Ready: "ready",
     WebDataset: "webdataset",
     Table: "csv",
+    Charades: "charades",
+    EpicKitchens: "epic_kitchens",
+    VIA: "via",
+    CVAT: "cvat",
+    LabelStudio: "label_studio",
+    FERAL: "feral",
 }  # the files of configs/format
 WAY_OUT = "delete it, or give it another name"
 
@@ -52,8 +64,11 @@ class Auto:
         require_folder(root)
         published: list[Format] = [
             Kinetics(), SomethingSomething(), Diving48(), UCF101(self.split), HMDB51(self.split), MMAction2(),
+            Charades(parts=False), EpicKitchens("verb"),
         ]  # fmt: skip
-        other: list[Format] = [Table(self.val_share), WebDataset(self.val_share), Folders(self.val_share)]
+        share = self.val_share
+        of_tools: list[Format] = [VIA(share, None), CVAT(share, None), LabelStudio(share, 24.0), FERAL(share)]
+        other: list[Format] = [*of_tools, Table(share), WebDataset(share), Folders(share)]
         if not _made_here(root):
             other.insert(0, Ready("train.txt", "val.txt", "classes.txt"))
         found = [form for form in published if form.recognises(root)]
@@ -91,4 +106,7 @@ def _made_here(root: Path) -> bool:
     """Whether the root's list files are what `aim.prepare` made of what lies there, without writing videos."""
     settings = last_report(root).get("settings", {})
     written = settings.get("transcode") or settings.get("shards")
-    return settings.get("format") in ("folders", "webdataset", "csv") and not written
+    return (
+        settings.get("format") in ("folders", "webdataset", "csv", "via", "cvat", "label_studio", "feral")
+        and not written
+    )

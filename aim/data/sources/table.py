@@ -2,13 +2,14 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.columns import Row, columns_in, header
+from aim.data.columns import Row, columns_in, header, is_table, video_beside
+from aim.data.folds import halves, held_out_of
 from aim.data.labels import Labels, named_classes, settled
-from aim.data.lists import Lists, Video, hold_out, nfc, read_classes, split_of
+from aim.data.lists import README, Lists, Video, hold_out, nfc, read_classes, split_of
 from aim.data.rows import groups_of, read_rows, videos_of
 from aim.data.sources.annotations import Files, near
 from aim.ground.errors import UserError
@@ -18,6 +19,8 @@ from aim.ground.paths import path_of
 @dataclass(frozen=True)
 class Table:
     """CSV files with the columns path and label, perhaps start and end in seconds, split, and group.
+
+    A table of start, end and label that has the name of the one video beside it is of that.
 
     The split is a row's own, or that which the file's name says; without either a hash of the path holds out
     `val_share` of the files. Labels are names of classes, numbers too if there is no classes.txt.
@@ -41,14 +44,21 @@ class Table:
 
     def of_files(self, root: Path, tables: Sequence[Path]) -> Lists:
         """The lists of some tables."""
-        named = named_file(root, self.classes)
-        read = [(table, *read_rows(table, Labels())) for table in tables]
+        read = {table: read_rows(table, Labels(), of_video(root, table)) for table in tables}
+        notes = [columns for _, columns in read.values() if columns]
+        return self.of_rows(root, {table: rows for table, (rows, _) in read.items()}, notes)
+
+    def of_rows(self, root: Path, written: Mapping[Path, Sequence[Row]], notes: Sequence[str]) -> Lists:
+        """The lists of the rows of some files."""
+        named, notes, tables = named_file(root, self.classes), [*notes], [*written]
         files = Files(root)
         rows = {
-            table: [row._replace(path=file_of(row.path, files, row.place)) for row in rows] for table, rows, _ in read
+            table: [row._replace(path=file_of(row.path, files, row.place)) for row in own]
+            for table, own in written.items()
         }
-        notes = [columns for *_, columns in read if columns]
         every = [row for own in rows.values() for row in own]
+        if not every:
+            raise UserError(f"{some_names(tables)}: no label of a video is in it; {README}")
         groups = groups_of(every)
         if named.is_file():
             classes = read_classes(named)
@@ -71,7 +81,9 @@ class Table:
         train, val = self._halves(lists[""]) if by_hash else (lists.get("train"), lists.get("val") or lists.get("test"))
         names = some_names(tables)
         if not train or not val:
-            raise UserError(f"{names}: no row of the table is for {'validation' if train else 'training'}")
+            lacks = "validation" if train else "training"
+            way = "give each class two files or more, or a column split" if by_hash else "fill the column split"
+            raise UserError(f"{names}: no row of the table is for {lacks}; {way}")
         by = f"{self.val_share:.0%} of the files of each class, by a hash of the path" if by_hash else "column split"
         if not by_hash and not any(row.split for row in every):
             by = "names of the files"
@@ -84,12 +96,24 @@ class Table:
 
     def _halves(self, videos: Sequence[Video]) -> tuple[list[Video], list[Video]]:
         """The videos for training and validation; all parts of a file are in one of them."""
+        labels = defaultdict[str, set[tuple[int, ...]]](set)
+        for video in videos:
+            labels[video.path].add(video.labels)
+        many = any(len(own) > 1 or len(min(own)) != 1 for own in labels.values())
+        if many and len(labels) > 1:
+            return halves(videos, held_out_of(videos, {}, self.val_share))
         by_class = defaultdict[tuple[int, ...], list[str]](list)
-        for path, labels in {video.path: video.labels for video in videos}.items():
-            by_class[labels].append(path)
-        chosen = {path for paths in by_class.values() for path in hold_out(paths, self.val_share)[1]}
-        train, val = ([video for video in videos if (video.path in chosen) == held] for held in (False, True))
-        return train, val
+        for path, own in labels.items():
+            by_class[min(own)].append(path)
+        return halves(videos, {path for paths in by_class.values() for path in hold_out(paths, self.val_share)[1]})
+
+
+def of_video(root: Path, table: Path) -> str:
+    """The path from the root of the one video that a table is of; nothing where it names its videos."""
+    if "path" in columns_in(header(table)):
+        return ""
+    video = table.parent / video_beside(table)
+    return video.relative_to(root).as_posix() if video.is_file() and video.is_relative_to(root) else ""
 
 
 def named_file(root: Path, name: str) -> Path:
@@ -119,15 +143,9 @@ def tables(root: Path) -> list[Path]:
     return [path for path in near(root, "*.csv", "*.tsv") if is_table(path)]
 
 
-def is_table(path: Path) -> bool:
-    """Whether the first line of a file names a path and a label."""
-    return {"path", "label"} <= columns_in(header(path)).keys()
-
-
 def is_whole(path: Path, partners: Collection[str]) -> bool:
     """Whether a file is a table that says the split of its rows, or has no partners that would."""
-    columns = columns_in(header(path)).keys()
-    return {"path", "label"} <= columns and ("split" in columns or not partners)
+    return is_table(path) and ("split" in columns_in(header(path)) or not partners)
 
 
 def split_in(row: Row, path: Path) -> str:

@@ -151,7 +151,7 @@ class Course:
         improved = judge(state, val.scores, self.best_by, state.step / self.steps_per_epoch)
         state.validated = state.step
         by = dict.fromkeys([*(each for each in run.task.metrics if each.main), self.best_by])
-        told = ", ".join(each.said(val.scores, val.baseline) for each in by)
+        told = ", ".join(f"{each.validated_words} {each.text(val.scores[str(each.validated)])}" for each in by)
         self.report.validated(state.step, val.scores, told, improved=improved, one_answer=val.one_answer)
         self.caller.validated(self.report.epoch(state.step), found, improved)
         return improved

@@ -58,11 +58,6 @@ class Evaluation:
         return {str(metric.validated): metric.validation(probability, label) for metric in metrics}
 
     @property
-    def baseline(self) -> dict[str, float]:
-        """Of each metric its value if all videos got one answer."""
-        return guessing.baseline(self.task, self.label, self.probability.shape[1])
-
-    @property
     def one_answer(self) -> OneAnswer | None:
         """The class that (nearly) all videos are taken for."""
         return guessing.one_answer(self.task, self.probability, self.label)

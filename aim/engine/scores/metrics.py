@@ -91,18 +91,14 @@ class Metric:
         """Whether it's better than one answer to all videos, as far as that is known."""
         return self.name not in baseline or self.improves(round(value, self.digits), baseline[self.name])
 
-    def said(self, scores: Mapping[str, float], baseline: Mapping[str, float]) -> str:
-        """Its value among the scores of a validation, with its words and its baseline."""
-        return f"{self.validated_words} {self.beside(scores[str(self.validated)], baseline)}"
-
     @property
     def head(self) -> dict[str, str]:
-        """What a reader of results needs to know of it, who has no table of metrics."""
+        """Its description in `results.json`, for readers without this table."""
         return {"name": self.name, "words": self.words, "better": self.better, "unit": self.unit}
 
     @property
     def validated_words(self) -> str:
-        """What it is called in a validation: cross-entropy is the loss there."""
+        """Its name in a validation: cross-entropy is the loss there."""
         return self.words if self.validated == self.name else str(self.validated)
 
 

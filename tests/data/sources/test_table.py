@@ -60,7 +60,8 @@ def test_the_names_of_several_tables_are_those_of_the_splits(tmp_path: Path) -> 
         ("path|label\n0.mp4|a\n", ["CSV", "path,start,end,label"]),
         ("path,label,split\n0.mp4,a,first\n", ["annotations.csv:2", "split='first'", "train"]),
         ("path,label,split\n0.mp4,a,train\n1.mp4,a,\n", ["split"]),
-        ("path,label,split\n0.mp4,a,train\n", ["table"]),
+        ("path,label,split\n0.mp4,a,train\n", ["annotations.csv", "split"]),
+        ("path,label\n0.mp4,a\n1.mp4,b\n", ["annotations.csv", "split"]),
         ("name,label\n0.mp4,a\n", ["CSV", "path,start,end,label"]),
     ],
 )
