@@ -155,7 +155,7 @@ class Reception:
             raise Refused(400, "the request has no video: send a file as its body, as curl --data-binary @VIDEO does")
 
     def _saver(self, file: IO[bytes], told: int) -> Callable[[bytes], int]:
-        """A function that writes to the file and gives its size. Raises Refused where that or the one `told` is too large."""
+        """Writes to the file and gives its size. Raises Refused where it, or the one `told`, is too large."""
         size = 0
 
         def save(chunk: bytes) -> int:
