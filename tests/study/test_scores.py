@@ -6,12 +6,8 @@ import math
 import numpy as np
 import pytest
 
-<<<<<<< HEAD
 from aim.engine.scores import several
-from aim.study.findings.scores import EXACT, chances, described, guessed, in_a_row, score
-=======
-from aim.study.findings.scores import EXACT, SCORES, described, in_a_row, score
->>>>>>> main
+from aim.study.findings.scores import EXACT, SCORES, described, guessed, in_a_row, score
 from tests.messages import refused
 from tests.study.small import CLASSES, answers
 
@@ -64,9 +60,8 @@ def test_guessing_has_the_score_of_chance() -> None:
     equal = np.full_like(found.probability, 1 / 8)
     scores = score(found.__class__(**{**found.__dict__, "probability": equal}))["all"]
     for name in ("cross_entropy", "brier", "margin", "top1"):
-<<<<<<< HEAD
-        assert scores[name].value == pytest.approx(chances(8)[name], abs=1e-6)
-    assert described(chances(8))["exact4"] == {
+        assert scores[name].value == pytest.approx(SCORES[name].chance(8), abs=1e-6)
+    assert described(guessed(found))["exact4"] == {
         "name": "4 in a row",
         "better": "high",
         "thresholded": True,
@@ -91,7 +86,3 @@ def test_several_labels_a_video_have_scores_of_all_videos_with_intervals() -> No
     assert described(guessed(many))["macro_f1"]["thresholded"]
     with refused("study.pairs=[]", "task=multi_label"):
         score(many, [("grow", "shrink")])
-=======
-        assert scores[name].value == pytest.approx(SCORES[name].chance(8), abs=1e-6)
-    assert described(8)["exact4"] == {"name": "4 in a row", "better": "high", "thresholded": True, "chance": 8**-4}
->>>>>>> main

@@ -14,11 +14,7 @@ from aim.study.cells.grid import Study, trunk_errors
 from aim.study.cells.planning import Planned
 from aim.study.findings.curves import ALL, Curve
 from aim.study.findings.intervals import Interval
-<<<<<<< HEAD
-from aim.study.findings.scores import better, chances, guessed, names, score
-=======
-from aim.study.findings.scores import SCORES, score
->>>>>>> main
+from aim.study.findings.scores import SCORES, guessed, score
 
 State = Literal["done", "failed", "missing"]
 
@@ -134,13 +130,8 @@ def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str
     made = []
     for name in dict.fromkeys(series(row) for row, _ in placed):
         own = [(row, place) for row, place in placed if series(row) == name]
-<<<<<<< HEAD
-        chance = own[0][0].chance if task == ALL else chances(2)
-        for key in [key for key in names() if key in own[0][0].tasks[task]]:
-=======
-        classes = own[0][0].member.classes if task == ALL else 2
-        for key, about in SCORES.items():
->>>>>>> main
+        first = own[0][0]
+        for key in first.tasks[task]:
             intervals = [row.tasks[task][key] for row, _ in own]
             made.append(
                 Curve(
@@ -148,7 +139,7 @@ def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str
                     scale=np.array([place for _, place in own], np.float64),
                     value=np.array([interval.value for interval in intervals]),
                     seed=np.array([row.member.cell.seed for row, _ in own]),
-                    chance=about.chance(classes), better=about.better,
+                    chance=first.chance[key] if task == ALL else SCORES[key].chance(2), better=SCORES[key].better,
                     error=np.array([(interval.high - interval.low) / (2 * NORMAL) for interval in intervals]),
                 )
             )  # fmt: skip

@@ -86,7 +86,7 @@ def test_names_in_files_stay() -> None:
     validated = [[each.validated for each in metrics.of(labels) if each.validated] for labels in ("one", "several")]
     assert validated == [["top1", "mean_class", "top5", "loss"], ["map", "macro_f1", "micro_f1", "loss"]]
     assert tracking.columns(several=False)[-4:] == ["val_top1", "val_mean_class", "val_top5", "val_loss"]
-    assert list(studied.names()) == [
+    assert list(studied.SCORES) == [
         "top1", "exact2", "exact4", "exact8", "cross_entropy", "brier", "margin",
         "map", "macro_f1", "micro_f1", "binary_cross_entropy",
     ]  # fmt: skip
