@@ -8,7 +8,20 @@ import pytest
 
 from tests.conftest import ROOT
 
-FLATS = {"train", "eval", "predict", "explain", "export", "features", "prepare", "benchmark", "report", "study"}
+FLATS = {
+    "train",
+    "eval",
+    "predict",
+    "explain",
+    "export",
+    "features",
+    "prepare",
+    "benchmark",
+    "report",
+    "study",
+    "card",
+    "share",
+}
 # The rooms by height. What stands on one floor doesn't know its neighbours.
 FLOORS: list[set[str]] = [
     {"ground"},

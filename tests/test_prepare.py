@@ -104,7 +104,7 @@ def test_what_a_list_said_before_is_kept_each_time(tmp_path: Path, monkeypatch: 
     def dies(*_: object, **__: object) -> None:
         raise Died
 
-    monkeypatch.setattr(prepare.files, "write_text", dies)
+    monkeypatch.setattr(prepare.files, "_fill", dies)
     with pytest.raises(Died):
         prepare.put(path, ["third"])
     assert path.read_text() == "second\n"

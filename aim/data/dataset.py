@@ -152,7 +152,7 @@ class VideoDataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """What `read` returns: "v t c h w"."""
+        """The shape of the result of `read`: "v t c h w"."""
         views = self.transform.temporal * self.transform.spatial if isinstance(self.transform, Views) else self.clips
         return views, self.clip.num_frames, 3, self.clip.size, self.clip.size
 
@@ -174,7 +174,7 @@ class VideoDataset:
         return self.read_video(self.videos[index], epoch, index)[0]
 
     def read_video(self, video: Video, epoch: int, index: int) -> tuple[Tensor, NDArray[np.float32] | None]:
-        """What `read` returns where `video` stands at `index`, for a worker that doesn't hold the list.
+        """The result of `read` where `video` stands at `index`, for a worker that doesn't hold the list.
 
         And of a test's views "v 2" when their first and their last frame are shown, in seconds from the file's first.
         """

@@ -23,7 +23,7 @@ RANDOMISED = ("head", "head and adapters")
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a decision for `label` rests on. Shapes: n m o cells along t, h and w; r orders, k classes."""
+    """The reasons for a decision for `label`. Shapes: n m o cells along t, h and w; r orders, k classes."""
 
     clip: Tensor  # uint8 "t c h w"
     classes: Sequence[str]

@@ -109,7 +109,7 @@ def weights(
 
 
 def scores_panel(canvas: Canvas, explanation: Explanation, x: int, y: int, width: int) -> None:
-    """What was predicted, what the order means, and how far to trust the map."""
+    """The prediction, the effect of the order of frames, and the scores of the map."""
     canvas.line([(x, y), (x + width, y)])
     third = (width - 2 * 40) // 3
     places = [x + i * (third + 40) for i in range(3)]

@@ -41,13 +41,13 @@ def frames_text(begin: int, end: int) -> str:
 
 
 def show_orders(console: Console, orders: dict[str, Any], name: str) -> None:
-    """What a clip is taken for in each order."""
+    """The answers to a clip in each order."""
     rows = [(order, f"{100 * answer['probability']:.1f} %", answer["label"]) for order, answer in orders.items()]
     console.print(plain_table(rows, ["order of frames", name, "taken for"], title="Does the order matter?"))
 
 
 def show_sensitivity(console: Console, found: Sensitivity, classes: Sequence[str]) -> None:
-    """What a data set's videos are taken for in each order."""
+    """The answers to a data set's videos in each order."""
     rows = [
         (order, *(f"{value:.1f} %" for value in values))
         for order, *values in zip(ORDERS, found.top1, found.of_label, found.changed, strict=True)

@@ -3,6 +3,7 @@
     python -m aim.predict checkpoint=runs/demo/best.safetensors VIDEO FOLDER 'PATTERN/*.mp4'
     find . -name '*.mp4' | python -m aim.predict checkpoint=FILE.onnx -                # what aim.export wrote
     python -m aim.predict checkpoint=FILE window=10 stride=5 out=FILE.csv VIDEO         # a time line
+    python -m aim.predict checkpoint=FILE window=10 stride=1 rtsp://CAMERA/1            # a stream, window by window
 
 A table on a terminal, JSON lines when piped or with json=true; docs/predict.md has the rest. What comes on standard
 input is answered as it comes. Exit codes: 0 done, 1 done
@@ -18,7 +19,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -48,7 +49,7 @@ from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
 from aim.ground.paths import path_of
 from aim.ground.shared_work import Spreading
-from aim.predict import answers, drawn, picture, shared
+from aim.predict import answers, drawn, picture, shared, stream
 from aim.shell.command import again
 
 Found = Tensor | Timeline | str  # of a video its probabilities "k", whole or as a time line, or why there are none
@@ -79,6 +80,8 @@ class Settings(Spreading, Question):
     def __post_init__(self) -> None:
         Spreading.__post_init__(self)
         Question.__post_init__(self)
+        if self.live is not None:
+            self._check_live(stream.shown(self.live))
         if (self.is_shared or self.merge) and self.out is None:
             raise UserError("the answers of shards are put together in a file: add out=FILE.jsonl or out=FILE.csv")
         if (self.is_shared or self.merge) and (
@@ -99,6 +102,21 @@ class Settings(Spreading, Question):
             if (path := getattr(self, name)) is not None and self.windows is None:
                 raise UserError(f"{name}={path} is of a time line; add window=SECONDS")
 
+    def _check_live(self, name: str) -> None:
+        """Raise UserError for what has no meaning where a video has no end."""
+        if len(self.given) > 1:
+            raise UserError(f"input={name} is a stream, and {len(self.given)} are named; give it a process of its own")
+        if self.windows is None:
+            raise UserError(
+                f"input={name} is a stream, answered window by window: add window=SECONDS; a file must be downloaded"
+            )
+        settings = [*OUTPUTS, "smooth", "shard", "gpus", "merge"]
+        if of_files := [key for key in settings if getattr(self, key)]:
+            raise UserError(
+                f"{' and '.join(of_files)} can't be of a stream, which has no end; leave it out, and keep the lines by "
+                "> FILE.jsonl"
+            )
+
     @property
     def given(self) -> Sequence[str]:
         """The words of the input."""
@@ -113,6 +131,11 @@ class Settings(Spreading, Question):
     def listens(self) -> bool:
         """Whether a list comes on standard input."""
         return STDIN in self.given
+
+    @property
+    def live(self) -> str | None:
+        """The stream, the camera or the pipe that is watched, if one is."""
+        return next(filter(stream.is_live, self.given), None)
 
     @property
     def outputs(self) -> dict[str, Path]:
@@ -137,6 +160,9 @@ def main(cfg: DictConfig) -> None:
     """Say what is in each video, and go on with the next where one can't be read."""
     settings = config.build(cfg, Settings)
     folders = isinstance(settings.reader, Frames)
+    if settings.live is not None:
+        watch(settings, settings.live)
+        return
     if settings.gpus is not None:
         settings.spread(again("aim.predict"))
     if settings.is_shared or settings.merge:
@@ -161,6 +187,23 @@ def main(cfg: DictConfig) -> None:
     if failed:
         say(f"error: {failed} of {done} videos could not be read")
         sys.exit(1)
+
+
+def watch(settings: Settings, name: str) -> None:
+    """Say what is in the newest window of a stream, again and again, until a pipe ends or a signal comes."""
+    assert settings.windows is not None
+    recogniser, precision = prepared(settings, settings.of_windows)
+    teller = Teller(recogniser, settings, limit_of(settings, recogniser), None)
+    seen = None
+    for seen in stream.watched(name, settings.windows, recogniser.clip, recogniser.views):
+        probability = recogniser.predict(seen.clips, precision).mean(0)
+        if teller.as_table:
+            answers.show(teller.console, f"{seen.at.astimezone():%H:%M:%S}", probability, *teller.asked)
+        else:
+            (answer,) = answers_of(stream.shown(name), probability, *teller.asked)
+            tell(as_json(replace(answer, span=seen.span, at=seen.at)))
+    if seen is None:
+        raise UserError(f"input={name} ended before a window of {settings.window:g} s was over; take a shorter one")
 
 
 def share(settings: Settings, named: Sequence[Input]) -> int:

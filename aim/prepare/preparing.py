@@ -28,7 +28,7 @@ UNPACKED = ".unpacked"  # videos that are not in a shard yet, in a folder of sha
 
 @dataclass(frozen=True)
 class Report:
-    """What is on the disk of what the annotations list; paths are those of the annotations."""
+    """The listed videos by their state on the disk; paths are those of the annotations."""
 
     listed: Lists
     kept: Lists  # without the bad ones, with the paths of the new videos
@@ -55,7 +55,7 @@ class Report:
 
 @dataclass
 class Findings:
-    """What the processes say of the videos."""
+    """The findings of the processes."""
 
     unreadable: dict[str, str] = field(default_factory=dict)
     shorter: dict[str, str] = field(default_factory=dict)
@@ -106,7 +106,12 @@ def prepare(
     if out is not None:
         notes = Notes(noted or out, {"transcode": transcode and asdict(transcode), "shards": in_shards})
         todo = Todo(work, sources, names, noted_stamps(notes, sources, names), notes, processes, timeout)
-        found = pack(todo, lists(), out) if in_shards else write_again(todo, out)
+        if in_shards:
+            found = pack(todo, lists(), out)
+        else:
+            targets = {path: out / name for path, name in names.items()}
+            tasks = {path: (sources[path], to) for path, to in targets.items() if not todo.is_done(path, to)}
+            found = todo.written(tasks, lambda path: None)
         found.shorter = {path: notes.shorter[name] for path, name in names.items() if name in notes.shorter}
     elif verify:
         tasks = {path: (source, root / path) for path, source in sources.items()}
@@ -158,13 +163,6 @@ def noted_stamps(notes: Notes, sources: Mapping[str, Source], names: Mapping[str
             found[path] = stamp
             display.update(len(found), "")
     return found
-
-
-def write_again(todo: Todo, out: Path) -> Findings:
-    """Write the videos again that `out` doesn't hold yet."""
-    targets = {path: out / name for path, name in todo.names.items()}
-    tasks = {path: (todo.sources[path], to) for path, to in targets.items() if not todo.is_done(path, to)}
-    return todo.written(tasks, lambda path: None)
 
 
 def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
@@ -249,30 +247,23 @@ def work_through(
     if not tasks:
         return found
     size = min(len(tasks), processes or distributed.num_cores())
-    todo, begun, done = iter(tasks.items()), 0, 0
     with (
         stop_signals() as stop,
         closing(Pool[str](work, size, timeout)) as pool,
         Display(title, len(tasks), visible=True) as display,
     ):
-        while done < len(tasks):
-            while pool.idle and not stop and (task := next(todo, None)):
-                pool.give(*task)
-                begun += 1
-            if done == begun:  # the signal has come, and those at hand are done
-                raise Interrupted(f"stopped by a signal after {done} of {len(tasks)} videos")
-            for path, outcome in pool.wait():
-                source, target = tasks[path]
-                if outcome.kind == "user":
-                    raise UserError(outcome.text)
-                if outcome.kind != "done":
-                    # Of an error that nobody thought of, the traceback's last line: it ends no other video.
-                    found.unreadable[path] = outcome.text.strip().splitlines()[-1].removeprefix(f"{source}: ")
-                    files.temporary_of(target, WRITER).unlink(missing_ok=True)
-                else:
-                    if shortage := outcome.value.frames.shortage:
-                        found.shorter[path] = shortage
-                    finished(path, outcome.value)
-                done += 1
+        done = 0
+        for done, (path, outcome) in enumerate(pool.through(tasks.items(), stop), 1):
+            source, target = tasks[path]
+            if outcome.kind != "done":
+                # Of an error that nobody thought of, the traceback's last line: it ends no other video.
+                found.unreadable[path] = outcome.text.strip().splitlines()[-1].removeprefix(f"{source}: ")
+                files.temporary_of(target, WRITER).unlink(missing_ok=True)
+            else:
+                if shortage := outcome.value.frames.shortage:
+                    found.shorter[path] = shortage
+                finished(path, outcome.value)
             display.update(done, f"{len(found.unreadable)} bad")
+        if done < len(tasks):
+            raise Interrupted(f"stopped by a signal after {done} of {len(tasks)} videos")
     return found

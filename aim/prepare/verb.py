@@ -106,7 +106,7 @@ def put(path: Path, lines: Iterable[str]) -> None:
             kept = (path.with_name(f"{path.name}.bak{number}") for number in chain([""], count(2)))
             free = next(other for other in kept if not other.exists())
             files.write_atomically(free, partial(copy, path))
-    files.write_atomically(path, lambda file: files.write_text(file, text))
+    files.write_text(path, text)
 
 
 def copy(path: Path, to: Path) -> None:

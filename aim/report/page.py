@@ -182,50 +182,34 @@ def tested(found: Predictions, most: int, root: Path | None, temperature: float 
     """The parts of a section that come from a test's predictions."""
     from aim.report import strips  # late, as it takes the time of torch's import
 
-    folder = root or Path(found.about["root"])
+    folder, few = root or Path(found.about["root"]), len(found.classes) <= WHOLE_MATRIX
+    videos: Mapping[str, Sequence[Any]]
     if found.several:
-        return tested_several(found, most, folder)
-    classes = statistics.by_class(found)
-    mistakes, unsure = (
-        strips.examples(found, choose(found, most), folder)
-        for choose in (statistics.worst_mistakes, statistics.least_sure)
-    )
-    lost = sum(not each.image for each in (*mistakes, *unsure))
-    few = len(found.classes) <= WHOLE_MATRIX
+        temperature = found.about.get("temperature")
+        page: dict[str, Any] = {
+            "classes": several.by_class(found),
+            "together": several.together(found) if few else None,
+        }
+        chosen = {"misses": several.worst_misses(found, most), "alarms": several.worst_alarms(found, most)}
+        videos = {name: strips.wrong(found, places, folder) for name, places in chosen.items()}
+    else:
+        page = {
+            "classes": statistics.by_class(found),
+            "matrix": charts.matrix(found) if few else None,
+            "pairs": statistics.most_confused(found, PAIRS[few]),
+        }
+        sure = {"mistakes": statistics.worst_mistakes(found, most), "unsure": statistics.least_sure(found, most)}
+        videos = {name: strips.examples(found, places, folder) for name, places in sure.items()}
+    shown = [each for part in videos.values() for each in part]
     return {
-        "several": False,
-        "examples": len(mistakes) + len(unsure),
+        **page,
+        **videos,
+        "several": found.several,
         "about": validation_of(found),
-        "classes": classes,
-        "matrix": charts.matrix(found) if few else None,
-        "pairs": statistics.most_confused(found, PAIRS[few]),
         "reliability": charts.reliability(found, temperature),
-        "mistakes": mistakes,
-        "unsure": unsure,
         "doubts": doubts_of(found),
-        "lost": lost,
-        "folder": str(folder),
-    }  # fmt: skip
-
-
-def tested_several(found: Predictions, most: int, folder: Path) -> dict[str, Any]:
-    """The same of a test with several labels a video."""
-    from aim.report import strips  # late, for the same reason
-
-    misses, alarms = (
-        strips.wrong(found, choose(found, most), folder) for choose in (several.worst_misses, several.worst_alarms)
-    )
-    return {
-        "several": True,
-        "examples": len(misses) + len(alarms),
-        "about": validation_of(found),
-        "classes": several.by_class(found),
-        "together": several.together(found) if len(found.classes) <= WHOLE_MATRIX else None,
-        "reliability": charts.reliability(found, found.about.get("temperature")),
-        "doubts": doubts_of(found),
-        "misses": misses,
-        "alarms": alarms,
-        "lost": sum(not each.image for each in (*misses, *alarms)),
+        "examples": len(shown),
+        "lost": sum(not each.image for each in shown),
         "folder": str(folder),
     }
 

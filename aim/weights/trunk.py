@@ -7,11 +7,9 @@ checkpoints.
 
 import argparse
 import hashlib
-import logging
 import pickle
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +18,16 @@ import timm
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from huggingface_hub import constants, get_session, hf_hub_download, try_to_load_from_cache
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from aim.ground.errors import UserError, say
+from aim.ground.errors import UserError
 from aim.ground.foreign import reading
-from aim.ground.paths import path_of
+from aim.weights.hub import downloaded, file_here, on_hub, parts_of
 from aim.weights.torchscript import is_torchscript, read_torchscript
 
-HUGGING_FACE = "hf://"
+USUAL = "model.safetensors"  # of a repository on the hub
+OFFLINE = "without a network, download it elsewhere and set backbone.weights=FILE, or backbone.weights=random"
 WAY_OUT = "set backbone.weights to pretrained (timm's hub), to a file, or to random"
 PER_FRAME = ("temporal_embedding.weight", "temporal_bias", "readout.time")  # endings of names: one entry per frame
 SCALAR: Any = np.float64(0).__reduce__()[0]  # the function that rebuilds a NumPy scalar from a pickle
@@ -46,38 +44,16 @@ def from_hub(name: str, options: Mapping[str, Any]) -> Any:
     """timm's own download. Its head is removed only afterwards: asked for none, timm would load without strictness."""
     published = timm.get_pretrained_cfg(name)
     repository = str(published.hf_hub_id) if published and published.hf_hub_id else ""
-    with downloaded(name, repository, "model.safetensors", "pytorch_model.bin"):
+    with downloaded(name, repository, "model.safetensors", "pytorch_model.bin", way_out=OFFLINE):
         module: Any = timm.create_model(name, pretrained=True, drop_path_rate=0.0, **options)
     module.reset_classifier(0)
     return module
 
 
-@contextmanager
-def downloaded(weights: str, repository: str, *files: str) -> Iterator[None]:
-    """Around a download from Hugging Face, whose cache may hold one of the `files`; else says where it is from.
-
-    Raises UserError for any error, and at once where the hub isn't reached: its client tries for minutes, in silence.
-    """
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for every try; the last error is told below
-    name, _, revision = repository.partition("@")
-    try:
-        cached = (try_to_load_from_cache(name, file, revision=revision or None) for file in files if name)
-        if name and not any(isinstance(path, str) for path in cached):
-            say(f"downloading {weights} from {constants.ENDPOINT}/{name}")
-            get_session().head(constants.ENDPOINT, timeout=constants.HF_HUB_ETAG_TIMEOUT)
-        yield
-    except Exception as error:  # any error of the network, the hub or the disk; the cause stays attached
-        where = f"{constants.ENDPOINT}/{name}" if name else "timm's hub"
-        raise UserError(
-            f"can't load {weights} from {where} ({type(error).__name__}: {error}); without a network, download it "
-            "elsewhere and set backbone.weights=FILE, or backbone.weights=random"
-        ) from error
-
-
 def check_weights(weights: str) -> None:
     """Raise UserError if `weights` is a file that doesn't exist, or no address on Hugging Face."""
-    if weights.startswith(HUGGING_FACE):
-        on_hugging_face(weights)
+    if on_hub(weights):
+        parts_of(weights, "backbone.weights", USUAL)
     elif weights not in ("pretrained", "random") and not weights_file(weights).is_file():
         raise UserError(f"no trunk weights at {weights or 'an empty path'}; {WAY_OUT}")
 
@@ -89,20 +65,7 @@ def weights_file(weights: str) -> Path:
     """
     if weights.startswith("aim:"):
         return Path(__file__).parents[1] / weights.removeprefix("aim:")
-    if not weights.startswith(HUGGING_FACE):
-        return path_of(weights)
-    owner, name, file = on_hugging_face(weights)
-    with downloaded(weights, f"{owner}/{name}", file):
-        return Path(hf_hub_download(f"{owner}/{name}", file))
-
-
-def on_hugging_face(weights: str) -> tuple[str, str, str]:
-    """Owner, repository and file of `hf://OWNER/NAME` or `hf://OWNER/NAME/FILE`. Raises UserError for anything else."""
-    owner, name, file = (*weights.removeprefix(HUGGING_FACE).split("/", 2), "", "")[:3]
-    if not owner or not name:
-        raise UserError(f"backbone.weights={weights}; use hf://OWNER/NAME, whose model.safetensors is meant, or "
-                        "hf://OWNER/NAME/FILE")  # fmt: skip
-    return owner, name, file or "model.safetensors"
+    return file_here(weights, "backbone.weights", USUAL, OFFLINE)
 
 
 def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tensor]:

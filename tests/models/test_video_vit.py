@@ -12,7 +12,7 @@ from aim.models.classifier import build
 from aim.models.families import FAMILIES
 from aim.models.trunk import load_trunk
 from aim.weights.trunk import check_fit, read_tensors
-from aim.weights.video import probe_names
+from scripts.convert_official import probe_names
 from tests.messages import named, refused, unnamed
 from tests.models.checks import tuned
 from tests.models.test_golden_video import Reading

@@ -6,7 +6,7 @@ import math
 import numpy as np
 import pytest
 
-from aim.study.findings.scores import EXACT, chances, described, in_a_row, score
+from aim.study.findings.scores import EXACT, SCORES, described, in_a_row, score
 from tests.messages import refused
 from tests.study.small import CLASSES, answers
 
@@ -59,5 +59,5 @@ def test_guessing_has_the_score_of_chance() -> None:
     equal = np.full_like(found.probability, 1 / 8)
     scores = score(found.__class__(**{**found.__dict__, "probability": equal}))["all"]
     for name in ("cross_entropy", "brier", "margin", "top1"):
-        assert scores[name].value == pytest.approx(chances(8)[name], abs=1e-6)
+        assert scores[name].value == pytest.approx(SCORES[name].chance(8), abs=1e-6)
     assert described(8)["exact4"] == {"name": "4 in a row", "better": "high", "thresholded": True, "chance": 8**-4}

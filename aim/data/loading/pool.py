@@ -96,6 +96,22 @@ class Pool(Generic[J]):
                 found.append((job, Outcome("hung", f"not done after {self.timeout:g} seconds")))
         return found
 
+    def through(self, tasks: Iterable[tuple[J, object]], stop: object = False) -> Iterator[tuple[J, Outcome]]:
+        """Do tasks as processes get idle: the outcome of each, as it comes. None begins once `stop` is true.
+
+        Raises the UserError of a task.
+        """
+        todo = iter(tasks)
+        while True:
+            while self.idle and not stop and (task := next(todo, None)):
+                self.give(*task)
+            if self.idle == len(self._workers):
+                return
+            for job, outcome in self.wait():
+                if outcome.kind == "user":
+                    raise UserError(outcome.text)
+                yield job, outcome
+
     def abandon(self) -> None:
         """Kill the busy processes: their results are no longer needed."""
         busy = [worker for worker in self._workers if worker.job is not None]

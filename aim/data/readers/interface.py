@@ -45,7 +45,7 @@ def file_of(source: Source) -> Path:
 
 
 def url(source: Source) -> str:
-    """What FFmpeg, and whatever is made with it, opens: always a file, whatever address its name looks like."""
+    """The URL for FFmpeg and programs made with it: always of a file, whatever address its name looks like."""
     return source.url if isinstance(source, Part) else f"file:{source}"
 
 

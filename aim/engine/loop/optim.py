@@ -1,7 +1,6 @@
 """Parameter groups, AdamW, clipped gradients, and the learning rate as a pure function of the step."""
 
 import math
-from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -29,7 +28,7 @@ def adamw(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
         for name, parameter in named.items():
             if parameter.requires_grad:
                 mult = next((factor for pattern, factor in optim.lr_mult.items() if fnmatchcase(name, pattern)), 1.0)
-                decay = 0.0 if _matches(name, optim.no_decay) else own.weight_decay
+                decay = 0.0 if any(fnmatchcase(name, each) for each in optim.no_decay) else own.weight_decay
                 mult *= own.lr / first.lr if head else 1.0
                 groups.setdefault((head, mult, decay), []).append(parameter)
     settings: list[dict[str, Any]] = [
@@ -38,10 +37,6 @@ def adamw(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
     ]
     fused = settings[0]["params"][0].device.type == "cuda"
     return torch.optim.AdamW(settings, lr=first.lr, betas=(optim.betas[0], optim.betas[1]), fused=fused)
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def learning_rate(step: int, optim: Optim, *, steps_per_epoch: int, epochs: int) -> float:

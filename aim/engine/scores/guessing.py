@@ -16,7 +16,7 @@ NEARLY = 0.9  # of the videos
 
 
 class Chance(NamedTuple):
-    """What a model has that gives one answer to all clips."""
+    """The scores of a model that gives one answer to all clips."""
 
     hits: float  # the share of the clips
     loss: float

@@ -93,12 +93,12 @@ class Metric:
 
     @property
     def head(self) -> dict[str, str]:
-        """What a reader of results needs to know of it, who has no table of metrics."""
+        """Its description in `results.json`, for readers without this table."""
         return {"name": self.name, "words": self.words, "better": self.better, "unit": self.unit}
 
     @property
     def validated_words(self) -> str:
-        """What it is called in a validation: cross-entropy is the loss there."""
+        """Its name in a validation: cross-entropy is the loss there."""
         return self.words if self.validated == self.name else str(self.validated)
 
 

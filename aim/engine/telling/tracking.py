@@ -35,37 +35,32 @@ class Sink:
     """An opened tracker: it takes the numbers of a step, and the result at the end."""
 
     log: Log
-    attach: Callable[[Mapping[str, Any]], None]
+    attach: Callable[[Mapping[str, Any]], None] = lambda found: None
 
 
 class Tracker(Protocol):
     """The nodes of configs/tracker/."""
 
     def check(self) -> None:
-        """Raise UserError where it can't work: before anything is loaded."""
+        """Raise UserError where it can't work, before anything is loaded; by default it can."""
+        return
 
     def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> AbstractContextManager[Sink]:
         """Open the tracker for a new or continued run."""
 
 
 @dataclass(frozen=True)
-class NoTracker:
+class NoTracker(Tracker):
     """Only the files of the run directory."""
-
-    def check(self) -> None:
-        pass
 
     @contextmanager
     def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> Iterator[Sink]:
-        yield Sink(lambda step, values: None, lambda found: None)
+        yield Sink(lambda step, values: None)
 
 
 @dataclass(frozen=True)
-class Csv:
+class Csv(Tracker):
     """The lines of `log.jsonl` as a table, `run_dir/log.csv`."""
-
-    def check(self) -> None:
-        pass
 
     @contextmanager
     def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> Iterator[Sink]:
@@ -84,7 +79,7 @@ class Csv:
                 else:
                     table.writerow({"step": step, **values})
 
-            yield Sink(log, lambda found: None)
+            yield Sink(log)
 
 
 @dataclass(frozen=True)
@@ -263,7 +258,7 @@ def own_id(file: Path) -> str:
     found = file.read_text(encoding="utf-8").strip() if file.exists() else ""
     if not found:
         found = secrets.token_hex(6)
-        files.write_atomically(file, lambda path: files.write_text(path, f"{found}\n"))
+        files.write_text(file, f"{found}\n")
     return found
 
 

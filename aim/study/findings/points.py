@@ -14,7 +14,7 @@ from aim.study.cells.grid import Study, trunk_errors
 from aim.study.cells.planning import Planned
 from aim.study.findings.curves import ALL, Curve
 from aim.study.findings.intervals import Interval
-from aim.study.findings.scores import better, chances, names, score
+from aim.study.findings.scores import SCORES, score
 
 State = Literal["done", "failed", "missing"]
 
@@ -127,8 +127,8 @@ def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str
     made = []
     for name in dict.fromkeys(series(row) for row, _ in placed):
         own = [(row, place) for row, place in placed if series(row) == name]
-        chance = chances(own[0][0].member.classes if task == ALL else 2)
-        for key in names():
+        classes = own[0][0].member.classes if task == ALL else 2
+        for key, about in SCORES.items():
             intervals = [row.tasks[task][key] for row, _ in own]
             made.append(
                 Curve(
@@ -136,7 +136,7 @@ def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str
                     scale=np.array([place for _, place in own], np.float64),
                     value=np.array([interval.value for interval in intervals]),
                     seed=np.array([row.member.cell.seed for row, _ in own]),
-                    chance=chance[key], better=better(key),
+                    chance=about.chance(classes), better=about.better,
                     error=np.array([(interval.high - interval.low) / (2 * NORMAL) for interval in intervals]),
                 )
             )  # fmt: skip

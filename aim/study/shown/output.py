@@ -3,11 +3,10 @@
 import json
 import math
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aim.ground.files import write_atomically, write_text
+from aim.ground.files import write_text
 from aim.study.shown.figures import draw
 from aim.study.shown.page import render
 from aim.study.shown.summary import summarise
@@ -21,7 +20,7 @@ def write(study: Mapping[str, Any], folder: Path) -> list[Path]:
     study = without_nan(study)
     texts = {"study.html": render(study), "study.md": summarise(study), "study.json": as_json(study)}
     for name, text in texts.items():
-        write_atomically(folder / name, partial(write_text, text=text))
+        write_text(folder / name, text)
     return [folder / name for name in texts] + draw(study, folder / "figures")
 
 
