@@ -21,7 +21,7 @@ def messages() -> list[list[str]]:
     found = [
         pieces(node) for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Constant | ast.JoinedStr)
     ]
-    return [each for each in found if sum(map(len, each)) > 15]
+    return [each for each in found if sum(map(len, each)) > 12]
 
 
 def pieces(text: ast.Constant | ast.JoinedStr) -> list[str]:
