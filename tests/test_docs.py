@@ -42,6 +42,19 @@ def test_anchors_are_those_of_a_forge() -> None:
     assert "aimtrain" in anchors(ROOT / "docs" / "settings.md")
 
 
+def test_python_in_the_pages_imports_what_there_is() -> None:
+    code = [block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
+    imports = re.findall(r"^from (aim[\w.]*) import ([\w, ]+)", "\n".join(code), flags=re.MULTILINE)
+    assert len(imports) >= 4
+    for module, names in imports:
+        place = ROOT / module.replace(".", "/")
+        files = list(place.glob("*.py")) if place.is_dir() else [place.with_suffix(".py")]
+        for name in names.split(", "):
+            there = place / f"{name}.py", place / name
+            defined = any(re.search(rf"^(class|def) {name}\b", file.read_text("utf-8"), re.MULTILINE) for file in files)
+            assert defined or any(path.exists() for path in there), (module, name)
+
+
 @pytest.mark.slow
 def test_sphinx_makes_a_site_without_a_warning(tmp_path: Path) -> None:
     pytest.importorskip("furo")
