@@ -44,7 +44,7 @@ def test_anchors_are_those_of_a_forge() -> None:
 
 def test_python_in_the_pages_imports_what_there_is() -> None:
     code = [block for page in PAGES for block in re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
-    imports = re.findall(r"^from (aim[\w.]*) import ([\w, ]+)", "\n".join(code), flags=re.MULTILINE)
+    imports = re.findall(r"^from (aim[\w.]*) import (\w+(?:, \w+)*)", "\n".join(code), flags=re.MULTILINE)
     assert len(imports) >= 4
     for module, names in imports:
         place = ROOT / module.replace(".", "/")
