@@ -157,9 +157,10 @@ def choice(run: RunData) -> dict[str, Any] | None:
     if not (found := (run.results or {}).get("choice")):
         return None
     by = next(metric for metric in metrics.METRICS if metric.validated_words == found["by"])
-    scores = [head[str(by.validated)] for head in found["heads"]]
+    scores = [head.get(str(by.validated)) for head in found["heads"]]
+    texts = ["diverged" if score is None else by.text(score) for score in scores]
     heads = [
-        {**head, "score": score, "text": by.text(score)} for head, score in zip(found["heads"], scores, strict=True)
+        {**head, "score": score, "text": text} for head, score, text in zip(found["heads"], scores, texts, strict=True)
     ]
     return {**found, "heads": heads}
 

@@ -63,7 +63,8 @@ def clip_gradients(optimizer: torch.optim.Optimizer, most: float | None) -> Tens
     """Scale down each head's gradients whose norm is above `most`; None: none. The mean of the heads' norms before."""
     heads = dict[int, list[nn.Parameter]]()
     for group in optimizer.param_groups:  # those of older runs name no head
-        heads.setdefault(group.get("head", 0), []).extend(p for p in group["params"] if p.grad is not None)
+        if own := [p for p in group["params"] if p.grad is not None]:  # those of heads that were given up have none
+            heads.setdefault(group.get("head", 0), []).extend(own)
     norms = [torch.nn.utils.get_total_norm([p.grad for p in tuned if p.grad is not None]) for tuned in heads.values()]
     for tuned, norm in zip(heads.values(), norms, strict=True):
         if most is not None:
