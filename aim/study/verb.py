@@ -53,7 +53,7 @@ class Settings:
 
 
 def main(cfg: DictConfig) -> None:
-    """Check every cell, run those that aren't done, and say what all of them tell; or what a table tells."""
+    """Check every cell, run those that aren't done, and say the findings of all, or those of a table."""
     distributed.refuse_bare_slurm("aim.study")
     asked = config.resolve(cfg)
     settings = config.build({key: asked[key] for key in Settings.__dataclass_fields__}, Settings)
