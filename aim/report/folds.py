@@ -55,7 +55,7 @@ def setting_of(run: RunData) -> dict[str, Any]:
 
 
 def missing(runs: Sequence[RunData]) -> list[str]:
-    """What is to be said of folds that aren't there."""
+    """The sentence on folds that are missing."""
     if len(runs) < 2:
         return []
     there = {str(fold_of(run)) for run in runs if fold_of(run) is not None}
