@@ -36,6 +36,7 @@ of_cell() {
     linear) echo "adapter=none optim.lr=1e-2 $head" ;;
     attentive) echo "adapter=attentive_probe optim.lr=1e-3 $head" ;;
     probe) echo "adapter=probe optim.lr=3e-4 $head" ;;
+    step) echo "adapter=step optim.lr=1e-3 $head" ;;
     side) echo "adapter=side optim.lr=1e-3" ;;
     spatial) echo "adapter=aim adapter.temporal=false adapter.joint=false optim.lr=1e-3" ;;
     temporal) echo "adapter=aim adapter.joint=false optim.lr=1e-3" ;;
@@ -71,7 +72,7 @@ seconds() {
 data=${1:-"order6 shrec14 ut"}
 if [ $# -gt 0 ]; then shift; fi
 for each in $data; do
-    for cell in ${*:-linear attentive probe side spatial temporal aim st_adapter lora}; do
+    for cell in ${*:-linear attentive probe step side spatial temporal aim st_adapter lora}; do
         train "$each" "$cell" 0
         if [ "$(seconds "$each" "$cell")" -lt "$limit" ]; then
             train "$each" "$cell" 1

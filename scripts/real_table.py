@@ -25,6 +25,7 @@ CELLS = {
     "linear": "frozen, linear head",
     "attentive": "attentive probe",
     "probe": "probe",
+    "step": "probe with a global token (STEP)",
     "side": "side network",
     "spatial": "spatial",
     "temporal": "+ temporal",

@@ -17,6 +17,7 @@ from aim.engine.trained.recogniser import load
 from aim.explain import verb as explain
 from aim.explain.order import ORDERS
 from aim.ground import config
+from aim.shell.words import as_setting
 from tests.conftest import ROOT
 from tests.messages import named, refused
 from tests.toy import evaluate, videos
@@ -51,6 +52,26 @@ def test_a_video_is_explained_and_drawn(
     with Image.open(out) as picture:
         assert picture.width > 1000
     assert [file.name for file in out.parent.iterdir()] == [out.name]
+
+
+def test_a_long_explanation_names_shorter_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(explain, "num_passes", lambda model, method, cells: cells**3 if method == "occlusion" else 70)
+    for overrides, seconds, expected, absent in (
+        ([], 0.5, ["512", "4m16s", "cells=4", "32s", "method=gradient", "35s"], []),
+        (["cells=4"], 2.0, ["64", "2m08s"], ["cells=", "method="]),
+        (["cells=5"], 2.0, ["125", "4m10s", "cells=4", "2m08s", "method=gradient", "2m20s"], []),
+        ([], 0.1, ["512", "51s"], ["cells=", "method="]),
+        (["method=gradient"], 60.0, ["70", "1h10m"], ["cells=", "method="]),
+    ):
+        settings = config.build(config.compose(["checkpoint=c", *overrides], "explain"), explain.Settings)
+        said = explain.cost(settings, None, seconds)  # type: ignore[arg-type]
+        named(said, *expected)
+        assert not any(word in said for word in absent)
+
+
+def test_one_video_is_explained_at_a_time() -> None:
+    with refused("-m", "input=A,B"):
+        explain.main(config.compose(["checkpoint=c", "input=[a.mp4,b.mp4]"], "explain"))
 
 
 def test_the_terminal_has_tables(
@@ -108,9 +129,10 @@ def test_documented_commands_are_composed() -> None:
         *((ROOT / name).read_text(encoding="utf-8") for name in ("docs/commands.md", "docs/explain.md")),
     ]
     found = [re.findall(r"python -m aim\.explain +([^#\n]*)", text) for text in texts]
-    assert [len(commands) for commands in found] == [3, 2, 4]
+    assert [len(commands) for commands in found] == [4, 2, 4]
     for command in chain(*found):
-        config.build(config.compose(shlex.split(command), "explain"), explain.Settings)
+        words = as_setting(shlex.split(command), "input")
+        config.build(config.compose(words, "explain"), explain.Settings)
 
 
 @pytest.mark.parametrize(

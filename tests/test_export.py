@@ -164,8 +164,8 @@ def test_the_documents_reader_makes_the_clips_of_any_setting(clip: Clip, views: 
 
 
 def test_the_pace_and_the_licence_travel_with_it(file: Path, sharp: Path) -> None:
-    found = predict.load(file, trust=True)
-    assert found.pace == predict.load(sharp).pace == Pace(16.0, 0.562)  # nine frames, 16 a second
+    found = load(file, trust=True)
+    assert found.pace == load(sharp).pace == Pace(16.0, 0.562)  # nine frames, 16 a second
     assert found.licence == ""  # of random weights
     terms = terms_of(config.build(config.compose(["+experiment=probe"]).backbone, Backbone))
     assert terms == "apache-2.0"

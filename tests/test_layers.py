@@ -8,7 +8,21 @@ import pytest
 
 from tests.conftest import ROOT
 
-FLATS = {"train", "eval", "predict", "explain", "export", "features", "prepare", "benchmark", "report", "study"}
+FLATS = {
+    "train",
+    "eval",
+    "predict",
+    "explain",
+    "export",
+    "features",
+    "prepare",
+    "benchmark",
+    "report",
+    "study",
+    "card",
+    "share",
+    "serve",
+}
 # The rooms by height. What stands on one floor doesn't know its neighbours.
 FLOORS: list[set[str]] = [
     {"ground"},

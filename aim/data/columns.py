@@ -2,24 +2,46 @@
 
 import codecs
 import csv
+import glob
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from aim.data.lists import README
-from aim.data.scanning import some
+from aim.data.scanning import is_video_name, some
 from aim.ground.errors import UserError
 from aim.ground.foreign import reading
 
 COLUMNS = {  # what a column may be called, in any case and with any signs between its words
-    "path": ("path", "file", "filename", "file_name", "filepath", "video", "video_path", "clip"),
-    "label": ("label", "class", "action", "category", "class_name", "label_name"),
-    "start": ("start", "t_start", "begin", "start_time", "start_s", "start_sec", "start_seconds"),
-    "end": ("end", "t_end", "stop", "end_time", "end_s", "end_sec", "end_seconds"),
+    "path": ("path", "file", "filename", "file_name", "filepath", "video", "video_path", "clip", "media_file_name"),
+    "label": (
+        "label",
+        "class",
+        "action",
+        "category",
+        "class_name",
+        "label_name",
+        "annotation",
+        "behavior",
+        "behaviour",
+    ),
+    "start": (
+        "start",
+        "t_start",
+        "begin",
+        "start_time",
+        "start_s",
+        "start_sec",
+        "start_seconds",
+        "begin_time",
+        "begin_time_ss_msec",
+    ),
+    "end": ("end", "t_end", "stop", "end_time", "end_s", "end_sec", "end_seconds", "stop_s", "end_time_ss_msec"),
     "split": ("split", "subset", "set"),
     "group": ("group", "subject", "person", "participant"),
 }
+OF_ONE = {"start", "end", "label"}  # columns of a table of one video, which has its name
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", " ": "spaces"}
 FIRST = 65536  # bytes in which a header ends
 
@@ -45,13 +67,13 @@ def header(path: Path) -> str:
 
 
 def separator(line: str) -> str:
-    """What stands between the columns of a table with this first line."""
+    """The sign between the columns of a table with this first line."""
     found = max(",;\t", key=line.count)
     return found if found in line else " "
 
 
 def columns_in(line: str) -> dict[str, int]:
-    """What is in which column of a table with this first line, by their names; the first of several counts."""
+    """The places of the known columns in a table with this first line; of several names for one the first counts."""
     cells = next(csv.reader([line], delimiter=separator(line), skipinitialspace=True), [])
     known = {_letters(name): place for place, name in reversed([*enumerate(cells)])}
     return {
@@ -67,8 +89,23 @@ def _letters(name: str) -> str:
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-def rows_of_table(path: Path, lines: Sequence[tuple[int, str]]) -> tuple[list[Row], str]:
-    """The rows of a table, whose first line names its columns, and in words what is in which."""
+def is_table(path: Path) -> bool:
+    """Whether the first line of a file names a path and a label, or times and a label of the video beside it."""
+    columns = columns_in(header(path)).keys()
+    return {"path", "label"} <= columns or ("path" not in columns and columns >= OF_ONE and bool(video_beside(path)))
+
+
+def video_beside(path: Path) -> str:
+    """The name of the video that has a table's name, but for the ending; nothing where there is none."""
+    names = sorted(other.name for other in path.parent.glob(f"{glob.escape(path.stem)}.*"))
+    return next((name for name in names if is_video_name(name)), "")
+
+
+def rows_of_table(path: Path, lines: Sequence[tuple[int, str]], video: str) -> tuple[list[Row], str]:
+    """The rows of a table, whose first line names its columns, and in words what is in which.
+
+    Without a column of paths they are of one `video`.
+    """
     first = lines[0][1]
     sign, columns = separator(first), columns_in(first)
     reader = csv.reader([text for _, text in lines], delimiter=sign, skipinitialspace=True)
@@ -77,11 +114,12 @@ def rows_of_table(path: Path, lines: Sequence[tuple[int, str]]) -> tuple[list[Ro
     rows = list[Row]()
     for number, cells in read:
         place = f"{path}:{number}"
-        found = {what: cells[at].strip() if at < len(cells) else "" for what, at in columns.items()}
+        found = {"path": video} | {what: cells[at].strip() if at < len(cells) else "" for what, at in columns.items()}
         if len(cells) > len(names) or not found["path"]:
+            one = " and ".join(f"one {names[columns[what]]!r}" for what in ("path", "label") if what in columns)
             raise UserError(
-                f"{place}: a row has one {names[columns['path']]!r}, one {names[columns['label']]!r} and no more than "
-                f"its {len(names)} columns, with {SEPARATORS[sign]} between them; quote a text that holds these"
+                f"{place}: a row has {one} and no more than its {len(names)} columns, with {SEPARATORS[sign]} "
+                "between them; quote a text that holds these"
             )
         rows.append(Row(**found, place=place))
     if not rows:
@@ -95,7 +133,8 @@ def rows_of_table(path: Path, lines: Sequence[tuple[int, str]]) -> tuple[list[Ro
             f"{without[0].place}: {len(without)} of {len(rows)} rows of the table have no start and end; fill them in "
             "all rows, or split the table in two"
         )
-    used = ", ".join(f"{what}={names[at].strip()!r}" for what, at in columns.items())
+    used = "" if "path" in columns else f"path={video!r} by the table's name, "
+    used += ", ".join(f"{what}={names[at].strip()!r}" for what, at in columns.items())
     unread = [repr(name.strip()) for at, name in enumerate(names) if at not in columns.values()]
     others = f"; not read: {some(unread)}" if unread else ""
     empty = sum(not row.label for row in rows)

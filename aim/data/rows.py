@@ -35,12 +35,27 @@ def times(row: Row) -> tuple[float | None, float | None]:
     if not row.start and not row.end:
         return None, None
     try:
-        start, end = float(row.start), float(row.end)
+        start, end = in_seconds(row.start), in_seconds(row.end)
     except ValueError as error:
-        raise ValueError(f"start={row.start!r} and end={row.end!r} must be seconds, or both empty") from error
+        raise ValueError(
+            f"start={row.start!r} and end={row.end!r} must be seconds or a clock's 0:01:02.5, or both empty"
+        ) from error
     if not 0 <= start < end:
         raise ValueError(f"a segment from {start} to {end} seconds")
     return start, end
+
+
+def in_seconds(text: str) -> float:
+    """Seconds, or minutes or hours before them with colons: 62.5, 1:02.5, 0:01:02.5. Raises ValueError."""
+    *larger, last = text.split(":")
+    if not larger:
+        return float(last)
+    if len(larger) > 2 or not all(part.isdecimal() for part in larger):
+        raise ValueError(f"{text!r} is no time")
+    seconds = float(last)
+    for factor, part in zip((60, 3600), reversed(larger), strict=False):
+        seconds += factor * int(part)
+    return seconds
 
 
 def videos_of(rows: Iterable[Row], labels: Labels) -> list[Video]:
@@ -53,16 +68,16 @@ def read_list(path: Path, classes: Sequence[str]) -> list[Video]:
     return videos_of(read_rows(path, Labels(classes))[0], Labels(classes))
 
 
-def read_rows(path: Path, labels: Labels) -> tuple[list[Row], str]:
+def read_rows(path: Path, labels: Labels, video: str = "") -> tuple[list[Row], str]:
     """The rows of a list file, and what is in its columns if it is a table. Raises UserError with the first wrong ones.
 
-    A table is a file whose first line names a path and a label.
+    A table is a file whose first line names a path and a label; or a label of one `video`, of which it is.
     """
     lines = [*entries(read_lines(path))]
     if not lines:
         raise UserError(f"{path} names no video; {README}")
-    if {"path", "label"} <= columns_in(lines[0][1]).keys():
-        return rows_of_table(path, lines)
+    if {"path", "label"} - ({"path"} if video else set()) <= columns_in(lines[0][1]).keys():
+        return rows_of_table(path, lines, video)
     place = "{}:{}".format
     rows = _each(lines, lambda line: divided(line[1], labels), lambda line: place(path, line[0]))
     return [row._replace(place=place(path, number)) for row, (number, _) in zip(rows, lines, strict=True)], ""

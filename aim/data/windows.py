@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
+from av.video.frame import VideoFrame
 from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
@@ -152,8 +153,7 @@ def read(cut: Cut, clip: Clip, views: Views) -> Iterator[tuple[int, Tensor]]:
                 rows.setdefault(pick, []).append(row)
             open_.append(_Open(place, rows, torch.empty(shape, dtype=torch.uint8), len(rows)))
         if takers := [window for window in open_ if i in window.rows]:
-            image = torch.from_numpy(np.ascontiguousarray(draw(frame)))
-            crops = views(rearrange(image, "h w c -> 1 c h w"), clip.size)
+            crops = crops_of(draw, frame, views, clip.size)
             for window in takers:
                 window.clips[:, window.rows[i]] = crops
                 window.missing -= 1
@@ -164,6 +164,12 @@ def read(cut: Cut, clip: Clip, views: Views) -> Iterator[tuple[int, Tensor]]:
             return
     if open_ or ahead:
         raise MispromisedError
+
+
+def crops_of(draw: Drawing, frame: VideoFrame, views: Views, size: int) -> Tensor:
+    """A frame at the model's size, uint8 "s 1 c h w"."""
+    image = torch.from_numpy(np.ascontiguousarray(draw(frame)))
+    return views(rearrange(image, "h w c -> 1 c h w"), size)
 
 
 def batches(cut: Cut, clip: Clip, views: Views, batch_size: int) -> Iterator[Batch]:

@@ -77,7 +77,7 @@ def check(asked: Mapping[str, Any]) -> Checked[Settings]:
 
 def directory(run: Settings, saved: Checkpoint, asked: Mapping[str, Any]) -> Path:
     """Where a test writes: by default under the run's name, the checkpoint's hash, and what is otherwise."""
-    trained = saved.path.resolve().parent.name if saved.path.name == "best.safetensors" else saved.path.stem
+    trained = saved.run if saved.path.name == "best.safetensors" else saved.path.stem
     other = f",{asked['name']}" if asked["name"] not in ("custom", saved.config["name"]) else ""
     return run.directory("eval", f"{trained},checkpoint={saved.fingerprint[:8]}{other}")
 

@@ -3,4 +3,4 @@
 from aim.shell import command
 
 if __name__ == "__main__":
-    command.entrypoint("aim.features", "features", "aim.features.verb.Settings", positional="input")
+    command.entrypoint("aim.features", "features", "aim.features.verb.Settings")

@@ -18,7 +18,6 @@ from torch import Tensor
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
 from aim.data.loading.loader import Batch, Loader
-from aim.data.loading.order import Listed
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.stamp import same_content, stamps_of
@@ -34,6 +33,7 @@ from aim.models.classifier import VideoClassifier
 
 Form = Literal["npz", "safetensors"]
 ELSEWHERE = "name another folder for out"
+NOTE = "features.json"
 CROWD = 10_000  # files of a folder, above which they are slow to list on network file systems
 SUBFOLDERS = 256  # that take their place
 
@@ -64,13 +64,9 @@ class Extractor:
 
     def of_views(self, paths: Sequence[Path], reader: Reader, *, workers: int) -> Iterator[tuple[Path, Features | str]]:
         """Of each file a vector of each view, or why it can't be read."""
-        videos = [Video(str(path), 0) for path in paths]
-        together = min(self.views.at_once(self.batch_size), len(paths))
-        loader = Loader(
-            VideoDataset(Path(), videos, reader, self.clip, self.views, seed=0), together,
-            rank=0, world_size=1, order=Listed(), workers=min(workers, len(paths)), timeout=60.0,
-            on_error="note", max_bad=1.0,
-        )  # fmt: skip
+        videos, together = [Video(str(path), 0) for path in paths], min(self.views.at_once(self.batch_size), len(paths))
+        dataset = VideoDataset(Path(), videos, reader, self.clip, self.views, seed=0)
+        loader = Loader(dataset, together, workers=min(workers, len(paths)), on_error="note", max_bad=1.0)
         with closing(loader):
             for index, weight, features in one_late(self._begun(loader.epoch(0))):
                 for i, was_read, feats in zip(index.tolist(), weight.tolist(), features.numpy(), strict=True):
@@ -113,9 +109,15 @@ def names(paths: Sequence[Path], relative: Sequence[Path], folder: Path, form: F
 
 def claim(folder: Path, about: Mapping[str, Any]) -> None:
     """Note in `features.json` what a folder's features are. Raises UserError where it holds others."""
-    file = folder / "features.json"
     files.make_folder(folder)
-    if not files.write_first(file, about) and read_json(file, dict, "the note of aim.features", ELSEWHERE) != about:
+    if not files.write_first(folder / NOTE, about):
+        check(folder, about)
+
+
+def check(folder: Path, about: Mapping[str, Any]) -> None:
+    """Raise UserError where a folder's features are other ones, as far as `about` tells."""
+    found = read_json(folder / NOTE, dict, "the note of aim.features", ELSEWHERE)
+    if any(found.get(key) != value for key, value in about.items()):
         raise UserError(f"out={folder} holds features of another model, or of other windows; name another folder")
 
 

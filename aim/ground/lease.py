@@ -87,7 +87,9 @@ def held(folder: Path) -> Iterator[None]:
 
     Raises UserError when another one holds it, or nothing can be written there. The lease of a job that is dead is
     taken over: at once where that is known, else when it wasn't touched for DEAD_SECONDS, by the waiter's clock.
+    A folder that this makes, and that nothing was written into, is taken away again.
     """
+    made = not folder.exists()
     make_folder(folder)
     path, me = folder / ".lease", Holder.here()
     text = json.dumps(asdict(me))
@@ -106,6 +108,8 @@ def held(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             if _look(path)[0] == text:
                 path.unlink()
+                if made:
+                    folder.rmdir()  # which fails for one that isn't empty
 
 
 def _make(path: Path, text: str) -> bool:

@@ -3,4 +3,4 @@
 from aim.shell import command
 
 if __name__ == "__main__":
-    command.entrypoint("aim.predict", "predict", "aim.predict.verb.Settings", positional="input")
+    command.entrypoint("aim.predict", "predict", "aim.predict.verb.Settings")

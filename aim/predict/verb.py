@@ -5,6 +5,7 @@
     python -m aim.predict checkpoint=FILE window=10 stride=5 out=FILE.csv VIDEO         # a time line
     python -m aim.predict checkpoint=FILE FOLDER next=50                                # which to label next
     python -m aim.predict backbone=clip_vit_b16 classes="kick,hug,push" VIDEO           # by names alone: zero-shot
+    python -m aim.predict checkpoint=FILE window=10 stride=1 rtsp://CAMERA/1            # a stream, window by window
 
 A table on a terminal, JSON lines when piped or with json=true; docs/predict.md has the rest. What comes on standard
 input is answered as it comes. Exit codes: 0 done, 1 done
@@ -20,7 +21,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -39,7 +40,6 @@ from aim.data.sampling import Clip
 from aim.data.stamp import content_of, stamp_of
 from aim.data.transforms import Views
 from aim.data.windows import Windows
-from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Precision
 from aim.engine.scores.tasks import Limit
 from aim.engine.trained import checkpoint, exported
@@ -54,7 +54,7 @@ from aim.ground.marks import Mark
 from aim.ground.paths import path_of
 from aim.ground.shared_work import Spreading
 from aim.models.classifier import Backbone, VideoClassifier
-from aim.predict import answers, drawn, picture, shared, teaching
+from aim.predict import answers, drawn, picture, shared, stream, teaching
 from aim.shell.command import again
 from aim.weights import text
 
@@ -66,7 +66,6 @@ OUTPUTS = {
     "picture": picture.SUFFIXES,
     "video_out": drawn.SUFFIXES,
 }
-MAX_WORKERS = 8  # decoding processes, where nobody says how many
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,7 @@ class Settings(Spreading, Question):
     """The keys of configs/predict.yaml."""
 
     input: Annotated[str | Sequence[str], Mark.PATH]
+    batch_size: int
     window: float | None
     stride: float | None
     smooth: float
@@ -101,12 +101,16 @@ class Settings(Spreading, Question):
             raise UserError("prompts are of classes=A,B,C; add these, or leave out prompts")
         if self.classes is not None and not (len(self.names_of_classes) == len({*self.names_of_classes}) > 1):
             raise UserError(f"classes={self.classes} must be two names or more, each once; use classes=A,B,C")
+        if self.live is not None:
+            self._check_live(stream.shown(self.live))
         if (self.is_shared or self.merge) and self.out is None:
             raise UserError("the answers of shards are put together in a file: add out=FILE.jsonl or out=FILE.csv")
         if (self.is_shared or self.merge) and (
             of_one := [name for name in (*OUTPUTS, "next") if name != "out" and getattr(self, name)]
         ):
             raise UserError(f"{' and '.join(of_one)} can't be put together from shards; leave out shard, or these")
+        if self.batch_size < 1:
+            raise UserError(f"batch_size={self.batch_size} must be 1 or more")
         if self.window is None and (self.stride is not None or self.smooth):
             name = "stride" if self.stride is not None else "smooth"
             raise UserError(f"{name}={getattr(self, name):g} is of a time line; add window=SECONDS")
@@ -129,6 +133,21 @@ class Settings(Spreading, Question):
         for name in ("segments", "picture"):
             if (path := getattr(self, name)) is not None and self.windows is None:
                 raise UserError(f"{name}={path} is of a time line; add window=SECONDS")
+
+    def _check_live(self, name: str) -> None:
+        """Raise UserError for what has no meaning where a video has no end."""
+        if len(self.given) > 1:
+            raise UserError(f"input={name} is a stream, and {len(self.given)} are named; give it a process of its own")
+        if self.windows is None:
+            raise UserError(
+                f"input={name} is a stream, answered window by window: add window=SECONDS; a file must be downloaded"
+            )
+        settings = [*OUTPUTS, "smooth", "shard", "gpus", "merge"]
+        if of_files := [key for key in settings if getattr(self, key)]:
+            raise UserError(
+                f"{' and '.join(of_files)} can't be of a stream, which has no end; leave it out, and keep the lines by "
+                "> FILE.jsonl"
+            )
 
     @property
     def names_of_classes(self) -> list[str]:
@@ -166,6 +185,11 @@ class Settings(Spreading, Question):
         return STDIN in self.given
 
     @property
+    def live(self) -> str | None:
+        """The stream, the camera or the pipe that is watched, if one is."""
+        return next(filter(stream.is_live, self.given), None)
+
+    @property
     def outputs(self) -> dict[str, Path]:
         """The files that will be written, by their settings; that of `next` beside `out`, or in the current folder."""
         found = {name: path_of(path) for name in OUTPUTS if (path := getattr(self, name))}
@@ -190,6 +214,9 @@ def main(cfg: DictConfig) -> None:
     """Say what is in each video, and go on with the next where one can't be read."""
     settings = config.build(cfg, Settings)
     folders = isinstance(settings.reader, Frames)
+    if settings.live is not None:
+        watch(settings, settings.live)
+        return
     if settings.gpus is not None:
         settings.spread(again("aim.predict"))
     if settings.is_shared or settings.merge:
@@ -219,6 +246,23 @@ def main(cfg: DictConfig) -> None:
     if failed:
         say(f"error: {failed} of {done} videos could not be read")
         sys.exit(1)
+
+
+def watch(settings: Settings, name: str) -> None:
+    """Say what is in the newest window of a stream, again and again, until a pipe ends or a signal comes."""
+    assert settings.windows is not None
+    recogniser, precision = prepared(settings, settings.of_windows)
+    teller = Teller(recogniser, settings, limit_of(settings, recogniser), None)
+    seen = None
+    for seen in stream.watched(name, settings.windows, recogniser.clip, recogniser.views):
+        probability = recogniser.predict(seen.clips, precision).mean(0)
+        if teller.as_table:
+            answers.show(teller.console, f"{seen.at.astimezone():%H:%M:%S}", probability, *teller.asked)
+        else:
+            (answer,) = answers_of(stream.shown(name), probability, *teller.asked)
+            tell(as_json(replace(answer, span=seen.span, at=seen.at)))
+    if seen is None:
+        raise UserError(f"input={name} ended before a window of {settings.window:g} s was over; take a shorter one")
 
 
 def share(settings: Settings, named: Sequence[Input]) -> int:
@@ -344,7 +388,7 @@ def answered(
     outputs = {path.resolve() for path in settings.outputs.values()}
     together = recogniser.views.at_once(settings.batch_size)
     # One video alone is read sooner than a process is started.
-    most = min(distributed.num_cores(), MAX_WORKERS) if settings.workers is None else settings.workers
+    most = settings.processes
     many = {
         "videos": together if known is None else max(1, min(together, known)),
         "workers": most if known is None else 0 if known == 1 and settings.workers is None else min(most, known),

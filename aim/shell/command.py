@@ -40,16 +40,15 @@ def entrypoint(
     settings: str | None = None,
     *,
     wants: str | None = None,
-    positional: str | None = None,
     flags: Sequence[str] = (),
 ) -> NoReturn:
     """Run `main` of the package `verb`, in its verb.py, on the config composed from the command line.
 
     That is imported once the config is composed, so that help, a shown config and a misspelt setting don't wait
     for torch. Each job of a sweep runs in a process of its own; all must fit the class `settings` before the first one
-    starts. A verb that `wants` a file of a group, an experiment say, lists them where it is told nothing; one with
-    a `positional` setting takes bare words for it; and --FLAG is FLAG=true. A UserError and Hydra's own errors become
-    one line on stderr and exit code 2; with debug=true, and for every other error, the traceback is kept.
+    starts. A verb that `wants` a file of a group, an experiment say, lists them where it is told nothing; --FLAG is
+    FLAG=true. A UserError and Hydra's own errors become one line on stderr and exit code 2; with debug=true, and for
+    every other error, the traceback is kept.
     """
     in_utf8()
     follow_parent()
@@ -79,7 +78,7 @@ def entrypoint(
             article = "an" if wants[0] in "aeiou" else "a"
             raise UserError(f"there is nothing to start without {article} {wants}: add +{wants}=NAME")
         given = [f"{word[2:]}=true" if word in [f"--{flag}" for flag in flags] else word for word in sys.argv[1:]]
-        sys.argv[1:] = words.checked(folds.expanded(given), config_name, positional)
+        sys.argv[1:] = words.checked(folds.expanded(given), config_name)
         try:
             hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
         except (
@@ -91,7 +90,7 @@ def entrypoint(
             if composed or isinstance(error, UserError | OmegaConfBaseException):
                 raise
             folder = folders_of_configs().get("config_dir", CONFIGS)
-            raise UserError(f"a YAML in {folder} is no config ({reason(error)}); mend it, or take it away") from error
+            raise UserError(f"a YAML in {folder} is no config ({reason(error)}); fix it, or take it away") from error
         if jobs:
             sys.exit(sweep(program(verb), jobs))
     sys.exit()

@@ -14,11 +14,12 @@ from aim.ground.marks import Mark, marked
 from aim.ground.paths import exists, path_of
 
 ADDED = ("experiment", "study")  # groups whose files change other settings
+ASKED = {"checkpoint", "input"}  # settings of a verb that asks a model about videos: a bare word names one of these
 OPTIONS = ("--help", "--version", "--cfg", "--multirun", "-m", "--resolve", "--info", "--config-dir", "--hydra-help")
 
 
-def checked(arguments: Sequence[str], config_name: str, positional: str | None = None) -> list[str]:
-    """The options, then the overrides as Hydra's grammar wants them, bare words as those of `positional`.
+def checked(arguments: Sequence[str], config_name: str) -> list[str]:
+    """The options, then the overrides as Hydra's grammar wants them, bare words as `input` where a verb asks a model.
 
     Raises UserError for other words, where Hydra's message would be about its grammar.
     """
@@ -32,7 +33,8 @@ def checked(arguments: Sequence[str], config_name: str, positional: str | None =
     given, unknown = parser.parse_known_intermixed_args(list(arguments))
     if unknown:
         raise UserError(f"no option {unknown[0]!r}{_instead(unknown[0], config_name)}")
-    words = given.overrides if positional is None else as_setting(given.overrides, positional)
+    asks = choices.settings(config_name).keys() >= ASKED
+    words = as_setting(given.overrides, "input") if asks else given.overrides
     for word in words:
         key, equals, value = word.partition("=")
         if key in ADDED and equals:
@@ -68,7 +70,7 @@ def in_quotes(text: str) -> str:
 
 
 def as_setting(arguments: Sequence[str], key: str) -> list[str]:
-    """The overrides with all bare words, such as names of files, but no models, as a list for the setting `key`.
+    """The overrides with the bare word, such as a file's name, but no model, as the setting `key`; several as a list.
 
     Raises UserError where that is given, too.
     """
@@ -83,7 +85,8 @@ def as_setting(arguments: Sequence[str], key: str) -> list[str]:
         (words if is_word and not _is_model(argument) else others).append(argument)
     if words and any(argument.startswith(f"{key}=") for argument in others):
         raise UserError(f"{words[0]} stands beside {key}=; name all in one of the two ways")
-    return [*others, f"{key}=[{','.join(map(in_quotes, words))}]"] if words else others
+    value = in_quotes(words[0]) if len(words) == 1 else f"[{','.join(map(in_quotes, words))}]"
+    return [*others, f"{key}={value}"] if words else others
 
 
 def _is_model(word: str) -> bool:

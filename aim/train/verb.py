@@ -128,24 +128,22 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
             tested["draws"] = run.train.draws
         if run.train.patience is not None:
             tested["epochs_trained"] = round(state.step / run.train.steps_per_epoch(len(lists.train)), 3)
+        if state.best is not None:
+            tested["selection"] = selection(run, state)
         if run.test == "best":
-            tested |= {"weights": "best", "selection": take_best(job, model, state)}
+            take_best(job, model)
+            tested["weights"] = "best"
         dataset = run.test_dataset(lists)
         with nullcontext(dataset) if known else on_features(dataset, model, run, world, stop) as videos:
             found, left = test(job, model, videos, stop, known, calibration_of(job))
         if world.is_main:
-            before = state.seconds + choice.get("choice", {}).get("seconds", 0.0)  # of the processes before this one
-            tested |= {"num_missing": found.num_missing, "seconds": round(before + seconds_since_start(), 1)}
+            before = choice.get("choice", {}).get("seconds_before", 0.0)  # the processes that only chose
+            seconds = round(before + state.seconds + seconds_since_start(), 1)
+            tested |= {"num_missing": found.num_missing, "seconds": seconds}
             if not run.train.eval_every:  # no validation has: these are the weights that were saved
                 calibration = fitted(run.task, found.log_probability, found.label)
                 checkpoint.set_calibration(run_dir / BEST, calibration, data_hash(lists.test, lists.classes))
             tracked.attach(leave(job, model, left, gmacs, **tested))
-            trained = state.step / run.train.steps_per_epoch(len(lists.train))
-            if run.test == "last" and state.best is not None and state.best_epoch < trained:
-                print(
-                    f"tested: the last weights; {BEST}, which aim.eval and aim.predict take, has those of epoch "
-                    f"{state.best_epoch:.3g}, the best by validation (test=best tests them)"
-                )
 
 
 def has_head(job: Job[Run]) -> bool:
@@ -159,13 +157,17 @@ def calibration_of(job: Job[Run]) -> Calibration:
     return checkpoint.read_weights(best).calibration if job.world.is_main and best.exists() else UNCALIBRATED
 
 
-def take_best(job: Job[Run], model: VideoClassifier, state: State) -> dict[str, Any]:
-    """Put the best weights of the validations into the model of every rank; how they were chosen."""
+def take_best(job: Job[Run], model: VideoClassifier) -> None:
+    """Put the best weights of the validations into the model of every rank."""
     if job.world.is_main:  # the other nodes may not see its folder
         checkpoint.load_weights(model, checkpoint.read_weights(job.run_dir / BEST))
     state_dict = model.state_dict()
     distributed.broadcast_([state_dict[name] for name in model.saved_names()])
-    by = of_validation(job.run.task.metrics, job.run.train.best_by)
+
+
+def selection(run: Run, state: State) -> dict[str, Any]:
+    """The best of the validations: by which score, its value, and after how many epochs it was."""
+    by = of_validation(run.task.metrics, run.train.best_by)
     name, words = str(by.validated), f"validation {by.validated_words}"
     return {"by": words, name: state.best, "epoch": round(state.best_epoch, 3)}
 

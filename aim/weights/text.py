@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from aim.ground.console import without_logs
 from aim.ground.errors import UserError
 from aim.ground.foreign import reason
+from aim.weights.hub import HUGGING_FACE
 from aim.weights.renaming import hugging_face_texts
-from aim.weights.trunk import HUGGING_FACE, check_fit, read_tensors, weights_file
+from aim.weights.trunk import check_fit, read_tensors, weights_file
 
 PROMPTS = (
     "a video of {}.",

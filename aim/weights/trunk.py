@@ -7,7 +7,6 @@ checkpoints.
 
 import argparse
 import hashlib
-import logging
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -19,16 +18,16 @@ import timm
 import torch
 import torch.nn.functional as F
 from einops import rearrange
-from huggingface_hub import hf_hub_download
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from aim.ground.errors import UserError
 from aim.ground.foreign import reading
-from aim.ground.paths import path_of
+from aim.weights.hub import downloaded, file_here, on_hub, parts_of
 from aim.weights.torchscript import is_torchscript, read_torchscript
 
-HUGGING_FACE = "hf://"
+USUAL = "model.safetensors"  # of a repository on the hub
+OFFLINE = "without a network, download it elsewhere and set backbone.weights=FILE, or backbone.weights=random"
 WAY_OUT = "set backbone.weights to pretrained (timm's hub), to a file, or to random"
 PER_FRAME = ("temporal_embedding.weight", "temporal_bias", "readout.time")  # endings of names: one entry per frame
 SCALAR: Any = np.float64(0).__reduce__()[0]  # the function that rebuilds a NumPy scalar from a pickle
@@ -43,19 +42,18 @@ USUAL_KEYS = ("state_dict", "model", "teacher")  # below which training checkpoi
 
 def from_hub(name: str, options: Mapping[str, Any]) -> Any:
     """timm's own download. Its head is removed only afterwards: asked for none, timm would load without strictness."""
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for every try; the last error is told below
-    try:
+    published = timm.get_pretrained_cfg(name)
+    repository = str(published.hf_hub_id) if published and published.hf_hub_id else ""
+    with downloaded(name, repository, "model.safetensors", "pytorch_model.bin", way_out=OFFLINE):
         module: Any = timm.create_model(name, pretrained=True, drop_path_rate=0.0, **options)
-    except Exception as error:  # any error of the network, the hub or the disk; the cause stays attached
-        raise UserError(f"can't load {name} from timm's hub ({type(error).__name__}: {error}); {WAY_OUT}") from error
     module.reset_classifier(0)
     return module
 
 
 def check_weights(weights: str) -> None:
     """Raise UserError if `weights` is a file that doesn't exist, or no address on Hugging Face."""
-    if weights.startswith(HUGGING_FACE):
-        on_hugging_face(weights)
+    if on_hub(weights):
+        parts_of(weights, "backbone.weights", USUAL)
     elif weights not in ("pretrained", "random") and not weights_file(weights).is_file():
         raise UserError(f"no trunk weights at {weights or 'an empty path'}; {WAY_OUT}")
 
@@ -67,23 +65,7 @@ def weights_file(weights: str) -> Path:
     """
     if weights.startswith("aim:"):
         return Path(__file__).parents[1] / weights.removeprefix("aim:")
-    if not weights.startswith(HUGGING_FACE):
-        return path_of(weights)
-    owner, name, file = on_hugging_face(weights)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for every try; the last error is told below
-    try:
-        return Path(hf_hub_download(f"{owner}/{name}", file))
-    except Exception as error:  # any error of the network, the hub or the disk; the cause stays attached
-        raise UserError(f"can't load {weights} ({type(error).__name__}: {error}); {WAY_OUT}") from error
-
-
-def on_hugging_face(weights: str) -> tuple[str, str, str]:
-    """Owner, repository and file of `hf://OWNER/NAME` or `hf://OWNER/NAME/FILE`. Raises UserError for anything else."""
-    owner, name, file = (*weights.removeprefix(HUGGING_FACE).split("/", 2), "", "")[:3]
-    if not owner or not name:
-        raise UserError(f"backbone.weights={weights}; use hf://OWNER/NAME, whose model.safetensors is meant, or "
-                        "hf://OWNER/NAME/FILE")  # fmt: skip
-    return owner, name, file or "model.safetensors"
+    return file_here(weights, "backbone.weights", USUAL, OFFLINE)
 
 
 def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tensor]:

@@ -51,6 +51,18 @@ def test_an_error_of_the_job_stays_what_it_is_and_leaves_no_lease(tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_folder_that_nothing_was_written_into_is_taken_away_again_if_it_was_made(tmp_path: Path) -> None:
+    made = tmp_path / "runs" / "made"
+    taken(made)
+    assert not made.exists()
+    with lease.held(made):
+        (made / "config.yaml").touch()
+    assert [path.name for path in made.iterdir()] == ["config.yaml"]
+    (tmp_path / "own").mkdir()
+    taken(tmp_path / "own")
+    assert (tmp_path / "own").exists()
+
+
 def test_a_dead_process_of_this_host_is_followed_at_once_and_what_it_left_half_written_is_cleared(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], clock: list[float]
 ) -> None:

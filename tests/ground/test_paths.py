@@ -73,7 +73,7 @@ def test_a_file_with_a_tilde_is_found_named_and_listed(tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     Path("~clip.mp4").touch()
     assert [item[:2] for item in find_videos("~clip.mp4", StringIO())] == [(Path("~clip.mp4"), None)]
-    assert words.as_setting(["~clip.mp4"], "input") == ["input=['~clip.mp4']"]
+    assert words.as_setting(["~clip.mp4"], "input") == ["input='~clip.mp4'"]
 
 
 def test_no_pattern_of_a_user_is_an_error(tmp_path: Path) -> None:

@@ -25,12 +25,13 @@ from tests.messages import refused
         (["--epochs", "3"], "config", ["train.epochs=VALUE"]),
         (["--cfg"], "config", ["--cfg/-c", "--help"]),
         (["gibberish!"], "config", ["'gibberish!'", "KEY=VALUE"]),
-        (["clip.mp4"], "predict", ["input=clip.mp4"]),
+        (["clip.mp4"], "eval", ["'clip.mp4'", "KEY=VALUE"]),
         (["runs/x"], "predict", ["checkpoint=runs/x"]),
         (["runs/x"], "eval", ["checkpoint=runs/x"]),
         (["runs/x"], "config", ["init=runs/x"]),
         (["videos"], "config", ["+experiment=finetune", "data.root=videos"]),
-        (["demo"], "predict", ["'demo'", "KEY=VALUE"]),
+        (["demo"], "eval", ["'demo'", "KEY=VALUE"]),
+        (["demo"], "study", ["+study=demo"]),
     ],
 )
 def test_a_wrong_word_is_answered_with_its_right_form(
@@ -75,7 +76,7 @@ def test_bare_words_are_the_list_of_one_setting(tmp_path: Path, monkeypatch: pyt
     for name in ("a=b.mp4", "m.onnx"):
         Path(name).touch()
     words = ["checkpoint=c", "x.mp4", "--config-dir", "DIR", "top=3", "a=b.mp4", "it's, [b].mp4", "~/x.mp4", "-", "-m"]
-    *others, found = overrides.checked(words, "predict", "input")
+    *others, found = overrides.checked(words, "predict")
     assert others == ["--config-dir", "DIR", "-m", "checkpoint='c'", "top=3"]
     assert config.compose(["checkpoint=c", found], "predict").input == [
         "x.mp4",
@@ -84,13 +85,15 @@ def test_bare_words_are_the_list_of_one_setting(tmp_path: Path, monkeypatch: pyt
         "~/x.mp4",
         "-",
     ]
-    assert overrides.checked(["input=a", "top=3"], "predict", "input") == ["input='a'", "top=3"]
+    for verb in ("predict", "features", "explain"):
+        assert overrides.checked(["it's.mp4"], verb) == [r"input='it\'s.mp4'"]
+    assert overrides.checked(["input=a", "top=3"], "predict") == ["input='a'", "top=3"]
     with refused("x.mp4", "input="):
-        overrides.checked(["input=a", "x.mp4"], "predict", "input")
+        overrides.checked(["input=a", "x.mp4"], "predict")
     with refused("'m.onnx'", "KEY=VALUE", "checkpoint=m.onnx"):
-        overrides.checked(["m.onnx", "x.mp4"], "predict", "input")
+        overrides.checked(["m.onnx", "x.mp4"], "predict")
     odd = ["a\nb.mp4", "a\\b.mp4", "a\\", "\\'", "\\\n", "\udcff.mp4"]
-    (found,) = overrides.checked(odd, "predict", "input")
+    (found,) = overrides.checked(odd, "predict")
     assert config.compose(["checkpoint=c", found], "predict").input == odd
     assert overrides.quoted("input=[a.mp4,b.mp4]") == "input=[a.mp4,b.mp4]"
     Path("[a.mp4,b.mp4]").touch()

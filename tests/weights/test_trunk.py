@@ -3,6 +3,7 @@
 import argparse
 import pickle
 from functools import partial
+from unittest.mock import Mock
 
 import numpy as np
 import open_clip
@@ -17,6 +18,8 @@ from aim.engine.trained.checkpoint import put_tensors
 from aim.models import families
 from aim.models import trunk as trunks
 from aim.models.classifier import build
+from aim.weights import hub
+from aim.weights import trunk as files
 from aim.weights.trunk import PER_FRAME, fingerprint, read_tensors, stretch_time
 from tests.messages import refused
 from tests.models.test_trunks import FAMILIES
@@ -314,19 +317,20 @@ def test_the_fingerprint_is_of_names_shapes_and_values():
     assert len({same, *map(fingerprint, others)}) == 4
 
 
-def hub(monkeypatch, answer):
+def answering(monkeypatch, answer):
+    monkeypatch.setattr(hub, "get_session", lambda: Mock())  # which is reached
     monkeypatch.setattr(_builder, "load_state_dict_from_hf", lambda *args, **kwargs: answer())
 
 
 def test_the_hub_is_read_strictly(monkeypatch):
     name = "vit_small_patch16_224.augreg_in21k"
     model = image_model(name)
-    hub(monkeypatch, model.state_dict)
+    answering(monkeypatch, model.state_dict)
     trunk = load_trunk(name, "pretrained", SIZE, OPTIONS)
     with torch.no_grad():
         theirs = model.forward_head(model.forward_features(images()), pre_logits=True)
         assert torch.equal(trunk.module.eval()(images()), theirs)
-    hub(monkeypatch, lambda: {k: v for k, v in model.state_dict().items() if k != "blocks.0.norm1.bias"})
+    answering(monkeypatch, lambda: {k: v for k, v in model.state_dict().items() if k != "blocks.0.norm1.bias"})
     with refused("blocks.0.norm1.bias"):
         load_trunk(name, "pretrained", SIZE, OPTIONS)
 
@@ -336,6 +340,7 @@ def test_the_hub_and_a_file_give_the_same_tensors(name, monkeypatch):
     """So that the fingerprint doesn't depend on where the weights came from."""
     cfg = toy(name)
     untrained = timm.create_model(cfg.name, **cfg.options)  # with the head of its own classes
+    monkeypatch.setattr(hub, "get_session", lambda: Mock())
     monkeypatch.setattr(timm, "create_model", lambda *args, **kwargs: untrained)
     from_hub = load_trunk(cfg.name, "pretrained", SIZE, cfg.options).module.state_dict()
     monkeypatch.undo()
@@ -347,9 +352,32 @@ def test_a_hub_that_does_not_answer_is_one_clear_error(monkeypatch):
     def offline():
         raise OSError("no route to host")
 
-    hub(monkeypatch, offline)
-    with refused("OSError", "backbone.weights", "pretrained"):
+    answering(monkeypatch, offline)
+    with refused("OSError", "backbone.weights=FILE", "backbone.weights=random", "https://"):
         load_trunk("vit_small_patch16_224.augreg_in21k", "pretrained", SIZE, OPTIONS)
+
+
+@pytest.mark.parametrize("weights", ["pretrained", "hf://somebody/model"])
+def test_a_hub_that_is_not_reached_is_refused_at_once(weights, monkeypatch, capsys):
+    session = Mock()
+    session.head.side_effect = OSError("no route to host")
+    monkeypatch.setattr(hub, "get_session", lambda: session)
+    for download in ("hub.hf_hub_download", "trunk.timm.create_model"):  # whose tries take minutes
+        monkeypatch.setattr(f"aim.weights.{download}", lambda *args, **kwargs: pytest.fail("it was asked"))
+    with refused("OSError", "backbone.weights=FILE", "https://"):
+        if weights == "pretrained":
+            files.from_hub("vit_small_patch16_224.augreg_in21k", {})
+        else:
+            files.weights_file(weights)
+    assert "https://" in capsys.readouterr().err
+
+
+def test_what_was_downloaded_before_needs_no_hub(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda name, file, revision: str(tmp_path))
+    monkeypatch.setattr(hub, "get_session", lambda: pytest.fail("it was asked"))
+    monkeypatch.setattr(hub, "hf_hub_download", lambda name, file: str(tmp_path))
+    assert files.weights_file("hf://somebody/model") == tmp_path
+    assert not capsys.readouterr().err
 
 
 def test_missing_weights_say_how_to_get_them(tmp_path):

@@ -6,31 +6,26 @@ from typing import Any
 
 from aim.data.lists import README, Lists, require_folder
 from aim.data.sources.annotations import Format
+from aim.data.sources.charades import Charades
+from aim.data.sources.cvat import CVAT
 from aim.data.sources.diving48 import Diving48
+from aim.data.sources.epic_kitchens import EpicKitchens
+from aim.data.sources.feral import FERAL
 from aim.data.sources.folders import Folders
 from aim.data.sources.hmdb51 import HMDB51
 from aim.data.sources.kinetics import Kinetics
+from aim.data.sources.label_studio import LabelStudio
 from aim.data.sources.mmaction2 import MMAction2
 from aim.data.sources.ready import Ready
 from aim.data.sources.something_something import SomethingSomething
 from aim.data.sources.table import Table
 from aim.data.sources.ucf101 import UCF101
+from aim.data.sources.via import VIA
 from aim.data.sources.webdataset import WebDataset
 from aim.ground.errors import UserError
 from aim.ground.foreign import read_json
+from aim.ground.kinds import name_of
 
-NAMES: dict[type, str] = {
-    Kinetics: "kinetics",
-    SomethingSomething: "ssv2",
-    Diving48: "diving48",
-    UCF101: "ucf101",
-    HMDB51: "hmdb51",
-    MMAction2: "mmaction2",
-    Folders: "folders",
-    Ready: "ready",
-    WebDataset: "webdataset",
-    Table: "csv",
-}  # the files of configs/format
 WAY_OUT = "delete it, or give it another name"
 
 
@@ -52,8 +47,11 @@ class Auto:
         require_folder(root)
         published: list[Format] = [
             Kinetics(), SomethingSomething(), Diving48(), UCF101(self.split), HMDB51(self.split), MMAction2(),
+            Charades(parts=False), EpicKitchens("verb"),
         ]  # fmt: skip
-        other: list[Format] = [Table(self.val_share), WebDataset(self.val_share), Folders(self.val_share)]
+        share = self.val_share
+        of_tools: list[Format] = [VIA(share, None), CVAT(share, None), LabelStudio(share, 24.0), FERAL(share)]
+        other: list[Format] = [*of_tools, Table(share), WebDataset(share), Folders(share)]
         if not _made_here(root):
             other.insert(0, Ready("train.txt", "val.txt", "classes.txt"))
         found = [form for form in published if form.recognises(root)]
@@ -67,7 +65,7 @@ class Auto:
         """The root's format. Raises UserError where it holds no known one, or several."""
         found = self.found(root)
         if len(found) != 1:
-            names = ", ".join(NAMES[type(form)] for form in found)
+            names = ", ".join(name_of("format", form) for form in found)
             raise UserError(
                 f"data.root={root} holds {f'several formats ({names})' if found else 'no annotations that are known'}; "
                 f"say which with format=NAME; {README}"
@@ -76,7 +74,7 @@ class Auto:
 
 
 def last_report(folder: Path) -> dict[str, Any]:
-    """What `prepare.json` of an earlier run holds, or nothing."""
+    """The contents of an earlier run's `prepare.json`, or nothing."""
     file = folder / "prepare.json"
     if not file.exists():
         return {}
@@ -91,4 +89,7 @@ def _made_here(root: Path) -> bool:
     """Whether the root's list files are what `aim.prepare` made of what lies there, without writing videos."""
     settings = last_report(root).get("settings", {})
     written = settings.get("transcode") or settings.get("shards")
-    return settings.get("format") in ("folders", "webdataset", "csv") and not written
+    return (
+        settings.get("format") in ("folders", "webdataset", "csv", "via", "cvat", "label_studio", "feral")
+        and not written
+    )

@@ -2,13 +2,14 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.columns import Row, columns_in, header
+from aim.data.columns import Row, columns_in, header, is_table, video_beside
+from aim.data.folds import halves, held_out_of
 from aim.data.labels import Labels, named_classes, settled
-from aim.data.lists import Lists, Video, hold_out, nfc, read_classes, split_of
+from aim.data.lists import README, Lists, Video, hold_out, nfc, read_classes, split_of
 from aim.data.rows import groups_of, read_rows, videos_of
 from aim.data.sources.annotations import Files, near
 from aim.ground.errors import UserError
@@ -19,8 +20,10 @@ from aim.ground.paths import path_of
 class Table:
     """CSV files with the columns path and label, perhaps start and end in seconds, split, and group.
 
-    The split is a row's own, or that which the file's name says; without either a hash of the path holds out
-    `val_share` of the files. Labels are names of classes, numbers too if there is no classes.txt.
+    A table of start, end and label that has the name of the one video beside it is of that.
+
+    The split is a row's own, or that which the name of the file or of its folder says; without these a hash of the path
+    holds out `val_share` of the files. Labels are names of classes, numbers too if there is no classes.txt.
     """
 
     val_share: float
@@ -41,14 +44,21 @@ class Table:
 
     def of_files(self, root: Path, tables: Sequence[Path]) -> Lists:
         """The lists of some tables."""
-        named = named_file(root, self.classes)
-        read = [(table, *read_rows(table, Labels())) for table in tables]
+        read = {table: read_rows(table, Labels(), of_video(root, table)) for table in tables}
+        notes = [columns for _, columns in read.values() if columns]
+        return self.of_rows(root, {table: rows for table, (rows, _) in read.items()}, notes)
+
+    def of_rows(self, root: Path, written: Mapping[Path, Sequence[Row]], notes: Sequence[str]) -> Lists:
+        """The lists of the rows of some files."""
+        named, notes, tables = named_file(root, self.classes), [*notes], [*written]
         files = Files(root)
         rows = {
-            table: [row._replace(path=file_of(row.path, files, row.place)) for row in rows] for table, rows, _ in read
+            table: [row._replace(path=file_of(row.path, files, row.place, beside(table, root))) for row in own]
+            for table, own in written.items()
         }
-        notes = [columns for *_, columns in read if columns]
         every = [row for own in rows.values() for row in own]
+        if not every:
+            raise UserError(f"{some_names(tables)}: no label of a video is in it; {README}")
         groups = groups_of(every)
         if named.is_file():
             classes = read_classes(named)
@@ -60,7 +70,7 @@ class Table:
         parts = defaultdict[str, list[Row]](list)
         for table, own in rows.items():
             for row in own:
-                parts[split_in(row, table)].append(row)
+                parts[split_in(row, table, root)].append(row)
         by_hash = "" in parts
         if by_hash and len(parts) > 1:
             raise UserError(
@@ -71,10 +81,12 @@ class Table:
         train, val = self._halves(lists[""]) if by_hash else (lists.get("train"), lists.get("val") or lists.get("test"))
         names = some_names(tables)
         if not train or not val:
-            raise UserError(f"{names}: no row of the table is for {'validation' if train else 'training'}")
+            lacks = "validation" if train else "training"
+            way = "give each class two files or more, or a column split" if by_hash else "fill the column split"
+            raise UserError(f"{names}: no row of the table is for {lacks}; {way}")
         by = f"{self.val_share:.0%} of the files of each class, by a hash of the path" if by_hash else "column split"
         if not by_hash and not any(row.split for row in every):
-            by = "names of the files"
+            by = "names of the files and folders"
         return Lists(
             train, val, classes,
             split=f"the table {names}: {by}", third=third, notes=tuple(notes),
@@ -84,12 +96,24 @@ class Table:
 
     def _halves(self, videos: Sequence[Video]) -> tuple[list[Video], list[Video]]:
         """The videos for training and validation; all parts of a file are in one of them."""
+        labels = defaultdict[str, set[tuple[int, ...]]](set)
+        for video in videos:
+            labels[video.path].add(video.labels)
+        many = any(len(own) > 1 or len(min(own)) != 1 for own in labels.values())
+        if many and len(labels) > 1:
+            return halves(videos, held_out_of(videos, {}, self.val_share))
         by_class = defaultdict[tuple[int, ...], list[str]](list)
-        for path, labels in {video.path: video.labels for video in videos}.items():
-            by_class[labels].append(path)
-        chosen = {path for paths in by_class.values() for path in hold_out(paths, self.val_share)[1]}
-        train, val = ([video for video in videos if (video.path in chosen) == held] for held in (False, True))
-        return train, val
+        for path, own in labels.items():
+            by_class[min(own)].append(path)
+        return halves(videos, {path for paths in by_class.values() for path in hold_out(paths, self.val_share)[1]})
+
+
+def of_video(root: Path, table: Path) -> str:
+    """The path from the root of the one video that a table is of; nothing where it names its videos."""
+    if "path" in columns_in(header(table)):
+        return ""
+    video = table.parent / video_beside(table)
+    return video.relative_to(root).as_posix() if video.is_file() and video.is_relative_to(root) else ""
 
 
 def named_file(root: Path, name: str) -> Path:
@@ -103,10 +127,15 @@ def some_names(tables: Sequence[Path]) -> str:
     return " and ".join(map(str, tables))
 
 
-def file_of(name: str, files: Files, place: str) -> str:
-    """The path of a row's video: from the root or, if that is unambiguous, from any folder on."""
+def beside(table: Path, root: Path) -> str:
+    """The folder of a table, from the root on; the root's own where it lies elsewhere."""
+    return table.parent.relative_to(root).as_posix() if table.is_relative_to(root) else "."
+
+
+def file_of(name: str, files: Files, place: str, folder: str) -> str:
+    """The path of a row's video: from the root, from the table's folder or, if unambiguous, from any folder on."""
     paths = files.by_stem.get(nfc(Path(name).stem), [])
-    found = [path for path in paths if nfc(path) == nfc(name)] or [
+    found = [path for path in paths if nfc(path) in (nfc(name), nfc(f"{folder}/{name}"))] or [
         path for path in paths if nfc(path).endswith(f"/{nfc(name)}")
     ]
     if len(found) > 1:
@@ -119,22 +148,17 @@ def tables(root: Path) -> list[Path]:
     return [path for path in near(root, "*.csv", "*.tsv") if is_table(path)]
 
 
-def is_table(path: Path) -> bool:
-    """Whether the first line of a file names a path and a label."""
-    return {"path", "label"} <= columns_in(header(path)).keys()
-
-
 def is_whole(path: Path, partners: Collection[str]) -> bool:
     """Whether a file is a table that says the split of its rows, or has no partners that would."""
-    columns = columns_in(header(path)).keys()
-    return {"path", "label"} <= columns and ("split" in columns or not partners)
+    return is_table(path) and ("split" in columns_in(header(path)) or not partners)
 
 
-def split_in(row: Row, path: Path) -> str:
-    """The split of a row: train, val or test; nothing where neither it nor the file's name says."""
+def split_in(row: Row, path: Path, root: Path) -> str:
+    """The split of a row: train, val or test; nothing where neither it nor its file's or folder's name says."""
     if row.split:
         if split := split_of(row.split):
             return split
         raise UserError(f"{row.place}: split={row.split!r} is none that is known; use train, val or test")
-    words = re.split(r"[^a-z]+", path.stem.lower())
+    folder = path.parent.name if path.parent.parent == root else ""
+    words = re.split(r"[^a-z]+", f"{path.stem} {folder}".lower())
     return next((split for word in words if (split := split_of(word))), "")

@@ -58,11 +58,6 @@ class Evaluation:
         return {str(metric.validated): metric.validation(probability, label) for metric in metrics}
 
     @property
-    def baseline(self) -> dict[str, float]:
-        """Of each metric its value if all videos got one answer."""
-        return guessing.baseline(self.task, self.label, self.probability.shape[1])
-
-    @property
     def one_answer(self) -> OneAnswer | None:
         """The class that (nearly) all videos are taken for."""
         return guessing.one_answer(self.task, self.probability, self.label)
@@ -72,7 +67,7 @@ class Evaluation:
         assert isinstance(dataset.transform, Views)
         videos = [dataset.videos[i] for i in self.index.tolist()]
         where = {"root": str(dataset.root.resolve()), "data_hash": data_hash(dataset.videos, classes)}
-        views = f"{dataset.clip.num_frames}x{dataset.transform.temporal}x{dataset.transform.spatial}"
+        views = dataset.transform.protocol(dataset.clip.num_frames)
         return Predictions(
             index=self.index.numpy(),
             label=self.label.numpy(),

@@ -38,6 +38,7 @@ def start_from_text(job: Job[Run], model: VideoClassifier, stop: Stop) -> Evalua
     ranks = distributed.gather((float(mine.sum()), len(mine)))
     head.start(linear, sum(total for total, _ in ranks) / sum(count for _, count in ranks))
     if world.is_main:
-        told = ", ".join(each.said(found.scores, found.baseline) for each in run.task.metrics if each.main)
+        metrics = [each for each in run.task.metrics if each.main]
+        told = ", ".join(f"{each.validated_words} {each.text(found.scores[str(each.validated)])}" for each in metrics)
         print(f"zero-shot: {told}, by the names of the classes before any training", flush=True)
     return found

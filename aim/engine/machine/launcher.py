@@ -107,7 +107,7 @@ def verdict(codes: Mapping[int, int], *, asked: bool, then: str | None = None) -
         stopped.update((-signal.SIGKILL, DEAF))  # torch's, of a rank that waited for the one that the signal has ended
     if codes and stopped.issuperset(codes.values()):
         if INTERRUPTED not in codes.values():
-            say(f"{NOTHING_LOST}; the same command continues")
+            say(NOTHING_LOST)
         return INTERRUPTED
     if 2 in codes.values():
         return 2

@@ -29,8 +29,24 @@ def kind(found: Mapping[str, Any]) -> str:
 
 
 def chosen(found: Mapping[str, Any]) -> str:
-    """The choices of a result's videos in training, and what they mean for its scores; nothing without any."""
+    """The choices of a result's videos in training, and their meaning for its scores; nothing without any."""
     return f"{' and '.join(found['chose'])}: {BIASED}" if found.get("chose") else ""
+
+
+def weights(found: Mapping[str, Any]) -> str:
+    """The weights that a result's scores are of; of the last ones also which others the checkpoint has, if it does."""
+    if "checkpoint" in found:
+        return f"those of {found['checkpoint']}"
+    epochs = found.get("epochs_trained", found.get("epochs", 0))
+    last, best = f"the last, after epoch {epochs:g}", found.get("selection")
+    if not best:
+        return last if found.get("weights") == "last" else str(found.get("weights", ""))
+    chosen = f"those of epoch {best['epoch']:.3g}, the best by {best['by']}"
+    if found["weights"] == "best":
+        return chosen
+    if best["epoch"] >= epochs:
+        return last
+    return f"{last}; aim.eval and aim.predict take {chosen} (test=best tests these)"
 
 
 def choice(found: Mapping[str, Any]) -> str:

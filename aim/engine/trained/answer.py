@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from torch import Tensor
@@ -23,6 +24,7 @@ class Answer:
     given: Sequence[str] = ()  # those that are the answer
     several: bool = False  # there may be any number of them
     span: Span | None = None  # of the window
+    at: datetime | None = None  # when it was over, of a stream
     error: str | None = None
     probability: Sequence[float] = ()  # of each class, in their order
 
@@ -46,7 +48,7 @@ def answers_of(
     at_least: Limit,
     task: Task = SINGLE_LABEL,
 ) -> list[Answer]:
-    """What there is to say of a video with probabilities "k", of each window of one, or of why it can't be read."""
+    """The lines for a video with probabilities "k", for each window of one, or for a video that can't be read."""
     if isinstance(found, str):
         return [Answer(name, error=found)]
     if isinstance(found, Timeline):
@@ -82,6 +84,8 @@ def as_json(found: Answer) -> str:
 def as_row(found: Answer) -> dict[str, Any]:
     """An answer as the JSON has it."""
     line: dict[str, Any] = {"path": found.name}
+    if found.at:
+        line["time"] = found.at.isoformat(timespec="milliseconds")
     if found.span:
         line |= {"start": round(found.span.start, 3), "end": round(found.span.end, 3)}
     if found.error is not None:

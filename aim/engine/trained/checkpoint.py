@@ -24,14 +24,15 @@ from aim.ground.files import AGAIN, temporary_of, write_atomically, writing
 from aim.ground.foreign import reading
 from aim.ground.formats import check_format, stamp
 from aim.ground.kinds import modern
-from aim.ground.paths import path_of
 from aim.models.classifier import VideoClassifier
 from aim.models.heads import Trained
+from aim.weights.hub import file_here
 from aim.weights.trunk import PER_FRAME, check_fit, fingerprint
 
 BEST = "best.safetensors"  # of a run directory
 FORMAT = "aim-video 1"
 KEPT = "the last good checkpoint"
+HAVING = "give a file of this machine, or log in (`hf auth login`) where it is private"
 OURS = "give a run directory, or the best.safetensors in one"
 
 
@@ -134,6 +135,14 @@ class Checkpoint:
     pace: Pace = UNPACED  # of the training videos
 
     @property
+    def run(self) -> str:
+        """The name of its run directory, or of its repository on the hub: of its copy's folder in the hub's cache."""
+        folder = self.path.parent
+        if folder.parent.name == "snapshots":
+            return folder.parents[1].name.removeprefix("models--")
+        return self.path.resolve().parent.name
+
+    @property
     def fingerprint(self) -> str:
         """The sha256 of its tensors."""
         return fingerprint(self.tensors)
@@ -187,15 +196,20 @@ def save_weights(
 
 def set_calibration(path: Path, calibration: Calibration, by: str) -> None:
     """Write a calibration, and whose it is, into a file of `save_weights`, of which nothing else changes."""
+    copy(path, path, calibration.as_text() | {"calibrated_by": json.dumps(by)})
+
+
+def copy(path: Path, out: Path, changes: Mapping[str, str]) -> None:
+    """Write a file of `save_weights` to `out`, with other metadata."""
     with safe_open(path, "pt") as file:
-        metadata = file.metadata() | calibration.as_text() | {"calibrated_by": json.dumps(by)}
+        metadata = file.metadata() | changes
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
-    write_atomically(path, lambda file: save_file(tensors, file, metadata), KEPT)
+    write_atomically(out, lambda file: save_file(tensors, file, metadata), KEPT)
 
 
 def file_of(path: str | Path) -> Path:
-    """The file that a run directory, or a file's own name, means. Raises UserError where there is none."""
-    path = path_of(path)
+    """The file that a run directory, a file's name or hf://USER/NAME means. Raises UserError where there is none."""
+    path = file_here(path, "checkpoint", BEST, HAVING)
     if path.is_dir():
         if not (path / BEST).exists():
             begun = (path / "config.yaml").exists()

@@ -29,7 +29,7 @@ from aim.ground.errors import UserError
 from aim.ground.foreign import reading, reason
 from aim.ground.formats import check_format, stamp
 from aim.ground.kinds import written
-from aim.ground.paths import path_of
+from aim.weights.hub import file_here
 
 SUFFIXES = (".onnx", ".pt2")
 FORMAT = "aim-video exported 1"
@@ -94,7 +94,7 @@ class About:
         }
 
     def scores(self) -> tuple[str, str]:
-        """What the probabilities are, and how they become an answer."""
+        """The kind of probabilities, and the way from them to an answer."""
         if self.task.several:
             return "a sigmoid for each class", (
                 "p ** (1 / t) / (p ** (1 / t) + (1 - p) ** (1 / t)), with the class's own t of `temperature`; a "
@@ -141,7 +141,7 @@ def read(path: str | Path, *, trust: bool = False) -> tuple[Program, About]:
     ONNX is data alone. A file of torch.export can run any code of its author while it's loaded: it needs `trust`.
     Raises UserError where the file can't be read.
     """
-    path = path_of(path)
+    path = file_here(path, "checkpoint", "model.onnx", AGAIN)
     if not path.is_file():
         raise UserError(f"checkpoint {path} doesn't exist; it is a file that aim.export wrote")
     if path.suffix == ".onnx":

@@ -9,6 +9,7 @@ import torch
 
 from aim.data.lists import nfc
 from aim.data.readers.interface import Reader
+from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Device, Precision, Untrained
 from aim.engine.scores.calibration import Calibration
 from aim.engine.scores.several import UNKNOWN
@@ -18,6 +19,8 @@ from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
 from aim.ground.errors import UserError, nearest, say
 from aim.ground.marks import Mark
 from aim.models.classifier import Backbone
+
+MAX_WORKERS = 8  # decoding processes, where nobody says how many
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,6 @@ class Question:
     device: Device
     precision: Untrained
     threads: int | None
-    batch_size: int
     workers: int | None
     trust: bool
     debug: bool
@@ -41,7 +43,7 @@ class Question:
     reader: Reader
 
     def __post_init__(self) -> None:
-        for name, least in (("top", 1), ("batch_size", 1), ("workers", 0)):
+        for name, least in (("top", 1), ("workers", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"{name}={value} must be {least} or more")
@@ -56,6 +58,11 @@ class Question:
     def asked(self) -> str:
         """The name of the model."""
         return self.checkpoint or str(getattr(self.backbone, "name", ""))
+
+    @property
+    def processes(self) -> int:
+        """How many decode videos."""
+        return min(distributed.num_cores(), MAX_WORKERS) if self.workers is None else self.workers
 
     def loaded(self) -> Recogniser:
         """The model, where it was left. Raises UserError."""
@@ -106,7 +113,7 @@ def limit_of(settings: Question, recogniser: Recogniser) -> Limit:
 
 
 def introduction(recogniser: Recogniser, settings: Question, precision: Precision, of_windows: str) -> str:
-    """Which model looks at the videos, how, and in what it computes."""
+    """The model that looks at the videos, its views and its precision."""
     before = recogniser.precision
     other = f", trained in {before}" if before != precision else ""
     if other and before != "fp8":  # of training alone

@@ -15,7 +15,6 @@ from aim.adapters.plain import Plain
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
 from aim.data.loading.loader import Batch, Loader
-from aim.data.loading.order import Listed
 from aim.data.pace import UNPACED, Pace
 from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Reader
@@ -37,6 +36,7 @@ from aim.engine.machine.hardware import (
 from aim.engine.scores.calibration import UNCALIBRATED, Calibration
 from aim.engine.scores.tasks import SINGLE_LABEL, Task, divisor
 from aim.engine.trained import checkpoint, exported
+from aim.engine.trained.checkpoint import Checkpoint
 from aim.engine.trained.exported import Program
 from aim.ground import config
 from aim.ground.errors import UserError
@@ -138,17 +138,23 @@ class Recogniser:
 
     @contextmanager
     def reading(
-        self, reader: Reader, *, videos: int, workers: int, precision: Precision, look: Look | None = None
+        self,
+        reader: Reader,
+        *,
+        videos: int,
+        workers: int,
+        precision: Precision,
+        timeout: float = 60.0,
+        look: Look | None = None,
     ) -> Iterator[Read]:
-        """What gives for each of some files its probabilities "k", the mean over the test's views, or why it has none.
+        """A function of files that gives each one's probabilities "k", the mean over the test's views, or an error.
 
         So many `videos` at once; while the device works on them, the next are read, by the same processes each time.
-        With another `look` than `score` it gives the mean of that.
+        A process that takes longer than `timeout` seconds for one is killed. With another `look` than `score` it gives
+        the mean of that.
         """
-        loader = Loader(
-            VideoDataset(Path(), [], reader, self.clip, self.views, seed=0), videos, rank=0, world_size=1,
-            order=Listed(), workers=workers, timeout=60.0, on_error="note", max_bad=1.0,
-        )  # fmt: skip
+        dataset = VideoDataset(Path(), [], reader, self.clip, self.views, seed=0)
+        loader = Loader(dataset, videos, workers=workers, timeout=timeout, on_error="note", max_bad=1.0)
 
         def read(paths: Sequence[Path]) -> Iterator[tuple[Path, Tensor | str]]:
             loader.take([Video(str(path), 0, None, None) for path in paths])
@@ -166,6 +172,17 @@ class Recogniser:
         for batch in on_device(batches, self.device):
             scores = (look or self.score)(rearrange(batch.video, "b v t c h w -> (b v) t c h w"), precision)
             yield to_host(batch.index, batch.weight, reduce(scores, "(b v) k -> b k", "mean", b=len(batch.video)))
+
+
+def settings_of(saved: Checkpoint) -> Trained:
+    """The settings in a checkpoint that define its model. Raises UserError where they are absent or can't be taken."""
+    if not saved.config:
+        raise UserError(f"{saved.path} has no settings of its model: convert it again, with its +experiment=NAME")
+    parts = {key: value for key, value in saved.config.items() if key in Trained.__dataclass_fields__}
+    try:
+        return config.build(parts, Trained, received=True)
+    except UserError as error:
+        raise UserError(f"the config in {saved.path}: {error}") from error
 
 
 def load(
@@ -203,13 +220,7 @@ def load(
             licence=about.licence,
         )
     saved = checkpoint.read_weights(path)
-    if not saved.config:
-        raise UserError(f"{path} has no settings of its model: convert it again, with its +experiment=NAME")
-    parts = {key: value for key, value in saved.config.items() if key in Trained.__dataclass_fields__}
-    try:
-        trained = config.build(parts, Trained, received=True)
-    except UserError as error:
-        raise UserError(f"the config in {path}: {error}") from error
+    trained = settings_of(saved)
     backbone = trained.backbone if weights is None else replace(trained.backbone, weights=weights)
     model = build(
         backbone,

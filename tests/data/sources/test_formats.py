@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 
 from aim.data.lists import Video
+from aim.data.sources.charades import Charades
 from aim.data.sources.detected import Auto
 from aim.data.sources.diving48 import Diving48
+from aim.data.sources.epic_kitchens import EpicKitchens
 from aim.data.sources.hmdb51 import HMDB51
 from aim.data.sources.kinetics import Kinetics
 from aim.data.sources.mmaction2 import MMAction2
@@ -253,3 +255,55 @@ def test_a_file_is_found_however_its_accents_are_written(tmp_path: Path) -> None
     write(tmp_path / "x_val_list.txt", "a/2.mp4 0\n")
     write(tmp_path / "videos" / "a" / f"{there}.mp4")
     assert MMAction2()(tmp_path).train[0].path == f"videos/a/{there}.mp4"
+
+
+def charades(root: Path) -> None:
+    head = "id,subject,scene,quality,relevance,verified,script,objects,descriptions,actions,length\n"
+    write(root / "Charades_v1_classes.txt", "c000 Holding some clothes\nc001 Putting clothes, somewhere\n")
+    write(
+        root / "Charades" / "Charades_v1_train.csv",
+        head + 'AB12C,XYZ1,Bedroom,6,7,Yes,"A person, ""sits""",bed,Sits.,c001 11.90 21.20;c000 0.00 12.60,24.83\n'
+        "0BH84,XYZ2,Kitchen,6,7,No,Empty.,,Nothing.,,30.10\n",
+    )
+    write(root / "Charades" / "Charades_v1_test.csv", head + "ZZZZ9,XYZ3,Bath,5,7,Yes,S.,a,D.,c000 5.00 9.00,12.0\n")
+
+
+def test_charades_has_several_labels_a_video_or_none_and_actions_as_parts(tmp_path: Path) -> None:
+    charades(tmp_path)
+    write(tmp_path / "Charades_v1_480" / "0BH84.mp4")
+    lists = AUTO(tmp_path)
+    assert lists.classes == ["Holding some clothes", "Putting clothes, somewhere"]
+    assert [(video.path, video.labels) for video in lists.videos] == [
+        ("Charades_v1_480/AB12C.mp4", (0, 1)),
+        ("Charades_v1_480/0BH84.mp4", ()),
+        ("Charades_v1_480/ZZZZ9.mp4", (0,)),
+    ]
+    parts = Charades(parts=True)(tmp_path)
+    assert [video[1:4] for video in parts.train] == [(1, 11.9, 21.2), (0, 0.0, 12.6)]
+    write(tmp_path / "Charades" / "Charades_v1_test.csv", "id,actions\nZZZZ9,c157 0 1\n")
+    with refused("Charades_v1_test.csv", "ZZZZ9", "c157"):
+        AUTO(tmp_path)
+
+
+def test_epic_kitchens_has_verbs_nouns_or_both(tmp_path: Path) -> None:
+    head = (
+        "narration_id,participant_id,video_id,narration_timestamp,start_timestamp,stop_timestamp,start_frame,stop_frame,"
+        "narration,verb,verb_class,noun,noun_class,all_nouns,all_noun_classes\n"
+    )
+    row = "{0}_1,P01,{0},00:00:01.089,00:00:00.14,00:01:03.37,8,202,take plate,take,1,plate,0,"
+    row += "\"['plate', 'cup']\",\"[0, 1]\"\n"
+    write(tmp_path / "EPIC_100_train.csv", head + row.format("P01_01"))
+    write(tmp_path / "EPIC_100_validation.csv", head + row.format("P01_11"))
+    write(tmp_path / "EPIC_100_verb_classes.csv", "id,key,instances,category\n1,take,['take'],a\n0,put,['put'],a\n")
+    write(tmp_path / "EPIC_100_noun_classes.csv", "id,key,instances,category\n0,plate,['plate'],a\n")
+    write(tmp_path / "EPIC_100_noun_classes_v2.csv", "id,key,instances,category\n0,plate,['plate'],a\n")
+    write(tmp_path / "raw" / "P01_01.MP4")
+    lists = AUTO(tmp_path)
+    assert (lists.classes, lists.train) == (["put", "take"], [Video("raw/P01_01.MP4", 1, 0.14, 63.37)])
+    assert lists.val == [Video("P01/videos/P01_11.MP4", 1, 0.14, 63.37)]
+    assert EpicKitchens("noun")(tmp_path).classes == ["plate"]
+    both = EpicKitchens("both")(tmp_path)
+    assert (both.classes, both.train[0].labels) == (["verb put", "verb take", "noun plate"], (1, 2))
+    write(tmp_path / "EPIC_100_noun_classes.csv", "id,key\n1,plate\n")
+    with refused("EPIC_100_noun_classes.csv"):
+        EpicKitchens("noun")(tmp_path)

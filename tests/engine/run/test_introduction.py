@@ -32,12 +32,14 @@ def introduced(lists: Lists, *overrides: str) -> list[str]:
 
 def test_a_run_says_what_it_trains_on_and_how_long(tmp_path: Path) -> None:
     lists = own_videos(tmp_path, *(f"{name}/{i}.mp4" for name in ("jump", "run") for i in range(4)))
-    where, device, split, videos, classes, steps = introduced(lists)
+    where, device, split, videos, classes, one, steps = introduced(lists)
     assert where.startswith("demo in runs/demo")
     assert device.startswith("device: 1 x ")
     assert device.endswith(", fp32")
     assert videos.startswith("videos: 6 training (")
     assert classes == "2 classes, training+validation: jump 3+1, run 3+1"
+    assert one.endswith("top-1 50.00 % (largest class), mean per class 50.00 % (largest class)")
+    assert one not in introduced(lists, "train.eval_every=0")
     assert steps == "steps: 3 an epoch, 6 in all, of 2 clips"
     assert split.startswith(f"data: 25% of each class of {tmp_path}, by a hash of the path")
     assert "6 training, a share of 0.5 (" in introduced(lists, "data.share=0.5")[3]

@@ -1,8 +1,9 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from aim.engine.run import results
+from aim.engine.run import content, results
 from tests.messages import named
 
 
@@ -38,3 +39,20 @@ def test_a_result_not_above_the_largest_class_is_doubted(scores: dict[str, float
     for doubt, words in zip(doubts, expected, strict=True):
         named(doubt, words)
     assert not list(results.doubts({**scores, "num_classes": 3, "num_videos": 10}, {}))
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "absent"),
+    [
+        ({"weights": "last", "epochs": 5, "selection": {"epoch": 2.0, "by": "B"}}, ["5", "2,", "B", "test=best"], []),
+        ({"weights": "last", "epochs": 5, "selection": {"epoch": 5.0, "by": "B"}}, ["5"], ["B", "test=best"]),
+        ({"weights": "last", "epochs": 9, "epochs_trained": 5, "selection": {"epoch": 5.0, "by": "B"}}, ["5"], ["9"]),
+        ({"weights": "best", "epochs": 5, "selection": {"epoch": 2.0, "by": "B"}}, ["2,", "B"], ["5", "test=best"]),
+        ({"weights": "last", "epochs": 5}, ["5"], ["test=best"]),  # without validations, or an older one
+        ({"weights": "last", "epochs": 5, "checkpoint": "runs/a/best.safetensors"}, ["runs/a/best.safetensors"], ["5"]),
+    ],
+)
+def test_the_weights_of_a_result_are_told(found: dict[str, Any], expected: list[str], absent: list[str]) -> None:
+    said = content.weights(found)
+    named(said, *expected)
+    assert not any(word in said for word in absent)

@@ -1,0 +1,204 @@
+"""A camera, a stream or a pipe: its newest window, in memory that doesn't grow; what breaks off is taken up again.
+
+A thread of its own reads on while the model computes. One window waits, and a newer one takes its place.
+"""
+
+import re
+import sys
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from queue import Empty, Queue
+from threading import Thread
+from urllib.parse import urlsplit
+
+import av
+import torch
+from av.container import InputContainer
+from av.video.frame import VideoFrame
+from einops import rearrange
+from torch import Tensor
+
+from aim.data.readers.drawing import Drawing
+from aim.data.sampling import Clip, test_indices
+from aim.data.transforms import Views
+from aim.data.windows import EPSILON, Span, Windows, crops_of
+from aim.ground.errors import UserError, say
+from aim.ground.foreign import reason
+from aim.ground.paths import exists
+
+PIPE = "pipe:"
+SCHEMES = ("http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
+INSIDE = "crypto,data,http,httpproxy,https,rtmp,rtmps,rtp,srt,srtp,tcp,tls,udp"  # what a stream may name: no file
+CAMERAS = {"linux": ("/dev/video", "v4l2"), "darwin": ("", "avfoundation")}  # FFmpeg's documentation: Input Devices
+STALL = 10.0  # seconds without a packet, after which a stream is opened again
+LONGEST_WAIT = 30.0  # seconds between two attempts
+LATE = 3  # windows left out, after which that is said
+MOST = 2**30  # bytes of a window's frames
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A window of a stream. `span` goes on where the stream was taken up again, by the clock of this machine."""
+
+    span: Span
+    at: datetime  # when its last frame was there
+    clips: Tensor  # uint8 "v t c h w"
+
+
+def is_live(word: str) -> bool:
+    """Whether a word of the input is a stream's address, a camera's number, or the pipe of a video."""
+    if exists(Path(word)):
+        return False
+    return word == PIPE or word.isdecimal() or ("://" in word and urlsplit(word).scheme.lower() in SCHEMES)
+
+
+def shown(name: str) -> str:
+    """The name without a password."""
+    return re.sub(r"(?<=://)[^/@]*@", "", name)
+
+
+class Ring:
+    """The frames of the window that is now, at the model's size, the oldest of which leave as others come."""
+
+    def __init__(self, windows: Windows, clip: Clip, views: Views) -> None:
+        self.windows, self.clip, self.views = windows, clip, views
+        self.frames = deque[tuple[float, Tensor]]()
+        self.begin(0.0)
+
+    def begin(self, seconds: float) -> None:
+        """Let the first window start here, without the frames before."""
+        self.frames.clear()
+        self.first, self.place = seconds, 0
+
+    @property
+    def span(self) -> Span:
+        """The window that isn't over yet."""
+        start = self.first + self.place * self.windows.stride
+        return Span(start, start + self.windows.length)
+
+    def add(self, seconds: float, crops: Tensor) -> tuple[Span, Tensor] | None:
+        """Take a frame, uint8 "s 1 c h w", and give the newest window that is over now, with its clips "v t c h w".
+
+        Those before it are left out. Raises UserError where the frames of a window don't fit.
+        """
+        found = None
+        while seconds >= self.span.end - EPSILON:
+            found = self._window() or found
+            self.place += 1
+            while self.frames and self.frames[0][0] < self.span.start - EPSILON:
+                self.frames.popleft()
+        if seconds >= self.span.start - EPSILON:
+            self.frames.append((seconds, crops))
+        if len(self.frames) * crops.nbytes > MOST:
+            raise UserError(
+                f"window={self.windows.length:g}: its frames take more than {MOST >> 20} MiB; take a shorter one"
+            )
+        return found
+
+    def _window(self) -> tuple[Span, Tensor] | None:
+        inside = [crops for seconds, crops in self.frames if seconds < self.span.end - EPSILON]
+        if not inside:
+            return None
+        picks = test_indices(len(inside), self.clip, self.views.temporal).ravel().tolist()
+        clips = torch.cat([inside[pick] for pick in picks], 1)
+        return self.span, rearrange(clips, "s (v t) c h w -> (v s) t c h w", v=self.views.temporal)
+
+
+def watched(name: str, windows: Windows, clip: Clip, views: Views) -> Iterator[Seen]:
+    """The windows of a stream, the newest whenever one is asked for; those that nobody had time for are left out.
+
+    Ends with a pipe. A stream or a camera that breaks off, or stalls for STALL seconds, is tried again until it's back.
+    Raises UserError for one that can't be opened at first.
+    """
+    slot: Queue[Seen | BaseException | None] = Queue(1)
+    Thread(target=_read, args=(name, Ring(windows, clip, views), slot), daemon=True).start()
+    while (found := slot.get()) is not None:
+        if isinstance(found, BaseException):
+            raise found
+        yield found
+
+
+def _read(name: str, ring: Ring, slot: "Queue[Seen | BaseException | None]") -> None:
+    left_out = 0
+    try:
+        for seconds, crops, begins in _frames(name, ring):
+            if begins:
+                ring.begin(seconds)
+            if (found := ring.add(seconds, crops)) is None:
+                continue
+            with suppress(Empty):
+                slot.get_nowait()
+                left_out += 1
+                if left_out == LATE:
+                    say(f"the model is slower than stride={ring.windows.stride:g}, so that windows are left out")
+            span, clips = found
+            slot.put(Seen(span, datetime.now(UTC), clips))
+    except BaseException as error:  # which the other thread raises
+        slot.put(error)
+    slot.put(None)
+
+
+def _frames(name: str, ring: Ring) -> Iterator[tuple[float, Tensor, bool]]:
+    """Each frame's seconds by a clock that never goes back, its crops, and whether a cut is before it."""
+    start, lost, wait = None, None, 1.0
+    seconds = 0.0
+    while True:
+        before, draw = None, Drawing(None)
+        try:
+            for frame in _decoded(name):
+                now = time.monotonic()
+                start = now if start is None else start
+                if lost is not None:
+                    say(f"{shown(name)}: taken up again after {now - lost:.0f} s")
+                    lost, wait = None, 1.0
+                if before is None:
+                    draw.begin(frame)
+                its = now if frame.time is None else frame.time
+                if begins := before is None or not 0 <= its - before <= ring.windows.length:
+                    offset = max(seconds, now - start) - its
+                before, seconds = its, its + offset
+                yield seconds, crops_of(draw, frame, ring.views, ring.clip.size), begins
+            why = "it has ended"
+        except (av.FFmpegError, OSError) as error:
+            why = f"nothing came for {STALL:g} s" if isinstance(error, av.ExitError) else reason(error)
+        if start is None:
+            raise UserError(f"input={shown(name)} gives no video: {why}; see whether ffplay shows it, or name another")
+        if name == PIPE:
+            return
+        if lost is None:
+            lost = time.monotonic()
+            say(f"{shown(name)} broke off: {why}; it's tried again until it's back")
+        time.sleep(wait)
+        wait = min(2 * wait, LONGEST_WAIT)
+
+
+def _decoded(name: str) -> Iterator[VideoFrame]:
+    """The frames of a stream until it ends, but for damaged ones, as before its first key frame. Raises FFmpegError."""
+    with _opened(name) as container:
+        if not container.streams.video:
+            raise UserError(f"input={shown(name)} has no video; name another stream")
+        if container.duration is not None and name != PIPE and not name.isdecimal():
+            raise UserError(f"input={shown(name)} is a file and no stream; download it, and name the file")
+        stream = container.streams.video[0]
+        for packet in container.demux(stream):
+            with suppress(av.InvalidDataError):
+                yield from (frame for frame in packet.decode() if not frame.is_corrupt)
+
+
+def _opened(name: str) -> InputContainer:
+    """The stream, which may name no file of this machine. Raises FFmpegError, or UserError where there's no camera."""
+    if name == PIPE:
+        return av.open("pipe:0", "r", options={"protocol_whitelist": "pipe"}, metadata_errors="ignore")
+    if not name.isdecimal():
+        of_rtsp = {"rtsp_flags": "prefer_tcp"} if name.lower().startswith("rtsp") else {}
+        options = {"protocol_whitelist": INSIDE} | of_rtsp
+        return av.open(name, "r", options=options, timeout=STALL, metadata_errors="ignore")
+    if sys.platform not in CAMERAS:
+        raise UserError(f"input={name}: cameras have no numbers on {sys.platform}; give a stream's address")
+    prefix, form = CAMERAS[sys.platform]
+    return av.open(f"{prefix}{name}", "r", format=form)
