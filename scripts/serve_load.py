@@ -101,7 +101,7 @@ def main() -> None:
         threads = [threading.Thread(target=last.run) for _ in range(LAST)]
         for thread in threads:
             thread.start()
-        while accepted(port) < LAST:
+        while accepted(port) + len(last.seconds) < LAST:
             time.sleep(0.01)
         server.send_signal(signal.SIGTERM)
         for thread in threads:
