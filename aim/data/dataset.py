@@ -17,7 +17,7 @@ from aim.data.labels import several, single
 from aim.data.list_files import USUAL_FILES, ListFiles, usual_files
 from aim.data.lists import Lists, Video, check_present, share_of, targets
 from aim.data.loading.judge import OnError
-from aim.data.readers.interface import BadVideo, Pick, Reader, Source, Timed, file_of
+from aim.data.readers.interface import BadVideo, Pick, Reader, Source, Timed, UnwantedVideo, file_of
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip, test_indices, train_indices
 from aim.data.sources.table import Table, is_whole, named_file
@@ -220,8 +220,8 @@ class VideoDataset:
         """The picked frames by the reader, or by PyAV if that fails."""
         try:
             return self.reader(source, pick, span=span)
-        except BadVideo:
-            if isinstance(self.reader, PyAV) or not file_of(source).is_file():
+        except BadVideo as error:
+            if isinstance(self.reader, PyAV) or isinstance(error, UnwantedVideo) or not file_of(source).is_file():
                 raise
             return PyAV()(source, pick, span=span)
 

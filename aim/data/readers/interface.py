@@ -18,6 +18,10 @@ class BadVideo(RuntimeError):
     """A file that can't be read rightly; the message starts with its path."""
 
 
+class UnwantedVideo(BadVideo):
+    """A file that no other reader is to try, either."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A video inside of a larger file: `size` bytes from `offset` on. It is called by its `name` there."""

@@ -29,7 +29,7 @@ def kind(found: Mapping[str, Any]) -> str:
 
 
 def chosen(found: Mapping[str, Any]) -> str:
-    """The choices of a result's videos in training, and what they mean for its scores; nothing without any."""
+    """The choices of a result's videos in training, and their meaning for its scores; nothing without any."""
     return f"{' and '.join(found['chose'])}: {BIASED}" if found.get("chose") else ""
 
 

@@ -121,13 +121,16 @@ class Recogniser:
         return found
 
     @contextmanager
-    def reading(self, reader: Reader, *, videos: int, workers: int, precision: Precision) -> Iterator[Read]:
+    def reading(
+        self, reader: Reader, *, videos: int, workers: int, precision: Precision, timeout: float = 60.0
+    ) -> Iterator[Read]:
         """A function of files that gives each one's probabilities "k", the mean over the test's views, or an error.
 
         So many `videos` at once; while the device works on them, the next are read, by the same processes each time.
+        A process that takes longer than `timeout` seconds for one is killed.
         """
         dataset = VideoDataset(Path(), [], reader, self.clip, self.views, seed=0)
-        loader = Loader(dataset, videos, workers=workers, on_error="note", max_bad=1.0)
+        loader = Loader(dataset, videos, workers=workers, timeout=timeout, on_error="note", max_bad=1.0)
 
         def read(paths: Sequence[Path]) -> Iterator[tuple[Path, Tensor | str]]:
             loader.take([Video(str(path), 0, None, None) for path in paths])
