@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from aim.explain.explanation import Explanation
+from aim.explain.explanation import Explanation, orders_as_json
 from aim.explain.order import ORDERS, Sensitivity
 from aim.explain.page import verdicts
 from aim.ground.console import plain_table
@@ -21,7 +21,7 @@ def show(console: Console, found: Explanation) -> None:
         for begin, end, value in zip(found.steps[:-1], found.steps[1:], found.frames.tolist(), strict=True)
     ]
     console.print(plain_table(rows, ["frame", "evidence lost", ""], title="If it stands still"))
-    show_orders(console, found.orders_as_json(), found.name)
+    show_orders(console, orders_as_json(found.orders, found.label, found.classes, found.task), found.name)
     (deletion, insertion), chance = found.faithfulness.areas, found.chance
     scores = [
         ("removed from the clip", f"{deletion:.3f}", f"{chance[0]:.3f}", "smaller"),

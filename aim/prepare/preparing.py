@@ -26,17 +26,23 @@ from aim.prepare.transcode import REPLACED, WRITER, Made, Transcode, Work
 UNPACKED = ".unpacked"  # videos that are not in a shard yet, in a folder of shards
 
 
-@dataclass(frozen=True)
-class Report:
-    """The listed videos by their state on the disk; paths are those of the annotations."""
+@dataclass
+class Findings:
+    """The findings of the processes; paths are those of the annotations."""
+
+    unreadable: dict[str, str] = field(default_factory=dict)  # path -> why
+    shorter: dict[str, str] = field(default_factory=dict)  # path -> how much of it; these are kept
+    changed: list[str] = field(default_factory=list)  # made again, as their sources are others now
+    unnoted: list[str] = field(default_factory=list)  # made again, as nothing said of which source they were
+
+
+@dataclass(kw_only=True)
+class Report(Findings):
+    """The listed videos by their state on the disk."""
 
     listed: Lists
     kept: Lists  # without the bad ones, with the paths of the new videos
     missing: list[str]
-    unreadable: dict[str, str]  # path -> why
-    shorter: dict[str, str]  # path -> how much of it; these are kept
-    changed: list[str] = field(default_factory=list)  # made again, as their sources are others now
-    unnoted: list[str] = field(default_factory=list)  # made again, as nothing said of which source they were
 
     def counts(self) -> dict[str, dict[str, int]]:
         """How many videos of each list there are, by what became of them."""
@@ -51,16 +57,6 @@ class Report:
                 "kept": len(kept),
             }
         return found
-
-
-@dataclass
-class Findings:
-    """The findings of the processes."""
-
-    unreadable: dict[str, str] = field(default_factory=dict)
-    shorter: dict[str, str] = field(default_factory=dict)
-    changed: list[str] = field(default_factory=list)
-    unnoted: list[str] = field(default_factory=list)
 
 
 def prepare(
@@ -120,7 +116,7 @@ def prepare(
         path, why = min(found.unreadable.items())
         raise UserError(f"none of the {len(sources)} videos under {root} can be used, such as {path}: {why}")
     missing = [path for path in sorted(videos) if path not in sources]
-    return Report(listed, lists(), missing, found.unreadable, found.shorter, found.changed, found.unnoted)
+    return Report(listed=listed, kept=lists(), missing=missing, **vars(found))
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Public files of video ViTs -> the names of `aim.models.video_vit`.
 
-Meta's of V-JEPA 2 and 2.1, the authors' of VideoMAE and VideoMAE V2, and transformers' of V-JEPA 2 and VideoMAE.
+Meta's of V-JEPA 2 and 2.1, the authors' and mmaction2's of VideoMAE and VideoMAE V2, and transformers' of V-JEPA 2
+and VideoMAE.
 """
 
 import re
@@ -17,7 +18,7 @@ from aim.weights.trunk import shortened
 KEYS = ("state_dict", "model", "module", "ema_encoder", "target_encoder", "encoder")
 PREFIXES = r"((module|backbone|model|videomae|vjepa2)\.)*(encoder\.)?"
 SWAPS = {  # patterns of their names, in this order; # is a number
-    r"(embeddings\.)?patch_embeddings\.(projection|proj)\.": "patch_embed.proj.",
+    r"((embeddings\.)?patch_embeddings|patch_embed)\.(projection|proj)\.": "patch_embed.proj.",
     r"video_mod_embed": "modality",
     r"img_mod_embed": "modality_img",
     r"(fc_norm|layernorm)\.": "norm.",
@@ -28,11 +29,11 @@ SWAPS = {  # patterns of their names, in this order; # is a number
     r"(blocks\.\d+\.)attn\.output\.dense\.": r"\1attn.proj.",
     r"(blocks\.\d+\.)attn\.([qkv])_bias": r"\1attn.\2.bias",
     r"(blocks\.\d+\.)attn\.([qkv])(uery|ey|alue)\.": r"\1attn.\2.",
-    r"(blocks\.\d+\.)intermediate\.dense\.": r"\1mlp.fc1.",
-    r"(blocks\.\d+\.)output\.dense\.": r"\1mlp.fc2.",
+    r"(blocks\.\d+\.)(intermediate\.dense|mlp\.layers\.0\.0)\.": r"\1mlp.fc1.",
+    r"(blocks\.\d+\.)(output\.dense|mlp\.layers\.1)\.": r"\1mlp.fc2.",
 }
 # Left out: heads, decoders and predictors, tables of positions that no block reads, and poolers of probes.
-LEFT_OUT = r"(head|classifier|pooler|predictor|decoder|encoder_to_decoder)\.|mask_token|(decoder_)?pos_embed"
+LEFT_OUT = r"(head|cls_head|classifier|pooler|predictor|decoder|encoder_to_decoder)\.|mask_token|(decoder_)?pos_embed"
 
 
 def public_names(tensors: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], list[str]]:

@@ -29,7 +29,7 @@ def kind(found: Mapping[str, Any]) -> str:
 
 
 def chosen(found: Mapping[str, Any]) -> str:
-    """The choices of a result's videos in training, and what they mean for its scores; nothing without any."""
+    """The choices of a result's videos in training, and their meaning for its scores; nothing without any."""
     return f"{' and '.join(found['chose'])}: {BIASED}" if found.get("chose") else ""
 
 
@@ -50,7 +50,7 @@ def weights(found: Mapping[str, Any]) -> str:
 
 
 def choice(found: Mapping[str, Any]) -> str:
-    """The head that several in a result were tried for, and by which videos; nothing of a run without them."""
+    """The rate and decay that were chosen among several, and by which videos; nothing of a run without them."""
     if not (choice := found.get("choice")):
         return ""
     best = choice["heads"][choice["best"]]

@@ -108,7 +108,7 @@ def counts(videos: list[Video], num_classes: int) -> list[int]:
 
 
 def of_model(model: VideoClassifier, gmacs: float) -> str:
-    """The trunk, and what is trained; `gmacs` are of one view."""
+    """The trunk, and the trained parts; `gmacs` are of one view."""
     tuned, total = num_parameters(model)
     compiled = "\ncompiled: its blocks, in the first steps, which take minutes" if is_compiled(model) else ""
     order = ", which sees the order of frames" if model.backbone.order_aware else ""

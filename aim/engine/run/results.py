@@ -101,7 +101,7 @@ def show(found: Mapping[str, Any], run_dir: Path) -> None:
         **({"not read": f"{found['num_missing']} videos"} if found["num_missing"] else {}),
         **({"these videos chose": chose} if (chose := content.chosen(found)) else {}),
         **({"weights": weights} if (weights := content.weights(found)) else {}),
-        **({"head": head} if (head := content.choice(found)) else {}),
+        **({"chosen": chosen} if (chosen := content.choice(found)) else {}),
         "tuned parameters": tuned_of(found["params_tuned"], found["params_total"]),
         "time": f"{clock(found['seconds'])} on {found['world_size']} x {found['device']}",
     }
@@ -118,7 +118,8 @@ def doubts(found: Mapping[str, Any], baseline: Mapping[str, float]) -> Iterator[
     below = [each for each in metrics.told(found) if each.main and not each.above(found[each.name], baseline)]
     if below and found["num_videos"]:
         words = ", ".join(each.words for each in below)
-        yield f"not above always answering the {below[0].constant_words}: {words}"
+        always = "always answering the " if below[0].labels == "one" else ""
+        yield f"not above {always}{below[0].constant_words}: {words}"
     if one := found.get("one_answer"):
         yield f"{one['videos']} of {found['num_videos']} videos get one and the same answer, {one['class']!r}"
 

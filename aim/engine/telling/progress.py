@@ -76,7 +76,7 @@ class Report:
         )
 
     def warn(self, text: str) -> None:
-        """Say what is odd, on stderr."""
+        """Print a warning on stderr."""
         if self.journal:
             say(f"warning: {text}")
 

@@ -64,6 +64,8 @@ class Csv(Tracker):
 
     @contextmanager
     def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> Iterator[Sink]:
+        from aim.engine.scores import tasks  # late, as torch takes seconds
+
         with ExitStack() as stack:
             table: csv.DictWriter[str] | None = None
 
@@ -73,7 +75,7 @@ class Csv(Tracker):
                     file = stack.enter_context(
                         (run_dir / "log.csv").open("w", encoding="utf-8", newline="", buffering=1)
                     )
-                    table = csv.DictWriter(file, columns(several=is_several(config)))
+                    table = csv.DictWriter(file, columns(several=tasks.named(config.get("task")).several))
                     table.writeheader()
                     table.writerows(logged(run_dir))
                 else:
@@ -123,13 +125,6 @@ def columns(*, several: bool) -> list[str]:
     """The names of all that `log.jsonl` tells of a task with one label a video, or several."""
     told = metrics.of("several" if several else "one")
     return [*TRAINED, *(f"val_{each.validated}" for each in told if each.validated is not None)]
-
-
-def is_several(config: Mapping[str, Any]) -> bool:
-    """Whether the task of these settings has several labels a video."""
-    from aim.engine.scores import tasks  # late, as torch takes seconds
-
-    return tasks.named(config.get("task")).several
 
 
 def tested(found: Mapping[str, Any]) -> dict[str, float]:

@@ -68,7 +68,11 @@ class Watch:
     def _learning(self, step: int) -> Iterator[str]:
         chance, top1, loss = self.chance.hits, self.hits / self.weight, self.loss / self.weight
         since = f"from step {self.began} to {step}{'' if self.short else ', the warm-up being over'}"
-        if chance < 1 and top1 <= chance + BY_CHANCE * math.sqrt(chance * (1 - chance) / self.weight):
+        if (
+            not self.chance.several
+            and chance < 1
+            and top1 <= chance + BY_CHANCE * math.sqrt(chance * (1 - chance) / self.weight)
+        ):
             yield from self._once(
                 "chance",
                 f"training top-1 is {top1:.1%}, not clearly above always answering the largest class ({chance:.1%}), "

@@ -106,7 +106,7 @@ def limit_of(settings: Question, recogniser: Recogniser) -> Limit:
 
 
 def introduction(recogniser: Recogniser, settings: Question, precision: Precision, of_windows: str) -> str:
-    """Which model looks at the videos, how, and in what it computes."""
+    """The model that looks at the videos, its views and its precision."""
     before = recogniser.precision
     other = f", trained in {before}" if before != precision else ""
     if other and before != "fp8":  # of training alone

@@ -35,7 +35,7 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class Timeline:
-    """What is seen in each window of a video, in the order of time."""
+    """The probabilities of each window of a video, in the order of time."""
 
     path: Path
     duration: float  # seconds

@@ -3,7 +3,7 @@
 Shapes: n videos, k classes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal, NamedTuple
 
@@ -15,7 +15,7 @@ from aim.engine.scores.predictions import Predictions
 from aim.engine.scores.quality import LEAST, Label, Probability
 from aim.ground.errors import UserError
 from aim.study.findings.curves import ALL
-from aim.study.findings.intervals import Floats, Interval, bootstrap
+from aim.study.findings.intervals import DRAWS, Floats, Interval, bootstrap, drawn, percentiles
 
 LENGTHS = (2, 4, 8)  # of the sequences of motions
 EXACT = {f"exact{length}": length for length in LENGTHS}
@@ -24,13 +24,19 @@ EXACT = {f"exact{length}": length for length in LENGTHS}
 class Score(NamedTuple):
     """A score of a task: its words, the better direction, whether it counts right answers, and what guessing has.
 
-    Guessing gives the same probability to all of so many classes, or for top-1 any of them as the answer.
+    Guessing gives the same probability to all of so many classes, or for top-1 any of them as the answer. Of several
+    labels a video there is no such number: see `guessed`.
     """
 
     words: str
     better: Literal["high", "low"]
     thresholded: bool
     chance: Callable[[int], float]
+
+
+def unknown(classes: int) -> float:
+    """What guessing has depends on the videos."""
+    return float("nan")
 
 
 def margin(probability: Probability, label: Label) -> Floats:
@@ -43,6 +49,10 @@ def margin(probability: Probability, label: Label) -> Floats:
 
 
 TOP1, *OTHERS = [each for each in metrics.of("one") if each.per_video is not None and each.chance is not None]
+OF_SEVERAL = [each for each in metrics.of("several") if each.per_video or each.of_draws]
+COUNTED = ("macro_f1", "micro_f1")  # of these: they count answers
+PART = 10_000_000  # videos of draws that are scored together
+LOSSES = ("cross_entropy", "binary_cross_entropy")
 PER_VIDEO = {each.name: each.per_video for each in (TOP1, *OTHERS) if each.per_video} | {"margin": margin}
 MAIN = TOP1.name  # the score that thresholds and comparisons are told for
 
@@ -56,16 +66,22 @@ SCORES = {
     **{name: Score(f"{n} in a row", "high", True, partial(pow, exp=-n)) for name, n in EXACT.items()},
     **_of_metrics(*OTHERS),
     "margin": Score("margin", "high", False, lambda classes: 0.0),
+    **{each.name: Score(each.words, each.better, each.name in COUNTED, unknown) for each in OF_SEVERAL},
 }
 
 
 def score(predictions: Predictions, pairs: Sequence[Sequence[str]] = ()) -> dict[str, dict[str, Interval]]:
     """Task -> score -> its value and 95 % interval over the videos: of `all` classes, and of each pair "A/B".
 
-    Raises UserError for a pair of classes that the predictions don't have, and for several labels a video.
+    Of several labels a video there are no pairs. Raises UserError for a pair of classes that the predictions don't
+    have.
     """
     if predictions.several:
-        raise UserError("task=multi_label: a study compares scores of one label a video; aim.report compares mAP")
+        if pairs:
+            raise UserError(
+                "study.pairs are classes of which a video has one; with task=multi_label add study.pairs=[]"
+            )
+        return {ALL: scores_of_several(predictions.probability, predictions.label)}
     probability, label = predictions.probability.astype(np.float64), predictions.label
     classes = predictions.classes.tolist()
     found = {ALL: scores_of(probability, label)}
@@ -88,7 +104,20 @@ def scores_of(probability: Floats, label: Label) -> dict[str, Interval]:
     found = {name: bootstrap(of(probability, label)) for name, of in PER_VIDEO.items()}
     for name, length in EXACT.items():
         found[name] = Interval(*(in_a_row(share, len(label), length) for share in found[MAIN]))
-    return {name: found[name] for name in SCORES}
+    return {name: found[name] for name in SCORES if name in found}
+
+
+def scores_of_several(probability: Probability, label: Label) -> dict[str, Interval]:
+    """Every score of several labels a video, from "n k" and "n k"; of those of all videos each draw is scored."""
+    found, times = {}, drawn(len(label), DRAWS, 0)
+    for metric in OF_SEVERAL:
+        if metric.of_all is None or metric.of_draws is None:
+            assert metric.per_video is not None
+            found[metric.name] = bootstrap(metric.per_video(probability, label))
+        else:
+            parts = [metric.of_draws(probability, label, x) for x in np.array_split(times, 1 + times.size // PART)]
+            found[metric.name] = Interval(metric.of_all(probability, label), *percentiles(np.concatenate(parts)))
+    return found
 
 
 def in_a_row(share: float, videos: int, length: int) -> float:
@@ -103,11 +132,19 @@ def in_a_row(share: float, videos: int, length: int) -> float:
     return float(np.prod([max(right - i, 0.0) / (videos - i) for i in range(length)]))
 
 
-def described(classes: int) -> dict[str, dict[str, Any]]:
-    """The scores for study.json; chance is that of all classes."""
+def guessed(predictions: Predictions) -> dict[str, float]:
+    """The scores of guessing on these videos, of all classes: of several labels the best answer that all get alike."""
+    if not predictions.several:
+        one = [name for name in SCORES if name in (*PER_VIDEO, *EXACT)]
+        return {name: SCORES[name].chance(len(predictions.classes)) for name in one}
+    found = predictions.baseline
+    return {each.name: found[each.name] / (100 if each.unit == "percent" else 1) for each in OF_SEVERAL}
+
+
+def described(chance: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """The scores for study.json, by those of guessing."""
+    found = {name: each for name, each in SCORES.items() if name in chance}
     return {
-        name: {
-            "name": each.words, "better": each.better, "thresholded": each.thresholded, "chance": each.chance(classes),
-        }
-        for name, each in SCORES.items()
-    }  # fmt: skip
+        name: {"name": each.words, "better": each.better, "thresholded": each.thresholded, "chance": chance[name]}
+        for name, each in found.items()
+    }

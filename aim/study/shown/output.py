@@ -13,7 +13,7 @@ from aim.study.shown.summary import summarise
 
 
 def write(study: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write all files of the study in this dict, each whole or not at all, and return their paths.
+    """Write all files of the study in this dict, each atomically, and return their paths.
 
     Without matplotlib there are no figures, and a line says so.
     """
@@ -25,7 +25,7 @@ def write(study: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def without_nan(value: Any) -> Any:
-    """The value as JSON can have it: None for what is no finite number."""
+    """The value as JSON can have it: None for a number that isn't finite."""
     if isinstance(value, Mapping):
         return {key: without_nan(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

@@ -100,7 +100,7 @@ class Album:
             return Markup(plots.on_page(plots.key(style), f"f{next(self.drawn)}", Markup('id="key{}"').format(style)))
 
     def finished(self, figure: Any, said: str) -> Markup:
-        """The SVG of a figure, with what is said of it to whoever can't see it."""
+        """The SVG of a figure, with its text for whoever can't see it."""
         about = Markup('role="img" aria-label="{}"').format(said)
         return Markup(plots.on_page(figure, f"f{next(self.drawn)}", about))
 
@@ -160,7 +160,7 @@ def overviews(album: Album) -> list[Picture]:
 
 
 def tiles(album: Album) -> list[tuple[Picture, str]]:
-    """Each series alone, with what was fitted, on the main axis."""
+    """Each series alone, with its fitted curve, on the main axis."""
     study = album.study
     curves = study.find(task=ALL, axis=study.axis or "", score=study.score or "")
     return tiled(album, curves, [(curve.series, f"{curve.kind}: {curve.why}") for curve in curves])

@@ -44,7 +44,7 @@ def plain(text: str) -> str:
 
 
 def listed(sentences: Iterable[str], most: int = SENTENCES) -> list[str]:
-    """A list of sentences; what is beyond so many is counted."""
+    """A list of sentences; those beyond so many are counted."""
     found = list(sentences)
     lines = [f"- {plain(each)}" for each in found[:most]]
     lines += [f"- and {len(found) - most} more, in study.json"] if len(found) > most else []

@@ -89,7 +89,7 @@ def test_one_process_does_and_survives_everything() -> None:
         assert outcome(one, 21) == Outcome("done", value=42)
         pid = one.pids
         assert outcome(one, BadVideo("a.mp4: bad")) == Outcome("bad", "a.mp4: bad")
-        assert outcome(one, UserError("mend it")) == Outcome("user", "mend it")
+        assert outcome(one, UserError("fix it")) == Outcome("user", "fix it")
         bug = outcome(one, ZeroDivisionError("oh"))
         assert bug.kind == "bug"
         assert "Traceback" in bug.text
