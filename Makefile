@@ -1,11 +1,12 @@
-# make demo: install and train the demo. make test: install and check everything. PYTHON=... picks an interpreter.
+# make demo: install and train the demo. make test: install and check everything. make docs: the documentation as a site.
+# PYTHON=... picks an interpreter.
 SHELL := /bin/sh
 PYTHON ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: demo test install lock clean
+.PHONY: demo test docs install lock clean
 
 demo: $(INSTALLED)
 	$(BIN)/python -m aim.train +experiment=demo
@@ -16,6 +17,13 @@ test: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
+
+# Broken links are errors. The settings are written anew, from configs/.
+docs: $(INSTALLED)
+	$(BIN)/python scripts/settings_reference.py
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/docs
+	cp build/docs/README.html build/docs/index.html
+	@echo "look at it: build/docs/index.html"
 
 install: $(INSTALLED)
 

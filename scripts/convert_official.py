@@ -38,13 +38,25 @@ from aim.engine.trained import checkpoint
 from aim.ground import config, files, mistakes
 from aim.ground.errors import UserError
 from aim.ground.formats import stamp
-from aim.weights.trunk import USUAL_KEYS, check_fit, read_tensors
-from aim.weights.video import probe_names
+from aim.weights.trunk import USUAL_KEYS, check_fit, read_tensors, shortened
+from aim.weights.video import joined
 
 BOTTLENECK = {"D_fc1": "down", "D_fc2": "up"}
 VIT_ADAPTERS = {"T_Adapter": "temporal", "T_Adapter_in": "temporal_in", "S_Adapter": "spatial", "MLP_Adapter": "joint"}
 # Misleading, but so it is: in Swin S_Adapter2 follows the window attention and S_Adapter stands beside the MLP.
 SWIN_ADAPTERS = {"T_Adapter": "temporal", "S_Adapter2": "spatial", "S_Adapter": "joint"}
+READOUT = "backbone.adapters.readout."
+POOLER = {  # Meta's probes and transformers', without the pooler's own prefix -> `aim.adapters.probe`
+    r"query_tokens": "out.attend.latent",
+    r"(blocks|self_attention_layers)\.(\d+)\.": r"layers.\2.",
+    r"(cross_attention_block|cross_attention_layer)\.": "out.",
+    r"(layers\.\d+|out)\.(norm|layer_norm)1\.": r"\1.norm.",
+    r"(layers\.\d+|out)\.(norm|layer_norm)2\.": r"\1.feed.norm.",
+    r"(layers\.\d+|out)\.mlp\.": r"\1.feed.mlp.",
+    r"(layers\.\d+)\.self_attn\.out_proj\.": r"\1.attn.proj.",
+    r"(layers\.\d+)\.self_attn\.([qkv])_proj\.": r"\1.attn.\2.",
+    r"out\.(xattn|cross_attn)\.([qkv]+)(_proj)?\.": r"out.attend.\2.",
+}
 
 
 def bottlenecks(adapters: Mapping[str, str]) -> dict[str, str]:
@@ -207,6 +219,33 @@ def swin_buffers(state: Mapping[str, Tensor], size: int) -> dict[str, Tensor]:
             if like.attn_mask is not None:
                 buffers[f"{block}.attn_mask"] = like.attn_mask
     return buffers
+
+
+def probe_names(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """A classifier's tensors, under our names, from those of a probe that Meta tuned on V-JEPA, or of transformers'.
+
+    The trunk's own, which transformers keeps in the same file, are left out. Raises UserError for any other file.
+    """
+    found = {}
+    for name, tensor in tensors.items():
+        short = name.removeprefix("module.")
+        if short.startswith("vjepa2."):
+            continue
+        ours = re.sub(r"^(linear|classifier)\.", "head.", short)
+        if short.startswith("pooler."):
+            ours = short.removeprefix("pooler.")
+            for theirs, swap in POOLER.items():
+                ours = re.sub(f"^{theirs}", swap, ours)
+            ours = f"{READOUT}{ours}"
+        found[ours] = tensor
+    if f"{READOUT}out.attend.latent" not in found or "head.weight" not in found:
+        raise UserError(f"{path} is no probe of V-JEPA: it has {shortened(list(tensors)) if tensors else 'no tensors'}")
+    found = joined(found, path)
+    for kind in ("weight", "bias"):
+        key, value = (found.pop(f"{READOUT}out.attend.{part}.{kind}", None) for part in "kv")
+        if key is not None and value is not None:
+            found[f"{READOUT}out.attend.kv.{kind}"] = torch.cat([key, value])
+    return found
 
 
 def from_public(source: Path, target: Path, classes: list[str] | None, overrides: list[str]) -> None:

@@ -105,7 +105,7 @@ def survive(scenario: str, kills: Sequence[Kill], folder: Path, rng: random.Rand
         number += 1
         of_this, broken = list[Kill](), folder / scenario / str(number)
         process = begin(scenario, broken)
-        while (code := process.poll()) not in (0, 2):  # done, or something that no repetition mends
+        while (code := process.poll()) not in (0, 2):  # done, or an error that repetition doesn't fix
             if code is not None:
                 process, begun = begin(scenario, broken), begun + 1
                 if begun > 5 * len(kills):

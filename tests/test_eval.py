@@ -45,7 +45,7 @@ def test_a_test_that_skips_says_how_much_it_covers(
     monkeypatch.setenv("AIM_CACHE", str(tmp_path / "cache"))
     for video in videos(tmp_path / "cache"):
         if video.match("val/grow/00000.mp4"):
-            video.write_bytes(bytes(video.stat().st_size))  # another size would be mended
+            video.write_bytes(bytes(video.stat().st_size))  # with another size the demo would write it again
     more = ["data.workers=1", "data.max_bad=0.2"]
     with refused("00000.mp4", "data.eval_on_error=skip"):
         evaluate(unbroken, tmp_path / "raise", *more)

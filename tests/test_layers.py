@@ -21,6 +21,7 @@ FLATS = {
     "study",
     "card",
     "share",
+    "serve",
 }
 # The rooms by height. What stands on one floor doesn't know its neighbours.
 FLOORS: list[set[str]] = [

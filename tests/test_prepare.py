@@ -104,7 +104,7 @@ def test_what_a_list_said_before_is_kept_each_time(tmp_path: Path, monkeypatch: 
     def dies(*_: object, **__: object) -> None:
         raise Died
 
-    monkeypatch.setattr(prepare.files, "write_text", dies)
+    monkeypatch.setattr(prepare.files, "_fill", dies)
     with pytest.raises(Died):
         prepare.put(path, ["third"])
     assert path.read_text() == "second\n"
@@ -112,7 +112,7 @@ def test_what_a_list_said_before_is_kept_each_time(tmp_path: Path, monkeypatch: 
 
 def test_the_tables_show_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     listed = Lists([Video("a[x].mp4", 0), Video("b[/x].mp4", 0)], [], ["[/c]"])
-    report = Report(listed, listed, [], {"a[x].mp4": "why [/why]"}, {"b[/x].mp4": "1 of [2]"})
+    report = Report({"a[x].mp4": "why [/why]"}, {"b[/x].mp4": "1 of [2]"}, listed=listed, kept=listed, missing=[])
     prepare.show(report, {"data_hash": "0", "settings": {"transcode": None}}, Path("data [x] [/x] :car:"))
     shown = capsys.readouterr().out
     for text in ("a[x].mp4", "why [/why]", "b[/x].mp4", "1 of [2]", "data.root=data [x] [/x] :car:\n"):

@@ -38,6 +38,7 @@ def imported(*arguments: str) -> tuple[int, set[str]]:
         (2, ["aim.explain", "inptu=x"]),
         (0, ["aim.features", "--help"]),
         (0, ["aim.export", "--help"]),
+        (0, ["aim.serve", "--help"]),
         (2, ["aim.export", "ot=x.onnx"]),
         (0, ["aim.prepare", "--help"]),
         (0, ["aim.benchmark", "--help"]),

@@ -52,7 +52,7 @@ def test_bad_training_videos_are_named_beside_the_result(
     shutil.copytree(toy_cache, tmp_path / "cache")
     monkeypatch.setenv("AIM_CACHE", str(tmp_path / "cache"))
     for video in (tmp_path / "cache").rglob("train/grow/00000.mp4"):
-        video.write_bytes(bytes(video.stat().st_size))  # another size would be mended
+        video.write_bytes(bytes(video.stat().st_size))  # with another size the demo would write it again
     with refused("grow/00000.mp4", "data.on_error=skip", "data.max_bad=0.09"):
         run(tmp_path / "raise", "data.on_error=raise")
     named = (tmp_path / "raise" / "bad_videos.txt").read_text()

@@ -79,6 +79,6 @@ def row(name: str, text: str) -> str:
 
 
 def saved_mib_per_clip(run: Run, model: VideoClassifier, device: torch.device) -> float:
-    """What a forward pass keeps for the backward one, in MiB a clip: of two clips, less that of one."""
+    """The memory kept for the backward pass, in MiB a clip: that of two clips less that of one."""
     model.train()
     return (kept_bytes(run, model, device, 2) - kept_bytes(run, model, device, 1)) / 2**20

@@ -22,10 +22,6 @@ def plan_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def memory_head(found: Mapping[str, Any]) -> list[str]:
-    return ["train.memory", *found["memory"]]
-
-
 def memory_rows(found: Mapping[str, Any]) -> list[list[str]]:
     """The numbers that depend on it, a column for each value."""
     cells: dict[str, Callable[[Mapping[str, Any]], str]] = {

@@ -22,7 +22,7 @@ from omegaconf import DictConfig
 
 from aim.benchmark.loader import loader_note, loader_table, measure_loader
 from aim.benchmark.model import measure_model
-from aim.benchmark.plan_table import memory_head, memory_rows, plan_notes, plan_rows
+from aim.benchmark.plan_table import memory_rows, plan_notes, plan_rows
 from aim.data.lists import Lists
 from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Device, Gpu, settle
@@ -120,7 +120,7 @@ def show(found: Mapping[str, Any], path: Path) -> None:
     if "gpu" in found:
         console.print(f"{found['name']} on {found['gpus']} x {found['gpu']}, {found['precision']}: a plan")
         console.print(plain_table(plan_rows(found), overflow="fold"))
-        console.print(plain_table(memory_rows(found), memory_head(found), overflow="fold"))
+        console.print(plain_table(memory_rows(found), ["train.memory", *found["memory"]], overflow="fold"))
         console.print("\n".join(plan_notes(found)))
     if loader := found.get("loader"):
         console.print(loader_table(loader))

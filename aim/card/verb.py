@@ -41,5 +41,5 @@ def main(cfg: DictConfig) -> None:
     found = card.result_of(saved, settings.results)
     name = settings.title or saved.run
     text = card.card(saved, found, name=name, address=saved.path.name, licence=settings.licence)
-    files.write_atomically(out, lambda file: files.write_text(file, text))
+    files.write_text(out, text)
     say(f"written: {out}")

@@ -1,6 +1,5 @@
 """Checks video files one by one: finds those without a decodable frame, and the reasons."""
 
-from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -10,7 +9,6 @@ from aim.data.loading.pool import Pool
 from aim.data.readers.interface import BadVideo
 from aim.data.readers.packets import Clock, duration
 from aim.data.readers.pyav import opened
-from aim.ground.errors import UserError
 
 VERSION = 1  # of the checks: raise it when they find more, so that files are checked again
 
@@ -61,20 +59,10 @@ def bad_files(root: Path, names: Sequence[str], *, workers: int, timeout: float)
             else:
                 yield name, None
         return
-    todo = deque(names)
-    busy = 0
     with closing(Pool[str](look, min(workers, len(names)), timeout)) as pool:
-        while todo or busy:
-            while todo and pool.idle:
-                name = todo.popleft()
-                pool.give(name, name)
-                busy += 1
-            for name, outcome in pool.wait():
-                busy -= 1
-                if outcome.kind == "user":
-                    raise UserError(outcome.text)
-                if outcome.kind == "bug":
-                    raise RuntimeError(f"a process failed on {root / name}:\n{outcome.text}")
-                hung = f"not read after data.timeout={timeout:g} seconds"
-                text = hung if outcome.kind == "hung" else outcome.text
-                yield name, None if outcome.kind == "done" else text
+        for name, outcome in pool.through((name, name) for name in names):
+            if outcome.kind == "bug":
+                raise RuntimeError(f"a process failed on {root / name}:\n{outcome.text}")
+            hung = f"not read after data.timeout={timeout:g} seconds"
+            text = hung if outcome.kind == "hung" else outcome.text
+            yield name, None if outcome.kind == "done" else text

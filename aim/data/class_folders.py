@@ -163,17 +163,11 @@ def find_by_class(root: Path, below: str) -> Classes:
     if said := told(left | {UNKNOWN: in_class}):
         notes.append(f"not used in {root / below}: {said}")
     folders = {path: path.removeprefix(start) for path in found.folders}
-    notes += [
-        f"no video is in {root / path}: it is no class" for path, name in folders.items() if is_empty(name, by_class)
-    ]
+    empty = [path for path, name in folders.items() if "/" not in name and name not in by_class]
+    notes += [f"no video is in {root / path}: it is no class" for path in empty]
     if splits := [path for path, name in folders.items() if "/" in name and split_of(Path(name).name)]:
         notes.append(f"inside of classes folders split nothing, whatever their name: {some(splits)}; train/CLASS does")
     return Classes(merged(by_class, notes), notes)
-
-
-def is_empty(folder: str, by_class: Mapping[str, Sequence[str]]) -> bool:
-    """Whether a folder would be that of a class, if it held videos."""
-    return "/" not in folder and folder not in by_class
 
 
 def merged(by_class: Mapping[str, list[str]], notes: list[str]) -> dict[str, list[str]]:

@@ -67,13 +67,13 @@ def header(path: Path) -> str:
 
 
 def separator(line: str) -> str:
-    """What stands between the columns of a table with this first line."""
+    """The sign between the columns of a table with this first line."""
     found = max(",;\t", key=line.count)
     return found if found in line else " "
 
 
 def columns_in(line: str) -> dict[str, int]:
-    """What is in which column of a table with this first line, by their names; the first of several counts."""
+    """The places of the known columns in a table with this first line; of several names for one the first counts."""
     cells = next(csv.reader([line], delimiter=separator(line), skipinitialspace=True), [])
     known = {_letters(name): place for place, name in reversed([*enumerate(cells)])}
     return {

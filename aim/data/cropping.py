@@ -47,7 +47,7 @@ class CropHint:
 
 
 def hint(path: Path, clip: Clip, views: Views, whose: str) -> str:
-    """What is left out of a video's pictures, if it's much, and the setting that changes it."""
+    """A hint on the part of the pictures that no crop shows, if it's large, and the setting that changes it."""
     try:
         height, width = next(Drawing(None)(frame).shape[:2] for _, frame in decoded(path))
     except (BadVideo, StopIteration):

@@ -17,7 +17,7 @@ from aim.data.labels import several, single
 from aim.data.list_files import USUAL_FILES, ListFiles, usual_files
 from aim.data.lists import Lists, Video, check_present, share_of, targets
 from aim.data.loading.judge import OnError
-from aim.data.readers.interface import BadVideo, Pick, Reader, Source, Timed, file_of
+from aim.data.readers.interface import BadVideo, Pick, Reader, Source, Timed, UnwantedVideo, file_of
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import Clip, test_indices, train_indices
 from aim.data.sources.table import Table, is_whole, named_file
@@ -152,7 +152,7 @@ class VideoDataset:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """What `read` returns: "v t c h w"."""
+        """The shape of the result of `read`: "v t c h w"."""
         views = self.transform.temporal * self.transform.spatial if isinstance(self.transform, Views) else self.clips
         return views, self.clip.num_frames, 3, self.clip.size, self.clip.size
 
@@ -174,7 +174,7 @@ class VideoDataset:
         return self.read_video(self.videos[index], epoch, index)[0]
 
     def read_video(self, video: Video, epoch: int, index: int) -> tuple[Tensor, NDArray[np.float32] | None]:
-        """What `read` returns where `video` stands at `index`, for a worker that doesn't hold the list.
+        """The result of `read` where `video` stands at `index`, for a worker that doesn't hold the list.
 
         And of a test's views "v 2" when their first and their last frame are shown, in seconds from the file's first.
         """
@@ -220,8 +220,8 @@ class VideoDataset:
         """The picked frames by the reader, or by PyAV if that fails."""
         try:
             return self.reader(source, pick, span=span)
-        except BadVideo:
-            if isinstance(self.reader, PyAV) or not file_of(source).is_file():
+        except BadVideo as error:
+            if isinstance(self.reader, PyAV) or isinstance(error, UnwantedVideo) or not file_of(source).is_file():
                 raise
             return PyAV()(source, pick, span=span)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from aim.data.columns import Row
 from aim.data.lists import BETWEEN, NOTHING, Lists, Video, labels_in, nfc
+from aim.data.scanning import some
 from aim.ground.errors import UserError, nearest
 
 MANY = 5  # videos of a class, beside which one that a single video has may be a misspelling
@@ -167,7 +168,11 @@ def single(lists: Lists) -> Lists:
                 f"{len(other)} of {len(videos)} videos of the {part} list have several labels, or none, such as "
                 f"{other[0].path} ({names}); add task=multi_label, or keep one label a video"
             )
-    return noted(lists, misspelt(counted(lists)) if lists.in_words else [])
+    if not lists.in_words:
+        return lists
+    joined = [name for name in lists.classes if len(parts_of(name)) > 1]
+    notes = [f"one class each, and several labels with task=multi_label: {some(joined)}"] if joined else []
+    return noted(lists, [*notes, *misspelt(counted(lists))])
 
 
 def check_words(lists: Lists) -> None:

@@ -29,7 +29,7 @@ class Input(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it's told by."""
+        """Its name in messages and answers."""
         return str(self.path) if self.given is None else self.given
 
 
@@ -136,7 +136,7 @@ def below(paths: Sequence[Path], named: str | Sequence[str]) -> list[Path]:
 
 
 def of_address(name: str) -> str:
-    """What to do with an address, where a file is wanted."""
+    """The way out where an address is given for a file."""
     if name.startswith("file://"):
         return f"is an address; give the path, {unquote(urlsplit(name).path)}"
     return (

@@ -48,7 +48,7 @@ class Pace:
         return self.seconds / clip.num_frames if self.seconds else None
 
     def doubt(self, path: Path, clip: Clip, window: float | None) -> str:
-        """What of a video, or of a window of so many seconds, is far from the training, and the way out; or nothing."""
+        """How the pace of a video, or of windows of so many seconds, differs from the training's; or nothing."""
         rate, seconds = measured(path)
         if clip.sampling == "dense" and rate and self.rate and far(rate, self.rate):
             return (

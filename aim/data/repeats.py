@@ -12,7 +12,7 @@ from aim.data.stamp import hash_of_ends
 
 
 def repeats(root: Path, lists: Mapping[str, Sequence[Video]], classes: Sequence[str], *, compare: bool) -> list[str]:
-    """What is to be said of videos that are listed more than once, by their paths and, if `compare`, their content.
+    """Warnings about videos that are listed more than once, by their paths and, if `compare`, their content.
 
     `lists` are by the words for their videos, such as "training".
     """

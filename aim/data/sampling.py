@@ -18,7 +18,7 @@ Indices = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Clip:
-    """What the model sees of a video: `num_frames` frames of `size` x `size` pixels, `stride_frames` apart if dense."""
+    """The input of the model: `num_frames` frames of `size` x `size` pixels, `stride_frames` apart if dense."""
 
     num_frames: int
     stride_frames: int

@@ -23,7 +23,7 @@ NAMED = 3  # of those that are left for one reason
 
 @dataclass(frozen=True)
 class Found:
-    """What a folder holds, by paths with slashes: a folder's own files before those of the folders in it, by name."""
+    """The content of a folder by paths with slashes: a folder's own files before those of its folders, by name."""
 
     videos: list[str]
     folders: list[str]  # that were looked into, without the first
@@ -94,7 +94,7 @@ def ending(name: str) -> str:
 
 
 def kind(entry: os.DirEntry[str]) -> str:
-    """What lies behind a name: a file, a folder, a broken link, or what is none of them."""
+    """The kind of an entry: a file, a folder, a broken link, or another."""
     try:
         found = "folder" if entry.is_dir() else "file" if entry.is_file() else ""
     except OSError:  # a link to itself, or through what can't be entered
@@ -109,7 +109,7 @@ def folders_in(root: Path) -> list[str]:
 
 
 def told(left: Mapping[str, Sequence[str]]) -> str:
-    """What was left and why, with numbers and some names: "broken links: 2 (a, b); unknown endings: 1 (.mts)"."""
+    """The skipped entries by reason, with numbers and names: "broken links: 2 (a, b); unknown endings: 1 (.mts)"."""
     parts = []
     for why, paths in left.items():
         if paths:

@@ -10,7 +10,6 @@ from aim.data.dataset import Data, VideoDataset
 from aim.data.labels import several, single
 from aim.data.lists import Lists, Video, nfc
 from aim.data.loading.loader import Loader
-from aim.data.loading.order import Listed
 from aim.data.readers.interface import BadVideo, Reader
 from aim.data.rows import read_list
 from aim.engine.trained import checkpoint
@@ -108,19 +107,11 @@ def spread(videos: list[Video], limit: int | None) -> list[Video]:
 
 
 def loader_of(
-    folder: Path,
-    videos: list[Video],
-    recogniser: Recogniser,
-    reader: Reader,
-    *,
-    batch_size: int,
-    workers: int,
-    **policy: Any,
+    folder: Path, videos: list[Video], recogniser: Recogniser, reader: Reader, *, batch_size: int, **settings: Any
 ) -> Loader:
-    """All views of each video, about `batch_size` clips at once; `policy` is for videos that can't be read."""
+    """All views of each video, about `batch_size` clips at once; the `settings` are those of a Loader."""
     dataset = VideoDataset(
         folder, videos, reader, recogniser.clip, recogniser.views, seed=0,
         several=len(recogniser.classes) if recogniser.task.several else None,
     )  # fmt: skip
-    together = recogniser.views.at_once(batch_size)
-    return Loader(dataset, together, rank=0, world_size=1, order=Listed(), workers=workers, **policy)
+    return Loader(dataset, recogniser.views.at_once(batch_size), **settings)

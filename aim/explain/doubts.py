@@ -8,7 +8,7 @@ ALIKE = 0.7  # rank correlation from which on two maps show the same
 
 
 def doubts(found: Explanation, true: str | None) -> list[str]:
-    """What speaks against the map, a sentence each; `true` is the class that a list gives the video, if one does."""
+    """The reasons against the map, a sentence each; `true` is the class that a list gives the video, if one does."""
     return [text for text in (*of_answer(found, true), of_removal(found), of_likeness(found)) if text]
 
 

@@ -23,7 +23,7 @@ RANDOMISED = ("head", "head and adapters")
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a decision for `label` rests on. Shapes: n m o cells along t, h and w; r orders, k classes."""
+    """The reasons for a decision for `label`. Shapes: n m o cells along t, h and w; r orders, k classes."""
 
     clip: Tensor  # uint8 "t c h w"
     classes: Sequence[str]
@@ -64,16 +64,12 @@ class Explanation:
             "insertion": {"area": round(insertion, 4), "by_chance": round(self.chance[1], 4)},
             "similarity_to_randomised": {name: round(value, 4) for name, value in self.similarity.items()},
             "doubts": [*self.doubts],
-            "order": self.orders_as_json(),
+            "order": orders_as_json(self.orders, self.label, self.classes, self.task),
         }
-
-    def orders_as_json(self) -> dict[str, Any]:
-        """The answers in each order of frames."""
-        return orders_as_json(self.orders, self.label, self.classes, self.task)
 
 
 def orders_as_json(orders: Tensor, label: int, classes: Sequence[str], task: Task) -> dict[str, Any]:
-    """Probabilities "r k" in each order: the class's, and what the clip is taken for."""
+    """The answers in each order of frames, of probabilities "r k": the probability of a class, and the answer."""
     return {
         name: {"label": classes[int(task.best(p))], "probability": rounded(p[label])}
         for name, p in zip(order.ORDERS, orders, strict=True)

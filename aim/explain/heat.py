@@ -109,7 +109,7 @@ def colours(heat: Tensor) -> Tensor:
 
 
 def smooth(relevance: Tensor, cell: int) -> Tensor:
-    """What speaks for the class in a map "t h w", as heat from 0 to 1, without the borders of its cells."""
+    """The positive part of a map "t h w", as heat from 0 to 1, smoothed over the borders of its cells."""
     positive = relevance.clamp_min(0)
     kernel = min(2 * cell + 1, 2 * min(positive.shape[-2:]) - 1)
     blurred: Tensor = gaussian_blur(positive, [kernel, kernel], [cell / 2, cell / 2])

@@ -65,14 +65,10 @@ def frames_row(canvas: Canvas, explanation: Explanation, overlay: torch.Tensor, 
         x = left + column * (FRAME + GAP)
         canvas.image.paste(heat.picture(explanation.clip[frame], (FRAME, FRAME)), (x, y))
         canvas.image.paste(heat.picture(overlay[frame], (FRAME, FRAME)), (x, y + FRAME + GAP))
-    bars(canvas, explanation, frames, y + 2 * (FRAME + GAP))
-
-
-def bars(canvas: Canvas, explanation: Explanation, frames: range, y: int) -> None:
-    """The bars of a row of frames, with what they mean on the left."""
+    below = y + 2 * (FRAME + GAP) + 18
     for i, line in enumerate(("evidence lost", "if the frame", "stands still")):
-        canvas.text(EDGE, y + 18 + 16 * i, line, 13, MUTED)
-    weights(canvas, explanation, frames, EDGE + GUTTER, y + 18, FRAME + GAP, BARS - 36)
+        canvas.text(EDGE, below + 16 * i, line, 13, MUTED)
+    weights(canvas, explanation, frames, left, below, FRAME + GAP, BARS - 36)
 
 
 def weights(
@@ -109,7 +105,7 @@ def weights(
 
 
 def scores_panel(canvas: Canvas, explanation: Explanation, x: int, y: int, width: int) -> None:
-    """What was predicted, what the order means, and how far to trust the map."""
+    """The prediction, the effect of the order of frames, and the scores of the map."""
     canvas.line([(x, y), (x + width, y)])
     third = (width - 2 * 40) // 3
     places = [x + i * (third + 40) for i in range(3)]

@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.console import Console
 
-from aim.explain.explanation import Explanation
+from aim.explain.explanation import Explanation, orders_as_json
 from aim.explain.order import ORDERS, Sensitivity
 from aim.explain.page import verdicts
 from aim.ground.console import plain_table
@@ -21,7 +21,7 @@ def show(console: Console, found: Explanation) -> None:
         for begin, end, value in zip(found.steps[:-1], found.steps[1:], found.frames.tolist(), strict=True)
     ]
     console.print(plain_table(rows, ["frame", "evidence lost", ""], title="If it stands still"))
-    show_orders(console, found.orders_as_json(), found.name)
+    show_orders(console, orders_as_json(found.orders, found.label, found.classes, found.task), found.name)
     (deletion, insertion), chance = found.faithfulness.areas, found.chance
     scores = [
         ("removed from the clip", f"{deletion:.3f}", f"{chance[0]:.3f}", "smaller"),
@@ -41,13 +41,13 @@ def frames_text(begin: int, end: int) -> str:
 
 
 def show_orders(console: Console, orders: dict[str, Any], name: str) -> None:
-    """What a clip is taken for in each order."""
+    """The answers to a clip in each order."""
     rows = [(order, f"{100 * answer['probability']:.1f} %", answer["label"]) for order, answer in orders.items()]
     console.print(plain_table(rows, ["order of frames", name, "taken for"], title="Does the order matter?"))
 
 
 def show_sensitivity(console: Console, found: Sensitivity, classes: Sequence[str]) -> None:
-    """What a data set's videos are taken for in each order."""
+    """The answers to a data set's videos in each order."""
     rows = [
         (order, *(f"{value:.1f} %" for value in values))
         for order, *values in zip(ORDERS, found.top1, found.of_label, found.changed, strict=True)

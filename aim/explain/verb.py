@@ -231,7 +231,7 @@ def on_list(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
     """Try other orders of frames on a list of videos, and show it; what was found, as JSON has it."""
     recogniser = replace(recogniser, calibrated=False)  # a test's numbers
     root = settings.data.root
-    policy: dict[str, Any] = {"timeout": 60.0, "on_error": "raise", "max_bad": 0.0}
+    policy: dict[str, Any] = {"on_error": "raise", "max_bad": 0.0}
     if settings.input is None:
         data, lists = clips.tested_videos(settings.checkpoint, root, many=recogniser.task.several)
         for note in lists.notes:

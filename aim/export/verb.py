@@ -288,7 +288,7 @@ def cant(out: Path, error: Exception) -> UserError:
 
 
 def onnx_writer(model: Probabilities, about: About, out: Path) -> Callable[[Path], None]:
-    """What writes the model as ONNX. Raises UserError where it can't be."""
+    """A function that writes the model as ONNX. Raises UserError where it can't be exported."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if size > ONNX_LIMIT:
         raise UserError(f"out={out}: {size / 2**30:.1f} GB of weights, and an ONNX file holds 2; use FILE.pt2")
@@ -312,7 +312,7 @@ def onnx_writer(model: Probabilities, about: About, out: Path) -> Callable[[Path
 
 
 def pt2_writer(model: Probabilities, about: About, out: Path) -> Callable[[Path], None]:
-    """What writes the model as a program of torch.export. Raises UserError where it can't be."""
+    """A function that writes the model as a program of torch.export. Raises UserError where it can't be exported."""
     program = traced(model, about.clip, out)
     made = io.BytesIO()  # a disk that gets full under torch's own writer ends the process
     with quiet():

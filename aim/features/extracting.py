@@ -18,7 +18,6 @@ from torch import Tensor
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
 from aim.data.loading.loader import Batch, Loader
-from aim.data.loading.order import Listed
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.stamp import same_content, stamps_of
@@ -64,13 +63,9 @@ class Extractor:
 
     def of_views(self, paths: Sequence[Path], reader: Reader, *, workers: int) -> Iterator[tuple[Path, Features | str]]:
         """Of each file a vector of each view, or why it can't be read."""
-        videos = [Video(str(path), 0) for path in paths]
-        together = min(self.views.at_once(self.batch_size), len(paths))
-        loader = Loader(
-            VideoDataset(Path(), videos, reader, self.clip, self.views, seed=0), together,
-            rank=0, world_size=1, order=Listed(), workers=min(workers, len(paths)), timeout=60.0,
-            on_error="note", max_bad=1.0,
-        )  # fmt: skip
+        videos, together = [Video(str(path), 0) for path in paths], min(self.views.at_once(self.batch_size), len(paths))
+        dataset = VideoDataset(Path(), videos, reader, self.clip, self.views, seed=0)
+        loader = Loader(dataset, together, workers=min(workers, len(paths)), on_error="note", max_bad=1.0)
         with closing(loader):
             for index, weight, features in one_late(self._begun(loader.epoch(0))):
                 for i, was_read, feats in zip(index.tolist(), weight.tolist(), features.numpy(), strict=True):

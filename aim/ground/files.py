@@ -134,14 +134,19 @@ def _sync_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8, atomically; bytes of a file's name that aren't are escaped, as JSON does it, too."""
+    write_atomically(path, lambda file: _fill(file, text))
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON, atomically."""
-    write_atomically(path, lambda file: write_text(file, json.dumps(value, indent=2) + "\n"))
+    write_text(path, json.dumps(value, indent=2) + "\n")
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     """Write lines of text, each with its end, atomically."""
-    write_atomically(path, lambda file: write_text(file, "".join(f"{line}\n" for line in lines)))
+    write_text(path, "".join(f"{line}\n" for line in lines))
 
 
 def write_csv(path: Path, head: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -163,7 +168,7 @@ def add_line(path: Path, line: str) -> None:
 def write_first(path: Path, value: Any) -> bool:
     """Write `value` as JSON where no file is yet; False where another job was first: of several at once one wins."""
     with writing(path, AGAIN), scratch(path) as temporary:
-        write_text(temporary, json.dumps(value, indent=2) + "\n")
+        _fill(temporary, json.dumps(value, indent=2) + "\n")
         try:
             path.hardlink_to(temporary)
         except FileExistsError:
@@ -175,8 +180,7 @@ def write_first(path: Path, value: Any) -> bool:
     return True
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8; bytes of a file's name that aren't are escaped, as JSON does it, too."""
+def _fill(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 

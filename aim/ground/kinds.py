@@ -87,9 +87,18 @@ def class_of(key: str, node: Mapping[str, Any]) -> Callable[..., Any] | None:
 
 def written(word: str, made: Any) -> dict[str, Any]:
     """The group of settings, under this word, that an object was made of: the inverse of `class_of`."""
-    path = f"{type(made).__module__}.{type(made).__qualname__}"
-    kind = next((kind for kind, known in KINDS[word].items() if known == path), None)
-    return {**({"_target_": path} if kind is None else {"kind": kind}), **asdict(made)}
+    named = {"kind": name} if (name := name_of(word, made)) else {"_target_": path_of(made)}
+    return {**named, **asdict(made)}
+
+
+def name_of(word: str, made: Any) -> str:
+    """The public name of an object's class, under this word; "" where it is somebody else's."""
+    return next((kind for kind, known in KINDS[word].items() if known == path_of(made)), "")
+
+
+def path_of(made: Any) -> str:
+    """The dotted path of an object's class."""
+    return f"{type(made).__module__}.{type(made).__qualname__}"
 
 
 def locate(path: str) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""What only one of several processes does."""
+"""Work for exactly one of several processes."""
 
 import os
 from multiprocessing.reduction import DupFd

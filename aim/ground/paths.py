@@ -80,7 +80,7 @@ def is_pattern(text: str) -> bool:
 
 
 def matches(pattern: Path) -> list[Path]:
-    """What a pattern such as a/*/b.mp4 or a/**/*.mp4 stands for, sorted; as in a shell, hidden names must be spelt.
+    """The paths that a pattern such as a/*/b.mp4 or a/**/*.mp4 matches, sorted; as in a shell, not hidden ones.
 
     Only a part that is `**` alone goes through folders below, through links to them, too, but into none twice. What
     can't be looked into holds nothing.

@@ -83,7 +83,7 @@ class Spreading(Sharing):
 
 @dataclass
 class Manifest:
-    """What has become of a portion: by the names of its items what was made of them, or why that failed."""
+    """The outcome of a portion: by the names of its items their results, or the errors."""
 
     done: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
@@ -193,7 +193,7 @@ def working(folder: Path, portion: Portion | None, done: Mapping[str, str], todo
 
 
 class Merged(NamedTuple):
-    """What all jobs have left of the items that were asked for, in their order."""
+    """The results of all jobs for the items that were asked for, in their order."""
 
     done: dict[str, str]
     failed: dict[str, str]

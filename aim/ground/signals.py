@@ -7,8 +7,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 from aim.ground.errors import say
 
@@ -53,17 +54,31 @@ class Stop:
     @contextmanager
     def listening(self) -> Iterator["Stop"]:
         """Be the handler inside the block; the one before learns afterwards that a signal came and was handled."""
-        if threading.current_thread() is not threading.main_thread():
-            yield self
-            return
-        previous = {number: signal.signal(number, self) for number in SIGNALS}
+        before = list[Any]()
         try:
-            yield self
+            with handled(self) as before:
+                yield self
         finally:
-            for number, handler in previous.items():
-                if self.asked and isinstance(handler, Stop):
+            for handler in before if self.asked else ():
+                if isinstance(handler, Stop):
                     handler._hear(by_hand=self._by_hand)
-                signal.signal(number, handler)
+
+
+@contextmanager
+def handled(handler: Any, *numbers: signal.Signals) -> Iterator[list[Any]]:
+    """Let a handler have these signals inside the block, by default SIGNALS; yields the handlers before.
+
+    Outside of the main thread, where Python can't, nothing changes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield []
+        return
+    previous = {number: signal.signal(number, handler) for number in numbers or SIGNALS}
+    try:
+        yield list(previous.values())
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
 
 
 @contextmanager
@@ -83,18 +98,9 @@ def stop_signals(*, at_once: bool = False) -> Iterator[Stop]:
         yield stop
 
 
-@contextmanager
-def fatal_signals() -> Iterator[None]:
+def fatal_signals() -> AbstractContextManager[object]:
     """Let the signals end this process at once inside the block, where nothing is to be saved and nobody listens."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {number: signal.signal(number, signal.SIG_DFL) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    return handled(signal.SIG_DFL)
 
 
 @contextmanager
@@ -134,14 +140,8 @@ def suspended_with(pids: Callable[[], Iterable[int]]) -> Iterator[None]:
             os.kill(os.getpid(), signal.SIGTSTP)  # until SIGCONT; nothing happens where no shell could send one
             signal.signal(signal.SIGTSTP, suspend)
 
-    if threading.current_thread() is not threading.main_thread():
+    with handled(suspend, signal.SIGTSTP):
         yield
-        return
-    previous = signal.signal(signal.SIGTSTP, suspend)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTSTP, previous)
 
 
 @contextmanager

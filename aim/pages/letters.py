@@ -64,7 +64,9 @@ def runs(text: str) -> Sequence[tuple[str, str]]:
     if any(unicodedata.bidirectional(character) in ("R", "AL") for character in text):
         check_order()
     found = {character: file_of(character) for character in text}
-    whole = next((file for file in dict.fromkeys([first(), *found.values()]) if has_all(file, text)), None)
+    whole = next(
+        (file for file in dict.fromkeys([first(), *found.values()]) if all(has(file, each) for each in found)), None
+    )
     if whole is not None:
         return [(text, whole)]
     files = [found[character] for character in text]
@@ -112,11 +114,6 @@ def check_order() -> None:
     """Say once where letters that are read from right to left can't be put in order."""
     if not features.check("raqm"):
         say("text that is read from right to left is drawn in reverse order; install the package libfribidi0")
-
-
-def has_all(file: str, text: str) -> bool:
-    """Whether a font has all characters of a text."""
-    return all(has(file, character) for character in {*text})
 
 
 @lru_cache(65536)

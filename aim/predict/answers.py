@@ -26,7 +26,7 @@ PREFIX = "probability:"  # of a class's column, whatever its name
 
 
 def write(path: Path, found: Sequence[Answer], classes: Sequence[str]) -> None:
-    """Write all answers, by the name's suffix as CSV or JSON lines, whole or not at all.
+    """Write all answers, by the name's suffix as CSV or JSON lines, atomically.
 
     A row of the CSV: path, the window's start and end in seconds, the label, an error, the best labels, and the
     probability of each class.

@@ -39,7 +39,7 @@ def write(
     palette = palette_of([line for _, line in lines], at_least)
     drawings = [draw(name, line, classes, at_least, about, palette) for name, line in lines]
     if path.suffix == ".html":
-        files.write_atomically(path, lambda file: files.write_text(file, as_html(drawings)))
+        files.write_text(path, as_html(drawings))
         return
     image = as_image(drawings)
     files.write_atomically(path, lambda file: image.save(file, "png"))

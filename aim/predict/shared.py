@@ -23,7 +23,7 @@ Ask = Callable[[Sequence[Input]], Iterator[tuple[Input, list[Answer]]]]
 
 
 class Said(NamedTuple):
-    """What was said of a video that had this stamp."""
+    """The answers for a video that had this stamp."""
 
     stamp: str | None
     answers: list[Answer]

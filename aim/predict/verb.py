@@ -35,7 +35,6 @@ from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo
 from aim.data.stamp import content_of, stamp_of
 from aim.data.windows import Windows
-from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Precision
 from aim.engine.scores.tasks import Limit
 from aim.engine.trained import checkpoint
@@ -60,7 +59,6 @@ OUTPUTS = {
     "picture": picture.SUFFIXES,
     "video_out": drawn.SUFFIXES,
 }
-MAX_WORKERS = 8  # decoding processes, where nobody says how many
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ class Settings(Spreading, Question):
     """The keys of configs/predict.yaml."""
 
     input: Annotated[str | Sequence[str], Mark.PATH]
+    batch_size: int
     window: float | None
     stride: float | None
     smooth: float
@@ -88,6 +87,8 @@ class Settings(Spreading, Question):
             of_one := [name for name in OUTPUTS if name != "out" and getattr(self, name)]
         ):
             raise UserError(f"{' and '.join(of_one)} can't be put together from shards; leave out shard, or these")
+        if self.batch_size < 1:
+            raise UserError(f"batch_size={self.batch_size} must be 1 or more")
         if self.window is None and (self.stride is not None or self.smooth):
             name = "stride" if self.stride is not None else "smooth"
             raise UserError(f"{name}={getattr(self, name):g} is of a time line; add window=SECONDS")
@@ -326,7 +327,7 @@ def answered(
     outputs = {path.resolve() for path in settings.outputs.values()}
     together = recogniser.views.at_once(settings.batch_size)
     # One video alone is read sooner than a process is started.
-    most = min(distributed.num_cores(), MAX_WORKERS) if settings.workers is None else settings.workers
+    most = settings.processes
     many = {
         "videos": together if known is None else max(1, min(together, known)),
         "workers": most if known is None else 0 if known == 1 and settings.workers is None else min(most, known),

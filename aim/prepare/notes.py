@@ -1,4 +1,4 @@
-"""What a prepared folder says of its videos in `sources.jsonl`: how they were written, and of which source each is.
+"""The notes of a prepared folder, `sources.jsonl`: how its videos were written, and of which source each is.
 
 A video's line is added as soon as it is whole, so that the work of a killed job counts as far as it got. A video that
 has none, as where an earlier version wrote it, is made again.

@@ -150,4 +150,4 @@ def index_shard(shard: Path) -> None:
     """Write the index of a shard that has none. Raises UserError where the shard is damaged."""
     if not (index := shards.index_of(shard)).exists():
         text = shards.format_index(shard.stat().st_size, shards.scan(shard))
-        files.write_atomically(index, lambda file: files.write_text(file, text))
+        files.write_text(index, text)

@@ -26,17 +26,23 @@ from aim.prepare.transcode import REPLACED, WRITER, Made, Transcode, Work
 UNPACKED = ".unpacked"  # videos that are not in a shard yet, in a folder of shards
 
 
-@dataclass(frozen=True)
-class Report:
-    """What is on the disk of what the annotations list; paths are those of the annotations."""
+@dataclass
+class Findings:
+    """The findings of the processes; paths are those of the annotations."""
+
+    unreadable: dict[str, str] = field(default_factory=dict)  # path -> why
+    shorter: dict[str, str] = field(default_factory=dict)  # path -> how much of it; these are kept
+    changed: list[str] = field(default_factory=list)  # made again, as their sources are others now
+    unnoted: list[str] = field(default_factory=list)  # made again, as nothing said of which source they were
+
+
+@dataclass(kw_only=True)
+class Report(Findings):
+    """The listed videos by their state on the disk."""
 
     listed: Lists
     kept: Lists  # without the bad ones, with the paths of the new videos
     missing: list[str]
-    unreadable: dict[str, str]  # path -> why
-    shorter: dict[str, str]  # path -> how much of it; these are kept
-    changed: list[str] = field(default_factory=list)  # made again, as their sources are others now
-    unnoted: list[str] = field(default_factory=list)  # made again, as nothing said of which source they were
 
     def counts(self) -> dict[str, dict[str, int]]:
         """How many videos of each list there are, by what became of them."""
@@ -51,16 +57,6 @@ class Report:
                 "kept": len(kept),
             }
         return found
-
-
-@dataclass
-class Findings:
-    """What the processes say of the videos."""
-
-    unreadable: dict[str, str] = field(default_factory=dict)
-    shorter: dict[str, str] = field(default_factory=dict)
-    changed: list[str] = field(default_factory=list)
-    unnoted: list[str] = field(default_factory=list)
 
 
 def prepare(
@@ -106,7 +102,12 @@ def prepare(
     if out is not None:
         notes = Notes(noted or out, {"transcode": transcode and asdict(transcode), "shards": in_shards})
         todo = Todo(work, sources, names, noted_stamps(notes, sources, names), notes, processes, timeout)
-        found = pack(todo, lists(), out) if in_shards else write_again(todo, out)
+        if in_shards:
+            found = pack(todo, lists(), out)
+        else:
+            targets = {path: out / name for path, name in names.items()}
+            tasks = {path: (sources[path], to) for path, to in targets.items() if not todo.is_done(path, to)}
+            found = todo.written(tasks, lambda path: None)
         found.shorter = {path: notes.shorter[name] for path, name in names.items() if name in notes.shorter}
     elif verify:
         tasks = {path: (source, root / path) for path, source in sources.items()}
@@ -115,7 +116,7 @@ def prepare(
         path, why = min(found.unreadable.items())
         raise UserError(f"none of the {len(sources)} videos under {root} can be used, such as {path}: {why}")
     missing = [path for path in sorted(videos) if path not in sources]
-    return Report(listed, lists(), missing, found.unreadable, found.shorter, found.changed, found.unnoted)
+    return Report(listed=listed, kept=lists(), missing=missing, **vars(found))
 
 
 @dataclass(frozen=True)
@@ -158,13 +159,6 @@ def noted_stamps(notes: Notes, sources: Mapping[str, Source], names: Mapping[str
             found[path] = stamp
             display.update(len(found), "")
     return found
-
-
-def write_again(todo: Todo, out: Path) -> Findings:
-    """Write the videos again that `out` doesn't hold yet."""
-    targets = {path: out / name for path, name in todo.names.items()}
-    tasks = {path: (todo.sources[path], to) for path, to in targets.items() if not todo.is_done(path, to)}
-    return todo.written(tasks, lambda path: None)
 
 
 def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
@@ -249,30 +243,23 @@ def work_through(
     if not tasks:
         return found
     size = min(len(tasks), processes or distributed.num_cores())
-    todo, begun, done = iter(tasks.items()), 0, 0
     with (
         stop_signals() as stop,
         closing(Pool[str](work, size, timeout)) as pool,
         Display(title, len(tasks), visible=True) as display,
     ):
-        while done < len(tasks):
-            while pool.idle and not stop and (task := next(todo, None)):
-                pool.give(*task)
-                begun += 1
-            if done == begun:  # the signal has come, and those at hand are done
-                raise Interrupted(f"stopped by a signal after {done} of {len(tasks)} videos")
-            for path, outcome in pool.wait():
-                source, target = tasks[path]
-                if outcome.kind == "user":
-                    raise UserError(outcome.text)
-                if outcome.kind != "done":
-                    # Of an error that nobody thought of, the traceback's last line: it ends no other video.
-                    found.unreadable[path] = outcome.text.strip().splitlines()[-1].removeprefix(f"{source}: ")
-                    files.temporary_of(target, WRITER).unlink(missing_ok=True)
-                else:
-                    if shortage := outcome.value.frames.shortage:
-                        found.shorter[path] = shortage
-                    finished(path, outcome.value)
-                done += 1
+        done = 0
+        for done, (path, outcome) in enumerate(pool.through(tasks.items(), stop), 1):
+            source, target = tasks[path]
+            if outcome.kind != "done":
+                # Of an error that nobody thought of, the traceback's last line: it ends no other video.
+                found.unreadable[path] = outcome.text.strip().splitlines()[-1].removeprefix(f"{source}: ")
+                files.temporary_of(target, WRITER).unlink(missing_ok=True)
+            else:
+                if shortage := outcome.value.frames.shortage:
+                    found.shorter[path] = shortage
+                finished(path, outcome.value)
             display.update(done, f"{len(found.unreadable)} bad")
+        if done < len(tasks):
+            raise Interrupted(f"stopped by a signal after {done} of {len(tasks)} videos")
     return found

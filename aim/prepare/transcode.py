@@ -147,7 +147,7 @@ def _colours(frame: VideoFrame, drawn: bool) -> tuple[Colorspace, ColorRange]:
 
 @dataclass(frozen=True)
 class Made:
-    """What became of a video: its frames, and where it was written again, the stamp of its source."""
+    """The result for a video: its frames and, where it was written again, the stamp of its source."""
 
     frames: Frames
     stamp: str | None = None

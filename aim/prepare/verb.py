@@ -28,12 +28,13 @@ from aim.data.dataset import Data
 from aim.data.labels import check_words
 from aim.data.lists import Lists, data_hash, format_line, quoted
 from aim.data.sources.annotations import Format
-from aim.data.sources.detected import NAMES, Auto, last_report
+from aim.data.sources.detected import Auto, last_report
 from aim.data.sources.webdataset import WebDataset
 from aim.data.stored import shards
 from aim.ground import config, files, lease
 from aim.ground.console import plain_console, plain_table
 from aim.ground.errors import UserError, printable, say
+from aim.ground.kinds import name_of
 from aim.ground.marks import Mark
 from aim.ground.paths import path_of
 from aim.ground.portion import Portion
@@ -106,7 +107,7 @@ def put(path: Path, lines: Iterable[str]) -> None:
             kept = (path.with_name(f"{path.name}.bak{number}") for number in chain([""], count(2)))
             free = next(other for other in kept if not other.exists())
             files.write_atomically(free, partial(copy, path))
-    files.write_atomically(path, lambda file: files.write_text(file, text))
+    files.write_text(path, text)
 
 
 def copy(path: Path, to: Path) -> None:
@@ -172,7 +173,8 @@ def main(cfg: DictConfig) -> None:
         processes=settings.processes,
         timeout=settings.timeout,
     )
-    work = {"format": NAMES.get(type(form), "ready"), "transcode": settings.transcode and asdict(settings.transcode)}
+    name = name_of("format", form) or "ready"
+    work = {"format": name, "transcode": settings.transcode and asdict(settings.transcode)}
     if portion := settings.portion:
         assert out is not None
         with interruptible():
@@ -181,8 +183,8 @@ def main(cfg: DictConfig) -> None:
         if settings.merge:
             collect(listed, folder, work)
         report = call(listed)
-        made = {"root": str(root), "format": NAMES.get(type(form), "ready"), **written(root, out, settings)}
-        print(f"format: {made['format']}{f' ({listed.split})' if listed.split else ''}")
+        made = {"root": str(root), "format": name, **written(root, out, settings)}
+        print(f"format: {name}{f' ({listed.split})' if listed.split else ''}")
         show(report, write(folder, report, made), folder)
         for note in listed.notes:
             print(printable(note))

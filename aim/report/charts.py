@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -153,17 +154,19 @@ def reliability(found: Predictions, temperature: float | Sequence[float] | None 
 
 @dataclass(frozen=True)
 class Matrix:
-    """A confusion matrix: rows are true classes, columns predicted ones; cells are (count, share of the row)."""
+    """Cells of two numbers for each pair of classes: of the row and of the column."""
 
     names: Sequence[str]
     rows: Sequence[Sequence[tuple[int, float]]]
-    videos: Sequence[int]
+
+    @classmethod
+    def of(cls, found: Predictions, one: NDArray[np.int64], other: NDArray[Any]) -> "Matrix":
+        """Of the classes of a test, from both numbers "k k"."""
+        pairs = zip(one.tolist(), other.tolist(), strict=True)
+        return cls(found.classes.tolist(), [list(zip(*row, strict=True)) for row in pairs])
 
 
 def matrix(found: Predictions) -> Matrix:
-    """The matrix of a test."""
+    """The confusion matrix of a test: rows are true classes, columns predicted ones; (count, share of the row)."""
     counts = confusion(found)
-    videos = counts.sum(1)
-    shares = counts / np.maximum(1, videos)[:, None]
-    rows = [list(zip(c.tolist(), s.round(3).tolist(), strict=True)) for c, s in zip(counts, shares, strict=True)]
-    return Matrix(found.classes.tolist(), rows, videos.tolist())
+    return Matrix.of(found, counts, (counts / np.maximum(1, counts.sum(1))[:, None]).round(3))

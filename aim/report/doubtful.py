@@ -56,7 +56,7 @@ class Doubts(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What a label answers: of one label a video its class, of several whether it has each."""
+    """A question that labels answer: with one label a video its class, with several whether it has each."""
 
     probability: NDArray[np.floating]  # "n k"
     label: NDArray[np.int64]  # "n"

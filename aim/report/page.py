@@ -67,11 +67,13 @@ def headline(run: RunData) -> dict[str, Any]:
     count = values.get("num_videos") or (len(found.index) if found is not None else 0)
     main = [metric for metric in metrics.METRICS if metric.main and metric.name in values]
     of_test = f"{count} {content.kind(values)}videos, {values.get('views')} views"
+    ends = interval(values, main[0].name, count) if main and main[0].per_video else None
     return {
         "value": values[main[0].name] if main else None,
         "scores": [(f"{values[each.name]:.2f}", each.words) for each in main],
         "baseline": ", ".join(f"{run.baseline[x.name]:.2f} % {x.words}" for x in main if x.name in run.baseline),
-        "interval": interval(values, main[0].name, count) if main and main[0].per_video else None,
+        "interval": ends,
+        "interval_said": said_of_interval(values, main[0].words, count, ends) if ends else "",
         "what": of_test if results else validation_of(found) if found is not None else "",
         "state": "" if results else run.progress,
         "doubts": doubts(values, found),
@@ -84,6 +86,16 @@ def interval(values: Mapping[str, Any], name: str, count: int) -> tuple[float, f
         low, high = values["folds"]["interval"]
         return low, high
     return statistics.interval(round(values[name] * count / 100), count)
+
+
+def said_of_interval(values: Mapping[str, Any], words: str, count: int, ends: tuple[float, float]) -> str:
+    """The interval of a score with what it is of: of folds it isn't of their mean."""
+    said = f"{words} {ends[0]:.1f} to {ends[1]:.1f} % (95 % bootstrap interval over videos)"
+    if "folds" not in values:
+        return said
+    found = values["folds"]
+    mean = f"mean over {found['count']} folds, standard deviation {found['sd']:.1f} %"
+    return f"{mean}; all {count} videos together: {found['of_all_videos']:.1f} %, {said}"
 
 
 def doubts(values: Mapping[str, Any], found: Predictions | None) -> list[str]:
@@ -157,9 +169,10 @@ def choice(run: RunData) -> dict[str, Any] | None:
     if not (found := (run.results or {}).get("choice")):
         return None
     by = next(metric for metric in metrics.METRICS if metric.validated_words == found["by"])
-    scores = [head[str(by.validated)] for head in found["heads"]]
+    scores = [head.get(str(by.validated)) for head in found["heads"]]
+    texts = ["diverged" if score is None else by.text(score) for score in scores]
     heads = [
-        {**head, "score": score, "text": by.text(score)} for head, score in zip(found["heads"], scores, strict=True)
+        {**head, "score": score, "text": text} for head, score, text in zip(found["heads"], scores, texts, strict=True)
     ]
     return {**found, "heads": heads}
 
@@ -182,50 +195,34 @@ def tested(found: Predictions, most: int, root: Path | None, temperature: float 
     """The parts of a section that come from a test's predictions."""
     from aim.report import strips  # late, as it takes the time of torch's import
 
-    folder = root or Path(found.about["root"])
+    folder, few = root or Path(found.about["root"]), len(found.classes) <= WHOLE_MATRIX
+    videos: Mapping[str, Sequence[Any]]
     if found.several:
-        return tested_several(found, most, folder)
-    classes = statistics.by_class(found)
-    mistakes, unsure = (
-        strips.examples(found, choose(found, most), folder)
-        for choose in (statistics.worst_mistakes, statistics.least_sure)
-    )
-    lost = sum(not each.image for each in (*mistakes, *unsure))
-    few = len(found.classes) <= WHOLE_MATRIX
+        temperature = found.about.get("temperature")
+        page: dict[str, Any] = {
+            "classes": several.by_class(found),
+            "together": several.together(found) if few else None,
+        }
+        chosen = {"misses": several.worst_misses(found, most), "alarms": several.worst_alarms(found, most)}
+        videos = {name: strips.wrong(found, places, folder) for name, places in chosen.items()}
+    else:
+        page = {
+            "classes": statistics.by_class(found),
+            "matrix": charts.matrix(found) if few else None,
+            "pairs": statistics.most_confused(found, PAIRS[few]),
+        }
+        sure = {"mistakes": statistics.worst_mistakes(found, most), "unsure": statistics.least_sure(found, most)}
+        videos = {name: strips.examples(found, places, folder) for name, places in sure.items()}
+    shown = [each for part in videos.values() for each in part]
     return {
-        "several": False,
-        "examples": len(mistakes) + len(unsure),
+        **page,
+        **videos,
+        "several": found.several,
         "about": validation_of(found),
-        "classes": classes,
-        "matrix": charts.matrix(found) if few else None,
-        "pairs": statistics.most_confused(found, PAIRS[few]),
         "reliability": charts.reliability(found, temperature),
-        "mistakes": mistakes,
-        "unsure": unsure,
         "doubts": doubts_of(found),
-        "lost": lost,
-        "folder": str(folder),
-    }  # fmt: skip
-
-
-def tested_several(found: Predictions, most: int, folder: Path) -> dict[str, Any]:
-    """The same of a test with several labels a video."""
-    from aim.report import strips  # late, for the same reason
-
-    misses, alarms = (
-        strips.wrong(found, choose(found, most), folder) for choose in (several.worst_misses, several.worst_alarms)
-    )
-    return {
-        "several": True,
-        "examples": len(misses) + len(alarms),
-        "about": validation_of(found),
-        "classes": several.by_class(found),
-        "together": several.together(found) if len(found.classes) <= WHOLE_MATRIX else None,
-        "reliability": charts.reliability(found, found.about.get("temperature")),
-        "doubts": doubts_of(found),
-        "misses": misses,
-        "alarms": alarms,
-        "lost": sum(not each.image for each in (*misses, *alarms)),
+        "examples": len(shown),
+        "lost": sum(not each.image for each in shown),
         "folder": str(folder),
     }
 
@@ -272,6 +269,7 @@ def row(run: RunData, runs: Sequence[RunData]) -> Mapping[str, Any]:
         "views": results.get("views", run.found.about.get("views", "") if run.found else ""),
         "value": line["value"],
         "interval": line["interval"],
+        "of_interval": "all videos " if "folds" in results else "",
         "metrics": [
             (run.baseline.get(main_of(runs).name), "%.2f"),
             *(

@@ -57,7 +57,7 @@ class RunData:
 
     @property
     def temperature_of(self) -> str:
-        """What the temperature was fitted on, where that isn't other videos and the weights that were tested."""
+        """A warning where the temperature was fitted on the test's own videos, or for other weights."""
         if self.results is None:
             return ""
         validates = self.settings.get("train", {}).get("eval_every", 1)

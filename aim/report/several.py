@@ -3,7 +3,6 @@
 Shapes: n videos, k classes.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 
 from aim.engine.scores import quality, several
 from aim.engine.scores.predictions import Predictions
+from aim.report.charts import Matrix
 
 
 @dataclass(frozen=True)
@@ -65,19 +65,9 @@ def by_class(found: Predictions) -> list[ClassAnswers]:
     return sorted(rows, key=lambda row: -1.0 if row.average_precision is None else row.average_precision, reverse=True)
 
 
-@dataclass(frozen=True)
-class Together:
-    """How many videos have each two labels: by the list and, in the same place, by the answers."""
-
-    names: Sequence[str]
-    rows: Sequence[Sequence[tuple[int, int]]]  # (listed, given); on the diagonal of one label alone
-
-
-def together(found: Predictions) -> Together:
-    """The table of a test."""
-    listed, told = ((part.T @ part).tolist() for part in ((found.label > 0).astype(int), given(found).astype(int)))
-    rows = [list(zip(a, b, strict=True)) for a, b in zip(listed, told, strict=True)]
-    return Together(found.classes.tolist(), rows)
+def together(found: Predictions) -> Matrix:
+    """How many videos have each two labels, on the diagonal each label: (listed, given)."""
+    return Matrix.of(found, *(part.T @ part for part in ((found.label > 0).astype(int), given(found).astype(int))))
 
 
 def worst_misses(found: Predictions, most: int) -> list[tuple[int, int]]:

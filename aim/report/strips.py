@@ -57,10 +57,15 @@ class Wrong:
 
 def examples(found: Predictions, places: Sequence[int], root: Path) -> list[Example]:
     """The videos at these places, with their frames where they can be read under `root`."""
-    return [
-        _example(found, at, *shown(found, at, source))
-        for at, source in zip(places, sources(found, places, root), strict=True)
-    ]
+    names, probability, predicted = found.classes, found.probability, found.predicted
+
+    def one(at: int, source: Source) -> Example:
+        when, image = shown(found, at, source)
+        own, answer = int(found.label[at]), int(predicted[at])
+        likely, true = (100 * float(probability[at, i]) for i in (answer, own))
+        return Example(str(found.path[at]), str(names[own]), str(names[answer]), likely, true, when, image)
+
+    return [one(at, source) for at, source in zip(places, sources(found, places, root), strict=True)]
 
 
 def wrong(found: Predictions, places: Sequence[tuple[int, int]], root: Path) -> list[Wrong]:
@@ -89,7 +94,7 @@ def sources(found: Predictions, places: Sequence[int], root: Path) -> list[Sourc
 
 
 def shown(found: Predictions, at: int, source: Source) -> tuple[str, str]:
-    """What the views of a video saw, in words, and frames of it as a data URI; nothing of one that can't be read."""
+    """The seconds that the views of a video saw, and frames of it as a data URI; none of one that can't be read."""
     first, last = float(found.seconds[at, :, 0].min()), float(found.seconds[at, :, 1].max())
     seen = math.isfinite(first) and math.isfinite(last)
     span = (first, last + 1e-3) if seen else (float(found.span[at, 0]), float(found.span[at, 1]))
@@ -98,19 +103,6 @@ def shown(found: Predictions, at: int, source: Source) -> tuple[str, str]:
     except (RuntimeError, OSError, ValueError, MemoryError):  # one picture is worth no report; the page counts the lost
         image = ""
     return f"{first:.1f} to {last:.1f} s" if seen else "", image
-
-
-def _example(found: Predictions, at: int, when: str, image: str) -> Example:
-    label, predicted = int(found.label[at]), int(found.predicted[at])
-    return Example(
-        path=str(found.path[at]),
-        true=str(found.classes[label]),
-        predicted=str(found.classes[predicted]),
-        confidence=100 * float(found.confidence[at]),
-        own=100 * float(found.probability[at, label]),
-        when=when,
-        image=image,
-    )
 
 
 def strip(source: Source, span: tuple[float, float] | None) -> str:

@@ -73,5 +73,5 @@ def main(arguments: Sequence[str]) -> None:
         from aim.report.page import render  # late, as it takes the time of jinja2's and, for frames, torch's import
 
         text = render(runs, options.get("data.root"))
-        files.write_atomically(page, lambda file: files.write_text(file, text))
+        files.write_text(page, text)
         say(f"{page} is written, {len(text.encode()) / 2**10:.0f} KiB")

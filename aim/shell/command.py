@@ -90,7 +90,7 @@ def entrypoint(
             if composed or isinstance(error, UserError | OmegaConfBaseException):
                 raise
             folder = folders_of_configs().get("config_dir", CONFIGS)
-            raise UserError(f"a YAML in {folder} is no config ({reason(error)}); mend it, or take it away") from error
+            raise UserError(f"a YAML in {folder} is no config ({reason(error)}); fix it, or take it away") from error
         if jobs:
             sys.exit(sweep(program(verb), jobs))
     sys.exit()

@@ -53,7 +53,7 @@ class Settings:
 
 
 def main(cfg: DictConfig) -> None:
-    """Check every cell, run those that aren't done, and say what all of them tell; or what a table tells."""
+    """Check every cell, run those that aren't done, and say the findings of all, or those of a table."""
     distributed.refuse_bare_slurm("aim.study")
     asked = config.resolve(cfg)
     settings = config.build({key: asked[key] for key in Settings.__dataclass_fields__}, Settings)
@@ -103,7 +103,7 @@ def told(study: Study, found: Sequence[Row]) -> dict[str, Any]:
     """The contents of study.json for a grid."""
     done = [row for row in found if row.state == "done"]
     left = [results.read(row.member.cell.run_dir / "results.json") for row in done]
-    scores, cells = described(done[0].member.classes), [row.as_json() for row in found]
+    scores, cells = described(done[0].chance), [row.as_json() for row in found]
     about = {
         "name": study.name,
         "title": study.title,

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from aim.engine.loop import choice
 from aim.engine.machine.distributed import say_once
 from aim.engine.run import content, identity, replaced, results
 from aim.engine.run.job import Checked, Earlier
@@ -13,8 +14,9 @@ from aim.ground import config
 
 
 def last_of(run: Run) -> Path:
-    """The state that a run goes on from, if there is one."""
-    return run.directory() / "last.pt"
+    """The state that a run goes on from, if there is one: that of the choice among heads, until the run has its own."""
+    last, done, of_choice = (run.directory() / name for name in identity.BEGUN)
+    return of_choice if of_choice.exists() and not (last.exists() or done.exists()) else last
 
 
 def taken_up(checked: Checked[Run]) -> Earlier:
@@ -38,6 +40,8 @@ def taken_up(checked: Checked[Run]) -> Earlier:
     if resized:
         found = checkpoint.load_last(last, quiet=True)
     now = dict(checked.content)
+    if chooses := last.parent != run_dir:
+        now |= choice.content_of(choice.choosing(checked.lists, run.train.choose)[0], checked.settings)
     if any(text.startswith(identity.CONTENT) for text in changed):
         start = checked.start.fingerprint if checked.start else None
         now |= content.of_weights(run.model(len(checked.lists.classes)).fingerprint, start)
@@ -47,7 +51,7 @@ def taken_up(checked: Checked[Run]) -> Earlier:
     if finished:
         results.show(found, run_dir)
         print(f"This run was already finished; to train again, delete {run_dir} or set run_dir=DIR.")
-    if resized:
+    if resized and not chooses:
         changed.append(goes_on(run, found["step"], checked.lists))
     if changed:
         say_once(f"the run {'is this' if finished else 'goes on'}, though {'; '.join(changed)}")

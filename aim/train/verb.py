@@ -134,8 +134,9 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
         with nullcontext(dataset) if known else on_features(dataset, model, run, world, stop) as videos:
             found, left = test(job, model, videos, stop, known, calibration_of(job))
         if world.is_main:
-            before = state.seconds + choice.get("choice", {}).get("seconds", 0.0)  # of the processes before this one
-            tested |= {"num_missing": found.num_missing, "seconds": round(before + seconds_since_start(), 1)}
+            before = choice.get("choice", {}).get("seconds_before", 0.0)  # the processes that only chose
+            seconds = round(before + state.seconds + seconds_since_start(), 1)
+            tested |= {"num_missing": found.num_missing, "seconds": seconds}
             if not run.train.eval_every:  # no validation has: these are the weights that were saved
                 calibration = fitted(run.task, found.log_probability, found.label)
                 checkpoint.set_calibration(run_dir / BEST, calibration, data_hash(lists.test, lists.classes))

@@ -1,6 +1,7 @@
 """Public files of video ViTs -> the names of `aim.models.video_vit`.
 
-Meta's of V-JEPA 2 and 2.1, the authors' of VideoMAE and VideoMAE V2, and transformers' of V-JEPA 2 and VideoMAE.
+Meta's of V-JEPA 2 and 2.1, the authors' and mmaction2's of VideoMAE and VideoMAE V2, and transformers' of V-JEPA 2
+and VideoMAE.
 """
 
 import re
@@ -15,10 +16,9 @@ from aim.weights.trunk import shortened
 
 # Below which a checkpoint holds the encoder; the mean over training steps, which was published, comes first.
 KEYS = ("state_dict", "model", "module", "ema_encoder", "target_encoder", "encoder")
-READOUT = "backbone.adapters.readout."
 PREFIXES = r"((module|backbone|model|videomae|vjepa2)\.)*(encoder\.)?"
 SWAPS = {  # patterns of their names, in this order; # is a number
-    r"(embeddings\.)?patch_embeddings\.(projection|proj)\.": "patch_embed.proj.",
+    r"((embeddings\.)?patch_embeddings|patch_embed)\.(projection|proj)\.": "patch_embed.proj.",
     r"video_mod_embed": "modality",
     r"img_mod_embed": "modality_img",
     r"(fc_norm|layernorm)\.": "norm.",
@@ -29,22 +29,11 @@ SWAPS = {  # patterns of their names, in this order; # is a number
     r"(blocks\.\d+\.)attn\.output\.dense\.": r"\1attn.proj.",
     r"(blocks\.\d+\.)attn\.([qkv])_bias": r"\1attn.\2.bias",
     r"(blocks\.\d+\.)attn\.([qkv])(uery|ey|alue)\.": r"\1attn.\2.",
-    r"(blocks\.\d+\.)intermediate\.dense\.": r"\1mlp.fc1.",
-    r"(blocks\.\d+\.)output\.dense\.": r"\1mlp.fc2.",
-}
-POOLER = {  # Meta's probes and transformers', without the pooler's own prefix -> `aim.adapters.probe`
-    r"query_tokens": "out.attend.latent",
-    r"(blocks|self_attention_layers)\.(\d+)\.": r"layers.\2.",
-    r"(cross_attention_block|cross_attention_layer)\.": "out.",
-    r"(layers\.\d+|out)\.(norm|layer_norm)1\.": r"\1.norm.",
-    r"(layers\.\d+|out)\.(norm|layer_norm)2\.": r"\1.feed.norm.",
-    r"(layers\.\d+|out)\.mlp\.": r"\1.feed.mlp.",
-    r"(layers\.\d+)\.self_attn\.out_proj\.": r"\1.attn.proj.",
-    r"(layers\.\d+)\.self_attn\.([qkv])_proj\.": r"\1.attn.\2.",
-    r"out\.(xattn|cross_attn)\.([qkv]+)(_proj)?\.": r"out.attend.\2.",
+    r"(blocks\.\d+\.)(intermediate\.dense|mlp\.layers\.0\.0)\.": r"\1mlp.fc1.",
+    r"(blocks\.\d+\.)(output\.dense|mlp\.layers\.1)\.": r"\1mlp.fc2.",
 }
 # Left out: heads, decoders and predictors, tables of positions that no block reads, and poolers of probes.
-LEFT_OUT = r"(head|classifier|pooler|predictor|decoder|encoder_to_decoder)\.|mask_token|(decoder_)?pos_embed"
+LEFT_OUT = r"(head|cls_head|classifier|pooler|predictor|decoder|encoder_to_decoder)\.|mask_token|(decoder_)?pos_embed"
 
 
 def public_names(tensors: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], list[str]]:
@@ -96,30 +85,3 @@ def published_as(tensors: Mapping[str, Tensor]) -> str:
     if any(re.search(r"\.q_bias$|attention\.attention\.", name) for name in tensors):
         return "VideoMAE"
     return "V-JEPA 2"
-
-
-def probe_names(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """A classifier's tensors, under our names, from those of a probe that Meta tuned on V-JEPA, or of transformers'.
-
-    The trunk's own, which transformers keeps in the same file, are left out. Raises UserError for any other file.
-    """
-    found = {}
-    for name, tensor in tensors.items():
-        short = name.removeprefix("module.")
-        if short.startswith("vjepa2."):
-            continue
-        ours = re.sub(r"^(linear|classifier)\.", "head.", short)
-        if short.startswith("pooler."):
-            ours = short.removeprefix("pooler.")
-            for theirs, swap in POOLER.items():
-                ours = re.sub(f"^{theirs}", swap, ours)
-            ours = f"{READOUT}{ours}"
-        found[ours] = tensor
-    if f"{READOUT}out.attend.latent" not in found or "head.weight" not in found:
-        raise UserError(f"{path} is no probe of V-JEPA: it has {shortened(list(tensors)) if tensors else 'no tensors'}")
-    found = joined(found, path)
-    for kind in ("weight", "bias"):
-        key, value = (found.pop(f"{READOUT}out.attend.{part}.{kind}", None) for part in "kv")
-        if key is not None and value is not None:
-            found[f"{READOUT}out.attend.kv.{kind}"] = torch.cat([key, value])
-    return found

@@ -29,7 +29,8 @@ def test_words_with_a_separator_are_several_labels_where_the_task_has_several() 
 
 def test_words_with_a_separator_are_one_class_of_a_single_label_task_unless_a_part_is_one() -> None:
     plain = in_words("air, drumming", "hug")
-    assert single(plain) == plain
+    assert single(plain).classes == plain.classes
+    named(single(plain).notes[0], "drumming", "task=multi_label")
     with refused("'contact;violent'", "'violent'", "task=multi_label", "classes.txt"):
         single(in_words("contact;violent", "violent"))
 

@@ -23,7 +23,7 @@ from aim.models.families import FAMILIES
 from aim.models.trunk import load_trunk
 from aim.models.video_vit import TUBELET, JointViT
 from aim.weights.trunk import load_tensors
-from aim.weights.video import probe_names
+from scripts.convert_official import probe_names
 from tests.conftest import shared_folder
 from tests.models.toys import adapter
 

@@ -12,7 +12,7 @@ from aim.models.classifier import build
 from aim.models.families import FAMILIES
 from aim.models.trunk import load_trunk
 from aim.weights.trunk import check_fit, read_tensors
-from aim.weights.video import probe_names
+from scripts.convert_official import probe_names
 from tests.messages import named, refused, unnamed
 from tests.models.checks import tuned
 from tests.models.test_golden_video import Reading
@@ -215,7 +215,7 @@ def test_a_file_of_another_version_kind_or_size_is_told_apart(tmp_path):
 
 
 def test_the_names_of_videomae_files_are_known(tmp_path):
-    """Of its authors' training (encoder and decoder), of version 2 tuned, and of transformers, new and old."""
+    """Of its authors, training (encoder and decoder) and tuned (V2), of mmaction2, of transformers, new and old."""
     theirs = videomae(use_mean_pooling=False)
     theirs.save_pretrained(tmp_path)
     tensors = read_tensors(tmp_path / "model.safetensors")
@@ -230,7 +230,14 @@ def test_the_names_of_videomae_files_are_known(tmp_path):
     norms = {key.replace("norm.", "fc_norm."): x for key, x in authors.items() if key.startswith("norm.")}
     tuned = {key: x for key, x in authors.items() if not key.startswith("norm.")} | norms | {"head.bias": torch.ones(2)}
     old = {key.replace("query.bias", "q_bias").replace("value.bias", "v_bias"): x for key, x in tensors.items()}
+    swaps = {"embed.proj.": "embed.projection.", "fc1": "layers.0.0", "fc2": "layers.1", "head.": "cls_head.fc_cls."}
+    mmaction = tuned | {"pos_embed": torch.ones(2)}
+    for ours, mm in swaps.items():
+        mmaction = {key.replace(ours, mm): x for key, x in mmaction.items()}
     files = {
+        "mmaction2": {
+            "state_dict": {f"{'' if 'cls_head' in key else 'backbone.'}{key}": x for key, x in mmaction.items()}
+        },
         "pretraining": {"model": pretraining | more, "epoch": 3},
         "tuned": {"module": tuned},
         "v2": {f"model.{key}": x for key, x in tuned.items()},

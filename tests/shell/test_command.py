@@ -128,7 +128,7 @@ def test_the_shell_sees_the_exit_code_and_composing_leaves_nothing_behind(tmp_pa
 
 @pytest.mark.parametrize(
     ("rank", "local", "expected"),
-    [("0", "0", "aim: error: mend it\n"), ("9", "1", ""), ("8", "0", "aim: error: mend it\n")],
+    [("0", "0", "aim: error: fix it\n"), ("9", "1", ""), ("8", "0", "aim: error: fix it\n")],
 )
 def test_what_all_ranks_of_a_machine_find_is_said_by_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: str, local: str, expected: str
@@ -136,7 +136,7 @@ def test_what_all_ranks_of_a_machine_find_is_said_by_one(
     monkeypatch.setenv("RANK", rank)
     monkeypatch.setenv("LOCAL_RANK", local)
     with exits(2), command.reported(debug=False):
-        raise UserError("mend it")
+        raise UserError("fix it")
     assert capsys.readouterr().err == expected
     with exits(1), command.reported(debug=False):
         raise RankError("rank 1 lost contact", code=1)

@@ -6,7 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from aim.study.findings.scores import EXACT, chances, described, in_a_row, score
+from aim.engine.scores import several
+from aim.study.findings.scores import EXACT, SCORES, described, guessed, in_a_row, score
 from tests.messages import refused
 from tests.study.small import CLASSES, answers
 
@@ -59,5 +60,29 @@ def test_guessing_has_the_score_of_chance() -> None:
     equal = np.full_like(found.probability, 1 / 8)
     scores = score(found.__class__(**{**found.__dict__, "probability": equal}))["all"]
     for name in ("cross_entropy", "brier", "margin", "top1"):
-        assert scores[name].value == pytest.approx(chances(8)[name], abs=1e-6)
-    assert described(8)["exact4"] == {"name": "4 in a row", "better": "high", "thresholded": True, "chance": 8**-4}
+        assert scores[name].value == pytest.approx(SCORES[name].chance(8), abs=1e-6)
+    assert described(guessed(found))["exact4"] == {
+        "name": "4 in a row",
+        "better": "high",
+        "thresholded": True,
+        "chance": 8**-4,
+    }
+
+
+def test_several_labels_a_video_have_scores_of_all_videos_with_intervals() -> None:
+    found = answers(0.5)
+    label = np.eye(8, dtype=np.int64)[found.label]
+    label[::4, 3] = 1
+    about = {"root": ".", "task": {"kind": "multi_label", "positive_weight": 1.0}}
+    many = found.__class__(**{**found.__dict__, "label": label, "about": about})
+    scores = score(many)["all"]
+    assert scores["map"].value == several.mean_average_precision(found.probability, label)
+    assert scores["macro_f1"].value == several.macro_f1(found.probability, label)
+    for name in ("map", "macro_f1", "micro_f1", "binary_cross_entropy"):
+        assert scores[name].low < scores[name].value < scores[name].high, name
+    assert guessed(many)["map"] == pytest.approx(label.mean(), abs=1e-6)
+    assert guessed(many)["macro_f1"] == pytest.approx(several.always_macro_f1(label), abs=1e-6)
+    assert list(described(guessed(many))) == list(scores)
+    assert described(guessed(many))["macro_f1"]["thresholded"]
+    with refused("study.pairs=[]", "task=multi_label"):
+        score(many, [("grow", "shrink")])

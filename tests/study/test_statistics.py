@@ -123,6 +123,9 @@ def test_what_the_rule_says_of_curves_that_tell_little() -> None:
     risen = chance + np.repeat([0.0, 0.2, 0.4, 0.6], 3)
     assert classify_curve(scale, risen, 0.125).kind == "smooth"
     assert classify_curve(scale, 1 - risen, 0.125).kind == "falling"
+    single = np.geomspace(1, 1e4, 7)  # one value a scale, which tells no error by itself
+    assert classify_curve(single, [0.6, 0.5, 0.45, 0.4, 0.3, 0.2, 0.1], 0.1).kind == "falling"
+    assert classify_curve(single, [0.5] * 7, 0.1).kind == "flat"
     assert classify_curve(scale, -risen, -0.125, "low").kind == "smooth"
     lacking = np.where(np.arange(12) == 5, np.nan, risen)
     assert classify_curve(scale, lacking, 0.125).kind == "smooth"

@@ -24,7 +24,7 @@ from aim.data.dataset import VideoDataset
 from aim.data.lists import Video, targets
 from aim.data.loading.feeder import Feeder, Filling, ReadRow, Row
 from aim.data.loading.judge import Judge, Policy
-from aim.data.loading.order import Order
+from aim.data.loading.order import LISTED, Order
 from aim.data.loading.pool import Pool
 from aim.data.readers.interface import BadVideo
 from aim.ground.errors import UserError
@@ -37,7 +37,7 @@ PREFETCH_BYTES = 4 * 2**30  # of shared memory, a loader of a rank; but never fe
 
 @dataclass(frozen=True)
 class Batch:
-    """What a training step works on; valid until the next batch is asked for. A weight of 0 marks an empty slot."""
+    """The input of a training step; valid until the next batch is asked for. A weight of 0 marks an empty slot."""
 
     video: Tensor  # uint8 "b v t c h w"; or packed features of a frozen trunk, float "b v m"
     label: Tensor  # int64 "b"
@@ -70,11 +70,11 @@ class Loader:
         batch_size: int,
         *,
         step_size: int | None = None,
-        rank: int,
-        world_size: int,
-        order: Order,
+        rank: int = 0,
+        world_size: int = 1,
+        order: Order = LISTED,
         workers: int,
-        timeout: float,
+        timeout: float = 60.0,
         on_error: Policy,
         max_bad: float,
         register: Callable[[Sequence[Tensor]], Callable[[], None]] | None = None,

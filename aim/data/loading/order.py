@@ -23,6 +23,9 @@ class Listed:
         return np.arange(count, dtype=np.int64)
 
 
+LISTED = Listed()
+
+
 @dataclass(frozen=True)
 class Shuffled:
     """A permutation for each epoch, drawn from the seed and the epoch."""

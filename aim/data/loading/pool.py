@@ -33,7 +33,7 @@ from aim.ground.signals import SIGNALS
 log = logging.getLogger(__name__)
 
 J = TypeVar("J")
-Work = Callable[[Any], Any]  # picklable; done in the process with each task
+Work = Callable[[Any], Any]  # picklable; done in the process with each task; a generator tells its parts as they come
 
 PATIENCE = 5.0  # seconds for killed processes to end
 # Imported once, by the server that the processes are forked from.
@@ -42,9 +42,9 @@ PRELOAD = ["aim.data.loading.loader"]
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a task: done, a bad video, a process that hung or died, a user's error, a bug of ours."""
+    """The outcome of a task: done, or a part of it, a bad video, a process that hung or died, a user's error, a bug."""
 
-    kind: Literal["started", "done", "bad", "hung", "died", "user", "bug"]
+    kind: Literal["started", "part", "done", "bad", "hung", "died", "user", "bug"]
     text: str = ""
     value: Any = None
 
@@ -52,7 +52,7 @@ class Outcome:
 class Pool(Generic[J]):
     """`size` processes that do `work`. Each task comes with a job, the caller's own note of it.
 
-    A task that takes longer than `timeout` seconds is "hung", and its process is killed. A task whose process is killed
+    A task that tells nothing for `timeout` seconds is "hung", and its process is killed. A task whose process is killed
     is tried once more, since the kernel may kill any process when memory runs out; after that it is "died".
     """
 
@@ -95,6 +95,22 @@ class Pool(Generic[J]):
                 worker.job = None
                 found.append((job, Outcome("hung", f"not done after {self.timeout:g} seconds")))
         return found
+
+    def through(self, tasks: Iterable[tuple[J, object]], stop: object = False) -> Iterator[tuple[J, Outcome]]:
+        """Do tasks as processes get idle: the outcome of each, as it comes. None begins once `stop` is true.
+
+        Raises the UserError of a task.
+        """
+        todo = iter(tasks)
+        while True:
+            while self.idle and not stop and (task := next(todo, None)):
+                self.give(*task)
+            if self.idle == len(self._workers):
+                return
+            for job, outcome in self.wait():
+                if outcome.kind == "user":
+                    raise UserError(outcome.text)
+                yield job, outcome
 
     def abandon(self) -> None:
         """Kill the busy processes: their results are no longer needed."""
@@ -163,7 +179,10 @@ class _Worker(Generic[J]):
         if outcome.kind == "started":
             self.started, self.began = True, time.monotonic()
             return None
-        self.job = None
+        if outcome.kind == "part":
+            self.began = time.monotonic()
+        else:
+            self.job = None
         return outcome
 
     def _died(self) -> Outcome | None:
@@ -259,7 +278,12 @@ def _run(pipe: Connection, work: Work) -> None:
         except (EOFError, OSError):
             os._exit(0)
         try:
-            outcome = Outcome("done", value=work(task))
+            found = work(task)
+            if isinstance(found, Iterator):
+                for part in found:
+                    pipe.send(Outcome("part", value=part))
+                found = None
+            outcome = Outcome("done", value=found)
         except BadVideo as error:
             outcome = Outcome("bad", str(error))
         except UserError as error:

@@ -18,6 +18,10 @@ class BadVideo(RuntimeError):
     """A file that can't be read rightly; the message starts with its path."""
 
 
+class UnwantedVideo(BadVideo):
+    """A file that no other reader is to try, either."""
+
+
 @dataclass(frozen=True)
 class Part:
     """A video inside of a larger file: `size` bytes from `offset` on. It is called by its `name` there."""
@@ -45,7 +49,7 @@ def file_of(source: Source) -> Path:
 
 
 def url(source: Source) -> str:
-    """What FFmpeg, and whatever is made with it, opens: always a file, whatever address its name looks like."""
+    """The URL for FFmpeg and programs made with it: always of a file, whatever address its name looks like."""
     return source.url if isinstance(source, Part) else f"file:{source}"
 
 

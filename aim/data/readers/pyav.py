@@ -19,6 +19,13 @@ from aim.data.readers.drawing import Film, first_frame
 from aim.data.readers.interface import BadVideo, Choice, Part, Pick, Source, url
 from aim.data.readers.packets import Clock, Packets, VideoPacket, from_file, from_index, is_start, may_turn
 
+# Kinds of video files by FFmpeg's names, which finds them by their content. Not among them is what names other files,
+# such as playlists (hls, dash, concat, sdp), which would show whoever sent one what else lies on this machine.
+KINDS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,asf,flv,live_flv,ogg,mxf,dv,yuv4mpegpipe,gif,"
+    "apng,h261,h263,h264,hevc,vvc,evc,av1,obu,ivf,vc1,vc1test,mjpeg,mpjpeg,mjpeg_2000,dirac,dnxhd,cavsvideo,avs2,avs3,"
+    "dhav,gxf,lxf,nsv,nut,rm,swf,wtv"
+)
 KEPT_BYTES = 2**28  # decoded frames held at once while it isn't known yet which are wanted
 
 
@@ -75,7 +82,7 @@ def _container(path: Source) -> InputContainer:
     try:
         if isinstance(path, str | Path) and Path(path).suffix.lower() == ".webp" and is_animated(Path(path)):
             return av.open(as_film(Path(path)), "r")
-        return av.open(url(path), "r", metadata_errors="ignore")
+        return av.open(url(path), "r", metadata_errors="ignore", options={"format_whitelist": KINDS})
     except (av.FFmpegError, OSError) as error:
         raise BadVideo(f"{path}: {_in_words(path, error)}") from error
 
@@ -84,6 +91,8 @@ def _in_words(path: Source, error: Exception) -> str:
     """Why a file can't be opened; "invalid data" has several reasons."""
     if isinstance(error, FileNotFoundError | IsADirectoryError):
         return "no such file" if isinstance(error, FileNotFoundError) else "a folder, not a file"
+    if isinstance(error, av.ArgumentError):
+        return "no video but a picture, a text or a playlist, which names other files; give the video itself"
     if not isinstance(error, av.InvalidDataError):
         return str(error)
     if isinstance(path, Part):

@@ -73,16 +73,16 @@ def near(root: Path, *patterns: str) -> list[Path]:
 
 def only(root: Path, *patterns: str) -> Path:
     """The one file of these names. Raises UserError where there is none or another."""
-    paths = near(root, *patterns)
-    if len(paths) != 1:
-        raise UserError(
-            f"{root} has {'no' if not paths else 'several'} {' or '.join(patterns)}"
-            + (
-                f": {', '.join(path.relative_to(root).as_posix() for path in paths)}; keep one"
-                if paths
-                else f"; {README}"
-            )
-        )
+    return one(root, near(root, *patterns), " or ".join(patterns))
+
+
+def one(root: Path, paths: Sequence[Path], kind: str) -> Path:
+    """The one of these paths under the root. Raises UserError where there is none of its kind, or several."""
+    if not paths:
+        raise UserError(f"{root} has no {kind}; {README}")
+    if len(paths) > 1:
+        names = ", ".join(path.relative_to(root).as_posix() for path in paths)
+        raise UserError(f"{root} has more than one {kind}: {names}; keep one")
     return paths[0]
 
 

@@ -24,25 +24,8 @@ from aim.data.sources.via import VIA
 from aim.data.sources.webdataset import WebDataset
 from aim.ground.errors import UserError
 from aim.ground.foreign import read_json
+from aim.ground.kinds import name_of
 
-NAMES: dict[type, str] = {
-    Kinetics: "kinetics",
-    SomethingSomething: "ssv2",
-    Diving48: "diving48",
-    UCF101: "ucf101",
-    HMDB51: "hmdb51",
-    MMAction2: "mmaction2",
-    Folders: "folders",
-    Ready: "ready",
-    WebDataset: "webdataset",
-    Table: "csv",
-    Charades: "charades",
-    EpicKitchens: "epic_kitchens",
-    VIA: "via",
-    CVAT: "cvat",
-    LabelStudio: "label_studio",
-    FERAL: "feral",
-}  # the files of configs/format
 WAY_OUT = "delete it, or give it another name"
 
 
@@ -82,7 +65,7 @@ class Auto:
         """The root's format. Raises UserError where it holds no known one, or several."""
         found = self.found(root)
         if len(found) != 1:
-            names = ", ".join(NAMES[type(form)] for form in found)
+            names = ", ".join(name_of("format", form) for form in found)
             raise UserError(
                 f"data.root={root} holds {f'several formats ({names})' if found else 'no annotations that are known'}; "
                 f"say which with format=NAME; {README}"
@@ -91,7 +74,7 @@ class Auto:
 
 
 def last_report(folder: Path) -> dict[str, Any]:
-    """What `prepare.json` of an earlier run holds, or nothing."""
+    """The contents of an earlier run's `prepare.json`, or nothing."""
     file = folder / "prepare.json"
     if not file.exists():
         return {}

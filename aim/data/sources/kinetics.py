@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aim.data.lists import README, Lists, Video, read_lines
-from aim.data.sources.annotations import Files, near
+from aim.data.sources.annotations import Files, near, one
 from aim.ground.errors import UserError
 from aim.ground.foreign import reading
 
@@ -50,14 +50,9 @@ class Kinetics:
 
     def _rows(self, root: Path, split: str) -> list[dict[str, str]]:
         paths = [path for path in near(root, f"*{split}*.csv") if _is_kinetics(path)]
-        if len(paths) != 1:
-            names = ", ".join(path.relative_to(root).as_posix() for path in paths)
-            raise UserError(
-                f"{root} has several CSVs for {split}: {names}; keep one" if paths
-                else f"{root} has no CSV for {split}, such as annotations/{split}.csv; {README}"
-            )  # fmt: skip
-        with reading(paths[0], "a CSV of Kinetics", README):
-            rows = list(csv.DictReader(read_lines(paths[0])))
+        path = one(root, paths, f"CSV for {split}, such as annotations/{split}.csv")
+        with reading(path, "a CSV of Kinetics", README):
+            rows = list(csv.DictReader(read_lines(path)))
             if short := next((row for row in rows if None in row.values()), None):
                 raise ValueError(f"a row of fewer cells than columns: {short}")
         return rows

@@ -74,7 +74,7 @@ class LabelStudio:
 
 
 def values_in(task: dict[str, Any]) -> list[dict[str, Any]]:
-    """What was annotated: of JSON the values of an annotation's results, of JSON-MIN what stands beside the video."""
+    """The values of annotations: of JSON those of an annotation's results, of JSON-MIN those beside the video."""
     if "annotations" in task:
         done = [each for each in task["annotations"] if not each.get("was_cancelled")]
         return [result["value"] for result in done[0]["result"]] if done else []

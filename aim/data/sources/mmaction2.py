@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aim.data.lists import FOLLOWED, Lists, Video, entries, labels_in, nfc, read_lines
-from aim.data.sources.annotations import Files, checked_label, near
+from aim.data.sources.annotations import Files, checked_label, near, one
 from aim.ground.errors import UserError
 
 
@@ -50,23 +50,18 @@ class MMAction2:
         return [path for path in near(root, "*.txt") if re.search(rf"[_-]{split}[_-].*list|list[_-]{split}", path.stem)]
 
     def _read(self, root: Path, split: str, files: Files) -> list[tuple[str, int]]:
-        paths = self._lists(root, split)
-        if len(paths) != 1:
-            names = ", ".join(path.relative_to(root).as_posix() for path in paths)
-            raise UserError(
-                f"{root} has {f'several lists for {split}: {names}; keep one' if paths else f'no {split} list'}"
-            )
+        path = one(root, self._lists(root, split), f"{split} list, such as NAME_{split}_list_videos.txt")
         videos = []
-        for number, line in entries(read_lines(paths[0])):
+        for number, line in entries(read_lines(path)):
             text = line.strip()
             name, _, label = text.rpartition(" ")
             if several := _several(text, files):
                 raise UserError(
-                    f"{paths[0]}:{number}: {text!r} has {len(several)} labels, {' and '.join(several)}; a video has "
+                    f"{path}:{number}: {text!r} has {len(several)} labels, {' and '.join(several)}; a video has "
                     "one: keep that, and no number of frames beside the name of a file"
                 )
             if not name or not label.isdecimal():
-                raise UserError(f"{paths[0]}:{number}: {text!r} has no label")
+                raise UserError(f"{path}:{number}: {text!r} has no label")
             if not _is_there(name, files):
                 name = re.sub(r" \d+$", "", name)  # the number of frames
             videos.append((name, int(label)))

@@ -22,8 +22,8 @@ class Table:
 
     A table of start, end and label that has the name of the one video beside it is of that.
 
-    The split is a row's own, or that which the file's name says; without either a hash of the path holds out
-    `val_share` of the files. Labels are names of classes, numbers too if there is no classes.txt.
+    The split is a row's own, or that which the name of the file or of its folder says; without these a hash of the path
+    holds out `val_share` of the files. Labels are names of classes, numbers too if there is no classes.txt.
     """
 
     val_share: float
@@ -53,7 +53,7 @@ class Table:
         named, notes, tables = named_file(root, self.classes), [*notes], [*written]
         files = Files(root)
         rows = {
-            table: [row._replace(path=file_of(row.path, files, row.place)) for row in own]
+            table: [row._replace(path=file_of(row.path, files, row.place, beside(table, root))) for row in own]
             for table, own in written.items()
         }
         every = [row for own in rows.values() for row in own]
@@ -70,7 +70,7 @@ class Table:
         parts = defaultdict[str, list[Row]](list)
         for table, own in rows.items():
             for row in own:
-                parts[split_in(row, table)].append(row)
+                parts[split_in(row, table, root)].append(row)
         by_hash = "" in parts
         if by_hash and len(parts) > 1:
             raise UserError(
@@ -86,7 +86,7 @@ class Table:
             raise UserError(f"{names}: no row of the table is for {lacks}; {way}")
         by = f"{self.val_share:.0%} of the files of each class, by a hash of the path" if by_hash else "column split"
         if not by_hash and not any(row.split for row in every):
-            by = "names of the files"
+            by = "names of the files and folders"
         return Lists(
             train, val, classes,
             split=f"the table {names}: {by}", third=third, notes=tuple(notes),
@@ -127,10 +127,15 @@ def some_names(tables: Sequence[Path]) -> str:
     return " and ".join(map(str, tables))
 
 
-def file_of(name: str, files: Files, place: str) -> str:
-    """The path of a row's video: from the root or, if that is unambiguous, from any folder on."""
+def beside(table: Path, root: Path) -> str:
+    """The folder of a table, from the root on; the root's own where it lies elsewhere."""
+    return table.parent.relative_to(root).as_posix() if table.is_relative_to(root) else "."
+
+
+def file_of(name: str, files: Files, place: str, folder: str) -> str:
+    """The path of a row's video: from the root, from the table's folder or, if unambiguous, from any folder on."""
     paths = files.by_stem.get(nfc(Path(name).stem), [])
-    found = [path for path in paths if nfc(path) == nfc(name)] or [
+    found = [path for path in paths if nfc(path) in (nfc(name), nfc(f"{folder}/{name}"))] or [
         path for path in paths if nfc(path).endswith(f"/{nfc(name)}")
     ]
     if len(found) > 1:
@@ -148,11 +153,12 @@ def is_whole(path: Path, partners: Collection[str]) -> bool:
     return is_table(path) and ("split" in columns_in(header(path)) or not partners)
 
 
-def split_in(row: Row, path: Path) -> str:
-    """The split of a row: train, val or test; nothing where neither it nor the file's name says."""
+def split_in(row: Row, path: Path, root: Path) -> str:
+    """The split of a row: train, val or test; nothing where neither it nor its file's or folder's name says."""
     if row.split:
         if split := split_of(row.split):
             return split
         raise UserError(f"{row.place}: split={row.split!r} is none that is known; use train, val or test")
-    words = re.split(r"[^a-z]+", path.stem.lower())
+    folder = path.parent.name if path.parent.parent == root else ""
+    words = re.split(r"[^a-z]+", f"{path.stem} {folder}".lower())
     return next((split for word in words if (split := split_of(word))), "")

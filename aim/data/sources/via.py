@@ -53,15 +53,17 @@ class VIA:
     def _rows(self, path: Path, notes: list[str]) -> list[Row]:
         with reading(path, "a CSV of VIA", README):
             attributes, segments, left = parsed(path)
-            notes += [f"left out of {path}: {left} rows that are no segment of time"] if left else []
             used = sorted({key for segment in segments for key in segment.values})
             names = {key: str(attributes.get(key, {}).get("aname", key)) for key in used}
         chosen = [key for key in used if self.attribute in (None, names[key])]
+        left += sum(not {*chosen} & segment.values.keys() for segment in segments)
         if len(chosen) != 1 and used:
             raise UserError(
                 f"{path}: segments have the attributes {', '.join(names.values())}; name that of the labels by "
                 f"format.attribute=NAME{'' if self.attribute is None else f' (now {self.attribute})'}"
             )
+        if left:
+            notes.append(f"left out of {path}: {left} rows that are no segment of time, or without the attribute")
         return [
             Row(segment.video, value(segment.values[key], attributes.get(key, {})), segment.start, segment.end,
                 place=segment.place)

@@ -61,7 +61,7 @@ def member_name(path: str) -> str:
 
 
 def key_of(name: str) -> str:
-    """What the files of a sample share in their names."""
+    """The common part of the names of a sample's files."""
     folder, slash, file = name.rpartition("/")
     return folder + slash + file.partition(".")[0]
 
@@ -91,7 +91,7 @@ def _of_cell(text: str) -> str:
 
 
 def read_index(shard: Path, index: Path) -> list[Entry]:
-    """What the index says. Raises UserError where it's broken, or the shard isn't the one that it was made of."""
+    """The entries of the index. Raises UserError where it's broken, or the shard isn't the one that it was made of."""
     with reading(index, "the index of a shard", AGAIN):
         head, *lines = index.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         _, size, _, count = head.split("\t")
@@ -219,7 +219,7 @@ def located(root: Path, lists: Lists) -> Lists:
 
 
 def source_of(root: Path, video: Video) -> Source:
-    """What a reader opens."""
+    """The file, or part of one, that a reader opens."""
     if video.stored is None:
         return root / video.path
     shard, offset, size = video.stored

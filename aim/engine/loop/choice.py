@@ -5,6 +5,7 @@ part of the training videos, so that no video of the test does. Then the run is 
 on all training videos. The folder `choice` in the run directory has its own last.pt to continue from, and choice.json.
 """
 
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +31,7 @@ from aim.ground.signals import Stop
 from aim.models.classifier import VideoClassifier
 from aim.models.heads import Heads
 
-FOLDER, NAME = "choice", "choice.json"
+FOLDER, NAME = identity.CHOICE, "choice.json"
 
 
 def chosen(
@@ -45,7 +46,7 @@ def chosen(
         return job, {}
     lists, about = choosing(job.lists, run.train.choose)
     choice = replace(job, lists=lists, run_dir=job.run_dir / FOLDER)
-    mine = {**hashes, **content.of_data(lists), "settings": settings_hash(job.settings)}
+    mine = {**hashes, **content_of(lists, job.settings)}
     found = distributed.share(read(choice.run_dir, mine) if job.world.is_main else {})
     if "best" not in found:
         found = about | side_by_side(choice, model, mine, found.get("heads"), stop)
@@ -71,6 +72,11 @@ def choosing(lists: Lists, share: float) -> tuple[Lists, dict[str, Any]]:
     return replace(lists, train=rest, val=spared, third=None), {"videos": len(spared), "of": "training", "share": share}
 
 
+def content_of(lists: Lists, settings: Mapping[str, Any]) -> dict[str, str]:
+    """The part of a choice's identity that is known before its model: of its lists, and the settings' hash."""
+    return {**content.of_data(lists), "settings": settings_hash(settings)}
+
+
 def settings_hash(settings: Mapping[str, Any]) -> str:
     """The hash of a run's settings but for its length, to which it may go on."""
     group, _, length = identity.LENGTH.partition(".")
@@ -89,21 +95,26 @@ def read(place: Path, mine: Mapping[str, str]) -> dict[str, Any]:
 
 
 def side_by_side(
-    job: Job[Run], model: VideoClassifier, mine: Mapping[str, str], before: list[dict[str, float]] | None, stop: Stop
+    job: Job[Run], model: VideoClassifier, mine: Mapping[str, str], before: list[dict[str, Any]] | None, stop: Stop
 ) -> dict[str, Any]:
     """Train all heads, or go on, where validations `before` had these scores: the scores of each, and the best.
 
-    With test=best a head has those of its best validation, else of its last.
+    With test=best a head has those of its best validation, else of its last; one that has `diverged` has none. The
+    seconds are of all processes, also those before this one.
     """
     run, world = job.run, job.world
     by = of_validation(run.task.metrics, run.train.best_by)
     heads = [dict(head) for head in before or [own._asdict() for own in run.optim.heads]]
+    several, began = Heads(model, len(heads)), time.monotonic()
 
     def validated(epoch: float, found: Evaluation, improved: bool) -> None:
-        for head, scores in zip(heads, (each.scores for each in found.heads), strict=True):
+        scored = dict(zip(several.alive, (each.scores for each in found.heads), strict=True))
+        for place, (head, own) in enumerate(zip(heads, run.optim.heads, strict=True)):
             name = str(by.validated)
-            if run.test == "last" or name not in head or by.improves(scores[name], head[name]):
-                head |= {"epoch": epoch, **scores}
+            if place not in scored:
+                heads[place] = {**own._asdict(), "diverged": True}
+            elif run.test == "last" or name not in head or by.improves(scored[place][name], head[name]):
+                head |= {"epoch": epoch, **scored[place]}
         if world.is_main:
             files.write_json(job.run_dir / NAME, {"heads": heads, "identity": dict(mine)})
 
@@ -120,10 +131,12 @@ def side_by_side(
     )
     with loaders(job, model, stop) as (train_loader, val_loader):
         state = train(
-            Heads(model, len(heads)), train_loader, val_loader,
+            several, train_loader, val_loader,
             run=replace(run, train=validating), caller=caller, world=world, stop=stop,
         )  # fmt: skip
-    return {"by": by.validated_words, "heads": heads, "best": foremost(heads, by), "seconds": round(state.seconds, 1)}
+    best = several.alive[foremost([heads[place] for place in several.alive], by)]
+    seconds = {"seconds": state.seconds + time.monotonic() - began, "seconds_before": state.seconds}
+    return {"by": by.validated_words, "heads": heads, "best": best, **{k: round(v, 1) for k, v in seconds.items()}}
 
 
 def show(found: Mapping[str, Any], run: Run) -> None:
@@ -133,7 +146,7 @@ def show(found: Mapping[str, Any], run: Run) -> None:
         (
             f"{head['lr']:g}",
             f"{head['weight_decay']:g}",
-            by.text(head[str(by.validated)]),
+            "diverged" if "diverged" in head else by.text(head[str(by.validated)]),
             "best" * (i == found["best"]),
         )
         for i, head in enumerate(found["heads"])

@@ -31,7 +31,7 @@ from aim.engine.telling.tracking import Log
 from aim.engine.telling.watching import Pace, Watch, cure_for_waiting
 from aim.ground.errors import UserError
 from aim.ground.signals import Interrupted, Stop
-from aim.models.heads import Trained
+from aim.models.heads import Heads, Trained
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Course:
         )
         self.state = state = self.saver.restore()
         state.plan(training.epochs)
-        self.newest, self.pace, self.met = Newest(state, run_dir), Pace(world.device), False
+        self.newest, self.pace, self.met = Newest(state, run_dir, self.lose), Pace(world.device), False
         listed = torch.from_numpy(loader.dataset.labels).to(world.device)
         self.task = balanced(run.task, training.balance, training.balance_by, listed, model.head.out_features)
         labels = listed[torch.from_numpy(loader.order(0, len(listed)) % len(listed))].cpu()  # as they come
@@ -95,6 +95,24 @@ class Course:
             stack.callback(self.profile.close)
         if state.step:
             self.report.display.say(f"goes on at step {state.step} of {total}")
+            self.lose()
+
+    def lose(self) -> bool:
+        """Go on without the heads that have diverged, if others are left; whether there were any."""
+        lost = self.model.give_up() if isinstance(self.model, Heads) else []
+        for place in lost:
+            for name, parameter in self.model.named_parameters():
+                if name.startswith(f"copies.{place}."):
+                    self.optimizer.state.pop(parameter, None)
+                    self.average.mean.get(name, parameter.detach()).zero_()
+            lr, decay = self.run.optim.heads[place]
+            self.report.warn(
+                f"the head of optim.lr={lr:g} and optim.weight_decay={decay:g} has diverged, and is given up at "
+                f"{self.where()}; the others go on"
+            )
+        if lost:
+            self.summing = None  # of all heads' gradients
+        return bool(lost)
 
     def where(self) -> str:
         """The step that is being done."""
@@ -191,8 +209,9 @@ class Course:
 class Newest:
     """The sums of the newest step, which are read one step later: a GPU has the next step by then, and never waits."""
 
-    def __init__(self, state: State, run_dir: Path) -> None:
+    def __init__(self, state: State, run_dir: Path, lose: Callable[[], bool]) -> None:
         self.state, self.run_dir = state, run_dir
+        self.lose, self.lost = lose, 0  # the last step whose sums may still have those of a lost head
         self.sums: Callable[[], list[Tensor]] | None = None
         self.stopping = False  # a rank was asked to stop
 
@@ -208,12 +227,16 @@ class Newest:
         with part("reading results"):
             (sums,), self.sums = self.sums(), None
         *window, norm, stops = sums.tolist()
+        self.stopping = stops > 0
         for name, value in (("loss", window[0]), ("gradient's norm", norm)):
             if not math.isfinite(value):
+                if self.lose():
+                    self.lost = self.state.step + 1  # is under way
+                if self.state.step <= self.lost:
+                    return
                 raise UserError(
                     f"the {name} became {value} at step {self.state.step}; use a lower optim.lr or precision=fp32 "
                     f"(that is another run), or repeat the command to continue from the last save in {self.run_dir}"
                 )
         new = [*window, norm, 1.0]
         self.state.window = [old + value for old, value in zip(self.state.window, new, strict=True)]
-        self.stopping = stops > 0

@@ -67,7 +67,7 @@ class Evaluation:
         assert isinstance(dataset.transform, Views)
         videos = [dataset.videos[i] for i in self.index.tolist()]
         where = {"root": str(dataset.root.resolve()), "data_hash": data_hash(dataset.videos, classes)}
-        views = f"{dataset.clip.num_frames}x{dataset.transform.temporal}x{dataset.transform.spatial}"
+        views = dataset.transform.protocol(dataset.clip.num_frames)
         return Predictions(
             index=self.index.numpy(),
             label=self.label.numpy(),

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from aim.data.dataset import VideoDataset
-from aim.data.loading.order import Listed
+from aim.data.loading.order import LISTED
 from aim.data.stored.features import GB, Draws, Kept, keys_of, store_of
 from aim.data.transforms import Views
 from aim.engine.machine import distributed
@@ -88,7 +88,7 @@ def computed(
     policy = run.data.eval_on_error if views else run.data.on_error
     # Of a part of the list, bad videos that are skipped are noted here; the share of all is what `data.max_bad` judges.
     noting = replace(run, data=replace(run.data, max_bad=1.0 if policy == "skip" else run.data.max_bad))
-    loader = noting.loader(pixels, at_once, world, order=Listed(), on_error=policy, **training)
+    loader = noting.loader(pixels, at_once, world, order=LISTED, on_error=policy, **training)
     total, done, stopped = len(missing), 0, False
     was_training = model.training
     model.eval()

@@ -1,4 +1,4 @@
-"""What a training reads: clips of its training and validation videos, or features of them."""
+"""The loaders of a training: clips of its training and validation videos, or features of them."""
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager

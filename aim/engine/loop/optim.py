@@ -1,7 +1,6 @@
 """Parameter groups, AdamW, clipped gradients, and the learning rate as a pure function of the step."""
 
 import math
-from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -29,7 +28,7 @@ def adamw(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
         for name, parameter in named.items():
             if parameter.requires_grad:
                 mult = next((factor for pattern, factor in optim.lr_mult.items() if fnmatchcase(name, pattern)), 1.0)
-                decay = 0.0 if _matches(name, optim.no_decay) else own.weight_decay
+                decay = 0.0 if any(fnmatchcase(name, each) for each in optim.no_decay) else own.weight_decay
                 mult *= own.lr / first.lr if head else 1.0
                 groups.setdefault((head, mult, decay), []).append(parameter)
     settings: list[dict[str, Any]] = [
@@ -38,10 +37,6 @@ def adamw(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
     ]
     fused = settings[0]["params"][0].device.type == "cuda"
     return torch.optim.AdamW(settings, lr=first.lr, betas=(optim.betas[0], optim.betas[1]), fused=fused)
-
-
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def learning_rate(step: int, optim: Optim, *, steps_per_epoch: int, epochs: int) -> float:
@@ -68,7 +63,8 @@ def clip_gradients(optimizer: torch.optim.Optimizer, most: float | None) -> Tens
     """Scale down each head's gradients whose norm is above `most`; None: none. The mean of the heads' norms before."""
     heads = dict[int, list[nn.Parameter]]()
     for group in optimizer.param_groups:  # those of older runs name no head
-        heads.setdefault(group.get("head", 0), []).extend(p for p in group["params"] if p.grad is not None)
+        if own := [p for p in group["params"] if p.grad is not None]:  # those of heads that were given up have none
+            heads.setdefault(group.get("head", 0), []).extend(own)
     norms = [torch.nn.utils.get_total_norm([p.grad for p in tuned if p.grad is not None]) for tuned in heads.values()]
     for tuned, norm in zip(heads.values(), norms, strict=True):
         if most is not None:

@@ -119,14 +119,9 @@ def is_rank() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def is_launched() -> bool:
-    """Whether `launch` has started this process: then its parent has checked and said everything."""
-    return "AIM_STARTED" in os.environ
-
-
 def say_once(text: str) -> None:
-    """A line on stderr, unless this process was launched by one that has said it."""
-    if not is_launched():
+    """A line on stderr, unless `launch` has started this process: then its parent has checked and said everything."""
+    if "AIM_STARTED" not in os.environ:
         say(text)
 
 

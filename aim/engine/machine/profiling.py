@@ -68,7 +68,7 @@ class Profile:
         by = "self_cuda_time_total" if self.on_gpu else "self_cpu_time_total"
         text += "\n" + profiler.key_averages().table(sort_by=by, row_limit=OPERATIONS)
         files.write_atomically(self.folder / "trace.json", lambda file: profiler.export_chrome_trace(str(file)))
-        files.write_atomically(self.folder / "profile.txt", lambda file: files.write_text(file, text))
+        files.write_text(self.folder / "profile.txt", text)
         self.said = f"profile in {self.folder}: {summary}"
 
 

@@ -86,7 +86,7 @@ def front(
 
 
 def scores(saved: Checkpoint, found: Mapping[str, Any]) -> Iterator[str]:
-    """Scores beside those of always answering the largest class, and what the videos were to the training."""
+    """Scores beside those of always answering the largest class, and the role of the videos in the training."""
     baseline = baseline_of(found)
     yield from ("## Scores", "", "| score | this model | always the largest class |", "| --- | --- | --- |")
     for each in metrics.told(found):
@@ -127,7 +127,7 @@ def choosing(saved: Checkpoint, found: Mapping[str, Any]) -> str:
 
 
 def made_for(saved: Checkpoint, trained: Trained) -> Iterator[str]:
-    """What the model expects of a video."""
+    """The table of the frames, pace and picture that the model expects."""
     clip, pace, backbone = trained.clip, saved.pace, trained.backbone
     apart = pace.apart(clip)
     stride = f", {clip.stride_frames} frames apart" if clip.sampling == "dense" else " over the whole video"
@@ -158,7 +158,7 @@ def terms(trained: Trained, licence: str | None) -> Iterator[str]:
 
 
 def limits(saved: Checkpoint, found: Mapping[str, Any], trained: Trained) -> Iterator[str]:
-    """Intended use, and what the scores don't say."""
+    """Intended use, and the limits of the scores."""
     train = found.get("lists", {}).get("train")
     yield from ("## Intended use and limits", "")
     yield f"- To tell the {len(saved.classes)} classes above apart, in videos like those of its training" + (

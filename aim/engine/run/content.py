@@ -29,7 +29,7 @@ def kind(found: Mapping[str, Any]) -> str:
 
 
 def chosen(found: Mapping[str, Any]) -> str:
-    """The choices of a result's videos in training, and what they mean for its scores; nothing without any."""
+    """The choices of a result's videos in training, and their meaning for its scores; nothing without any."""
     return f"{' and '.join(found['chose'])}: {BIASED}" if found.get("chose") else ""
 
 
@@ -38,7 +38,7 @@ def weights(found: Mapping[str, Any]) -> str:
     if "checkpoint" in found:
         return f"those of {found['checkpoint']}"
     epochs = found.get("epochs_trained", found.get("epochs", 0))
-    last, best = f"the last, after {epochs:g} epochs", found.get("selection")
+    last, best = f"the last, after epoch {epochs:g}", found.get("selection")
     if not best:
         return last if found.get("weights") == "last" else str(found.get("weights", ""))
     chosen = f"those of epoch {best['epoch']:.3g}, the best by {best['by']}"

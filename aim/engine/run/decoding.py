@@ -40,19 +40,15 @@ def settled(run: Run, asked: Mapping[str, Any], lists: Lists, gmacs: float, worl
         most = min(most, ON_CPU)
     needed = math.ceil(SPARE * wanted * seconds) or most
     workers = min(most, needed)
+    rate = f": a clip takes {1000 * seconds:.1f} ms to read, so {workers / seconds:.0f} clips/s" if seconds else ""
     here = f"{num_cores()} cores and {ranks} rank{'s' * (ranks > 1)} here"
-    say(f"data.workers=auto is {workers} a rank ({here}){of_rate(workers, seconds)}")
+    say(f"data.workers=auto is {workers} a rank ({here}){rate}")
     if needed > most:
         say(
             f"warning: this GPU trains about {wanted:.0f} clips/s by estimate, and will wait for its data; prepare the "
             f"videos once with aim.prepare, or give each rank {needed + 1} cores"
         )
     return replace(run, data=replace(run.data, workers=workers))
-
-
-def of_rate(workers: int, seconds: float) -> str:
-    """The rate of so many processes."""
-    return f": a clip takes {1000 * seconds:.1f} ms to read, so {workers / seconds:.0f} clips/s" if seconds else ""
 
 
 def seconds_a_clip(run: Run, lists: Lists) -> float:

@@ -20,6 +20,8 @@ MACHINE = marked(Mark.MACHINE)
 CONTENT = marked(Mark.CONTENT)
 (LENGTH,) = marked(Mark.LENGTH)  # a run may go on to another number of epochs: aim.engine.loop.saving.State
 SILENT = marked(Mark.SILENT)
+CHOICE = "choice"  # the folder in a run's own of a choice among heads, which comes first
+BEGUN = ("last.pt", "results.json", f"{CHOICE}/last.pt")  # one of them is there
 
 
 def experiment_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,7 +51,7 @@ def of_today(settings: Mapping[str, Any]) -> dict[str, Any]:
 def earlier(run_dir: Path) -> dict[str, Any] | None:
     """The settings of the run that a directory holds, if there is one, as this version would have written them."""
     path = run_dir / "config.yaml"
-    begun = path.exists() and any((run_dir / name).exists() for name in ("last.pt", "results.json"))
+    begun = path.exists() and any((run_dir / name).exists() for name in BEGUN)
     return of_today(load(path)) if begun else None
 
 

@@ -60,7 +60,7 @@ def inspected(run: Run, lists: Lists) -> Lists:
 
 
 def tell(root: Path, lists: Lists) -> None:
-    """Say what was found and not taken, what is listed more than once, and which class has nothing to learn from."""
+    """Say which videos were left out, which are listed more than once, and which class has nothing to learn from."""
     parts = dict(zip(("training", "validation", "test"), lists.parts.values(), strict=False))
     few = sum(map(len, parts.values())) <= MOST
     listed = repeats(root, parts, lists.classes, compare=few)
@@ -76,7 +76,7 @@ def tell(root: Path, lists: Lists) -> None:
 
 
 def _found(run: Run, paths: Sequence[str]) -> dict[str, str]:
-    """Path -> what is wrong; said on stderr, together with folders that hold no video."""
+    """Path -> reason, of bad files; said on stderr, together with folders that hold no video."""
     root = run.data.folder
     memory = memory_of(root)
     remembered = recall(memory) if memory else {}
@@ -97,7 +97,7 @@ def _found(run: Run, paths: Sequence[str]) -> dict[str, str]:
 
 
 def look_at(run: Run, paths: Sequence[str]) -> dict[str, str]:
-    """Path -> what is wrong, of the files that are bad."""
+    """Path -> reason, of the files that are bad."""
     bad = {}
     if paths:
         with Display("checking videos", len(paths), visible=True) as display:

@@ -2,7 +2,7 @@
 
 import statistics
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 
@@ -25,16 +25,18 @@ FEWEST = 3  # classes that are named of more
 
 
 def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str:
-    """What is known before the model is built; `data` has the hashes of the lists."""
+    """The lines before the model is built; `data` has the hashes of the lists."""
     clips, parts = run.train.clips_at_once(world.size), run.train.accumulate
     divided = f" ({world.size} ranks x {parts} parts x {clips})" if world.size * parts > 1 else ""
     steps = run.train.steps_per_epoch(len(lists.train))
+    share = "" if run.data.share == 1 else f", a share of {run.data.share:g}"
+    third = "" if lists.third is None else f", {len(lists.third)} test ({data['test_hash'][:8]})"
     lines = [
         f"{run.name} in {run.directory()}",
         f"device: {world.size} x {results.device_name(world.device)}, {run.precision}",
         *([f"data: {lists.split}"] if lists.split else []),
-        f"videos: {len(lists.train)} training{of_share(run.data.share)} ({data['train_hash'][:8]}), "
-        f"{len(lists.val)} validation ({data['data_hash'][:8]}){of_third(lists, data)}",
+        f"videos: {len(lists.train)} training{share} ({data['train_hash'][:8]}), "
+        f"{len(lists.val)} validation ({data['data_hash'][:8]}){third}",
         of_classes(lists),
         *of_balance(run, lists),
         *of_one_answer(run, lists),
@@ -47,16 +49,6 @@ def of_run(run: Run, lists: Lists, data: Mapping[str, str], world: World) -> str
     return "\n".join(lines)
 
 
-def of_share(share: float) -> str:
-    """That it isn't all of the training videos."""
-    return "" if share == 1 else f", a share of {share:g}"
-
-
-def of_third(lists: Lists, data: Mapping[str, str]) -> str:
-    """That there is a list for the test alone."""
-    return "" if lists.third is None else f", {len(lists.third)} test ({data['test_hash'][:8]})"
-
-
 def of_classes(lists: Lists) -> str:
     """The classes, each with its videos in training, validation and, where it has a list of its own, test.
 
@@ -65,10 +57,13 @@ def of_classes(lists: Lists) -> str:
     parts = [counts(videos, len(lists.classes)) for videos in lists.parts.values()]
     words = ("training", "validation", "test")[: len(parts)]
     if len(lists.classes) > MOST_NAMED:
-        ranges = ", ".join(f"{_range(part)} {word}" for word, part in zip(words, parts, strict=True))
+        ranges = [
+            f"{min(part)} to {max(part)} (median {statistics.median_low(part)}) {word}"
+            for word, part in zip(words, parts, strict=True)
+        ]
         least = sorted(range(len(lists.classes)), key=lambda i: parts[0][i])[:FEWEST]
         fewest = ", ".join(f"{lists.classes[i]} {parts[0][i]}" for i in least)
-        return f"{len(lists.classes)} classes, videos of each: {ranges}; fewest: {fewest}"
+        return f"{len(lists.classes)} classes, videos of each: {', '.join(ranges)}; fewest: {fewest}"
     each = [f"{name} {'+'.join(str(part[i]) for part in parts)}" for i, name in enumerate(lists.classes)]
     text = f"{len(each)} classes, {'+'.join(words)}: {', '.join(name.replace(' ', HARD_SPACE) for name in each)}"
     lines = textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
@@ -94,18 +89,13 @@ def of_balance(run: Run, lists: Lists) -> list[str]:
 
 
 def of_one_answer(run: Run, lists: Lists) -> list[str]:
-    """What a validation has where all of its videos get one answer: less than that is nothing learnt."""
+    """The scores of a validation where all of its videos get one answer: less than that is nothing learnt."""
     if not run.train.eval_every:
         return []
     labels = torch.from_numpy(run.val_dataset(lists).labels)
     found = baseline(run.task, labels, len(lists.classes))
     each = (f"{x.words} {x.text(found[x.name])} ({x.constant_words})" for x in run.task.metrics if x.main)
     return [f"one answer to all validation videos has: {', '.join(each)}"]
-
-
-def _range(found: Sequence[int]) -> str:
-    """Some numbers by the smallest, the median and the largest."""
-    return f"{min(found)} to {max(found)} (median {statistics.median_low(found)})"
 
 
 def counts(videos: list[Video], num_classes: int) -> list[int]:
@@ -118,7 +108,7 @@ def counts(videos: list[Video], num_classes: int) -> list[int]:
 
 
 def of_model(model: VideoClassifier, gmacs: float) -> str:
-    """The trunk, and what is trained; `gmacs` are of one view."""
+    """The trunk, and the trained parts; `gmacs` are of one view."""
     tuned, total = num_parameters(model)
     compiled = "\ncompiled: its blocks, in the first steps, which take minutes" if is_compiled(model) else ""
     order = ", which sees the order of frames" if model.backbone.order_aware else ""

@@ -64,7 +64,7 @@ def collect(
 
 
 def standing(run: Run, lists: Lists) -> dict[str, Any]:
-    """What the videos of a training's test are to it, and all that they `chose`.
+    """The role of the test's videos in a training, and its choices that were made by them.
 
     They are test videos where no validation was on them: they are a third list, or there was none.
     """
@@ -79,7 +79,7 @@ def standing(run: Run, lists: Lists) -> dict[str, Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """What a finished run left in its results.json. Raises UserError where it's something else."""
+    """The content of a finished run's results.json. Raises UserError for anything else."""
     found: dict[str, Any] = read_json(path, dict, "the result of a run", "delete it")
     return found
 
@@ -118,7 +118,8 @@ def doubts(found: Mapping[str, Any], baseline: Mapping[str, float]) -> Iterator[
     below = [each for each in metrics.told(found) if each.main and not each.above(found[each.name], baseline)]
     if below and found["num_videos"]:
         words = ", ".join(each.words for each in below)
-        yield f"not above always answering the {below[0].constant_words}: {words}"
+        always = "always answering the " if below[0].labels == "one" else ""
+        yield f"not above {always}{below[0].constant_words}: {words}"
     if one := found.get("one_answer"):
         yield f"{one['videos']} of {found['num_videos']} videos get one and the same answer, {one['class']!r}"
 

@@ -14,7 +14,7 @@ from aim.data.dataset import Data, VideoDataset
 from aim.data.lists import Lists, Video
 from aim.data.loading.judge import OnError
 from aim.data.loading.loader import Loader
-from aim.data.loading.order import Listed, Order, Shuffled, Weighted
+from aim.data.loading.order import LISTED, Order, Shuffled, Weighted
 from aim.data.readers import auto
 from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
@@ -102,7 +102,7 @@ class Run:
         return kind()
 
     def checks(self) -> tuple[Callable[[], object], ...]:
-        """What can be found wrong with a training before its data is read; each raises UserError."""
+        """The checks of a training before its data is read; each raises UserError."""
         return (
             self.check_augmentation,
             self.check_test,
@@ -254,7 +254,7 @@ class Run:
         """Batches in the order of the list, each video once over all ranks."""
         assert isinstance(dataset.transform, Views)
         at_once = dataset.transform.at_once(self.clips_of_test(world.size))
-        return self.loader(dataset, at_once, world, order=Listed(), on_error=self.data.eval_on_error)
+        return self.loader(dataset, at_once, world, order=LISTED, on_error=self.data.eval_on_error)
 
     def clips_of_test(self, ranks: int) -> int:
         """About how many clips a rank scores at once: as many as it trains with, or four times as many on a GPU.
@@ -304,5 +304,4 @@ class Run:
 
 def write_settings(settings: Mapping[str, Any], run_dir: Path) -> None:
     """Leave a run's settings in its config.yaml."""
-    text = OmegaConf.to_yaml(OmegaConf.create(dict(settings)))
-    files.write_atomically(run_dir / "config.yaml", lambda file: files.write_text(file, text))
+    files.write_text(run_dir / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(dict(settings))))

@@ -24,7 +24,7 @@ GOLDEN = (math.sqrt(5) - 1) / 2
 
 @dataclass(frozen=True)
 class Calibration:
-    """What turns the probabilities of a test into answers."""
+    """Temperature and thresholds, which turn the probabilities of a test into answers."""
 
     temperature: Temperature | None = None
     thresholds: list[float] | None = None  # of calibrated probabilities, where a video may have any number of labels
@@ -34,7 +34,7 @@ class Calibration:
         return {"temperature": json.dumps(self.temperature), "thresholds": json.dumps(self.thresholds)}
 
     def about(self, task: Task) -> dict[str, object]:
-        """What `predictions.npz` says of it."""
+        """Its entries in the metadata of `predictions.npz`."""
         return {"temperature": self.temperature, "thresholds": self.thresholds} if task.several else {}
 
     @classmethod

@@ -16,10 +16,11 @@ NEARLY = 0.9  # of the videos
 
 
 class Chance(NamedTuple):
-    """What a model has that gives one answer to all clips."""
+    """The scores of a model that gives one answer to all clips."""
 
     hits: float  # the share of the clips
     loss: float
+    several: bool = False  # labels a clip, of which one may be right of nearly all clips
 
 
 class OneAnswer(NamedTuple):
@@ -37,7 +38,7 @@ def chance(task: Task, label: Tensor, num_classes: int) -> Chance:
     """Of the clips with these labels."""
     prior = task.prior(label, num_classes).expand(len(label), -1)
     loss = -task.log_likelihood(prior, label).mean()
-    return Chance(float(task.hits(prior, label).float().mean()), float(loss))
+    return Chance(float(task.hits(prior, label).float().mean()), float(loss), task.several)
 
 
 def baseline(task: Task, label: Tensor, num_classes: int) -> dict[str, float]:

@@ -32,6 +32,9 @@ class Metric:
     validated: str | None  # its name in log.jsonl, after val_, and for train.best_by; None: of a test alone
     per_video: Callable[[Probability, Label], NDArray[np.float64]] | None = None  # "n", whose mean it is
     of_all: Callable[[Probability, Label], float] | None = None  # where it's no mean over videos
+    of_draws: Callable[[Probability, Label, Label], NDArray[np.float64]] | None = (
+        None  # "r" of these, videos so often "r n"
+    )
     chance: Callable[[int], float] | None = None  # of guessing among so many classes; studies tell of those with it
     least_classes: int = 1  # of fewer it says nothing
     main: bool = False  # told of every validation and test, at equal rank
@@ -93,12 +96,12 @@ class Metric:
 
     @property
     def head(self) -> dict[str, str]:
-        """What a reader of results needs to know of it, who has no table of metrics."""
+        """Its description in `results.json`, for readers without this table."""
         return {"name": self.name, "words": self.words, "better": self.better, "unit": self.unit}
 
     @property
     def validated_words(self) -> str:
-        """What it is called in a validation: cross-entropy is the loss there."""
+        """Its name in a validation: cross-entropy is the loss there."""
         return self.words if self.validated == self.name else str(self.validated)
 
 
@@ -151,15 +154,15 @@ METRICS: tuple[Metric, ...] = (  # by rank
     ),
     Metric(
         "map", "mAP", "high", "percent", "map", of_all=several.mean_average_precision, main=True, labels="several",
-        constant_words="mean class share",
+        of_draws=several.drawn_precisions, constant_words="mean class share",
     ),
     Metric(
         "macro_f1", "macro F1", "high", "percent", "macro_f1", of_all=several.macro_f1, main=True, labels="several",
-        constant=several.always_macro_f1, constant_words="every label to all",
+        of_draws=several.drawn_macro_f1s, constant=several.always_macro_f1, constant_words="every label to all",
     ),
     Metric(
         "micro_f1", "micro F1", "high", "percent", "micro_f1", of_all=several.micro_f1, labels="several",
-        constant=several.always_micro_f1,
+        of_draws=several.drawn_micro_f1s, constant=several.always_micro_f1,
     ),
     Metric(
         "binary_cross_entropy", "binary cross-entropy", "low", "number", "loss", per_video=several.cross_entropies,

@@ -116,7 +116,7 @@ class Predictions:
         return torch.from_numpy(self.probability), torch.from_numpy(self.label)
 
     def results(self) -> dict[str, Any]:
-        """What `results.json` says of them."""
+        """Their part of `results.json`."""
         metrics, names, one = self.task.metrics, self.classes.tolist(), self.one_answer
         return {
             "headline": [each.head for each in metrics if each.main],
@@ -197,7 +197,7 @@ def read(path: Path) -> Predictions:
 
 
 def _problem(columns: Mapping[str, NDArray[Any]], about: object) -> str:
-    """What is wrong with the columns of a file, or nothing."""
+    """The error in the columns of a file, or nothing."""
     if lacking := [name for name in KINDS if name not in columns]:
         return f"it lacks {', '.join(lacking)}"
     if wrong := [name for name, kinds in KINDS.items() if columns[name].dtype.kind not in kinds]:

@@ -92,6 +92,45 @@ def always_micro_f1(label: Labels) -> float:
     return float(f1_of(counts.cumsum(), given, counts.sum()).max(initial=0.0))
 
 
+def drawn_precisions(probability: Probability, label: Labels, times: NDArray[np.int64]) -> Floats:
+    """The mAP of each of "r" draws of the videos, which has each so many `times`, "r n"."""
+    found = []
+    for score, own in zip(probability.T, label.T, strict=True):
+        order = np.argsort(-score, kind="stable")
+        last = np.flatnonzero(np.append(np.diff(score[order]) < 0, [True]))
+        drawn = times[:, order]
+        hits, answers = ((drawn * part).cumsum(1)[:, last].astype(np.float64) for part in (own[order] > 0, 1))
+        recall = hits / np.maximum(hits[:, -1:], 1)
+        precision = (np.diff(recall, prepend=0.0) * hits / np.maximum(answers, 1)).sum(1)
+        found.append(np.where(hits[:, -1] > 0, precision, np.nan))
+    return mean_of_drawn(np.stack(found, 1))
+
+
+def drawn_macro_f1s(probability: Probability, label: Labels, times: NDArray[np.int64]) -> Floats:
+    """The macro F1 of each draw, in the same way."""
+    hits, given, true = drawn_counts(probability, label, times)
+    return mean_of_drawn(np.where(true > 0, f1_of(hits, given, true), np.nan))
+
+
+def drawn_micro_f1s(probability: Probability, label: Labels, times: NDArray[np.int64]) -> Floats:
+    """The micro F1 of each draw, in the same way."""
+    return f1_of(*(part.sum(1) for part in drawn_counts(probability, label, times)))
+
+
+def drawn_counts(probability: Probability, label: Labels, times: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
+    """Of each draw and class the right answers, the answers, and the true labels, "r k"."""
+    given, true = probability >= UNKNOWN, label > 0
+    hits, answers, own = (times.astype(np.float64) @ part for part in (given & true, given, true))
+    return hits, answers, own
+
+
+def mean_of_drawn(values: Floats) -> Floats:
+    """The mean of "r k" values over the classes of which a draw has a video; 0 where it has none of any."""
+    known = ~np.isnan(values)
+    found: Floats = np.where(known, values, 0).sum(1) / np.maximum(known.sum(1), 1)
+    return found
+
+
 def cross_entropies(probability: Probability, label: Labels) -> Floats:
     """Of each video the binary cross-entropy, "n", the mean over classes."""
     right = np.where(label > 0, probability, 1 - probability.astype(np.float64))

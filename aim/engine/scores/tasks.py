@@ -31,10 +31,10 @@ class Task(Protocol):
 
     @property
     def metrics(self) -> Sequence[Metric]:
-        """What a test is told by, the main one first."""
+        """The metrics of a test, the main one first."""
 
     def target(self, label: Tensor, num_classes: int, *, mixed: bool) -> Tensor:
-        """What the loss compares logits with; for clips that are `mixed` float "b k", of which means can be taken."""
+        """The target of the loss; for `mixed` clips float "b k", so that targets can be averaged."""
 
     def loss(self, logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
         """Of each clip, "b", from float32 logits "b k"."""
@@ -49,7 +49,7 @@ class Task(Protocol):
         """The labels that are the answer, bool "... k"; none where probabilities are NaN."""
 
     def per_class(self, probability: Tensor, label: Tensor) -> list[dict[str, float]]:
-        """What results say of each class, from probabilities "n k"."""
+        """The results of each class, from probabilities "n k"."""
 
     def prior(self, label: Tensor, num_classes: int) -> Tensor:
         """Probabilities "k": the best answer to videos of these labels that looks at none of them."""

@@ -22,5 +22,4 @@ def read(run_dir: Path) -> dict[str, str]:
 
 def write(run_dir: Path, bad: Mapping[str, str]) -> None:
     """Write path -> reason, sorted."""
-    text = "".join(f"{quoted(path)}\t{reason}\n" for path, reason in sorted(bad.items()))
-    files.write_atomically(run_dir / NAME, lambda file: files.write_text(file, text))
+    files.write_lines(run_dir / NAME, (f"{quoted(path)}\t{reason}" for path, reason in sorted(bad.items())))

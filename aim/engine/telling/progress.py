@@ -18,7 +18,7 @@ from aim.ground.errors import say
 
 
 class Report:
-    """What training says while it goes on: the display, `log.jsonl` and the tracker; only rank 0's is heard."""
+    """The output of training: the display, `log.jsonl` and the tracker; only rank 0 writes."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Report:
         )
 
     def warn(self, text: str) -> None:
-        """Say what is odd, on stderr."""
+        """Print a warning on stderr."""
         if self.journal:
             say(f"warning: {text}")
 
@@ -132,7 +132,7 @@ class Journal:
                         kept.append(f"{line}\n")
                 except (ValueError, TypeError, KeyError, RecursionError):
                     break  # the line that the crash cut short
-        files.write_atomically(path, lambda file: files.write_text(file, "".join(kept)))
+        files.write_text(path, "".join(kept))
         self.path, self.file = path, path.open("a", encoding="utf-8")
 
     def __call__(self, step: int, values: Mapping[str, float]) -> None:

@@ -35,40 +35,37 @@ class Sink:
     """An opened tracker: it takes the numbers of a step, and the result at the end."""
 
     log: Log
-    attach: Callable[[Mapping[str, Any]], None]
+    attach: Callable[[Mapping[str, Any]], None] = lambda found: None
 
 
 class Tracker(Protocol):
     """The nodes of configs/tracker/."""
 
     def check(self) -> None:
-        """Raise UserError where it can't work: before anything is loaded."""
+        """Raise UserError where it can't work, before anything is loaded; by default it can."""
+        return
 
     def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> AbstractContextManager[Sink]:
         """Open the tracker for a new or continued run."""
 
 
 @dataclass(frozen=True)
-class NoTracker:
+class NoTracker(Tracker):
     """Only the files of the run directory."""
-
-    def check(self) -> None:
-        pass
 
     @contextmanager
     def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> Iterator[Sink]:
-        yield Sink(lambda step, values: None, lambda found: None)
+        yield Sink(lambda step, values: None)
 
 
 @dataclass(frozen=True)
-class Csv:
+class Csv(Tracker):
     """The lines of `log.jsonl` as a table, `run_dir/log.csv`."""
-
-    def check(self) -> None:
-        pass
 
     @contextmanager
     def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> Iterator[Sink]:
+        from aim.engine.scores import tasks  # late, as torch takes seconds
+
         with ExitStack() as stack:
             table: csv.DictWriter[str] | None = None
 
@@ -78,13 +75,13 @@ class Csv:
                     file = stack.enter_context(
                         (run_dir / "log.csv").open("w", encoding="utf-8", newline="", buffering=1)
                     )
-                    table = csv.DictWriter(file, columns(several=is_several(config)))
+                    table = csv.DictWriter(file, columns(several=tasks.named(config.get("task")).several))
                     table.writeheader()
                     table.writerows(logged(run_dir))
                 else:
                     table.writerow({"step": step, **values})
 
-            yield Sink(log, lambda found: None)
+            yield Sink(log)
 
 
 @dataclass(frozen=True)
@@ -128,13 +125,6 @@ def columns(*, several: bool) -> list[str]:
     """The names of all that `log.jsonl` tells of a task with one label a video, or several."""
     told = metrics.of("several" if several else "one")
     return [*TRAINED, *(f"val_{each.validated}" for each in told if each.validated is not None)]
-
-
-def is_several(config: Mapping[str, Any]) -> bool:
-    """Whether the task of these settings has several labels a video."""
-    from aim.engine.scores import tasks  # late, as torch takes seconds
-
-    return tasks.named(config.get("task")).several
 
 
 def tested(found: Mapping[str, Any]) -> dict[str, float]:
@@ -263,7 +253,7 @@ def own_id(file: Path) -> str:
     found = file.read_text(encoding="utf-8").strip() if file.exists() else ""
     if not found:
         found = secrets.token_hex(6)
-        files.write_atomically(file, lambda path: files.write_text(path, f"{found}\n"))
+        files.write_text(file, f"{found}\n")
     return found
 
 

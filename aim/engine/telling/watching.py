@@ -40,7 +40,7 @@ class Watch:
         self.done = set[str]()
 
     def line(self, step: int, window: Sequence[float], waited: float, seconds: float) -> Iterator[str]:
-        """What there is to say of the steps since the last line: `window` is that of State, the times in seconds."""
+        """Warnings about the steps since the last line: `window` is that of State, the times in seconds."""
         yield from self._waiting(waited, seconds)
         if step <= self.first:
             self.began = step
@@ -68,7 +68,11 @@ class Watch:
     def _learning(self, step: int) -> Iterator[str]:
         chance, top1, loss = self.chance.hits, self.hits / self.weight, self.loss / self.weight
         since = f"from step {self.began} to {step}{'' if self.short else ', the warm-up being over'}"
-        if chance < 1 and top1 <= chance + BY_CHANCE * math.sqrt(chance * (1 - chance) / self.weight):
+        if (
+            not self.chance.several
+            and chance < 1
+            and top1 <= chance + BY_CHANCE * math.sqrt(chance * (1 - chance) / self.weight)
+        ):
             yield from self._once(
                 "chance",
                 f"training top-1 is {top1:.1%}, not clearly above always answering the largest class ({chance:.1%}), "
@@ -86,7 +90,7 @@ class Watch:
             )
 
     def ranks(self, paces: Sequence[tuple[str, float]]) -> str | None:
-        """What there is to say, once, of the slowest rank: of each its host, and the seconds that are its Pace's."""
+        """A warning, once, about the slowest rank, from each rank's host and the seconds of its Pace."""
         return next(self._once("rank", text), None) if (text := slow_rank(paces)) else None
 
     def _once(self, kind: str, text: str) -> Iterator[str]:
@@ -141,7 +145,7 @@ def between(start: Moment, end: Moment) -> float:
 
 
 def slow_rank(paces: Sequence[tuple[str, float]]) -> str | None:
-    """What there is to say of the slowest of all ranks, each a host and the seconds of a step before they meet."""
+    """A warning about the slowest rank, from each rank's host and its seconds of a step before they meet."""
     slowest = max(range(len(paces)), key=lambda rank: paces[rank][1])
     host, seconds = paces[slowest]
     others = statistics.median([pace for rank, (_, pace) in enumerate(paces) if rank != slowest] or [seconds])
@@ -154,7 +158,7 @@ def slow_rank(paces: Sequence[tuple[str, float]]) -> str | None:
 
 
 def cure_for_waiting(workers: int, ranks: int) -> str:
-    """What to do where training waits for data."""
+    """The ways to wait less for data."""
     more = "set data.workers" if not workers else f"raise data.workers={workers} ({num_cores()} cores here"
     if workers:
         more += f", {ranks} ranks)" if ranks > 1 else ")"

@@ -48,7 +48,7 @@ def answers_of(
     at_least: Limit,
     task: Task = SINGLE_LABEL,
 ) -> list[Answer]:
-    """What there is to say of a video with probabilities "k", of each window of one, or of why it can't be read."""
+    """The lines for a video with probabilities "k", for each window of one, or for a video that can't be read."""
     if isinstance(found, str):
         return [Answer(name, error=found)]
     if isinstance(found, Timeline):

@@ -95,7 +95,7 @@ class About:
         }
 
     def scores(self) -> tuple[str, str]:
-        """What the probabilities are, and how they become an answer."""
+        """The kind of probabilities, and the way from them to an answer."""
         if self.task.several:
             return "a sigmoid for each class", (
                 "p ** (1 / t) / (p ** (1 / t) + (1 - p) ** (1 / t)), with the class's own t of `temperature`; a "

@@ -10,6 +10,7 @@ import torch
 
 from aim.data.lists import nfc
 from aim.data.readers.interface import Reader
+from aim.engine.machine import distributed
 from aim.engine.machine.hardware import Device, Precision, Untrained
 from aim.engine.scores.calibration import Calibration
 from aim.engine.scores.several import UNKNOWN
@@ -18,6 +19,8 @@ from aim.engine.trained import exported
 from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
 from aim.ground.errors import UserError, nearest, say
 from aim.ground.marks import Mark
+
+MAX_WORKERS = 8  # decoding processes, where nobody says how many
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,6 @@ class Question:
     device: Device
     precision: Untrained
     threads: int | None
-    batch_size: int
     workers: int | None
     trust: bool
     debug: bool
@@ -41,7 +43,7 @@ class Question:
     reader: Reader
 
     def __post_init__(self) -> None:
-        for name, least in (("top", 1), ("batch_size", 1), ("workers", 0)):
+        for name, least in (("top", 1), ("workers", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise UserError(f"{name}={value} must be {least} or more")
@@ -51,6 +53,11 @@ class Question:
                 raise UserError(f"min_probability={value:g} must be between 0 and 1")
         if self.temperature is not None and not 0 < self.temperature < float("inf"):
             raise UserError(f"temperature={self.temperature:g} must be above 0")
+
+    @property
+    def processes(self) -> int:
+        """How many decode videos."""
+        return min(distributed.num_cores(), MAX_WORKERS) if self.workers is None else self.workers
 
 
 def prepared(settings: Question, of_windows: str = "") -> tuple[Recogniser, Precision]:
@@ -99,7 +106,7 @@ def limit_of(settings: Question, recogniser: Recogniser) -> Limit:
 
 
 def introduction(recogniser: Recogniser, settings: Question, precision: Precision, of_windows: str) -> str:
-    """Which model looks at the videos, how, and in what it computes."""
+    """The model that looks at the videos, its views and its precision."""
     before = recogniser.precision
     other = f", trained in {before}" if before != precision else ""
     if other and before != "fp8":  # of training alone

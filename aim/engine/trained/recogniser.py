@@ -14,7 +14,6 @@ from aim.adapters.interface import AdapterConfig
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
 from aim.data.loading.loader import Batch, Loader
-from aim.data.loading.order import Listed
 from aim.data.pace import UNPACED, Pace
 from aim.data.readers.decord import Decord
 from aim.data.readers.interface import Reader
@@ -122,15 +121,16 @@ class Recogniser:
         return found
 
     @contextmanager
-    def reading(self, reader: Reader, *, videos: int, workers: int, precision: Precision) -> Iterator[Read]:
-        """What gives for each of some files its probabilities "k", the mean over the test's views, or why it has none.
+    def reading(
+        self, reader: Reader, *, videos: int, workers: int, precision: Precision, timeout: float = 60.0
+    ) -> Iterator[Read]:
+        """A function of files that gives each one's probabilities "k", the mean over the test's views, or an error.
 
         So many `videos` at once; while the device works on them, the next are read, by the same processes each time.
+        A process that takes longer than `timeout` seconds for one is killed.
         """
-        loader = Loader(
-            VideoDataset(Path(), [], reader, self.clip, self.views, seed=0), videos, rank=0, world_size=1,
-            order=Listed(), workers=workers, timeout=60.0, on_error="note", max_bad=1.0,
-        )  # fmt: skip
+        dataset = VideoDataset(Path(), [], reader, self.clip, self.views, seed=0)
+        loader = Loader(dataset, videos, workers=workers, timeout=timeout, on_error="note", max_bad=1.0)
 
         def read(paths: Sequence[Path]) -> Iterator[tuple[Path, Tensor | str]]:
             loader.take([Video(str(path), 0, None, None) for path in paths])

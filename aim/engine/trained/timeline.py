@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from aim.data.loading.loader import Batch
 from aim.data.windows import Cut, Span, Windows, batches, placed, trusting
 from aim.engine.machine.feeding import one_late
 from aim.engine.machine.hardware import Precision
@@ -34,7 +35,7 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class Timeline:
-    """What is seen in each window of a video, in the order of time."""
+    """The probabilities of each window of a video, in the order of time."""
 
     path: Path
     duration: float  # seconds
@@ -107,13 +108,25 @@ def timeline(
     """
 
     def scored(cut: Cut) -> Timeline:
-        parts = list[tuple[Tensor, Tensor]]()
         clips = batches(cut, recogniser.clip, recogniser.views, batch_size)
-        with bar(cut.path.name, math.ceil(cut.duration)) as display:
-            for index, _, probability in one_late(recogniser.scored(clips, precision)):
-                parts.append((index, probability))
-                last = int(index[-1])
-                display.update(math.ceil(cut.spans[last].end), f"{last + 1} windows")
-        return Timeline(cut.path, cut.duration, cut.spans, placed(cut, parts), recogniser.task)
+        return of_clips(recogniser, cut, clips, precision=precision, bar=bar)
 
     return trusting(Path(path), windows, scored)
+
+
+def of_clips(
+    recogniser: Recogniser,
+    cut: Cut,
+    clips: Iterator[Batch],
+    *,
+    precision: Precision,
+    bar: Callable[[str, int], Display] = SILENT,
+) -> Timeline:
+    """The time line of a video by the clips of its windows, as `windows.batches` gives them."""
+    parts = list[tuple[Tensor, Tensor]]()
+    with bar(cut.path.name, math.ceil(cut.duration)) as display:
+        for index, _, probability in one_late(recogniser.scored(clips, precision)):
+            parts.append((index, probability))
+            last = int(index[-1])
+            display.update(math.ceil(cut.spans[last].end), f"{last + 1} windows")
+    return Timeline(cut.path, cut.duration, cut.spans, placed(cut, parts), recogniser.task)

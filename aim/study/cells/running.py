@@ -30,7 +30,7 @@ def at_once(asked: int | None, members: Sequence[Planned]) -> tuple[int, int]:
 def run(
     command: Sequence[str], members: Sequence[Planned], expected: Mapping[str, Seconds], *, number: int, threads: int
 ) -> tuple[dict[str, int], bool]:
-    """Run `command` with the overrides of each cell, `number` at once; a line tells of each end, and what is left.
+    """Run `command` with the overrides of each cell, `number` at once; a line tells of each end and how many are left.
 
     That is by what each was `expected` to take, and how long those that ended did take. Returns the exit codes of those
     that ran, by name, and whether a signal stopped them.

@@ -60,7 +60,7 @@ def seconds(members: Sequence[Planned], threads: int) -> dict[str, Seconds]:
 
 
 def rate(done: Sequence[Planned]) -> float:
-    """Operations a second of finished cells, without what they took to start."""
+    """Operations a second of finished cells, without their start-up times."""
     taken = [member.seconds or 0.0 for member in done]
     working = sum(max(value - START_SECONDS, value / 10) for value in taken)
     return sum(member.flops + member.test_flops for member in done) / max(working, 1e-3)
@@ -113,7 +113,7 @@ def on_threads(number: int) -> Iterator[None]:
 
 
 def show(members: Sequence[Planned], times: Mapping[str, Seconds], at_once: int) -> None:
-    """Print the cells with what they cost, a line each, and the time that those take which aren't finished."""
+    """Print the cells with their costs, a line each, and the time that the unfinished ones take."""
     width = max(len(member.cell.name) for member in members)
     print(
         f"{'cell':{width}}  {'state':6}  {'videos':>7}  {'epochs':>6}  {'training FLOPs':>14}  {'parameters':>11}  "

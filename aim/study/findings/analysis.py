@@ -16,12 +16,11 @@ from aim.study.findings.curves import ALL, RULE, Curve, Verdict, classify_curve
 from aim.study.findings.intervals import Interval, finite
 from aim.study.findings.laws import FORMS, Law, chosen, fit_law
 from aim.study.findings.levels import levels
-from aim.study.findings.scores import MAIN
+from aim.study.findings.scores import LOSSES, MAIN
 from aim.study.findings.sentences import summary
 
 DESCENDING = ("trunk_error", "difficulty")  # axes on which less is more
 COMPARED = ("parameters", "videos")  # axes on which series are compared, if there: other sizes say the same
-LOSS = "cross_entropy"
 REPEATS = 100  # of the bootstrap of a law
 
 
@@ -228,7 +227,8 @@ def laws(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for series in dict.fromkeys(str(cell["adapter"]) for cell in cells):
         done = [cell for cell in cells if cell["adapter"] == series and cell["state"] == "done"]
         sizes, videos = ([cell[key] for cell in done] for key in ("parameters", "videos"))
-        found += fitted(series, LOSS, sizes, videos, [cell["scores"].get(LOSS, [math.nan])[0] for cell in done])
+        loss = next((name for name in LOSSES if any(name in cell["scores"] for cell in done)), LOSSES[0])
+        found += fitted(series, loss, sizes, videos, [cell["scores"].get(loss, [math.nan])[0] for cell in done])
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special, stats
 
 from aim.study.findings.intervals import Floats, Interval, percentiles
 from aim.study.findings.levels import Levels, levels
@@ -90,7 +90,9 @@ def classify_curve(
         return Verdict("too few", f"{'one scale only' if count else 'no values'}: no curve can be fitted{note}")
     profile = profiled(found, 1.0)
     if not found.known and count >= SINGLES:
-        best = max(float(profile.misfit.min()), 0.0)
+        constant = float(((found.mean - found.mean.mean()) ** 2).sum())
+        fits = (float(each.misfit.min()) for each in (profile, profiled(found, -1.0)))
+        best = max(next(filter(np.isfinite, fits), constant), 0.0)  # of a curve that nowhere rises by a falling one
         noise = max(np.sqrt(best / (count - 4)), 1e-3 * float(np.abs(found.mean).max()), 1e-12)
         found = found.with_noise(noise, count - 4)
         profile = profiled(found, 1.0)
@@ -169,7 +171,7 @@ def risen(found: Levels, profile: Profile, chance: float) -> tuple[Kind, str, di
 
 
 def gain_between(profile: Profile, at: int) -> tuple[float, float]:
-    """10 and 90 % of what a curve of the profile gains within the range."""
+    """10 and 90 % of the gain of a curve of the profile within the range."""
     ends = logistic((np.array([0.0, 1.0]) - profile.middle[at]) / profile.width[at])
     first, last = profile.low[at] + profile.rise[at] * ends
     return float(first + 0.1 * (last - first)), float(first + 0.9 * (last - first))
@@ -197,7 +199,7 @@ def profiled(found: Levels, sign: float) -> Profile:
     ends = logistic(np.stack([-middle, 1 - middle]) / width)
     with np.errstate(divide="ignore", invalid="ignore"):
         at = [ends[0] + part * (ends[1] - ends[0]) for part in (0.1, 0.9)]
-        narrow = width * (logit(at[1]) - logit(at[0]))
+        narrow = width * (special.logit(at[1]) - special.logit(at[0]))
     usable = (rise != 0) & np.isfinite(narrow)
     return Profile(*(each[usable] for each in (middle, width, low, rise, misfit, narrow))) if usable.any() else NOTHING
 
@@ -208,10 +210,6 @@ NOTHING = Profile(*np.array([[0.5], [1.0], [0.0], [0.0], [np.inf], [1.0]]))
 
 def logistic(x: Floats) -> Floats:
     return 0.5 + 0.5 * np.tanh(x / 2)
-
-
-def logit(p: Floats) -> Floats:
-    return np.asarray(np.log(p) - np.log1p(-p))
 
 
 def step_misfit(found: Levels) -> float:

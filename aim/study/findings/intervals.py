@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from aim.engine.scores.quality import LEVEL
 
+DRAWS = 2000  # of a bootstrap
 Floats = NDArray[np.float64]
 
 
@@ -26,7 +27,7 @@ class Interval:
         return iter((self.value, self.low, self.high))
 
 
-def bootstrap(values: ArrayLike, repeats: int = 2000, seed: int = 0) -> Interval:
+def bootstrap(values: ArrayLike, repeats: int = DRAWS, seed: int = 0) -> Interval:
     """The mean of `values` "n" with its percentile bootstrap interval; those that are NaN are left out."""
     found = np.asarray(values, np.float64).ravel()
     found = found[~np.isnan(found)]

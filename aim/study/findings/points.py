@@ -1,7 +1,7 @@
 """From the cells of a study to its points: rows of study.json, and the curves that they draw over each axis."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -14,7 +14,7 @@ from aim.study.cells.grid import Study, trunk_errors
 from aim.study.cells.planning import Planned
 from aim.study.findings.curves import ALL, Curve
 from aim.study.findings.intervals import Interval
-from aim.study.findings.scores import better, chances, names, score
+from aim.study.findings.scores import SCORES, guessed, score
 
 State = Literal["done", "failed", "missing"]
 
@@ -40,6 +40,7 @@ class Row:
     why: str | None
     trunk_error: float | None
     tasks: Mapping[str, Mapping[str, Interval]]
+    chance: Mapping[str, float] = field(default_factory=dict)  # of the scores of all classes
 
     @property
     def name(self) -> str:
@@ -77,22 +78,24 @@ def rows(study: Study, members: Sequence[Planned], reasons: Mapping[str, str]) -
     for member in members:
         name, error = member.cell.name, errors.get(member.cell.trunk)
         tasks: Mapping[str, Mapping[str, Interval]] = {}
+        chance: Mapping[str, float] = {}
         state: State = "failed" if name in reasons else "missing"
         why = reasons.get(name)
         if member.done:
             try:
-                tasks = score(predictions.read(member.cell.run_dir / predictions.TEST), pairs)
+                told = predictions.read(member.cell.run_dir / predictions.TEST)
+                tasks, chance = score(told, pairs), guessed(told)
                 state, why = "done", None
             except UserError as problem:
                 state, why = "failed", str(problem)
-        found.append(Row(member, state, why, error, tasks))
+        found.append(Row(member, state, why, error, tasks, chance))
     return found
 
 
 def known_pairs(member: Planned) -> Sequence[tuple[str, str]]:
-    """The classes that are each other reversed, of data that knows them."""
+    """The classes that are each other reversed, of data that knows them, where a video has one label."""
     source = member.run.data.lists
-    return PAIRS[source.phases] if isinstance(source, MovingShapes) else ()
+    return PAIRS[source.phases] if isinstance(source, MovingShapes) and not member.run.task.several else ()
 
 
 def curves(found: Sequence[Row], difficulty: float | None = None) -> list[Curve]:
@@ -127,8 +130,8 @@ def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str
     made = []
     for name in dict.fromkeys(series(row) for row, _ in placed):
         own = [(row, place) for row, place in placed if series(row) == name]
-        chance = chances(own[0][0].member.classes if task == ALL else 2)
-        for key in names():
+        first = own[0][0]
+        for key in first.tasks[task]:
             intervals = [row.tasks[task][key] for row, _ in own]
             made.append(
                 Curve(
@@ -136,7 +139,7 @@ def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str
                     scale=np.array([place for _, place in own], np.float64),
                     value=np.array([interval.value for interval in intervals]),
                     seed=np.array([row.member.cell.seed for row, _ in own]),
-                    chance=chance[key], better=better(key),
+                    chance=first.chance[key] if task == ALL else SCORES[key].chance(2), better=SCORES[key].better,
                     error=np.array([(interval.high - interval.low) / (2 * NORMAL) for interval in intervals]),
                 )
             )  # fmt: skip

@@ -3,101 +3,121 @@
 Shapes: n videos, k classes.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from aim.engine.scores import metrics
 from aim.engine.scores.metrics import Metric
 from aim.engine.scores.predictions import Predictions
-from aim.engine.scores.quality import LEAST
+from aim.engine.scores.quality import LEAST, Label, Probability
 from aim.ground.errors import UserError
 from aim.study.findings.curves import ALL
-from aim.study.findings.intervals import Interval, bootstrap
-
-Floats = NDArray[np.float64]
+from aim.study.findings.intervals import DRAWS, Floats, Interval, bootstrap, drawn, percentiles
 
 LENGTHS = (2, 4, 8)  # of the sequences of motions
 EXACT = {f"exact{length}": length for length in LENGTHS}
-MAIN = metrics.of("one")[0].name  # the score that thresholds and comparisons are told for
-THRESHOLDED = (MAIN, *EXACT)
 
 
-def studied() -> list[Metric]:
-    """The metrics per video of which it is known what guessing gives."""
-    return [metric for metric in metrics.of("one") if metric.per_video is not None and metric.chance is not None]
+class Score(NamedTuple):
+    """A score of a task: its words, the better direction, whether it counts right answers, and what guessing has.
+
+    Guessing gives the same probability to all of so many classes, or for top-1 any of them as the answer. Of several
+    labels a video there is no such number: see `guessed`.
+    """
+
+    words: str
+    better: Literal["high", "low"]
+    thresholded: bool
+    chance: Callable[[int], float]
 
 
-def names() -> dict[str, str]:
-    """Each score and its words: those of the table, and those that only studies have."""
-    main, *others = studied()
-    return {
-        main.name: main.words,
-        **{name: f"{length} in a row" for name, length in EXACT.items()},
-        **{metric.name: metric.words for metric in others},
-        "margin": "margin",
-    }
+def unknown(classes: int) -> float:
+    """What guessing has depends on the videos."""
+    return float("nan")
 
 
-@dataclass(frozen=True)
-class Answers:
-    """The probabilities that a model gives, and the truth."""
+def margin(probability: Probability, label: Label) -> Floats:
+    """The probability of each video's class less that of the most probable other one, "n"."""
+    rows = np.arange(len(label))
+    others = probability.copy()
+    others[rows, label] = -1
+    found: Floats = probability[rows, label] - others.max(1)
+    return found
 
-    probability: Floats  # "n k"
-    label: NDArray[np.int64]  # "n"
+
+TOP1, *OTHERS = [each for each in metrics.of("one") if each.per_video is not None and each.chance is not None]
+OF_SEVERAL = [each for each in metrics.of("several") if each.per_video or each.of_draws]
+COUNTED = ("macro_f1", "micro_f1")  # of these: they count answers
+PART = 10_000_000  # videos of draws that are scored together
+LOSSES = ("cross_entropy", "binary_cross_entropy")
+PER_VIDEO = {each.name: each.per_video for each in (TOP1, *OTHERS) if each.per_video} | {"margin": margin}
+MAIN = TOP1.name  # the score that thresholds and comparisons are told for
+
+
+def _of_metrics(*found: Metric) -> dict[str, Score]:
+    return {each.name: Score(each.words, each.better, each is TOP1, each.chance) for each in found if each.chance}
+
+
+SCORES = {
+    **_of_metrics(TOP1),
+    **{name: Score(f"{n} in a row", "high", True, partial(pow, exp=-n)) for name, n in EXACT.items()},
+    **_of_metrics(*OTHERS),
+    "margin": Score("margin", "high", False, lambda classes: 0.0),
+    **{each.name: Score(each.words, each.better, each.name in COUNTED, unknown) for each in OF_SEVERAL},
+}
 
 
 def score(predictions: Predictions, pairs: Sequence[Sequence[str]] = ()) -> dict[str, dict[str, Interval]]:
     """Task -> score -> its value and 95 % interval over the videos: of `all` classes, and of each pair "A/B".
 
-    Raises UserError for a pair of classes that the predictions don't have, and for several labels a video.
+    Of several labels a video there are no pairs. Raises UserError for a pair of classes that the predictions don't
+    have.
     """
     if predictions.several:
-        raise UserError("task=multi_label: a study compares scores of one label a video; aim.report compares mAP")
-    whole = Answers(predictions.probability.astype(np.float64), predictions.label)
+        if pairs:
+            raise UserError(
+                "study.pairs are classes of which a video has one; with task=multi_label add study.pairs=[]"
+            )
+        return {ALL: scores_of_several(predictions.probability, predictions.label)}
+    probability, label = predictions.probability.astype(np.float64), predictions.label
     classes = predictions.classes.tolist()
-    found = {ALL: scores_of(whole)}
-    for first, second in pairs:
-        if unknown := [name for name in (first, second) if name not in classes]:
+    found = {ALL: scores_of(probability, label)}
+    for pair in pairs:
+        if unknown := [name for name in pair if name not in classes]:
             raise UserError(f"study.pairs: no class {unknown[0]!r}; there are: {', '.join(classes)}")
-        found[task_of(first, second)] = scores_of(between(whole, classes.index(first), classes.index(second)))
+        found["/".join(pair)] = scores_of(*between(probability, label, [*map(classes.index, pair)]))
     return found
 
 
-def task_of(first: str, second: str) -> str:
-    """The name of the task of a pair of classes."""
-    return f"{first}/{second}"
-
-
-def between(answers: Answers, first: int, second: int) -> Answers:
+def between(probability: Floats, label: Label, pair: Sequence[int]) -> tuple[Floats, Label]:
     """The videos of two classes, and probabilities as if there were no other."""
-    chosen = np.isin(answers.label, (first, second))
-    both = np.maximum(answers.probability[chosen][:, [first, second]], LEAST)
-    return Answers(both / both.sum(1, keepdims=True), (answers.label[chosen] == second).astype(np.int64))
+    chosen = np.isin(label, pair)
+    both = np.maximum(probability[chosen][:, pair], LEAST)
+    return both / both.sum(1, keepdims=True), (label[chosen] == pair[1]).astype(np.int64)
 
 
-def scores_of(answers: Answers) -> dict[str, Interval]:
-    """Every score of one task."""
-    values = per_video(answers)
-    found = {name: bootstrap(each) for name, each in values.items()}
-    n, main = len(answers.label), found[MAIN]
+def scores_of(probability: Floats, label: Label) -> dict[str, Interval]:
+    """Every score of one task, from "n k" and "n"."""
+    found = {name: bootstrap(of(probability, label)) for name, of in PER_VIDEO.items()}
     for name, length in EXACT.items():
-        found[name] = Interval(*(in_a_row(share, n, length) for share in (main.value, main.low, main.high)))
-    return {name: found[name] for name in names()}
+        found[name] = Interval(*(in_a_row(share, len(label), length) for share in found[MAIN]))
+    return {name: found[name] for name in SCORES if name in found}
 
 
-def per_video(answers: Answers) -> dict[str, Floats]:
-    """The scores that are means over videos, "n" each."""
-    probability, label = answers.probability, answers.label
-    rows = np.arange(len(label))
-    own = probability[rows, label]
-    others = probability.copy()
-    others[rows, label] = -1
-    found = {metric.name: metric.per_video(probability, label) for metric in studied() if metric.per_video is not None}
-    return {**found, "margin": own - others.max(1)}
+def scores_of_several(probability: Probability, label: Label) -> dict[str, Interval]:
+    """Every score of several labels a video, from "n k" and "n k"; of those of all videos each draw is scored."""
+    found, times = {}, drawn(len(label), DRAWS, 0)
+    for metric in OF_SEVERAL:
+        if metric.of_all is None or metric.of_draws is None:
+            assert metric.per_video is not None
+            found[metric.name] = bootstrap(metric.per_video(probability, label))
+        else:
+            parts = [metric.of_draws(probability, label, x) for x in np.array_split(times, 1 + times.size // PART)]
+            found[metric.name] = Interval(metric.of_all(probability, label), *percentiles(np.concatenate(parts)))
+    return found
 
 
 def in_a_row(share: float, videos: int, length: int) -> float:
@@ -112,24 +132,19 @@ def in_a_row(share: float, videos: int, length: int) -> float:
     return float(np.prod([max(right - i, 0.0) / (videos - i) for i in range(length)]))
 
 
-def chances(classes: int) -> dict[str, float]:
-    """The scores of guessing: the same probability to all classes, or for top-1 any of them."""
-    found = {metric.name: metric.chance(classes) for metric in studied() if metric.chance is not None}
-    return {**found, **{name: classes**-length for name, length in EXACT.items()}, "margin": 0.0}
+def guessed(predictions: Predictions) -> dict[str, float]:
+    """The scores of guessing on these videos, of all classes: of several labels the best answer that all get alike."""
+    if not predictions.several:
+        one = [name for name in SCORES if name in (*PER_VIDEO, *EXACT)]
+        return {name: SCORES[name].chance(len(predictions.classes)) for name in one}
+    found = predictions.baseline
+    return {each.name: found[each.name] / (100 if each.unit == "percent" else 1) for each in OF_SEVERAL}
 
 
-def better(name: str) -> Literal["high", "low"]:
-    """The better direction of a score; those that only studies have are the better the higher."""
-    return next((metric.better for metric in studied() if metric.name == name), "high")
-
-
-def described(classes: int) -> dict[str, dict[str, Any]]:
-    """The scores for study.json; chance is that of all classes."""
-    chance: Mapping[str, float] = chances(classes)
+def described(chance: Mapping[str, float]) -> dict[str, dict[str, Any]]:
+    """The scores for study.json, by those of guessing."""
+    found = {name: each for name, each in SCORES.items() if name in chance}
     return {
-        name: {
-            "name": text, "better": better(name), "thresholded": name in THRESHOLDED,
-            "chance": chance[name],
-        }
-        for name, text in names().items()
-    }  # fmt: skip
+        name: {"name": each.words, "better": each.better, "thresholded": each.thresholded, "chance": chance[name]}
+        for name, each in found.items()
+    }

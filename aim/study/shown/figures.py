@@ -68,7 +68,7 @@ def saved(figure: Any, folder: Path, name: str) -> list[Path]:
         found.append(path)
     if name == "scaling":
         found.append(folder / f"{name}.svg")
-        write_atomically(found[-1], partial(write_text, text=plots.as_svg(figure)))
+        write_text(found[-1], plots.as_svg(figure))
     return found
 
 

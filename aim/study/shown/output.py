@@ -3,30 +3,29 @@
 import json
 import math
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from aim.ground.files import write_atomically, write_text
+from aim.ground.files import write_text
 from aim.study.shown.figures import draw
 from aim.study.shown.page import render
 from aim.study.shown.summary import summarise
 
 
 def write(study: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write all files of the study in this dict, each whole or not at all, and return their paths.
+    """Write all files of the study in this dict, each atomically, and return their paths.
 
     Without matplotlib there are no figures, and a line says so.
     """
     study = without_nan(study)
     texts = {"study.html": render(study), "study.md": summarise(study), "study.json": as_json(study)}
     for name, text in texts.items():
-        write_atomically(folder / name, partial(write_text, text=text))
+        write_text(folder / name, text)
     return [folder / name for name in texts] + draw(study, folder / "figures")
 
 
 def without_nan(value: Any) -> Any:
-    """The value as JSON can have it: None for what is no finite number."""
+    """The value as JSON can have it: None for a number that isn't finite."""
     if isinstance(value, Mapping):
         return {key: without_nan(each) for key, each in value.items()}
     if isinstance(value, list | tuple):

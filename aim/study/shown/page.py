@@ -100,7 +100,7 @@ class Album:
             return Markup(plots.on_page(plots.key(style), f"f{next(self.drawn)}", Markup('id="key{}"').format(style)))
 
     def finished(self, figure: Any, said: str) -> Markup:
-        """The SVG of a figure, with what is said of it to whoever can't see it."""
+        """The SVG of a figure, with its text for whoever can't see it."""
         about = Markup('role="img" aria-label="{}"').format(said)
         return Markup(plots.on_page(figure, f"f{next(self.drawn)}", about))
 
@@ -160,7 +160,7 @@ def overviews(album: Album) -> list[Picture]:
 
 
 def tiles(album: Album) -> list[tuple[Picture, str]]:
-    """Each series alone, with what was fitted, on the main axis."""
+    """Each series alone, with its fitted curve, on the main axis."""
     study = album.study
     curves = study.find(task=ALL, axis=study.axis or "", score=study.score or "")
     return tiled(album, curves, [(curve.series, f"{curve.kind}: {curve.why}") for curve in curves])
@@ -183,7 +183,7 @@ def tasks(album: Album, axis: str) -> dict[str, Any] | None:
     series = unique(curve.series for curve in curves)
     kinds = {(curve.task, curve.series): curve.kind for curve in curves}
     by_kind = {kind: [curve for curve in curves if curve.kind == kind] for kind in KINDS}
-    drawn = {kind: tiled(album, part, [(titled(c), c.why) for c in part])
+    drawn = {kind: tiled(album, part, [(", ".join(filter(None, (c.task, c.series))), c.why) for c in part])
              for kind, found in by_kind.items() for part in [found[:TILES]]}  # fmt: skip
     return {
         "axis": axis,
@@ -191,11 +191,6 @@ def tasks(album: Album, axis: str) -> dict[str, Any] | None:
         "rows": [(task, [kinds.get((task, each), "") for each in series]) for task in unique(c.task for c in curves)],
         "kinds": [(kind, len(found), drawn[kind], found[TILES:]) for kind, found in by_kind.items() if found],
     }
-
-
-def titled(curve: Curve) -> str:
-    """A task and its series."""
-    return f"{curve.task}, {curve.series}" if curve.series else curve.task
 
 
 def scores(album: Album) -> list[tuple[str, list[Picture]]]:

@@ -235,12 +235,6 @@ def legend(
         figure.legend(handles=drawn, loc="outside upper center", ncols=columns or 4)
 
 
-def dot_text(dot: Dot) -> str:
-    """A point of a law in words."""
-    held_out = ", held out" if dot.held_out else ""
-    return f"predicted {dot.predicted:.3g}, measured {dot.measured:.3g}{held_out}"
-
-
 def law(axes: Axes, dots: Sequence[Dot], style: int, beside: Sequence[Dot]) -> None:
     """Measured against predicted losses, those of the held-out scale filled; the axes reach as far as `beside`."""
     ends = [end for dot in beside for end in (dot.predicted, dot.measured)]
@@ -252,7 +246,8 @@ def law(axes: Axes, dots: Sequence[Dot], style: int, beside: Sequence[Dot]) -> N
     own = look(style)
     for dot in dots:
         face = {"linestyle": "none", "markerfacecolor": own["color"] if dot.held_out else GROUND}
-        axes.plot([dot.predicted], [dot.measured], **own | face, gid=f"say:{dot_text(dot)}")
+        said = f"predicted {dot.predicted:.3g}, measured {dot.measured:.3g}{', held out' if dot.held_out else ''}"
+        axes.plot([dot.predicted], [dot.measured], **own | face, gid=f"say:{said}")
     axes.minorticks_off()
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(log_ticks(low, high))

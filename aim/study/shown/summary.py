@@ -19,7 +19,8 @@ def summarise(data: Mapping[str, Any]) -> str:
     parts = [f"# {plain(data['title'] or data['name'])}", *listed(data["summary"])]
     parts += ["## Cells, machine and time", *listed(f"{name}: {text}" for name, text in study.facts)]
     if lost := [cell for cell in data["cells"] if cell["state"] != "done"]:
-        parts += ["Without a result, and left out:", *listed(lost_text(cell) for cell in lost)]
+        why = (f"{cell['name']}: {cell['state']}{', ' + cell['why'] if cell['why'] else ''}" for cell in lost)
+        parts += ["Without a result, and left out:", *listed(why)]
     if rows := scores_table(study):
         parts += [f"## {capital(study.score_name(study.score or ''))}", table_note(study), "\n".join(rows)]
     parts += kinds(study)
@@ -43,7 +44,7 @@ def plain(text: str) -> str:
 
 
 def listed(sentences: Iterable[str], most: int = SENTENCES) -> list[str]:
-    """A list of sentences; what is beyond so many is counted."""
+    """A list of sentences; those beyond so many are counted."""
     found = list(sentences)
     lines = [f"- {plain(each)}" for each in found[:most]]
     lines += [f"- and {len(found) - most} more, in study.json"] if len(found) > most else []
@@ -54,11 +55,6 @@ def section(title: str, found: Sequence[Mapping[str, Any]], nothing: str) -> lis
     """The sentences under a heading, or that there is nothing to say."""
     sentences = unique(each["sentence"] for each in found)
     return [f"## {title}", *(listed(sentences) or [nothing])] if sentences or nothing else []
-
-
-def lost_text(cell: Mapping[str, Any]) -> str:
-    """A cell without a result, and why."""
-    return f"{cell['name']}: {cell['state']}{', ' + cell['why'] if cell['why'] else ''}"
 
 
 def rule_text(rule: Mapping[str, Any]) -> str:

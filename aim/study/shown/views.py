@@ -86,7 +86,7 @@ def same(one: float, other: float) -> bool:
 
 @dataclass(frozen=True)
 class Study:
-    """The dict of study.json, by what is asked of it."""
+    """The dict of study.json, by the questions that pages ask of it."""
 
     data: Mapping[str, Any]
 

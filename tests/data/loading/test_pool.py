@@ -39,7 +39,13 @@ def work(task: Any) -> Any:
         os.kill(os.getpid(), signal.SIGKILL)
     if isinstance(task, Exception):
         raise task
-    return task * 2
+    return parts(task) if isinstance(task, list) else task * 2
+
+
+def parts(task: list[Any]) -> Iterator[Any]:
+    """The work of a task that is told as it comes."""
+    for each in task:
+        yield work(each)
 
 
 @dataclass
@@ -69,12 +75,21 @@ def outcome(of: Pool[str], task: object, idle: int = 1) -> Outcome:
     return result
 
 
+def all_of(of: Pool[str], task: object) -> list[Outcome]:
+    """The outcomes of a task up to its end."""
+    of.give("job", task)
+    found = list[Outcome]()
+    while not of.idle:
+        found += [result for _, result in of.wait()]
+    return found
+
+
 def test_one_process_does_and_survives_everything() -> None:
     with pool(timeout=2.0) as one:
         assert outcome(one, 21) == Outcome("done", value=42)
         pid = one.pids
         assert outcome(one, BadVideo("a.mp4: bad")) == Outcome("bad", "a.mp4: bad")
-        assert outcome(one, UserError("mend it")) == Outcome("user", "mend it")
+        assert outcome(one, UserError("fix it")) == Outcome("user", "fix it")
         bug = outcome(one, ZeroDivisionError("oh"))
         assert bug.kind == "bug"
         assert "Traceback" in bug.text
@@ -86,6 +101,8 @@ def test_one_process_does_and_survives_everything() -> None:
         assert (died.kind, "signal 9" in died.text) == ("died", True)
         assert outcome(one, 5).value == 10
         assert one.pids != pid
+        assert all_of(one, [1, 2]) == [Outcome("part", value=2), Outcome("part", value=4), Outcome("done")]
+        assert all_of(one, [3, BadVideo("bad")]) == [Outcome("part", value=6), Outcome("bad", "bad")]
 
 
 def test_a_process_keeps_the_memory_that_it_frees() -> None:

@@ -244,6 +244,22 @@ def test_a_file_that_is_none_is_named(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", READERS)
+def test_a_file_that_names_others_is_no_video(name: str, odd: Callable[[str], Path]) -> None:
+    reader, path = make(name), odd("b_frames.ts")
+    lists = {
+        "list.m3u8": f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:2,\n{path}\n#EXT-X-ENDLIST\n",
+        "list.mp4": f"ffconcat version 1.0\nfile '{path.name}'\n",
+    }
+    for each, text in lists.items():
+        file = path.with_name(each)
+        file.write_text(text)
+        with av.open(f"file:{file}") as container:  # FFmpeg by itself would show it
+            assert next(container.decode(video=0)) is not None
+        with refused(str(file), error=BadVideo):
+            reader(file, lambda _: [0])
+
+
+@pytest.mark.parametrize("name", READERS)
 def test_a_span_limits_the_frames_that_exist(name: str, odd: Callable[[str], Path]) -> None:
     reader, path = make(name), odd("late_start.mp4")
     told = []

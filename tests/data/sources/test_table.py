@@ -47,6 +47,14 @@ def test_the_names_of_several_tables_are_those_of_the_splits(tmp_path: Path) -> 
     assert lists.val == [Video("videos/1.mp4", 0)]
 
 
+def test_tables_in_folders_of_splits_name_the_files_beside_them(tmp_path: Path) -> None:
+    for part, label in (("train", "run"), ("test", "jump")):  # as `datasets` of Hugging Face has them
+        write(tmp_path / part / "0.mp4", "")
+        write(tmp_path / part / "metadata.csv", f"file_name,label\n0.mp4,run\n{part}/0.mp4,{label}\n")
+    lists = FORMAT(tmp_path)
+    assert (lists.train, lists.val) == ([Video("train/0.mp4", 1)] * 2, [Video("test/0.mp4", 1), Video("test/0.mp4", 0)])
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

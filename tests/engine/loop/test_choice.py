@@ -22,6 +22,7 @@ pytestmark = pytest.mark.usefixtures("toy_cache")
 PROBE = [*TOY, "adapter=none", "train.clip_grad=0.5", "train.ema=0.5", "dropout=0.5"]
 SEVERAL = ["optim.lr=[1e-3,1e-1]", "optim.weight_decay=[0.0,0.5]"]
 TRUNK = "backbone.trunk."
+SECONDS = {"seconds": 0, "seconds_before": 0}
 
 
 @pytest.fixture
@@ -75,11 +76,51 @@ def test_a_choice_that_was_killed_ends_as_an_unbroken_one(tmp_path: Path) -> Non
         killed_at(step, tmp_path / str(step), toy=toy)
         assert (tmp_path / str(step) / "last.pt").exists() == (step == 5)
         again = run(tmp_path / str(step), toy=toy)
-        assert again["choice"] | {"seconds": 0} == whole["choice"] | {"seconds": 0}
+        assert again["choice"] | SECONDS == whole["choice"] | SECONDS
+        assert 0 <= again["choice"]["seconds_before"] <= again["choice"]["seconds"]
         assert journal(tmp_path / str(step)) == journal(tmp_path / "whole")
-    killed_at(1, tmp_path / "other", toy=toy)
-    with refused(str(tmp_path / "other" / choice.FOLDER), "run_dir=DIR"):
-        run(tmp_path / "other", "seed=1", toy=toy)
+
+
+def test_a_choice_that_was_killed_is_of_one_run_and_tells_of_replaced_videos(
+    tmp_path: Path, three_lists: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed_at(1, tmp_path / "run", *SEVERAL, toy=three_lists)
+    written = {name: (tmp_path / "run" / name).read_bytes() for name in ("config.yaml", "videos.json")}
+    for other in ("seed=1", "optim.lr=[1e-3,1e-2]"):
+        with refused(str(tmp_path / "run"), other.partition("=")[0], "run_dir=DIR"):
+            run(tmp_path / "run", *SEVERAL, other, toy=three_lists)
+    folder = tmp_path / "data"
+    first, second = (folder / line.split()[0] for line in (folder / "train.txt").read_text().splitlines()[:2])
+    first.write_bytes(second.read_bytes())
+    lines = (folder / "val.txt").read_text()
+    (folder / "val.txt").write_text(lines + lines.splitlines()[0].replace("0", "1") + "\n")
+    with refused(str(tmp_path / "run"), "run_dir=DIR"):
+        run(tmp_path / "run", *SEVERAL, toy=three_lists)
+    (folder / "val.txt").write_text(lines)
+    assert {name: (tmp_path / "run" / name).read_bytes() for name in written} == written
+    capsys.readouterr()
+    run(tmp_path / "run", *SEVERAL, toy=three_lists)
+    named(capsys.readouterr().err, str(tmp_path / "run"), first.relative_to(folder).as_posix())
+    assert (tmp_path / "run" / "videos.json").read_bytes() == written["videos.json"]
+
+
+def test_a_head_that_diverges_is_lost_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The others end as they would without it, killed and continued or not; and the best is one of them."""
+    toy = [*PROBE, "optim.warmup_epochs=0", "train.clip_grad=null"]
+    alone = run(tmp_path / "alone", "optim.lr=[1e-3,1e-2]", toy=toy)["choice"]
+    capsys.readouterr()
+    found = run(tmp_path / "whole", "optim.lr=[1e-3,1e37,1e-2]", toy=toy)["choice"]
+    named("".join(capsys.readouterr()), "optim.lr=1e+37", "diverged")
+    first, lost, last = found["heads"]
+    assert lost == {"lr": 1e37, "weight_decay": 0.05, "diverged": True}
+    for head, other in zip((first, last), alone["heads"], strict=True):
+        assert head == pytest.approx(other, rel=1e-4)
+    assert found["best"] == (0, 2)[alone["best"]]
+    assert "diverged" in render([read(tmp_path / "whole", whole=True)])
+    killed_at(3, tmp_path / "killed", "optim.lr=[1e-3,1e37,1e-2]", toy=toy)
+    assert run(tmp_path / "killed", "optim.lr=[1e-3,1e37,1e-2]", toy=toy)["choice"] | SECONDS == found | SECONDS
+    with refused("loss", "step", "optim.lr"):
+        run(tmp_path / "none", "optim.lr=[1e37,2e37]", toy=toy)
 
 
 def test_the_report_and_the_result_show_the_heads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

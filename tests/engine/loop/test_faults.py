@@ -1,4 +1,4 @@
-"""What can befall a run is produced here, as far as a test may: memory, disks, shared memory, ranks."""
+"""Faults of a run that a test can produce: memory, disks, shared memory, ranks."""
 
 import shutil
 import subprocess

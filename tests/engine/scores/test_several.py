@@ -83,6 +83,18 @@ def test_f1_is_that_of_counts() -> None:
     assert several.micro_f1(np.zeros((2, 3)), np.zeros((2, 3), np.int64)) == 0
 
 
+@pytest.mark.parametrize("name", ["map", "macro_f1", "micro_f1"])
+def test_draws_of_videos_are_scored_as_lists_with_these(name: str) -> None:
+    probability, label = drawn(n=12, seed=3)
+    times = np.random.default_rng(0).multinomial(12, np.full(12, 1 / 12), 20)
+    times[0] = 0
+    times[0, label[:, 2] == 0] = 1  # a class has no video
+    found = TABLE[name].of_draws(probability, label, times)
+    lists = [np.repeat(np.arange(12), each) for each in times]
+    assert found == pytest.approx([TABLE[name].of_all(probability[each], label[each]) for each in lists])
+    assert found.std() > 0.01
+
+
 def test_a_class_without_a_video_takes_no_part() -> None:
     probability, label = drawn()
     label[:, 1] = 0

@@ -56,6 +56,14 @@ def test_a_run_that_learns_is_left_alone() -> None:
     assert said([2.3] * 3, [0.1] * 3) == []  # within the warm-up, and half an epoch
 
 
+def test_the_first_of_several_labels_is_no_sign_of_nothing_learnt() -> None:
+    watched = watch()
+    watched.chance = Chance(0.8, 2.0, several=True)
+    assert said([2.3 * 0.95**epoch for epoch in range(10)], [0.8] * 10, watched) == []
+    ((_, text),) = said([2.3] * 10, [0.8] * 10, watched)
+    assert text.startswith("the loss")
+
+
 def test_a_run_that_goes_on_tells_of_its_own_steps() -> None:
     watched = Watch(
         step=1000, chance=Chance(0.1, 2.3), clips=64, warm_up=250, steps_per_epoch=EPOCH, total=2000, cure=""
