@@ -124,7 +124,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         **{x.words: x.beside(results[x.name], run.baseline) for x in metrics.told(results) if not x.main},
         "folds": folds(results),
         **training(run.settings),
-        "head": content.choice(results),
+        "chosen": content.choice(results),
         "lists": lists(run),
         "tuned parameters": tuned_of(results["params_tuned"], results["params_total"]),
         "GMACs a view": f"{results['gmacs_per_view']:.1f}",
