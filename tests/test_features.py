@@ -21,6 +21,7 @@ from aim.features import extracting
 from aim.features import verb as features
 from aim.features.extracting import Extractor
 from aim.ground import config
+from aim.ground.shared_work import FOLDER
 from tests.messages import named, refused
 from tests.toy import exits, videos
 
@@ -254,6 +255,14 @@ def test_shards_leave_what_one_job_leaves_and_one_index(
         extract(tmp_path / "two", *given, "merge=true")
     assert found.keys() == whole.keys()
     assert all((found[name]["feats"] == whole[name]["feats"]).all() for name in whole)
+    for more in (["window=1"], ["backbone=clip_vit_b16", "checkpoint=null"]):
+        with refused("out=", str(tmp_path / "two")):
+            extract(tmp_path / "two", *given, *more, "merge=true")
+    with refused("3", "4", "shard=I/3"):
+        extract(tmp_path / "two", *given, "shard=0/4")
+    with refused("out=", str(tmp_path / "one")):
+        extract(tmp_path / "one", *given, "window=1", "shard=0/4")
+    assert not (tmp_path / "one" / FOLDER).exists()  # nothing is claimed by who is refused
     lines = [json.loads(line) for line in (tmp_path / "two/index.jsonl").read_text().splitlines()]
     assert [line["file"] for line in lines] == list(whole)
     assert all(Path(line["path"]).stem == Path(line["file"]).stem for line in lines)

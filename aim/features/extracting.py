@@ -33,6 +33,7 @@ from aim.models.classifier import VideoClassifier
 
 Form = Literal["npz", "safetensors"]
 ELSEWHERE = "name another folder for out"
+NOTE = "features.json"
 CROWD = 10_000  # files of a folder, above which they are slow to list on network file systems
 SUBFOLDERS = 256  # that take their place
 
@@ -108,9 +109,15 @@ def names(paths: Sequence[Path], relative: Sequence[Path], folder: Path, form: F
 
 def claim(folder: Path, about: Mapping[str, Any]) -> None:
     """Note in `features.json` what a folder's features are. Raises UserError where it holds others."""
-    file = folder / "features.json"
     files.make_folder(folder)
-    if not files.write_first(file, about) and read_json(file, dict, "the note of aim.features", ELSEWHERE) != about:
+    if not files.write_first(folder / NOTE, about):
+        check(folder, about)
+
+
+def check(folder: Path, about: Mapping[str, Any]) -> None:
+    """Raise UserError where a folder's features are other ones, as far as `about` tells."""
+    found = read_json(folder / NOTE, dict, "the note of aim.features", ELSEWHERE)
+    if any(found.get(key) != value for key, value in about.items()):
         raise UserError(f"out={folder} holds features of another model, or of other windows; name another folder")
 
 

@@ -97,15 +97,16 @@ def main(cfg: DictConfig) -> None:
     places = dict(zip(paths, features.names(paths, relative, folder, settings.form), strict=True))
     names = {item.path: item.name for item in inputs} | dict(zip(paths, map(Path.as_posix, relative), strict=True))
     if settings.merge:
-        merge(folder, inputs, names, {names[path] for path in features.outdated(places)})
+        merge(settings, folder, inputs, names, {names[path] for path in features.outdated(places)})
     if portion := settings.portion:
-        claim(folder / FOLDER, portion.count, {})
         inputs = [item for item in inputs if portion.has(names[item.path])]
         places = {path: place for path, place in places.items() if portion.has(names[path])}
     problems = {item.path: item.problem for item in inputs if item.problem}
     todo = features.missing(places)
     extractor, about = prepared(settings)
     features.claim(folder, about)
+    if portion:
+        claim(folder / FOLDER, portion.count, {})
     if len(todo.stamps) < len(places):
         say(f"{len(places) - len(todo.stamps)} of {len(places)} are in {folder} already")
     if todo.again:
@@ -138,15 +139,28 @@ def main(cfg: DictConfig) -> None:
         sys.exit(1)
 
 
-def merge(folder: Path, inputs: Sequence[Input], names: Mapping[Path, str], stale: Set[str]) -> NoReturn:
+def merge(
+    settings: Settings, folder: Path, inputs: Sequence[Input], names: Mapping[Path, str], stale: Set[str]
+) -> NoReturn:
     """Write the one index of the features that all shards have made but the stale, say what is missing, and exit."""
+    count = claimed(folder / FOLDER, {})
+    features.check(folder, known(settings))
     given = {names[item.path]: item.name for item in inputs}
-    found = merged(folder / FOLDER, claimed(folder / FOLDER, {}), given, stale)
+    found = merged(folder / FOLDER, count, given, stale)
     index = folder / "index.jsonl"
     files.write_lines(index, (json.dumps({"path": given[name], "file": file}) for name, file in found.done.items()))
     found.tell()
     say(f"features of {len(found.done)} of {len(inputs)} videos are in {folder}, listed in {index}")
     sys.exit(found.code)
+
+
+def known(settings: Settings) -> dict[str, Any]:
+    """What is noted of the features, as far as it's known without a model: who merges may have no GPU."""
+    windows = asdict(settings.windows) if settings.windows else None
+    if isinstance(settings.backbone, Backbone):
+        return {"model": settings.backbone.name, "windows": windows}
+    assert settings.checkpoint is not None
+    return {"sha256": checkpoint.read_weights(settings.checkpoint).fingerprint, "windows": windows}
 
 
 def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:

@@ -16,6 +16,7 @@ from aim.report import statistics
 from aim.report.runs import RunData, main_of
 from aim.report.table import differing
 
+OWN = ("choice", "selection", "epochs_trained")  # of one fold alone
 FILE = "folds.json"  # the pooled result, in the folder of the folds
 
 
@@ -82,7 +83,7 @@ def one_of(runs: Sequence[RunData]) -> RunData:
     }
     counted = found.results() if found is not None else {}
     pooled = {
-        **results[0],
+        **{key: value for key, value in results[0].items() if key not in OWN},
         **counted,
         **means,
         "baseline": counted.get("baseline", results[0].get("baseline", {})),

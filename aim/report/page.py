@@ -67,11 +67,13 @@ def headline(run: RunData) -> dict[str, Any]:
     count = values.get("num_videos") or (len(found.index) if found is not None else 0)
     main = [metric for metric in metrics.METRICS if metric.main and metric.name in values]
     of_test = f"{count} {content.kind(values)}videos, {values.get('views')} views"
+    ends = interval(values, main[0].name, count) if main and main[0].per_video else None
     return {
         "value": values[main[0].name] if main else None,
         "scores": [(f"{values[each.name]:.2f}", each.words) for each in main],
         "baseline": ", ".join(f"{run.baseline[x.name]:.2f} % {x.words}" for x in main if x.name in run.baseline),
-        "interval": interval(values, main[0].name, count) if main and main[0].per_video else None,
+        "interval": ends,
+        "interval_said": said_of_interval(values, main[0].words, count, ends) if ends else "",
         "what": of_test if results else validation_of(found) if found is not None else "",
         "state": "" if results else run.progress,
         "doubts": doubts(values, found),
@@ -84,6 +86,16 @@ def interval(values: Mapping[str, Any], name: str, count: int) -> tuple[float, f
         low, high = values["folds"]["interval"]
         return low, high
     return statistics.interval(round(values[name] * count / 100), count)
+
+
+def said_of_interval(values: Mapping[str, Any], words: str, count: int, ends: tuple[float, float]) -> str:
+    """The interval of a score with what it is of: of folds it isn't of their mean."""
+    said = f"{words} {ends[0]:.1f} to {ends[1]:.1f} % (95 % bootstrap interval over videos)"
+    if "folds" not in values:
+        return said
+    found = values["folds"]
+    mean = f"mean over {found['count']} folds, standard deviation {found['sd']:.1f} %"
+    return f"{mean}; all {count} videos together: {found['of_all_videos']:.1f} %, {said}"
 
 
 def doubts(values: Mapping[str, Any], found: Predictions | None) -> list[str]:
@@ -112,7 +124,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
         **{x.words: x.beside(results[x.name], run.baseline) for x in metrics.told(results) if not x.main},
         "folds": folds(results),
         **training(run.settings),
-        "head": content.choice(results),
+        "chosen": content.choice(results),
         "lists": lists(run),
         "tuned parameters": tuned_of(results["params_tuned"], results["params_total"]),
         "GMACs a view": f"{results['gmacs_per_view']:.1f}",
@@ -257,6 +269,7 @@ def row(run: RunData, runs: Sequence[RunData]) -> Mapping[str, Any]:
         "views": results.get("views", run.found.about.get("views", "") if run.found else ""),
         "value": line["value"],
         "interval": line["interval"],
+        "of_interval": "all videos " if "folds" in results else "",
         "metrics": [
             (run.baseline.get(main_of(runs).name), "%.2f"),
             *(

@@ -1,7 +1,5 @@
 """The run directory before a training starts: empty, with the result of this run, or with a run to go on with."""
 
-from pathlib import Path
-
 from aim.engine.loop import choice
 from aim.engine.machine.distributed import say_once
 from aim.engine.run import content, identity, replaced, results
@@ -13,12 +11,6 @@ from aim.engine.trained import checkpoint
 from aim.ground import config
 
 
-def last_of(run: Run) -> Path:
-    """The state that a run goes on from, if there is one: that of the choice among heads, until the run has its own."""
-    last, done, of_choice = (run.directory() / name for name in identity.BEGUN)
-    return of_choice if of_choice.exists() and not (last.exists() or done.exists()) else last
-
-
 def taken_up(checked: Checked[Run]) -> Earlier:
     """The precision and division of a run that goes on; a finished run's result is shown.
 
@@ -27,7 +19,7 @@ def taken_up(checked: Checked[Run]) -> Earlier:
     where the folder holds another run.
     """
     run, run_dir = checked.run, checked.run_dir
-    last, done = last_of(run), run_dir / "results.json"
+    last, done = identity.last_of(run_dir), run_dir / "results.json"
     if not (last.exists() or done.exists()):
         if (other := shorter(run)) != run_dir and identity.earlier(other):
             say_once(f"this is a run of its own; to go on with the one in {other}, add run_dir={other}")

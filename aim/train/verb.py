@@ -44,7 +44,7 @@ from aim.ground.errors import check_all, printable, say
 from aim.ground.signals import Stop, stop_signals
 from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
-from aim.train.resuming import last_of, taken_up
+from aim.train.resuming import taken_up
 
 
 def main(cfg: DictConfig) -> None:
@@ -75,7 +75,7 @@ def check(asked: Mapping[str, Any]) -> Checked[Run]:
 
     def check_batch() -> None:
         """A run that goes on may have other ranks than before, and the first of them knows whether it does."""
-        if ranks and distributed.rank() == 0 and not last_of(run).exists():
+        if ranks and distributed.rank() == 0 and not identity.last_of(run_dir).exists():
             run.check_batch(ranks[0])
 
     check_all(
@@ -98,7 +98,7 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
     if world.is_main:
         results.set_aside(run_dir)  # of fewer epochs
         write_settings(job.settings, run_dir)
-        if not (last_of(run).exists() and (run_dir / replaced.NAME).exists()):
+        if not (identity.last_of(run_dir).exists() and (run_dir / replaced.NAME).exists()):
             replaced.note(run_dir, run.data.folder, lists.videos)
         print(printable(introduction.of_run(run, lists, job.content, world)), flush=True)
     if job.start is not None:

@@ -55,7 +55,8 @@ def test_folds_are_one_result_of_all_their_videos(tmp_path: Path) -> None:
     assert (said, run.name) == ([], "sweep")
     assert f"| 20 videos in 4 folds | {mean(each):.1f} (sd {stdev(each):.1f}) |" in table([run])
     text = page.render([run])
-    assert "standard deviation" in text
+    assert f"mean over 4 folds, standard deviation {stdev(each):.1f} %; all 20 videos together: 70.0 %, " in text
+    assert f"{low:.1f} to {high:.1f} % (95 % bootstrap interval over videos)" in text
     assert text.count('id="run1"') == 1
 
 

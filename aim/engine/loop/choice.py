@@ -1,24 +1,30 @@
-"""The choice among several heads, before the run itself: `optim.lr` and `optim.weight_decay` may be lists.
+"""The choice among several rates and decays, before the run itself: `optim.lr`, `optim.weight_decay` may be lists.
 
-All heads train side by side, on the same batches. Where a third list tests, the validation videos choose; elsewhere a
-part of the training videos, so that no video of the test does. Then the run is that of the best head's rate and decay,
-on all training videos. The folder `choice` in the run directory has its own last.pt to continue from, and choice.json.
+Heads on a frozen trunk train side by side, on the same batches; what changes the trunk trains in turn. Where a third
+list tests, the validation videos choose; elsewhere a part of the training videos, so that no video of the test does.
+Then the run is that of the best rate and decay, on all training videos. The folder `choice` in the run directory has a
+last.pt to continue from, of trainings in turn each its own, and choice.json.
 """
 
+import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from aim.data.folds import apart
 from aim.data.lists import Lists
-from aim.engine.loop.course import Caller
+from aim.engine.loop.course import Caller, Diverged
 from aim.engine.loop.evaluation import Evaluation
 from aim.engine.loop.loaders import loaders
+from aim.engine.loop.saving import State
 from aim.engine.loop.selection import foremost
 from aim.engine.loop.training import train
 from aim.engine.machine import distributed
+from aim.engine.machine.distributed import say_once
 from aim.engine.run import content, identity
 from aim.engine.run.job import Job
 from aim.engine.run.settings import Run
@@ -29,7 +35,7 @@ from aim.ground.errors import UserError
 from aim.ground.foreign import read_json
 from aim.ground.signals import Stop
 from aim.models.classifier import VideoClassifier
-from aim.models.heads import Heads
+from aim.models.heads import Heads, Trained
 
 FOLDER, NAME = identity.CHOICE, "choice.json"
 
@@ -37,7 +43,7 @@ FOLDER, NAME = identity.CHOICE, "choice.json"
 def chosen(
     job: Job[Run], model: VideoClassifier, hashes: Mapping[str, str], stop: Stop
 ) -> tuple[Job[Run], dict[str, Any]]:
-    """The job with the rate and decay of the best head, and all heads' scores for results.json.
+    """The job with the best rate and decay, and the scores of all for results.json.
 
     Of a job with one rate and decay itself, and nothing. The model stays as it is. Raises what a training raises.
     """
@@ -49,7 +55,9 @@ def chosen(
     mine = {**hashes, **content_of(lists, job.settings)}
     found = distributed.share(read(choice.run_dir, mine) if job.world.is_main else {})
     if "best" not in found:
-        found = about | side_by_side(choice, model, mine, found.get("heads"), stop)
+        heads = found.get("heads") or [own._asdict() for own in run.optim.heads]
+        way = side_by_side if model.reads_frozen else in_turn
+        found = about | way(choice, model, Scores(choice, mine, heads), stop)
     if job.world.is_main:
         files.write_json(choice.run_dir / NAME, found | {"identity": mine})
         show(found, run)
@@ -67,7 +75,7 @@ def choosing(lists: Lists, share: float) -> tuple[Lists, dict[str, Any]]:
     rest, spared = apart(lists, share)
     if not spared:
         raise UserError(
-            "no class has two training videos, one to choose among heads; use one optim.lr and optim.weight_decay"
+            "no class has two training videos, one to choose a rate by; use one optim.lr and optim.weight_decay"
         )
     return replace(lists, train=rest, val=spared, third=None), {"videos": len(spared), "of": "training", "share": share}
 
@@ -94,33 +102,121 @@ def read(place: Path, mine: Mapping[str, str]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if key != "identity"}
 
 
-def side_by_side(
-    job: Job[Run], model: VideoClassifier, mine: Mapping[str, str], before: list[dict[str, Any]] | None, stop: Stop
-) -> dict[str, Any]:
-    """Train all heads, or go on, where validations `before` had these scores: the scores of each, and the best.
+@dataclass
+class Scores:
+    """The scores of each rate and decay, so far: with test=best of its best validation, else of its last.
 
-    With test=best a head has those of its best validation, else of its last; one that has `diverged` has none. The
-    seconds are of all processes, also those before this one.
+    One that has `diverged` has none. They are in choice.json.
     """
-    run, world = job.run, job.world
-    by = of_validation(run.task.metrics, run.train.best_by)
-    heads = [dict(head) for head in before or [own._asdict() for own in run.optim.heads]]
-    several, began = Heads(model, len(heads)), time.monotonic()
+
+    job: Job[Run]
+    identity: Mapping[str, str]
+    heads: list[dict[str, Any]]
+
+    def keep(self, place: int, epoch: float, scores: Mapping[str, float]) -> None:
+        """Take those of a validation after so many epochs, if they count."""
+        run, head = self.job.run, self.heads[place]
+        by = of_validation(run.task.metrics, run.train.best_by)
+        name = str(by.validated)
+        if run.test == "last" or name not in head or by.improves(scores[name], head[name]):
+            head |= {"epoch": epoch, **scores}
+
+    def lose(self, place: int) -> None:
+        """Forget those of one that has diverged."""
+        self.heads[place] = {**self.job.run.optim.heads[place]._asdict(), "diverged": True}
+
+    def write(self) -> None:
+        """Leave them in choice.json."""
+        if self.job.world.is_main:
+            files.write_json(self.job.run_dir / NAME, {"heads": self.heads, "identity": dict(self.identity)})
+
+    def result(self, seconds: float, before: float) -> dict[str, Any]:
+        """All of it, and the best, after so many seconds, of which those `before` are of earlier processes.
+
+        Raises UserError where all have diverged.
+        """
+        by = of_validation(self.job.run.task.metrics, self.job.run.train.best_by)
+        alive = [place for place, head in enumerate(self.heads) if "diverged" not in head]
+        if not alive:
+            raise UserError(f"with each of {len(self.heads)} rates and decays the loss became infinite; lower optim.lr")
+        best = alive[foremost([self.heads[place] for place in alive], by)]
+        took = {"seconds": round(seconds, 1), "seconds_before": round(before, 1)}
+        return {"by": by.validated_words, "heads": self.heads, "best": best, **took}
+
+
+def side_by_side(job: Job[Run], model: VideoClassifier, scores: Scores, stop: Stop) -> dict[str, Any]:
+    """Train all heads, or go on: the scores of each, and the best."""
+    several, began = Heads(model, len(scores.heads)), time.monotonic()
 
     def validated(epoch: float, found: Evaluation, improved: bool) -> None:
-        scored = dict(zip(several.alive, (each.scores for each in found.heads), strict=True))
-        for place, (head, own) in enumerate(zip(heads, run.optim.heads, strict=True)):
-            name = str(by.validated)
-            if place not in scored:
-                heads[place] = {**own._asdict(), "diverged": True}
-            elif run.test == "last" or name not in head or by.improves(scored[place][name], head[name]):
-                head |= {"epoch": epoch, **scored[place]}
-        if world.is_main:
-            files.write_json(job.run_dir / NAME, {"heads": heads, "identity": dict(mine)})
+        for place in range(len(scores.heads)):
+            if place in several.alive:
+                scores.keep(place, epoch, found.heads[several.alive.index(place)].scores)
+            else:
+                scores.lose(place)
+        scores.write()
 
-    if world.is_main:
-        print(f"choice: {len(heads)} heads side by side, of {len(job.lists.train)} videos; {len(job.lists.val)} choose")
-    validating = replace(run.train, eval_every=run.train.eval_every or run.train.epochs)
+    announce(job, f"{len(scores.heads)} heads side by side")
+    state = tried(job, model, several, scores.identity, validated, stop)
+    return scores.result(state.seconds + time.monotonic() - began, state.seconds)
+
+
+def in_turn(job: Job[Run], model: VideoClassifier, scores: Scores, stop: Stop) -> dict[str, Any]:
+    """Train the model with one rate and decay after the other, or go on: the scores of each, and the best.
+
+    The model is then as it was before. A training that is over has its `seconds` beside its scores.
+    """
+    run = job.run
+    trained = dict(model.named_parameters())
+    first = {name: trained[name].detach().clone() for name in model.trainable}
+    before = sum(head.get("seconds", 0.0) for head in scores.heads)
+    announce(job, f"{len(scores.heads)} trainings in turn")
+    for place, own in enumerate(run.optim.heads):
+        if "seconds" in scores.heads[place]:
+            continue
+
+        def validated(epoch: float, found: Evaluation, improved: bool, place: int = place) -> None:
+            scores.keep(place, epoch, found.scores)
+            scores.write()
+
+        optim = replace(run.optim, **own._asdict())
+        turn = replace(job, run=replace(run, optim=optim), run_dir=job.run_dir / str(place))
+        if job.world.is_main:
+            print(f"choice {place + 1}: optim.lr={own.lr:g} optim.weight_decay={own.weight_decay:g}", flush=True)
+        began, earlier = time.monotonic(), 0.0
+        try:
+            earlier = tried(turn, model, model, scores.identity, validated, stop).seconds
+        except Diverged as error:
+            reason, *_ = str(error).split(";")
+            say_once(f"warning: optim.lr={own.lr:g} with optim.weight_decay={own.weight_decay:g} is given up: {reason}")
+            scores.lose(place)
+        before += earlier
+        scores.heads[place]["seconds"] = round(earlier + time.monotonic() - began, 1)
+        scores.write()
+        if job.world.is_main and place:  # the newest stays, for the command that goes on
+            shutil.rmtree(job.run_dir / str(place - 1), ignore_errors=True)
+        with torch.no_grad():
+            for name, tensor in first.items():
+                trained[name].copy_(tensor)
+    return scores.result(sum(head["seconds"] for head in scores.heads), before)
+
+
+def announce(job: Job[Run], what: str) -> None:
+    """Say that a choice begins, and of which videos."""
+    if job.world.is_main:
+        print(f"choice: {what}, of {len(job.lists.train)} videos; {len(job.lists.val)} choose", flush=True)
+
+
+def tried(
+    job: Job[Run],
+    model: VideoClassifier,
+    trained: Trained,
+    mine: Mapping[str, str],
+    validated: Callable[[float, Evaluation, bool], None],
+    stop: Stop,
+) -> State:
+    """Train what is chosen among, or go on, in a folder of its own."""
+    training = job.run.train
     caller = Caller(
         run_dir=job.run_dir,
         identity=mine,
@@ -129,18 +225,13 @@ def side_by_side(
         validated=validated,
         log=lambda step, values: None,
     )
+    run = replace(job.run, train=replace(training, eval_every=training.eval_every or training.epochs))
     with loaders(job, model, stop) as (train_loader, val_loader):
-        state = train(
-            several, train_loader, val_loader,
-            run=replace(run, train=validating), caller=caller, world=world, stop=stop,
-        )  # fmt: skip
-    best = several.alive[foremost([heads[place] for place in several.alive], by)]
-    seconds = {"seconds": state.seconds + time.monotonic() - began, "seconds_before": state.seconds}
-    return {"by": by.validated_words, "heads": heads, "best": best, **{k: round(v, 1) for k, v in seconds.items()}}
+        return train(trained, train_loader, val_loader, run=run, caller=caller, world=job.world, stop=stop)
 
 
 def show(found: Mapping[str, Any], run: Run) -> None:
-    """Print the heads as a small table."""
+    """Print the scores as a small table."""
     by = of_validation(run.task.metrics, run.train.best_by)
     rows = [
         (
@@ -151,5 +242,5 @@ def show(found: Mapping[str, Any], run: Run) -> None:
         )
         for i, head in enumerate(found["heads"])
     ]
-    title = f"{len(rows)} heads, {found['videos']} {found['of']} videos choose"
+    title = f"{len(rows)} rates and decays, {found['videos']} {found['of']} videos choose"
     plain_console().print(plain_table(rows, ["optim.lr", "weight_decay", found["by"], ""], title=title))

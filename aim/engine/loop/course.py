@@ -46,6 +46,10 @@ class Caller:
     log: Log
 
 
+class Diverged(UserError):
+    """The weights are lost: the loss, or a gradient, is not finite."""
+
+
 class Course:
     """A training run from its restored state to its end; `stack` closes what it opens."""
 
@@ -221,7 +225,7 @@ class Newest:
         self.sums, self.state.step = to_host(sums), self.state.step + 1
 
     def read(self) -> None:
-        """Add the newest sums to the state's. Raises UserError where they tell that the weights are lost."""
+        """Add the newest sums to the state's. Raises Diverged where they tell that the weights are lost."""
         if self.sums is None:
             return
         with part("reading results"):
@@ -234,7 +238,7 @@ class Newest:
                     self.lost = self.state.step + 1  # is under way
                 if self.state.step <= self.lost:
                     return
-                raise UserError(
+                raise Diverged(
                     f"the {name} became {value} at step {self.state.step}; use a lower optim.lr or precision=fp32 "
                     f"(that is another run), or repeat the command to continue from the last save in {self.run_dir}"
                 )

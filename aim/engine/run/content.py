@@ -50,7 +50,7 @@ def weights(found: Mapping[str, Any]) -> str:
 
 
 def choice(found: Mapping[str, Any]) -> str:
-    """The head that several in a result were tried for, and by which videos; nothing of a run without them."""
+    """The rate and decay that were chosen among several, and by which videos; nothing of a run without them."""
     if not (choice := found.get("choice")):
         return ""
     best = choice["heads"][choice["best"]]

@@ -20,8 +20,7 @@ MACHINE = marked(Mark.MACHINE)
 CONTENT = marked(Mark.CONTENT)
 (LENGTH,) = marked(Mark.LENGTH)  # a run may go on to another number of epochs: aim.engine.loop.saving.State
 SILENT = marked(Mark.SILENT)
-CHOICE = "choice"  # the folder in a run's own of a choice among heads, which comes first
-BEGUN = ("last.pt", "results.json", f"{CHOICE}/last.pt")  # one of them is there
+CHOICE = "choice"  # the folder in a run's own of a choice among rates, which comes first
 
 
 def experiment_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,8 +50,17 @@ def of_today(settings: Mapping[str, Any]) -> dict[str, Any]:
 def earlier(run_dir: Path) -> dict[str, Any] | None:
     """The settings of the run that a directory holds, if there is one, as this version would have written them."""
     path = run_dir / "config.yaml"
-    begun = path.exists() and any((run_dir / name).exists() for name in BEGUN)
+    begun = path.exists() and ((run_dir / "results.json").exists() or last_of(run_dir).exists())
     return of_today(load(path)) if begun else None
+
+
+def last_of(run_dir: Path) -> Path:
+    """The state that a run goes on from, if there is one: the newest of a choice, until the run has its own."""
+    last = run_dir / "last.pt"
+    if last.exists() or (run_dir / "results.json").exists():
+        return last
+    of_choice = run_dir.glob(f"{CHOICE}/**/last.pt")  # itself, or a folder with a number for each training in turn
+    return max(of_choice, key=lambda path: int(path.parent.name) if path.parent.name != CHOICE else 0, default=last)
 
 
 def changes(before: Mapping[str, Any], now: Mapping[str, Any], run_dir: Path) -> list[str]:

@@ -88,7 +88,7 @@ def set_aside(run_dir: Path) -> None:
     """Keep the result of a run that goes on to more epochs under the number of those that it had."""
     done = run_dir / "results.json"
     if done.exists():
-        with files.writing(done, f"it is kept, and {files.AGAIN}"):
+        with files.writing(done, f"it is kept: {files.AGAIN}"):
             done.replace(run_dir / f"results_{read(done)['epochs']}_epochs.json")
 
 
@@ -101,7 +101,7 @@ def show(found: Mapping[str, Any], run_dir: Path) -> None:
         **({"not read": f"{found['num_missing']} videos"} if found["num_missing"] else {}),
         **({"these videos chose": chose} if (chose := content.chosen(found)) else {}),
         **({"weights": weights} if (weights := content.weights(found)) else {}),
-        **({"head": head} if (head := content.choice(found)) else {}),
+        **({"chosen": chosen} if (chosen := content.choice(found)) else {}),
         "tuned parameters": tuned_of(found["params_tuned"], found["params_total"]),
         "time": f"{clock(found['seconds'])} on {found['world_size']} x {found['device']}",
     }

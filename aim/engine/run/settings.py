@@ -107,7 +107,7 @@ class Run:
             self.check_augmentation,
             self.check_test,
             self.check_features,
-            self.check_heads,
+            self.check_several,
             self.tracker.check,
             self.backbone.check_weights,
         )
@@ -153,17 +153,9 @@ class Run:
                 "sharded where they are computed; leave one out"
             )
 
-    def check_heads(self) -> None:
-        """Refuse several heads where they would differ inside the trunk; the model is one of shapes alone."""
-        if not self.optim.several:
-            return
-        if not self.shape_alone().reads_frozen:
-            raise UserError(
-                f"optim.lr={self.optim.lr}, optim.weight_decay={self.optim.weight_decay}: heads train side by side "
-                "where they alone are trained, and this adapter changes the trunk; use one number each, a sweep "
-                "(-m optim.lr=1e-3,1e-2), or adapter=none, attentive_probe or side"
-            )
-        if self.train.shard:
+    def check_several(self) -> None:
+        """Refuse several rates or decays of a sharded model, which couldn't begin again for each."""
+        if self.optim.several and self.train.shard:
             raise UserError("train.shard=true with several optim.lr or weight_decay: use one number each, or no shard")
 
     @property

@@ -1,4 +1,4 @@
-"""Several heads train side by side, and the best becomes the model by videos that don't test it."""
+"""Several rates are tried, and the best becomes the model's by videos that don't test it."""
 
 import shutil
 from pathlib import Path
@@ -69,16 +69,48 @@ def test_a_list_of_one_is_the_plain_run_whose_checkpoint_is_an_ordinary_one(tmp_
     assert evaluate(tmp_path / "one", tmp_path / "test", toy=PROBE)["top1"] == one["top1"]
 
 
-def test_a_choice_that_was_killed_ends_as_an_unbroken_one(tmp_path: Path) -> None:
-    toy = [*PROBE, *SEVERAL, "test=best"]
+def untimed(found: dict) -> dict:
+    """A choice without its seconds."""
+    heads = [{key: value for key, value in head.items() if key != "seconds"} for head in found["choice"]["heads"]]
+    return found["choice"] | SECONDS | {"heads": heads}
+
+
+IN_TURN = [*TOY, "optim.lr=[1e-3,1e-2]", "optim.warmup_epochs=0"]
+
+
+@pytest.mark.parametrize(
+    ("toy", "kills", "tries"), [([*PROBE, *SEVERAL], (1, 2, 3, 5), 4), (IN_TURN, (1, 3, 5, 7, 9), 8)]
+)
+def test_a_choice_that_was_killed_ends_as_an_unbroken_one(
+    tmp_path: Path, toy: list[str], kills: tuple[int, ...], tries: int
+) -> None:
+    toy = [*toy, "test=best"]
     whole = run(tmp_path / "whole", toy=toy)
-    for step in (1, 2, 3, 5):  # of 4 in which heads are tried; then follow 6
+    for step in kills:  # of so many in which rates are tried; then follow 6
         killed_at(step, tmp_path / str(step), toy=toy)
-        assert (tmp_path / str(step) / "last.pt").exists() == (step == 5)
+        assert (tmp_path / str(step) / "last.pt").exists() == (step > tries)
         again = run(tmp_path / str(step), toy=toy)
-        assert again["choice"] | SECONDS == whole["choice"] | SECONDS
+        assert untimed(again) == untimed(whole)
         assert 0 <= again["choice"]["seconds_before"] <= again["choice"]["seconds"]
         assert journal(tmp_path / str(step)) == journal(tmp_path / "whole")
+
+
+def test_what_changes_the_trunk_is_trained_in_turn_and_each_ends_as_it_would_alone(
+    tmp_path: Path, three_lists: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy = [item for item in three_lists if item != "adapter=none"]
+    found = run(tmp_path / "all", "optim.lr=[1e-3,1e37,1e-2]", "optim.warmup_epochs=0", toy=toy)
+    named("".join(capsys.readouterr()), "optim.lr=1e+37", "optim.weight_decay")
+    first, lost, last = found["choice"]["heads"]
+    assert (lost["diverged"], found["choice"]["of"]) == (True, "validation")
+    for place, head in ((0, first), (2, last)):
+        run(tmp_path / str(place), f"optim.lr={head['lr']}", "optim.warmup_epochs=0", toy=toy)
+        assert head["loss"] == journal(tmp_path / str(place))[-1]["val_loss"]
+    best = str(found["choice"]["best"])
+    assert journal(tmp_path / "all") == journal(tmp_path / best)  # nothing is left of the others
+    assert [path.name for path in (tmp_path / "all" / choice.FOLDER).iterdir() if path.is_dir()] == ["2"]
+    with refused("2", "optim.lr"):
+        run(tmp_path / "none", "optim.lr=[1e37,2e37]", "optim.warmup_epochs=0", toy=toy)
 
 
 def test_a_choice_that_was_killed_is_of_one_run_and_tells_of_replaced_videos(
@@ -135,7 +167,6 @@ def test_the_report_and_the_result_show_the_heads(tmp_path: Path, capsys: pytest
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["adapter=aim_demo", "optim.lr=[1e-3,1e-2]"], ["optim.lr=[0.001, 0.01]", "adapter=none"]),
         (["optim.lr=[1e-3,1e-3]"], ["optim.lr=[0.001, 0.001]"]),
         (["optim.lr=[]"], ["optim.lr=[]"]),
         (["optim.lr=[nan,1e-3]"], ["optim.lr=[nan, 0.001]"]),
