@@ -59,12 +59,15 @@ class Desk:
     max_seconds: float
     told: Callable[[int, float], None] = lambda videos, seconds: None  # of a group: how many, and how long each took
     waiting: "queue.SimpleQueue[tuple[Path, Future[Tensor | str]] | None]" = field(default_factory=queue.SimpleQueue)
+    ready: "Future[None]" = field(default_factory=Future)
     stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> "Desk":
+        """Begin, once the processes that decode are there. Raises UserError where they can't start."""
         self.lines = self.stack.enter_context(ThreadPoolExecutor(1, "time lines"))
         thread = threading.Thread(target=self._answer, name="videos", daemon=True)
         thread.start()
+        self.ready.result()
         self.stack.callback(thread.join)
         self.stack.callback(self.waiting.put, None)
         return self
@@ -100,6 +103,9 @@ class Desk:
                 with self.recogniser.reading(
                     reader, videos=videos, workers=self.workers, precision=self.precision, timeout=self.timeout
                 ) as read:
+                    assert not [*read([])]  # which starts the processes
+                    if not self.ready.done():
+                        self.ready.set_result(None)
                     while group := self._next():
                         began = time.monotonic()
                         paths = [path for path, _ in group]
@@ -108,6 +114,9 @@ class Desk:
                         self.told(len(group), (time.monotonic() - began) / len(group))
                 return
             except Exception as error:  # over one group; the next ones are answered
+                if not self.ready.done():
+                    self.ready.set_exception(error)
+                    return
                 say(f"error: {len(group)} requests failed, which is a bug; please report it:\n{traceback.format_exc()}")
                 for _, future in group:
                     if not future.done():

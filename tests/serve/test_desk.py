@@ -17,6 +17,7 @@ from aim.data.transforms import Views
 from aim.data.windows import Cut, Windows
 from aim.engine.trained.recogniser import load
 from aim.engine.trained.timeline import timeline
+from aim.ground.errors import UserError
 from aim.serve.decoding import Cutting
 from aim.serve.desk import Desk, batch_of
 from tests.messages import named, refused
@@ -36,7 +37,7 @@ class Slow:
     @contextmanager
     def reading(self, *_: Any, **__: Any) -> Iterator[Callable[[Sequence[Path]], Iterator[tuple[Path, Tensor | str]]]]:
         def read(paths: Sequence[Path]) -> Iterator[tuple[Path, Tensor | str]]:
-            self.asked.append([path.name for path in paths])
+            self.asked += [[path.name for path in paths]] if paths else []
             for path in paths:
                 assert self.go.acquire(timeout=GIVE_UP)
                 if path.name == "bug":
@@ -119,3 +120,12 @@ def test_a_video_that_is_too_long_is_decoded_by_nobody(
     monkeypatch.setattr("aim.serve.decoding.MAX_WINDOWS", 3)
     with refused("3", error=BadVideo):
         next(Cutting(recogniser.clip, recogniser.views, 4, max_seconds=5)((path, Windows(0.1, 0.1))))
+
+
+def test_a_desk_whose_processes_cant_start_says_why() -> None:
+    class Broken(Slow):
+        def reading(self, *_: Any, **__: Any) -> Any:
+            raise UserError("no shared memory; use --shm-size=8g")
+
+    with refused("--shm-size=8g"), desk(Broken()):
+        pass
