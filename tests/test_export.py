@@ -26,6 +26,7 @@ from aim.engine.scores.tasks import SINGLE_LABEL
 from aim.engine.trained import exported
 from aim.engine.trained.exported import About
 from aim.engine.trained.recogniser import load
+from aim.export import quantizing
 from aim.export import verb as export
 from aim.ground import config
 from aim.models.classifier import Backbone, VideoClassifier, terms_of
@@ -387,3 +388,70 @@ def test_damaged_metadata_is_one_clear_message(changes: dict[str, str], expected
     assert exported.parsed(text, Path("a.onnx")) == ABOUT
     with refused(*expected):
         exported.parsed(text | changes, Path("a.onnx"))
+
+
+@pytest.fixture(scope="module")
+def clips_in_folders(toy_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy's validation videos in folders of their classes, as they lie in the cache."""
+    return next(path.parent.parent for path in videos(toy_cache))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("clips", ["the videos", "none"])
+def test_int8_holds_the_frozen_trunk_alone_and_says_what_was_measured(
+    clips: str, sharp: Path, clips_in_folders: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "int8.onnx"
+    given = [f"clips={clips_in_folders}"] if clips == "the videos" else [f"measure={clips_in_folders}"]
+    write(sharp, out, "quantize=int8", "force=true", "threads=1", *given)
+    _, about = exported.read(out)
+    found = about.quantized
+    assert found is not None
+    assert (found["precision"], found["threads"], found["calibration_videos"]) == ("int8", 1, 8 * (clips != "none"))
+    assert found["videos"] == (8 if clips == "the videos" else 16)
+    assert found["speed"] > 0
+    recogniser = load(sharp)
+    integers = [each for each in onnx.load(out).graph.initializer if each.data_type == onnx.TensorProto.INT8]
+    matrices = [each for each in integers if len(each.dims) == 2]
+    assert matrices
+    assert len(matrices) <= found["products"] <= 2 * 2 * 6  # two blocks, each matrix up to twice: in time, too
+    trained = {tuple(t.T.shape) for n, t in recogniser.model.named_parameters() if "adapters" in n and t.ndim == 2}
+    assert not trained & {tuple(each.dims) for each in matrices}
+    same = []
+    made = load(out)
+    for path in sorted(clips_in_folders.rglob("*.mp4"))[:6]:
+        video = recogniser.predict_file(path, PyAV())
+        torch.testing.assert_close(made.predict_file(path, PyAV()), video, rtol=0, atol=0.1)
+        same.append(video)
+    assert torch.stack(same).std(0).max() > 0.01, "all videos look alike: the comparison would pass for anything"
+
+
+def test_an_int8_file_that_is_slow_or_answers_otherwise_isnt_written(
+    sharp: Path, clips_in_folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.onnx"
+    monkeypatch.setattr(export, "speed", lambda *_: 1.59)
+    with refused("a.onnx", "1.59", "1.6", "force=true", "clips=VIDEOS"):
+        write(sharp, out, "quantize=int8", f"clips={clips_in_folders}")
+    measured = {"videos": 100, "agreement": 0.99, "accuracy": None}
+    assert export.alike(measured)
+    assert not export.alike(measured | {"agreement": 0.98})
+    assert not export.alike(measured | {"agreement": None})
+    assert export.alike(measured | {"agreement": 0.98, "accuracy": [80.0, 79.0]})
+    assert not export.alike(measured | {"agreement": 0.98, "accuracy": [80.0, 78.9]})
+    with refused("quantize=int8", "out=", "FILE.onnx"):
+        write(sharp, tmp_path / "a.pt2", "quantize=int8")
+    with refused("clips", "quantize=int8"):
+        write(sharp, out, f"clips={clips_in_folders}")
+    with refused("nowhere"):
+        write(sharp, out, "quantize=int8", "clips=nowhere")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_error_of_bytes_is_that_of_the_products_alone() -> None:
+    rows = np.linspace(-1, 1, 512, dtype=np.float32).reshape(64, 8)
+    weight = np.eye(8, dtype=np.float32)
+    seen = quantizing.Seen(-1.0, 1.0, rows)
+    assert 0 < quantizing.error(seen, weight) < 0.01
+    wide = quantizing.Seen(-40.0, 40.0, rows)  # one value of 40 takes the bytes of all others
+    assert quantizing.error(wide, weight) > 0.1

@@ -2,6 +2,7 @@
 
     python -m aim.export checkpoint=runs/demo/best.safetensors out=FILE.onnx
     python -m aim.export checkpoint=runs/demo/best.safetensors out=FILE.pt2     # torch.export
+    python -m aim.export checkpoint=runs/demo out=FILE.onnx quantize=int8 clips=DIR   # small and fast on a CPU
 
 The trunk, the normalisation, the names of the classes and the clips of the test are inside, and the number of clips in
 a batch is free: `video`, uint8 "b t c h w" -> `probability`, float32 "b k". LoRA becomes part of the layers' weights,
@@ -10,10 +11,12 @@ which is exact. The file is compared with PyTorch before it takes its name; `aim
 
 import io
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -24,11 +27,19 @@ from torch.export import Dim, ExportedProgram
 from torch.fx import GraphModule
 
 from aim.adapters.lora import fold
+from aim.data.dataset import VideoDataset
+from aim.data.lists import Video, spread
+from aim.data.named import find_videos
+from aim.data.readers.decord import Decord
+from aim.data.readers.interface import BadVideo
 from aim.data.sampling import Clip
+from aim.engine.machine.hardware import use_threads
+from aim.engine.run.results import device_name
 from aim.engine.scores.tasks import Task
 from aim.engine.trained import checkpoint, exported
 from aim.engine.trained.exported import About, Program, library, quiet
-from aim.engine.trained.recogniser import TrunkFile, load
+from aim.engine.trained.recogniser import Recogniser, TrunkFile, load
+from aim.export.quantizing import TOGETHER, frozen_products, int8, speed
 from aim.ground import config, files
 from aim.ground.errors import UserError
 from aim.ground.foreign import reason
@@ -40,6 +51,10 @@ OPSET = 20  # of ONNX; onnxruntime has run it since 1.17
 ONNX_LIMIT = 2**31 - 2**24  # bytes of weights in one file, which is a protobuf message, and some room for the graph
 TOLERANCE = 1e-4  # of a probability
 BATCHES = (1, 2, 3)
+FASTER = 1.6  # times the float32 file, at least
+ALIKE = 0.99  # of the videos get the same answer, at least
+LOST = 1.0  # point of accuracy, at most, where the right answers are known
+CALIBRATING = 32  # videos, at most
 
 
 @dataclass(frozen=True)
@@ -48,8 +63,19 @@ class Settings:
 
     checkpoint: Annotated[str, Mark.PATH]
     out: Annotated[str, Mark.PATH]
+    quantize: Literal["int8"] | None
+    clips: Annotated[str | Sequence[str] | None, Mark.PATH]
+    measure: Annotated[str | Sequence[str] | None, Mark.PATH]
+    force: bool
+    threads: int | None
     debug: bool
     backbone: TrunkFile
+
+    def __post_init__(self) -> None:
+        if self.quantize is not None and Path(self.out).suffix != ".onnx":
+            raise UserError(f"quantize={self.quantize} is of ONNX files, and out={self.out} isn't one; use FILE.onnx")
+        if self.quantize is None and (self.clips or self.measure):
+            raise UserError("clips and measure are of quantize=int8; add that, or leave them out")
 
 
 class Probabilities(nn.Module):
@@ -85,10 +111,105 @@ def main(cfg: DictConfig) -> None:
         pace=recogniser.pace,
         licence=recogniser.licence,
     )
+    if settings.quantize:
+        with tempfile.TemporaryDirectory(prefix="aim-export-") as folder:
+            quantized(settings, recogniser, about, Path(folder), out)
+        return
     difference = export(recogniser.model, recogniser.task, about, out)
     print(
         f"{out}: {difference:.1e} is the largest difference of a probability from PyTorch's, in batches of 1, 2 and 3"
     )
+
+
+def quantized(settings: Settings, recogniser: Recogniser, about: About, folder: Path, out: Path) -> None:
+    """Write `out` in int8, with what was measured of it against the float32 file, which is made in a `folder`.
+
+    Raises UserError where it's too slow or answers too differently, unless that is forced.
+    """
+    use_threads(settings.threads)
+    assert isinstance(recogniser.model, VideoClassifier)
+    given = videos_of(settings.clips)
+    calibrating = list(spread(given, CALIBRATING if settings.measure else min(CALIBRATING, len(given) // 2)))
+    others = videos_of(settings.measure) if settings.measure else [each for each in given if each not in calibrating]
+    trunk, plain, made = frozen_products(recogniser.model), folder / "float32.onnx", folder / "int8.onnx"
+    export(recogniser.model, recogniser.task, about, plain)
+    seen = [found[0] for _, found in clips_of(recogniser, calibrating)]
+    number = int8(plain, trunk, seen, made)
+    ours, theirs = (Program(exported.open_onnx(path)[0], about.clip) for path in (made, plain))
+    measured = compared(ours, theirs, recogniser, others)
+    faster = speed(ours, theirs, torch.cat(clips(about.clip) * TOGETHER)[:TOGETHER])
+    agreement = measured["agreement"]
+    words = (
+        f"{faster:.2f} times as fast as float32 in batches of {TOGETHER} clips, the same answer in "
+        + (
+            f"{100 * agreement:.1f} % of {measured['videos']} videos"
+            if agreement is not None
+            else "no videos: none given"
+        )
+        + (
+            f", accuracy {measured['accuracy'][1]:.1f} % after {measured['accuracy'][0]:.1f}"
+            if measured["accuracy"]
+            else ""
+        )
+    )
+    if not settings.force and (faster < FASTER or not alike(measured)):
+        raise UserError(
+            f"{out} isn't written: in int8 it is {words}; at least {FASTER:g} times and {100 * ALIKE:g} % "
+            f"(or, of videos in folders of their classes, at most {LOST:g} point of accuracy less) are asked for; "
+            "clips=VIDEOS calibrates and measures on those, and force=true writes it"
+        )
+    notes = {"precision": "int8", "products": number, "calibration_videos": len(seen), "speed": round(faster, 3)}
+    notes |= {"threads": torch.get_num_threads(), "processor": device_name(torch.device("cpu")), **measured}
+    onnx = library("onnx")
+    model = onnx.load(made)
+    del model.metadata_props[:]
+    onnx.helper.set_model_props(model, replace(about, quantized=notes).to_text())
+    files.write_atomically(out, lambda file: onnx.save(model, file))
+    print(f"{out}: {number} products of the trunk in int8, {words}")
+
+
+def alike(measured: Mapping[str, Any]) -> bool:
+    """Whether a file answers as the float32 one does, or as well where the right answers are known."""
+    if (accuracy := measured["accuracy"]) and accuracy[0] - accuracy[1] <= LOST:
+        return True
+    return measured["agreement"] is not None and measured["agreement"] >= ALIKE
+
+
+def videos_of(named: str | Sequence[str] | None) -> list[Video]:
+    """The videos that a setting names, each once. Raises UserError for what is none."""
+    inputs = find_videos(named, sys.stdin) if named else []
+    for item in inputs:
+        if item.problem:
+            raise UserError(f"{item.path}: {item.problem}")
+    return [Video(str(path), 0) for path in dict.fromkeys(item.path for item in inputs)]
+
+
+def clips_of(recogniser: Recogniser, videos: Sequence[Video]) -> Iterator[tuple[Video, Tensor]]:
+    """Each video with the views of the test, uint8 "v t c h w". Raises UserError where one can't be read."""
+    dataset = VideoDataset(Path(), list(videos), Decord(), recogniser.clip, recogniser.views, seed=0)
+    for i, video in enumerate(videos):
+        try:
+            yield video, dataset.read(0, i)
+        except BadVideo as error:
+            raise UserError(f"{error}; leave it out of clips and measure") from error
+
+
+def compared(ours: Program, theirs: Program, recogniser: Recogniser, videos: Sequence[Video]) -> dict[str, Any]:
+    """In how many videos two programs give the same answer, and how many each gets right, in percent, where known.
+
+    It's known where each lies in a folder of its class.
+    """
+    same, right, folders = list[bool](), list[tuple[bool, bool]](), dict[str, int]()
+    folders.update((name, i) for i, name in enumerate(recogniser.classes))
+    known = bool(videos) and all(Path(video.path).parent.name in folders for video in videos)
+    for video, clip in clips_of(recogniser, videos):
+        mine, other = (recogniser.task.best(program(clip).mean(0, keepdim=True)).item() for program in (ours, theirs))
+        same.append(mine == other)
+        if known:
+            label = folders[Path(video.path).parent.name]
+            right.append((other == label, mine == label))
+    accuracy = [100 * sum(each) / len(right) for each in zip(*right, strict=True)] if right else None
+    return {"videos": len(same), "agreement": sum(same) / len(same) if same else None, "accuracy": accuracy}
 
 
 def check_out(out: Path) -> None:

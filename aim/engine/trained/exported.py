@@ -34,7 +34,7 @@ from aim.weights.hub import file_here
 SUFFIXES = (".onnx", ".pt2")
 FORMAT = "aim-video exported 1"
 EXTRA_FILE = "aim.json"
-OPTIONAL = ("calibration", "task", "pace", "licence")  # parts that older files lack
+OPTIONAL = ("calibration", "task", "pace", "licence", "quantized")  # parts that older files lack
 INPUT, OUTPUT = "video", "probability"
 AGAIN = "aim.export makes it anew"
 
@@ -52,6 +52,7 @@ class About:
     task: Task = SINGLE_LABEL
     pace: Pace = UNPACED  # of the videos that it learnt from
     licence: str = ""  # of the trunk's weights; empty: not known
+    quantized: Mapping[str, Any] | None = None  # which precision has the trunk's products, and what was measured of it
 
     def to_text(self) -> dict[str, str]:
         """Each part as JSON, with the format, and what the file expects in words."""
@@ -173,7 +174,12 @@ def parsed(text: Mapping[str, str], path: Path) -> About:
         views = config.build(dict(parts["views"]), Views, received=True)
         task, pace = named(json.loads(text.get("task", "null"))), Pace.of_text(text.get("pace"))
         licence = str(json.loads(text.get("licence", '""')))
-    return About(parts["classes"], clip, views, parts["trunk"], parts["checkpoint"], calibration, task, pace, licence)
+        quantized = json.loads(text.get("quantized", "null"))
+        if not (quantized is None or isinstance(quantized, dict)):
+            raise TypeError("quantized that is no object")
+    return About(
+        parts["classes"], clip, views, parts["trunk"], parts["checkpoint"], calibration, task, pace, licence, quantized
+    )
 
 
 def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
