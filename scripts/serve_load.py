@@ -113,7 +113,7 @@ def main() -> None:
         for text, times in told.items()
         if json.loads(text) != expected[number] | {"path": name}
     )
-    quarter = len(memory) // 4
+    quarter = max(1, len(memory) // 4)
     p50, p95, p99 = np.percentile(clients.seconds, [50, 95, 99]).round(3).tolist()
     found = {
         "machine": f"{device_name(torch.device('cpu'))}, {num_cores()} cores, {platform.system()}",
@@ -127,7 +127,7 @@ def main() -> None:
         "requests_per_second": round(args.requests / took, 2),
         "latency_seconds": {"p50": p50, "p95": p95, "p99": p99},
         "memory_mb": {  # of the server and its processes, medians
-            "second_quarter": round(float(np.median(memory[quarter : 2 * quarter]))),
+            "second_quarter": round(float(np.median(memory[quarter : 2 * quarter] or memory))),
             "last_quarter": round(float(np.median(memory[-quarter:]))),
         },
         "at_sigterm": {"accepted": LAST, "answered": last.statuses[200], "exit_code": code},

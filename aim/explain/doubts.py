@@ -14,11 +14,16 @@ def doubts(found: Explanation, true: str | None) -> list[str]:
 
 def of_answer(found: Explanation, true: str | None) -> list[str]:
     """Whether it explains a right and sure answer."""
+    own = float(found.probability[found.label])
+    if found.task.several:  # each label is a question of its own
+        doubt = f"the model hardly sees {found.name} ({100 * own:.0f} %), of which the map is"
+        return [doubt] if own < SURE else []
     (answer, p), *others = found.top
     texts = []
     if found.name != answer:
-        own = 100 * float(found.probability[found.label])
-        texts.append(f"the model's answer is {answer} ({100 * p:.0f} %), and the map is of {found.name} ({own:.0f} %)")
+        texts.append(
+            f"the model's answer is {answer} ({100 * p:.0f} %), and the map is of {found.name} ({100 * own:.0f} %)"
+        )
     elif p < SURE:
         next_ = f", then {others[0][0]} {100 * others[0][1]:.0f} %" if others else ""
         texts.append(f"the model is unsure: {answer} {100 * p:.0f} %{next_}; a map of a guess says little")

@@ -19,7 +19,6 @@ from typing import Annotated, Any, NoReturn
 
 from omegaconf import DictConfig
 
-from aim.adapters.plain import Plain
 from aim.data.named import Input, below, find_videos
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Reader
@@ -29,7 +28,7 @@ from aim.data.transforms import Views
 from aim.data.windows import Windows
 from aim.engine.machine.hardware import Device, Untrained
 from aim.engine.trained import checkpoint, exported
-from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
+from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, of_trunk, ready
 from aim.features import extracting as features
 from aim.features.extracting import Extractor, Features, Form
 from aim.ground import config, files
@@ -39,7 +38,7 @@ from aim.ground.marks import Mark
 from aim.ground.paths import path_of
 from aim.ground.shared_work import FOLDER, Spreading, claim, claimed, merged, working
 from aim.ground.signals import Interrupted, stop_signals
-from aim.models.classifier import Backbone, VideoClassifier, build
+from aim.models.classifier import Backbone, VideoClassifier
 from aim.shell.command import again
 
 
@@ -189,10 +188,7 @@ def loaded(settings: Settings) -> Recogniser:
     if not isinstance(backbone, Backbone):
         assert settings.checkpoint is not None
         return load(settings.checkpoint, weights=backbone.weights)
-    backbone.check_weights()
-    frames, size = clip.num_frames, clip.size
-    model = build(backbone, Plain(), num_classes=1, num_frames=frames, size=size, dropout=0.0).eval()
-    return Recogniser(model, [], clip, views)
+    return of_trunk(backbone, clip, views)
 
 
 def extracted(extractor: Extractor, paths: Sequence[Path], settings: Settings) -> Iterator[tuple[Path, Features | str]]:

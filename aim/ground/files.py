@@ -64,7 +64,7 @@ def write_atomically(path: Path, write: Callable[[Path], None], kept: str = "the
     Raises UserError where it can't be written; the message names the file that is `kept`, if there is any.
     """
     make_folder(path.parent)
-    with writing(path, f"{kept} is kept, and {AGAIN}" if path.exists() else AGAIN), replaced(path) as temporary:
+    with writing(path, f"{kept} is kept: {AGAIN}" if path.exists() else AGAIN), replaced(path) as temporary:
         write(temporary)
 
 

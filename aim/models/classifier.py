@@ -41,6 +41,7 @@ class Backbone:
     options: Mapping[str, Any] = field(default_factory=dict)  # keyword arguments of timm.create_model
     source: Annotated[str, Mark.MACHINE, Mark.SILENT] = ""  # of the published file that no hub of timm's has
     licence: Annotated[str, Mark.MACHINE, Mark.SILENT] = ""  # of the published weights, where users must know it
+    text: Annotated[str, Mark.MACHINE, Mark.SILENT] = ""  # NAME/TAG of open_clip's model that the trunk is the eye of
 
     def __post_init__(self) -> None:
         if "_clip_" in self.name and self.name.endswith(".openai") and "_clip_quickgelu_" not in self.name:
@@ -135,7 +136,10 @@ class VideoClassifier(nn.Module):
         return (video.float() / 255 - self.mean) / self.std
 
     def forward(self, video: Tensor) -> Tensor:
-        pooled = self.pooled(video)
+        return self.logits(self.pooled(video))
+
+    def logits(self, pooled: Tensor) -> Tensor:
+        """The head's output, "b d" -> "b k"."""
         with without_autocast(pooled.device):  # logits of bfloat16 have 8 bits, and tie
             logits: Tensor = self.head(self.dropout(pooled))
         return logits

@@ -3,6 +3,8 @@
     python -m aim.predict checkpoint=runs/demo/best.safetensors VIDEO FOLDER 'PATTERN/*.mp4'
     find . -name '*.mp4' | python -m aim.predict checkpoint=FILE.onnx -                # what aim.export wrote
     python -m aim.predict checkpoint=FILE window=10 stride=5 out=FILE.csv VIDEO         # a time line
+    python -m aim.predict checkpoint=FILE FOLDER next=50                                # which to label next
+    python -m aim.predict backbone=clip_vit_b16 classes="kick,hug,push" VIDEO           # by names alone: zero-shot
     python -m aim.predict checkpoint=FILE window=10 stride=1 rtsp://CAMERA/1            # a stream, window by window
 
 A table on a terminal, JSON lines when piped or with json=true; docs/predict.md has the rest. What comes on standard
@@ -23,24 +25,27 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from omegaconf import DictConfig
 from torch import Tensor
 
 from aim.data.cropping import CropHint
+from aim.data.lists import nfc, read_lines
 from aim.data.named import STDIN, Input, arriving, below, find_videos
 from aim.data.pace import PaceHint
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo
+from aim.data.sampling import Clip
 from aim.data.stamp import content_of, stamp_of
+from aim.data.transforms import Views
 from aim.data.windows import Windows
 from aim.engine.machine.hardware import Precision
 from aim.engine.scores.tasks import Limit
-from aim.engine.trained import checkpoint
+from aim.engine.trained import checkpoint, exported
 from aim.engine.trained.answer import Answer, answers_of, as_json
 from aim.engine.trained.question import Question, limit_of, prepared
-from aim.engine.trained.recogniser import Recogniser
+from aim.engine.trained.recogniser import Recogniser, load, of_trunk, told_by_names
 from aim.engine.trained.timeline import Timeline, timeline
 from aim.ground import config, files
 from aim.ground.console import Display, plain_console
@@ -48,8 +53,10 @@ from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
 from aim.ground.paths import path_of
 from aim.ground.shared_work import Spreading
-from aim.predict import answers, drawn, picture, shared, stream
+from aim.models.classifier import Backbone, VideoClassifier
+from aim.predict import answers, drawn, picture, shared, stream, teaching
 from aim.shell.command import again
+from aim.weights import text
 
 Found = Tensor | Timeline | str  # of a video its probabilities "k", whole or as a time line, or why there are none
 Bar = Callable[..., Display]
@@ -75,16 +82,31 @@ class Settings(Spreading, Question):
     segments: Annotated[str | None, Mark.PATH]
     picture: Annotated[str | None, Mark.PATH]
     video_out: Annotated[str | None, Mark.PATH]
+    next: int | None
+    classes: Annotated[str | Sequence[str] | None, Mark.TEXT]
+    prompts: Sequence[str] | None
+    clip: Clip
 
     def __post_init__(self) -> None:
         Spreading.__post_init__(self)
         Question.__post_init__(self)
+        alone = isinstance(self.backbone, Backbone)
+        if bool(self.checkpoint) == alone:
+            raise UserError(
+                "give one of checkpoint=FILE, a trained model, and backbone=NAME with classes=A,B,C, a CLIP trunk alone"
+            )
+        if alone and self.classes is None:
+            raise UserError("a trunk alone knows no classes; add classes=A,B,C, their names, or give checkpoint=FILE")
+        if self.prompts is not None and self.classes is None:
+            raise UserError("prompts are of classes=A,B,C; add these, or leave out prompts")
+        if self.classes is not None and not (len(self.names_of_classes) == len({*self.names_of_classes}) > 1):
+            raise UserError(f"classes={self.classes} must be two names or more, each once; use classes=A,B,C")
         if self.live is not None:
             self._check_live(stream.shown(self.live))
         if (self.is_shared or self.merge) and self.out is None:
             raise UserError("the answers of shards are put together in a file: add out=FILE.jsonl or out=FILE.csv")
         if (self.is_shared or self.merge) and (
-            of_one := [name for name in OUTPUTS if name != "out" and getattr(self, name)]
+            of_one := [name for name in (*OUTPUTS, "next") if name != "out" and getattr(self, name)]
         ):
             raise UserError(f"{' and '.join(of_one)} can't be put together from shards; leave out shard, or these")
         if self.batch_size < 1:
@@ -94,6 +116,15 @@ class Settings(Spreading, Question):
             raise UserError(f"{name}={getattr(self, name):g} is of a time line; add window=SECONDS")
         if self.smooth < 0:
             raise UserError(f"smooth={self.smooth:g} must be seconds, or 0 for none")
+        if self.next is not None and self.next < 1:
+            raise UserError(f"next={self.next} must be 1 video or more")
+        if self.next is not None and self.windows:
+            raise UserError(f"next={self.next} is of whole videos; leave out window={self.window:g}")
+        if self.next is not None and exported.is_exported(self.checkpoint):
+            raise UserError(
+                f"next={self.next} needs features, and {self.checkpoint} gives probabilities alone; use the checkpoint "
+                "that it's from"
+            )
         if self.windows and isinstance(self.reader, Frames):
             raise UserError(f"window={self.window:g} is of video files, which PyAV reads; leave out reader=frames")
         for name, suffixes in OUTPUTS.items():
@@ -119,6 +150,26 @@ class Settings(Spreading, Question):
             )
 
     @property
+    def names_of_classes(self) -> list[str]:
+        """The classes that are told by their names alone, of a list or a file; none where a model has its own."""
+        if not isinstance(self.classes, str):
+            return list(self.classes or ())
+        if self.classes.endswith(".txt"):
+            return [nfc(line.strip()) for line in read_lines(path_of(self.classes)) if line.strip()]
+        return [name.strip() for name in self.classes.split(",") if name.strip()]
+
+    def loaded(self) -> Recogniser:
+        """The model, for other classes where they are asked for."""
+        classes = self.names_of_classes or None
+        if isinstance(self.backbone, Backbone):
+            views = Views(1, 1, self.clip.size)
+            text.check(self.backbone.text, self.backbone.weights, self.prompts)
+            recogniser = of_trunk(self.backbone, self.clip, views)
+            return told_by_names(recogniser, self.backbone, self.names_of_classes, self.prompts)
+        weights = self.backbone.weights
+        return load(self.checkpoint, weights=weights, trust=self.trust, classes=classes, prompts=self.prompts)
+
+    @property
     def given(self) -> Sequence[str]:
         """The words of the input."""
         return [self.input] if isinstance(self.input, str) else self.input
@@ -140,8 +191,10 @@ class Settings(Spreading, Question):
 
     @property
     def outputs(self) -> dict[str, Path]:
-        """The files that will be written, by their settings."""
-        return {name: path_of(path) for name in OUTPUTS if (path := getattr(self, name))}
+        """The files that will be written, by their settings; that of `next` beside `out`, or in the current folder."""
+        found = {name: path_of(path) for name in OUTPUTS if (path := getattr(self, name))}
+        beside = found["out"].parent if "out" in found else Path()
+        return found if self.next is None else found | {"next": beside / teaching.FILE}
 
     @property
     def windows(self) -> Windows | None:
@@ -175,16 +228,21 @@ def main(cfg: DictConfig) -> None:
     groups = chain([named] if named else [], arriving(sys.stdin, folders=folders) if settings.listens else [])
     known = None if settings.listens else len(named)
     kept, done, failed = list[tuple[Input, Found]](), 0, 0
-    teller = Teller(recogniser, settings, limit, known)
+    teller, candidates = Teller(recogniser, settings, limit, known), teaching.Candidates(recogniser)
     with teller.display:
         for item, found in answered(recogniser, groups, settings, precision, teller.bar, known):
             done, failed = done + 1, failed + isinstance(found, str)
+            if settings.next is not None and isinstance(found, Tensor):
+                found = candidates.take(item.name, found)
             kept += [(item, found)] if settings.outputs else []
             teller.tell(item, found, done)
     if not done:
         raise UserError("input=- reads a list of videos from standard input, one a line, and it was empty")
-    if written := list(write_outputs(settings, kept, recogniser, limit, teller.bar)):
-        say(f"written: {', '.join(map(str, written))}")
+    if paths := list(write_outputs(settings, kept, recogniser, limit, teller.bar)):
+        say(f"written: {', '.join(map(str, paths))}")
+    if settings.next is not None:
+        written = candidates.write(settings.outputs["next"], settings.next)
+        say(f"written: {settings.outputs['next']}, the {written} of {len(candidates.names)} videos to label next")
     if failed:
         say(f"error: {failed} of {done} videos could not be read")
         sys.exit(1)
@@ -217,14 +275,17 @@ def share(settings: Settings, named: Sequence[Input]) -> int:
     }
     if len(items) < len(named):
         raise UserError("two of the videos are one, by a link; give one of their names, so that each is of one shard")
-    work = {
-        "checkpoint": content_of(stamp_of(checkpoint.file_of(settings.checkpoint))),
+    work: dict[str, Any] = {
+        "checkpoint": settings.checkpoint and content_of(stamp_of(checkpoint.file_of(settings.checkpoint))),
         "views": asdict(recogniser.views),
         "windows": settings.windows and [*asdict(settings.windows).values(), settings.smooth],
         "temperature": settings.temperature,
         "precision": precision,
         "labels": [settings.top, dict(asked) if isinstance(asked, Mapping) else asked],
     }
+    if settings.classes is not None:
+        assert isinstance(recogniser.model, VideoClassifier)
+        work |= {"classes": recogniser.classes, "prompts": settings.prompts, "trunk": recogniser.model.fingerprint}
     if settings.merge:
         found = shared.merge(out, work, items, recogniser.classes)
         found.tell()
@@ -322,7 +383,7 @@ def answered(
 ) -> Iterator[tuple[Input, Found]]:
     """Of each video its probabilities, whole or as a time line, or why it can't be read; all in their order.
 
-    How many there are is `known`, if they are no list that comes.
+    With `next` features follow the probabilities. How many videos there are is `known`, if they are no list that comes.
     """
     outputs = {path.resolve() for path in settings.outputs.values()}
     together = recogniser.views.at_once(settings.batch_size)
@@ -332,8 +393,9 @@ def answered(
         "videos": together if known is None else max(1, min(together, known)),
         "workers": most if known is None else 0 if known == 1 and settings.workers is None else min(most, known),
     }
+    look = None if settings.next is None else recogniser.see
     reading: AbstractContextManager[Callable[[Sequence[Path]], Iterator[tuple[Path, Found]]]] = (
-        recogniser.reading(settings.reader, precision=precision, **many)
+        recogniser.reading(settings.reader, precision=precision, look=look, **many)
         if settings.windows is None
         else nullcontext(partial(windowed, recogniser, settings, precision, bar))
     )

@@ -55,7 +55,7 @@ class Doubts(NamedTuple):
         return f"{len(self.labels)} labels in doubt{weak if self.left_out else ''}"
 
 
-class Question(NamedTuple):
+class Asked(NamedTuple):
     """A question that labels answer: with one label a video its class, with several whether it has each."""
 
     probability: NDArray[np.floating]  # "n k"
@@ -63,15 +63,15 @@ class Question(NamedTuple):
     names: Sequence[str]  # "k"
 
 
-def questions(found: Predictions) -> Iterator[Question]:
+def questions(found: Predictions) -> Iterator[Asked]:
     """All that the labels of a test answer."""
     names = found.classes.tolist()
     if not found.several:
-        yield Question(found.probability, found.label, names)
+        yield Asked(found.probability, found.label, names)
         return
     for i, name in enumerate(names):
         has = found.probability[:, i]
-        yield Question(np.stack([1 - has, has], 1), found.label[:, i], ["", name])
+        yield Asked(np.stack([1 - has, has], 1), found.label[:, i], ["", name])
 
 
 def confident(probability: NDArray[np.floating], label: NDArray[np.int64]) -> NDArray[np.int64]:

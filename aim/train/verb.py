@@ -24,6 +24,7 @@ from aim.engine.loop.loaders import loaders
 from aim.engine.loop.saving import State
 from aim.engine.loop.testing import leave, test
 from aim.engine.loop.training import train
+from aim.engine.loop.zero_shot import start_from_text
 from aim.engine.machine import distributed, sharding
 from aim.engine.machine.distributed import World
 from aim.engine.run import content, decoding, identity, introduction, replaced, results
@@ -102,7 +103,7 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
             replaced.note(run_dir, run.data.folder, lists.videos)
         print(printable(introduction.of_run(run, lists, job.content, world)), flush=True)
     if job.start is not None:
-        checkpoint.load_weights(model, job.start, head=same_classes(job.start.classes, lists.classes))
+        checkpoint.load_weights(model, job.start, head=has_head(job))
     gmacs = gmacs_per_view(model) if world.is_main else 0.0  # before it is sharded
     run = decoding.settled(run, job.settings, lists, gmacs, world)
     job = replace(job, run=run)
@@ -111,6 +112,8 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
     weights = content.of_weights(model.fingerprint, job.start.fingerprint if job.start else None)
     hashes = {**job.content, **weights, "precision": run.precision}
     distributed.agree(hashes)
+    if run.head == "text" and not distributed.share((run_dir / "last.pt").exists()) and not has_head(job):
+        start_from_text(job, model, stop)
     distributed.broadcast_(list(model.state_dict().values()))
     if run.train.shard:
         sharding.shard(model, world, parts=run.train.accumulate)
@@ -141,6 +144,11 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
                 calibration = fitted(run.task, found.log_probability, found.label)
                 checkpoint.set_calibration(run_dir / BEST, calibration, data_hash(lists.test, lists.classes))
             tracked.attach(leave(job, model, left, gmacs, **tested))
+
+
+def has_head(job: Job[Run]) -> bool:
+    """Whether the run starts from a checkpoint of the same classes, whose head it takes over."""
+    return job.start is not None and same_classes(job.start.classes, job.lists.classes)
 
 
 def calibration_of(job: Job[Run]) -> Calibration:

@@ -25,13 +25,38 @@ def hugging_face_clip(tensors: dict[str, Tensor], path: Path) -> dict[str, Tenso
     start = next((name for name in tensors if name.endswith("embeddings.class_embedding")), None)
     if start is None:
         return tensors
-    prefix = start.removesuffix("embeddings.class_embedding")
+    return of_tower(tensors, start.removesuffix("embeddings.class_embedding"), "visual.", path)
+
+
+def hugging_face_texts(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Rename both towers of a CLIP of transformers to OpenAI's names; other files pass unchanged.
+
+    Raises UserError as above.
+    """
+    if "text_model.embeddings.token_embedding.weight" not in tensors:
+        return tensors
+    both = of_tower(tensors, "vision_model.", "visual.", path) | of_tower(tensors, "text_model.", "", path)
+    projections = {
+        "visual.proj": tensors["visual_projection.weight"],
+        "text_projection": tensors["text_projection.weight"],
+    }
+    return (
+        both
+        | {name: weight.T.contiguous() for name, weight in projections.items()}
+        | {"logit_scale": tensors["logit_scale"]}
+    )
+
+
+def of_tower(tensors: dict[str, Tensor], prefix: str, ours: str, path: Path) -> dict[str, Tensor]:
+    """The tensors of a tower, below `prefix` in a file of transformers, by OpenAI's names below `ours`."""
     swaps = {
         "embeddings.class_embedding": "class_embedding",
         "embeddings.patch_embedding": "conv1",
+        "embeddings.token_embedding": "token_embedding",
         "embeddings.position_embedding.weight": "positional_embedding",
         "pre_layrnorm": "ln_pre",
         "post_layernorm": "ln_post",
+        "final_layer_norm": "ln_final",
         "encoder.layers": "transformer.resblocks",
         "self_attn.out_proj": "attn.out_proj",
         "self_attn.q_proj.": "attn.in_proj_",
@@ -49,9 +74,9 @@ def hugging_face_clip(tensors: dict[str, Tensor], path: Path) -> dict[str, Tenso
                 raise UserError(f"{path} doesn't fit: it lacks {shortened(lacking)}")
             tensor = torch.cat([tensors[part] for part in parts])
         name = name.removeprefix(prefix)
-        for theirs, ours in swaps.items():
-            name = name.replace(theirs, ours)
-        renamed[f"visual.{name}"] = tensor
+        for theirs, own in swaps.items():
+            name = name.replace(theirs, own)
+        renamed[f"{ours}{name}"] = tensor
     return renamed
 
 

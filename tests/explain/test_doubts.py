@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from aim.engine.scores.tasks import MultiLabel
 from aim.explain import page
 from aim.explain.doubts import doubts
 from aim.explain.explanation import Explanation
@@ -40,6 +41,13 @@ def test_each_doubt_is_told_by_what_it_rests_on(found: Explanation, true: str | 
     assert text in page.verdicts(doubted)[0]
     assert doubted.as_json()["doubts"] == [text]
     assert page.page(doubted, "x").height >= page.page(found, "x").height
+
+
+def test_one_of_several_labels_is_doubted_by_its_own_probability_alone() -> None:
+    several = replace(FOUND, task=MultiLabel(1.0), probability=torch.tensor([0.9, 0.8]), label=1)
+    assert doubts(several, "a class") == []
+    (text,) = doubts(replace(several, probability=torch.tensor([0.9, 0.2])), None)
+    assert "[another] (20 %)" in text
 
 
 def test_many_doubts_stand_below_each_other() -> None:

@@ -205,9 +205,9 @@ def test_all_jobs_of_a_sweep_are_checked_before_the_first_one_starts(
 
 
 def test_all_settings_that_lack_a_value_are_named_at_once() -> None:
-    with refused("checkpoint=VALUE", "input=VALUE"):
-        command.require_all(config.compose([], "predict"))
-    command.require_all(config.compose(["checkpoint=x", "input=y"], "predict"))
+    with refused("checkpoint=VALUE", "out=VALUE"):
+        command.require_all(config.compose([], "export"))
+    command.require_all(config.compose(["checkpoint=x", "out=y"], "export"))
 
 
 def test_names_that_are_not_utf8_are_read_and_printed_escaped(monkeypatch: pytest.MonkeyPatch) -> None:

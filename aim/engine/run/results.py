@@ -88,7 +88,7 @@ def set_aside(run_dir: Path) -> None:
     """Keep the result of a run that goes on to more epochs under the number of those that it had."""
     done = run_dir / "results.json"
     if done.exists():
-        with files.writing(done, f"it is kept, and {files.AGAIN}"):
+        with files.writing(done, f"it is kept: {files.AGAIN}"):
             done.replace(run_dir / f"results_{read(done)['epochs']}_epochs.json")
 
 

@@ -37,6 +37,8 @@ from aim.ground.marks import Before, Mark, marked
 from aim.ground.paths import path_of
 from aim.models.classifier import Backbone, VideoClassifier, build
 from aim.models.compiling import compile_blocks
+from aim.models.zero_shot import check_pooled
+from aim.weights import text
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,8 @@ class Run:
     optim: Annotated[Optim, Mark.TRAINING]
     published: Annotated[Published | None, Mark.MACHINE, Mark.SILENT, Before(None)]
     dropout: Annotated[float, Mark.MODEL]
+    head: Annotated[Literal["random", "text"], Mark.TRAINING, Before("random")]
+    prompts: Annotated[Sequence[str] | None, Mark.TRAINING, Before(None)]
     backbone: Annotated[Backbone, Mark.MODEL]
     adapter: Annotated[AdapterConfig, Mark.MODEL]
     data: Data
@@ -107,6 +111,7 @@ class Run:
             self.check_augmentation,
             self.check_test,
             self.check_features,
+            self.check_text,
             self.check_several,
             self.tracker.check,
             self.backbone.check_weights,
@@ -157,6 +162,15 @@ class Run:
         """Refuse several rates or decays of a sharded model, which couldn't begin again for each."""
         if self.optim.several and self.train.shard:
             raise UserError("train.shard=true with several optim.lr or weight_decay: use one number each, or no shard")
+
+    def check_text(self) -> None:
+        """Refuse a head from class names where there is no text tower, or the head reads other features."""
+        if self.head != "text":
+            if self.prompts is not None:
+                raise UserError("prompts are of head=text; add that, or leave them out")
+            return
+        text.check(self.backbone.text, self.backbone.weights, self.prompts)
+        check_pooled(self.shape_alone())
 
     @property
     def takes_features(self) -> bool:

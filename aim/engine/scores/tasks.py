@@ -4,6 +4,7 @@ The nodes of configs/task/. Nothing else knows how classes become a loss or logi
 Shapes: b clips, k classes, n videos.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol
@@ -66,6 +67,9 @@ class Task(Protocol):
     def log_likelihood(self, probability: Tensor, label: Tensor) -> Tensor:
         """The finite logarithm of the probability "n" that probabilities "n k" give to the truth."""
 
+    def uncertainty(self, probability: Tensor) -> Tensor:
+        """The entropy of probabilities, "... k" -> "...", of several labels their mean; 0, sure, to 1."""
+
     def log_odds(self, logits: Tensor, index: int) -> Tensor:
         """Of one class against what else could be, "b", from logits "b k"."""
 
@@ -118,6 +122,10 @@ class SingleLabel:
 
     def log_likelihood(self, probability: Tensor, label: Tensor) -> Tensor:
         return probability.gather(1, label[:, None])[:, 0].clamp(min=1e-12).log()
+
+    def uncertainty(self, probability: Tensor) -> Tensor:
+        found: Tensor = torch.special.entr(probability).sum(-1)
+        return found / math.log(max(2, probability.shape[-1]))
 
     def log_odds(self, logits: Tensor, index: int) -> Tensor:
         others = torch.cat([logits[:, :index], logits[:, index + 1 :]], 1)
@@ -201,6 +209,10 @@ class MultiLabel:
 
     def log_likelihood(self, probability: Tensor, label: Tensor) -> Tensor:
         return torch.where(label > 0, probability, 1 - probability).clamp(min=1e-12).log().mean(1)
+
+    def uncertainty(self, probability: Tensor) -> Tensor:
+        found: Tensor = torch.special.entr(probability) + torch.special.entr(1 - probability)
+        return found.mean(-1) / math.log(2)
 
     def log_odds(self, logits: Tensor, index: int) -> Tensor:
         return logits[:, index]

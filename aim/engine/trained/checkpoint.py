@@ -45,7 +45,7 @@ def save_last(path: Path, state: Mapping[str, Any]) -> None:
     refuse_infinite(path, dict(leaves(state)))
     previous = path.with_name("previous.pt")
     aside = temporary_of(previous)
-    with writing(previous, f"{KEPT} is kept, and {AGAIN}" if path.exists() else AGAIN):
+    with writing(previous, f"{KEPT} is kept: {AGAIN}" if path.exists() else AGAIN):
         try:
             aside.unlink(missing_ok=True)
             if path.exists():

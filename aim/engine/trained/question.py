@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Annotated
 
 import torch
@@ -19,6 +18,7 @@ from aim.engine.trained import exported
 from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
 from aim.ground.errors import UserError, nearest, say
 from aim.ground.marks import Mark
+from aim.models.classifier import Backbone
 
 MAX_WORKERS = 8  # decoding processes, where nobody says how many
 
@@ -27,7 +27,7 @@ MAX_WORKERS = 8  # decoding processes, where nobody says how many
 class Question:
     """The keys of configs/predict.yaml and configs/serve.yaml that say which model is asked, how, and for what."""
 
-    checkpoint: Annotated[str, Mark.PATH]
+    checkpoint: Annotated[str, Mark.PATH]  # empty where a trunk alone is asked
     views: Mapping[str, int | None]
     top: int
     min_probability: float | Mapping[str, float] | None
@@ -39,7 +39,7 @@ class Question:
     workers: int | None
     trust: bool
     debug: bool
-    backbone: TrunkFile
+    backbone: Backbone | TrunkFile
     reader: Reader
 
     def __post_init__(self) -> None:
@@ -55,9 +55,18 @@ class Question:
             raise UserError(f"temperature={self.temperature:g} must be above 0")
 
     @property
+    def asked(self) -> str:
+        """The name of the model."""
+        return self.checkpoint or str(getattr(self.backbone, "name", ""))
+
+    @property
     def processes(self) -> int:
         """How many decode videos."""
         return min(distributed.num_cores(), MAX_WORKERS) if self.workers is None else self.workers
+
+    def loaded(self) -> Recogniser:
+        """The model, where it was left. Raises UserError."""
+        return load(self.checkpoint, weights=self.backbone.weights, trust=self.trust)
 
 
 def prepared(settings: Question, of_windows: str = "") -> tuple[Recogniser, Precision]:
@@ -65,10 +74,8 @@ def prepared(settings: Question, of_windows: str = "") -> tuple[Recogniser, Prec
     device, asked = settings.device, settings.precision
     if exported.is_exported(settings.checkpoint):
         device, asked = exported.on_cpu(settings.checkpoint, device, asked)
-    weights = settings.backbone.weights
-    make = partial(load, settings.checkpoint, weights=weights, trust=settings.trust)
     # The introduction tells what they are.
-    recogniser, precision = ready(make, device=device, precision=asked, threads=settings.threads, told=False)
+    recogniser, precision = ready(settings.loaded, device=device, precision=asked, threads=settings.threads, told=False)
     views = {key: value for key, value in settings.views.items() if value is not None}
     recogniser = replace(recogniser, views=replace(recogniser.views, **views))
     if settings.temperature is not None:
@@ -76,7 +83,7 @@ def prepared(settings: Question, of_windows: str = "") -> tuple[Recogniser, Prec
     say(introduction(recogniser, settings, precision, of_windows))
     if recogniser.calibration.temperature is None and settings.min_probability is not None:
         say(
-            f"warning: {settings.checkpoint} has no temperature, as it's older than that or was trained elsewhere: "
+            f"warning: {settings.asked} has no temperature, as it's older than that or was trained elsewhere: "
             f"min_probability={settings.min_probability} compares probabilities as they are, mostly too sure; "
             "temperature=T gives one"
         )
@@ -113,7 +120,7 @@ def introduction(recogniser: Recogniser, settings: Question, precision: Precisio
         other += f" (precision={before} gives its test's numbers)"
     windows = f", {of_windows}" if of_windows else ""
     return (
-        f"{settings.checkpoint}: {len(recogniser.classes)} classes, {recogniser.views_text} views{windows}, "
+        f"{settings.asked}: {len(recogniser.classes)} classes, {recogniser.views_text} views{windows}, "
         f"{precision} on {recogniser.device.type}{other if before else ''}; {calibration(recogniser, settings)}"
     )
 

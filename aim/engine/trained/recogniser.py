@@ -11,6 +11,7 @@ from einops import rearrange, reduce
 from torch import Tensor
 
 from aim.adapters.interface import AdapterConfig
+from aim.adapters.plain import Plain
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video
 from aim.data.loading.loader import Batch, Loader
@@ -41,7 +42,10 @@ from aim.ground import config
 from aim.ground.errors import UserError
 from aim.ground.marks import Before, Mark
 from aim.models.classifier import Backbone, VideoClassifier, build, terms_of
+from aim.models.zero_shot import ZeroShotHead, check_pooled
+from aim.weights.text import class_texts
 
+Look = Callable[[Tensor, Precision], Tensor]  # of clips, uint8 "b t c h w", numbers whose mean over views counts
 Read = Callable[[Sequence[Path]], Iterator[tuple[Path, Tensor | str]]]
 
 
@@ -101,13 +105,25 @@ class Recogniser:
     @torch.inference_mode()
     def score(self, video: Tensor, precision: Precision) -> Tensor:
         """The probabilities of `predict`, on the device, without waiting for it."""
-        temperature = (self.calibrated and self.calibration.temperature) or 1.0
         if isinstance(self.model, Program):
+            temperature = (self.calibrated and self.calibration.temperature) or 1.0
             probability = self.model(video)
             return probability if temperature == 1.0 else self.task.tempered(probability.log(), temperature)
+        return self.see(video, precision)[:, : len(self.classes)]
+
+    @torch.inference_mode()
+    def see(self, video: Tensor, precision: Precision) -> Tensor:
+        """The probabilities of `predict` and the features that the head reads, side by side: float32 "b k+d".
+
+        Not of an exported model, which gives probabilities alone.
+        """
+        assert isinstance(self.model, VideoClassifier)
         with autocast(self.device, precision):
-            logits = self.model(self.model.preprocess(video.to(self.device)))
-        return self.task.probability(logits.float() / divisor(temperature, logits.float()))
+            features = self.model.pooled(self.model.preprocess(video.to(self.device)))
+            logits = self.model.logits(features).float()
+        temperature = (self.calibrated and self.calibration.temperature) or 1.0
+        probability = self.task.probability(logits / divisor(temperature, logits))
+        return torch.cat([probability, features.float()], 1)
 
     def predict_file(self, path: str | Path, reader: Reader | None = None, precision: Precision = "fp32") -> Tensor:
         """Probabilities "k" of a video, the mean over the test's views; by default decord reads it, or PyAV.
@@ -122,29 +138,39 @@ class Recogniser:
 
     @contextmanager
     def reading(
-        self, reader: Reader, *, videos: int, workers: int, precision: Precision, timeout: float = 60.0
+        self,
+        reader: Reader,
+        *,
+        videos: int,
+        workers: int,
+        precision: Precision,
+        timeout: float = 60.0,
+        look: Look | None = None,
     ) -> Iterator[Read]:
         """A function of files that gives each one's probabilities "k", the mean over the test's views, or an error.
 
         So many `videos` at once; while the device works on them, the next are read, by the same processes each time.
-        A process that takes longer than `timeout` seconds for one is killed.
+        A process that takes longer than `timeout` seconds for one is killed. With another `look` than `score` it gives
+        the mean of that.
         """
         dataset = VideoDataset(Path(), [], reader, self.clip, self.views, seed=0)
         loader = Loader(dataset, videos, workers=workers, timeout=timeout, on_error="note", max_bad=1.0)
 
         def read(paths: Sequence[Path]) -> Iterator[tuple[Path, Tensor | str]]:
             loader.take([Video(str(path), 0, None, None) for path in paths])
-            for index, weight, probability in one_late(self.scored(loader.epoch(0), precision)):
+            for index, weight, probability in one_late(self.scored(loader.epoch(0), precision, look)):
                 for i, found, scores in zip(index.tolist(), weight.tolist(), probability, strict=True):
                     yield paths[i], scores if found else loader.bad[str(paths[i])]
 
         with closing(loader):
             yield read
 
-    def scored(self, batches: Iterator[Batch], precision: Precision) -> Iterator[Callable[[], list[Tensor]]]:
+    def scored(
+        self, batches: Iterator[Batch], precision: Precision, look: Look | None = None
+    ) -> Iterator[Callable[[], list[Tensor]]]:
         """Start to score batches of videos; each result gives index, weight, and probabilities "b k" over views."""
         for batch in on_device(batches, self.device):
-            scores = self.score(rearrange(batch.video, "b v t c h w -> (b v) t c h w"), precision)
+            scores = (look or self.score)(rearrange(batch.video, "b v t c h w -> (b v) t c h w"), precision)
             yield to_host(batch.index, batch.weight, reduce(scores, "(b v) k -> b k", "mean", b=len(batch.video)))
 
 
@@ -166,14 +192,19 @@ def load(
     device: str = "cpu",
     trust: bool = False,
     calibrated: bool = True,
+    classes: Sequence[str] | None = None,
+    prompts: Sequence[str] | None = None,
 ) -> Recogniser:
     """Rebuild a trained model from `best.safetensors` and its trunk; `weights` says where the trunk is, if elsewhere.
 
     Its probabilities are `calibrated` by the file's temperature, where there is one; else they are those of a test.
     Or open a file of `aim.export`, which holds its trunk and computes in float32 on the CPU; `trust` as for
-    `exported.read`. Raises UserError when a file is missing, or the trunk is another one.
+    `exported.read`. With other `classes` it has a head for these, of their names alone (`told_by_names`). Raises
+    UserError when a file is missing, or the trunk is another one.
     """
     if exported.is_exported(path):
+        if classes is not None:
+            raise UserError(f"classes, but {path} holds its own head alone; use the checkpoint that it's from")
         if weights is not None:
             raise UserError(f"backbone.weights={weights}, but {path} holds its trunk; leave it out")
         program, about = exported.read(path, trust=trust)
@@ -200,7 +231,7 @@ def load(
         dropout=0.0,
     )
     checkpoint.load_weights(model, saved)
-    return Recogniser(
+    found = Recogniser(
         model.eval().to(device),
         saved.classes,
         trained.clip,
@@ -212,6 +243,30 @@ def load(
         pace=saved.pace,
         licence=terms_of(trained.backbone),
     )
+    return found if classes is None else told_by_names(found, backbone, classes, prompts)
+
+
+def of_trunk(backbone: Backbone, clip: Clip, views: Views) -> Recogniser:
+    """A trunk alone, which knows no classes. Raises UserError for weights that aren't there or don't fit."""
+    backbone.check_weights()
+    frames, size = clip.num_frames, clip.size
+    model = build(backbone, Plain(), num_classes=1, num_frames=frames, size=size, dropout=0.0).eval()
+    return Recogniser(model, [], clip, views)
+
+
+def told_by_names(
+    recogniser: Recogniser, backbone: Backbone, classes: Sequence[str], prompts: Sequence[str] | None = None
+) -> Recogniser:
+    """The model with a head for other classes, one label a video, from their names alone: zero-shot.
+
+    `backbone` is what its trunk was built of. Raises UserError where that has no text tower, or the head reads other
+    features.
+    """
+    assert isinstance(recogniser.model, VideoClassifier)
+    check_pooled(recogniser.model)
+    head = ZeroShotHead(class_texts(backbone.text, backbone.weights, classes, prompts)).to(recogniser.device)
+    recogniser.model.head = head  # type: ignore[assignment]
+    return replace(recogniser, classes=list(classes), calibration=UNCALIBRATED, task=SINGLE_LABEL)
 
 
 def ready(
