@@ -63,7 +63,7 @@ def factors(layer: nn.Module) -> tuple[Tensor, Tensor]:
     Where several parts of its rows change, as in a fused qkv, r is the sum of their ranks, and the second matrix holds
     zeros in the rows of the other parts.
     """
-    changes: Any = layer.parametrizations.weight
+    changes: Any = layer.get_submodule("parametrizations.weight")
     down = torch.cat([change.adapters["down"] for change in changes])
     up = torch.cat([F.pad(change.adapters["up"], change.padding) for change in changes], 1)
     return down.detach(), up.detach()

@@ -12,7 +12,7 @@ import timm
 import torch
 from einops import rearrange
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from aim.adapters.lora import LoRA, factors
@@ -43,7 +43,7 @@ def export(model: VideoClassifier, trained: Trained, classes: list[str], out: Pa
     trunk: Any = model.backbone.trunk
     layers = {name: layer for name, layer in trunk.named_modules() if parametrize.is_parametrized(layer, "weight")}
     check_said(model, layers)
-    tensors, ranks = {}, {}
+    tensors, ranks = dict[str, Tensor](), dict[str, int]()
     for name, layer in layers.items():
         down, up = factors(layer)
         tensors |= {f"{name}.lora_A.weight": down, f"{name}.lora_B.weight": up}
@@ -94,10 +94,7 @@ def check_said(model: VideoClassifier, layers: dict[str, nn.Module]) -> None:
     if other := [name for name in model.trainable if not name.startswith((*inside, "head."))]:
         raise UserError(f"out=DIR.peft is of LoRA and a head, and {other[0]} is trained, too; {OTHERWISE}")
     called = set[str]()
-    hooks = [
-        layer.register_forward_hook(lambda *_, name=name: called.add(name))  # type: ignore[misc]
-        for name, layer in layers.items()
-    ]
+    hooks = [layer.register_forward_hook(lambda *_, name=name: called.add(name)) for name, layer in layers.items()]
     video = torch.rand(1, 3, model.num_frames, model.size, model.size, generator=torch.Generator().manual_seed(0))
     trunk: Any = model.backbone.trunk
     theirs = trunk(rearrange(video, "b c t h w -> (b t) c h w"))
