@@ -70,7 +70,7 @@ MAY_CHANGE = {
     "train.accumulate", "train.epochs", "train.log_every", "train.save_minutes", "train.profile", "train.memory",
     "train.compile", "train.shard", "train.features_gb", "predictions",
     "adapter.recipe.lr", "adapter.recipe.weight_decay",
-    "published", "backbone.source", "backbone.licence",
+    "published", "backbone.source", "backbone.text", "backbone.licence",
     "tracker.kind", "tracker.project", "tracker.entity", "tracker.mode", "tracker.space",
 }  # fmt: skip
 
