@@ -119,6 +119,23 @@ def test_the_tables_show_names_as_they_are(capsys: pytest.CaptureFixture[str]) -
         assert text in shown
 
 
+def test_a_table_is_divided_by_the_labels_of_the_task_and_by_its_groups(tmp_path: Path) -> None:
+    names = [f"{one};{other}" for one in "abcd" for other in "xyz"]
+    rows = [f"{i}.mp4,{name},{i % 3}\n" for i, name in enumerate(names)]
+    for i in range(len(names)):
+        (tmp_path / f"{i}.mp4").touch()
+    (tmp_path / "t.csv").write_text("path,label,group\n" + "".join(rows))
+    with refused("'a;x'", "task=multi_label"):
+        run(tmp_path)
+    assert not (tmp_path / "train.txt").exists()
+    run(tmp_path, "task=multi_label")
+    lists = FILES(tmp_path)
+    assert lists.classes == [*"abcdxyz"]
+    learnt, held_out = ({int(video.path[:-4]) % 3 for video in part} for part in (lists.train, lists.val))
+    assert (len(learnt), len(held_out)) == (2, 1)
+    assert {len(video.labels) for video in lists.videos} == {2}
+
+
 def test_without_out_only_lists_are_written_and_verify_reads_every_video(root: Path) -> None:
     run(root)
     assert len(FILES(root).train) == 4

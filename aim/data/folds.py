@@ -15,7 +15,9 @@ from aim.ground.errors import UserError
 
 
 def in_folds(lists: Lists, fold: str | int | None, pattern: str | None) -> Lists:
-    """The lists as one of N folds, or with the groups of `pattern` kept together where a hash divides them.
+    """The lists as one of N folds; or, where a hash divides them, with groups kept together and a share of each label.
+
+    Groups are by `pattern`, or else by a table's column.
 
     Folds are of all videos but those for the test alone, stratified by class as well as groups allow. They depend on
     nothing but paths from the data set's root, and labels.
@@ -27,7 +29,7 @@ def in_folds(lists: Lists, fold: str | int | None, pattern: str | None) -> Lists
     together = f", groups kept together ({by})" if groups else ""
     if fold is not None:
         return one_fold(lists, *folds.parsed(fold, None), groups, together)
-    if groups and lists.held_out:
+    if lists.held_out and (groups or any(len(video.labels) != 1 for video in lists.videos)):
         videos = [*lists.train, *lists.val]
         train, val = halves(videos, held_out_of(videos, groups, lists.held_out))
         return replace(lists, train=train, val=val, split=f"{lists.split}{together}")

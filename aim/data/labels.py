@@ -160,7 +160,7 @@ def counted(lists: Lists) -> Counter[str]:
 
 def single(lists: Lists) -> Lists:
     """The lists as they are. Raises UserError where a video has no label or several."""
-    check_words(lists)
+    lists = worded(lists, many=False)
     for part, videos in lists.parts.items():
         if other := [video for video in videos if len(video.labels) != 1]:
             names = ", ".join(lists.classes[label] for label in other[0].labels) or "none"
@@ -168,22 +168,33 @@ def single(lists: Lists) -> Lists:
                 f"{len(other)} of {len(videos)} videos of the {part} list have several labels, or none, such as "
                 f"{other[0].path} ({names}); add task=multi_label, or keep one label a video"
             )
-    if not lists.in_words:
+    return noted(lists, misspelt(counted(lists))) if lists.in_words else lists
+
+
+def worded(lists: Lists, *, many: bool) -> Lists:
+    """The lists with each label in words as a class or, with `many`, as several where a sign of BETWEEN stands in it.
+
+    A warning names those that are one class in spite of a sign. Raises UserError for a label that may be one class or
+    several, and as `ordered` does.
+    """
+    names = joined(lists.classes) if lists.in_words else []
+    if not names:
         return lists
-    joined = [name for name in lists.classes if len(parts_of(name)) > 1]
-    notes = [f"one class each, and several labels with task=multi_label: {some(joined)}"] if joined else []
-    return noted(lists, [*notes, *misspelt(counted(lists))])
-
-
-def check_words(lists: Lists) -> None:
-    """Raise UserError for a label in words that may be one class or several."""
+    if many:
+        return divided(lists)
     known = {nfc(name) for name in lists.classes}
-    for name in lists.classes if lists.in_words else []:
+    way = "add task=multi_label if it is several, or name the classes in classes.txt"
+    for name in names:
         if inside := [part for part in parts_of(name) if nfc(part) in known - {nfc(name)}]:
-            raise UserError(
-                f"label {name!r} may be one class or several, as {inside[0]!r} is one; add task=multi_label if it is "
-                "several, or name the classes in classes.txt"
-            )
+            raise UserError(f"label {name!r} may be one class or several, as {inside[0]!r} is one; {way}")
+    if not lists.val:
+        raise UserError(f"label {names[0]!r} has one file, as has each class, so that none is held out; {way}")
+    return noted(lists, [f"warning: labels with several words are one class each: {some(names)}; {way}"])
+
+
+def joined(names: Iterable[str]) -> list[str]:
+    """The names in which a sign stands between words, as between several labels."""
+    return [name for name in names if parts_of(name) != [name]]
 
 
 def parts_of(name: str) -> list[str]:
@@ -198,9 +209,8 @@ def several(lists: Lists) -> Lists:
     are several where a sign of BETWEEN stands in them. Notes say of how many parts that is so, and that no video has
     several labels.
     """
-    if lists.in_words and any(len(parts_of(name)) > 1 for name in lists.classes):
-        lists = divided(lists)
     overlaps = Counter[str]()
+    lists = worded(lists, many=True)
     found = lists.mapped(lambda videos: _together(videos, overlaps))
     notes = [f"{count} parts of videos {what}" for what, count in overlaps.items() if count]
     notes += misspelt(counted(found)) if lists.in_words else []

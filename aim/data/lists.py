@@ -236,29 +236,38 @@ def ordered_hash(videos: Sequence[Video], classes: Sequence[str]) -> str:
 def share_of(videos: Sequence[Video], share: float) -> list[Video]:
     """A share of the videos of each class, at least one, in the order of the list; a hash of their lines chooses.
 
-    Of several labels a video a set of labels counts as a class. A smaller share is part of a larger one, whatever the
-    order of the list.
+    Of several labels a video the rarest is its class. A smaller share is part of a larger one, whatever the order of
+    the list.
     """
     if share == 1:
         return list(videos)
-    by_class = dict[tuple[int, ...], list[Video]]()
-    for video in videos:
-        by_class.setdefault(video.labels, []).append(video)
-
-    def rank(video: Video) -> bytes:
-        return hashlib.sha256(f"share {format_line(video)}".encode()).digest()
-
-    chosen = set[Video]()
-    for each in by_class.values():
-        chosen.update(sorted(each, key=rank)[: max(1, round(share * len(each)))])
+    chosen = _chosen(_by_class(videos), share)
     return [video for video in videos if video in chosen]
 
 
 def set_apart(videos: Sequence[Video], share: float) -> tuple[list[Video], list[Video]]:
     """The videos without a share (0.5 at most) of each class that has more than one, and that share: in their order."""
-    counts = Counter(video.labels for video in videos)
-    apart = set(share_of([video for video in videos if counts[video.labels] > 1], share))
+    apart = _chosen([own for own in _by_class(videos) if len(own) > 1], share)
     return [video for video in videos if video not in apart], [video for video in videos if video in apart]
+
+
+def _by_class(videos: Sequence[Video]) -> list[list[Video]]:
+    """The videos of each class; one with several labels is of the rarest, one without of a class of its own."""
+    counts = Counter(label for video in videos for label in video.labels)
+    found = dict[int, list[Video]]()
+    for video in videos:
+        rarest = min(video.labels, key=lambda label: (counts[label], label), default=NONE)
+        found.setdefault(rarest, []).append(video)
+    return [*found.values()]
+
+
+def _chosen(by_class: Iterable[Sequence[Video]], share: float) -> set[Video]:
+    """A share of each class, at least one video; a hash of their lines chooses."""
+
+    def rank(video: Video) -> bytes:
+        return hashlib.sha256(f"share {format_line(video)}".encode()).digest()
+
+    return {video for own in by_class for video in sorted(own, key=rank)[: max(1, round(share * len(own)))]}
 
 
 def targets(videos: Sequence[Video], several: int | None) -> NDArray[np.int64]:

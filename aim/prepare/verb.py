@@ -25,12 +25,14 @@ from typing import Annotated, Any
 from omegaconf import DictConfig
 
 from aim.data.dataset import Data
-from aim.data.labels import check_words
+from aim.data.folds import in_folds
+from aim.data.labels import worded
 from aim.data.lists import Lists, data_hash, format_line, quoted
 from aim.data.sources.annotations import Format
 from aim.data.sources.detected import Auto, last_report
 from aim.data.sources.webdataset import WebDataset
 from aim.data.stored import shards
+from aim.engine.scores.tasks import Task
 from aim.ground import config, files, lease
 from aim.ground.console import plain_console, plain_table
 from aim.ground.errors import UserError, printable, say
@@ -53,6 +55,7 @@ class Settings(Sharing):
     """The keys of configs/prepare.yaml that are its own, and the data set."""
 
     data: Data
+    task: Task
     format: Format
     out: Annotated[str | None, Mark.PATH]
     verify: bool
@@ -153,8 +156,8 @@ def main(cfg: DictConfig) -> None:
         with interruptible(), lease.held(root):
             for shard in shards.find(root):
                 index_shard(shard)
-    listed = shards.located(root, form(root))
-    check_words(listed)
+    listed = worded(shards.located(root, form(root)), many=settings.task.several)
+    listed = in_folds(listed, None, settings.data.groups)
     for note in listed.notes:
         say(note)
     if settings.data.num_classes not in (None, len(listed.classes)):

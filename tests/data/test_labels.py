@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from aim.data.folds import in_folds
 from aim.data.labels import Labels, misspelt, several, single
 from aim.data.lists import Lists, Video
 from aim.data.sources.table import Table
@@ -30,9 +31,27 @@ def test_words_with_a_separator_are_several_labels_where_the_task_has_several() 
 def test_words_with_a_separator_are_one_class_of_a_single_label_task_unless_a_part_is_one() -> None:
     plain = in_words("air, drumming", "hug")
     assert single(plain).classes == plain.classes
-    named(single(plain).notes[0], "drumming", "task=multi_label")
+    named(single(plain).notes[0], "warning:", "drumming", "task=multi_label", "classes.txt")
     with refused("'contact;violent'", "'violent'", "task=multi_label", "classes.txt"):
         single(in_words("contact;violent", "violent"))
+
+
+def test_joined_words_of_one_file_each_are_held_out_by_their_labels(tmp_path: Path) -> None:
+    names = [f"{one};{other}" for one in "abcd" for other in "xyz"]
+    for i in range(len(names)):
+        write(tmp_path / f"{i}.mp4", "")
+    write(tmp_path / "t.csv", "path,label\n" + "".join(f"{i}.mp4,{name}\n" for i, name in enumerate(names)))
+    lists = Table(0.25)(tmp_path)
+    found = in_folds(several(lists), None, None)
+    assert len(found.classes) == 7
+    assert len(found.train) + len(found.val) == 12
+    assert {label for video in found.train for label in video.labels} == {*range(7)}
+    assert 3 <= len(found.val) <= 4
+    with refused("'a;x'", "task=multi_label", "classes.txt"):
+        single(lists)
+    write(tmp_path / "t.csv", "path,label\n0.mp4,a;x\n")
+    with refused("t.csv", "validation", "split"):
+        Table(0.25)(tmp_path)
 
 
 def test_an_empty_label_is_none_or_an_error_by_the_task(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from aim.data.lists import (
     ordered_hash,
     quoted,
     read_classes,
+    set_apart,
     share_of,
     targets,
 )
@@ -134,6 +135,18 @@ def test_a_share_is_of_each_class_and_inside_of_larger_ones() -> None:
         assert part == [video for video in videos if video in part]  # in the order of the list
     assert set(share_of(videos[::-1], 0.1)) == set(shares[0.1])
     assert shares[0.5] != [*videos[:40], videos[-1]]  # a hash chooses, not the order
+
+
+def test_a_share_of_several_labels_a_video_is_of_the_rarest() -> None:
+    """Each set of labels is of one video; 40 have a frequent label, 10 a rarer one as well, 10 none."""
+    videos = [Video(f"{i}.mp4", 0, also=((1, 2 + i) if i < 10 else (2 + i,))) for i in range(2)]
+    videos += [Video(f"{i}.mp4", 0, also=(1,)) if i < 12 else Video(f"{i}.mp4", 0) for i in range(2, 42)]
+    videos += [Video(f"{i}.mp4", NONE) for i in range(42, 52)]
+    part = share_of(videos, 0.1)
+    assert [sum(video.labels == own for video in part) for own in [(0, 1, 2), (0, 1, 3), (0, 1), (0,), ()]] == [
+        1, 1, 1, 3, 1,
+    ]  # fmt: skip
+    assert len(set_apart(videos, 0.1)[1]) == 5  # neither of the rarest, of which nothing would be left
 
 
 LABELS = Labels(["jump", "brush hair", "hair", "air, drumming"])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aim.data.columns import Row, columns_in, header, is_table, video_beside
 from aim.data.folds import halves, held_out_of
-from aim.data.labels import Labels, named_classes, settled
+from aim.data.labels import Labels, joined, named_classes, settled
 from aim.data.lists import README, Lists, Video, hold_out, nfc, read_classes, split_of
 from aim.data.rows import groups_of, read_rows, videos_of
 from aim.data.sources.annotations import Files, near
@@ -80,7 +80,9 @@ class Table:
         third = lists.get("test") if "val" in lists else None
         train, val = self._halves(lists[""]) if by_hash else (lists.get("train"), lists.get("val") or lists.get("test"))
         names = some_names(tables)
-        if not train or not val:
+        in_words = not named.is_file()
+        divisible = by_hash and in_words and joined(classes) and len({video.path for video in lists[""]}) > 1
+        if not train or (not val and not divisible):  # by the task, `folds.in_folds` holds out some of several labels
             lacks = "validation" if train else "training"
             way = "give each class two files or more, or a column split" if by_hash else "fill the column split"
             raise UserError(f"{names}: no row of the table is for {lacks}; {way}")
@@ -88,10 +90,10 @@ class Table:
         if not by_hash and not any(row.split for row in every):
             by = "names of the files and folders"
         return Lists(
-            train, val, classes,
+            train, val or [], classes,
             split=f"the table {names}: {by}", third=third, notes=tuple(notes),
             held_out=self.val_share if by_hash else 0.0, groups=groups,
-            in_words=not named.is_file(),
+            in_words=in_words,
         )  # fmt: skip
 
     def _halves(self, videos: Sequence[Video]) -> tuple[list[Video], list[Video]]:
