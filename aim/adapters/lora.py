@@ -8,7 +8,9 @@ import fnmatch
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -53,6 +55,18 @@ def matrices(block: nn.Module) -> dict[str, tuple[nn.Linear, range]]:
         else:
             found[name] = (layer, range(layer.out_features))
     return found
+
+
+def factors(layer: nn.Module) -> tuple[Tensor, Tensor]:
+    """Matrices "r i" and "o r" whose product, times alpha / rank, is the change of a layer's weight.
+
+    Where several parts of its rows change, as in a fused qkv, r is the sum of their ranks, and the second matrix holds
+    zeros in the rows of the other parts.
+    """
+    changes: Any = layer.get_submodule("parametrizations.weight")
+    down = torch.cat([change.adapters["down"] for change in changes])
+    up = torch.cat([F.pad(change.adapters["up"], change.padding) for change in changes], 1)
+    return down.detach(), up.detach()
 
 
 def fold(model: nn.Module) -> None:

@@ -3,6 +3,7 @@
     python -m aim.export checkpoint=runs/demo/best.safetensors out=FILE.onnx
     python -m aim.export checkpoint=runs/demo/best.safetensors out=FILE.pt2     # torch.export
     python -m aim.export checkpoint=runs/demo out=FILE.onnx quantize=int8 clips=DIR   # small and fast on a CPU
+    python -m aim.export checkpoint=runs/lora out=DIR.peft  # a LoRA adapter and its head, for peft and timm
 
 The trunk, the normalisation, the names of the classes and the clips of the test are inside, and the number of clips in
 a batch is free: `video`, uint8 "b t c h w" -> `probability`, float32 "b k". LoRA becomes part of the layers' weights,
@@ -38,7 +39,8 @@ from aim.engine.run.results import device_name
 from aim.engine.scores.tasks import Task
 from aim.engine.trained import checkpoint, exported
 from aim.engine.trained.exported import About, Program, library, quiet
-from aim.engine.trained.recogniser import Recogniser, TrunkFile, load
+from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, settings_of
+from aim.export import peft
 from aim.export.quantizing import TOGETHER, frozen_products, int8, speed
 from aim.ground import config, files
 from aim.ground.errors import UserError
@@ -100,6 +102,10 @@ def main(cfg: DictConfig) -> None:
     recogniser = load(settings.checkpoint, weights=settings.backbone.weights)
     saved = checkpoint.read_weights(settings.checkpoint)
     assert isinstance(recogniser.model, VideoClassifier)
+    if out.suffix == peft.SUFFIX:
+        usage = peft.export(recogniser.model, settings_of(saved), saved.classes, out)
+        print(f"{out}: {usage} has the trunk's features; its logits, averaged over frames, are the model's")
+        return
     about = About(
         classes=recogniser.classes,
         clip=recogniser.clip,
@@ -214,8 +220,12 @@ def compared(ours: Program, theirs: Program, recogniser: Recogniser, videos: Seq
 
 def check_out(out: Path) -> None:
     """Raise UserError for a kind of file that can't be written, or not here, before anything is loaded."""
-    if out.suffix not in exported.SUFFIXES:
-        raise UserError(f"out={out} has none of the suffixes that are known; use FILE.onnx or FILE.pt2 (torch.export)")
+    if out.suffix not in (*exported.SUFFIXES, peft.SUFFIX):
+        raise UserError(
+            f"out={out} has none of the suffixes that are known; use FILE.onnx, FILE.pt2 (torch.export), or DIR.peft"
+        )
+    if out.suffix == peft.SUFFIX and out.exists():
+        raise UserError(f"out={out} exists already; name a new folder, or delete it")
     if out.suffix == ".onnx":
         for name in ("onnxscript", "onnxruntime"):
             library(name)
