@@ -65,7 +65,8 @@ class Labels:
             parts = re.split(BETWEEN, text)
             unknown = [part.strip() for part in parts if not self.knows(part.strip())]
             name = unknown[0] if len(unknown) < len(parts) else text
-            raise ValueError(f"{name!r} is neither a class of classes.txt nor a number{nearest(name, self.classes)}")
+            near = nearest(name, self.classes)
+            raise ValueError(f"{name!r} is neither a class of classes.txt nor a number{near}; add a new one at its end")
         return self.by_name[nfc(text)]
 
 

@@ -4,6 +4,7 @@ Between the fields of a row stand spaces, tabs, commas or semicolons. `video_of`
 reads a label.
 """
 
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -40,7 +41,7 @@ def times(row: Row) -> tuple[float | None, float | None]:
         raise ValueError(
             f"start={row.start!r} and end={row.end!r} must be seconds or a clock's 0:01:02.5, or both empty"
         ) from error
-    if not 0 <= start < end:
+    if not 0 <= start < end < math.inf:
         raise ValueError(f"a segment from {start} to {end} seconds")
     return start, end
 

@@ -126,7 +126,7 @@ def curves(canvas: Canvas, explanation: Explanation, x: int, y: int, width: int)
     found = explanation.faithfulness
     both = (("removed", found.deletion, AGAINST), ("put back", found.insertion, FOR))
     for i, ((name, values, colour), mine, chance) in enumerate(zip(both, found.areas, explanation.chance, strict=True)):
-        left = x + i * (side + 66)
+        left = x + i * (side + 84)
         canvas.line([(left, y), (left, y + side), (left + side + 40, y + side)], LINE, 2)
         canvas.curve(left, y, side + 40, side, values, colour)
         canvas.text(left, y + side + 8, f"{name}: {mine:.2f} (chance {chance:.2f})", 13, MUTED)

@@ -45,7 +45,7 @@ from aim.engine.trained import checkpoint, exported
 from aim.engine.trained.answer import Answer, answers_of, as_json
 from aim.engine.trained.question import Question, limit_of, prepared
 from aim.engine.trained.recogniser import Recogniser, load, of_trunk, told_by_names
-from aim.engine.trained.timeline import Timeline, timeline
+from aim.engine.trained.timeline import Timeline, check_smooth, timeline
 from aim.ground import config, files
 from aim.ground.console import Display, plain_console
 from aim.ground.errors import UserError, say
@@ -114,8 +114,7 @@ class Settings(Spreading, Question):
         if self.window is None and (self.stride is not None or self.smooth):
             name = "stride" if self.stride is not None else "smooth"
             raise UserError(f"{name}={getattr(self, name):g} is of a time line; add window=SECONDS")
-        if self.smooth < 0:
-            raise UserError(f"smooth={self.smooth:g} must be seconds, or 0 for none")
+        check_smooth(self.smooth)
         if self.next is not None and self.next < 1:
             raise UserError(f"next={self.next} must be 1 video or more")
         if self.next is not None and self.windows:
@@ -199,7 +198,9 @@ class Settings(Spreading, Question):
     @property
     def windows(self) -> Windows | None:
         """The windows of a time line."""
-        return None if self.window is None else Windows(float(self.window), float(self.stride or self.window))
+        if self.window is None:
+            return None
+        return Windows(float(self.window), float(self.window if self.stride is None else self.stride))
 
     @property
     def of_windows(self) -> str:
@@ -207,7 +208,7 @@ class Settings(Spreading, Question):
         if self.windows is None:
             return ""
         smooth = f", smoothed over {self.smooth:g} s" if self.smooth else ""
-        return f"windows of {self.window:g} s every {self.stride or self.window:g} s{smooth}"
+        return f"windows of {self.window:g} s every {self.windows.stride:g} s{smooth}"
 
 
 def main(cfg: DictConfig) -> None:

@@ -19,6 +19,7 @@ from aim.data.named import Input
 from aim.data.windows import Windows
 from aim.engine.scores.tasks import Limit
 from aim.engine.trained.answer import answers_of, as_row, rows_of_segments
+from aim.engine.trained.timeline import check_smooth
 from aim.ground.errors import UserError
 from aim.ground.formats import own_version
 from aim.pages.environment import environment
@@ -118,10 +119,11 @@ def app(desk: Desk, reception: Reception, places: Places, counts: Counts, tellin
     recogniser, page = desk.recogniser, environment("aim.serve").get_template("page.html")
     asked = recogniser.classes, telling.top, telling.at_least, recogniser.task
 
-    def windows(window: float | None, stride: float | None) -> Windows:
+    def windows(window: float | None, stride: float | None, smooth: float | None = None) -> Windows:
         length = telling.window if window is None else window
         usual = telling.stride if window is None else None
         try:
+            check_smooth(smooth or 0.0)
             return Windows(length, (usual or length) if stride is None else stride)
         except UserError as error:
             raise Refused(422, str(error)) from error
@@ -175,7 +177,7 @@ def app(desk: Desk, reception: Reception, places: Places, counts: Counts, tellin
         request: Request, name: Name = "video", window: Seconds = None, stride: Seconds = None, smooth: Seconds = None
     ) -> Response:
         """The labels of each window of a video, as aim.predict tells them with window=, and the segments they make."""
-        cut = windows(window, stride)
+        cut = windows(window, stride, smooth)
         async with places.one(), reception.video(request, name) as item:
             return told(await line(item, cut, telling.smooth if smooth is None else smooth, frames=False))
 

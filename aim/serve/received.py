@@ -129,7 +129,11 @@ class Reception:
     def _kept(self, name: str) -> Iterator[IO[bytes]]:
         """A new file, whose ending alone is by the name, as some pictures need it."""
         suffix = ending(name) if ending(name) in ENDINGS else ""
-        with NamedTemporaryFile(dir=self.folder, suffix=suffix) as file:
+        with contextlib.ExitStack() as stack:
+            try:
+                file = stack.enter_context(NamedTemporaryFile(dir=self.folder, suffix=suffix))
+            except OSError as error:
+                raise unkept(error) from error
             yield file
 
     def _checked(self, path: Path, name: str) -> Input:
@@ -167,7 +171,7 @@ class Reception:
                 file.write(chunk)
                 file.flush()
             except OSError as error:
-                raise Refused(507, f"the video can't be kept: {reason(error)}") from error
+                raise unkept(error) from error
             return size
 
         save(b"")
@@ -205,6 +209,10 @@ class Reception:
             raise Refused(504, f"{address} has not come within timeout={self.timeout:g} seconds") from None
         except (OSError, HTTPException, ValueError) as error:
             raise Refused(502, f"{address} can't be had: {reason(error)}") from error
+
+
+def unkept(error: OSError) -> Refused:
+    return Refused(507, f"the video can't be kept: {reason(error)}")
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):

@@ -28,6 +28,7 @@ from aim.engine.machine.hardware import Precision
 from aim.engine.scores.tasks import Limit
 from aim.engine.trained.question import Question, limit_of, prepared
 from aim.engine.trained.recogniser import Recogniser
+from aim.engine.trained.timeline import check_smooth
 from aim.ground import config
 from aim.ground.errors import UserError, say
 from aim.ground.foreign import reason
@@ -64,19 +65,18 @@ class Settings(Question):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in POSITIVE:
-            if not getattr(self, name) > 0:
-                raise UserError(f"{name}={getattr(self, name):g} must be above 0")
+            if not 0 < getattr(self, name) < math.inf:
+                raise UserError(f"{name}={getattr(self, name):g} must be above 0, and finite")
         if not 0 <= self.port < 2**16:
             raise UserError(f"port={self.port} is no port; use 0 to 65535")
         if self.batch_size is not None and self.batch_size < 1:
             raise UserError(f"batch_size={self.batch_size} must be 1 or more")
         if self.workers == 0:
             raise UserError("workers=0: a server needs 1 or more, as a file that stops its process must not stop it")
-        if self.smooth < 0:
-            raise UserError(f"smooth={self.smooth:g} must be seconds, or 0 for none")
+        check_smooth(self.smooth)
         if isinstance(self.reader, Frames):
             raise UserError("reader=frames reads folders, and a server is sent files; leave it out")
-        Windows(self.window, self.stride or self.window)
+        Windows(self.window, self.window if self.stride is None else self.stride)
 
 
 def main(cfg: DictConfig) -> None:
@@ -173,8 +173,8 @@ def serve(application: "FastAPI", listener: socket.socket) -> None:
     import uvicorn
 
     options = uvicorn.Config(
-        application, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none"
-    )
+        application, http="h11", log_config=None, access_log=False, server_header=False, lifespan="off", ws="none"
+    )  # h11 refuses headers that don't end, and httptools keeps them
     server = uvicorn.Server(options)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     host, port = listener.getsockname()[:2]

@@ -85,7 +85,7 @@ def scores(run_dir: Path | None) -> dict[str, str]:
         heads, baseline = found.get("headline", [MAIN]), found.get("baseline", {})
         said |= {head["words"]: text(found[head["name"]], head) for head in heads if head["name"] in found}
         if heads[0]["name"] in baseline:
-            said["largest class"] = text(baseline[heads[0]["name"]], heads[0])
+            said[heads[0].get("constant_words", "largest class")] = text(baseline[heads[0]["name"]], heads[0])
     return said
 
 

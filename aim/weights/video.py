@@ -84,4 +84,5 @@ def published_as(tensors: Mapping[str, Tensor]) -> str:
         return "V-JEPA 2.1"
     if any(re.search(r"\.q_bias$|attention\.attention\.", name) for name in tensors):
         return "VideoMAE"
-    return "V-JEPA 2"
+    tubelets = any("patch_embed" in name and tensor.ndim == 5 for name, tensor in tensors.items())
+    return "V-JEPA 2" if tubelets else "another family"

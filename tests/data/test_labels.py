@@ -109,3 +109,5 @@ def test_the_label_of_several_that_is_no_class_is_named() -> None:
         Labels(["contact", "violent"]).numbers("contact;vilent")
     with refused("'kik'", "kick", error=ValueError):
         Labels(["kick", "hug"]).numbers("kik")
+    with refused("'wave'", "classes.txt", error=ValueError):
+        Labels(["kick", "hug"]).numbers("wave")

@@ -8,7 +8,7 @@ from aim.data.columns import Row
 from aim.data.labels import Labels, named_classes, settled
 from aim.data.list_files import ListFiles
 from aim.data.lists import Video
-from aim.data.rows import divided, read_list, read_rows, video_of
+from aim.data.rows import divided, read_list, read_rows, times, video_of
 from tests.data.test_lists import write
 from tests.messages import named, refused
 
@@ -75,6 +75,12 @@ def test_times_are_seconds_however_their_columns_are_spelt(tmp_path: Path) -> No
 
 def rows(*labels: str) -> list[Row]:
     return [Row(f"{i}.avi", label, place=f"a.csv:{i + 2}") for i, label in enumerate(labels)]
+
+
+@pytest.mark.parametrize("span", [("1", "inf"), ("nan", "1"), ("0", "nan"), ("2", "1"), ("1", ""), ("-1", "1")])
+def test_times_that_are_no_part_of_a_video_are_refused(span: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match="seconds"):
+        times(Row("a.avi", "0", *span))
 
 
 def test_two_spellings_of_a_class_are_refused_with_their_counts() -> None:

@@ -201,6 +201,10 @@ def test_a_file_of_another_version_kind_or_size_is_told_apart(tmp_path):
     videomae().save_pretrained(tmp_path)
     with refused("l.pt", "V-JEPA 2", "V-JEPA 2.1"):  # the same shapes, and other tables
         load("vjepa21_large", tmp_path / "l.pt")
+    torch.save({"patch_embed.proj.weight": torch.zeros(8, 3, 16, 16)}, tmp_path / "image.pt")
+    with refused("image.pt", "V-JEPA 2.1") as told:
+        load("vjepa21_base", tmp_path / "image.pt")
+    assert "V-JEPA 2," not in str(told.value)
     with refused("b.pt", "V-JEPA 2.1", "VideoMAE"):
         load("videomae_base", tmp_path / "b.pt")
     with refused("model.safetensors", "VideoMAE", "V-JEPA 2"):

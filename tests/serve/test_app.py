@@ -84,9 +84,10 @@ def test_a_time_line_is_aim_predicts_with_its_segments(
     assert found["segments"] == [json.loads(line) for line in rows.read_text().splitlines()]
     other = client.post(f"/timeline?name={path}&window=0.3&smooth=0", content=path.read_bytes()).json()
     assert [row["start"] for row in other["windows"][:2]] == [0, 0.263] or other["windows"][1]["start"] == 0.3
-    refused_ = client.post("/timeline?window=-1", content=path.read_bytes())
-    assert refused_.status_code == 422
-    named(refused_.json()["error"], "window=-1")
+    for wrong in ("window=-1", "smooth=-5", "smooth=nan"):
+        refused_ = client.post(f"/timeline?{wrong}", content=path.read_bytes())
+        assert refused_.status_code == 422
+        named(refused_.json()["error"], wrong)
     looked = client.post(f"/look?name={path}", content=path.read_bytes()).json()
     assert looked["timeline"]["windows"] == expected
     assert looked["answer"]["label"] is not None
@@ -221,7 +222,7 @@ def test_openapi_names_what_there_is(start: Start) -> None:
 
 
 def test_a_signal_ends_it_once_what_is_accepted_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
-    app, begun, answers = FastAPI(), threading.Event(), list[str]()
+    app, begun, answers, refusals = FastAPI(), threading.Event(), list[str](), list[bytes]()
 
     @app.get("/slow")
     def slow() -> str:
@@ -235,6 +236,9 @@ def test_a_signal_ends_it_once_what_is_accepted_is_answered(capsys: pytest.Captu
 
     def end() -> None:
         assert begun.wait(30)
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as endless:
+            endless.sendall(b"GET /slow HTTP/1.1\r\nX: " + b"a" * (2**16 + 64))
+            refusals.append(endless.recv(12))
         os.kill(os.getpid(), signal.SIGTERM)
 
     with verb.listening("127.0.0.1", 0) as listener:
@@ -245,7 +249,7 @@ def test_a_signal_ends_it_once_what_is_accepted_is_answered(capsys: pytest.Captu
         verb.serve(app, listener)
     for thread in threads:
         thread.join()
-    assert answers == ['"done"']
+    assert (answers, refusals) == (['"done"'], [b"HTTP/1.1 400"])
     named(capsys.readouterr().err, f"http://127.0.0.1:{port}/")
 
 
@@ -270,6 +274,9 @@ def test_a_port_or_a_host_that_cant_be_had_is_named_before_anything_is_loaded(un
         ("top=0", ["top=0"]),
         ("window=0", ["window=0"]),
         ("smooth=-1", ["smooth=-1"]),
+        ("smooth=nan", ["smooth=nan"]),
+        ("stride=0", ["stride=0"]),
+        ("max_mb=inf", ["max_mb=inf"]),
         ("reader=frames", ["reader=frames"]),
     ],
 )

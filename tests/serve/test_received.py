@@ -159,3 +159,10 @@ def test_a_video_that_doesnt_come_is_given_up(tmp_path: Path) -> None:
 
     with ThreadPoolExecutor(1) as other:  # a browser's tests leave a loop in this thread
         other.submit(wait).result()
+
+
+def test_a_video_that_cant_be_kept_is_refused(tmp_path: Path) -> None:
+    reception = Reception(Roots.of(None), tmp_path / "gone", max_bytes=100, timeout=1)
+    with refused("kept", error=Refused) as caught, reception._kept("a.mp4"):
+        pass
+    assert caught.value.status == 507

@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from huggingface_hub import ModelCard
 
 from aim.card import verb as card
 from aim.data.readers.pyav import PyAV
+from aim.engine.run.card import scores
 from aim.engine.trained import checkpoint, recogniser
 from aim.ground import config
 from aim.share import verb as share
@@ -42,13 +44,29 @@ def test_the_cards_numbers_are_those_of_the_result(unbroken: Path, tmp_path: Pat
     assert (data["license"], data["pipeline_tag"]) == ("mit", "video-classification")
     ((top1, *_),) = ([each.metric_value for each in made.data.eval_results],)
     assert top1 == found["top1"]
-    row = re.search(r"\| top-1 \| ([\d.]+) % \| ([\d.]+) % \|", made.text)
+    row = re.search(r"\| top-1 \| ([\d.]+) % \| ([\d.]+) % \(largest class\) \|", made.text)
     assert row is not None
     assert [float(row[1]), float(row[2])] == pytest.approx([found["top1"], found["baseline"]["top1"]], abs=0.005)
     named(made.text, str(found["num_videos"]), found["data_hash"][:12], "`python -m aim.eval checkpoint=FILE`")
     for label, one in found["per_class"].items():
         assert f"| {label} | {one['videos']} | {one['right']} |" in made.text
     unnamed(made.text, str(unbroken))
+
+
+def test_a_card_of_several_labels_a_video_says_each_labels_scores() -> None:
+    per_class = {"hug": {"videos": 3, "average_precision": 0.5, "f1": 0.25}, "none|": {"videos": 0}}
+    found = {"num_videos": 3, "num_missing": 0, "data_hash": "f" * 64, "views": "8x1x1", "precision": "fp32"}
+    found |= {"headline": [{"name": "map"}], "map": 50.0, "baseline": {"map": 30.0}, "per_class": per_class}
+    text = "\n".join(scores(SimpleNamespace(chosen_by=None), found | {"checkpoint": "", "weights": "best"}))
+    named(text, "`ffffffffffff`")
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert rows[2:] == [
+        "| mAP | 50.00 % | 30.00 % (mean class share) |",
+        "| class | videos | average precision | F1 |",
+        "| --- | --- | --- | --- |",
+        "| hug | 3 | 50.00 % | 25.00 % |",
+        "| none\\| | 0 |  |  |",
+    ]
 
 
 def test_a_card_says_what_the_videos_chose(unbroken: Path, tmp_path: Path) -> None:

@@ -29,3 +29,5 @@ def test_a_result_says_itself_what_its_main_scores_are(
     assert rows[1].split()[2:-1] == ["75.00", "%"]
     assert rows[2].split() == ["begun", "not", "started"]
     assert scores(tmp_path) == {}
+    said = {"headline": [headline[0] | {"constant_words": "mean class share"}], "map": 0.5, "baseline": {"map": 0.125}}
+    assert scores(job(tmp_path / "said", said).run_dir) == {"mAP": "50.00 %", "mean class share": "12.50 %"}

@@ -164,9 +164,15 @@ def side_by_side(job: Job[Run], model: VideoClassifier, scores: Scores, stop: St
 def in_turn(job: Job[Run], model: VideoClassifier, scores: Scores, stop: Stop) -> dict[str, Any]:
     """Train the model with one rate and decay after the other, or go on: the scores of each, and the best.
 
-    The model is then as it was before. A training that is over has its `seconds` beside its scores.
+    The model is then as it was before. A training that is over has its `seconds` and `epochs` beside its scores.
+    Raises UserError where others are over that had other epochs, as their scores don't compare.
     """
     run = job.run
+    if other := {head["epochs"] for head in scores.heads if "epochs" in head} - {run.train.epochs}:
+        raise UserError(
+            f"{job.run_dir}: trainings of this choice are over with train.epochs={other.pop()}; choose with that, and "
+            f"then go on to train.epochs={run.train.epochs}, or delete {job.run_dir}"
+        )
     trained = dict(model.named_parameters())
     first = {name: trained[name].detach().clone() for name in model.trainable}
     before = sum(head.get("seconds", 0.0) for head in scores.heads)
@@ -191,7 +197,8 @@ def in_turn(job: Job[Run], model: VideoClassifier, scores: Scores, stop: Stop) -
             say_once(f"warning: optim.lr={own.lr:g} with optim.weight_decay={own.weight_decay:g} is given up: {reason}")
             scores.lose(place)
         before += earlier
-        scores.heads[place]["seconds"] = round(earlier + time.monotonic() - began, 1)
+        seconds = round(earlier + time.monotonic() - began, 1)
+        scores.heads[place] |= {"seconds": seconds, "epochs": run.train.epochs}
         scores.write()
         if job.world.is_main and place:  # the newest stays, for the command that goes on
             shutil.rmtree(job.run_dir / str(place - 1), ignore_errors=True)

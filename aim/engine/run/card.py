@@ -25,6 +25,7 @@ from aim.weights.hub import on_hub, parts_of
 NAME = "README.md"  # as the hub shows it
 TAGS = ["video-classification", "action-recognition", "aim-video"]
 SHOWN = 50  # classes with a row of their own
+OF_CLASS = {"right": "right", "average_precision": "average precision", "f1": "F1"}  # what a task says of a class
 
 
 def result_of(saved: Checkpoint, given: str | Path | None) -> dict[str, Any]:
@@ -86,11 +87,11 @@ def front(
 
 
 def scores(saved: Checkpoint, found: Mapping[str, Any]) -> Iterator[str]:
-    """Scores beside those of always answering the largest class, and the role of the videos in the training."""
+    """Scores beside those of one answer to all videos, and the role of the videos in the training."""
     baseline = baseline_of(found)
-    yield from ("## Scores", "", "| score | this model | always the largest class |", "| --- | --- | --- |")
+    yield from ("## Scores", "", "| score | this model | one answer to all videos |", "| --- | --- | --- |")
     for each in metrics.told(found):
-        constant = each.text(baseline[each.name]) if each.name in baseline else ""
+        constant = f"{each.text(baseline[each.name])} ({each.constant_words})" if each.name in baseline else ""
         yield f"| {each.words} | {each.text(found[each.name])} | {constant} |"
     lists = ", ".join(f"{number} of {part}" for part, number in found.get("lists", {}).items())
     missing = f" ({found['num_missing']} more could not be read)" if found["num_missing"] else ""
@@ -102,9 +103,17 @@ def scores(saved: Checkpoint, found: Mapping[str, Any]) -> Iterator[str]:
     for doubt in results.doubts(found, baseline):
         yield f"**{plain(doubt)}**"
     if len(each_class := found.get("per_class", {})) <= SHOWN:
-        yield from ("", "| class | videos | right |", "| --- | --- | --- |")
-        yield from (f"| {plain(label)} | {one['videos']} | {one['right']} |" for label, one in each_class.items())
+        known = [key for key in OF_CLASS if any(key in one for one in each_class.values())]
+        rows = [["class", "videos", *(OF_CLASS[key] for key in known)], ["---"] * (2 + len(known))]
+        for label, one in each_class.items():
+            rows.append([plain(label), str(one["videos"]), *(of_class(key, one) for key in known)])
+        yield from ("", *(f"| {' | '.join(row)} |" for row in rows))
     yield ""
+
+
+def of_class(key: str, one: Mapping[str, float]) -> str:
+    """A score of a class in a table's cell: a count as it is, a share in percent, nothing where there is none."""
+    return "" if key not in one else str(one[key]) if key == "right" else f"{100 * one[key]:.2f} %"
 
 
 def choosing(saved: Checkpoint, found: Mapping[str, Any]) -> str:

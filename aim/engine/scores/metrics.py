@@ -97,7 +97,8 @@ class Metric:
     @property
     def head(self) -> dict[str, str]:
         """Its description in `results.json`, for readers without this table."""
-        return {"name": self.name, "words": self.words, "better": self.better, "unit": self.unit}
+        names = ("name", "words", "better", "unit", "constant_words")
+        return {name: getattr(self, name) for name in names}
 
     @property
     def validated_words(self) -> str:

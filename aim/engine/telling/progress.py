@@ -70,9 +70,11 @@ class Report:
         }
         self.step, self.waited, self.seconds, self.time = step, waited, 0.0, now
         self._write(step, values)
+        chance = self.watch.chance
+        right, always = ("likeliest label right", "one answer") if chance.several else ("top-1", "largest class")
         self.text = (
-            f"loss {values['loss']:.3f}  top-1 {values['top1']:.1f} %  {values['clips_per_second']:.1f} clips/s  "
-            f"{values['waiting']:.0%} waiting for data  lr {lr:.1e}  largest class {self.watch.chance.hits:.1%}"
+            f"loss {values['loss']:.3f}  {right} {values['top1']:.1f} %  {values['clips_per_second']:.1f} clips/s  "
+            f"{values['waiting']:.0%} waiting for data  lr {lr:.1e}  {always} {chance.hits:.1%}"
         )
 
     def warn(self, text: str) -> None:

@@ -20,6 +20,7 @@ from aim.engine.machine.hardware import Precision
 from aim.engine.scores.tasks import SINGLE_LABEL, Limit, Task
 from aim.engine.trained.recogniser import Recogniser
 from aim.ground.console import Display
+from aim.ground.errors import UserError
 
 SILENT = partial(Display, visible=False)
 
@@ -90,6 +91,12 @@ class Timeline:
     def at(self, time: float) -> int:
         """The window that speaks for a moment: the one with the nearest middle, as in `segments`."""
         return bisect_right(self.bounds, time, 1, len(self.spans)) - 1
+
+
+def check_smooth(seconds: float) -> None:
+    """Raise UserError for seconds that a time line can't be smoothed over."""
+    if not 0 <= seconds < math.inf:
+        raise UserError(f"smooth={seconds:g} must be seconds, or 0 for none")
 
 
 def timeline(

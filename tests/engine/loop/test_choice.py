@@ -2,6 +2,8 @@
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,7 @@ from aim.engine.loop.selection import foremost
 from aim.engine.run.settings import Run
 from aim.engine.scores.metrics import METRICS, of_validation
 from aim.ground import config
+from aim.ground.signals import Stop
 from aim.report.page import render
 from aim.report.runs import read
 from tests.messages import named, refused
@@ -134,6 +137,14 @@ def test_a_choice_that_was_killed_is_of_one_run_and_tells_of_replaced_videos(
     run(tmp_path / "run", *SEVERAL, toy=three_lists)
     named(capsys.readouterr().err, str(tmp_path / "run"), first.relative_to(folder).as_posix())
     assert (tmp_path / "run" / "videos.json").read_bytes() == written["videos.json"]
+
+
+def test_trainings_of_other_lengths_are_not_compared(tmp_path: Path) -> None:
+    run = config.build(config.compose([*IN_TURN, "train.epochs=5"]), Run)
+    job: Any = SimpleNamespace(run=run, run_dir=tmp_path / choice.FOLDER)
+    heads = [{"lr": 1e-3, "top1": 50.0, "seconds": 1.0, "epochs": 2}, {"lr": 1e-2}]
+    with refused(str(job.run_dir), "train.epochs=2", "train.epochs=5", "delete"):
+        choice.in_turn(job, Any, choice.Scores(job, {}, heads), Stop(lambda *_: None))
 
 
 def test_a_head_that_diverges_is_lost_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

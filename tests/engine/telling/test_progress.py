@@ -12,7 +12,7 @@ from aim.engine.scores.guessing import Chance, OneAnswer
 from aim.engine.telling import progress as reporting
 from aim.engine.telling.progress import Journal, Report
 from aim.engine.telling.watching import Watch
-from tests.messages import refused
+from tests.messages import named, refused
 from tests.toy import file_size_limit
 
 
@@ -101,6 +101,18 @@ def report_to(run_dir: Path, step: int = 0) -> Iterator[Report]:
         ),
     ) as report:  # fmt: skip
         yield report
+
+
+def test_a_line_of_several_labels_a_video_is_named_by_what_it_counts(tmp_path: Path) -> None:
+    with report_to(tmp_path) as report:
+        report.line(10, 0.1, 1.0, [1.0, 8.0, 4.0, 1.0, 1.0])
+        named(report.text, "12.5%", "50.0")
+        assert "top-1" in report.text
+        report.watch.chance = Chance(0.8, 0.5, several=True)
+        report.line(20, 0.1, 1.0, [1.0, 8.0, 6.0, 1.0, 1.0])
+    named(report.text, "80.0%", "75.0")
+    assert "top-1" not in report.text
+    assert "largest class" not in report.text
 
 
 def test_the_speed_is_that_of_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
