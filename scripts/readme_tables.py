@@ -5,6 +5,7 @@ python scripts/readme_tables.py
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
@@ -19,6 +20,10 @@ from aim.report.runs import read_results
 from aim.report.table import spread
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from scripts import real_table  # noqa: E402
+
 RESULTS = ROOT / "scripts" / "results"
 LADDER = {  # row: (runs, the paper's top-1 on Something-Something v2, table 1)
     "frozen trunk, linear head": ("demo,adapter=none,seed=*", "15.1"),
@@ -36,14 +41,6 @@ ADAPTERS = {  # row: (run, configs/adapter)
     "AdaptFormer, frame by frame": ("demo,adapter=adaptformer", "adaptformer"),
     "LoRA, frame by frame": ("demo,adapter=lora", "lora"),
     "linear probe": ("demo,adapter=none,seed=0", "none"),
-}
-PROBES = {  # row: (of scripts/probe_results.py)
-    "`none`, a linear layer": "none",
-    "`attentive_probe`": "attentive_probe",
-    "`probe`, no positions": "probe, none",
-    "`probe`, positions in space and time": "probe, sincos3d",
-    "`step`": "step",
-    "`side`": "side",
 }
 INTERACTIONS = {  # row: (result, which of its numbers)
     "ten folds (fold k holds out sequences k and 10+k): mean, sd": ("real/ut,folds/folds.json", "folds"),
@@ -82,7 +79,7 @@ HEADS = {
     "included | the paper's top-1 on Something-Something v2 (%)",
     "adapters": "adapter | tuned / all parameters here (M) | top-1 here (%) | seconds | tuned in a ViT-B/16 (M)",
     "interactions": "linear layer on DINOv2's ViT-S/14, 112 pixels | top-1 (%) | the largest class (%)",
-    "probes": "`adapter=` | tuned (M) | top-1 (%) | direction (%)",
+    "order6": "adapter | tuned (M) | top-1 (%), 95 % interval | frames reversed (%) | shuffled (%) | seconds",
     "maps": "map | removal | gradient x activation | by chance",
     "order": f"top-1 on frames in another order (%) | {' | '.join(ORDERS)}",
 }
@@ -138,10 +135,13 @@ def tuned(chosen: str) -> int:
     return sum(p.numel() for name, p in model.named_parameters() if p.requires_grad and not name.startswith("head."))
 
 
-def probe(name: str) -> str:
-    """A row of what frozen trunks tell of SHREC's order6."""
-    run = json.loads((RESULTS / "probes.json").read_text(encoding="utf-8"))[f"order6/{PROBES[name]}"]
-    return f"{name} | {run['params_tuned'] / 1e6:.2f} | {run['top1']:.1f} | {run['direction']:.1f}"
+def real(cell: str) -> str:
+    """A row of SHREC's order6."""
+    folder = RESULTS / "real"
+    results = [read_results(file) for file in real_table.files(folder, "order6", cell)]
+    found = real_table.row(results, real_table.orders(folder, "order6", cell), real_table.CELLS[cell])
+    words, tuned, top1, interval, backwards, shuffled, _, seconds = found
+    return f"{words} | {float(tuned):.2f} | {top1} ({interval}) | {backwards} | {shuffled} | {seconds}"
 
 
 def interaction(name: str) -> str:
@@ -195,7 +195,7 @@ def written(readme: str) -> str:
         "ladder": (ladder, [*LADDER]),
         "adapters": (adapter, [*ADAPTERS]),
         "interactions": (interaction, [*INTERACTIONS]),
-        "probes": (probe, [*PROBES]),
+        "order6": (real, [cell for cell in real_table.CELLS if real_table.files(RESULTS / "real", "order6", cell)]),
         "maps": (explained, [*MAPS]),
         "order": (ordered, [*explanations()["order"]]),
         "speed": (speed, [*SPEED]),

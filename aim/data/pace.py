@@ -98,7 +98,7 @@ def pace_of(root: Path, videos: Sequence[Video]) -> Pace:
             seconds = video.end - video.start
         rates += [rate] if rate else []
         lengths += [seconds] if seconds else []
-    return Pace(*(round(median(found), 3) if found else None for found in (rates, lengths)))
+    return Pace(*(round(median(found), 3) or None if found else None for found in (rates, lengths)))
 
 
 @dataclass

@@ -22,6 +22,7 @@ def test_the_pace_of_a_list_is_its_median_and_a_part_lasts_as_long_as_it_is_list
     listed = [Video("k400_test.mp4", 0), Video("absent.mp4", 0), Video("k400_test.mp4", 0, 1.0, 3.0)]
     assert pace_of(root, [*listed, listed[-1]]) == Pace(30.0, 2.0)
     assert pace_of(root, [listed[1]]) == Pace()
+    assert pace_of(root, [Video("absent.mp4", 0, 1.0, 1.0001)]) == Pace()  # too short to be told in milliseconds
 
 
 @pytest.mark.parametrize(
