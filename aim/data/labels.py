@@ -184,13 +184,13 @@ def worded(lists: Lists, *, many: bool) -> Lists:
     if many:
         return divided(lists)
     known = {nfc(name) for name in lists.classes}
-    way = "add task=multi_label if it is several, or name the classes in classes.txt"
+    way = "add task=multi_label where its words are several labels, or name the classes in classes.txt"
     for name in names:
         if inside := [part for part in parts_of(name) if nfc(part) in known - {nfc(name)}]:
             raise UserError(f"label {name!r} may be one class or several, as {inside[0]!r} is one; {way}")
     if not lists.val:
         raise UserError(f"label {names[0]!r} has one file, as has each class, so that none is held out; {way}")
-    return noted(lists, [f"warning: labels with several words are one class each: {some(names)}; {way}"])
+    return noted(lists, [f"warning: each label is one class, its words together: {some(names)}; {way}"])
 
 
 def joined(names: Iterable[str]) -> list[str]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.columns import Row
+from aim.data.columns import Row, header, is_table
 from aim.data.labels import Labels, named_classes, settled
 from aim.data.lists import README, USUAL, Lists, Video, nfc, read_classes, require_folder
 from aim.data.rows import check_split, groups_of, read_rows, videos_of
@@ -93,9 +93,12 @@ class ListFiles:
 def lacks(root: Path, names: Sequence[str], files: Mapping[str, Path]) -> str:
     """The files that are not there, beside those that are, and the ways out."""
     there = [str(path) for path in files.values()]
+    other = next((path for path in files.values() if path.suffix in (".csv", ".tsv") and not is_table(path)), None)
+    why = f" ({other} is no table: its first line, {header(other)!r}, doesn't name a path and a label)" if other else ""
+    beside = f", beside {some(there)}" if there else ""
     return (
-        f"{root} lacks {', '.join(names)}{f', beside {some(there)}' if there else ''}: add what lacks; or name other "
-        f"lists, data.train=FILE data.val=FILE data.classes=FILE; or rename what is none; {README}"
+        f"{root} lacks {', '.join(names)}{beside}{why}: add what lacks; or name other lists, "
+        f"data.train=FILE data.val=FILE data.classes=FILE; or rename what is none; {README}"
     )
 
 

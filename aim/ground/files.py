@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from safetensors import SafetensorError
 
@@ -122,6 +122,21 @@ def fitting(name: str) -> str:
         return name
     ending = f"-{hashlib.sha256(raw).hexdigest()[:16]}{Path(name).suffix}"
     return raw[: LONGEST - len(os.fsencode(ending))].decode(errors="ignore") + ending
+
+
+def lock(file: int | IO[Any], *, shared: bool = False, wait: bool = True) -> None:
+    """Hold an open file alone, or `shared` with others that do, until it is closed; other processes wait, if they ask.
+
+    Raises OSError where somebody holds it and this doesn't `wait`, and where the file system can't lock. Windows has no
+    such lock: there nobody is waited for, and who doesn't `wait` gets none.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        if not wait:
+            raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK)) from None
+        return
+    fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,14 +1,15 @@
 """Work for exactly one of several processes."""
 
 import os
-from multiprocessing.reduction import DupFd
+from multiprocessing import reduction
 from typing import Any
 
 
 class Once:
     """Something that is done once, by this process or by one that it sends this object to.
 
-    It is a pipe that holds a single byte: who reads it has the right.
+    It is a pipe that holds a single byte: who reads it has the right. Windows can't send its end: there each process
+    that gets the object does it once.
     """
 
     def __init__(self) -> None:
@@ -21,7 +22,9 @@ class Once:
         return bool(os.read(self._end, 1))
 
     def __reduce__(self) -> Any:
-        return _received, (DupFd(self._end),)
+        if not hasattr(reduction, "DupFd"):
+            return Once, ()
+        return _received, (reduction.DupFd(self._end),)
 
     def __del__(self) -> None:
         os.close(self._end)

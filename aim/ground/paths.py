@@ -2,7 +2,6 @@
 
 import fnmatch
 import os
-import pwd
 import re
 from collections.abc import Iterable
 from pathlib import Path
@@ -28,8 +27,10 @@ def path_of(text: str | Path) -> Path:
         return home(f"write {text} in full, or set HOME=DIR") / rest.lstrip("/")
     if first.startswith("~"):
         try:
+            import pwd
+
             return Path(pwd.getpwnam(first[1:]).pw_dir, rest.lstrip("/"))
-        except (KeyError, ValueError):  # a NUL, or bytes that aren't UTF-8
+        except (ImportError, KeyError, ValueError):  # Windows; nobody; a NUL, or bytes that aren't UTF-8
             pass
     return Path(text)
 
@@ -41,12 +42,14 @@ def is_address(text: str) -> bool:
 
 def home(way_out: str) -> Path:
     """This user's home. Raises UserError where none is known, as of a number without a name in a container."""
-    found = os.environ.get("HOME")
+    found = os.environ.get("HOME") or os.environ.get("USERPROFILE")  # the latter of Windows
     if not found:
         try:
+            import pwd
+
             found = pwd.getpwuid(os.getuid()).pw_dir
-        except KeyError:
-            raise UserError(f"user {os.getuid()} has no home, as HOME isn't set; {way_out}") from None
+        except (ImportError, KeyError):
+            raise UserError(f"this user has no home, as HOME isn't set; {way_out}") from None
     return Path(found)
 
 

@@ -15,7 +15,9 @@ from aim.ground.errors import say
 
 INTERRUPTED = 75  # exit code: EX_TEMPFAIL of sysexits.h, try again later
 NOTHING_LOST = "stopped by a signal; the same command goes on from what was saved, or begins anew"
-SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)  # sent by batch systems before they kill, and by Ctrl-C
+SIGKILL, SIGPIPE = 9, 13  # of POSIX; not in Windows' module
+# Sent by batch systems before they kill, and by Ctrl-C; Windows has no SIGUSR1.
+SIGNALS = tuple(number for number in signal.Signals if number.name in ("SIGTERM", "SIGUSR1", "SIGINT"))
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 
 
@@ -114,7 +116,7 @@ def forwarded(pids: Callable[[], Iterable[int]]) -> Iterator[Stop]:
     def answer(number: int, insists: bool) -> None:
         for pid in pids():
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL if insists else signal.SIGTERM if number == signal.SIGINT else number)
+                os.kill(pid, SIGKILL if insists else signal.SIGTERM if number == signal.SIGINT else number)
         if insists:
             raise KeyboardInterrupt
 

@@ -17,7 +17,6 @@ but for what could not be read, 2 an error to fix before anything is done. In a 
 """
 
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -53,6 +52,7 @@ from aim.ground.errors import UserError, say
 from aim.ground.marks import Mark
 from aim.ground.paths import path_of
 from aim.ground.shared_work import Spreading
+from aim.ground.signals import SIGPIPE
 from aim.models.classifier import Backbone, VideoClassifier
 from aim.predict import answers, drawn, picture, shared, stream, teaching
 from aim.shell.command import again
@@ -438,4 +438,4 @@ def tell(text: str) -> None:
         print(text, flush=True)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it closes it
-        sys.exit(128 + signal.SIGPIPE)
+        sys.exit(128 + SIGPIPE)

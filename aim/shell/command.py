@@ -28,7 +28,7 @@ from aim.ground.choices import CONFIGS
 from aim.ground.errors import RankError, UserError, printable, say
 from aim.ground.foreign import reason
 from aim.ground.kinds import locate
-from aim.ground.signals import follow_parent, interruptible
+from aim.ground.signals import SIGPIPE, follow_parent, interruptible
 from aim.ground.threads import spin_briefly
 from aim.shell import verbs, words
 from aim.shell.sweep import Job, sweep
@@ -198,7 +198,7 @@ class reported:
             say("ended by a second Ctrl-C; the last save is kept")
             sys.exit(128 + signal.SIGINT)
         if isinstance(error, BrokenPipeError) and unread(sys.stdout):
-            sys.exit(128 + signal.SIGPIPE)
+            sys.exit(128 + SIGPIPE)
         if self.debug:
             return
         if isinstance(error, HydraException | OmegaConfBaseException):
@@ -221,9 +221,11 @@ class reported:
 
 def unread(stream: TextIO) -> bool:
     """Whether nobody reads it any more, as after `| head`; it then leads nowhere, for Python closes it at the end."""
-    poll = select.poll()
-    poll.register(stream, 0)  # which still tells of errors
-    gone = bool(poll.poll(0))
+    gone = not hasattr(select, "poll")  # on Windows nothing tells which pipe is broken
+    if not gone:
+        poll = select.poll()
+        poll.register(stream, 0)  # which still tells of errors
+        gone = bool(poll.poll(0))
     if gone:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     return gone

@@ -80,6 +80,12 @@ def test_missing_files_are_all_named_with_where_to_read_on(tmp_path: Path) -> No
         FILES(tmp_path)
 
 
+def test_a_table_with_an_unknown_separator_is_told_from_a_list(tmp_path: Path) -> None:
+    write(tmp_path / "l.csv", "path:label\na.mp4:hug\n")
+    with refused("val.txt", "l.csv", "'path:label'", "data.val=FILE"):
+        replace(FILES, train="l.csv")(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from aim.data.named import find_videos
-from aim.ground import paths
 from aim.ground.choices import CONFIGS
 from aim.ground.paths import cache_folder, exists, matches, path_of
 from aim.shell import words
@@ -51,7 +50,7 @@ def test_an_address_is_refused_as_a_path_unless_something_is_called_so(
 
 @pytest.mark.parametrize("value", [None, ""])
 def test_without_a_home_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch, value: str | None) -> None:
-    for key in ("HOME", "AIM_CACHE"):
+    for key in ("HOME", "USERPROFILE", "AIM_CACHE"):
         monkeypatch.delenv(key, raising=False)
     if value is not None:
         monkeypatch.setenv("HOME", value)
@@ -60,7 +59,7 @@ def test_without_a_home_the_way_out_is_said(monkeypatch: pytest.MonkeyPatch, val
     def unknown(uid: int) -> None:
         raise KeyError(uid)
 
-    monkeypatch.setattr(paths.pwd, "getpwuid", unknown)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
     with refused("~/videos", "HOME=DIR"):
         path_of("~/videos")
     with refused("AIM_CACHE=DIR"):

@@ -5,7 +5,6 @@ so the two files decode to the same frames, and only their order tells the class
 both the same answer, which is right for at most one.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -28,6 +27,7 @@ from aim.data.demo.shape_clutter import Clutter, Film, film
 from aim.data.demo.shape_motions import PAIRS
 from aim.data.lists import Lists, Video
 from aim.data.readers.interface import url
+from aim.ground import files
 from aim.ground.errors import UserError, say
 
 VERSION = 2  # of the drawing: raise it when the same settings give other videos, so that old files are left alone
@@ -182,7 +182,7 @@ def lock(root: Path) -> Iterator[None]:
     """Let one process at a time write under `root`, which is created if necessary."""
     root.mkdir(parents=True, exist_ok=True)
     with (root / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        files.lock(file)
         yield
 
 

@@ -14,7 +14,10 @@ def keep_freed_memory(kept: int, block: int) -> None:
     By default glibc returns the frames of a clip, and the activations of a model, to the system, which clears each page
     again for the next ones: a thousand page faults a clip for the frames, 80,000 for the activations of a ViT-B.
     """
-    libc = ctypes.CDLL(None)
+    try:
+        libc = ctypes.CDLL(None)
+    except TypeError:  # Windows has no such library
+        return
     if hasattr(libc, "gnu_get_libc_version"):
         libc.mallopt(MMAP_THRESHOLD, block)
         libc.mallopt(TRIM_THRESHOLD, kept)

@@ -19,9 +19,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker, util
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import ForkServerContext, SpawnContext
 from types import ModuleType
-from typing import Any, Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar
 
 import torch
 
@@ -29,6 +28,9 @@ from aim.data.loading.memory import CLIPS, keep_freed_memory
 from aim.data.readers.interface import BadVideo
 from aim.ground.errors import UserError
 from aim.ground.signals import SIGNALS
+
+if TYPE_CHECKING:  # Windows has no ForkServerContext
+    from multiprocessing.context import ForkServerContext, SpawnContext
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +236,7 @@ def _end(workers: Iterable[_Worker[Any]]) -> None:
         multiprocessing.process._children.discard(process)  # type: ignore[attr-defined]  # it would be waited for at exit
 
 
-def _context() -> ForkServerContext | SpawnContext:
+def _context() -> "ForkServerContext | SpawnContext":
     """Processes forked from a clean server with their imports done, or spawned where there is no fork server."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")

@@ -6,7 +6,6 @@ serves half (Mohan et al., "Analyzing and Mitigating Data Stalls in DNN Training
 """
 
 import errno
-import fcntl
 import hashlib
 import logging
 import os
@@ -20,6 +19,7 @@ from dataclasses import astuple, dataclass, field
 from pathlib import Path
 
 from aim.data.readers.interface import Part, Source, file_of
+from aim.ground import files
 from aim.ground.clock import seconds_since_start
 from aim.ground.errors import UserError
 
@@ -165,7 +165,7 @@ class Cache:
     def _state(self) -> Iterator[State]:
         """The state, for this process alone."""
         with os.fdopen(os.open(self.folder / "state", os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+            files.lock(file)
             content = file.read()
             known = len(content) == State.FORMAT.size
             state = State(*State.FORMAT.unpack(content)) if known else State(used=self._evict(0))

@@ -4,7 +4,6 @@ A store is a folder for one trunk, one clip and one way to draw clips; in it is 
 the hash of its content: `features` "v m" of v clips or views, packed to m numbers, and `seconds` "v 2" of views.
 """
 
-import fcntl
 import hashlib
 import json
 import os
@@ -81,7 +80,7 @@ class Store:
         with ExitStack() as stack:
             if self.folder.is_dir() and not os.access(self.folder, os.W_OK):
                 with suppress(OSError):  # nobody here can delete it
-                    fcntl.flock(stack.enter_context((self.folder / LOCK).open()), fcntl.LOCK_SH)
+                    files.lock(stack.enter_context((self.folder / LOCK).open()), shared=True)
                 yield
                 return
             with files.writing(self.folder, WAY_OUT):
@@ -94,7 +93,7 @@ class Store:
         self.folder.mkdir(parents=True, exist_ok=True)
         with suppress(FileNotFoundError):
             lock = stack.enter_context((self.folder / LOCK).open("a"))
-            fcntl.flock(lock, fcntl.LOCK_SH)
+            files.lock(lock, shared=True)
             os.utime(lock.fileno())
             return os.path.samestat(os.fstat(lock.fileno()), (self.folder / LOCK).stat())
         return False
@@ -149,7 +148,7 @@ def is_idle(folder: Path, *, remove: bool = False) -> bool:
     """Whether no job holds a store; then it may be deleted at once."""
     try:
         with (folder / LOCK).open("a") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            files.lock(lock, wait=False)
             if remove:
                 shutil.rmtree(folder, ignore_errors=True)
             return True

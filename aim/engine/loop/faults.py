@@ -13,7 +13,11 @@ from aim.ground.errors import UserError
 GIB = 2**30
 LEANER = {"fast": "lean", "lean": "smallest"}
 OTHERS = 0.05  # of a GPU, whose mention helps
-NO_HOST_MEMORY = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory")
+NO_HOST_MEMORY = (
+    "DefaultCPUAllocator: can't allocate memory",
+    "DefaultCPUAllocator: not enough memory",
+    "MPS backend out of memory",  # of Apple's GPU, whose memory is the machine's
+)
 
 
 @contextmanager

@@ -64,6 +64,10 @@ def num_ranks(device: str, gpus: int | None) -> int:
 
     Raises UserError for more GPUs than are visible, and for CUDA that is asked for and doesn't work.
     """
+    if device == "mps" and not torch.backends.mps.is_available():
+        raise UserError("device=mps is the GPU of an Apple processor, and torch finds none here; use device=auto")
+    if device == "mps" and (gpus or int(os.environ.get("WORLD_SIZE", "1"))) > 1:
+        raise UserError("device=mps is one GPU, and this is a run of several ranks; use gpus=1, or device=cpu")
     if is_rank():
         here = os.environ.get("LOCAL_WORLD_SIZE", str(gpus))
         if gpus is not None and str(gpus) != here:
@@ -71,7 +75,7 @@ def num_ranks(device: str, gpus: int | None) -> int:
         return int(os.environ["WORLD_SIZE"])
     if gpus is not None and gpus < 1:
         raise UserError(f"gpus={gpus} is not a number of ranks; use 1 or more")
-    if device == "cpu":
+    if device != "cuda":
         return gpus or 1
     visible = visible_gpus()
     if gpus is not None and gpus > visible:
@@ -157,7 +161,7 @@ def start(device: str, workers: int) -> Iterator[World]:
         spinning = "GOMP_SPINCOUNT" not in os.environ
         torch.set_num_threads(max(1, num_cores() - workers * spinning))
     rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    local = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device("cpu")
+    local = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if device == "cuda" else torch.device(device)
     peers = None
     with ExitStack() as stack:
         if size > 1:

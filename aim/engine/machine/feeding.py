@@ -22,8 +22,8 @@ Begun = Callable[[], list[Tensor]]  # waits for what was begun on the device, an
 def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]:
     """The batches on the device.
 
-    A GPU gets a batch, labels and weights included, while it computes the step before. On the CPU batches are passed on
-    unchanged, valid until the next one is requested.
+    A GPU of CUDA gets a batch, labels and weights included, while it computes the step before; Apple's waits for it. On
+    the CPU batches are passed on unchanged, valid until the next one is requested.
     """
     side = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
     while True:
@@ -32,7 +32,7 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
         if batch is None:
             return
         if side is None:
-            yield batch
+            yield batch if device.type == "cpu" else Batch(*(each.to(device) for each in vars(batch).values()))
         else:
             sent, copied = _sent(batch, side)
             yield sent
@@ -92,8 +92,8 @@ def to_host(*tensors: Tensor) -> Callable[[], list[Tensor]]:
 
     A plain `.cpu()` or `.tolist()` would also wait for the step launched in between.
     """
-    if all(tensor.device.type == "cpu" for tensor in tensors):
-        return lambda: list(tensors)
+    if all(tensor.device.type != "cuda" for tensor in tensors):
+        return lambda: [tensor.cpu() for tensor in tensors]  # of Apple's GPU, which has no events here, with that wait
     copies = [tensor.to("cpu", non_blocking=True) for tensor in tensors]  # to pinned memory
     copied = torch.cuda.current_stream(tensors[0].device).record_event()
 

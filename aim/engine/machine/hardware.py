@@ -1,7 +1,6 @@
 """Capabilities of this machine: the meaning of `device=auto` and `precision=auto`."""
 
 import math
-import resource
 import socket
 import sys
 from collections.abc import Iterator, Mapping
@@ -21,7 +20,7 @@ from aim.models.float8 import to_float8
 from aim.models.gpu import kernels
 from aim.models.memory import store_frozen
 
-Device = Literal["auto", "cuda", "cpu"]
+Device = Literal["auto", "cuda", "mps", "cpu"]  # mps: the GPU of an Apple processor
 Precision = Literal["auto", "bf16", "fp8", "fp32"]  # fp8: bf16, but for products of frozen weights in training
 Untrained = Literal["auto", "bf16", "fp32"]  # of verbs without training
 Gpu = Literal["a100", "h100", "h200", "b200", "l40s", "rtx4090", "t4"]  # that aim.benchmark can plan for
@@ -41,7 +40,7 @@ FP8_SINCE = (8, 9)  # compute capability: Ada
 
 
 def resolve_device(asked: Device) -> Device:
-    """The GPU if there is one, else the CPU, unless one of them was asked for.
+    """The GPU of CUDA if there is one, else the CPU, unless one was asked for; Apple's is never taken unasked.
 
     A GPU that is there and doesn't work is not passed over: its first use raises the error.
     """
@@ -51,16 +50,23 @@ def resolve_device(asked: Device) -> Device:
 
 
 def resolve_precision(asked: Precision, device: Device, before: Precision | None = None) -> Precision:
-    """The precision `asked`; for auto the run's earlier one (`before`), or bf16 where the device computes in it."""
+    """The precision `asked`; for auto the run's earlier one (`before`), or bf16 where the device computes in it.
+
+    Raises UserError for bf16 on an older macOS.
+    """
+    if asked == "bf16" and device == "mps" and not torch.backends.mps.is_macos_or_newer(14, 0):
+        raise UserError("precision=bf16 with device=mps needs macOS 14 or newer; use precision=fp32")
     if asked != "auto":
         return asked
     return before or ("bf16" if computes_in_bf16(device) else "fp32")
 
 
 def computes_in_bf16(device: Device) -> bool:
-    """Whether the device has instructions of its own for bfloat16."""
+    """Whether the device has instructions of its own for bfloat16; of Apple's GPUs nobody has measured it."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "mps":
+        return False
     try:
         lines = CPUINFO.read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -74,8 +80,8 @@ def check_fp8(device: Device) -> None:
         return
     numbers = range(torch.cuda.device_count()) if device == "cuda" else ()
     lacking = [n for n in numbers if torch.version.cuda is None or torch.cuda.get_device_capability(n) < FP8_SINCE]
-    if lacking or device == "cpu":
-        found = torch.cuda.get_device_name(lacking[0]) if lacking else "the CPU"
+    if lacking or device != "cuda":
+        found = torch.cuda.get_device_name(lacking[0]) if lacking else "Apple's" if device == "mps" else "the CPU"
         needed = "an NVIDIA GPU of compute capability {}.{} (Ada, Hopper) or newer".format(*FP8_SINCE)
         raise UserError(f"precision=fp8 needs {needed}, and this is {found}; use precision=auto")
 
@@ -90,9 +96,16 @@ def use_threads(number: int | None) -> None:
 
 
 def peak_memory(device: torch.device) -> int:
-    """The bytes that this process held at its largest moment: of tensors on a GPU, of everything on the CPU."""
+    """The bytes that this process held at its largest moment: of tensors on CUDA, else of everything in main memory.
+
+    0 where the system doesn't tell, as Windows.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    try:
+        import resource
+    except ImportError:
+        return 0
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
@@ -132,7 +145,7 @@ def settle(asked: Mapping[str, Any], device: Device, before: Precision | None = 
     if asked["device"] == "auto":
         notes.append("device=auto is cuda" if device == "cuda" else "device=auto is cpu (no GPU)")
     if asked["precision"] == "auto":
-        why = " (bf16 is emulated here)" if precision == "fp32" else ""
+        why = " (bf16 is emulated here)" if precision == "fp32" and device != "mps" else ""
         notes.append(f"precision=auto is {precision}{', with which the run began' if before else why}")
     if notes:
         say("; ".join(notes))
@@ -141,7 +154,7 @@ def settle(asked: Mapping[str, Any], device: Device, before: Precision | None = 
 
 def settle_compile(asked: bool | Literal["gpu"], device: Device) -> bool | Literal["gpu"]:
     """`train.compile` of all ranks: false where a GPU's rank can't compile, and the others would only wait for it."""
-    if device == "cpu" or not asked:
+    if device != "cuda" or not asked:
         return asked
     lacks = distributed.gather((lacking(), socket.gethostname()))
     for rank, (what, host) in enumerate(lacks):
@@ -172,6 +185,10 @@ def suit(model: VideoClassifier, precision: Precision, device: str) -> None:
             to_float8(model.backbone.plain_blocks())
         if device == "cpu":
             attend_by_products(model)
+    if device == "mps":
+        attend_by_products(
+            model
+        )  # torch's fused one is wrong there for views of a tensor until 2.12 (its issue 181133)
     if device == "cuda":
         pretended = next(model.parameters()).is_meta or not torch.cuda.is_available()
         if pretended or kernels() is not None:
@@ -182,3 +199,5 @@ def synchronize(device: torch.device) -> None:
     """Wait until the device has done all its work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()

@@ -18,11 +18,20 @@ from aim.engine.machine.peers import BROKEN, LOST
 from aim.ground.clock import seconds_since_start
 from aim.ground.console import without_logs
 from aim.ground.errors import UserError, say
-from aim.ground.signals import INTERRUPTED, NOTHING_LOST, SIGNALS, Interrupted, as_parent, forwarded, suspended_with
+from aim.ground.signals import (
+    INTERRUPTED,
+    NOTHING_LOST,
+    SIGKILL,
+    SIGNALS,
+    Interrupted,
+    as_parent,
+    forwarded,
+    suspended_with,
+)
 
 MONITOR_SECONDS = 0.1  # between looks at the ranks
 DEAF_SECONDS = 25  # torch kills a rank 30 seconds after the SIGTERM that ends it
-DEAF = -256 - signal.SIGKILL  # as an exit code: of a rank that torch had to kill
+DEAF = -256 - SIGKILL  # as an exit code: of a rank that torch had to kill
 
 
 def launch(command: Sequence[str], ranks: int, restarts: int) -> int:
@@ -34,6 +43,8 @@ def launch(command: Sequence[str], ranks: int, restarts: int) -> int:
     Where a rank was killed all are started again, `restarts` times at most. torch's agent could do that, but it would
     also repeat a user error, and a run that was asked to stop.
     """
+    if not hasattr(signal, "SIGTSTP"):
+        raise UserError(f"gpus={ranks}: a run of several processes needs Linux or macOS; use gpus=1")
     if restarts < 0:
         raise UserError(f"restarts={restarts} is not a number of times; use 0 or more")
     began = time.time() - seconds_since_start()
@@ -91,9 +102,7 @@ def run_ranks(command: Sequence[str], ranks: int, began: float) -> tuple[dict[in
         result = agent.run()
     first = min((failure.timestamp for failure in result.failures.values()), default=0)
     codes = {
-        rank: DEAF
-        if failure.exitcode == -signal.SIGKILL and failure.timestamp - first > DEAF_SECONDS
-        else failure.exitcode
+        rank: DEAF if failure.exitcode == -SIGKILL and failure.timestamp - first > DEAF_SECONDS else failure.exitcode
         for rank, failure in result.failures.items()
     }
     return codes, bool(stop)
@@ -104,7 +113,7 @@ def verdict(codes: Mapping[int, int], *, asked: bool, then: str | None = None) -
     first = next(iter(codes.values()), 0)
     stopped = {INTERRUPTED, *(-number for number in SIGNALS)} if asked or first == INTERRUPTED else set()
     if asked and any(-code in SIGNALS for code in codes.values()):
-        stopped.update((-signal.SIGKILL, DEAF))  # torch's, of a rank that waited for the one that the signal has ended
+        stopped.update((-SIGKILL, DEAF))  # torch's, of a rank that waited for the one that the signal has ended
     if codes and stopped.issuperset(codes.values()):
         if INTERRUPTED not in codes.values():
             say(NOTHING_LOST)
@@ -113,7 +122,7 @@ def verdict(codes: Mapping[int, int], *, asked: bool, then: str | None = None) -
         return 2
     if found := killed(codes):
         rank, code = found
-        hint = ", as the kernel does when memory runs out" if code == -signal.SIGKILL else ""
+        hint = ", as the kernel does when memory runs out" if code == -SIGKILL else ""
         if code == BROKEN:
             how = "has lost its GPU"
         else:

@@ -69,7 +69,7 @@ def seconds_a_clip(run: Run, lists: Lists) -> float:
 
 def clips_wanted(run: Run, gmacs: float, device: torch.device) -> float:
     """The clips/s that a GPU of a known data sheet trains by estimate; 0 for others and the CPU."""
-    if device.type == "cpu" or not gmacs:
+    if device.type != "cuda" or not gmacs:
         return 0.0
     name = torch.cuda.get_device_name(device).lower().replace(" ", "")
     sheet = next((sheet for key, sheet in GPUS.items() if key in name), None)

@@ -131,7 +131,7 @@ def expected_memory(run: Run, num_classes: int, ranks: int, free: float) -> tupl
         return line, None
     leaner = [name for name, other in memory_settings(run).items() if peak_of_step(other, num_classes, clips) <= free]
     most = most_clips(cost_of_step(run, num_classes, clips), free)
-    cure = f"use train.memory={leaner[0]}" if leaner else way_out(run, ranks, most, more_gpus=run.device != "cpu")
+    cure = f"use train.memory={leaner[0]}" if leaner else way_out(run, ranks, most, more_gpus=run.device == "cuda")
     gpu = "GPU " if run.device == "cuda" else ""
     needs = f"a step of {clips} clips at once needs about {peak / GIB:.1f} GiB of {gpu}memory by estimate"
     return line, f"{needs}, and {free / GIB:.1f} are free; {cure}"
@@ -139,6 +139,6 @@ def expected_memory(run: Run, num_classes: int, ranks: int, free: float) -> tupl
 
 def free_bytes(device: torch.device) -> float:
     """The bytes for a run's tensors on a device, on CUDA with those that are there already."""
-    if device.type == "cpu":
+    if device.type != "cuda":
         return free_memory() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     return (torch.cuda.mem_get_info(device)[0] + torch.cuda.memory_reserved(device)) * (1 - GAPS)

@@ -1,9 +1,8 @@
 """`bad_videos.txt`: unreadable videos and the reasons; of every rank, in training, validation and test."""
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from aim.data.loading.loader import Loader
@@ -50,11 +49,10 @@ def name(run_dir: Path, bad: Mapping[str, str]) -> None:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Let one rank at a time change the file, where the file system can lock."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    """Let one rank at a time change the file, where the file system can lock; Windows can't open a folder."""
+    with ExitStack() as stack:
         with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            handle = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, handle)
+            files.lock(handle)
         yield
-    finally:
-        os.close(handle)

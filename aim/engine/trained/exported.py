@@ -128,8 +128,8 @@ def is_exported(path: str | Path) -> bool:
 
 def on_cpu(path: str | Path, device: Device, precision: Untrained) -> tuple[Device, Untrained]:
     """Device and precision of an exported file. Raises UserError for a request of others."""
-    if device == "cuda" or precision == "bf16":
-        asked = "device=cuda" if device == "cuda" else "precision=bf16"
+    if device in ("cuda", "mps") or precision == "bf16":
+        asked = "precision=bf16" if device in ("auto", "cpu") else f"device={device}"
         raise UserError(
             f"{asked}, but {path} computes in float32 on the CPU; leave that out, or give the best.safetensors"
         )

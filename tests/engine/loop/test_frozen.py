@@ -142,7 +142,7 @@ def test_a_store_that_is_deleted_as_it_is_locked_is_made_anew(tmp_path: Path, mo
             shutil.rmtree(store.folder)  # another job, which held it until now
         lock(file, how)
 
-    monkeypatch.setattr(features.fcntl, "flock", deleted_first)
+    monkeypatch.setattr(fcntl, "flock", deleted_first)
     with store.held():
         store.write("0" * 32, torch.zeros(2, 5), torch.zeros(2, 2).numpy())
         assert not features.is_idle(store.folder, remove=True)
