@@ -135,7 +135,10 @@ def _read(name: str, ring: Ring, slot: "Queue[Seen | BaseException | None]") -> 
                 slot.get_nowait()
                 left_out += 1
                 if left_out == LATE:
-                    say(f"the model is slower than stride={ring.windows.stride:g}, so that windows are left out")
+                    say(
+                        f"windows come faster than the model answers them (stride={ring.windows.stride:g}), as after "
+                        "loading it, or where it is slower than the stream: some are left out"
+                    )
             span, clips = found
             slot.put(Seen(span, datetime.now(UTC), clips))
     except BaseException as error:  # which the other thread raises

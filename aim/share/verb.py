@@ -64,7 +64,7 @@ def main(cfg: DictConfig) -> None:
     report = None if settings.report is None else path_of(settings.report)
     if report is not None and not report.is_file():
         raise UserError(f"report={report} doesn't exist; python -m aim.report {saved.path.parent} writes one")
-    address = f"{HUGGING_FACE}{repo}" if repo else f"{settings.repo}/{BEST}"
+    address = f"{HUGGING_FACE}{repo}" if repo else f"FOLDER/{BEST}"
     name = settings.title or (repo.partition("/")[2] if repo else saved.run)
     text = card.card(shared, found, name=name, address=address, licence=settings.licence)
 

@@ -27,7 +27,7 @@ from aim.weights.hub import downloaded, file_here, on_hub, parts_of
 from aim.weights.torchscript import is_torchscript, read_torchscript
 
 USUAL = "model.safetensors"  # of a repository on the hub
-OFFLINE = "without a network, download it elsewhere and set backbone.weights=FILE, or backbone.weights=random"
+OFFLINE = "without a network, download it elsewhere and set backbone.weights=FILE"
 WAY_OUT = "set backbone.weights to pretrained (timm's hub), to a file, or to random"
 PER_FRAME = ("temporal_embedding.weight", "temporal_bias", "readout.time")  # endings of names: one entry per frame
 SCALAR: Any = np.float64(0).__reduce__()[0]  # the function that rebuilds a NumPy scalar from a pickle

@@ -42,8 +42,10 @@ def test_the_cards_numbers_are_those_of_the_result(unbroken: Path, tmp_path: Pat
     made = write_card(unbroken, tmp_path / "card.md", "licence=mit", "title=toy")
     data = made.data.to_dict()
     assert (data["license"], data["pipeline_tag"]) == ("mit", "video-classification")
-    ((top1, *_),) = ([each.metric_value for each in made.data.eval_results],)
-    assert top1 == found["top1"]
+    assert made.data.eval_results is None  # the result is of other weights than the file's
+    (tmp_path / "best.json").write_text(json.dumps(found | {"weights": "best", "selection": {}}))
+    of_best = write_card(unbroken, tmp_path / "best.md", f"results={tmp_path / 'best.json'}", "title=toy")
+    assert of_best.data.eval_results[0].metric_value == found["top1"]
     row = re.search(r"\| top-1 \| ([\d.]+) % \| ([\d.]+) % \(largest class\) \|", made.text)
     assert row is not None
     assert [float(row[1]), float(row[2])] == pytest.approx([found["top1"], found["baseline"]["top1"]], abs=0.005)

@@ -76,14 +76,20 @@ def front(
     measured = [{"type": each.name, "name": each.words, "value": found[each.name]} for each in told]
     videos = {"name": f"{found['num_videos']} {content.kind(found)}videos", "type": found["data_hash"][:12]}
     task = {"type": "video-classification"}
+    index = [{"name": name, "results": [{"task": task, "dataset": videos, "metrics": measured}]}]
     return {
         **({"license": licence} if licence else {}),
         "library_name": "aim-video",
         "pipeline_tag": "video-classification",
         **({"base_model": base} if (base := base_of(trained.backbone)) else {}),
         "tags": [*TAGS, kind_of(saved)],
-        "model-index": [{"name": name, "results": [{"task": task, "dataset": videos, "metrics": measured}]}],
+        **({} if of_others(saved, found) else {"model-index": index}),
     }
+
+
+def of_others(saved: Checkpoint, found: Mapping[str, Any]) -> bool:
+    """Whether the scores are of other weights of the same training than the file's."""
+    return "checkpoint" not in found and found["weights"] == "last" and bool(saved.chosen_by)
 
 
 def scores(saved: Checkpoint, found: Mapping[str, Any]) -> Iterator[str]:
@@ -119,7 +125,7 @@ def of_class(key: str, one: Mapping[str, float]) -> str:
 def choosing(saved: Checkpoint, found: Mapping[str, Any]) -> str:
     """Whether the videos of the scores chose anything, and whether the scores are those of the file's weights."""
     texts = []
-    if "checkpoint" not in found and found["weights"] == "last" and saved.chosen_by:
+    if of_others(saved, found):
         texts.append(
             "**These are scores of the training's last weights; the file holds those of the best validation**, which "
             "`python -m aim.eval checkpoint=FILE` tests."
@@ -144,7 +150,7 @@ def made_for(saved: Checkpoint, trained: Trained) -> Iterator[str]:
     lasting = f", of {pace.seconds:.2g} s" if pace.seconds else ""
     calibration = saved.calibration
     yield from ("## Made for", "", "| | |", "| --- | --- |")
-    yield f"| frames | {clip.num_frames}{stride}" + (f": about {apart:.2g} s |" if apart else " |")
+    yield f"| frames | {clip.num_frames}{stride}" + (f": about {apart:.2g} s apart |" if apart else " |")
     yield f"| videos of the training | {usual}{lasting} (medians) |"
     yield f"| picture | {clip.size} x {clip.size} pixels, RGB, short side {trained.views.resize} |"
     yield f"| colours | mean {list(backbone.mean)}, std {list(backbone.std)}, of 0 to 1 |"
@@ -206,7 +212,10 @@ def base_of(backbone: Backbone) -> str | None:
 
 def kind_of(saved: Checkpoint) -> str:
     """The public name of the adapter."""
-    return str(saved.config["adapter"].get("kind", "own"))
+    kind = str(saved.config["adapter"].get("kind", "own"))
+    if kind != "plain":
+        return kind
+    return "full" if saved.config["adapter"].get("trainable") else "none"
 
 
 def plain(text: str) -> str:
