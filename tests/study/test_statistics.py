@@ -1,7 +1,9 @@
 """Intervals, laws, the rule that sorts curves, tables: against SciPy, and against curves of a known law."""
 
 import json
+import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import numpy as np
@@ -10,13 +12,14 @@ from scipy import stats
 from scipy.optimize import curve_fit
 
 from aim.study.findings import tables
-from aim.study.findings.analysis import analyse
+from aim.study.findings.analysis import analyse, threshold
 from aim.study.findings.curves import classify_curve
-from aim.study.findings.intervals import bootstrap
+from aim.study.findings.intervals import Interval, bootstrap
 from aim.study.findings.laws import fit_law
+from aim.study.shown.views import Study
 from scripts.measure_study_rule import error_rates
 from tests.conftest import ROOT
-from tests.messages import refused
+from tests.messages import named, refused
 
 SIZES, VIDEOS = np.geomspace(1e4, 1e7, 5), np.geomspace(100, 10_000, 4)
 TRUE = {"A": 40.0, "a": 0.2, "b": 0.3, "E": 0.25}
@@ -179,3 +182,19 @@ def test_a_table_that_is_none_is_one_line(tmp_path: Path, text: str, said: list[
 def test_a_missing_table_is_one_line(tmp_path: Path) -> None:
     with refused("none.csv", "columns"):
         tables.read(tmp_path / "none.csv")
+
+
+def test_a_threshold_of_two_scales_says_no_interval_that_has_no_ends() -> None:
+    curve = SimpleNamespace(axis="videos", series="none", task="all", scale=[48.0, 96.0])
+    judged = SimpleNamespace(curve=curve, verdict=SimpleNamespace(threshold=Interval(96.0, 0.0, math.inf)))
+    assert "(" not in threshold(judged, {})["sentence"]
+    judged.verdict.threshold = Interval(96.0, 48.0, math.inf)
+    named(threshold(judged, {})["sentence"], "48", "96", "95")
+
+
+@pytest.mark.parametrize(("scores", "main"), [(["map", "macro_f1"], "map"), (["margin", "top1"], "top1")])
+def test_the_score_of_the_page_is_the_one_that_thresholds_are_told_for(scores: list[str], main: str) -> None:
+    data = {"scores": {name: {"thresholded": name != "map"} for name in scores}}
+    study = Study(data)
+    study.__dict__["scores"] = scores
+    assert study.score == main

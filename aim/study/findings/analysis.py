@@ -149,7 +149,8 @@ def threshold(each: Judged, axes: Mapping[str, str]) -> dict[str, Any]:
         low, high = (short(end) if end else "" for end in (at.low or None, finite(at.high)))
         early, late = (high, low) if curve.axis in DESCENDING else (low, high)
         ends = f"between {early} and {late}" if early and late else f"at {late} or before" if late else f"after {early}"
-        said = f"is above chance from {short(at.value)} {axis} on (leaves it {ends}, 95 %)"
+        known = f" (leaves it {ends}, 95 %)" if early or late else ""
+        said = f"is above chance from {short(at.value)} {axis} on{known}"
     number = at and [finite(end) or None for end in at]
     return {
         "series": curve.series, "task": curve.task, "axis": curve.axis, "scale": number and number[0],

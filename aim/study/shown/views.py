@@ -11,6 +11,7 @@ from aim.ground.clock import clock
 from aim.pages.geometry import number, short, short_commit
 from aim.study.findings.curves import ALL
 from aim.study.findings.intervals import finite
+from aim.study.findings.scores import MAIN
 
 KINDS = {  # in the order of the page, and what they mean
     "smooth": "grows with scale, and passes through values in between",
@@ -133,8 +134,8 @@ class Study:
 
     @cached_property
     def score(self) -> str | None:
-        """The one that stands for how good a model is."""
-        return next((score for score in (*self.of_sort(True), *self.scores)), None)
+        """The one that stands for how good a model is, for which thresholds are told, too."""
+        return next((score for score in (MAIN, *self.scores) if score in self.scores), None)
 
     def of_sort(self, thresholded: bool) -> list[str]:
         """The scores that count right answers, or those that don't."""
