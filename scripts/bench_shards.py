@@ -62,6 +62,8 @@ def make_clips(folder: Path, count: int) -> None:
     """Clips of ten seconds, of twenty videos at most; the others are copies."""
     folder.mkdir()
     sources = sorted(REAL.glob("*/*.avi"))[::6][: min(count, 20)]
+    if not sources:
+        raise SystemExit(f"{REAL} has no videos; set AIM_SHARED to the folder that holds real/ut-interaction")
     for i, source in enumerate(sources):
         command = ["ffmpeg", "-v", "error", "-stream_loop", "-1", "-i", source, "-t", "10", "-preset", "veryfast"]
         subprocess.run([*command, "-c:v", "libx264", folder / f"{i}.mp4"], check=True)
