@@ -134,7 +134,7 @@ def ordered(counts: Mapping[str, int], where: str) -> list[str]:
 def alike(names: Iterable[str]) -> list[list[str]]:
     """The names that may be spellings of one: they differ in case, in spaces, or in signs that stand for these."""
     spelt = defaultdict[str, list[str]](list)
-    for name in sorted(names):
+    for name in sorted(name for name in names if not re.fullmatch(r"-?\d+", name)):
         spelt[re.sub(r"[\s_-]+", " ", nfc(name)).strip().casefold()].append(name)
     return [own for own in spelt.values() if len({*map(nfc, own)}) > 1]
 

@@ -32,7 +32,7 @@ from aim.weights.hub import HUGGING_FACE, on_hub
 from aim.weights.trunk import check_weights
 
 REPORT = "report.html"
-NAMED = re.compile(r"[\w.-]+/[\w.-]+", re.ASCII)  # USER/NAME
+NAMED = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)  # USER/NAME
 PRIVATE = [name for name in marked(Mark.PATH) if name != "backbone.weights"]  # paths of this machine
 
 

@@ -86,6 +86,8 @@ def test_times_that_are_no_part_of_a_video_are_refused(span: tuple[str, str]) ->
 def test_two_spellings_of_a_class_are_refused_with_their_counts() -> None:
     with refused("a.csv", "'Push it' (1 videos)", "'push_it' (2 videos)", "classes.txt"):
         named_classes(rows("push_it", "Push it", "hug", "push_it"), "a.csv")
+    with refused("a.csv", "1,", "'-1'"):  # the sign is no space, so that they are not two spellings
+        named_classes(rows("-1", "1", "2"), "a.csv")
 
 
 def test_numbers_beside_words_are_refused() -> None:

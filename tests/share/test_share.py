@@ -160,6 +160,8 @@ def test_a_name_that_may_be_a_folder_is_not_pushed(tmp_path: Path, monkeypatch: 
         share.repo_of("runs/toy")
     with refused("repo=hf://toy", "hf://USER/NAME"):
         share.repo_of("hf://toy")
+    with refused("repo=hf://../..", "hf://USER/NAME"):
+        share.repo_of("hf://../..")
 
 
 def test_the_trunk_of_others_is_had_by_the_same_way(fake: Hub) -> None:
