@@ -18,6 +18,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from einops import rearrange
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -76,6 +77,11 @@ def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tens
     """
     with reading(path, "safetensors, torch.save or TorchScript", WAY_OUT):
         if path.suffix == ".safetensors":
+            with safe_open(path, "pt") as file:
+                if (file.metadata() or {}).get("format", "").startswith("aim-video "):
+                    raise UserError(
+                        f"{path} is a checkpoint of aim.train, not a trunk; use checkpoint=FILE, or init=FILE"
+                    )
             return load_file(path)
         if is_torchscript(path):
             content: Any = read_torchscript(path)

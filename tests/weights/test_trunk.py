@@ -111,6 +111,12 @@ def test_the_code_of_a_torchscript_archive_is_never_loaded(tmp_path, monkeypatch
     assert torch.equal(read_tensors(path)["weight"], torch.ones(2))
 
 
+def test_a_checkpoint_of_ours_is_no_trunk(tmp_path):
+    save_file({"head.weight": torch.ones(2)}, tmp_path / "best.safetensors", {"format": "aim-video 1"})
+    with refused("best.safetensors", "checkpoint=FILE", "init=FILE"):
+        read_tensors(tmp_path / "best.safetensors")
+
+
 def test_hugging_face_clip(tmp_path):
     config = transformers.CLIPVisionConfig(
         hidden_size=32,

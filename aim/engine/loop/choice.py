@@ -245,9 +245,10 @@ def show(found: Mapping[str, Any], run: Run) -> None:
             f"{head['lr']:g}",
             f"{head['weight_decay']:g}",
             "diverged" if "diverged" in head else by.text(head[str(by.validated)]),
+            "" if "diverged" in head else f"{head['loss']:.3f}",
             "best" * (i == found["best"]),
         )
         for i, head in enumerate(found["heads"])
     ]
     title = f"{len(rows)} rates and decays, {found['videos']} {found['of']} videos choose"
-    plain_console().print(plain_table(rows, ["optim.lr", "weight_decay", found["by"], ""], title=title))
+    plain_console().print(plain_table(rows, ["optim.lr", "weight_decay", found["by"], "loss", ""], title=title))
