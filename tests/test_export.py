@@ -26,7 +26,7 @@ from aim.engine.scores.tasks import SINGLE_LABEL
 from aim.engine.trained import exported
 from aim.engine.trained.exported import About
 from aim.engine.trained.recogniser import load
-from aim.export import quantizing
+from aim.export import comparing, quantizing, writing
 from aim.export import verb as export
 from aim.ground import config
 from aim.models.classifier import Backbone, VideoClassifier, terms_of
@@ -55,7 +55,7 @@ def expert(adapter: str = "aim", trunk: str = "clip_vit_b16", **overrides: Any) 
     """A toy whose adapters and trunk all matter, and whose probabilities are far from even."""
     model = toy_model(adapter, trunk, **overrides).eval().requires_grad_(False)
     randomise(model)
-    logits = torch.cat([model(model.preprocess(video)) for video in export.clips(ABOUT.clip)])
+    logits = torch.cat([model(model.preprocess(video)) for video in writing.clips(ABOUT.clip)])
     sharpen(model.head, logits)
     return model
 
@@ -252,12 +252,12 @@ def test_an_onnx_file_is_a_sound_one(file: Path) -> None:
 )
 def test_every_family_can_be_exported(adapter: str, trunk: str, tmp_path: Path) -> None:
     model, out = expert(adapter, trunk), tmp_path / "a.onnx"
-    expected = [export.expected_of(model, SINGLE_LABEL, video) for video in export.clips(ABOUT.clip)]
+    expected = [writing.expected_of(model, SINGLE_LABEL, video) for video in writing.clips(ABOUT.clip)]
     assert torch.cat(expected).std(0).max() > 0.05, "all clips look alike: the comparison would pass for anything"
-    assert export.export(model, SINGLE_LABEL, ABOUT, out) < 1e-4
+    assert writing.export(model, SINGLE_LABEL, ABOUT, out) < 1e-4
     program, about = exported.read(out)
     assert about == ABOUT
-    assert export.largest_difference(program, list(zip(export.clips(ABOUT.clip), expected, strict=True))) < 1e-4
+    assert writing.largest_difference(program, list(zip(writing.clips(ABOUT.clip), expected, strict=True))) < 1e-4
 
 
 @pytest.mark.slow
@@ -265,8 +265,8 @@ def test_lora_becomes_part_of_the_weights(tmp_path: Path) -> None:
     model, out = expert("lora", "eva02_vit_b14"), tmp_path / "lora.pt2"
     layers = [module for module in model.modules() if parametrize.is_parametrized(module)]
     changed = [layer.weight.clone() for layer in layers]
-    expected = [export.expected_of(model, SINGLE_LABEL, video) for video in export.clips(ABOUT.clip)]
-    assert export.export(model, SINGLE_LABEL, ABOUT, out) < 1e-4
+    expected = [writing.expected_of(model, SINGLE_LABEL, video) for video in writing.clips(ABOUT.clip)]
+    assert writing.export(model, SINGLE_LABEL, ABOUT, out) < 1e-4
     assert layers
     assert not any(parametrize.is_parametrized(module) for module in model.modules())
     for layer, weight in zip(layers, changed, strict=True):
@@ -274,21 +274,21 @@ def test_lora_becomes_part_of_the_weights(tmp_path: Path) -> None:
     with torch.no_grad():
         layers[0].weight.add_(0.1)
     program, _ = exported.read(out, trust=True)
-    wanted = list(zip(export.clips(ABOUT.clip), expected, strict=True))
-    assert export.largest_difference(program, wanted) < 1e-4
+    wanted = list(zip(writing.clips(ABOUT.clip), expected, strict=True))
+    assert writing.largest_difference(program, wanted) < 1e-4
     assert not any("adapters" in name for name in torch.export.load(out).state_dict)
 
 
 def test_a_file_that_differs_never_takes_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "a.pt2"
     out.write_text("what was there before")
-    right = export.expected_of
-    monkeypatch.setattr(export, "expected_of", lambda *args: right(*args) + 2e-4)
+    right = writing.expected_of
+    monkeypatch.setattr(writing, "expected_of", lambda *args: right(*args) + 2e-4)
     with refused("a.pt2", "2.0e-04", "0.0001"):
-        export.export(expert("none"), SINGLE_LABEL, ABOUT, out)
-    monkeypatch.setattr(export, "expected_of", lambda *args: right(*args) * torch.nan)
+        writing.export(expert("none"), SINGLE_LABEL, ABOUT, out)
+    monkeypatch.setattr(writing, "expected_of", lambda *args: right(*args) * torch.nan)
     with refused("a.pt2", "nan", "0.0001"):
-        export.export(expert("none"), SINGLE_LABEL, ABOUT, out)
+        writing.export(expert("none"), SINGLE_LABEL, ABOUT, out)
     assert [path.name for path in tmp_path.iterdir()] == ["a.pt2"]
     assert out.read_text() == "what was there before"
 
@@ -303,7 +303,7 @@ def test_what_cant_be_traced_is_refused_with_torchs_reason(
     )
     capfd.readouterr()
     with refused("out=", "trunk", "adapter", "exported") as caught:
-        export.export(expert(), SINGLE_LABEL, ABOUT, tmp_path / f"a{suffix}")
+        writing.export(expert(), SINGLE_LABEL, ABOUT, tmp_path / f"a{suffix}")
     assert len(str(caught.value).splitlines()) == 1
     assert len(str(caught.value)) < 500
     assert list(tmp_path.iterdir()) == []
@@ -312,7 +312,7 @@ def test_what_cant_be_traced_is_refused_with_torchs_reason(
 
 def test_a_full_disk_leaves_nothing(tmp_path: Path) -> None:
     with file_size_limit(10_000), refused("a.pt2", "ulimit"):
-        export.export(expert(), SINGLE_LABEL, ABOUT, tmp_path / "a.pt2")
+        writing.export(expert(), SINGLE_LABEL, ABOUT, tmp_path / "a.pt2")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -434,11 +434,11 @@ def test_an_int8_file_that_is_slow_or_answers_otherwise_isnt_written(
     with refused("a.onnx", "1.59", "1.6", "force=true", "clips=VIDEOS"):
         write(sharp, out, "quantize=int8", f"clips={clips_in_folders}")
     measured = {"videos": 100, "agreement": 0.99, "accuracy": None}
-    assert export.alike(measured)
-    assert not export.alike(measured | {"agreement": 0.98})
-    assert not export.alike(measured | {"agreement": None})
-    assert export.alike(measured | {"agreement": 0.98, "accuracy": [80.0, 79.0]})
-    assert not export.alike(measured | {"agreement": 0.98, "accuracy": [80.0, 78.9]})
+    assert comparing.alike(measured)
+    assert not comparing.alike(measured | {"agreement": 0.98})
+    assert not comparing.alike(measured | {"agreement": None})
+    assert comparing.alike(measured | {"agreement": 0.98, "accuracy": [80.0, 79.0]})
+    assert not comparing.alike(measured | {"agreement": 0.98, "accuracy": [80.0, 78.9]})
     with refused("quantize=int8", "out=", "FILE.onnx"):
         write(sharp, tmp_path / "a.pt2", "quantize=int8")
     with refused("clips", "quantize=int8"):

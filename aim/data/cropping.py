@@ -1,16 +1,15 @@
 """The part of a picture that a test's crops show."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
+from aim.data.hint import Hint
 from aim.data.lists import Video, spread
 from aim.data.readers.drawing import Drawing
 from aim.data.readers.interface import BadVideo, scaled
 from aim.data.readers.pyav import decoded
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
-from aim.ground.errors import say
 
 ENOUGH = 0.7  # of the long side; a square has 0.75 of 4:3
 LOOKED_AT = 8  # videos of a list
@@ -24,26 +23,14 @@ def shown(height: int, width: int, clip: Clip, views: Views) -> float:
 
 def say_once(root: Path, videos: Sequence[Video], clip: Clip, views: Views) -> None:
     """Say, once, that a test's crops leave much of the picture out; a few of its videos are looked at."""
-    cropped = CropHint(clip, views, LOOKED_AT, "a clip of the test")
+    cropped = crop_hint(clip, views, "a clip of the test")
     for video in spread(videos, LOOKED_AT):
         cropped.of(root / video.path)
 
 
-@dataclass
-class CropHint:
-    """Says, once, that crops leave much of a video's picture out; the first few videos are looked at."""
-
-    clip: Clip
-    views: Views
-    left: int = 16
-    whose: str = "a clip"
-
-    def of(self, path: Path) -> None:
-        """Look at a video that could be read."""
-        self.left -= 1
-        if self.left >= 0 and path.is_file() and (text := hint(path, self.clip, self.views, self.whose)):
-            self.left = 0
-            say(text)
+def crop_hint(clip: Clip, views: Views, whose: str = "a clip") -> Hint:
+    """Says, once, that crops leave much of a video's picture out."""
+    return Hint(lambda path: hint(path, clip, views, whose))
 
 
 def hint(path: Path, clip: Clip, views: Views, whose: str) -> str:

@@ -7,14 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from aim.data.hint import LOOKED_AT, Hint
 from aim.data.lists import Video, spread
 from aim.data.readers.interface import BadVideo, Source
 from aim.data.readers.pyav import opened
 from aim.data.sampling import Clip
 from aim.data.stored.shards import source_of
-from aim.ground.errors import say
 
-LOOKED_AT = 16  # videos of a list
 FAR = 1.5  # times a rate or a window's length; 25 and 30 frames a second are near
 LONG = 5.0  # times the length of videos, which differ more
 
@@ -49,6 +48,8 @@ class Pace:
 
     def doubt(self, path: Path, clip: Clip, window: float | None) -> str:
         """How the pace of a video, or of windows of so many seconds, differs from the training's; or nothing."""
+        if self == UNPACED:
+            return ""
         rate, seconds = measured(path)
         if clip.sampling == "dense" and rate and self.rate and far(rate, self.rate):
             return (
@@ -101,23 +102,6 @@ def pace_of(root: Path, videos: Sequence[Video]) -> Pace:
     return Pace(*(round(median(found), 3) or None if found else None for found in (rates, lengths)))
 
 
-@dataclass
-class PaceHint:
-    """Says, once, that a video or the windows are far from the training's; the first few videos are looked at."""
-
-    pace: Pace
-    clip: Clip
-    window: float | None
-    left: int = LOOKED_AT
-
-    def of(self, path: Path) -> None:
-        """Look at a video that could be read."""
-        self.left -= 1
-        if (
-            self.left >= 0
-            and self.pace != Pace()
-            and path.is_file()
-            and (text := self.pace.doubt(path, self.clip, self.window))
-        ):
-            self.left = 0
-            say(f"warning: {text}")
+def pace_hint(pace: Pace, clip: Clip, window: float | None) -> Hint:
+    """Says, once, that a video or the windows are far from the training's."""
+    return Hint(lambda path: f"warning: {doubt}" if (doubt := pace.doubt(path, clip, window)) else "")

@@ -21,7 +21,7 @@ import torch
 from omegaconf import DictConfig, ListConfig
 from torch import Tensor
 
-from aim.data.cropping import CropHint
+from aim.data.cropping import crop_hint
 from aim.data.named import of_address, of_file
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import Reader
@@ -172,7 +172,7 @@ def on_video(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
     found = explained(settings, recogniser, views[view], label)
     true = clips.listed_class(settings.checkpoint, settings.data.root, path, many=recogniser.task.several)
     found = replace(found, doubts=doubts(found, true))
-    CropHint(recogniser.clip, recogniser.views).of(path)
+    crop_hint(recogniser.clip, recogniser.views).of(path)
     about = f"{path.name}, view {view + 1} of {len(views)}, by {settings.method}"
     if settings.out is not None:
         out = path_of(settings.out)

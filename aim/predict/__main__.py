@@ -3,4 +3,4 @@
 from aim.shell import command
 
 if __name__ == "__main__":
-    command.entrypoint("aim.predict", "predict", "aim.predict.verb.Settings")
+    command.entrypoint("aim.predict", "predict", "aim.predict.settings.Settings")

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from aim.data.lists import Video
-from aim.data.pace import Pace, PaceHint, measured, pace_of
+from aim.data.pace import Pace, measured, pace_hint, pace_of
 from aim.data.sampling import Clip
 from tests.messages import named
 
@@ -44,7 +44,7 @@ def test_the_pace_of_a_list_is_its_median_and_a_part_lasts_as_long_as_it_is_list
 def test_what_is_far_from_the_training_is_said_once_a_run(
     pace: Pace, clip: Clip, window: float | None, expected: list[str], shared: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    hint = PaceHint(pace, clip, window)
+    hint = pace_hint(pace, clip, window)
     for _ in range(3):
         hint.of(shared / "videos" / "k400_test.mp4")
     lines = capsys.readouterr().err.splitlines()

@@ -28,7 +28,7 @@ from aim.engine.machine.distributed import say_once
 from aim.engine.run import content, identity
 from aim.engine.run.job import Job
 from aim.engine.run.settings import Run
-from aim.engine.scores.metrics import of_validation
+from aim.engine.scores.metrics import Metric, of_validation
 from aim.ground import files
 from aim.ground.console import plain_console, plain_table
 from aim.ground.errors import UserError
@@ -113,12 +113,15 @@ class Scores:
     identity: Mapping[str, str]
     heads: list[dict[str, Any]]
 
+    @property
+    def by(self) -> Metric:
+        """The metric that chooses."""
+        return of_validation(self.job.run.task.metrics, self.job.run.train.best_by)
+
     def keep(self, place: int, epoch: float, scores: Mapping[str, float]) -> None:
         """Take those of a validation after so many epochs, if they count."""
-        run, head = self.job.run, self.heads[place]
-        by = of_validation(run.task.metrics, run.train.best_by)
-        name = str(by.validated)
-        if run.test == "last" or name not in head or by.improves(scores[name], head[name]):
+        head, name = self.heads[place], str(self.by.validated)
+        if self.job.run.test == "last" or name not in head or self.by.improves(scores[name], head[name]):
             head |= {"epoch": epoch, **scores}
 
     def lose(self, place: int) -> None:
@@ -135,13 +138,12 @@ class Scores:
 
         Raises UserError where all have diverged.
         """
-        by = of_validation(self.job.run.task.metrics, self.job.run.train.best_by)
         alive = [place for place, head in enumerate(self.heads) if "diverged" not in head]
         if not alive:
             raise UserError(f"with each of {len(self.heads)} rates and decays the loss became infinite; lower optim.lr")
-        best = alive[foremost([self.heads[place] for place in alive], by)]
+        best = alive[foremost([self.heads[place] for place in alive], self.by)]
         took = {"seconds": round(seconds, 1), "seconds_before": round(before, 1)}
-        return {"by": by.validated_words, "heads": self.heads, "best": best, **took}
+        return {"by": self.by.validated_words, "heads": self.heads, "best": best, **took}
 
 
 def side_by_side(job: Job[Run], model: VideoClassifier, scores: Scores, stop: Stop) -> dict[str, Any]:
