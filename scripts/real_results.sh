@@ -10,7 +10,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
-real=$(cd "${AIM_SHARED:-../shared}/real" && pwd)
+real=${AIM_SHARED:-../shared}/real
 runs=${RUNS:-runs/real}
 limit=${LIMIT:-600}
 results=${RESULTS:-scripts/results/real}
