@@ -8,6 +8,7 @@ import json
 import os
 import re
 import socket
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -110,8 +111,9 @@ def make_folder(folder: Path) -> None:
 
 
 def temporary_of(path: Path, writer: str | None = None) -> Path:
-    """Where a `writer`, by default this process, makes a file before it takes its place; a name that always fits."""
-    writer = f"{socket.gethostname()} {os.getpid()}" if writer is None else writer
+    """Where a `writer`, by default this thread, makes a file before it takes its place; a name that always fits."""
+    if writer is None:
+        writer = f"{socket.gethostname()} {os.getpid()} {threading.get_ident()}"
     digest = hashlib.sha256(os.fsencode(f"{writer} {path.name}")).hexdigest()
     return path.with_name(f".{digest[:16]}.part")
 
