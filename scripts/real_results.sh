@@ -5,8 +5,9 @@
 #
 #   scripts/real_results.sh                    # all; half a day on 2 idle cores
 #   scripts/real_results.sh order6 linear lora # one data set; of it these cells
+#   scripts/real_results.sh search             # the rates that the adapters' YAML files name (recipe)
 #
-# Three seeds where one takes less than LIMIT seconds, else one. The rates are first guesses, the same for all data.
+# Three seeds where one takes less than LIMIT seconds, else one. Rates are the adapters' own, on all data.
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
@@ -17,34 +18,45 @@ results=${RESULTS:-scripts/results/real}
 
 # words DATA: where its videos are, and what all of its cells have in common.
 words() {
-    trunk="backbone=dinov2_vit_s14 backbone.weights=$real/dinov2_vit_s14.safetensors clip.num_frames=8 train.batch_size=16"
+    trunk="backbone=dinov2_vit_s14 backbone.weights=$real/dinov2_vit_s14.safetensors clip.num_frames=8"
     hand="data.root=$real/shrec17-depth data.directional=true augment.flip=0 augment.area=[0.7,1.0]"
     case $1 in
     order6)
-        echo "$trunk $hand clip.size=56 train.epochs=6" \
+        echo "$trunk $hand clip.size=56 train.epochs=6 train.batch_size=16" \
             "data.train=train_order6.txt data.val=val_order6.txt data.classes=classes_order6.txt"
         ;;
-    shrec14) echo "$trunk $hand clip.size=56 train.epochs=6" ;;
-    ut) echo "$trunk data.root=$real/ut-interaction clip.size=112 augment.area=[0.5,1.0] train.epochs=20" ;;
+    shrec14) echo "$trunk $hand clip.size=56 train.epochs=3 train.batch_size=16" ;;
+    ut) echo "$trunk data.root=$real/ut-interaction clip.size=112 augment.area=[0.5,1.0] train.epochs=12 train.batch_size=8" ;;
     esac
 }
 
-# of_cell NAME: its settings. Probes read kept features, so that 100 epochs of them cost what one epoch of the others does.
+# of_cell NAME: its settings. Heads read kept features, so that 30 epochs of them cost less than one of the others.
 of_cell() {
-    head="train.epochs=100 train.label_smoothing=0.1 dropout=0"
+    head="train.epochs=30 dropout=0"
     case $1 in
-    linear) echo "adapter=none optim.lr=1e-2 $head" ;;
-    attentive) echo "adapter=attentive_probe optim.lr=1e-3 $head" ;;
-    probe) echo "adapter=probe optim.lr=3e-4 $head" ;;
-    step) echo "adapter=step optim.lr=1e-3 $head" ;;
-    side) echo "adapter=side optim.lr=1e-3" ;;
-    spatial) echo "adapter=aim adapter.temporal=false adapter.joint=false optim.lr=1e-3" ;;
-    temporal) echo "adapter=aim adapter.joint=false optim.lr=1e-3" ;;
-    aim) echo "adapter=aim optim.lr=1e-3" ;;
-    st_adapter) echo "adapter=st_adapter optim.lr=1e-3" ;;
-    lora) echo "adapter=lora optim.lr=1e-3" ;;
+    linear) echo "adapter=none $head" ;;
+    attentive) echo "adapter=attentive_probe $head" ;;
+    probe | step) echo "adapter=$1 $head" ;;
+    spatial) echo "adapter=aim adapter.temporal=false adapter.joint=false" ;;
+    temporal) echo "adapter=aim adapter.joint=false" ;;
+    side | aim | st_adapter | lora | adaptformer) echo "adapter=$1" ;;
     *) echo "no cell $1" >&2 && exit 2 ;;
     esac
+}
+
+# search CELL: the rate of order6's training videos alone (a fifth of them choose), after half the epochs.
+search() {
+    case $1 in
+    linear) rates=3e-3,1e-2,3e-2,1e-1 ;;
+    adaptformer) rates=1e-3,3e-3,1e-2 ;;
+    *) rates=3e-4,1e-3,3e-3 ;;
+    esac
+    case $(of_cell "$1") in *epochs*) length= ;; *) length=train.epochs=3 ;; esac
+    run=$runs/search,$1
+    # shellcheck disable=SC2046,SC2086
+    $python -m aim.train +experiment=finetune name=search $(words order6) $(of_cell "$1") $length "optim.lr=[$rates]" run_dir="$run" ${EXTRA:-}
+    mkdir -p "scripts/results/recipes/order6,$1"
+    cp "$run/results.json" "$run/config.yaml" "scripts/results/recipes/order6,$1"
 }
 
 # train DATA CELL SEED: one run, what the order of frames means to it, and what is kept of both.
@@ -71,8 +83,12 @@ seconds() {
 
 data=${1:-"order6 shrec14 ut"}
 if [ $# -gt 0 ]; then shift; fi
+if [ "$data" = search ]; then
+    for cell in ${*:-linear attentive probe step side aim st_adapter lora adaptformer}; do search "$cell"; done
+    exit
+fi
 for each in $data; do
-    for cell in ${*:-linear attentive probe step side spatial temporal aim st_adapter lora}; do
+    for cell in ${*:-linear attentive probe step side spatial temporal aim st_adapter lora adaptformer}; do
         train "$each" "$cell" 0
         if [ "$(seconds "$each" "$cell")" -lt "$limit" ]; then
             train "$each" "$cell" 1

@@ -32,6 +32,7 @@ CELLS = {
     "aim": "+ joint (AIM)",
     "st_adapter": "ST-Adapter",
     "lora": "LoRA",
+    "adaptformer": "AdaptFormer",
 }
 HEAD = ("adapter", "tuned (M)", "top-1 (%)", "95 % interval", "reversed", "shuffled", "seeds", "seconds")
 

@@ -1,7 +1,6 @@
 """scripts/real_table.py, on results that nobody measured; and the cells of scripts/real_results.sh."""
 
 import json
-import re
 import runpy
 import subprocess
 from pathlib import Path
@@ -40,8 +39,7 @@ def test_the_settings_of_all_cells_are_settings(tmp_path: Path) -> None:
     stand_in.write_text(f'#!/bin/sh\necho "$*" >> {noted}\necho 9999\n', encoding="utf-8")
     stand_in.chmod(0o755)
     (tmp_path / "runs").mkdir()
-    for name in re.findall(r"^    (\w+)\) echo .adapter", SCRIPT.read_text(encoding="utf-8"), re.MULTILINE):
-        assert name in TABLE["CELLS"]
+    for name in TABLE["CELLS"]:
         for data in TABLE["DATA"]:
             (tmp_path / "runs" / f"{data},{name},seed=0").mkdir()
     (tmp_path / "runs" / "ut,folds" / "fold1").mkdir(parents=True)

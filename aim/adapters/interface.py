@@ -92,6 +92,8 @@ class Recipe:
 
     lr: float = 3e-4
     weight_decay: float = 0.05
+    schedule: Literal["step", "epoch"] = "step"
+    warmup: float = 0.05  # share of the run
 
 
 class AdapterConfig(Protocol):

@@ -16,12 +16,12 @@ AUTO = "auto"
 
 @dataclass(frozen=True)
 class Auto:
-    """A number for which YAML may say `auto`: `Annotated[int, Auto(20)]`; `config.build` takes `value` for it.
+    """A value for which YAML may say `auto`: `Annotated[int, Auto(20)]`; `config.build` takes `value` for it.
 
     Who knows better puts another number into the settings before they are built.
     """
 
-    value: float
+    value: float | str
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """Values for `auto` in the settings of training, above all the length of a run; and continuation to more epochs.
 
 A recipe for thousands of videos trains dozens for a handful of steps. So small data gets smaller batches and more
-epochs; large data the values in `aim.engine.run.recipe.Training`. Rate and decay are those of the adapter's recipe.
+epochs; large data the values in `aim.engine.run.recipe.Training`. Rate, decay and schedule are the recipe of the adapter.
 """
 
 import math
@@ -23,7 +23,7 @@ BATCHES = (32, 16, 8)  # clips; the largest with so many steps an epoch, or the 
 STEPS_AN_EPOCH = 8
 STEPS = 400  # at least, though an epoch may not be repeated more than 100 times
 EPOCHS, MOST_EPOCHS = 20, 100
-PARTS = 20  # of a run: a validation after each, and the first is the warm-up
+PARTS = 20  # of a run: a validation after each
 LOG_STEPS = 10  # between lines of the log at most, and never more than an epoch
 
 
@@ -40,13 +40,14 @@ def settled(settings: Mapping[str, Any], videos: int, before: Mapping[str, Any] 
     recipe = config.build(settings["adapter"].get("recipe") or {}, Recipe)
     number("optim.lr", lambda: recipe.lr)
     number("optim.weight_decay", lambda: recipe.weight_decay)
+    number("optim.schedule", lambda: recipe.schedule)
     clips = videos * asked["train.clips_per_video"]
     batch = number("train.batch_size", lambda: next((b for b in BATCHES if clips >= STEPS_AN_EPOCH * b), BATCHES[-1]))
     steps = steps_per_epoch(videos, asked["train.clips_per_video"], batch)
     epochs = number("train.epochs", lambda: min(MOST_EPOCHS, max(EPOCHS, math.ceil(STEPS / steps))))
     number("train.eval_every", lambda: max(1, epochs // PARTS))
     number("train.log_every", lambda: min(LOG_STEPS, steps))
-    number("optim.warmup_epochs", lambda: epochs / PARTS)
+    number("optim.warmup_epochs", lambda: epochs * recipe.warmup)
     number("train.features", lambda: features_of(settings, videos))
     return _with(settings, found)
 

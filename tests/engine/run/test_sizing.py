@@ -52,15 +52,18 @@ def test_what_the_user_says_wins_and_the_rest_follows_it() -> None:
 def test_an_adapter_brings_its_rate_along_and_the_user_wins(adapter: str) -> None:
     recipe = config.resolve(config.compose([f"adapter={adapter}", "data.root=x"]))["adapter"].get("recipe") or {}
 
-    def optim(*overrides: str, before: dict[str, Any] | None = None) -> tuple[Any, Any]:
+    def optim(*overrides: str, before: dict[str, Any] | None = None) -> tuple[Any, ...]:
         words = ["+experiment=finetune", "data.root=x", f"adapter={adapter}", *overrides]
         settings = sizing.settled(config.resolve(config.compose(words)), 32, before)
-        config.build(settings, Run)
-        return settings["optim"]["lr"], settings["optim"]["weight_decay"]
+        optim = config.build(settings, Run).optim
+        return optim.lr, optim.weight_decay, optim.schedule, optim.warmup_epochs / settings["train"]["epochs"]
 
-    assert optim() == (recipe.get("lr", 3e-4), recipe.get("weight_decay", 0.05))
-    assert optim("optim.lr=0.5", "optim.weight_decay=0.0") == (0.5, 0.0)
-    assert optim(before={"optim": {"lr": 0.25, "weight_decay": 0.125}}) == (0.25, 0.125)
+    own = (recipe.get("lr", 3e-4), recipe.get("weight_decay", 0.05), recipe.get("schedule", "step"))
+    assert optim() == (*own, recipe.get("warmup", 0.05))
+    words = ("optim.lr=0.5", "optim.weight_decay=0.0", "optim.schedule=epoch", "optim.warmup_epochs=10", "train.epochs=20")
+    assert optim(*words) == (0.5, 0.0, "epoch", 0.5)
+    before = {"lr": 0.25, "weight_decay": 0.125, "schedule": "epoch", "warmup_epochs": 10.0}
+    assert optim("train.epochs=40", before={"optim": before}) == (*before.values(),)[:3] + (0.25,)
 
 
 def test_what_reproduces_a_paper_keeps_its_rate_whatever_the_adapter_says() -> None:
@@ -100,7 +103,7 @@ def test_only_finetuning_follows_the_data_and_says_so() -> None:
             assert said == (
                 "for 32 training videos, auto is train.epochs=100 train.batch_size=8 train.eval_every=5 "
                 f"train.features={features[name]} train.log_every=4 optim.lr={rates[name]} optim.weight_decay=0.05 "
-                "optim.warmup_epochs=5"
+                "optim.warmup_epochs=5 optim.schedule=step"
             )
         else:
             assert said is None
