@@ -7,11 +7,13 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 import torch
+import yaml
 
 from aim.engine.run.settings import Run
 from aim.explain.order import ORDERS
@@ -30,17 +32,6 @@ LADDER = {  # row: (runs, the paper's top-1 on Something-Something v2, table 1)
     "+ spatial": ("demo,adapter.joint=false,adapter.temporal=false,seed=*", "36.7"),
     "+ spatial + temporal": ("demo,adapter.joint=false,seed=*", "61.2"),
     "+ joint (AIM)": ("demo,seed=*", "62.0"),
-}
-ADAPTERS = {  # row: (run, configs/adapter)
-    "AIM": ("demo,seed=0", "aim"),
-    "ST-Adapter": ("demo,adapter=st_adapter", "st_adapter"),
-    "side network": ("demo,adapter=side", "side"),
-    "attentive probe": ("demo,adapter=attentive_probe", "attentive_probe"),
-    "TimeSformer, all trained": ("demo,adapter=timesformer,*", "timesformer"),
-    "full fine-tuning, frame by frame": ("demo,adapter=full,*", "full"),
-    "AdaptFormer, frame by frame": ("demo,adapter=adaptformer", "adaptformer"),
-    "LoRA, frame by frame": ("demo,adapter=lora", "lora"),
-    "linear probe": ("demo,adapter=none,seed=0", "none"),
 }
 INTERACTIONS = {  # row: (result, which of its numbers)
     "ten folds (fold k holds out sequences k and 10+k): mean, sd": ("real/ut,folds/folds.json", "folds"),
@@ -70,6 +61,7 @@ LAPTOP = {  # row: what aim.benchmark measured
     "`backbone=clip_vit_b16` (8 frames)": "laptop,clip_vit_b16",
     "`backbone=demo adapter=aim_demo clip.size=64` (8 frames)": "laptop,demo",
 }
+OTHERS = "adapter | tuned (M) | rate | top-1 (%), mean (range) | seeds | 95 % interval of seed 0 | seconds"
 HEADS = {
     "laptop": "`+experiment=finetune train.batch_size=8` | parameters (M), tuned / all | clips/s in training "
     "| in tests | 20 epochs of 100 videos, minutes",
@@ -77,9 +69,11 @@ HEADS = {
     "| kept for the backward pass, MiB (share of the public code's)",
     "ladder": "adapters | tuned / all parameters (M) | top-1 here (%), mean (range) | seeds | seconds, data and test "
     "included | the paper's top-1 on Something-Something v2 (%)",
-    "adapters": "adapter | tuned / all parameters here (M) | top-1 here (%) | seconds | tuned in a ViT-B/16 (M)",
     "interactions": "linear layer on DINOv2's ViT-S/14, 112 pixels | top-1 (%) | the largest class (%)",
-    "order6": "adapter | tuned (M) | top-1 (%), 95 % interval | frames reversed (%) | shuffled (%) | seconds",
+    "order6": "adapter | tuned here, in a ViT-B/16 (M) | rate | top-1 (%), mean (range) | seeds "
+    "| 95 % interval of seed 0 | frames reversed (%) | shuffled (%) | seconds",
+    "shrec14": OTHERS,
+    "ut": OTHERS,
     "maps": "map | removal | gradient x activation | by chance",
     "order": f"top-1 on frames in another order (%) | {' | '.join(ORDERS)}",
 }
@@ -98,13 +92,6 @@ def ladder(name: str) -> str:
     runs = found(glob)
     top1 = spread([run["top1"] for run in runs])
     return f"{name} | {parameters(runs[0])} | {top1} | {len(runs)} | {mean(r['seconds'] for r in runs):.0f} | {paper}"
-
-
-def adapter(name: str) -> str:
-    """A row of the adapters."""
-    glob, chosen = ADAPTERS[name]
-    (run,) = found(glob)
-    return f"{name} | {parameters(run)} | {run['top1']:.1f} | {run['seconds']:.0f} | {tuned(chosen) / 1e6:.2f}"
 
 
 def speed(name: str) -> str:
@@ -127,21 +114,27 @@ def laptop(name: str) -> str:
     return f"{name} | {parameters(model)} | {train:.1f} | {test:.1f} | {20 * 100 / train / 60:.1f}"
 
 
-def tuned(chosen: str) -> int:
-    """The trained parameters of a ViT-B/16 at Kinetics-400's settings, without its head."""
-    run = config.build(config.compose(["+experiment=k400", f"adapter={chosen}", "backbone.weights=random"]), Run)
+def tuned(settings: dict[str, Any]) -> int:
+    """The parameters that the adapter of a run trains in a ViT-B/16 at Kinetics-400's settings, without its head."""
+    composed = config.compose(["+experiment=k400", "backbone.weights=random"])
+    run = config.build({**composed, "adapter": settings["adapter"]}, Run)
     with torch.device("meta"):
         model = run.model(run.data.num_classes or 0)
     return sum(p.numel() for name, p in model.named_parameters() if p.requires_grad and not name.startswith("head."))
 
 
-def real(cell: str) -> str:
-    """A row of SHREC's order6."""
+def real(data: str, cell: str) -> str:
+    """A row of a real data set."""
     folder = RESULTS / "real"
-    results = [read_results(file) for file in real_table.files(folder, "order6", cell)]
-    found = real_table.row(results, real_table.orders(folder, "order6", cell), real_table.CELLS[cell])
-    words, tuned, top1, interval, backwards, shuffled, _, seconds = found
-    return f"{words} | {float(tuned):.2f} | {top1} ({interval}) | {backwards} | {shuffled} | {seconds}"
+    (first, *_) = found_files = real_table.files(folder, data, cell)
+    by_order = real_table.orders(folder, data, cell)
+    words, tuned_here, top1, interval, backwards, shuffled, seeds, seconds = real_table.row(
+        [read_results(file) for file in found_files], by_order, real_table.CELLS[cell]
+    )
+    settings = yaml.safe_load(first.with_name("config.yaml").read_text(encoding="utf-8"))
+    millions = f"{float(tuned_here):.2f}" + (f", {tuned(settings) / 1e6:.2f}" if by_order else "")
+    orders = [backwards, shuffled] if by_order else []
+    return " | ".join([words, millions, f"{settings['optim']['lr']:g}", top1, seeds, interval, *orders, seconds])
 
 
 def interaction(name: str) -> str:
@@ -193,9 +186,11 @@ def written(readme: str) -> str:
     """The README with its tables made anew."""
     makers: dict[str, tuple[Callable[[str], str], list[str]]] = {
         "ladder": (ladder, [*LADDER]),
-        "adapters": (adapter, [*ADAPTERS]),
         "interactions": (interaction, [*INTERACTIONS]),
-        "order6": (real, [cell for cell in real_table.CELLS if real_table.files(RESULTS / "real", "order6", cell)]),
+        **{
+            data: (partial(real, data), [c for c in real_table.CELLS if real_table.files(RESULTS / "real", data, c)])
+            for data in real_table.DATA
+        },
         "maps": (explained, [*MAPS]),
         "order": (ordered, [*explanations()["order"]]),
         "speed": (speed, [*SPEED]),

@@ -16,45 +16,49 @@ runs=${RUNS:-runs/real}
 limit=${LIMIT:-600}
 results=${RESULTS:-scripts/results/real}
 
-# words DATA: where its videos are, and what all of its cells have in common.
+# words DATA CELL: the settings of a cell. Heads read kept features, so that five times as many epochs of them are cheap.
 words() {
     trunk="backbone=dinov2_vit_s14 backbone.weights=$real/dinov2_vit_s14.safetensors clip.num_frames=8"
-    hand="data.root=$real/shrec17-depth data.directional=true augment.flip=0 augment.area=[0.7,1.0]"
+    hand="data.root=$real/shrec17-depth data.directional=true augment.flip=0 augment.area=[0.7,1.0] clip.size=56 train.batch_size=16"
     case $1 in
     order6)
-        echo "$trunk $hand clip.size=56 train.epochs=6 train.batch_size=16" \
-            "data.train=train_order6.txt data.val=val_order6.txt data.classes=classes_order6.txt"
+        epochs=6
+        echo "$trunk $hand data.train=train_order6.txt data.val=val_order6.txt data.classes=classes_order6.txt"
         ;;
-    shrec14) echo "$trunk $hand clip.size=56 train.epochs=3 train.batch_size=16" ;;
-    ut) echo "$trunk data.root=$real/ut-interaction clip.size=112 augment.area=[0.5,1.0] train.epochs=12 train.batch_size=8" ;;
+    shrec14)
+        epochs=2
+        echo "$trunk $hand"
+        ;;
+    ut)
+        epochs=8
+        echo "$trunk data.root=$real/ut-interaction augment.area=[0.5,1.0] clip.size=112 train.batch_size=8"
+        ;;
     esac
-}
-
-# of_cell NAME: its settings. Heads read kept features, so that 30 epochs of them cost less than one of the others.
-of_cell() {
-    head="train.epochs=30 dropout=0"
-    case $1 in
-    linear) echo "adapter=none $head" ;;
+    head="train.epochs=$((5 * epochs)) dropout=0"
+    case $2 in
+    linear) echo "adapter=none $head optim.lr=[3e-3,1e-2,3e-2,1e-1]" ;; # a fifth of the training videos choose
     attentive) echo "adapter=attentive_probe $head" ;;
-    probe | step) echo "adapter=$1 $head" ;;
-    spatial) echo "adapter=aim adapter.temporal=false adapter.joint=false" ;;
-    temporal) echo "adapter=aim adapter.joint=false" ;;
-    side | aim | st_adapter | lora | adaptformer) echo "adapter=$1" ;;
-    *) echo "no cell $1" >&2 && exit 2 ;;
+    probe | step) echo "adapter=$2 $head" ;;
+    side) echo "adapter=side train.features=cached $head" ;;
+    spatial) echo "adapter=aim adapter.temporal=false adapter.joint=false train.epochs=$epochs" ;;
+    temporal) echo "adapter=aim adapter.joint=false train.epochs=$epochs" ;;
+    aim | st_adapter | lora | adaptformer) echo "adapter=$2 train.epochs=$epochs" ;;
+    *) echo "no cell $2" >&2 && exit 2 ;;
     esac
 }
 
-# search CELL: the rate of order6's training videos alone (a fifth of them choose), after half the epochs.
+# search CELL: its rate by order6's training videos alone (a fifth of them choose), after 3 epochs, of heads after 30.
 search() {
     case $1 in
-    linear) rates=3e-3,1e-2,3e-2,1e-1 ;;
-    adaptformer) rates=1e-3,3e-3,1e-2 ;;
-    *) rates=3e-4,1e-3,3e-3 ;;
+    attentive | step) asked="optim.lr=[3e-4,1e-3,3e-3]" ;;
+    probe) asked="optim.lr=[1e-4,3e-4,1e-3] train.epochs=10" ;;
+    side) asked="optim.lr=[1e-3,3e-3]" ;;
+    adaptformer) asked="optim.lr=[1e-3,3e-3,1e-2] train.epochs=3" ;;
+    *) asked="optim.lr=[3e-4,1e-3,3e-3] train.epochs=3" ;;
     esac
-    case $(of_cell "$1") in *epochs*) length= ;; *) length=train.epochs=3 ;; esac
     run=$runs/search,$1
     # shellcheck disable=SC2046,SC2086
-    $python -m aim.train +experiment=finetune name=search $(words order6) $(of_cell "$1") $length "optim.lr=[$rates]" run_dir="$run" ${EXTRA:-}
+    $python -m aim.train +experiment=finetune name=search $(words order6 "$1") $asked run_dir="$run" ${EXTRA:-}
     mkdir -p "scripts/results/recipes/order6,$1"
     cp "$run/results.json" "$run/config.yaml" "scripts/results/recipes/order6,$1"
 }
@@ -65,7 +69,7 @@ train() {
     kept=$results/$1,$2,seed=$3
     # Settings are several words; EXTRA is for a trial, such as EXTRA=train.epochs=1.
     # shellcheck disable=SC2046,SC2086
-    $python -m aim.train +experiment=finetune name="$1" $(words "$1") $(of_cell "$2") seed="$3" run_dir="$run" ${EXTRA:-}
+    $python -m aim.train +experiment=finetune name="$1" $(words "$1" "$2") seed="$3" run_dir="$run" ${EXTRA:-}
     if [ "$1" = order6 ] && [ ! -s "$run/order.json" ]; then
         $python -m aim.explain checkpoint="$run" what=order json=true >"$run/order.part"
         mv "$run/order.part" "$run/order.json"
@@ -84,7 +88,7 @@ seconds() {
 data=${1:-"order6 shrec14 ut"}
 if [ $# -gt 0 ]; then shift; fi
 if [ "$data" = search ]; then
-    for cell in ${*:-linear attentive probe step side aim st_adapter lora adaptformer}; do search "$cell"; done
+    for cell in ${*:-attentive probe step side aim st_adapter lora adaptformer}; do search "$cell"; done
     exit
 fi
 for each in $data; do
