@@ -101,7 +101,7 @@ for each in $data; do
     done
 done
 # UT-Interaction's ten folds, as the literature has them: fold k holds out sequences k and 10 + k, of both sets.
-if [ "$data" = ut ] || [ "$data" = "order6 shrec14 ut" ]; then
+if [ $# = 0 ] && [ "$data" != order6 ] && [ "$data" != shrec14 ]; then
     # shellcheck disable=SC2046,SC2086
     $python -m aim.train +experiment=probe data.root="$real/ut-interaction" data.folds=folds clip.size=112 \
         backbone.weights="$real/dinov2_vit_s14.safetensors" run_dir="$runs/ut,folds" ${EXTRA:-}
