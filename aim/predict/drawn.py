@@ -74,7 +74,7 @@ def _write(
     bar: Callable[[str, int], Display],
 ) -> None:
     caption = lru_cache(2)(lambda i, height, width: Caption(answers[i], height, width))
-    draw, first, last = Drawing(None), None, -1
+    draw, first, last = Drawing(), None, -1
     with opened(source) as (_, stream):
         rate = stream.average_rate or Fraction(25)
     options = {"crf": "20", "preset": "veryfast"}
