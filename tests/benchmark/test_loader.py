@@ -1,4 +1,4 @@
-"""aim.benchmark measures of each reader what it says."""
+"""The loader benchmark: each reader's numbers."""
 
 import json
 import time
@@ -25,7 +25,7 @@ OPEN, DECODE = 0.03, 0.06  # seconds, far more than the toy's own
 
 @dataclass(frozen=True)
 class Slow:
-    """Takes its time before and after it knows the number of frames."""
+    """Is slow before and after it knows the number of frames."""
 
     def __call__(self, path: str | Path, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         time.sleep(OPEN)

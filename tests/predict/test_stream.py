@@ -1,4 +1,4 @@
-"""Streams as FFmpeg serves them, and as they stall and break off."""
+"""Streams as FFmpeg serves them, that stall or break off."""
 
 import json
 import os
@@ -94,7 +94,7 @@ class EndOfScriptError(Exception):
 
 
 def played(monkeypatch: pytest.MonkeyPatch, *script: list[float | Exception | None]) -> list[tuple[float, bool]]:
-    """What becomes of streams with frames at these times, one after the other, each until it ends or fails."""
+    """The results of streams with frames at these times, one after another, each until it ends or fails."""
     streams = iter([*script, [EndOfScriptError()]])
 
     def connect(name: str) -> Iterator[VideoFrame]:

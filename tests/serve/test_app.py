@@ -35,7 +35,7 @@ Start = Callable[..., TestClient]
 
 @pytest.fixture
 def start(unbroken: Path, toy_cache: Path, tmp_path: Path) -> Iterator[Start]:
-    """What starts the toy's server, with these settings, in this process: one that decodes there, too."""
+    """A function that starts the toy's server with these settings; it decodes in this process, too."""
     with ExitStack() as stack:
 
         def begin(*overrides: str, recogniser: Recogniser | None = None) -> TestClient:
@@ -135,7 +135,7 @@ def test_a_file_that_is_no_video_or_names_others_is_refused_by_its_content(
     answer = client.post(f"/predict?name={name}", content=content.replace(b"VIDEO", bytes(path)))
     assert answer.status_code == 422
     assert answer.json()["error"]
-    assert "aim-serve" not in answer.text  # nor any other path of this machine
+    assert "aim-serve" not in answer.text  # no other path of this machine either
     assert client.post("/predict", content=path.read_bytes()).status_code == 200
 
 

@@ -28,7 +28,7 @@ GIVE_UP = 60
 
 @dataclass
 class Slow:
-    """Stands for a recogniser: it notes what it is asked together, and waits before each answer until it may."""
+    """A stand-in for a recogniser: it notes the batches, and waits for permission before each answer."""
 
     go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     asked: list[list[str]] = field(default_factory=list)

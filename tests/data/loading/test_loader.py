@@ -170,7 +170,7 @@ MIB, GIB = 2**20, 2**30
     [
         (2 * MIB, 16, 0, 0),  # no memory is shared
         (2 * MIB, 16, 4, 3),  # the consumer's, and two that are being filled
-        (2 * MIB, 4, 12, 7),  # so that each process has a row to read, and the next
+        (2 * MIB, 4, 12, 7),  # each process has a row to read, and the next
         (GIB, 64, 12, 3),
         (GIB, 4, 12, 4),  # more bytes than that are too many
         (3 * GIB, 64, 12, 2),  # never fewer
@@ -199,7 +199,7 @@ def test_a_batch_stays_as_it_is_until_the_next_one_is_asked_for() -> None:
 
 
 def others_unchanged(broken: list[Batch], bad: set[int]) -> bool:
-    """Whether the bad videos have weight 0 and everything else is what a good reader gives."""
+    """Whether the bad videos have weight 0 and the others a good reader's frames."""
     good = epochs(workers=0)
     for ours, theirs in zip(broken, good, strict=True):
         kept = torch.tensor([int(i) not in bad for i in ours.index])
@@ -221,7 +221,7 @@ def test_a_bad_video_keeps_its_slot_with_weight_zero(workers: int) -> None:
 
 @pytest.mark.slow
 def test_a_server_that_stalls_ends_the_epoch() -> None:
-    """After two batches; of a reader that hangs from then on."""
+    """After two batches of a reader that then hangs."""
     with loader(reader=Fake(hang=tuple(range(8, 13))), timeout=1.0, max_bad=1.0, **TEST) as made:
         batches = made.epoch(0)
         next(batches)
@@ -366,7 +366,7 @@ def test_nothing_is_left_after_closing() -> None:
         pids = made._pool.pids
         assert len(alive(pids)) == 2
     assert not alive(pids)
-    assert batch.video.sum() >= 0  # what the consumer still holds stays readable
+    assert batch.video.sum() >= 0  # the consumer's block stays readable
 
 
 def test_a_forgotten_loader_leaves_nothing() -> None:

@@ -21,7 +21,7 @@ from tests.programs import command
 
 
 def page_faults() -> int:
-    """How often the system gives memory for what was freed a moment ago, as the frames of the clip before are."""
+    """The system's page faults for memory that was freed just before, like the frames of the last clip."""
     for round in range(7):
         if round == 2:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -43,7 +43,7 @@ def work(task: Any) -> Any:
 
 
 def parts(task: list[Any]) -> Iterator[Any]:
-    """The work of a task that is told as it comes."""
+    """A task that streams its outcomes."""
     for each in task:
         yield work(each)
 
@@ -112,7 +112,7 @@ def test_a_process_keeps_the_memory_that_it_frees() -> None:
 
 @pytest.mark.slow
 def test_a_signal_to_all_processes_leaves_the_server_to_its_imports() -> None:
-    """Ctrl-C reaches the server that forks ours, too, which would end with a traceback in the middle of its imports."""
+    """Ctrl-C reaches the fork server, too, which would end with a traceback amid its imports."""
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
     with pool() as one:
         status = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/status").read_text()  # type: ignore[attr-defined]
@@ -146,7 +146,7 @@ def test_a_process_that_cannot_start_is_a_bug_and_no_files_fault() -> None:
 
 
 class Unkillable:
-    """A process in a file system that has hung: a signal doesn't end it, and who waits for it waits for ever."""
+    """A process in a hung file system: no signal ends it, and waiting for it never returns."""
 
     exitcode = None
 
@@ -185,7 +185,7 @@ def test_processes_that_do_not_die_are_left_behind(
 
 
 def test_killed_processes_share_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight that hang in the same file system don't cost eight times as much."""
+    """Eight that hang in the same file system take no longer than one."""
     now, waits = 0.0, []
 
     class Slow(Unkillable):
