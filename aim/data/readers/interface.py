@@ -1,20 +1,30 @@
 """The interface of readers of video files, and their shared parts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+T = TypeVar("T")
 Pick = Callable[[int], "Sequence[int] | NDArray[np.int64]"]
 UNTIMED = "no time stamps, so that it has no seconds; ffmpeg -r RATE -i FILE -c copy NEW.mp4 gives it some"
 
 
 class BadVideo(RuntimeError):
     """A file that can't be read rightly; the message starts with its path."""
+
+
+def each_read(read: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[tuple[Path, T | str]]:
+    """What `read` makes of each file, or why it can't be read."""
+    for path in paths:
+        try:
+            yield path, read(path)
+        except BadVideo as error:
+            yield path, str(error).removeprefix(f"{path}: ")
 
 
 class UnwantedVideo(BadVideo):

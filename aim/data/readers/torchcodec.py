@@ -57,7 +57,7 @@ class TorchCodec:
             if len(decoder) != len(times):
                 raise BadVideo(f"{path}: torchcodec counts {len(decoder)} frames of {len(times)}; use reader=pyav")
             unique, back = np.unique(Choice(path, pick, span)(np.array(times, np.float64) * base), return_inverse=True)
-            frames = decoder.get_frames_at(unique.tolist()).data
+            frames: Tensor = decoder.get_frames_at(unique.tolist()).data
         except (RuntimeError, ValueError, IndexError) as error:
             if isinstance(error, BadVideo):
                 raise
