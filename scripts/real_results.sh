@@ -63,7 +63,7 @@ search() {
     cp "$run/results.json" "$run/config.yaml" "scripts/results/recipes/order6,$1"
 }
 
-# train DATA CELL SEED: one run, what the order of frames means to it, and what is kept of both.
+# train DATA CELL SEED: one run, its results with reordered frames, and the kept files of both.
 train() {
     run=$runs/$1,$2,seed=$3
     kept=$results/$1,$2,seed=$3
@@ -80,7 +80,7 @@ train() {
     done
 }
 
-# seconds DATA CELL: that its first seed took.
+# seconds DATA CELL: the time of its first seed.
 seconds() {
     $python -c "import json, sys; print(int(json.load(open(sys.argv[1]))['seconds']))" "$runs/$1,$2,seed=0/results.json"
 }
