@@ -2,7 +2,7 @@
 # The runs of the README's tables, and the tables: the paper's ladder on the demo's data with three seeds a rung; its scaling
 # on harder videos; and the speed of small models. An hour and a half on 2 idle cores; finished runs are not repeated.
 # Results are kept in scripts/results.
-
+set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
 spatial="adapter.temporal=false adapter.joint=false"
