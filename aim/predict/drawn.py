@@ -17,7 +17,7 @@ from torch import Tensor
 
 from aim.data.readers.drawing import Drawing
 from aim.data.readers.interface import BadVideo, url
-from aim.data.readers.pyav import decoded, opened
+from aim.data.readers.pyav import container_of, decoded, opened
 from aim.engine.scores.tasks import SINGLE_LABEL, Limit, Task
 from aim.engine.trained.answer import Answer, answers_of
 from aim.engine.trained.timeline import SILENT, Timeline
@@ -113,7 +113,7 @@ def _write(
 @contextmanager
 def sound_of(source: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
     """The first audio stream that MP4 can hold, and its packets; or none of it."""
-    with av.open(url(source), metadata_errors="ignore") as container:
+    with container_of(url(source)) as container:
         streams = [stream for stream in container.streams.audio if stream.codec_context.name.split("_")[0] in SOUNDS]
         if not streams:
             yield None, iter(())
