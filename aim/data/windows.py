@@ -136,7 +136,7 @@ def read(cut: Cut, clip: Clip, views: Views) -> Iterator[tuple[int, Tensor]]:
     """
     ahead = deque((place, frames) for place, span in enumerate(cut.spans) if (frames := cut.frames_in(span)))
     open_ = deque[_Open]()
-    draw = Drawing(None)
+    draw = Drawing()
     shape = (views.spatial, views.temporal * clip.num_frames, 3, clip.size, clip.size)
     offset = None
     for i, (time, frame) in enumerate(decoded(cut.path)):

@@ -55,7 +55,7 @@ class Extractor:
     precision: Precision
     batch_size: int  # clips at once
 
-    def of_windows(self, path: Path, windows: Windows) -> Features:
+    def of_windows(self, windows: Windows, path: Path) -> Features:
         """A vector of each window, the mean over its views; NaN where it has no frames.
 
         Raises BadVideo for a file that can't be read.

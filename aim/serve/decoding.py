@@ -26,15 +26,13 @@ class Limited:
     reader: Reader
     max_seconds: float
 
-    def __call__(
-        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor:
+    def __call__(self, path: Source, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         """See `interface.Reader`."""
         with opened(path) as (container, _):
             seconds = (container.duration or 0) / MICROSECONDS
         if seconds > self.max_seconds:
             raise UnwantedVideo(f"{path}: {too_long(seconds, self.max_seconds)}")
-        return self.reader(path, pick, short_side, span=span)
+        return self.reader(path, pick, span=span)
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,7 @@ class Fake:
     bug: tuple[int, ...] = ()
     scratch: str = ""  # where `die_once` remembers
 
-    def __call__(
-        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor:
+    def __call__(self, path: str | Path, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         number = int(Path(path).stem)
         if number in self.hang:
             time.sleep(3600)

@@ -33,6 +33,10 @@ class Segment(NamedTuple):
     label: int | None
     probability: float  # of the label, or without any of the best one, the mean over its windows
 
+    def named(self, classes: Sequence[str]) -> str | None:
+        """The label's name."""
+        return None if self.label is None else classes[self.label]
+
 
 @dataclass(frozen=True)
 class Timeline:

@@ -1,6 +1,6 @@
 """Apple's GPUs, without one: decisions by their name, and a step's operations in torch's table.
 
-Not run on one: docs/systems.md.
+Not run on one: docs/running.md.
 """
 
 import os
