@@ -55,7 +55,7 @@ def flat(value: int) -> Tensor:
 def test_windows_of_a_stream_are_those_of_a_file(film: Path, windows: Windows) -> None:
     asked = cut(film, windows, trust=True)
     expected = [(asked.spans[place], clips) for place, clips in read(asked, CLIP, VIEWS)]
-    ring, draw, found = stream.Ring(windows, CLIP, VIEWS), Drawing(None), list[tuple[Span, Tensor]]()
+    ring, draw, found = stream.Ring(windows, CLIP, VIEWS), Drawing(), list[tuple[Span, Tensor]]()
     for i, (seconds, frame) in enumerate(decoded(film)):
         if not i:
             draw.begin(frame)
