@@ -56,7 +56,7 @@ class Extractor:
     batch_size: int  # clips at once
 
     def of_windows(self, windows: Windows, path: Path) -> Features:
-        """A vector of each window, the mean over its views; NaN where it has no frames.
+        """A vector for each window, the mean over its views; NaN without frames.
 
         Raises BadVideo for a file that can't be read.
         """

@@ -49,7 +49,7 @@ def write(path: Path, found: Sequence[Answer], classes: Sequence[str]) -> None:
 
 
 def write_segments(path: Path, found: Sequence[tuple[str, Timeline | str]], asking: Asking) -> None:
-    """Write the segments of time lines, or why there are none: path, start, end, label, mean probability, error."""
+    """Write the segments of time lines, or the reason for none: path, start, end, label, mean probability, error."""
     rows = [row for name, line in found for row in asking.segments(name, line)]
     if path.suffix == ".jsonl":
         files.write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
@@ -64,7 +64,7 @@ def write_segments(path: Path, found: Sequence[tuple[str, Timeline | str]], aski
 
 
 def show(console: Console, name: str, found: Tensor | Timeline | str, asking: Asking) -> None:
-    """The video's name as it is, and under it a line for each label, or for each segment of a time line.
+    """The video's name unchanged, and below it a line for each label, or for each segment of a time line.
 
     With several labels a video, a sign marks the given ones.
     """

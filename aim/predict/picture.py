@@ -36,7 +36,7 @@ MAX_HEIGHT = 30000  # of a PNG, in its pixels
 
 
 def write(path: Path, lines: Sequence[tuple[str, Timeline]], asking: Asking, about: str) -> None:
-    """Write the picture of all time lines by their names; its file's suffix says whether PNG or HTML. All or nothing.
+    """Write the picture of all time lines by their names, PNG or HTML by the file's suffix, atomically.
 
     `about` describes each.
     """

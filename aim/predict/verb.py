@@ -161,19 +161,18 @@ class Ready:
 
     @property
     def pace_hint(self) -> Hint:
-        """A look at the first videos, whether their rate or the windows are far from the training's."""
+        """A comparison of the first videos' rates, or of the windows, with the training's."""
         return pace_hint(self.recogniser.pace, self.recogniser.clip, self.settings.window)
 
     def answered(self, groups: Iterable[Sequence[Input]], bar: Bar, known: int | None) -> Iterator[tuple[Input, Found]]:
-        """Of each video its probabilities, whole or as a time line, or why it can't be read; all in their order.
+        """Each video's probabilities, whole or as a time line, or why it can't be read; in order.
 
-        With `next` features follow the probabilities. How many videos there are is `known`, if they are no list that
-        comes.
+        With `next` features follow the probabilities. The number of videos is `known`, unless a list streams in.
         """
         settings, recogniser = self.settings, self.recogniser
         outputs = {path.resolve() for path in settings.outputs.values()}
         together = recogniser.views.at_once(settings.batch_size)
-        # One video alone is read sooner than a process is started.
+        # Reading a single video is faster than starting a process.
         most = settings.processes
         many = {
             "videos": together if known is None else max(1, min(together, known)),
@@ -231,7 +230,7 @@ class Teller:
 
 
 def write_outputs(ready: Ready, kept: Sequence[tuple[Input, Found]], bar: Bar) -> Iterator[Path]:
-    """Write the files that were asked for, and name those for which there is something."""
+    """Write the requested files, and name those with content."""
     asking, outputs = ready.asking, ready.settings.outputs
     lines = [(item.name, found) for item, found in kept if not isinstance(found, Tensor)]
     drawable = [(name, line) for name, line in lines if isinstance(line, Timeline)]

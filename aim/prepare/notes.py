@@ -53,7 +53,7 @@ class Notes:
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:
-    """How a folder's videos are written; None where no notes are there."""
+    """The encoding of a folder's videos; None without notes."""
     found = _read(folder / NAME)
     return found[0]["settings"] if found else None
 

@@ -147,7 +147,7 @@ class Desk:
         return Seen(line, shown.frames)
 
     def _parts(self, path: Path, windows: Windows, trust: bool) -> Iterator[Cut | Batch]:
-        """A video's parts, which the process of time lines tells. Raises BadVideo where it can't, for any reason."""
+        """A video's parts, from the process of time lines. Raises BadVideo for any failure of it."""
         for _, outcome in self.cutter.through([(path, (path, windows, trust))]):
             if outcome.kind == "part":
                 part = outcome.value
