@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.dataset import VideoDataset
 from aim.data.demo.moving_shapes import MovingShapes
+from aim.data.demo.shape_clutter import Film
+from aim.data.demo.shape_drawing import EYE, SHAPES, covered
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import test_indices
 from aim.engine.run.results import commit, device_name, versions
@@ -126,8 +129,17 @@ def shape_in(source: MovingShapes, path: str) -> Tensor:
     """The shape's visible pixels in a video of the demo, named as in its lists: bool "t h w"."""
     split, name, file = Path(path).parts[-3:]
     pair, backwards = divmod(source.classes.index(name), 2)
-    mask = torch.from_numpy(source.film(split, pair, int(Path(file).stem)).mask())
+    mask = torch.from_numpy(mask_of(source.film(split, pair, int(Path(file).stem))))
     return mask.flip(0) if backwards else mask
+
+
+def mask_of(film: Film) -> NDArray[np.bool_]:
+    """The places where the shape is seen, bool "t h w"."""
+    size = film.scene.background.shape[-2]
+    seen = covered([*SHAPES[film.scene.shape], EYE], film.poses, size) > 0.5
+    for patch in film.occluders:
+        seen &= covered(patch.polygons, patch.poses, size) <= 0.5
+    return seen
 
 
 def share_inside(relevance: Tensor, mask: Tensor) -> float:

@@ -5,10 +5,12 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from aim.data.loading.pool import Pool
 from aim.data.readers.interface import BadVideo, Pick
 
 
@@ -38,3 +40,8 @@ class Fake:
         frames = torch.as_tensor(pick(40)).to(torch.uint8)
         video = torch.stack([torch.full_like(frames, number), frames, frames], 1)[..., None, None]
         return video.expand(-1, 3, 8, 8).clone()
+
+
+def pids(pool: Pool[Any]) -> list[int]:
+    """The current processes of a pool."""
+    return [worker.process.pid for worker in pool._workers if worker.process and worker.process.pid]

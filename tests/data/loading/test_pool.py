@@ -17,6 +17,7 @@ from aim.data.loading.pool import Outcome, Pool
 from aim.data.readers.interface import BadVideo
 from aim.ground.errors import UserError
 from tests.conftest import ROOT
+from tests.data.fakes import pids
 from tests.programs import command
 
 
@@ -87,20 +88,20 @@ def all_of(of: Pool[str], task: object) -> list[Outcome]:
 def test_one_process_does_and_survives_everything() -> None:
     with pool(timeout=2.0) as one:
         assert outcome(one, 21) == Outcome("done", value=42)
-        pid = one.pids
+        pid = pids(one)
         assert outcome(one, BadVideo("a.mp4: bad")) == Outcome("bad", "a.mp4: bad")
         assert outcome(one, UserError("fix it")) == Outcome("user", "fix it")
         bug = outcome(one, ZeroDivisionError("oh"))
         assert bug.kind == "bug"
         assert "Traceback" in bug.text
         assert "oh" in bug.text
-        assert one.pids == pid
+        assert pids(one) == pid
         assert outcome(one, "hang") == Outcome("hung", "not done after 2 seconds")
         assert outcome(one, 4).value == 8
         died = outcome(one, "die")
         assert (died.kind, "signal 9" in died.text) == ("died", True)
         assert outcome(one, 5).value == 10
-        assert one.pids != pid
+        assert pids(one) != pid
         assert all_of(one, [1, 2]) == [Outcome("part", value=2), Outcome("part", value=4), Outcome("done")]
         assert all_of(one, [3, BadVideo("bad")]) == [Outcome("part", value=6), Outcome("bad", "bad")]
 
