@@ -1,4 +1,4 @@
-"""Exported files against PyTorch, and what is refused."""
+"""Exported files against PyTorch, and refusals."""
 
 import ast
 import json
@@ -112,7 +112,7 @@ DOCUMENT = "docs/export.md"
 
 
 def written_reader() -> list[str]:
-    """The code of the document: the reader, and what runs it with onnxruntime and with torch."""
+    """The document's code: the reader, and its use with onnxruntime and with torch."""
     return re.findall(r"```python\n(.*?)```", (ROOT / DOCUMENT).read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
@@ -392,7 +392,7 @@ def test_damaged_metadata_is_one_clear_message(changes: dict[str, str], expected
 
 @pytest.fixture(scope="module")
 def clips_in_folders(toy_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The toy's validation videos in folders of their classes, as they lie in the cache."""
+    """The toy's validation videos in folders of their classes, links into the cache."""
     return next(path.parent.parent for path in videos(toy_cache))
 
 

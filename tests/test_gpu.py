@@ -1,4 +1,4 @@
-"""What only a GPU can show: `pytest -m gpu` on a machine that has one."""
+"""Tests that need a GPU: `pytest -m gpu` on a machine that has one."""
 
 import os
 import subprocess
@@ -92,7 +92,7 @@ def test_bf16_gradients_point_where_float32_ones_do() -> None:
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch's own, of the mode below
 def test_a_step_and_a_test_wait_for_nothing_but_results() -> None:
-    """CUDA itself refuses whatever would wait for it, everything but the reading of a copy that was sent before."""
+    """CUDA itself refuses every wait, except for the reading of an earlier copy."""
     settings = config.build(
         config.compose([*TOY, "device=cuda", "train.mixup=0.8", "train.cutmix=1.0", "train.clip_grad=1"]), Run
     )
@@ -258,7 +258,7 @@ def test_attention_is_that_of_float64(shape: tuple[int, ...], queries: int, logi
 
 
 def test_windows_beyond_the_limit_of_a_launch_are_those_of_few() -> None:
-    """A Swin's windows are batches of their own, of which a GPU's kernel takes 65,535 at once."""
+    """A Swin's windows are separate batches; a GPU's kernel takes 65,535 at once."""
     model = toy_model("aim", "swin_t").to(CUDA).eval()
     clips = torch.rand(66_000 // (FRAMES * 4), 3, FRAMES, SIZE, SIZE, device=CUDA)  # of 4 windows a frame
     with torch.inference_mode():
@@ -267,7 +267,7 @@ def test_windows_beyond_the_limit_of_a_launch_are_those_of_few() -> None:
 
 
 def test_ranks_talk_by_nccl_and_a_failing_one_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group of one: NCCL's start, sums, copies, buckets, blocks that are spread, and the end of a rank that fails."""
+    """A group of one: NCCL's start, sums, copies, buckets, sharded blocks, and the end of a failing rank."""
     dist = distributed.dist
     dist.init_process_group("cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1)
     try:

@@ -1,4 +1,4 @@
-"""What the first day with a GPU needs, as far as a machine without one shows it."""
+"""The script for the first day with a GPU, as far as a machine without one can test it."""
 
 import json
 import os

@@ -22,7 +22,7 @@ from aim.data.readers.interface import Reader
 from aim.data.sampling import Clip
 from aim.data.stamp import same_content, stamps_of
 from aim.data.transforms import Views
-from aim.data.windows import Cut, Windows, batches, placed, trusting
+from aim.data.windows import Cut, Windows, batches, cut, placed, trusting
 from aim.engine.machine.feeding import Begun, one_late, through
 from aim.engine.machine.hardware import Precision, autocast
 from aim.ground import files
@@ -55,12 +55,12 @@ class Extractor:
     precision: Precision
     batch_size: int  # clips at once
 
-    def of_windows(self, path: Path, windows: Windows) -> Features:
+    def of_windows(self, windows: Windows, path: Path) -> Features:
         """A vector of each window, the mean over its views; NaN where it has no frames.
 
         Raises BadVideo for a file that can't be read.
         """
-        return trusting(path, windows, self._of_cut)
+        return trusting(lambda trust: self._of_cut(cut(path, windows, trust=trust)))
 
     def of_views(self, paths: Sequence[Path], reader: Reader, *, workers: int) -> Iterator[tuple[Path, Features | str]]:
         """Of each file a vector of each view, or why it can't be read."""

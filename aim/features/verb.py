@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 
 from aim.data.named import Input, below, find_videos
 from aim.data.readers.frames import Frames
-from aim.data.readers.interface import BadVideo, Reader
+from aim.data.readers.interface import Reader, each_read
 from aim.data.sampling import Clip
 from aim.data.stamp import stamps_of
 from aim.data.transforms import Views
@@ -197,8 +197,4 @@ def extracted(extractor: Extractor, paths: Sequence[Path], settings: Settings) -
         if paths:
             yield from extractor.of_views(paths, settings.reader, workers=settings.workers)
         return
-    for path in paths:
-        try:
-            yield path, extractor.of_windows(path, windows)
-        except BadVideo as error:
-            yield path, str(error).removeprefix(f"{path}: ")
+    yield from each_read(partial(extractor.of_windows, windows), paths)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
@@ -18,8 +19,7 @@ from torch import Tensor
 from aim.data.readers.drawing import Drawing
 from aim.data.readers.interface import BadVideo, url
 from aim.data.readers.pyav import decoded, opened
-from aim.engine.scores.tasks import SINGLE_LABEL, Limit, Task
-from aim.engine.trained.answer import Answer, answers_of
+from aim.engine.trained.answer import Answer, Asking
 from aim.engine.trained.timeline import SILENT, Timeline
 from aim.ground import files
 from aim.ground.console import Display
@@ -42,9 +42,7 @@ def write(
     path: Path,
     source: Path,
     found: Tensor | Timeline,
-    classes: Sequence[str],
-    at_least: Limit,
-    task: Task = SINGLE_LABEL,
+    asking: Asking,
     bar: Callable[[str, int], Display] = SILENT,
 ) -> None:
     """Decode `source` again, and write it as H.264 with the labels of each moment, and its sound where MP4 can hold it.
@@ -52,7 +50,7 @@ def write(
     In a time line, the window with the nearest middle speaks for a moment. Whole or not at all. Raises UserError for a
     video that can't be decoded to its end.
     """
-    answers = answers_of(str(source), found, classes, LABELS, at_least, task)
+    answers = replace(asking, top=LABELS).answers(str(source), found)
     index = found.at if isinstance(found, Timeline) else lambda time: 0
     duration = math.ceil(found.duration) if isinstance(found, Timeline) else 1
 
@@ -74,7 +72,7 @@ def _write(
     bar: Callable[[str, int], Display],
 ) -> None:
     caption = lru_cache(2)(lambda i, height, width: Caption(answers[i], height, width))
-    draw, first, last = Drawing(None), None, -1
+    draw, first, last = Drawing(), None, -1
     with opened(source) as (_, stream):
         rate = stream.average_rate or Fraction(25)
     options = {"crf": "20", "preset": "veryfast"}

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from aim.engine.scores.tasks import Limit
-from aim.engine.trained.answer import NONE
+from aim.engine.trained.answer import NONE, Asking
 from aim.engine.trained.timeline import Timeline
 from aim.ground import files
 from aim.pages.drawing import SCALE, Box, Drawing, Shape, Words, as_image
@@ -29,15 +29,13 @@ STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600
 MAX_HEIGHT = 30000  # of a PNG, in its pixels
 
 
-def write(
-    path: Path, lines: Sequence[tuple[str, Timeline]], classes: Sequence[str], at_least: Limit, about: str
-) -> None:
+def write(path: Path, lines: Sequence[tuple[str, Timeline]], asking: Asking, about: str) -> None:
     """Write the picture of all time lines by their names; its file's suffix says whether PNG or HTML. All or nothing.
 
     `about` is said of each.
     """
-    palette = palette_of([line for _, line in lines], at_least)
-    drawings = [draw(name, line, classes, at_least, about, palette) for name, line in lines]
+    palette = palette_of([line for _, line in lines], asking.at_least)
+    drawings = [draw(name, line, asking, about, palette) for name, line in lines]
     if path.suffix == ".html":
         files.write_text(path, as_html(drawings))
         return
@@ -56,13 +54,12 @@ def palette_of(lines: Sequence[Timeline], at_least: Limit) -> dict[int, str]:
     return {label: COLOURS[i % (len(COLOURS) - 1)] for i, label in enumerate(labels)}
 
 
-def draw(
-    name: str, line: Timeline, classes: Sequence[str], at_least: Limit, about: str, palette: Mapping[int, str]
-) -> Drawing:
+def draw(name: str, line: Timeline, asking: Asking, about: str, palette: Mapping[int, str]) -> Drawing:
     """A time line as a drawing: segments, the probability of each main label, a clock, a legend.
 
     Segments stand in one row or, where labels may overlap, each under the probability of its label.
     """
+    classes, at_least = asking.classes, asking.at_least
     segments, (bounds, probability) = line.segments(at_least), columns(line)
     shown, several = main_labels(line, at_least), line.task.several
     height = STRIP // 2 if several else STRIP  # of a probability
@@ -74,7 +71,7 @@ def draw(
         *([] if several else [Words(LEFT - 8, TOP + 14, "label", anchor="end")]),
     ]
     for x in [] if several else segments:
-        label = NONE if x.label is None else classes[x.label]
+        label = x.named(classes) or NONE
         hint = f"{label}, {moment(x.start)} to {moment(x.end)}, {100 * x.probability:.1f} %"
         colour, opacity = PALE if x.label is None else (colours.get(x.label, COLOURS[-1]), 1.0)
         shapes.append(Box(LEFT + x.start * x_of, TOP, (x.end - x.start) * x_of, STRIP, colour, opacity, hint))

@@ -151,7 +151,7 @@ def _frames(name: str, ring: Ring) -> Iterator[tuple[float, Tensor, bool]]:
     start, lost, wait = None, None, 1.0
     seconds = 0.0
     while True:
-        before, draw = None, Drawing(None)
+        before, draw = None, Drawing()
         try:
             for frame in _decoded(name):
                 now = time.monotonic()

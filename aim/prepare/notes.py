@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from aim.ground import files
-from aim.ground.errors import UserError
+from aim.ground.foreign import read_lines, reading
 
-NAME = "sources.jsonl"
+NAME, ELSEWHERE = "sources.jsonl", "name another folder for out"
 
 
 class Notes:
@@ -21,13 +21,12 @@ class Notes:
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
         """Go on with the notes of a folder, or begin them with the `settings`. Raises UserError for another's file."""
         self.path = folder / NAME
-        found, whole = _read(self.path)
+        found = _read(self.path)
         self.made = dict[str, tuple[str, int]]()
         self.shorter = dict[str, str]()
         for line in found[1:]:
             self._keep(line)
-        if not found or not whole:
-            files.write_lines(self.path, map(json.dumps, found or [{"settings": dict(settings)}]))
+        files.write_lines(self.path, map(json.dumps, found or [{"settings": dict(settings)}]))  # without a torn end
 
     def has(self, path: str, stamp: str | None, size: int | None) -> bool:
         """Whether the video of this path and size was made of the source with this stamp."""
@@ -42,7 +41,7 @@ class Notes:
     def take(self, folders: Iterable[Path]) -> None:
         """Note all that is noted in other folders, too."""
         for folder in folders:
-            for line in _read(folder / NAME)[0][1:]:
+            for line in _read(folder / NAME)[1:]:
                 if self.made.get(line["file"]) != (line["source"], line["bytes"]):
                     self.add(line["file"], line["source"], line["bytes"], line.get("shorter"))
 
@@ -55,21 +54,16 @@ class Notes:
 
 def settings_of(folder: Path) -> dict[str, Any] | None:
     """How a folder's videos are written; None where no notes are there."""
-    found, _ = _read(folder / NAME)
+    found = _read(folder / NAME)
     return found[0]["settings"] if found else None
 
 
-def _read(path: Path) -> tuple[list[dict[str, Any]], bool]:
-    """The lines, and whether the last is whole: a job may have been killed as it wrote."""
-    if not path.exists():
-        return [], True
-    try:
-        *lines, rest = path.read_bytes().split(b"\n")
-        found = [json.loads(line) for line in lines]
-        if not isinstance(found[0]["settings"], dict):
-            raise TypeError("no settings")
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The lines, without a last one that a killed job hasn't finished. Raises UserError for another's file."""
+    found: list[dict[str, Any]] = read_lines(path, "the notes of aim.prepare", ELSEWHERE)
+    with reading(path, "the notes of aim.prepare", ELSEWHERE):
         for line in found[1:]:
             hash(line["file"]), line["source"], line["bytes"]
-    except (ValueError, TypeError, LookupError, RecursionError, OSError) as error:
-        raise UserError(f"{path} is not what aim.prepare wrote ({error}); name another folder for out") from error
-    return found, not rest
+        if path.exists() and not isinstance(found[0]["settings"], dict):
+            raise TypeError("no settings")
+    return found

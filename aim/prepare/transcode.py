@@ -94,7 +94,7 @@ class Transcode:
     def _write(self, frames: Iterator[tuple[float, VideoFrame]], rate: Fraction, path: Path) -> int:
         to_yuv = VideoReformatter()
         count, first, last = 0, 0.0, -1
-        draw, drawn = Drawing(None), False
+        draw, drawn = Drawing(), False
         with av.open(url(path), "w", format="mp4", options={"movflags": "faststart"}) as container:
             keys = f"keyint={self.key_every}:min-keyint={self.key_every}:scenecut=0:bframes=0:ref=1:psy=0:aq-mode=0"
             options = {"crf": str(self.crf), "preset": self.preset, "tune": "fastdecode", "x264-params": keys}

@@ -109,13 +109,8 @@ def put(path: Path, lines: Iterable[str]) -> None:
         if path.stat().st_size:
             kept = (path.with_name(f"{path.name}.bak{number}") for number in chain([""], count(2)))
             free = next(other for other in kept if not other.exists())
-            files.write_atomically(free, partial(copy, path))
+            files.write_atomically(free, partial(shutil.copyfile, path))
     files.write_text(path, text)
-
-
-def copy(path: Path, to: Path) -> None:
-    """Copy a file's content."""
-    shutil.copyfile(path, to)
 
 
 def show(report: Report, summary: Mapping[str, Any], folder: Path) -> None:

@@ -17,8 +17,7 @@ from torch import Tensor
 
 from aim.data.named import Input
 from aim.data.windows import Windows
-from aim.engine.scores.tasks import Limit
-from aim.engine.trained.answer import answers_of, as_row, rows_of_segments
+from aim.engine.trained.answer import Asking, as_row
 from aim.engine.trained.timeline import check_smooth
 from aim.ground.errors import UserError
 from aim.ground.formats import own_version
@@ -106,8 +105,7 @@ class Telling:
     """How answers are told, and what is said of the model."""
 
     about: dict[str, Any]
-    top: int
-    at_least: Limit
+    asking: Asking
     window: float
     stride: float | None
     smooth: float
@@ -116,8 +114,7 @@ class Telling:
 def app(desk: Desk, reception: Reception, places: Places, counts: Counts, telling: Telling) -> FastAPI:
     """The server's application, over a desk that has begun to work."""
     made = FastAPI(title="aim.serve", version=own_version(), docs_url=None, redoc_url=None)
-    recogniser, page = desk.recogniser, environment("aim.serve").get_template("page.html")
-    asked = recogniser.classes, telling.top, telling.at_least, recogniser.task
+    asking, page = telling.asking, environment("aim.serve").get_template("page.html")
 
     def windows(window: float | None, stride: float | None, smooth: float | None = None) -> Windows:
         length = telling.window if window is None else window
@@ -130,7 +127,7 @@ def app(desk: Desk, reception: Reception, places: Places, counts: Counts, tellin
 
     async def whole(item: Input) -> dict[str, Any]:
         found: Tensor | str = await asyncio.wrap_future(desk.video(item.path))
-        (answer,) = answers_of(item.name, found, *asked)
+        (answer,) = asking.answers(item.name, found)
         counts.videos.labels("answered" if answer.error is None else "unreadable").inc()
         return as_row(answer)
 
@@ -144,8 +141,8 @@ def app(desk: Desk, reception: Reception, places: Places, counts: Counts, tellin
         told = {
             "path": item.name,
             "duration": round(seen.duration, 3),
-            "windows": [as_row(answer) for answer in answers_of(item.name, seen, *asked)],
-            "segments": [*rows_of_segments(item.name, seen, recogniser.classes, telling.at_least)],
+            "windows": [as_row(answer) for answer in asking.answers(item.name, seen)],
+            "segments": [*asking.segments(item.name, seen)],
         }
         return told | ({"frames": [{"window": at, "jpeg": data} for at, data in found.frames]} if frames else {})
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -17,14 +17,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from einops import rearrange
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from aim.data.loading.loader import Batch
 from aim.data.loading.pool import Pool
 from aim.data.readers.interface import BadVideo, Reader
-from aim.data.windows import Cut, MispromisedError, Windows
+from aim.data.windows import Cut, MispromisedError, Windows, batch_of, trusting
 from aim.engine.machine.hardware import Precision
 from aim.engine.trained.recogniser import Recogniser
 from aim.engine.trained.timeline import Timeline, of_clips
@@ -133,46 +132,32 @@ class Desk:
 
     def _timeline(self, path: Path, windows: Windows) -> Seen | str:
         try:
-            parts = self._parts(path, windows)
-            cut = next(parts)
-            while True:
-                assert isinstance(cut, Cut)
-                shown = Shown(cut)
-                again = list[Cut]()
-                try:
-                    line = of_clips(self.recogniser, cut, shown(until_cut(parts, again)), precision=self.precision)
-                    return Seen(line, shown.frames)
-                except MispromisedError:
-                    (cut,) = again
+            return trusting(partial(self._seen, path, windows))
         except BadVideo as error:
             return str(error).removeprefix(f"{path}: ")
         finally:
             self.cutter.abandon()
 
-    def _parts(self, path: Path, windows: Windows) -> Iterator[Cut | Batch]:
+    def _seen(self, path: Path, windows: Windows, trust: bool) -> Seen:
+        parts = self._parts(path, windows, trust)
+        cut = next(parts)
+        assert isinstance(cut, Cut)
+        shown = Shown(cut)
+        line = of_clips(self.recogniser, cut, shown(parts), precision=self.precision)
+        return Seen(line, shown.frames)
+
+    def _parts(self, path: Path, windows: Windows, trust: bool) -> Iterator[Cut | Batch]:
         """A video's parts, which the process of time lines tells. Raises BadVideo where it can't, for any reason."""
-        for _, outcome in self.cutter.through([(path, (path, windows))]):
+        for _, outcome in self.cutter.through([(path, (path, windows, trust))]):
             if outcome.kind == "part":
-                yield outcome.value if isinstance(outcome.value, Cut) else batch_of(*outcome.value)
+                part = outcome.value
+                if part is None:
+                    raise MispromisedError
+                yield part if isinstance(part, Cut) else batch_of(*map(torch.from_numpy, part))
             elif outcome.kind == "bug":
                 raise RuntimeError(outcome.text)
             elif outcome.kind != "done":
                 raise BadVideo(outcome.text)
-
-
-def batch_of(index: NDArray[np.int64], video: NDArray[np.uint8]) -> Batch:
-    """A batch as `windows.batches` gives it, of its index "b" and its video "b v t c h w"."""
-    places = torch.from_numpy(index)
-    return Batch(torch.from_numpy(video), torch.zeros_like(places), places, torch.ones(len(places)))
-
-
-def until_cut(parts: Iterator[Cut | Batch], again: list[Cut]) -> Iterator[Batch]:
-    """The batches of a video up to another `Cut` of it, which begins it anew: that goes to `again`, and is raised."""
-    for part in parts:
-        if isinstance(part, Cut):
-            again.append(part)
-            raise MispromisedError
-        yield part
 
 
 class Shown:
@@ -183,8 +168,9 @@ class Shown:
         self.places = {*np.linspace(0, count - 1, min(MAX_FRAMES, count)).round().astype(int).tolist()}
         self.frames = list[tuple[int, str]]()
 
-    def __call__(self, batches: Iterator[Batch]) -> Iterator[Batch]:
+    def __call__(self, batches: Iterator[Cut | Batch]) -> Iterator[Batch]:
         for batch in batches:
+            assert isinstance(batch, Batch)
             for place, clips in zip(batch.index.tolist(), batch.video, strict=True):
                 if place in self.places:
                     middle = clips[len(clips) // 2]  # of the views; "t c h w"

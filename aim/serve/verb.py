@@ -26,7 +26,8 @@ from aim.data.readers.frames import Frames
 from aim.data.windows import Windows
 from aim.engine.machine.hardware import Precision
 from aim.engine.scores.tasks import Limit
-from aim.engine.trained.question import Question, limit_of, prepared
+from aim.engine.trained.answer import Asking
+from aim.engine.trained.question import Question, prepared
 from aim.engine.trained.recogniser import Recogniser
 from aim.engine.trained.timeline import check_smooth
 from aim.ground import config
@@ -85,8 +86,7 @@ def main(cfg: DictConfig) -> None:
     need_extra()
     with listening(settings.host, settings.port) as listener, tempfile.TemporaryDirectory(prefix="aim-serve-") as kept:
         reception = reception_of(settings, Path(kept))
-        recogniser, precision = prepared(settings)
-        desk, application = opened(settings, recogniser, precision, reception)
+        desk, application = opened(settings, reception, *prepared(settings))
         with desk:
             serve(application, listener)
 
@@ -108,13 +108,13 @@ def reception_of(settings: Settings, folder: Path) -> "Reception":
 
 
 def opened(
-    settings: Settings, recogniser: Recogniser, precision: Precision, reception: "Reception"
+    settings: Settings, reception: "Reception", recogniser: Recogniser, precision: Precision, asking: Asking
 ) -> tuple["Desk", "FastAPI"]:
-    """The desk at which the model answers, and the application that asks it. Raises UserError as `limit_of` does."""
+    """The desk at which the model answers, and the application that asks it."""
     from aim.serve.app import Counts, Places, Telling, app
     from aim.serve.desk import Desk
 
-    at_least, counts = limit_of(settings, recogniser), Counts()
+    counts = Counts()
     places = Places(settings.queue, counts.accepted)
 
     def tell(videos: int, seconds: float) -> None:
@@ -131,8 +131,8 @@ def opened(
         max_seconds=settings.max_seconds,
         told=tell,
     )
-    about = described(settings, recogniser, at_least)
-    telling = Telling(about, settings.top, at_least, settings.window, settings.stride, settings.smooth)
+    about = described(settings, recogniser, asking.at_least)
+    telling = Telling(about, asking, settings.window, settings.stride, settings.smooth)
     return desk, app(desk, reception, places, counts, telling)
 
 

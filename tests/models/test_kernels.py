@@ -156,7 +156,7 @@ def test_activations_and_gradients_are_cast_as_they_come(interpreted: ModuleType
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_three_gradients_are_cast_side_by_side(interpreted: ModuleType, dtype: torch.dtype) -> None:
-    """By whatever strides: channels of a head apart from its neighbours', tokens inside of heads, an expanded axis."""
+    """By any strides: a head's channels apart from its neighbours', tokens inside of heads, an expanded axis."""
     torch.manual_seed(0)
     q = torch.randn(2, 5, 3, 20).to(dtype)[..., :16]
     k = 5 * torch.randn(2, 3, 5, 16).to(dtype).transpose(1, 2)
@@ -198,7 +198,7 @@ def operations() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # opcheck's own
 @pytest.mark.parametrize("i", range(10))
 def test_operations_are_what_torch_asks_of_them(i: int) -> None:
-    """Their schema, their gradient, their form for fake tensors, and what a compiler makes of them."""
+    """Their schema, gradient, form for fake tensors, and compiled results."""
     opcheck(*operations()[i])
 
 
@@ -269,7 +269,7 @@ NAMES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 
 
 def compiled(kernel: Any, capability: int, kinds: dict[str, str], sizes: dict[str, Any]) -> Any:
-    """A kernel of arguments of these kinds, all others being of the sizes or integers, for a GPU."""
+    """A kernel for a GPU, with arguments of these kinds; all others are sizes or integers."""
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource

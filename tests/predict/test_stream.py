@@ -1,4 +1,4 @@
-"""Streams as FFmpeg serves them, and as they stall and break off."""
+"""Streams as FFmpeg serves them, that stall or break off."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def flat(value: int) -> Tensor:
 def test_windows_of_a_stream_are_those_of_a_file(film: Path, windows: Windows) -> None:
     asked = cut(film, windows, trust=True)
     expected = [(asked.spans[place], clips) for place, clips in read(asked, CLIP, VIEWS)]
-    ring, draw, found = stream.Ring(windows, CLIP, VIEWS), Drawing(None), list[tuple[Span, Tensor]]()
+    ring, draw, found = stream.Ring(windows, CLIP, VIEWS), Drawing(), list[tuple[Span, Tensor]]()
     for i, (seconds, frame) in enumerate(decoded(film)):
         if not i:
             draw.begin(frame)
@@ -94,7 +94,7 @@ class EndOfScriptError(Exception):
 
 
 def played(monkeypatch: pytest.MonkeyPatch, *script: list[float | Exception | None]) -> list[tuple[float, bool]]:
-    """What becomes of streams with frames at these times, one after the other, each until it ends or fails."""
+    """The results of streams with frames at these times, one after another, each until it ends or fails."""
     streams = iter([*script, [EndOfScriptError()]])
 
     def connect(name: str) -> Iterator[VideoFrame]:

@@ -42,24 +42,22 @@ class PyAV:
     the last one, as where a download broke off.
     """
 
-    def __call__(
-        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor:
+    def __call__(self, path: Source, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         """See `video.Reader`."""
-        return read(path, Choice(path, pick, span), short_side)
+        return read(path, Choice(path, pick, span))
 
 
-def read(path: Source, choice: Choice, short_side: int | None) -> Tensor:
+def read(path: Source, choice: Choice) -> Tensor:
     """The frames chosen, uint8 "t c h w"."""
     with opened(path) as (container, stream):
         for scan in (from_index, from_file):
             packets = scan(container, stream)
             if packets and not packets.doubt:
                 try:
-                    return _read_plain(container, stream, packets, choice, short_side)
+                    return _read_plain(container, stream, packets, choice)
                 except (_NotPlainError, av.FFmpegError):
                     continue
-    return _read_sequentially(path, choice, short_side)
+    return _read_sequentially(path, choice)
 
 
 @contextmanager
@@ -111,9 +109,7 @@ def _video_streams(container: InputContainer) -> tuple[VideoStream, ...]:
         return ()
 
 
-def _read_plain(
-    container: InputContainer, stream: VideoStream, packets: Packets, choice: Choice, short_side: int | None
-) -> Tensor:
+def _read_plain(container: InputContainer, stream: VideoStream, packets: Packets, choice: Choice) -> Tensor:
     """Decodes only the frames needed for the wanted ones. Raises _NotPlainError if the packets differ from the list."""
     assert stream.time_base is not None
     order, starts = packets.order, np.flatnonzero(packets.start)
@@ -122,7 +118,7 @@ def _read_plain(
     turned = first is not None and may_turn(first, stream)
     pts, times = packets.pts.tolist(), packets.pts[order[indices]].tolist()
     last = order[indices].max()
-    film = Film(times, short_side)
+    film = Film(times)
     if turned and (frame := first_frame(container, stream, packets.kept)):
         film.draw.begin(frame)
     source: Iterator[VideoPacket] = iter(())
@@ -166,7 +162,7 @@ def _from(container: InputContainer, stream: VideoStream, packets: Packets, star
     return itertools.dropwhile(lambda packet: packet.pts != pts and packet.size > 0, container.demux(stream))
 
 
-def _read_sequentially(path: Source, choice: Choice, short_side: int | None) -> Tensor:
+def _read_sequentially(path: Source, choice: Choice) -> Tensor:
     """Decodes everything, and again up to the last frame wanted if all didn't fit into KEPT_BYTES."""
     seconds, kept, room = [], [], KEPT_BYTES
     for time, frame in decoded(path):
@@ -177,7 +173,7 @@ def _read_sequentially(path: Source, choice: Choice, short_side: int | None) -> 
     indices = choice(np.array(seconds))
     frames = kept if room >= 0 else (frame for _, frame in decoded(path))
     del kept
-    film = Film(indices.tolist(), short_side)
+    film = Film(indices.tolist())
     for i, frame in enumerate(itertools.islice(frames, int(indices.max()) + 1)):
         if not i:
             film.draw.begin(frame)

@@ -15,6 +15,7 @@ from aim.engine.scores.calibration import Calibration
 from aim.engine.scores.several import UNKNOWN
 from aim.engine.scores.tasks import Limit
 from aim.engine.trained import exported
+from aim.engine.trained.answer import Asking
 from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
 from aim.ground.errors import UserError, nearest, say
 from aim.ground.marks import Mark
@@ -69,8 +70,11 @@ class Question:
         return load(self.checkpoint, weights=self.backbone.weights, trust=self.trust)
 
 
-def prepared(settings: Question, of_windows: str = "") -> tuple[Recogniser, Precision]:
-    """The model on its device, and the precision it will compute in, which is said; `of_windows` it, if any."""
+def prepared(settings: Question, of_windows: str = "") -> tuple[Recogniser, Precision, Asking]:
+    """The model on its device, the precision it will compute in, and its answers; it is said, with its `of_windows`.
+
+    Raises UserError as `limit_of` does.
+    """
     device, asked = settings.device, settings.precision
     if exported.is_exported(settings.checkpoint):
         device, asked = exported.on_cpu(settings.checkpoint, device, asked)
@@ -87,7 +91,12 @@ def prepared(settings: Question, of_windows: str = "") -> tuple[Recogniser, Prec
             f"min_probability={settings.min_probability} compares probabilities as they are, mostly too sure; "
             "temperature=T gives one"
         )
-    return recogniser, precision
+    return recogniser, precision, asking_of(settings, recogniser)
+
+
+def asking_of(settings: Question, recogniser: Recogniser) -> Asking:
+    """How the model answers. Raises UserError as `limit_of` does."""
+    return Asking(recogniser.classes, settings.top, limit_of(settings, recogniser), recogniser.task)
 
 
 def limit_of(settings: Question, recogniser: Recogniser) -> Limit:

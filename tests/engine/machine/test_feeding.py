@@ -17,7 +17,7 @@ def test_on_the_cpu_batches_are_passed_on_as_they_are() -> None:
 
 
 def test_the_loader_goes_on_when_the_copy_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The block may be overwritten from then on, and the copy reads it where it lies."""
+    """The block may be overwritten from then on, and the copy reads it in place."""
     events = list[str]()
 
     def batches() -> Iterator[int]:

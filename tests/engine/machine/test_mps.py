@@ -1,6 +1,6 @@
-"""Apple's GPUs, without one: what is decided by their name, and the operations of a step by torch's table of them.
+"""Apple's GPUs, without one: decisions by their name, and a step's operations in torch's table.
 
-Nobody has run it on one: docs/systems.md.
+Not run on one: docs/running.md.
 """
 
 import os
