@@ -23,7 +23,7 @@ def operation(name: str, plain: Callable[..., Any]) -> Any:
 
 def on_gpu(name: str, plain: Callable[..., Any], *args: Any) -> Any:
     """By our kernel, if there is one. Triton starts it on the current GPU, wherever its tensors lie."""
-    with torch.cuda.device_of(args[0]):
+    with torch.cuda.device_of(args[0]):  # type: ignore[no-untyped-call]
         found = kernels()
         return (plain if found is None else getattr(found, name))(*args)
 
