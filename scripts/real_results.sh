@@ -47,20 +47,37 @@ words() {
     esac
 }
 
-# search CELL: its rate by order6's training videos alone (a fifth of them choose), after 3 epochs, of heads after 30.
+# search CELL: its rate and warm-up by order6's training videos alone, of which a fifth choose. Adapters inside the trunk train for
+# 3 epochs a rate, first with a short warm-up, then the higher rates with a long one.
 search() {
+    inside="train.epochs=3"
+    long="$inside optim.warmup_epochs=0.6"
     case $1 in
-    attentive | step) asked="optim.lr=[3e-4,1e-3,3e-3]" ;;
-    probe) asked="optim.lr=[1e-4,3e-4,1e-3] train.epochs=10" ;;
-    side) asked="optim.lr=[1e-3,3e-3]" ;;
-    adaptformer) asked="optim.lr=[1e-3,3e-3,1e-2] train.epochs=3" ;;
-    *) asked="optim.lr=[3e-4,1e-3,3e-3] train.epochs=3" ;;
+    attentive | step) chosen order6 "$1" "optim.lr=[3e-4,1e-3,3e-3]" ;;
+    probe) chosen order6 probe "optim.lr=[1e-4,3e-4,1e-3] train.epochs=10" ;;
+    side) chosen order6 side "optim.lr=[1e-3,3e-3]" ;;
+    aim | st_adapter)
+        chosen order6 "$1" "optim.lr=[3e-4,1e-3,3e-3] $inside"
+        chosen warm "$1" "optim.lr=[1e-3,3e-3] $long"
+        ;;
+    lora)
+        chosen order6 lora "optim.lr=[3e-4,1e-3,3e-3] $inside"
+        chosen warm lora "optim.lr=[3e-3,1e-2] $long"
+        ;;
+    adaptformer)
+        chosen order6 adaptformer "optim.lr=[1e-3,3e-3,1e-2] $inside"
+        chosen warm adaptformer "optim.lr=[3e-3,1e-2] $long"
+        ;;
     esac
-    run=$runs/search,$1
+}
+
+# chosen NAME CELL SETTINGS: one choice, and its scores in scripts/results/recipes.
+chosen() {
+    run=$runs/search,$1,$2
     # shellcheck disable=SC2046,SC2086
-    $python -m aim.train +experiment=finetune name=search $(words order6 "$1") $asked run_dir="$run" ${EXTRA:-}
-    mkdir -p "scripts/results/recipes/order6,$1"
-    cp "$run/results.json" "$run/config.yaml" "scripts/results/recipes/order6,$1"
+    $python -m aim.train +experiment=finetune name=search $(words order6 "$2") $3 run_dir="$run" ${EXTRA:-}
+    mkdir -p "scripts/results/recipes/$1,$2"
+    cp "$run/choice/choice.json" "$run/config.yaml" "scripts/results/recipes/$1,$2"
 }
 
 # train DATA CELL SEED: one run, its results with reordered frames, and the kept files of both.
