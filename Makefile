@@ -18,7 +18,7 @@ test: $(INSTALLED)
 	$(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n logical --maxprocesses 8 --dist worksteal
 
-# Broken links are errors. The settings are written anew, from configs/.
+# Broken links are errors. The page of settings is written again, from configs/.
 docs: $(INSTALLED)
 	$(BIN)/python scripts/settings_reference.py
 	$(BIN)/python -m sphinx -q -W --keep-going -c docs . build/docs
@@ -50,7 +50,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .; \
 	touch $@
 
-# Write the lock files anew; needs uv.
+# Write the lock files again; needs uv.
 lock:
 	scripts/lock.sh
 

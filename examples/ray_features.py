@@ -1,9 +1,9 @@
-"""Features of many videos by Ray Data: an actor a GPU decodes and computes as aim.features does, and Parquet comes out.
+"""Features of many videos by Ray Data: an actor a GPU decodes and computes as aim.features does, and writes Parquet.
 
     python examples/ray_features.py LIST OUT checkpoint=FILE window=2 [KEY=VALUE of aim.features ...]
 
-LIST has a path a line. A worker that is lost is replaced; the same command goes on where it was (Ray's checkpoints, in
-OUT.done). A row of OUT: path, feats "w d", seconds "w 2", or the error of a video that can't be read.
+LIST has a path a line. A lost worker is replaced; the same command continues (Ray's checkpoints, in OUT.done). A row of
+OUT: path, feats "w d", seconds "w 2", or the error of a video that can't be read.
 """
 
 import sys
@@ -18,7 +18,7 @@ from ray.data.checkpoint import CheckpointConfig
 from aim.features.verb import Settings, extracted, prepared
 from aim.ground import config
 
-VIDEOS = 8  # of a task, and of a file of OUT: what is done again at most where a worker is lost
+VIDEOS = 8  # of a task, and of a file of OUT: the most that a lost worker's successor repeats
 MATRIX = pyarrow.list_(pyarrow.list_(pyarrow.float32()))
 ROW = pyarrow.schema([("path", pyarrow.string()), ("feats", MATRIX), ("seconds", MATRIX), ("error", pyarrow.string())])
 

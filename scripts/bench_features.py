@@ -1,9 +1,9 @@
-"""Times the training of a head on kept features against the same training on pixels, both as whole commands.
+"""Times the training of a head on stored features against the same training on pixels, both as whole commands.
 
     python scripts/bench_features.py --out scripts/results/bench_features.json      # on shared/real/ut-interaction
 
-The two take turns; a round of the kept one begins with an empty store, so that its time has all computing of features
-in it, and `again` is the same command with another learning rate, which finds them. Ratios are medians over the rounds.
+The two alternate. Each round begins with an empty store, so its time includes the computation of the features; `again`
+is the same command with another learning rate, which reuses them. Ratios are medians over the rounds.
 """
 
 import argparse

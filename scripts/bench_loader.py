@@ -7,14 +7,13 @@ In turn, on the same files and frame indices, 8 frames at stride 16, 224 pixels,
 (b) same:     ours on the same file, with the fastest of our readers.
 (c) prepared: ours on the file that `aim.prepare` makes of it.
 (d) shards, with --shards: the same bytes inside of a tar, as `aim.prepare shards=true` packs them.
-A round is a clip of each file by each, each in a process of its own, and ours as a decoding process of `aim.train` is.
+A round is a clip of each file by each, each in its own process, ours set up like a decoding process of `aim.train`.
 Times are the core's (user and system), which a busy machine stretches least; ratios are medians over the rounds of
 times within a round.
 
-What limits each: (a) and (b) go through up to 280 packets to get 8 frames, as key frames are seconds apart. (b) is
-within a tenth of what FFmpeg takes to decode the frames that others refer to, and nothing else: it saves the others,
-one of the two resizes, and the floats. Skipping all B-frames gains nothing (few refer to none here, and P-frames may
-refer to them).
+Limits: (a) and (b) go through up to 280 packets to get 8 frames, as key frames are seconds apart. (b) is within a tenth
+of FFmpeg's time for the reference frames alone: it saves the others, one of the two resizes, and the floats. Skipping
+all B-frames gains nothing (few refer to none here, and P-frames may refer to them).
 
 (c) takes 6.2 ms a clip, one after the other in one process (AMD EPYC), of (a)'s 120:
 
@@ -25,8 +24,8 @@ refer to them).
     0.3  the index of 300 frames
     0.8  the rest: half of the clips flipped, draws, Python
 
-So 17 to 18 times, not 20: that would be 6.0 ms on a machine with nobody else on it and fewer on this one, and decoding,
-opening and the one resize are 4.5 of them. Tried without a gain: other probing options for opening; collecting no
+So 17 to 18 times, not 20: that would be 6.0 ms on an idle machine and fewer on this one; decoding, opening and the
+one resize take 4.5 of them. Tried without a gain: other probing options for opening; collecting no
 garbage; x264's other presets, partitions, trellis, no 8x8 transform (decoding within a tenth). Not worth it: naming the
 format (0.13 ms); crf 23, 0.2 ms for 0.7 dB; MJPEG of 38.1 dB, which decodes a quarter faster at up to 3.2 times the
 bytes; a crop before the colour conversion (0.2 ms), for which readers would have to know the crop.
@@ -78,7 +77,7 @@ MEAN, STD = np.float32([122.769, 116.74, 104.04]), np.float32([68.493, 66.63, 70
 
 
 def public(path: Path, rng: np.random.Generator) -> Tensor:
-    """A clip as the public implementation makes it: float32 "c t h w"."""
+    """A clip by the public implementation: float32 "c t h w"."""
     import decord
 
     video = decord.VideoReader(io.BytesIO(path.read_bytes()), num_threads=1)
@@ -102,7 +101,7 @@ def public(path: Path, rng: np.random.Generator) -> Tensor:
 
 
 def ours(reader: Reader) -> Callable[[Source, np.random.Generator], Tensor]:
-    """A clip as we make it: uint8 "t c h w"; floats and normalisation are the device's."""
+    """A clip by our loader: uint8 "t c h w"; the device converts and normalises it."""
 
     def clip(path: Source, rng: np.random.Generator) -> Tensor:
         frames = reader(path, lambda num_frames: train_indices(num_frames, CLIP, rng)[0])
@@ -112,14 +111,14 @@ def ours(reader: Reader) -> Callable[[Source, np.random.Generator], Tensor]:
 
 
 def serve(pipe: Connection, clip: Callable[[Any, np.random.Generator], Tensor], paths: list[Source]) -> None:
-    """Time a round whenever one is asked for; ours as in a decoding process, the public one as in torch's."""
+    """Time a round on request; ours as in a decoding process, the public one as in torch's."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     if clip is not public:
         keep_freed_memory(*CLIPS)
     while True:
         seed = pipe.recv()
-        clip(paths[0], np.random.default_rng([1, seed]))  # the turn of another has emptied the caches
+        clip(paths[0], np.random.default_rng([1, seed]))  # the other pipelines have emptied the caches
         start = time.process_time()
         for path in paths:
             clip(path, np.random.default_rng([0, seed]))
@@ -127,7 +126,7 @@ def serve(pipe: Connection, clip: Callable[[Any, np.random.Generator], Tensor], 
 
 
 def packed(files: list[Path], folder: Path) -> list[Part]:
-    """The files in a shard, as readers are given them."""
+    """The files in a shard, as readers get them."""
     folder.mkdir()
     lists = Lists([Video(file.name, 0) for file in files], [], ["all"])
     packer = Packer(folder, lists, packed=lambda source: None)

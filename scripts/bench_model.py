@@ -2,14 +2,14 @@
 
     python scripts/bench_model.py --out bench_model.json            # ViT-B/16, 8 frames of 224 pixels; --large: L/14
 
-Both have the same weights and take turns on the same clips; ratios are medians over the rounds of times within a round,
-so that a busy machine slows all alike. A step is forward, backward and AdamW, the public code's and our fused one. In
-bf16 both run under autocast, ours with its frozen matrices stored so; without instructions for bf16, float32 alone is
-measured. Bytes are what is there after a forward pass and wasn't before, whoever keeps it.
-A forward pass is that of a test, of a video's views (on a CPU 3, as the paper has; --clips 1 for one), in a process
-that does nothing else, ours set up as `aim.predict` and `aim.eval` are. One that has also trained has memory at hand,
-which hides that the plain model gets it from the system anew for each layer.
-`peak_share` is the rate of our forward pass, counted by the products that it does, over that of one large product.
+Both have the same weights and alternate on the same clips. Ratios are medians over the rounds of times within a round:
+a busy machine slows all alike. A step is forward, backward and AdamW, the public code's and our fused one. In bf16 both
+run under autocast, ours with its frozen matrices stored so; without instructions for bf16, only float32 is measured.
+Bytes are those that a forward pass adds, whoever keeps them.
+A forward pass is that of a test, of a video's views (on a CPU 3, like the paper's; --clips 1 for one), in a process of
+its own, ours set up as in `aim.predict` and `aim.eval`. A process that has trained has memory at hand, which would hide
+that the plain model gets it from the system again for each layer.
+`peak_share` is the rate of our forward pass, by its number of products, over that of one large product.
 """
 
 import argparse
@@ -61,7 +61,7 @@ def ours(trunk: str) -> VideoClassifier:
     run = config.build(config.compose([f"backbone={trunk}", "adapter=aim"]), Run)
     backbone = replace(run.backbone, weights="random")
     model = build(backbone, run.adapter, num_classes=CLASSES, num_frames=FRAMES, size=SIZE, dropout=0.5)
-    with torch.no_grad():  # adapters start at zero, which would hide what they do
+    with torch.no_grad():  # adapters start at zero, which would hide their effect
         for name, parameter in model.named_parameters():
             if ".adapters." in name and name.endswith("weight"):
                 nn.init.normal_(parameter, std=0.02)
@@ -84,7 +84,7 @@ def plain(trunk: str, weights: dict[str, Tensor]) -> PlainAIM:
 
 
 class Contest:
-    """Both models on the same clips: what is timed, by name."""
+    """Both models on the same clips: the timed works, by name."""
 
     def __init__(self, trunk: str, clips: int, views: int, device: torch.device) -> None:
         self.device, self.views, self.precisions = device, views, precisions(device)
@@ -143,7 +143,7 @@ class Contest:
             test.end()
 
     def works(self) -> dict[str, Callable[[], Timed]]:
-        """Everything that is timed, in the order of a round."""
+        """All timed works, in the order of a round."""
         found: dict[str, Callable[[], Timed]] = {}
         for precision, dtype in self.precisions.items():
             n = product_size(self.device)
@@ -176,7 +176,7 @@ class Test:
 
 
 def serve(pipe: Connection, whose: str, precision: str, trunk: str, clips: int, device: torch.device) -> None:
-    """Build the model that all the processes have, and time a forward pass whenever asked."""
+    """Build the model of all the processes, and time a forward pass on request."""
     torch.manual_seed(0)
     video = torch.randn(clips, 3, FRAMES, SIZE, SIZE).to(device)
     model: nn.Module = ours(trunk)
@@ -192,7 +192,7 @@ def serve(pipe: Connection, whose: str, precision: str, trunk: str, clips: int, 
 
 
 def product_size(device: torch.device) -> int:
-    """Of the one large product that tells this machine's rate."""
+    """Of the one large product that measures this machine's rate."""
     return 8192 if device.type == "cuda" else 2048
 
 
@@ -204,7 +204,7 @@ def has_bf16(device: torch.device) -> bool:
 
 
 def precisions(device: torch.device) -> dict[str, torch.dtype]:
-    """What is measured: without instructions for bf16 a step in it takes minutes, and float32 is left."""
+    """The measured precisions: without instructions for bf16 a step in it takes minutes, so float32 alone."""
     return PRECISIONS if has_bf16(device) else {"fp32": torch.float32}
 
 
@@ -239,7 +239,7 @@ def in_turns(
 
 
 def summary(contest: Contest, times: dict[str, list[float]], peaks: dict[str, int]) -> dict[str, Any]:
-    """The ratios, and what is behind them."""
+    """The ratios, and their measurements."""
     device, clips = contest.device, len(contest.video)
 
     def ratio(name: str) -> float:
@@ -310,7 +310,7 @@ def main() -> None:
 
 
 def show(report: dict[str, Any]) -> None:
-    """The table of a report, and the numbers that are aimed at."""
+    """The table of a report, and the targets."""
     console = Console(highlight=False)
     console.print(
         f"{report['trunk']}, steps of {report['clips']} clips, tests of {report['views']}, "

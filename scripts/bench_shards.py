@@ -1,12 +1,11 @@
-"""Times aim.features in one, two and four shards at once, and the time of a shard that finds all done: its overhead.
+"""Times aim.features in one, two and four shards at once, and the overhead of a shard with nothing left to do.
 
     python scripts/bench_shards.py --out scripts/results/bench_shards.json        # of shared/real/ut-interaction
 
-400 clips of ten seconds are made of those videos (H.264, as large as they are). A window of ten seconds decodes all of
-a clip, the demo's trunk costs next to nothing, and each shard has one thread: so the time is that of decoding. In each
-round the numbers of shards take turns; medians over the rounds. The estimate that is printed for docs/cluster.md takes
-these numbers for 1 M and 100 M videos: core hours, and hours of GPUs with CORES cores each that decode for them, of a
-model that is no slower than these cores.
+400 clips of ten seconds are made of those videos (H.264, same size). A window of ten seconds decodes all of a clip, the
+demo's trunk costs next to nothing, and each shard has one thread: the time is that of decoding. In each round the
+numbers of shards alternate; medians over the rounds. The printed estimate for docs/cluster.md extrapolates to 1 M and
+100 M videos: core hours, and hours of GPUs with CORES cores each for decoding, if the model isn't slower than these.
 """
 
 import argparse
@@ -59,7 +58,7 @@ def main() -> None:
 
 
 def make_clips(folder: Path, count: int) -> None:
-    """Clips of ten seconds, of twenty videos at most; the others are copies."""
+    """Clips of ten seconds from up to twenty videos; the others are copies."""
     folder.mkdir()
     sources = sorted(REAL.glob("*/*.avi"))[::6][: min(count, 20)]
     if not sources:
@@ -72,7 +71,7 @@ def make_clips(folder: Path, count: int) -> None:
 
 
 def seconds(videos: Path, out: Path, count: int) -> float:
-    """The time in which so many shards at once do all videos, or find them done."""
+    """The time of a number of parallel shards for all videos, or to find them done."""
     asked = ["backbone=demo", "window=10", "device=cpu", "threads=1", "workers=0", str(videos), f"out={out}"]
     began = time.monotonic()
     shards = [

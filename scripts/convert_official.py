@@ -6,7 +6,7 @@
 
 The direction follows from the endings. All tensors come along, the trunk's too, so the model to load them into has a
 random trunk. The class names are one a line, in the order of the labels; aim.eval compares them with the data's. With
-the experiment, and overrides as for aim.train, aim.predict knows the model without being told:
+the experiment, and overrides as for aim.train, aim.predict knows the model without settings:
 
     python -m aim.eval +experiment=k400_b16_32f backbone.weights=random checkpoint=k400.safetensors
     python -m aim.predict checkpoint=k400.safetensors input=VIDEO_OR_FOLDER
@@ -43,7 +43,7 @@ from aim.weights.video import joined
 
 BOTTLENECK = {"D_fc1": "down", "D_fc2": "up"}
 VIT_ADAPTERS = {"T_Adapter": "temporal", "T_Adapter_in": "temporal_in", "S_Adapter": "spatial", "MLP_Adapter": "joint"}
-# Misleading, but so it is: in Swin S_Adapter2 follows the window attention and S_Adapter stands beside the MLP.
+# Misleading but true: in Swin S_Adapter2 follows the window attention, and S_Adapter is beside the MLP.
 SWIN_ADAPTERS = {"T_Adapter": "temporal", "S_Adapter2": "spatial", "S_Adapter": "joint"}
 READOUT = "backbone.adapters.readout."
 POOLER = {  # Meta's probes and transformers', without the pooler's own prefix -> `aim.adapters.probe`
@@ -137,7 +137,7 @@ NAMES: dict[str, dict[str, str]] = {
         ),
     ),
 }
-# How many axes of length 1 ours has more in front.
+# The number of additional axes of length 1 in front of ours.
 LEADING = {"class_embedding": 2, "positional_embedding": 1, "temporal_embedding": -1}
 RECOMPUTED = ("relative_position_index", "t_relative_coords", "attn_mask")
 
@@ -285,7 +285,7 @@ def from_public(source: Path, target: Path, classes: list[str] | None, overrides
 
 
 def to_public(source: Path, target: Path, size: int) -> None:
-    """What `from_public` wrote -> a `.pth` with `state_dict`."""
+    """A file of `from_public` -> a `.pth` with `state_dict`."""
     saved = checkpoint.read_weights(source)
     model = saved.trunk["name"]
     if model not in NAMES:

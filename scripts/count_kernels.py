@@ -1,9 +1,9 @@
-"""Counts what a training step asks of a GPU, on fake tensors: operations, and the bytes that they read and write.
+"""Counts a training step's operations on a GPU, and the bytes that they read and write, on fake tensors.
 
     python scripts/count_kernels.py +experiment=k400 precision=bf16 --clips 8
 
-Each of torch's operations counts as one kernel, each operand once; views count for nothing. The step is not compiled,
-and computes nothing: there need be no GPU.
+Each of torch's operations counts as one kernel, each operand once; views don't count. The step is not compiled and
+computes nothing: it needs no GPU.
 """
 
 import argparse
@@ -37,7 +37,7 @@ NOTHING = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strid
 
 
 class Kernels(TorchDispatchMode):
-    """Counts operations and their bytes by name; those that give a view of what they take count for nothing."""
+    """Counts operations and their bytes by name; operations that return a view don't count."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ def count(run: Run, clips: int) -> Kernels:
 
 @contextmanager
 def as_on_a_gpu() -> Iterator[None]:
-    """Have torch take many fake tensors in one operation, as it does real ones, and not ask a GPU for its seed."""
+    """Let torch take many fake tensors in one operation, like real ones, and not ask a GPU for its seed."""
     run_again = memory.run_again
     _foreach_utils._foreach_supported_types.append(FakeTensor)
     memory.run_again = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)

@@ -1,12 +1,13 @@
-"""Kill training at random moments, go on by the same command, and compare with a run that nobody has disturbed.
+"""Kill training at random moments, continue it by the same command, and compare with an undisturbed run.
 
     python scripts/crash_test.py --kills 20 --out FILE.json
 
-A small, fast version of the demo is trained by one rank, by two (gloo), and as a sweep of two jobs. SIGKILL hits all
-of its processes at once, as a power cut does, or one alone; while a checkpoint is being written, while validating, at
-a random step, while starting, and while a sweep changes jobs. A kill is survived if every file loads, no more than the
-last interval (a step, and the one in which it is saved) is lost, nothing stays behind, and the run ends bit-equal.
-Half a minute a kill."""
+A small, fast version of the demo is trained by one rank, by two (gloo), and as a sweep of two jobs. SIGKILL hits all of
+its processes at once, like a power cut, or one alone. It comes while a checkpoint is written, during validation, at a
+random step, at the start, or between the jobs of a sweep. A kill is survived if every file loads, at most the last
+interval is lost (a step, and the one in which it is saved), nothing stays behind, and the run ends bit-equal. Half a
+minute a kill.
+"""
 
 import argparse
 import json
@@ -47,13 +48,13 @@ SECONDS = 300.0  # for anything to happen; a machine may be busy
 
 @dataclass
 class Kill:
-    """What was killed, when, and what became of it."""
+    """A kill: its target, moment and outcome."""
 
     scenario: str
     moment: str
     victim: str  # all processes, or one
     at_step: int = 0
-    lost_steps: int | None = None  # None where the run went on by itself
+    lost_steps: int | None = None  # None where the run continued without help
     problems: list[str] = field(default_factory=list)
 
 
@@ -92,7 +93,7 @@ def plan(i: int, rng: random.Random) -> Kill:
 
 
 def survive(scenario: str, kills: Sequence[Kill], folder: Path, rng: random.Random) -> float:
-    """Train until all kills are done, more than once if need be. The largest difference from an undisturbed run."""
+    """Train until all kills are done, more than once if needed. The largest difference from an undisturbed run."""
     unbroken = folder / scenario / "unbroken"
     began = time.monotonic()
     process = begin(scenario, unbroken)
@@ -145,7 +146,7 @@ def runs(folder: Path) -> list[Path]:
 
 
 def wait(process: "subprocess.Popen[bytes]", happened: Callable[[], bool], what: str) -> bool:
-    """Wait for something to happen; False where the process ends before."""
+    """Wait for an event; False where the process ends before."""
     until = time.monotonic() + SECONDS
     while not happened():
         if process.poll() is not None:
@@ -182,7 +183,7 @@ def moment(process: "subprocess.Popen[bytes]", kill: Kill, folder: Path, startup
 
 
 def strike(process: "subprocess.Popen[bytes]", kill: Kill, folder: Path, rng: random.Random) -> None:
-    """Kill, wait for what must end, and look at what is left."""
+    """Kill, wait for the processes that must end, and check the rest."""
     ours = processes(folder)
     one = {
         "the rank": [process.pid],
@@ -211,7 +212,7 @@ def strike(process: "subprocess.Popen[bytes]", kill: Kill, folder: Path, rng: ra
 
 
 def processes(folder: Path) -> dict[int, str]:
-    """What lives of the command that was started in this folder, by the environment that all of it inherits."""
+    """The living processes of the command started in this folder, by their inherited environment."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
@@ -229,7 +230,7 @@ def processes(folder: Path) -> dict[int, str]:
 
 
 def staying(folder: Path) -> list[str]:
-    """What is wrong where processes outlive by a minute those that have ended."""
+    """The errors of processes that outlive the ended ones by a minute."""
     until = time.monotonic() + 60
     while left := processes(folder):
         if time.monotonic() > until:
@@ -253,13 +254,13 @@ def step_of(found: Sequence[Path]) -> int:
 
 
 def lost_steps(run: Path) -> int:
-    """Steps that were done, and that the run will do again."""
+    """Completed steps that the run will repeat."""
     kept = checkpoint.load_last(run / "last.pt", quiet=True)["step"] if (run / "last.pt").exists() else 0
     return max(0, step_of([run]) - int(kept))
 
 
 def unreadable(run: Path) -> Iterator[str]:
-    """What is wrong with the files that a killed run has left."""
+    """The errors in a killed run's files."""
     readers: dict[str, Callable[[Path], object]] = {
         "last.pt": lambda path: checkpoint.load_last(path, quiet=True),
         "best.safetensors": checkpoint.read_weights,
@@ -275,7 +276,7 @@ def unreadable(run: Path) -> Iterator[str]:
 
 
 def compare(expected: Sequence[Path], found: Sequence[Path]) -> tuple[float, list[str]]:
-    """The largest difference between weights, losses and accuracies of two sets of runs; and what is wrong."""
+    """The largest difference between weights, losses and accuracies of two sets of runs; and the errors."""
     if [path.name for path in expected] != [path.name for path in found]:
         return 0.0, [f"there are the runs {[path.name for path in found]}"]
     largest, problems = 0.0, []

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The runs behind the README's tables, and the tables: the paper's ladder on the demo's data with three seeds a rung, and each
-# adapter once; how they scale on harder videos; and the speed of small models. Two hours on 2 idle cores; finished runs
-# are not repeated. What the runs left is kept in scripts/results.
+# The runs of the README's tables, and the tables: the paper's ladder on the demo's data with three seeds a rung, and each
+# adapter once; their scaling on harder videos; and the speed of small models. Two hours on 2 idle cores; finished runs
+# are not repeated. Results are kept in scripts/results.
 set -eu
 cd "$(dirname "$0")/.."
 python=${PYTHON:-.venv/bin/python}
@@ -20,7 +20,7 @@ for run in runs/demo,*; do
     mkdir -p "scripts/results/${run#runs/}"
     cp "$run/results.json" "$run/config.yaml" "scripts/results/${run#runs/}"
 done
-# What training costs without a GPU.
+# The cost of training without a GPU.
 laptop() {
     backbone=$1
     shift
@@ -30,7 +30,7 @@ laptop() {
 laptop in21k_vit_s16 clip.num_frames=4
 laptop clip_vit_b16
 laptop demo adapter=aim_demo clip.size=64
-# How adapters scale, and what emerges.
+# The scaling of adapters, and emergence.
 $python -m aim.study +study=demo
 mkdir -p scripts/results/study,demo
 cp runs/study/demo/study.md scripts/results/study,demo

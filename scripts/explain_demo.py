@@ -1,8 +1,8 @@
-"""Measures aim.explain where the truth is known: how much of its maps lies on the shape that moves in a demo's video.
+"""Measures aim.explain with known ground truth: the share of its maps on the shape that moves in a demo's video.
 
 python scripts/explain_demo.py runs/demo,seed=0 --order "frozen trunk, linear head=runs/demo,adapter=none,seed=0"
 
-Writes scripts/results/explain.json, of which scripts/readme_tables.py makes a table. A quarter of an hour on 2 cores.
+Writes scripts/results/explain.json, from which scripts/readme_tables.py makes a table. 15 minutes on 2 cores.
 """
 
 import argparse
@@ -14,10 +14,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.dataset import VideoDataset
 from aim.data.demo.moving_shapes import MovingShapes
+from aim.data.demo.shape_clutter import Film
+from aim.data.demo.shape_drawing import EYE, SHAPES, covered
 from aim.data.readers.pyav import PyAV
 from aim.data.sampling import test_indices
 from aim.engine.run.results import commit, device_name, versions
@@ -33,11 +36,11 @@ from aim.ground.clock import seconds_since_start
 
 RESULT = Path(__file__).resolve().parent / "results" / "explain.json"
 METHODS = ("occlusion", "gradient")
-EVERY = 4  # of so many videos one has its map compared with those of random weights and of chance
+EVERY = 4  # one in this many videos has its map compared with those of random weights and of chance
 
 
 def located(path: str, count: int) -> dict[str, Any]:
-    """What the maps of `count` videos, evenly spread over the classes, find of the shape; a list has one value each."""
+    """The shape's share in the maps of `count` videos, evenly spread over the classes; a list has one value each."""
     recogniser = load(path, calibrated=False)
     data, lists = clips.validation_videos(path, None)
     assert isinstance(data.lists, MovingShapes), f"{path} was not trained on the demo's data"
@@ -68,7 +71,7 @@ def located(path: str, count: int) -> dict[str, Any]:
             maps.append(on.spread(relevance))
             areas.append(scores.areas)
             print(f"{method} {i + 1}/{len(videos)}", file=sys.stderr)
-        others = [*maps[1:], maps[0]]  # what a map finds that knows no more than where shapes are wont to be
+        others = [*maps[1:], maps[0]]  # the score of a map that knows only where shapes usually are
         found[method] = {
             "inside": [share_inside(*pair) for pair in zip(maps, masks, strict=True)],
             "hits": [points_inside(*pair) for pair in zip(maps, masks, strict=True)],
@@ -123,21 +126,30 @@ def main() -> None:
 
 
 def shape_in(source: MovingShapes, path: str) -> Tensor:
-    """Where the shape is seen in a video of the demo, named as in its lists: bool "t h w"."""
+    """The shape's visible pixels in a video of the demo, named as in its lists: bool "t h w"."""
     split, name, file = Path(path).parts[-3:]
     pair, backwards = divmod(source.classes.index(name), 2)
-    mask = torch.from_numpy(source.film(split, pair, int(Path(file).stem)).mask())
+    mask = torch.from_numpy(mask_of(source.film(split, pair, int(Path(file).stem))))
     return mask.flip(0) if backwards else mask
 
 
+def mask_of(film: Film) -> NDArray[np.bool_]:
+    """The places where the shape is seen, bool "t h w"."""
+    size = film.scene.background.shape[-2]
+    seen = covered([*SHAPES[film.scene.shape], EYE], film.poses, size) > 0.5
+    for patch in film.occluders:
+        seen &= covered(patch.polygons, patch.poses, size) <= 0.5
+    return seen
+
+
 def share_inside(relevance: Tensor, mask: Tensor) -> float:
-    """The share of what speaks for the class, of a map "t h w", that lies inside a bool mask of the same shape."""
+    """The share of a map's evidence for the class, "t h w", inside a bool mask of the same shape."""
     positive = relevance.clamp_min(0)
     return float((positive * mask).sum() / positive.sum().clamp_min(torch.finfo(positive.dtype).tiny))
 
 
 def points_inside(relevance: Tensor, mask: Tensor) -> bool:
-    """The pointing game: whether the largest value of a map "t h w" lies inside a bool mask of the same shape.
+    """The pointing game: whether the largest value of a map "t h w" is inside a bool mask of the same shape.
 
     Zhang et al., "Top-down Neural Attention by Excitation Backprop", ECCV 2016, section 4.2, without its margin.
     """

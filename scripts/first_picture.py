@@ -1,9 +1,9 @@
-"""Draws the README's first picture: answers of a run about real videos, right and wrong, and where one is seen.
+"""Draws the README's first picture: answers of a run about real videos, right and wrong, and a map of one.
 
 python scripts/first_picture.py RUN docs/first.png
 
-The videos are drawn at random (seed 0) among those that the run was tested on, as many right ones and wrong ones as in
-its result. RUN is of UT-Interaction (scripts/real_results.sh); its frames may be shown with its citation.
+The videos are drawn at random (seed 0) among the run's test videos, with the proportion of right answers of its result.
+RUN is of UT-Interaction (scripts/real_results.sh); its frames may be shown with its citation.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def main() -> None:
 
 
 def relevance_of(recogniser: Recogniser, clip: Tensor, label: int) -> Tensor:
-    """What speaks for the class, by removal of parts of the clip: "t h w"."""
+    """The evidence for the class, by removal of parts of the clip: "t h w"."""
     on = grids(recogniser.model, "occlusion", CELLS)[1]
     decision = Decision(recogniser.predict, clip, label, on, blurred(clip), 16)
     return on.spread(of_space_time(decision)).clamp_min(0)

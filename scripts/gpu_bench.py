@@ -1,6 +1,6 @@
-"""The measurements of the day with a GPU (scripts/gpu_day.sh), a row each; one that fails is a row, too.
+"""The measurements of the day with a GPU (scripts/gpu_day.sh), a row each; a failed one is a row, too.
 
-    python scripts/gpu_bench.py --out OUT --plan       # counts on fake tensors what a step should need, on a CPU
+    python scripts/gpu_bench.py --out OUT --plan       # the plan of a step by fake tensors, on a CPU
     python scripts/gpu_bench.py --out OUT --seconds 155
 
 Ceilings of this GPU; attention by backend and shape, with its error against float64; training steps in clips/s, in
@@ -46,7 +46,7 @@ KINDS = {
 }  # fmt: skip
 # How a step runs: as it is; with torch's kernels in place of ours; compiled; compiled and replayed as CUDA graphs.
 EAGER, THEIRS, COMPILED, GRAPHS = "eager", "eager, torch's kernels", "compiled", "compiled, CUDA graphs"
-# precision, train.memory, way, clips; in the order in which they are missed least
+# precision, train.memory, way, clips; the least important last
 STEPS = [
     ("bf16", "fast", EAGER, 8), ("bf16", "fast", COMPILED, 8), ("bf16", "fast", THEIRS, 8),
     ("bf16", "fast", COMPILED, 32), ("bf16", "fast", EAGER, 32), ("fp8", "fast", COMPILED, 32),
@@ -66,7 +66,7 @@ class Bench:
         self.tflops = 0.0  # of a large product in bf16
 
     def planned(self, precision: str, memory: str, clips: int) -> dict[str, int]:
-        """What the plan says of a step, if it's written by now."""
+        """The plan of a step, if it's written by now."""
         plan = self.out / "plan.json"
         found = json.loads(plan.read_text()) if plan.exists() else {}
         of_clips: dict[str, int] = found.get(f"{precision} {memory}", {}).get(str(clips), {})
@@ -144,7 +144,7 @@ def ceilings(bench: Bench) -> None:
 
 
 def attentions(bench: Bench) -> None:
-    """Each shape of a ViT-B/16's attention by each backend, and as the model asks for it."""
+    """Each shape of a ViT-B/16's attention by each backend, and as the model calls it."""
     clips, tokens, heads = (1, 5, 2) if bench.dry else (8, 197, 12)
     shapes = {  # batch, heads, queries, keys
         "time, 8 frames": (clips, tokens * heads, 8, 8),
@@ -199,7 +199,7 @@ def taking(way: str) -> Iterator[None]:
     """Kernels and the compiler as this way has them."""
     torch.compiler.reset()
     found = gpu.kernels
-    if way == THEIRS:  # what `aim.models.gpu.operation` then does
+    if way == THEIRS:  # like `aim.models.gpu.operation` then
         gpu.kernels = lambda: None  # type: ignore[assignment]
     try:
         with torch._inductor.config.patch("triton.cudagraphs", way == GRAPHS):

@@ -5,7 +5,7 @@
 #     OUT=gpu_out bash scripts/gpu_day.sh          # PYTHON=.venv/bin/python, unless that is set
 #
 # Nothing is downloaded: weights are random, and videos are drawn. Each part has its own limit, and may fail without ending
-# the others. TABLE, parts.txt, the parts' logs and bench.json lie in OUT. DRY=1 goes through all of it on a CPU, with tiny
+# the others. OUT gets TABLE, parts.txt, the parts' logs and bench.json. DRY=1 goes through all of it on a CPU, with tiny
 # shapes and none of the gpu tests.
 OUT=${OUT:-gpu_out} PYTHON=${PYTHON:-.venv/bin/python} SECONDS_IN_ALL=${SECONDS_IN_ALL:-480}
 mkdir -p "$OUT"
@@ -23,7 +23,7 @@ else
         data.workers=12 data.lists.num_train=768 data.lists.size=128 train.batch_size=32)
 fi
 
-part() { # name, limit in seconds, command: what is left of the 8 minutes is the limit of all
+part() { # name, limit in seconds, command; the rest of the 8 minutes limits all
     local name=$1 limit=$2 began=$SECONDS left=$((SECONDS_IN_ALL - SECONDS)) code=0
     shift 2
     [ $left -lt "$limit" ] && limit=$left
@@ -51,10 +51,10 @@ table() {
 
 : > "$OUT/parts.txt" > "$OUT/bench.txt"
 nvidia-smi --query-gpu=name,driver_version,memory.total,clocks.sm,power.limit --format=csv,noheader 2>&1 | tee "$OUT/gpu.txt"
-# What the plan promises is counted by a CPU, while the GPU trains.
+# A CPU computes the plan while the GPU trains.
 "$PYTHON" scripts/gpu_bench.py --out "$OUT" --plan "${dry[@]}" > "$OUT/plan.log" 2>&1 &
 planning=$!
-# A real run first, so that there is something to see whatever fails after it.
+# A real run first: its results survive later failures.
 part train_eager 70 "$PYTHON" -m aim.train "${data[@]}" train.compile=false train.profile=true run_dir="$OUT/run_eager"
 part bench 165 "$PYTHON" scripts/gpu_bench.py --out "$OUT" --seconds 155 "${dry[@]}"
 mapfile -t tests < <(grep -rl "mark[.]gpu" tests --include="*.py")

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Write requirements.lock, for Python 3.11 and newer on every platform, with hashes and no addresses; and
-# requirements-cpu.lock, the same without torch and what it needs of CUDA, for machines without a GPU. Needs uv.
+# requirements-cpu.lock, the same without torch and CUDA, for machines without a GPU. Needs uv.
 set -eu
 cd "$(dirname "$0")/.."
 compile="uv pip compile --universal --python-version 3.11 --generate-hashes --no-annotate --no-header

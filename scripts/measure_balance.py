@@ -1,10 +1,10 @@
-"""Measures what train.balance does for rare classes: moving shapes, 100 videos of the first class for one of the last.
+"""The effect of train.balance on rare classes: moving shapes, 100 videos of the first class to one of the last.
 
 Run: python scripts/measure_balance.py runs/balance scripts/results/balance.json
 
-The probe of the demo's frozen trunk, whose features are computed once; classes come in pairs with 300, 65, 14 and 3
-training videos each, and the validation has 60 of each. Three seeds; mean per class and top-1 of the last weights, and
-the mean recall of the two rarest classes. Runs that are done are kept, so the command may be repeated.
+The probe of the demo's frozen trunk, its features computed once. Classes come in pairs with 300, 65, 14 and 3 training
+videos each; the validation has 60 of each. Three seeds; mean per class and top-1 of the last weights, and the mean
+recall of the two rarest classes. Finished runs are kept, so the command may be repeated.
 """
 
 import argparse

@@ -1,10 +1,10 @@
-"""Measures how good the demo's trunks are: the error of a linear probe for the shape, on stills that none has seen.
+"""Measures the quality of the demo's trunks: the error of a linear probe for the shape, on unseen stills.
 
 Run: python scripts/measure_demo_trunks.py aim/weights/demo_trunks.json
 
 The probe is multinomial logistic regression on the frozen class token after the trunk's last norm, 6 classes, fitted on
 4000 stills and tested on 2000, each of its own scene; guessing is wrong in 83.3 %. The interval is Wilson's, 95 %, over
-the stills that are tested. Two minutes on one core.
+the test stills. Two minutes on one core.
 """
 
 import argparse
@@ -60,7 +60,7 @@ def fit_probe(x: Tensor, y: Tensor) -> nn.Linear:
 
 
 def probe_error(train: tuple[Tensor, Tensor], test: tuple[Tensor, Tensor]) -> tuple[float, float, float]:
-    """The share of the tested that a probe on features "b d" takes for another class, and its interval."""
+    """The share of the test stills misclassified by a probe on features "b d", and its interval."""
     mean, scale = train[0].mean(0), train[0].std(0).clamp(min=1e-6)
     probe = fit_probe((train[0] - mean) / scale, train[1])
     wrong = (probe((test[0] - mean) / scale).argmax(1) != test[1]).sum().item()

@@ -1,4 +1,4 @@
-"""Measures how many labels of doubtful.csv are wrong, where one in ten was made wrong, by models of any strength.
+"""Measures the share of wrong labels in doubtful.csv when one label in ten is wrong, with models of any strength.
 
 Run: python -m aim.features backbone=dinov2_vit_s14 backbone.weights=FILE clip.size=224 UT_INTERACTION out=FEATURES
      python scripts/measure_doubts.py FEATURES scripts/results/doubts.json
@@ -37,7 +37,7 @@ def of_digits() -> tuple[NDArray[np.floating], NDArray[np.int64]]:
 
 
 def of_videos(folder: Path) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
-    """The same of what aim.features wrote of videos in a folder a class."""
+    """The same of the files of aim.features for videos in a folder a class."""
     files = sorted(folder.rglob("*.npz"))
     names = sorted({file.parent.name for file in files})
     feats = [np.load(file)["feats"].mean(0) for file in files]
@@ -45,7 +45,7 @@ def of_videos(folder: Path) -> tuple[NDArray[np.floating], NDArray[np.int64]]:
 
 
 def draw(features: NDArray[np.floating], label: NDArray[np.int64], seed: int) -> dict[str, float]:
-    """What is doubted of one draw, and how much of it is wrong."""
+    """The number of doubtful labels in one draw, and of wrong ones among them."""
     rng, k = np.random.default_rng(seed), int(label.max()) + 1
     wrong = rng.random(len(label)) < WRONG
     given = np.where(wrong, (label + rng.integers(1, k, len(label))) % k, label)
@@ -70,7 +70,7 @@ def draw(features: NDArray[np.floating], label: NDArray[np.int64], seed: int) ->
 
 
 def row(features: NDArray[np.floating], label: NDArray[np.int64], count: int) -> dict[str, Any]:
-    """The mean over draws, of so many features."""
+    """The mean over draws, with this number of features."""
     rows = []
     for seed in range(DRAWS):
         own = features[:, np.random.default_rng(seed).permutation(features.shape[1])[:count]]

@@ -1,11 +1,11 @@
-"""Measures how many labels next=N of aim.predict saves: moving shapes, against labels of videos chosen by chance.
+"""Measures the labels that next=N of aim.predict saves: moving shapes, against labels of randomly chosen videos.
 
 Run: python scripts/measure_next.py scripts/results/next.json
 
-A linear head on the demo's frozen trunk, which can tell the four pairs of motions: of 600 videos each, and of 600, 130,
-40 and 20. It starts with 20 labels, and takes 20 more after each training. Scores are the mean per class on the 480
-validation videos. Saved labels: how many fewer are needed for the last score of chance, by straight lines between
-trainings; a 95 % bootstrap interval over seeds, with each of which both ways start alike.
+A linear head on the demo's frozen trunk classifies the four pairs of motions: of 600 videos each, and of 600, 130, 40
+and 20. It starts with 20 labels, and takes 20 more after each training. Scores are the mean per class on the 480
+validation videos. Saved labels: the difference at the last score of random choice, by straight lines between trainings;
+a 95 % bootstrap interval over seeds. With the same seed both ways start alike.
 """
 
 import argparse
@@ -66,18 +66,18 @@ def curve(pool: Part, val: Part, seed: int, *, by_chance: bool) -> list[float]:
 
 
 def labels_for(score: float, scores: NDArray[np.float64]) -> float:
-    """The labels from which on a mean curve is at this score."""
+    """The number of labels from which on a mean curve has this score."""
     rising = np.maximum.accumulate(scores)
     return float(np.interp(score, rising, EACH * np.arange(1, ROUNDS + 1)))
 
 
 def saved(ours: NDArray[np.float64], chance: NDArray[np.float64]) -> float:
-    """How many labels fewer are needed for the last score of chance, from curves "seeds rounds"."""
+    """The labels saved at random choice's last score, from curves "seeds rounds"."""
     return EACH * ROUNDS - labels_for(float(chance.mean(0)[-1]), ours.mean(0))
 
 
 def measured(pool: Part, val: Part, counts: Sequence[int]) -> dict[str, Any]:
-    """Both ways of choosing, from a pool of so many videos a class."""
+    """Both ways of choosing, from a pool with these numbers of videos a class."""
     curves: dict[bool, list[list[float]]] = {True: [], False: []}
     for seed in range(SEEDS):
         rng = np.random.default_rng(seed)

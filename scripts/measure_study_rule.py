@@ -1,7 +1,7 @@
-"""Measures how often the rule that sorts a study's curves errs, on simulated curves.
+"""Measures the error rates of the rule that sorts a study's curves, on simulated curves.
 
 Run: python scripts/measure_study_rule.py aim/study/findings/error_rates.json
-How long: 15 s on one core of an AMD EPYC. The same seed gives the same file.
+Time: 15 s on one core of an AMD EPYC. The same seed gives the same file.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from aim.study.findings.intervals import Floats
 
 SIMULATIONS = 200
 SEEDS, CHANCE = 3, 0.125
-GRIDS = {  # by what the demo study varies
+GRIDS = {  # the values varied by the demo study
     "4 sizes": np.geomspace(5e3, 3e6, 4),
     "5 shares": np.array([0.05, 0.1, 0.25, 0.5, 1.0]),
     "8 sizes": np.geomspace(5e3, 3e6, 8),
@@ -24,7 +24,7 @@ GRIDS = {  # by what the demo study varies
 TOPS, SPREADS = (0.5, 0.95), (0.01, 0.04)  # of the best score and of the seeds' standard deviation: drawn evenly
 SMOOTH = (0.5, 1.5)  # widths of smooth curves from 10 to 90 % of the whole rise, as parts of the measured range
 MIDDLES = (0.1, 0.9)  # of smooth curves, as parts of the range
-VIDEOS = 400  # of a test whose error adds to that of the seeds
+VIDEOS = 400  # of a test that adds its error to that of the seeds
 WIDTHS = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0)  # of logistic curves that lie between a step and a smooth one
 
 
@@ -46,7 +46,7 @@ def main() -> None:
 
 
 def error_rates(simulations: int, seed: int = 0) -> dict[str, Any]:
-    """By grid, and again with the error of a test: how often smooth curves and steps are taken for what."""
+    """By grid, and again with the error of a test: the verdicts on smooth curves and on steps."""
     return {
         "grids": {name: rates(scale, simulations, seed) for name, scale in GRIDS.items()},
         "videos": VIDEOS,
@@ -94,9 +94,9 @@ def step(rng: np.random.Generator, count: int) -> Floats:
 
 
 def kind(rng: np.random.Generator, scale: Floats, curve: Floats, videos: int | None = None) -> str:
-    """What the rule says of a curve with noise: a best score and a spread of seeds are drawn.
+    """The rule's verdict on a curve with noise: a best score and a spread of seeds are drawn.
 
-    With a number of videos the scores are accuracies on a test of so many, the same for all seeds of a scale.
+    With a number of videos the scores are accuracies on a test of that size, the same for all seeds of a scale.
     """
     top, spread = rng.uniform(*TOPS), rng.uniform(*SPREADS)
     share = CHANCE + (top - CHANCE) * curve

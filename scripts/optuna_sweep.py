@@ -1,14 +1,13 @@
-"""One sweep of many machines: each takes the next trial of an Optuna study that lies in a folder all see.
+"""One sweep on many machines: each takes the next trial of an Optuna study in a shared folder.
 
     python scripts/optuna_sweep.py OUT --trials 40 --try optim.lr=1e-5..1e-2 --try adapter.ratio=0.125,0.25,0.5 \
         +experiment=k400 data.root=DIR
 
 Start it on as many machines as you like, now or later: `sbatch --array=0-15`, a Kubernetes Job, a loop of a shell.
-A..B is a range, of whole numbers where both are, else by its logarithm; commas part values. The study is
-OUT/study.journal (Optuna's JournalStorage), each trial's run OUT/TRIED. No values are tried twice: who has a run holds
-its lease, and a run that is done tells its result. A trial whose worker was killed is tried again by the next one that
-starts a minute later, and goes on where it was. Exit codes: 0 done, 1 a run failed, 2 an error to fix, 75 interrupted,
-start it again.
+A..B is a range, of whole numbers if both are, else logarithmic; commas separate values. The study is
+OUT/study.journal (Optuna's JournalStorage), each trial's run OUT/TRIED. No values are tried twice: a worker holds the
+lease of its run, and a finished run keeps its result. The trial of a killed worker is continued by the next worker that
+starts a minute later. Exit codes: 0 done, 1 a run failed, 2 an error to fix, 75 interrupted: start it again.
 """
 
 import argparse
@@ -33,8 +32,8 @@ except ImportError:
     sys.exit("aim: error: this takes Optuna: pip install 'aim-video[optuna]'")
 
 TRAIN = (sys.executable, "-m", "aim.train")
-LOST = timedelta(minutes=1)  # old is a trial that nobody has, and that isn't one just asked for
-REPEATED = 100  # suggestions in a row that were tried before, after which there is nothing new
+LOST = timedelta(minutes=1)  # the age of a trial without a worker that isn't a new one
+REPEATED = 100  # repeated suggestions in a row that end the search
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -68,7 +67,7 @@ def range_of(text: str) -> tuple[str, Any]:
 
 
 def work(out: Path, trials: int, ranges: Mapping[str, Any], words: Sequence[str]) -> int:
-    """Do trials until there are enough: the exit code."""
+    """Run trials until there are enough: the exit code."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = JournalStorage(JournalFileBackend(str(out / "study.journal")))
     study = optuna.create_study(storage=storage, study_name="aim", direction="maximize", load_if_exists=True)
@@ -104,12 +103,12 @@ def work(out: Path, trials: int, ranges: Mapping[str, Any], words: Sequence[str]
 
 
 def begun(study: Any) -> list[Any]:
-    """The trials that are done or at work."""
+    """The finished and running trials."""
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.RUNNING))
 
 
 def take_up(study: Any, out: Path) -> None:
-    """Let the trials whose workers were killed be tried again."""
+    """Release the trials of killed workers."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
         if datetime.now() - trial.datetime_start < LOST:
             continue
@@ -119,12 +118,12 @@ def take_up(study: Any, out: Path) -> None:
 
 
 def folder_of(out: Path, params: Mapping[str, Any]) -> Path:
-    """Where the trial of these values is."""
+    """The directory of the trial of these values."""
     return out / files.fitting(",".join(f"{key}={value}" for key, value in params.items()) or "none")
 
 
 def train(folder: Path, params: Mapping[str, Any], words: Sequence[str]) -> int:
-    """Train, or go on where a killed worker was: the exit code. A run that is done takes no time."""
+    """Train, or continue a killed worker's run: the exit code. A finished run takes no time."""
     if (folder / "run" / "results.json").exists():
         return 0
     values = [f"{key}={value}" for key, value in params.items()]

@@ -3,18 +3,18 @@
 Run: python scripts/pretrain_demo_trunk.py demo_xs aim/weights/demo_xs_trunk.safetensors
 Sizes: those of configs/backbone/demo*.yaml; the file of `demo` is demo_trunk.safetensors.
 
-What it predicts, from the class token after each block: the shape (6), its colour (7), its place, size, and where its
-eye is from its middle; from each patch token: which part of the patch the shape and its eye cover.
-How long: 3600 steps of 64 images, the same ones for every size. How well, on 2000 fresh images:
+Targets from the class token after each block: the shape (6), its colour (7), its place, size, and the offset of its eye
+from its middle; from each patch token: the parts of the patch that the shape and its eye cover.
+Training: 3600 steps of 64 images, the same ones for every size. Quality, on 2000 fresh images:
     untrained demo: shape 16.4 %, colour 10.2 %; mean errors: place 15.78 px, radius 34.0 %, eye 4.7 px, of 64
     demo_xs: shape 18.1 %, colour 36.2 %; place 12.77 px, radius 12.9 %, eye 4.06 px
     demo_s: shape 36.4 %, colour 94.8 %; place 2.21 px, radius 8.1 %, eye 2.20 px
     demo: shape 76.2 %, colour 98.8 %; place 1.31 px, radius 5.5 %, eye 1.16 px
         (11 minutes on 2 busy threads of a Xeon at 2.8 GHz, no GPU)
 
-The embeddings are stored 20 times smaller than trained. The norm before the blocks undoes that, so the image model is
-the same (but for the norm's epsilon, which moves class tokens by 1 to 3 % of their deviation), while a temporal
-embedding, which starts from zero, counts 20 times more: order is learnt in fewer steps.
+The embeddings are stored 20 times smaller than trained. The norm before the blocks undoes that: the image model is the
+same (but for the norm's epsilon, which moves class tokens by 1 to 3 % of their deviation). A temporal embedding, which
+starts from zero, then counts 20 times more: order is learnt in fewer steps.
 """
 
 import argparse
@@ -46,7 +46,7 @@ HALF = 2_000_000  # a trunk of more parameters is stored in float16, which loadi
 
 
 class Stills(NamedTuple):
-    """Images with what is to be predicted of them."""
+    """Images with their targets."""
 
     image: Tensor  # uint8 "b h w c"
     shape: Tensor  # int64 "b"
@@ -56,7 +56,7 @@ class Stills(NamedTuple):
 
 
 def settings(name: str) -> dict[str, Any]:
-    """What configs/backbone/NAME.yaml holds."""
+    """The settings of configs/backbone/NAME.yaml."""
     return yaml.safe_load((BACKBONES / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
@@ -107,7 +107,7 @@ def build_trunk(name: str) -> VisionTransformer:
 
 
 class Heads(nn.Module):
-    """What is read from the tokens after one block; the last block's class token passes the trunk's own norm."""
+    """Predictions from the tokens after one block; the last block's class token passes the trunk's own norm."""
 
     def __init__(self, norm: nn.Module, width: int) -> None:
         super().__init__()
@@ -143,7 +143,7 @@ def loss_of(trunk: VisionTransformer, heads: nn.ModuleList, stills: Stills) -> T
 
 @torch.no_grad()
 def measure(trunk: VisionTransformer, heads: nn.ModuleList, stills: Stills) -> str:
-    """How well the last block's heads do."""
+    """The accuracy of the last block's heads."""
     head = heads[-1]
     x = head.norm(tokens(trunk, stills.image)[-1][1][:, 0])
     shape = (head.shape(x).argmax(1) == stills.shape).float().mean().item()

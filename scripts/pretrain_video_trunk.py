@@ -2,13 +2,13 @@
 
 Run: python scripts/pretrain_video_trunk.py aim/weights/video_demo_trunk.safetensors
 
-It starts from the demo's image trunk, whose patches of a still become those of two frames. What it predicts after each
-block, for both frames of a tubelet, are the targets of scripts/pretrain_demo_trunk.py: from the mean of its tokens the
-shape, its colour, place, size and eye; from each token which part of the patch the shape and its eye cover. In half of
-the clips one tubelet of four is hidden, and follows from the others alone. No clip has a class of motion, and none is a
-video of the demo; but the places in two frames tell a direction, which no still does.
+It starts from the demo's image trunk, with its patch embedding inflated to two frames. The targets after each block,
+for both frames of a tubelet, are those of scripts/pretrain_demo_trunk.py: from the mean of its tokens the shape, its
+colour, place, size and eye; from each token the parts of the patch that the shape and its eye cover. In half of the
+clips one tubelet of four is hidden, and is predicted from the others alone. No clip has a class of motion, and none is
+a video of the demo; but the places in two frames show a direction, which no still does.
 
-How long: 900 steps of 32 clips, 5 minutes on one busy core of an AMD EPYC. How well, on 500 fresh clips:
+Training: 900 steps of 32 clips, 5 minutes on one busy core of an AMD EPYC. Quality, on 500 fresh clips:
     all seen: shape 38.6 %; mean errors in the last frame: place 3.84 px, radius 11.0 %, eye 3.18 px
     the last tubelet hidden: shape 39.0 %; place 8.72 px, radius 20.4 %, eye 3.92 px
 """
@@ -38,7 +38,7 @@ CLIPS = 32  # of a step
 
 
 class Clips(NamedTuple):
-    """Clips with what is to be predicted of them."""
+    """Clips with their targets."""
 
     video: Tensor  # uint8 "b t h w c"
     shape: Tensor  # int64 "b"
@@ -48,7 +48,7 @@ class Clips(NamedTuple):
 
 
 def draw_clip(rng: np.random.Generator) -> Clips:
-    """Draw a clip whose shape moves on a bent path, grows or shrinks, and turns, each at a speed of its own."""
+    """Draw a clip of a shape that moves on a bent path, grows or shrinks, and turns, each at its own speed."""
     scene = draw_scene(rng, SIZE)
     moment = np.linspace(-0.5, 0.5, FRAMES)
     speed = rng.uniform(-1, 1, (5, 1)) * [[0.7], [0.7], [1.0], [1.5 * math.pi], [0.8]]
@@ -75,7 +75,7 @@ def draw_clips(rng: np.random.Generator, count: int) -> Clips:
 
 @torch.no_grad()
 def start_from_stills(trunk: nn.Module, images: Tensor) -> None:
-    """Take over the demo's image trunk: its blocks, and its patches at half the weight for each frame of a tubelet.
+    """Copy the demo's image trunk: its blocks, and its patches at half the weight for each frame of a tubelet.
 
     The norm before its blocks becomes a part of the patches, with the mean deviation in images uint8 "b h w c".
     """
@@ -93,7 +93,7 @@ def start_from_stills(trunk: nn.Module, images: Tensor) -> None:
 
 
 class Heads(nn.Module):
-    """What is read from the tokens after one block; the last block's pass the trunk's own norm."""
+    """Predictions from the tokens after one block; the last block's pass the trunk's own norm."""
 
     def __init__(self, norm: nn.Module, width: int) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class Pretraining(nn.Module):
 
 
 def hide(rng: np.random.Generator, count: int) -> Tensor:
-    """In half of so many clips one tubelet: bool "b t"."""
+    """One hidden tubelet in half of a number of clips: bool "b t"."""
     times = FRAMES // TUBELET
     one = rng.integers(times, size=(count, 1)) == np.arange(times)
     return torch.from_numpy(one & (rng.uniform(size=(count, 1)) < 0.5))
@@ -160,7 +160,7 @@ def hide(rng: np.random.Generator, count: int) -> Tensor:
 
 @torch.no_grad()
 def measure(model: Pretraining, clips: Clips) -> str:
-    """How well the last block's heads do, on seen tubelets and on one that is hidden."""
+    """The accuracy of the last block's heads, on seen tubelets and on a hidden one."""
     head = model.heads[-1]
     nothing = torch.zeros(len(clips.shape), model.times, dtype=torch.bool)
     last = nothing.clone()

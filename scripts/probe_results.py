@@ -1,11 +1,11 @@
-"""Trains what only reads a frozen trunk on motions and their reversals; one rate, one budget and one seed for all.
+"""Trains heads on a frozen trunk, for motions and their reversals; one rate, one budget and one seed for all.
 
     python scripts/probe_results.py                            # all cells, about an hour on 2 cores
     python scripts/probe_results.py order6/side order6/none    # some of them
 
-A cell that is there isn't repeated, and one that was killed goes on. In each data set class 2i + 1 is class 2i played
-backwards, so `direction` is the share of videos that a probe rather gives their own class than the reversal of it:
-50 % by chance. `largest_class` is what always answering the largest class gives.
+Finished cells aren't repeated, and a killed one continues. In each data set class 2i + 1 is class 2i played backwards:
+`direction` is the share of videos whose own class is more probable than its reversal, 50 % by chance.
+`largest_class` is the accuracy of always answering the largest class.
 """
 
 import argparse

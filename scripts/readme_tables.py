@@ -1,4 +1,4 @@
-"""Writes the README's tables of results from scripts/results, which holds what runs of aim.train left.
+"""Writes the README's tables from scripts/results, the results of runs of aim.train.
 
 python scripts/readme_tables.py
 """
@@ -47,7 +47,7 @@ INTERACTIONS = {  # row: (result, which of its numbers)
     "... the folds' 120 held-out videos together, 95 % interval": ("real/ut,folds/folds.json", "interval"),
     "`val.txt`, 47 videos": ("probe,ut-interaction/results.json", "top1"),
 }
-MAPS = {  # row: what scripts/explain_demo.py found of a map, and by chance; "" where there is none
+MAPS = {  # row: scores of a map in scripts/explain_demo.py, and by chance; "" where there are none
     "relevance that lies on the shape (%)": ("inside", "pixels"),
     "... of the map of another video (%)": ("inside_of_another", "pixels"),
     "videos whose largest relevance lies on the shape (%)": ("hits", "pixels"),
@@ -57,7 +57,7 @@ MAPS = {  # row: what scripts/explain_demo.py found of a map, and by chance; "" 
     "rank correlation with the map of a random head (%)": ("head", ""),
     "... of a random head and adapters (%)": ("head and adapters", ""),
 }
-SPEED = {  # row: (what was timed of ours and of the plain model, whose bytes)
+SPEED = {  # row: (the timed work of ours and of the plain model, the one with the bytes)
     "test, 3 views of a video, fp32": ("forward fp32 {}", None),
     "test, 3 views of a video, bf16": ("forward bf16 {}", None),
     "train step, one clip, fp32, `train.memory=fast`": ("step fp32 {}", "fast"),
@@ -65,7 +65,7 @@ SPEED = {  # row: (what was timed of ours and of the plain model, whose bytes)
     "train step, one clip, bf16, `train.memory=lean`": ("step bf16 {}", "lean"),
     "train step, one clip, bf16, `train.memory=smallest`": ("step bf16 {}", "smallest"),
 }
-LAPTOP = {  # row: what aim.benchmark measured
+LAPTOP = {  # row: measurements of aim.benchmark
     "`backbone=in21k_vit_s16 clip.num_frames=4`": "laptop,in21k_vit_s16",
     "`backbone=clip_vit_b16` (8 frames)": "laptop,clip_vit_b16",
     "`backbone=demo adapter=aim_demo clip.size=64` (8 frames)": "laptop,demo",
@@ -108,7 +108,7 @@ def adapter(name: str) -> str:
 
 
 def speed(name: str) -> str:
-    """A row of what scripts/bench_model.py measured."""
+    """A row of scripts/bench_model.py's measurements."""
     bench = json.loads((RESULTS / "bench_model.json").read_text())
     what, memory = SPEED[name]
     plain, ours = (bench["median_seconds"][what.format(whose)] for whose in ("plain", memory or "ours"))
@@ -121,7 +121,7 @@ def speed(name: str) -> str:
 
 
 def laptop(name: str) -> str:
-    """A row of what aim.benchmark what=model measured without a GPU."""
+    """A row of aim.benchmark what=model, without a GPU."""
     model = json.loads((RESULTS / LAPTOP[name] / "benchmark.json").read_text(encoding="utf-8"))["model"]
     train, test = (model[stage]["clips_per_second"] for stage in ("train", "test"))
     return f"{name} | {parameters(model)} | {train:.1f} | {test:.1f} | {20 * 100 / train / 60:.1f}"
@@ -158,13 +158,13 @@ def interaction(name: str) -> str:
 
 
 def explanations() -> dict[str, Any]:
-    """What scripts/explain_demo.py found."""
+    """The results of scripts/explain_demo.py."""
     loaded: dict[str, Any] = json.loads((RESULTS / "explain.json").read_text(encoding="utf-8"))
     return loaded
 
 
 def explained(name: str) -> str:
-    """A row of what maps of the demo's videos find."""
+    """A row of the scores of maps of the demo's videos."""
     result = explanations()
     of, by_chance = MAPS[name]
     maps = [result[method] | result[method]["similarity_to_randomised"] for method in ("occlusion", "gradient")]
@@ -190,7 +190,7 @@ def parameters(run: dict[str, Any]) -> str:
 
 
 def written(readme: str) -> str:
-    """The README with its tables made anew."""
+    """The README with its tables made again."""
     makers: dict[str, tuple[Callable[[str], str], list[str]]] = {
         "ladder": (ladder, [*LADDER]),
         "adapters": (adapter, [*ADAPTERS]),
@@ -218,7 +218,7 @@ def placed(title: str, text: str, readme: str) -> str:
 
 
 def studied() -> str:
-    """The first three sentences and the table of the study that aim.study left."""
+    """The first three sentences and the table of aim.study's results."""
     text = (RESULTS / "study,demo" / "study.md").read_text(encoding="utf-8")
     said = re.findall("^- (.*)$", text, flags=re.M)[:3]
     table = re.search(r"^\| adapter \|.*?\n(?=\n)", text, flags=re.M | re.S)

@@ -4,7 +4,7 @@
 # in AIM_CACHE.
 #
 #   scripts/real_results.sh                    # all; half a day on 2 idle cores
-#   scripts/real_results.sh order6 linear lora # one data set; of it these cells
+#   scripts/real_results.sh order6 linear lora # one data set; these of its cells
 #
 # Three seeds where one takes less than LIMIT seconds, else one. The rates are first guesses, the same for all data.
 set -eu
@@ -15,7 +15,7 @@ runs=${RUNS:-runs/real}
 limit=${LIMIT:-600}
 results=${RESULTS:-scripts/results/real}
 
-# words DATA: where its videos are, and what all of its cells have in common.
+# words DATA: its videos' place, and the settings of all its cells.
 words() {
     trunk="backbone=dinov2_vit_s14 backbone.weights=$real/dinov2_vit_s14.safetensors clip.num_frames=8 train.batch_size=16"
     hand="data.root=$real/shrec17-depth data.directional=true augment.flip=0 augment.area=[0.7,1.0]"
@@ -47,7 +47,7 @@ of_cell() {
     esac
 }
 
-# train DATA CELL SEED: one run, what the order of frames means to it, and what is kept of both.
+# train DATA CELL SEED: one run, its results with reordered frames, and the kept files of both.
 train() {
     run=$runs/$1,$2,seed=$3
     kept=$results/$1,$2,seed=$3
@@ -64,7 +64,7 @@ train() {
     done
 }
 
-# seconds DATA CELL: that its first seed took.
+# seconds DATA CELL: the time of its first seed.
 seconds() {
     $python -c "import json, sys; print(int(json.load(open(sys.argv[1]))['seconds']))" "$runs/$1,$2,seed=0/results.json"
 }

@@ -1,4 +1,4 @@
-"""The table of scripts/real_results.sh, from what its runs left in scripts/results/real, as Markdown.
+"""The table of scripts/real_results.sh as Markdown, from its runs' results in scripts/results/real.
 
 python scripts/real_table.py [FOLDER]
 """
@@ -58,7 +58,7 @@ def table(folder: Path, data: str) -> list[str]:
 
 
 def files(folder: Path, data: str, cell: str, name: str = "results.json") -> list[Path]:
-    """The files of this name that the seeds of a cell left."""
+    """The files of this name of a cell's seeds."""
     return sorted(folder.glob(f"{data},{cell},seed=*/{name}"))
 
 

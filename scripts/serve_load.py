@@ -1,10 +1,10 @@
-"""Load aim.serve on loopback: many clients at once, latencies, nothing lost, every answer aim.predict's, memory flat.
+"""Load aim.serve on loopback: many clients at once, latencies, no loss, every answer aim.predict's, constant memory.
 
     python scripts/serve_load.py --checkpoint runs/demo --videos FOLDER --out scripts/results/serve_load.json
 
-Each client posts one video after the other, all of them in turn; one request of fifty is a file that is no video, which
-must get a 422. A 503 is asked again after its Retry-After. Answers are compared with those of `aim.predict` as text. At
-the end comes SIGTERM while requests are on their way: those that are accepted must be answered, and the exit code is 0.
+Each client posts all videos in turn; one request of fifty is a file without a video, which must get a 422. A 503 is
+retried after its Retry-After. Answers are compared with those of `aim.predict` as text. At the end comes SIGTERM during
+requests: accepted ones must be answered, and the exit code is 0.
 """
 
 import argparse
@@ -35,7 +35,7 @@ LAST = 8  # requests on their way at the end
 
 
 class Clients:
-    """Clients that share a count of requests, and what they were answered."""
+    """Clients that share a count of requests, and their answers."""
 
     def __init__(self, port: int, videos: dict[str, bytes], requests: int) -> None:
         self.port, self.videos, self.requests = port, videos, requests
@@ -58,7 +58,7 @@ class Clients:
                     self.answers[name][text] += 1
 
     def ask(self, connection: HTTPConnection, name: str, body: bytes) -> tuple[int, str]:
-        """The status and the text of a video's answer, asked again as long as the server has no place."""
+        """The status and the text of a video's answer, retried while the server is full."""
         while True:
             connection.request("POST", f"/predict?name={name}", body)
             answer = connection.getresponse()

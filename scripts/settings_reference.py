@@ -22,13 +22,13 @@ Each setting with its default, from the files of `configs/`; `python scripts/set
 `NAME=VALUE` on a command line sets one (`train.epochs=5`), `GROUP=NAME` takes a file of a group (`adapter=lora`).
 `aim VERB --help` shows the same defaults, `aim train +experiment=NAME --cfg job` those of an experiment. A misspelt
 name is an error that suggests the nearest. `aim report` takes folders and two words ([report.md](report.md))."""
-LISTED = ("backbone", "experiment", "study")  # groups of many files, of which a head's first line is shown
-ADDED = ("experiment", "study")  # groups of which a file comes with a plus, and changes settings of others
+LISTED = ("backbone", "experiment", "study")  # groups of many files; the first line of a head is shown
+ADDED = ("experiment", "study")  # groups given with a plus, which change settings of others
 NAMELESS = ("defaults", "hydra", "kind")  # keys that no user sets
 
 
 class Setting(NamedTuple):
-    """A leaf of a file: its dotted name, the text of its value, and the comment behind it."""
+    """A leaf of a file: its dotted name, the text of its value, and its comment."""
 
     name: str
     value: str  # "" for a group of settings, which has a comment alone
@@ -43,7 +43,7 @@ def head(path: Path) -> str:
 
 
 def read(path: Path) -> list[Setting]:
-    """The settings of a file, in its order; a group with a comment of its own stands before its settings."""
+    """The settings of a file, in its order; a commented group comes before its settings."""
     text = path.read_text(encoding="utf-8")
     lines = text.splitlines()
 
@@ -63,7 +63,7 @@ def read(path: Path) -> list[Setting]:
 
 
 def with_base(group: str, name: str) -> dict[str, Setting]:
-    """The settings of a file of a group and of the files that it starts from, by their names."""
+    """The settings of a group's file and of the files that it extends, by name."""
     path = choices.CONFIGS / group / f"{name}.yaml"
     bases = yaml.safe_load(path.read_text(encoding="utf-8")).get("defaults", [])
     rows = {key: row for base in bases for key, row in with_base(group, base).items()}
@@ -96,7 +96,7 @@ def of_file(rows: Iterable[Setting]) -> str:
 
 
 def values(own: dict[str, str]) -> str:
-    """The values of one setting, each with the files of a group that have it, where they are few."""
+    """The values of one setting, each with the files of a group that have it, if these are few."""
     names: dict[str, list[str]] = {}
     for name, value in own.items():
         names.setdefault(value, []).append(name)
@@ -110,7 +110,7 @@ def of_group(group: str) -> str:
     """The settings of a group's files as a table: those of one name and one comment in a row."""
     files = {name: with_base(group, name) for name in choices.choices(group)}
     merged: dict[tuple[str, str], dict[str, str]] = {}
-    once: dict[str, str] = {}  # by setting; of many files one has the comment
+    once: dict[str, str] = {}  # by setting; one of many files has the comment
     for name, rows in files.items():
         for row in rows.values():
             once[row.name] = once.get(row.name) or row.about
@@ -152,9 +152,7 @@ def written() -> str:
         for group in dict.fromkeys(row.name.partition(".")[0] for row in rows if "." in row.name):
             parts.append(f"### {group}\n{of_file(row for row in rows if row.name.partition('.')[0] == group)}")
         free = ", ".join(f"`{name}`" for name in marked(Mark.MACHINE) if name in {row.name for row in rows})
-        parts.append(
-            f"An interrupted run may go on with other values of these, which don't affect what is learnt: {free}."
-        )
+        parts.append(f"A run may resume with other values of these settings, which don't affect the result: {free}.")
     for group in choices.groups():
         parts += [f"## The group {group}", files_of(group), *([] if group in ADDED else [of_group(group)])]
     return "\n\n".join(part for part in parts if part) + "\n"

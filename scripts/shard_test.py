@@ -1,12 +1,12 @@
-"""Kill jobs that share the work of a verb at random, start them again, and compare what all leave with one job's.
+"""Kill jobs that share the work of a verb at random, restart them, and compare their joint output with one job's.
 
     python scripts/shard_test.py --videos FOLDER --kills 20 --out FILE.json
 
-`aim.features`, `aim.predict` and `aim.prepare` do a folder of classes in four shards, in a loop as a shell would run
-it. Jobs are killed (SIGKILL, or SIGTERM, which ends after the video at hand) while they start or at a random moment of
-their work, and the same command is run again; then `merge=true`. A round is survived if the files are those of one job
-without shards, byte by byte, nothing is missing, and no half-written file stays; and if after each SIGKILL the manifest
-knows of each answer that was kept. Some ten seconds a kill.
+`aim.features`, `aim.predict` and `aim.prepare` process a folder of classes in four shards, in a loop as in a shell.
+Jobs are killed at the start or at a random moment (SIGKILL, or SIGTERM, which ends after the current video), and the
+same command is run again; then `merge=true`. A round is survived if the files equal those of one job without shards,
+byte by byte, with nothing missing and no half-written file; and if after each SIGKILL the manifest has each answer that
+was kept. Some ten seconds a kill.
 """
 
 import argparse
@@ -38,7 +38,7 @@ DONE = (0, 1)  # exit codes: all, or all but what can't be read
 
 @dataclass
 class Round:
-    """The shards of a verb, the kills they suffered, and what was wrong in the end."""
+    """The shards of a verb, their kills, and the errors at the end."""
 
     verb: str
     kills: list[str] = field(default_factory=list)
@@ -81,7 +81,7 @@ def aim(verb: str) -> list[str]:
 
 
 def commands_of(videos: Path, folder: Path) -> dict[str, list[str]]:
-    """What each verb is asked."""
+    """The settings of each verb."""
     model = [f"checkpoint={folder / 'run'}", str(videos), *CPU]
     return {
         "aim.features": [*aim("aim.features"), *model],
@@ -95,7 +95,7 @@ def out_of(verb: str) -> str:
 
 
 def run(command: list[str]) -> int:
-    """The exit code of a command that nobody kills; 2 is an error."""
+    """The exit code of a command that isn't killed; 2 is an error."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     if done.returncode == 2:
         raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
@@ -103,7 +103,7 @@ def run(command: list[str]) -> int:
 
 
 def endure(verb: str, command: list[str], folder: Path, number: int, kills: int, rng: random.Random) -> Round:
-    """Run the shards, so many of them killed once, then put their work together and compare."""
+    """Run the shards, some of them killed once, then merge and compare."""
     found, out = Round(verb), folder / str(number) / out_of(verb)
     victims = set(rng.sample(range(SHARDS), kills))
     for index in range(SHARDS):
@@ -121,7 +121,7 @@ def endure(verb: str, command: list[str], folder: Path, number: int, kills: int,
 
 
 def strike(command: list[str], out: Path, index: int, kill: str, *, at_work: bool, rng: random.Random) -> str:
-    """Start a job and kill it, with all of its processes at SIGKILL: what was done, in words."""
+    """Start a job and kill it (SIGKILL: all of its processes); the kill in words."""
     manifest = place_of(out, index) / MANIFEST
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                           start_new_session=True) as job:  # fmt: skip
@@ -144,7 +144,7 @@ def place_of(out: Path, index: int) -> Path:
 
 
 def unnoted(place: Path) -> list[str]:
-    """The answers of which a job's manifest knows nothing, but for one that the kill came just after."""
+    """The answers missing in a job's manifest, except for one just before the kill."""
     manifest = Manifest.of(place)
     kept = [line["name"] for line in read_lines(place / KEPT, "answers", "none")]
     noted = manifest.done | manifest.failed
@@ -152,7 +152,7 @@ def unnoted(place: Path) -> list[str]:
 
 
 def contents(path: Path) -> dict[str, bytes]:
-    """The files that a job leaves, but for notes of how the work was shared; of an order that tells nothing."""
+    """The output files of a job, without the notes on sharing, and without irrelevant order."""
     if path.is_file():
         return {path.name: path.read_bytes()}
     found = {}
@@ -165,7 +165,7 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def differences(one: Path, out: Path) -> list[str]:
-    """What is not as one job leaves it."""
+    """The differences from one job's output."""
     expected, found = contents(one), contents(out)
     problems = [f"{name} is missing" for name in expected.keys() - found.keys()]
     problems += [f"{name} is too much" for name in found.keys() - expected.keys()]

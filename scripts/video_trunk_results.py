@@ -3,8 +3,8 @@
     python scripts/video_trunk_results.py                          # all cells, an hour on one core
     python scripts/video_trunk_results.py demo/video_demo/lora     # some of them
 
-A cell that is there isn't repeated, and one that was killed goes on. The data are the demo's moving shapes and order6
-of SHREC'17, in both of which each class is another one played backwards. On moving shapes the recipe is the demo's.
+Finished cells aren't repeated, and a killed one continues. The data are the demo's moving shapes and order6 of
+SHREC'17; in both each class is another one played backwards. On moving shapes the recipe is the demo's.
 """
 
 import argparse
@@ -31,7 +31,7 @@ DATA = {
         "train.eval_every=0", "optim.lr=3e-3",
     ],
 }  # fmt: skip
-READ = ("none", "attentive_probe", "probe")  # of a trunk that is only read, order6's features are kept
+READ = ("none", "attentive_probe", "probe")  # order6's features of a trunk that is only read are stored
 KEPT = ["train.features=cached", "train.draws=1", "train.epochs=30", "train.batch_size=32"]
 TUNED = ["train.epochs=4", "train.batch_size=16"]
 ADAPTERS = {

@@ -1,4 +1,4 @@
-"""What every test may use: the shared reference data, and a failure instead of a silent skip in CI."""
+"""Fixtures for every test: the shared reference data, and a failure instead of a silent skip in CI."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ def shared_folder() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def _composed_once() -> Iterator[None]:
-    """What `config.compose` has composed it doesn't compose again."""
+    """Compose equal command lines once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(config, "compose", remembering(config.compose))
         yield

@@ -1,4 +1,4 @@
-"""What a test may expect of a message: the settings, values, files and commands it names, never its English."""
+"""Checks of a message: the settings, values, files and commands it names, never its English."""
 
 import re
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ def refused(*pieces: str, error: type[Exception] = UserError) -> Iterator[pytest
 
 
 def named(text: str, *pieces: str) -> None:
-    """Assert that the text, such as what a program wrote to stderr, has each of these pieces, as words of their own."""
+    """Assert that the text, such as a program's stderr, has each of these pieces, as whole words."""
     _check(pieces)
     missing = [piece for piece in pieces if not _has(text, piece)]
     assert not missing, f"{missing} missing in: {text}"
@@ -33,7 +33,7 @@ def unnamed(text: str, *pieces: str) -> None:
 
 
 def _has(text: str, piece: str) -> bool:
-    """Whether it stands there as a whole: neither 2 in 12 or 2.5 nor data.max_bad=0.1 in data.max_bad=0.13."""
+    """Whether the text has the whole piece: not 2 in 12 or 2.5, not data.max_bad=0.1 in data.max_bad=0.13."""
     before = r"(?<!\w)(?<!\d\.)" if piece[0].isdigit() else r"(?<!\w)" if piece[0].isalnum() else ""
     after = r"(?!\.?\d)(?!\w)" if piece[-1].isdigit() else r"(?!\w)" if piece[-1].isalnum() else ""
     return re.search(before + re.escape(piece) + after, text) is not None
@@ -41,7 +41,7 @@ def _has(text: str, piece: str) -> bool:
 
 def _check(pieces: tuple[str, ...]) -> None:
     """Refuse English: of several words each must be code, such as `KEY=VALUE`, a path, a number, a flag or quoted."""
-    assert pieces, "name what the message must name"
+    assert pieces, "name the pieces of the message"
     for piece in pieces:
         assert piece.strip() == piece != "", f"{piece!r} begins or ends with a space, or is empty"
         outside = re.sub(r"'[^']*'", "'", piece).split()

@@ -1,4 +1,4 @@
-"""What docs/cluster.md says of Kubernetes and of elastic jobs."""
+"""docs/cluster.md on Kubernetes and elastic jobs."""
 
 import os
 import re

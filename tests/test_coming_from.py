@@ -1,4 +1,4 @@
-"""The pages for those who come from elsewhere: their lists are read as the pages say, and each setting exists."""
+"""The pages for users of other frameworks: their lists are read as the pages say, and each setting exists."""
 
 import re
 import shlex
@@ -27,13 +27,13 @@ def lines(page: str, start: str) -> list[str]:
 
 
 def lists_of(command: str, root: Path) -> Lists:
-    """The lists with which an `aim train` of a page would train, its folder being this one."""
+    """The lists of a page's `aim train`, run in this folder."""
     words = [re.sub(r"^data\.root=.*", f"data.root={root}", word) for word in shlex.split(command, comments=True)[2:]]
     return config.build(config.compose(words), Run).load_lists()
 
 
 def mmaction2(root: Path, kind: str) -> None:
-    """Lists and files as MMAction2 has them: a video, or a folder of three frames, of each class in each split."""
+    """Lists and files in MMAction2's form: a video, or a folder of three frames, of each class in each split."""
     for split in ("train", "val"):
         names = [f"{name}/{split}" + ".mp4" * (kind == "videos") for name in CLASSES]
         for name in names:

@@ -1,4 +1,4 @@
-"""The tests' own way to compose is that of the product."""
+"""The tests' way to compose gives the product's results."""
 
 import pytest
 from omegaconf import DictConfig, OmegaConf

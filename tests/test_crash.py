@@ -1,4 +1,4 @@
-"""scripts/crash_test.py, which kills runs and compares; and that it can fail."""
+"""scripts/crash_test.py, which kills runs and compares; and it can fail."""
 
 import random
 import runpy

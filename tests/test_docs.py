@@ -1,4 +1,4 @@
-"""The pages link to files and headings that are there, and Sphinx makes a site of them."""
+"""The pages link to existing files and headings, and Sphinx makes a site of them."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""The verb: what it prints and writes, on the toy's checkpoint."""
+"""The verb's output and files, on the toy's checkpoint."""
 
 import json
 import re
@@ -24,7 +24,7 @@ from tests.toy import evaluate, videos
 
 
 def told(capsys: pytest.CaptureFixture[str], *overrides: str) -> tuple[dict[str, object], str]:
-    """What is printed, and what is said on the way."""
+    """Its stdout, and its messages."""
     capsys.readouterr()
     explain.main(config.compose(["reader=pyav", "workers=0", "device=cpu", *overrides], "explain"))
     out, err = capsys.readouterr()

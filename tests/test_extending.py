@@ -44,7 +44,7 @@ def adapter(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 
 def composed(group: str, values: dict[str, Any], *overrides: str) -> Any:
-    """The toy with a group as a new file of configs/ would give it."""
+    """The toy with a group of a new file of configs/."""
     cfg = config.compose([*TOY, *overrides])
     OmegaConf.update(cfg, group, values, merge=False)
     return cfg

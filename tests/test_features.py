@@ -29,13 +29,13 @@ HERE = ["precision=fp32", "device=cpu", "workers=0", "reader=pyav"]
 
 
 def extract(folder: Path, *overrides: str) -> dict[str, dict[str, Any]]:
-    """What the verb leaves of each video, by its name."""
+    """The verb's files of each video, by its name."""
     features.main(config.compose([*overrides, f"out={folder}", *HERE], "features"))
     return {path.relative_to(folder).as_posix(): dict(np.load(path)) for path in sorted(folder.rglob("*.npz"))}
 
 
 def pooled(recogniser: Recogniser, path: Path, views: Views, span: tuple[float, float] | None = None) -> Any:
-    """Features "v d", by the way of the data sets, and that the head makes the probabilities of them."""
+    """Features "v d", read through the data sets; the head turns them into the probabilities."""
     video = Video(str(path), 0, *(span or (None, None)))
     clips = VideoDataset(Path(), [video], PyAV(), recogniser.clip, views, 0).read(0, 0)
     model = recogniser.model
@@ -75,7 +75,7 @@ def test_row_i_begins_at_i_strides_through_a_pause(unbroken: Path, shared: Path,
 def test_a_trunk_alone_goes_on_and_names_what_it_cannot_read(
     toy_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As safetensors; a folder per class stays a folder; what is done isn't done again."""
+    """As safetensors; a folder per class stays a folder; finished files aren't made again."""
     root = tmp_path / "in"
     for path in videos(toy_cache)[:4]:
         (root / path.parent.name).mkdir(parents=True, exist_ok=True)
@@ -123,7 +123,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
 
 
 def content(path: Path) -> dict[str, Any]:
-    """The arrays of a file and what else it says."""
+    """The arrays and the metadata of a file."""
     if path.suffix == ".npz":
         return {name: values.tolist() for name, values in np.load(path).items()}
     with safe_open(path, "np") as file:
@@ -144,7 +144,7 @@ def test_a_video_does_not_take_the_features_of_another_of_its_name(toy_cache: Pa
         features.main(config.compose([*asked, f"input={tmp_path / 'b'}"], "features"))
     assert place.read_bytes() == whole
     before = content(place)
-    place.write_bytes(whole[:99])  # a damaged one is made anew
+    place.write_bytes(whole[:99])  # a damaged one is made again
     features.main(config.compose([*asked, f"input={tmp_path / 'a'}"], "features"))
     assert content(place) == before
 
@@ -157,7 +157,7 @@ TRUNK = ["backbone=demo", "clip.num_frames=4", "clip.size=64"]
 def test_features_of_a_video_that_was_replaced_are_made_again(
     toy_cache: Path, tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Though its name, size and time are the old ones; those of a video that has moved stay."""
+    """Though its name, size and time are the old ones; a moved video's features stay."""
     root, out = tmp_path / "in", tmp_path / "out"
     root.mkdir()
     one, other = videos(toy_cache)[0].read_bytes(), videos(toy_cache)[9].read_bytes()
@@ -262,7 +262,7 @@ def test_shards_leave_what_one_job_leaves_and_one_index(
         extract(tmp_path / "two", *given, "shard=0/4")
     with refused("out=", str(tmp_path / "one")):
         extract(tmp_path / "one", *given, "window=1", "shard=0/4")
-    assert not (tmp_path / "one" / FOLDER).exists()  # nothing is claimed by who is refused
+    assert not (tmp_path / "one" / FOLDER).exists()  # a refused command claims nothing
     lines = [json.loads(line) for line in (tmp_path / "two/index.jsonl").read_text().splitlines()]
     assert [line["file"] for line in lines] == list(whole)
     assert all(Path(line["path"]).stem == Path(line["file"]).stem for line in lines)

@@ -1,4 +1,4 @@
-"""The walk of docs/first-hour.md, command by command, from its text."""
+"""The tutorial of docs/first-hour.md, command by command, from its text."""
 
 import json
 import os
@@ -23,7 +23,7 @@ def commands() -> list[str]:
 
 
 def own_videos(folder: Path) -> None:
-    """Twelve videos in each of two folders, as somebody has them."""
+    """Twelve videos in each of two folders, like a user's."""
     made = folder.parent / "made"
     lists = MovingShapes(num_train=96, num_val=8, size=64, num_frames=17, seed=0)(made)
     for i, video in enumerate(lists.train):

@@ -1,4 +1,4 @@
-"""Every reader of files that somebody else may have written: whatever is in them, no error but ours, in one line."""
+"""Every reader of other people's files: whatever their content, the only error is ours, in one line."""
 
 import json
 import tarfile
@@ -66,7 +66,7 @@ SPOILT: dict[str, bytes] = {
 
 @dataclass(frozen=True)
 class Kind:
-    """Files that a reader takes, and the reader."""
+    """A reader's files, and the reader."""
 
     good: dict[str, bytes]  # by name; the first one is spoilt
     read: Callable[[Path], Any]  # of the folder
@@ -116,7 +116,7 @@ def pixels(reader: Reader) -> Kind:
 
 
 def rotated(good: dict[str, bytes], read: Callable[[Path], Any]) -> dict[str, Kind]:
-    """A kind for each of several files, which is the first one there."""
+    """A kind for each of several files; the first existing one counts."""
     return {name: Kind({name: good[name]} | good, read) for name in good}
 
 

@@ -1,4 +1,4 @@
-"""What only a GPU can show: `pytest -m gpu` on a machine that has one."""
+"""Tests that need a GPU: `pytest -m gpu` on a machine that has one."""
 
 import os
 import subprocess
@@ -44,6 +44,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*TRITON_DEFAULT_FP_FUSION"),  # Triton's own, of its first kernel
 ]
 CUDA = torch.device("cuda")
+PAPER = ["+experiment=k400", "backbone.weights=random"]
 FP8 = torch.cuda.is_available() and torch.cuda.get_device_capability() >= FP8_SINCE
 
 
@@ -61,24 +62,37 @@ def test_a_run_on_the_gpu_gives_the_result_of_the_cpu(tmp_path: Path) -> None:
         torch.testing.assert_close(tensor, names[name], rtol=1e-2, atol=1e-3)
 
 
+def paper(precision: str, *more: str) -> Run:
+    """AIM as the paper has it, on the GPU; uncompiled, for each compilation takes the better part of a minute."""
+    asked = ["device=cuda", "train.compile=false", f"precision={precision}"]
+    return config.build(config.compose([*PAPER, *asked, *more]), Run)
+
+
+def gradients_of(model: VideoClassifier, video: Tensor, precision: Precision) -> Tensor:
+    """Of all trained parameters, one after the other."""
+    torch.manual_seed(0)
+    model.zero_grad()
+    with autocast(CUDA, precision):
+        logits = model(video)
+    cross_entropy(logits.float(), torch.arange(len(video), device=CUDA)).backward()
+    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+
+
+def gradients_of_noise(run_: Run) -> Tensor:
+    """Of two clips."""
+    model = run_.model(400).to(CUDA).eval()
+    torch.manual_seed(0)
+    return gradients_of(model, model.preprocess(make_batch(model, 2, CUDA).video[:, 0]), run_.precision)
+
+
 def test_bf16_gradients_point_where_float32_ones_do() -> None:
-    run_ = config.build(config.compose(["+experiment=k400", "backbone.weights=random"]), Run)
-    model = run_.model(400).to(CUDA)
-    video = torch.randint(256, (2, 8, 3, 224, 224), dtype=torch.uint8, device=CUDA)
-    gradients = []
-    for precision in ("fp32", "bf16"):
-        torch.manual_seed(0)
-        model.zero_grad()
-        with autocast(CUDA, precision):
-            logits = model(model.preprocess(video))
-        cross_entropy(logits.float(), torch.tensor([1, 2], device=CUDA)).backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
+    gradients = [gradients_of_noise(paper(precision)) for precision in ("fp32", "bf16")]
     assert torch.cosine_similarity(*gradients, dim=0) > 0.98
 
 
 @pytest.mark.filterwarnings("ignore:Synchronization debug mode")  # torch's own, of the mode below
 def test_a_step_and_a_test_wait_for_nothing_but_results() -> None:
-    """CUDA itself refuses whatever would wait for it, everything but the reading of a copy that was sent before."""
+    """CUDA itself refuses every wait, except for the reading of an earlier copy."""
     settings = config.build(
         config.compose([*TOY, "device=cuda", "train.mixup=0.8", "train.cutmix=1.0", "train.clip_grad=1"]), Run
     )
@@ -178,25 +192,15 @@ def test_fp8_computes_what_bf16_does_on_gpus_that_have_it() -> None:
     y.backward(gradient)
     exact = layer.double()(x.double()), gradient.double() @ layer.weight.double()
     assert all((ours - e).norm() < 0.045 * e.norm() for ours, e in zip((y, x.grad), exact, strict=True))
-    gradients = []
-    eager = "train.compile=false"  # of all but one: each compilation takes the better part of a minute
-    for precision, *more in (["bf16", eager], ["fp8"], ["fp8", eager], ["fp8", eager, "train.memory=lean"]):
-        asked = ["+experiment=k400", "backbone.weights=random", f"precision={precision}", *more]
-        run_ = config.build(config.compose(asked), Run)
-        model = run_.placed().model(400).to(CUDA).eval()  # as its seed draws it, and what follows
-        video = torch.randint(256, (2, 8, 3, 224, 224), dtype=torch.uint8, device=CUDA)
-        with autocast(CUDA, run_.precision):
-            logits = model(model.preprocess(video))
-        cross_entropy(logits.float(), torch.tensor([1, 2], device=CUDA)).backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None]))
-    for found in gradients[1:]:
-        assert torch.cosine_similarity(found, gradients[0], dim=0) > 0.95
+    expected = gradients_of_noise(paper("bf16"))
+    for more in ("train.compile=gpu", "train.compile=false", "train.memory=lean"):
+        found = gradients_of_noise(paper("fp8", more))
+        assert torch.cosine_similarity(found, expected, dim=0) > 0.95, more
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16", *(["fp8"] if FP8 else [])])
 def test_a_step_needs_the_memory_that_was_planned(precision: Precision) -> None:
-    settings = ["+experiment=k400", "backbone.weights=random", f"precision={precision}"]
-    run_ = config.build(config.compose(settings), Run)
+    run_ = paper(precision)
     before = torch.cuda.memory_allocated()
     model = run_.model(400).to(CUDA).train()
     optimizer = adamw(model, run_.optim)
@@ -206,16 +210,6 @@ def test_a_step_needs_the_memory_that_was_planned(precision: Precision) -> None:
         train_step(model, optimizer, [batch], run_.train, precision, CUDA, task=run_.task, stop=False)
     peak = torch.cuda.max_memory_allocated() - before
     assert peak_of_step(run_, 400, 16) == pytest.approx(peak, rel=0.1)
-
-
-def gradients_of(model: VideoClassifier, video: Tensor, precision: Precision) -> Tensor:
-    """Of all trained parameters, one after the other."""
-    torch.manual_seed(0)
-    model.zero_grad()
-    with autocast(CUDA, precision):
-        logits = model(video)
-    cross_entropy(logits.float(), torch.arange(len(video), device=CUDA)).backward()
-    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -264,7 +258,7 @@ def test_attention_is_that_of_float64(shape: tuple[int, ...], queries: int, logi
 
 
 def test_windows_beyond_the_limit_of_a_launch_are_those_of_few() -> None:
-    """A Swin's windows are batches of their own, of which a GPU's kernel takes 65,535 at once."""
+    """A Swin's windows are separate batches; a GPU's kernel takes 65,535 at once."""
     model = toy_model("aim", "swin_t").to(CUDA).eval()
     clips = torch.rand(66_000 // (FRAMES * 4), 3, FRAMES, SIZE, SIZE, device=CUDA)  # of 4 windows a frame
     with torch.inference_mode():
@@ -273,7 +267,7 @@ def test_windows_beyond_the_limit_of_a_launch_are_those_of_few() -> None:
 
 
 def test_ranks_talk_by_nccl_and_a_failing_one_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A group of one: NCCL's start, sums, copies, buckets, blocks that are spread, and the end of a rank that fails."""
+    """A group of one: NCCL's start, sums, copies, buckets, sharded blocks, and the end of a failing rank."""
     dist = distributed.dist
     dist.init_process_group("cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1)
     try:

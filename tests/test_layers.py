@@ -1,4 +1,4 @@
-"""The rooms of the house: every import points down, no circle, and nobody imports a flat."""
+"""The rooms of aim/: every import points down, no circle, and nobody imports a program."""
 
 import ast
 from functools import cache
@@ -23,7 +23,7 @@ FLATS = {
     "share",
     "serve",
 }
-# The rooms by height. What stands on one floor doesn't know its neighbours.
+# The rooms by height. Rooms on one floor don't import each other.
 FLOORS: list[set[str]] = [
     {"ground"},
     {"adapters", "data", "shell", "weights"},

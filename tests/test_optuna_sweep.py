@@ -1,4 +1,4 @@
-"""scripts/optuna_sweep.py: machines that share a study try everything once, and lose nothing of who is killed."""
+"""scripts/optuna_sweep.py: machines that share a study try everything once, and redo a killed machine's trial."""
 
 import os
 import runpy

@@ -93,7 +93,7 @@ def test_out_holds_small_videos_lists_of_them_and_a_report(
 
 
 def test_what_a_list_said_before_is_kept_each_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user's own list is what no command can make again."""
+    """No command can restore a user's own list."""
     path = tmp_path / "train.txt"
     path.write_text("of the user\n")
     for line in ("first", "first", "second"):
@@ -252,7 +252,7 @@ def test_what_an_earlier_version_wrote_is_made_again_and_its_shards_are_refused(
 
 @dataclass(frozen=True)
 class Swapping(Transcode):
-    """Replaces its source meanwhile; fails as nobody thought of with another."""
+    """Replaces its source meanwhile; fails unexpectedly with another."""
 
     def __call__(self, source: str | Path, target: Path) -> Frames:
         if Path(source).stem == "1 a":

@@ -1,4 +1,4 @@
-"""The example of Ray Data: the numbers of aim.features, and all of them where a worker is killed."""
+"""The example of Ray Data gives aim.features' numbers, all of them even where a worker is killed."""
 
 import os
 import shutil

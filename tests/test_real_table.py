@@ -1,4 +1,4 @@
-"""scripts/real_table.py, on results that nobody measured; and the cells of scripts/real_results.sh."""
+"""scripts/real_table.py, on made-up results; and the cells of scripts/real_results.sh."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""docs/settings.md is what its script makes of configs/, and says of every setting what it is."""
+"""docs/settings.md is its script's output for configs/, and describes every setting."""
 
 import re
 import runpy
@@ -18,7 +18,7 @@ def test_the_page_is_that_of_the_configs() -> None:
 
 
 def rows() -> list[tuple[str, str]]:
-    """Each setting in the page's tables with what is said of it."""
+    """Each setting in the page's tables with its description."""
     return re.findall(r"^\| `([\w.]+\.?\w+)` \| (?:must|each|`).*?\| (.*?) \|(?:[^|]*\|)?$", PAGE, flags=re.MULTILINE)
 
 

@@ -28,7 +28,7 @@ SHARDS = ROOT / "scripts" / "shards.slurm"
 def submitted(
     folder: Path, step: list[object], *overrides: str, nodes: int = 1, script: Path = SCRIPT, task: int = 1
 ) -> Iterator["subprocess.Popen[str]"]:
-    """Start the script in `folder`, its `srun` being `programs/slurm_STEP.py` with arguments; leave nothing behind."""
+    """Start the script in `folder`, with `programs/slurm_STEP.py` as `srun`; leave nothing behind."""
     programs = folder / "bin"
     programs.mkdir()
     for name, words in (("srun", step), ("scontrol", ["scontrol"])):
@@ -55,7 +55,7 @@ def submitted(
 
 
 def signal_when(job: "subprocess.Popen[str]", file: Path) -> None:
-    """Do what `--signal=B:USR1@120` does, once the step has left `file`."""
+    """Send the signal of `--signal=B:USR1@120` once the step has written `file`."""
     while not file.exists():
         assert job.poll() is None, job.communicate()
         time.sleep(0.02)
@@ -113,7 +113,7 @@ def test_the_step_gets_the_cores_that_the_job_has(tmp_path: Path, monkeypatch: p
 
 
 def test_a_job_that_makes_room_for_another_goes_back_into_the_queue(tmp_path: Path) -> None:
-    """SLURM signals its step alone then, and puts back only what doesn't end by itself."""
+    """SLURM then signals only its step, and requeues only a job that doesn't end."""
     (tmp_path / "preempted").touch()
     with submitted(tmp_path, ["ends", 1]) as job:
         _, stderr = job.communicate(timeout=60)
@@ -130,7 +130,7 @@ def test_a_signal_to_torchrun_lets_the_ranks_save(tmp_path: Path, toy_cache: Pat
         _, stderr = job.communicate(timeout=200)
     state = checkpoint.load_last(tmp_path / "run" / "last.pt")
     named(stderr, str(state["step"]), str(tmp_path / "run"))
-    assert job.returncode == 1, stderr  # torchrun's, which doesn't say 75
+    assert job.returncode == 1, stderr  # torchrun's, which doesn't pass on 75
     assert requeued(tmp_path) == ["requeue 1234"]
 
 
@@ -183,7 +183,7 @@ def test_a_line_of_a_sweep_with_an_open_quote_trains_nothing(tmp_path: Path) -> 
 
 
 def test_a_grids_last_line_counts_without_a_line_break(tmp_path: Path) -> None:
-    """By what the script's head says."""
+    """As the script's head says."""
     (tmp_path / "GRID").write_text("seed=0\nseed=1")
     (count,) = re.findall(r"--array=1-\$\((.*)\) scripts", SWEEP.read_text())
     done = subprocess.run(["bash", "-c", count], cwd=tmp_path, capture_output=True, text=True, check=True)

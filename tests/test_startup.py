@@ -1,4 +1,4 @@
-"""What a command line imports before it is answered."""
+"""The imports of a command line before its answer."""
 
 import os
 import signal
@@ -66,7 +66,7 @@ def test_importing_the_package_imports_nothing_else() -> None:
 
 
 def test_help_into_a_pipe_that_nobody_reads_is_no_traceback() -> None:
-    """As after `| head`, only that here the reader is gone from the beginning."""
+    """As after `| head`, but the reader is gone from the beginning."""
     reads, writes = os.pipe()
     os.close(reads)
     command = [sys.executable, "-m", "aim.predict", "--help"]

@@ -1,4 +1,4 @@
-"""aim.study: from a grid of cells to what it tells."""
+"""aim.study: from a grid of cells to its findings."""
 
 import os
 import re
@@ -106,7 +106,7 @@ def test_a_signal_stops_the_study_and_the_same_command_goes_on(tmp_path: Path, m
     with refused("5", "12", "cells", error=Interrupted):
         study.main(cfg)
     assert not (tmp_path / "s" / "study.json").exists()
-    assert run(tmp_path / "s", "jobs=0") == 0  # what is there can be looked at
+    assert run(tmp_path / "s", "jobs=0") == 0  # finished cells can be viewed
     states = [cell["state"] for cell in told(tmp_path / "s")["cells"]]
     assert (states.count("done"), states.count("missing")) == (5, 7)
     second = made_up(monkeypatch)
@@ -145,7 +145,7 @@ def test_dry_lists_cells_and_costs_and_writes_nothing(
 
 
 def test_what_is_left_is_by_what_cells_were_expected_to_take() -> None:
-    """Ten cells of which the long one ended: it took twice what was expected, as the others will."""
+    """Ten cells, the long one done: it took twice the expected time, as the others will."""
     expected = [100.0] + [10.0] * 9
     assert left(expected, {0: 0.0, 1: 195.0}, {0: 200.0}, now=200.0) == pytest.approx(9 * 20 - 5)
     assert left([1.0, 1.0], {0: 0.0, 1: 0.0}, {0: 1.0, 1: 1.0}, now=2.0) == 0
@@ -218,7 +218,7 @@ def test_a_table_of_anybody_is_analysed(tmp_path: Path, capsys: Capture) -> None
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_cells_are_processes_and_a_study_killed_in_the_middle_goes_on(tmp_path: Path, toy_cache: Path) -> None:
-    """Four cells, two at once, of which two can't train; a Ctrl-C comes when the first one has ended."""
+    """Four cells, two at once, two that can't train; Ctrl-C after the first one's end."""
     (tmp_path / "study").mkdir()
     common = [text for text in TOY if not text.startswith("+experiment")]
     text = {

@@ -10,8 +10,8 @@ from tests.conftest import ROOT
 
 PAGE = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
 SOURCES = {path: path.read_text(encoding="utf-8") for path in sorted((ROOT / "aim").rglob("*.py"))}
-LIKE = 0.5  # of a quote is the text of one message, at least
-RAISED = re.compile(r"UserError|BadVideo|RankError|yield|say\(")  # what a file with messages has
+LIKE = 0.5  # the least share of a quote that is the text of one message
+RAISED = re.compile(r"UserError|BadVideo|RankError|yield|say\(")  # marks of a file with messages
 
 
 @cache

@@ -1,4 +1,4 @@
-"""What Windows lacks isn't needed: shown here, with everything of POSIX hidden from this project; not run there."""
+"""Nothing that Windows lacks is needed: tested with POSIX hidden from this project, not on Windows."""
 
 import ast
 import json

@@ -44,7 +44,7 @@ TOY = [
 ]
 
 
-# The same on somebody's own videos: data.root=DIR is still to be said.
+# The same on a user's videos; data.root=DIR is to be added.
 OWN = [*(setting for setting in TOY if not setting.startswith("data.lists.")), "data=folder", "data.directional=true"]
 
 
@@ -63,7 +63,7 @@ GMACS: dict[str, float] = {}
 
 
 def gmacs_counted_once(model: VideoClassifier) -> float:
-    """`gmacs_per_view`, which takes a fifteenth of a second, once for each model, which its text tells whole."""
+    """`gmacs_per_view`, which takes a fifteenth of a second, once for each model, identified by its text."""
     key = f"{model} {model.num_frames} {model.size} {[tuple(each.shape) for each in model.parameters()]}"
     if key not in GMACS:
         GMACS[key] = gmacs_per_view(model)
@@ -71,7 +71,7 @@ def gmacs_counted_once(model: VideoClassifier) -> float:
 
 
 def run(run_dir: Path, *overrides: str, toy: Sequence[str] = TOY) -> dict[str, Any]:
-    """Train the toy in this process; what it leaves in results.json."""
+    """Train the toy in this process; returns its results.json."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plan, "peak_of_step", peak_counted_once)
         patch.setattr(train, "gmacs_per_view", gmacs_counted_once)
@@ -81,7 +81,7 @@ def run(run_dir: Path, *overrides: str, toy: Sequence[str] = TOY) -> dict[str, A
 
 
 def evaluate(trained: Path, run_dir: Path, *overrides: str, toy: Sequence[str] = TOY) -> dict[str, Any]:
-    """Test the toy's checkpoint in this process; what it leaves in results.json."""
+    """Test the toy's checkpoint in this process; returns its results.json."""
     eval.main(
         config.compose([*toy, f"checkpoint={trained / 'best.safetensors'}", f"run_dir={run_dir}", *overrides], "eval")
     )
@@ -90,7 +90,7 @@ def evaluate(trained: Path, run_dir: Path, *overrides: str, toy: Sequence[str] =
 
 
 def measure(run_dir: Path, *overrides: str) -> dict[str, Any]:
-    """Benchmark the toy in this process; what it leaves in benchmark.json, or plan.json."""
+    """Benchmark the toy in this process; returns its benchmark.json, or plan.json."""
     toy = [item for item in TOY if "data=folder" not in overrides or not item.startswith("data.lists")]
     benchmark.main(config.compose([*toy, f"run_dir={run_dir}", *overrides], "benchmark"))
     name = "plan.json" if "what=plan" in overrides else "benchmark.json"
@@ -104,7 +104,7 @@ def videos(toy_cache: Path) -> list[Path]:
 
 
 def journal(run_dir: Path) -> list[dict[str, float]]:
-    """The lines of log.jsonl without what the clock decides."""
+    """The lines of log.jsonl without times."""
     lines = [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return [
         {k: v for k, v in line.items() if k not in ("clips_per_second", "waiting", "peak_memory_gib")} for line in lines
@@ -154,14 +154,14 @@ def killed_at(step: int, run_dir: Path, *overrides: str, toy: Sequence[str] = TO
 
 
 def weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    """What is trained, as last.pt holds it."""
+    """The trained tensors of last.pt."""
     tensors: dict[str, torch.Tensor] = torch.load(run_dir / "last.pt", weights_only=True)["model"]
     return tensors
 
 
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
-    """No file can grow beyond `size` bytes in this block: a disk that is full, for whoever can't mount one."""
+    """No file can grow beyond `size` bytes in this block: a full disk without a mount."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

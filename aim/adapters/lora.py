@@ -4,7 +4,6 @@ Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022, sect
 On an image trunk it works frame by frame and is blind to their order; on a video trunk it isn't.
 """
 
-import fnmatch
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from aim.adapters.interface import AdapterBase, BlockView, Place, linears
-from aim.ground.errors import UserError, nearest
+from aim.ground.errors import UserError, matching
 
 
 @dataclass(frozen=True)
@@ -31,12 +30,7 @@ class LoRA(AdapterBase):
         if self.rank < 1:
             raise UserError(f"adapter.rank={self.rank}; use 1 or more")
         found = matrices(view.block)
-        chosen = set[str]()
-        for pattern in self.layers:
-            matching = fnmatch.filter(found, pattern)
-            if not matching:
-                raise UserError(f"adapter.layers pattern {pattern!r} matches no layer{nearest(pattern, list(found))}")
-            chosen.update(matching)
+        chosen = matching(self.layers, found, "adapter.layers")
         for name, (layer, rows) in found.items():
             if name in chosen:
                 change = LowRank(layer.weight, rows, self.rank, self.alpha)

@@ -46,9 +46,7 @@ class Watch:
     done: float = 0.0
     frames: Tensor | None = None
 
-    def __call__(
-        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor:
+    def __call__(self, path: Source, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         """See `video.Reader`: it asks for indices as soon as it knows the number of frames."""
 
         def noting(num_frames: int) -> "Sequence[int] | NDArray[np.int64]":
@@ -56,7 +54,7 @@ class Watch:
             return pick(num_frames)
 
         self.frames = None
-        self.frames = self.reader(path, noting, short_side, span=span)
+        self.frames = self.reader(path, noting, span=span)
         self.done = time.perf_counter()
         return self.frames
 

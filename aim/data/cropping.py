@@ -36,7 +36,7 @@ def crop_hint(clip: Clip, views: Views, whose: str = "a clip") -> Hint:
 def hint(path: Path, clip: Clip, views: Views, whose: str) -> str:
     """A hint on the part of the pictures that no crop shows, if it's large, and the setting that changes it."""
     try:
-        height, width = next(Drawing(None)(frame).shape[:2] for _, frame in decoded(path))
+        height, width = next(Drawing()(frame).shape[:2] for _, frame in decoded(path))
     except (BadVideo, StopIteration):
         return ""
     share = shown(height, width, clip, views)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aim.data.list_files import ListFiles
-from aim.data.lists import NONE, USUAL, Lists, Video, nfc, set_apart
+from aim.data.lists import NONE, USUAL, Lists, Video, hold_out, nfc, set_apart
 from aim.data.scanning import some
 from aim.ground import folds
 from aim.ground.errors import UserError
@@ -60,6 +60,20 @@ def halves(videos: Sequence[Video], chosen: Container[str]) -> tuple[list[Video]
     """The videos without those of the chosen paths, and these."""
     rest, own = ([video for video in videos if (video.path in chosen) == held] for held in (False, True))
     return rest, own
+
+
+def halves_by_hash(videos: Sequence[Video], share: float) -> tuple[list[Video], list[Video]]:
+    """The videos for training, and about this share for validation; all parts of a file are in one of them."""
+    labels = defaultdict[str, set[tuple[int, ...]]](set)
+    for video in videos:
+        labels[video.path].add(video.labels)
+    many = any(len(own) > 1 or len(min(own)) != 1 for own in labels.values())
+    if many and len(labels) > 1:
+        return halves(videos, held_out_of(videos, {}, share))
+    by_class = defaultdict[tuple[int, ...], list[str]](list)
+    for path, own in labels.items():
+        by_class[min(own)].append(path)
+    return halves(videos, {path for paths in by_class.values() for path in hold_out(paths, share)[1]})
 
 
 def apart(lists: Lists, share: float) -> tuple[list[Video], list[Video]]:

@@ -194,7 +194,7 @@ def read_classes(path: Path) -> list[str]:
 
 
 def parse_class(line: str) -> str:
-    """The name that a line of classes.txt gives; `quoted` writes it."""
+    """The name that a line of classes.txt or a label gives; `quoted` writes it."""
     name, rest = unquoted(line.strip())
     return line.strip() if name is None or rest else name
 

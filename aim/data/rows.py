@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from aim.data.columns import Row, columns_in, rows_of_table
 from aim.data.labels import Labels
-from aim.data.lists import FOLLOWED, NONE, README, Video, entries, nfc, read_lines, split_of, unquoted
+from aim.data.lists import FOLLOWED, NONE, README, Video, entries, nfc, parse_class, read_lines, split_of, unquoted
 from aim.data.scanning import is_video_name
 from aim.ground.errors import UserError
 
@@ -148,14 +148,8 @@ def _after(rest: str, labels: Labels) -> tuple[str, str, str] | None:
     fields = [field.strip() for field in body.split(sign, 2)]
     is_part = sign != " " and len(fields) == 3 and all(map(_is_number, fields[:2]))
     start, end, label = fields if is_part else ("", "", body)
-    label = _plain(label)
+    label = parse_class(label)
     return (label, start, end) if labels.fits(label) and "\t" not in label else None
-
-
-def _plain(text: str) -> str:
-    """A label without the quotes around it."""
-    name, rest = unquoted(text)
-    return text if name is None or rest.strip() else name
 
 
 def _is_number(text: str) -> bool:

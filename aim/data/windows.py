@@ -136,7 +136,7 @@ def read(cut: Cut, clip: Clip, views: Views) -> Iterator[tuple[int, Tensor]]:
     """
     ahead = deque((place, frames) for place, span in enumerate(cut.spans) if (frames := cut.frames_in(span)))
     open_ = deque[_Open]()
-    draw = Drawing(None)
+    draw = Drawing()
     shape = (views.spatial, views.temporal * clip.num_frames, 3, clip.size, clip.size)
     offset = None
     for i, (time, frame) in enumerate(decoded(cut.path)):
@@ -180,8 +180,12 @@ def batches(cut: Cut, clip: Clip, views: Views, batch_size: int) -> Iterator[Bat
     windows, together = read(cut, clip, views), views.at_once(batch_size)
     while group := list(islice(windows, together)):
         index = torch.tensor([place for place, _ in group])
-        video = torch.stack([clips for _, clips in group])
-        yield Batch(video, torch.zeros_like(index), index, torch.ones(len(group)))
+        yield batch_of(index, torch.stack([clips for _, clips in group]))
+
+
+def batch_of(index: Tensor, video: Tensor) -> Batch:
+    """A batch of windows at these places, int64 "b", with their clips "b v t c h w"."""
+    return Batch(video, torch.zeros_like(index), index, torch.ones(len(index)))
 
 
 def placed(cut: Cut, found: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -192,9 +196,9 @@ def placed(cut: Cut, found: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     return rows
 
 
-def trusting(path: Path, windows: Windows, use: Callable[[Cut], T]) -> T:
-    """`use` of a video's windows by its packets; if these disagree with the frames, again by a decode."""
+def trusting(use: Callable[[bool], T]) -> T:
+    """`use` of a video's windows by its packets, which are trusted; if these disagree with the frames, by a decode."""
     try:
-        return use(cut(path, windows, trust=True))
+        return use(True)
     except MispromisedError:
-        return use(cut(path, windows, trust=False))
+        return use(False)

@@ -1,6 +1,7 @@
 """The one exception for errors of users, suggestions of near names, and lines on stderr."""
 
 import difflib
+import fnmatch
 import os
 import re
 import sys
@@ -26,6 +27,16 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """Say which of `choices` were probably meant: "; nearest: a, b", or nothing."""
     found = difflib.get_close_matches(name, list(choices), n=3, cutoff=0.5)
     return f"; nearest: {', '.join(found)}" if found else ""
+
+
+def matching(patterns: Iterable[str], names: Iterable[str], setting: str) -> set[str]:
+    """The names that these glob patterns of a setting match. Raises UserError for a pattern that matches none."""
+    names, found = list(names), set[str]()
+    for pattern in patterns:
+        if not (own := fnmatch.filter(names, pattern)):
+            raise UserError(f"the {setting} pattern {pattern!r} matches nothing{nearest(pattern, names)}")
+        found.update(own)
+    return found
 
 
 def check_all(*checks: Callable[[], object]) -> None:

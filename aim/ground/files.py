@@ -59,7 +59,7 @@ def _errno(error: BaseException) -> int | None:
     return None
 
 
-def write_atomically(path: Path, write: Callable[[Path], None], kept: str = "the file before") -> None:
+def write_atomically(path: Path, write: Callable[[Path], object], kept: str = "the file before") -> None:
     """Let `write` fill a temporary file, then put it in the place of `path`: a crash leaves the old file or the new.
 
     Raises UserError where it can't be written; the message names the file that is `kept`, if there is any.

@@ -1,11 +1,10 @@
 """The trained parameters, given once, by patterns of names."""
 
-import fnmatch
 from collections.abc import Sequence
 
 from torch import nn
 
-from aim.ground.errors import UserError, nearest
+from aim.ground.errors import matching
 
 
 def freeze_except(model: nn.Module, trainable: Sequence[str]) -> list[str]:
@@ -14,12 +13,7 @@ def freeze_except(model: nn.Module, trainable: Sequence[str]) -> list[str]:
     Raises UserError for a pattern that matches nothing, so that a renamed module can't be frozen in silence.
     """
     names = [name for name, _ in model.named_parameters()]
-    kept = set[str]()
-    for pattern in trainable:
-        found = fnmatch.filter(names, pattern)
-        if not found:
-            raise UserError(f"trainable pattern {pattern!r} matches no parameter{nearest(pattern, names)}")
-        kept.update(found)
+    kept = matching(trainable, names, "trainable")
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in kept)
     return [name for name in names if name in kept]

@@ -1,8 +1,7 @@
-"""Answers as a table for a person, as a file of JSON lines, as CSV."""
+"""Answers as a table on a terminal, as JSON lines, as CSV."""
 
 import json
 from collections.abc import Sequence
-from itertools import chain
 from pathlib import Path
 
 from rich.bar import Bar
@@ -12,14 +11,13 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from aim.engine.scores.tasks import SINGLE_LABEL, Limit, Task
-from aim.engine.trained.answer import NONE, Answer, answers_of, as_json, rows_of_segments
+from aim.engine.trained.answer import NONE, Answer, Asking, as_json
 from aim.engine.trained.timeline import Timeline
 from aim.ground import files
 from aim.ground.errors import printable
 
 BAR, PERCENT, GAP = 24, 7, 2  # characters
-SHORT = 12  # of a label, before a bar is shortened
+SHORT = 12  # of a label, before its bar is shortened
 INDENT, GIVEN = " ", "*"
 SUFFIXES = (".csv", ".jsonl")
 PREFIX = "probability:"  # of a class's column, whatever its name
@@ -50,11 +48,9 @@ def write(path: Path, found: Sequence[Answer], classes: Sequence[str]) -> None:
     files.write_csv(path, [*head, *(f"{PREFIX}{name}" for name in classes)], map(row, found))
 
 
-def write_segments(
-    path: Path, found: Sequence[tuple[str, Timeline | str]], classes: Sequence[str], at_least: Limit
-) -> None:
-    """Write the segments of time lines, or why there are none: path, start, end, label, mean probability, error."""
-    rows = list(chain.from_iterable(rows_of_segments(name, line, classes, at_least) for name, line in found))
+def write_segments(path: Path, found: Sequence[tuple[str, Timeline | str]], asking: Asking) -> None:
+    """Write the segments of time lines, or the reason for none: path, start, end, label, mean probability, error."""
+    rows = [row for name, line in found for row in asking.segments(name, line)]
     if path.suffix == ".jsonl":
         files.write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
         return
@@ -67,28 +63,20 @@ def write_segments(
     files.write_csv(path, names, ([cell(row.get(key, ""), key) for key in names] for row in rows))
 
 
-def show(
-    console: Console,
-    name: str,
-    found: Tensor | Timeline | str,
-    classes: Sequence[str],
-    top: int,
-    at_least: Limit,
-    task: Task = SINGLE_LABEL,
-) -> None:
-    """The video's name as it is, and under it a line for each label, or for each segment of a time line.
+def show(console: Console, name: str, found: Tensor | Timeline | str, asking: Asking) -> None:
+    """The video's name unchanged, and below it a line for each label, or for each segment of a time line.
 
-    Where a video may have several labels, a sign stands before those that are given.
+    With several labels a video, a sign marks the given ones.
     """
     console.print(printable(name), soft_wrap=True)
     if isinstance(found, Timeline):
         rows: list[tuple[str, str, float | None]] = [
-            (f"{moment(x.start)} to {moment(x.end)}", NONE if x.label is None else classes[x.label], x.probability)
-            for x in found.segments(at_least)
+            (f"{moment(x.start)} to {moment(x.end)}", x.named(asking.classes) or NONE, x.probability)
+            for x in found.segments(asking.at_least)
         ]
         console.print(bars(rows, console.width))
         return
-    (said,) = answers_of(name, found, classes, top, at_least, task)
+    (said,) = asking.answers(name, found)
     if said.error is not None:
         console.print(f"  could not be read: {printable(said.error)}", soft_wrap=True)
         return
@@ -105,7 +93,7 @@ def moment(seconds: float) -> str:
 
 
 def bars(rows: Sequence[tuple[str, str, float | None]], width: int) -> Table:
-    """Lines of a time, a label, which is cut where the terminal is narrow, a bar and a percentage."""
+    """Lines of a time, a label (cut on a narrow terminal), a bar and a percentage."""
     time = max(len(time) for time, _, _ in rows)
     room = width - time - PERCENT - 3 * GAP  # for label and bar
     bar = min(BAR, max(1, room - SHORT))

@@ -100,8 +100,8 @@ def shown(found: Predictions, places: Sequence[int], root: Path) -> Iterator[tup
 def strip(source: Source, span: tuple[float, float] | None) -> str:
     """A data URI of frames evenly spread over a part of a video. Raises BadVideo where it can't be read."""
     if file_of(source).is_dir():
-        return encoded(Frames()(source, pick, PIXELS).numpy())  # images, which have no times
-    return encoded(PyAV()(source, pick, PIXELS, span=span).numpy())
+        return encoded(Frames()(source, pick).numpy())  # images, which have no times
+    return encoded(PyAV()(source, pick, span=span).numpy())
 
 
 def pick(num_frames: int) -> NDArray[np.int64]:

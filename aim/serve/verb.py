@@ -4,8 +4,8 @@
     curl --data-binary @VIDEO http://127.0.0.1:8000/predict         # JSON; /timeline: second by second
     curl --json '{"path": "a/b.mp4"}' http://127.0.0.1:8000/predict # below root=DIR
 
-Needs the extra `serve`. SIGTERM or Ctrl-C: what is accepted is answered, then it ends with exit code 0. docs/serve.md
-has the rest.
+Needs the extra `serve`. After SIGTERM or Ctrl-C accepted requests are answered, then it ends with exit code 0.
+docs/serve.md has the rest.
 """
 
 import errno
@@ -26,7 +26,8 @@ from aim.data.readers.frames import Frames
 from aim.data.windows import Windows
 from aim.engine.machine.hardware import Precision
 from aim.engine.scores.tasks import Limit
-from aim.engine.trained.question import Question, limit_of, prepared
+from aim.engine.trained.answer import Asking
+from aim.engine.trained.question import Question, prepared
 from aim.engine.trained.recogniser import Recogniser
 from aim.engine.trained.timeline import check_smooth
 from aim.ground import config
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
     from aim.serve.received import Reception
 
 GPU_BATCH = 16  # clips
-LOOK = 0.2  # seconds between two looks for a signal
+LOOK = 0.2  # seconds between two checks for a signal
 POSITIVE = ("queue", "max_mb", "max_seconds", "timeout")
 
 
@@ -85,14 +86,13 @@ def main(cfg: DictConfig) -> None:
     need_extra()
     with listening(settings.host, settings.port) as listener, tempfile.TemporaryDirectory(prefix="aim-serve-") as kept:
         reception = reception_of(settings, Path(kept))
-        recogniser, precision = prepared(settings)
-        desk, application = opened(settings, recogniser, precision, reception)
+        desk, application = opened(settings, reception, *prepared(settings))
         with desk:
             serve(application, listener)
 
 
 def need_extra() -> None:
-    """Raise UserError where a library of the extra isn't installed."""
+    """Raise UserError if a library of the extra isn't installed."""
     try:
         for name in ("fastapi", "prometheus_client", "uvicorn"):
             importlib.import_module(name)
@@ -101,20 +101,20 @@ def need_extra() -> None:
 
 
 def reception_of(settings: Settings, folder: Path) -> "Reception":
-    """The reception of videos, which it keeps in a folder. Raises UserError for a root that isn't there."""
+    """The reception of videos, which keeps them in a folder. Raises UserError for a missing root."""
     from aim.serve.received import Reception, Roots
 
     return Reception(Roots.of(settings.root), folder, int(settings.max_mb * 10**6), settings.timeout)
 
 
 def opened(
-    settings: Settings, recogniser: Recogniser, precision: Precision, reception: "Reception"
+    settings: Settings, reception: "Reception", recogniser: Recogniser, precision: Precision, asking: Asking
 ) -> tuple["Desk", "FastAPI"]:
-    """The desk at which the model answers, and the application that asks it. Raises UserError as `limit_of` does."""
+    """The desk at which the model answers, and the application that asks it."""
     from aim.serve.app import Counts, Places, Telling, app
     from aim.serve.desk import Desk
 
-    at_least, counts = limit_of(settings, recogniser), Counts()
+    counts = Counts()
     places = Places(settings.queue, counts.accepted)
 
     def tell(videos: int, seconds: float) -> None:
@@ -131,13 +131,13 @@ def opened(
         max_seconds=settings.max_seconds,
         told=tell,
     )
-    about = described(settings, recogniser, at_least)
-    telling = Telling(about, settings.top, at_least, settings.window, settings.stride, settings.smooth)
+    about = described(settings, recogniser, asking.at_least)
+    telling = Telling(about, asking, settings.window, settings.stride, settings.smooth)
     return desk, app(desk, reception, places, counts, telling)
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises UserError where it can't, before a model is loaded."""
+    """A listening socket. Raises UserError if that fails, before a model is loaded."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
@@ -153,7 +153,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 def described(settings: Settings, recogniser: Recogniser, at_least: Limit) -> dict[str, Any]:
     """The model, for /health: its classes, and the least probability of a label, of all classes or of each."""
-    if isinstance(at_least, Tensor):  # JSON has no infinity: a background has none that it could reach
+    if isinstance(at_least, Tensor):  # JSON has no infinity, the threshold of a background
         limits: Any = [round(x, 6) if math.isfinite(x) else None for x in at_least.tolist()]
     else:
         limits = at_least
@@ -169,12 +169,12 @@ def described(settings: Settings, recogniser: Recogniser, at_least: Limit) -> di
 
 
 def serve(application: "FastAPI", listener: socket.socket) -> None:
-    """Answer requests until a signal comes, and then those that are accepted."""
+    """Answer requests until a signal, and then the accepted ones."""
     import uvicorn
 
     options = uvicorn.Config(
         application, http="h11", log_config=None, access_log=False, server_header=False, lifespan="off", ws="none"
-    )  # h11 refuses headers that don't end, and httptools keeps them
+    )  # h11 refuses endless headers, httptools keeps them
     server = uvicorn.Server(options)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     host, port = listener.getsockname()[:2]

@@ -10,8 +10,8 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn, TextIO
 
@@ -181,26 +181,22 @@ def folders_of_configs() -> dict[str, str]:
     return {key: value for key, value in given.items() if value is not None}
 
 
-class reported:
+@contextmanager
+def reported(debug: bool) -> Iterator[None]:
     """Turn a user's error inside the block into one line and exit code 2, a second Ctrl-C into 130, unless `debug`.
 
     So is the system's refusal of a file, which no check has foreseen: but for ranks, which are started again.
     """
-
-    def __init__(self, debug: bool) -> None:
-        self.debug = debug
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        if isinstance(error, KeyboardInterrupt) and not self.debug:
+    try:
+        yield
+    except BaseException as error:
+        if isinstance(error, KeyboardInterrupt) and not debug:
             say("ended by a second Ctrl-C; the last save is kept")
             sys.exit(128 + signal.SIGINT)
         if isinstance(error, BrokenPipeError) and unread(sys.stdout):
             sys.exit(128 + SIGPIPE)
-        if self.debug:
-            return
+        if debug:
+            raise
         if isinstance(error, HydraException | OmegaConfBaseException):
             text = mistakes.explain(error)
         elif isinstance(error, UserError):
@@ -208,15 +204,12 @@ class reported:
         elif isinstance(error, OSError) and error.filename is not None and "RANK" not in os.environ:
             text = f"{error.filename}: {error.strerror}; debug=true shows where"
         else:
-            return
+            raise
         _tell_torchrun(text)
-        if isinstance(error, RankError):
-            print(printable(f"aim: error: {text}"), file=sys.stderr)
-            sys.exit(error.code)
         # An error before the ranks meet is found by all of a machine: one of them reports it.
-        if os.environ.get("LOCAL_RANK", "0") == "0":
+        if isinstance(error, RankError) or os.environ.get("LOCAL_RANK", "0") == "0":
             print(printable(f"aim: error: {text}"), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.code if isinstance(error, RankError) else 2)
 
 
 def unread(stream: TextIO) -> bool:

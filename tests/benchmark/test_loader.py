@@ -1,4 +1,4 @@
-"""aim.benchmark measures of each reader what it says."""
+"""The loader benchmark: each reader's numbers."""
 
 import json
 import time
@@ -25,11 +25,9 @@ OPEN, DECODE = 0.03, 0.06  # seconds, far more than the toy's own
 
 @dataclass(frozen=True)
 class Slow:
-    """Takes its time before and after it knows the number of frames."""
+    """Is slow before and after it knows the number of frames."""
 
-    def __call__(
-        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor:
+    def __call__(self, path: str | Path, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         time.sleep(OPEN)
 
         def slow(num_frames: int) -> Any:
@@ -37,16 +35,14 @@ class Slow:
             time.sleep(DECODE)
             return indices
 
-        return PyAV()(path, slow, short_side, span=span)
+        return PyAV()(path, slow, span=span)
 
 
 @dataclass(frozen=True)
 class Broken:
     """Reads nothing."""
 
-    def __call__(
-        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor:
+    def __call__(self, path: str | Path, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         raise BadVideo(f"{path}: broken")
 
 

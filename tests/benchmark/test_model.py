@@ -1,4 +1,4 @@
-"""aim.benchmark measures of the model what it says."""
+"""The model benchmark: its numbers."""
 
 from pathlib import Path
 

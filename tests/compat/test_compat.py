@@ -1,7 +1,7 @@
-"""What older versions wrote goes on as if nothing had moved: runs, checkpoints and results.
+"""Runs, checkpoints and results of older versions still work.
 
-v1762bce/ is the toy (tests/toy.py) as commit 1762bce trained it, to its end and, killed after step 4, not to its end;
-oldest/ holds results of the demo that were committed when classes had other places and a run fewer settings.
+v1762bce/ is the toy (tests/toy.py) as commit 1762bce trained it: one run finished, one was killed after step 4.
+oldest/ holds committed results of the demo, from before classes moved and settings were added.
 """
 
 import json
@@ -65,7 +65,7 @@ def test_an_unfinished_run_goes_on_to_the_end_of_an_unbroken_one(older: Path) ->
     for name, tensor in weights(older / "unfinished").items():
         torch.testing.assert_close(
             tensor, expected[name], rtol=1e-4, atol=1e-6
-        )  # another processor may round otherwise
+        )  # another processor may round differently
     assert "_target_" not in (older / "unfinished" / "config.yaml").read_text(encoding="utf-8")
 
 
@@ -128,7 +128,7 @@ def test_the_oldest_results_are_reported() -> None:
 
 @pytest.mark.slow
 def test_a_finished_oldest_run_shows_its_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """By the command of today; it draws the demo's 2,880 videos."""
+    """By today's command; it draws the demo's 2,880 videos."""
     copied = Path(shutil.copytree(HERE / "oldest" / "demo,seed=0", tmp_path / "run"))
     before = result_of(copied)
     train.main(config.compose(["+experiment=demo", "reader=decord", "seed=0", f"run_dir={copied}"]))
@@ -137,7 +137,7 @@ def test_a_finished_oldest_run_shows_its_result(tmp_path: Path, capsys: pytest.C
 
 
 def with_a_new_setting() -> type:
-    """The settings of a run as a version after this one has them: training has one more."""
+    """The settings of a run in a later version: training has one more."""
     longer = make_dataclass("Training", [("warp", Annotated[float, Before(1.0)])], bases=(Training,), frozen=True)
 
     @dataclass(frozen=True)
@@ -162,7 +162,7 @@ def test_a_new_setting_makes_older_runs_no_other_configuration(monkeypatch: pyte
 
 
 def test_every_setting_is_known_of_older_runs() -> None:
-    """A setting that is added needs a default or `Before`, or this fails."""
+    """A new setting needs a default or `Before`."""
     for path in (OF_TODAYS_NAMES / "finished", *OLDEST):
         config.build(identity.of_today(config.load(path / "config.yaml")), Run)
 

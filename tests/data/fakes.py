@@ -5,10 +5,12 @@ import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from aim.data.loading.pool import Pool
 from aim.data.readers.interface import BadVideo, Pick
 
 
@@ -23,9 +25,7 @@ class Fake:
     bug: tuple[int, ...] = ()
     scratch: str = ""  # where `die_once` remembers
 
-    def __call__(
-        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor:
+    def __call__(self, path: str | Path, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         number = int(Path(path).stem)
         if number in self.hang:
             time.sleep(3600)
@@ -40,3 +40,8 @@ class Fake:
         frames = torch.as_tensor(pick(40)).to(torch.uint8)
         video = torch.stack([torch.full_like(frames, number), frames, frames], 1)[..., None, None]
         return video.expand(-1, 3, 8, 8).clone()
+
+
+def pids(pool: Pool[Any]) -> list[int]:
+    """The current processes of a pool."""
+    return [worker.process.pid for worker in pool._workers if worker.process and worker.process.pid]

@@ -1,4 +1,4 @@
-"""What is said of files that hold no video."""
+"""Messages about files without a video."""
 
 import shutil
 from pathlib import Path
@@ -30,7 +30,7 @@ def test_a_good_video_and_every_kind_of_bad_file(good: Path) -> None:
         "empty.mp4": b"",
         "text.mp4": b"<!DOCTYPE html><title>404 Not Found</title>",
         "zeros.mp4": bytes(5000),
-        "cut.mp4": whole[: len(whole) // 2],  # its index stands at its end
+        "cut.mp4": whole[: len(whole) // 2],  # its index is at its end
         "garbled.mp4": whole[:start] + bytes(end - start) + whole[end:],
         "good, of another name.mp4": whole,
     }

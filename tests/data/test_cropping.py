@@ -1,4 +1,4 @@
-"""The part of a picture that a test's crops leave out."""
+"""The part of a picture outside of a test's crops."""
 
 from pathlib import Path
 

@@ -33,9 +33,7 @@ AUGMENT = Augment(
 class Noise(Fake):
     """The frames are a function of the file and their index."""
 
-    def __call__(
-        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor:
+    def __call__(self, path: str | Path, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         number = int(Path(path).stem) + (1000 if span else 0)
         frames = [np.random.default_rng([number, int(i)]).integers(0, 256, (3, 12, 16)) for i in pick(40)]
         return torch.from_numpy(np.stack(frames).astype(np.uint8))
@@ -97,9 +95,7 @@ def test_a_segment_is_read_by_its_seconds() -> None:
 
 @dataclass(frozen=True)
 class Refuses:
-    def __call__(
-        self, path: str | Path, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor:
+    def __call__(self, path: str | Path, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         pick(10)  # it got as far as knowing the length
         raise BadVideo(f"{path}: refused")
 

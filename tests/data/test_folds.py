@@ -19,7 +19,7 @@ UT = shared_folder() / "real" / "ut-interaction"
 
 
 def made(*counts: int, subjects: int = 1) -> Lists:
-    """So many videos of each class by a number of subjects, the first four fifths for training."""
+    """Videos of each class by a number of subjects, the first four fifths for training."""
     videos = [
         Video(f"c{label}/p{i % subjects}_{i}.mp4", label) for label, count in enumerate(counts) for i in range(count)
     ]

@@ -1,4 +1,4 @@
-"""What a task takes of labels: one or several, in words or not, of parts that overlap; and what may be misspelt."""
+"""Labels that a task accepts: one or several, in words or not, of overlapping parts; and misspelt ones."""
 
 from pathlib import Path
 

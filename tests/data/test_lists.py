@@ -152,7 +152,7 @@ def test_a_share_of_several_labels_a_video_is_of_the_rarest() -> None:
     assert [sum(video.labels == own for video in part) for own in [(0, 1, 2), (0, 1, 3), (0, 1), (0,), ()]] == [
         1, 1, 1, 3, 1,
     ]  # fmt: skip
-    assert len(set_apart(videos, 0.1)[1]) == 5  # neither of the rarest, of which nothing would be left
+    assert len(set_apart(videos, 0.1)[1]) == 5  # neither of the rarest: nothing would be left
 
 
 LABELS = Labels(["jump", "brush hair", "hair", "air, drumming"])

@@ -73,7 +73,7 @@ def test_every_ending_of_a_scan_is_one_that_ffmpeg_reads() -> None:
 
 
 def piped(*chunks: bytes) -> list[list[str]]:
-    """What `arriving` makes of a list that is written in these parts; files needn't exist."""
+    """The result of `arriving` for a list written in these parts; files needn't exist."""
     found, (read, end) = list[list[str]](), os.pipe()
     with open(read) as stdin:  # noqa: PTH123 - a descriptor
         os.write(end, chunks[0])

@@ -1,4 +1,4 @@
-"""The rate and the length of videos, by files whose numbers FFmpeg tells, and what is said of others."""
+"""The rate and length of videos, against FFmpeg's numbers, and the messages about them."""
 
 import json
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Videos that a data set has more than once."""
+"""Repeated videos of a data set."""
 
 from pathlib import Path
 

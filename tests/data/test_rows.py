@@ -110,7 +110,7 @@ def test_a_line_may_have_no_label_and_a_part_may_have_several() -> None:
     assert [video.labels for video in found] == [(), (), (0, 1)]
     assert [video[2:4] for video in found] == [(None, None), (1.0, 2.0), (1.0, 2.0)]
     assert video_of(divided("frames/12 1,0", labels), labels).labels == (0, 1)
-    assert Labels(["-", "hug"]).numbers("-") == [0]  # of a class that is called so
+    assert Labels(["-", "hug"]).numbers("-") == [0]  # of a class with that name
     for wrong in ("a.avi hug,kick", "a.avi 1,2"):
         with refused("classes", error=ValueError):
             video_of(divided(wrong, labels), labels)

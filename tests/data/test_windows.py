@@ -21,7 +21,7 @@ WHOLE = Windows(1000, 1000)
 
 
 def of_dataset(path: Path, clip: Clip, span: Span | None, reader: Reader) -> torch.Tensor:
-    """What a validation sees of these seconds of the file."""
+    """A validation's frames of these seconds of the file."""
     video = Video(str(path), 0, *(span or (None, None)))
     return VideoDataset(Path(), [video], reader, clip, VIEWS, 0).read(0, 0)
 

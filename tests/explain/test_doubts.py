@@ -1,4 +1,4 @@
-"""Each reason not to trust a map, and that there is none without one."""
+"""Each reason to distrust a map, and none without its cause."""
 
 from dataclasses import replace
 

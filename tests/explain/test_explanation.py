@@ -1,4 +1,4 @@
-"""One explanation from end to end, for families of trunks and adapters that the toy run isn't of."""
+"""One explanation end to end, for families of trunks and adapters other than the toy run's."""
 
 import pytest
 import torch

@@ -35,7 +35,7 @@ def test_it_is_captums_product():
 
 
 def some(of: list[str], first: list[str]) -> list[object]:
-    """The first ones, and as slow tests the rest."""
+    """The first few; the others are slow tests."""
     return [name if name in first else pytest.param(name, marks=pytest.mark.slow) for name in of]
 
 

@@ -1,4 +1,4 @@
-"""Removal on clips of which it is known what a decision rests on, and against captum's."""
+"""Occlusion where the evidence for the decision is known, and against captum's."""
 
 from itertools import pairwise
 

@@ -1,4 +1,4 @@
-"""The orders that frames are shown in."""
+"""The orders of frames."""
 
 from types import SimpleNamespace
 

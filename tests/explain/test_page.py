@@ -1,4 +1,4 @@
-"""What pictures hold, read back."""
+"""The content of pictures, read back."""
 
 from pathlib import Path
 
@@ -48,7 +48,7 @@ def test_heat_is_brightest_where_the_map_is_and_grey_elsewhere():
     assert shown.shape == (4, 3, 16, 16)
     assert (shown[0].amax(0) - shown[0].amin(0)).max() < 1e-6  # a grey frame stays so
     assert (shown[1, 0] - shown[1, 2])[:3, :3].min() > 0.1  # red over blue
-    assert smooth(torch.full((2, 8, 8), -1.0), 4).max() == 0  # what speaks against the class has no heat
+    assert smooth(torch.full((2, 8, 8), -1.0), 4).max() == 0  # evidence against the class has no heat
 
 
 def test_the_colours_of_heat_rise_in_brightness():

@@ -1,4 +1,4 @@
-"""The scores of maps, by hand, and on a model of which it is known what it looks at."""
+"""The scores of maps, by hand, and on a model with known evidence."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Where the demo's shapes are, by the pixels of the videos that were written, and whether maps find them."""
+"""The places of the demo's shapes, by the pixels of the written videos, and whether maps find them."""
 
 import json
 
@@ -20,7 +20,7 @@ FROZEN = "frozen trunk, linear head"
 def test_shares_and_hits_by_hand():
     mask = torch.tensor([[[True, False], [False, False]]])
     relevance = torch.tensor([[[3.0, 1.0], [-5.0, 0.0]]])
-    assert share_inside(relevance, mask) == 0.75  # what speaks against the class counts for nothing
+    assert share_inside(relevance, mask) == 0.75  # evidence against the class counts 0
     assert points_inside(relevance, mask)
     assert not points_inside(-relevance, mask)
     assert share_inside(torch.zeros(1, 2, 2), mask) == 0
@@ -40,7 +40,7 @@ def test_the_mask_is_where_the_video_has_the_shapes_colours(unbroken, toy_cache)
 
 @pytest.mark.parametrize("method", METHODS)
 def test_the_maps_that_the_readme_counts_find_the_shape_beyond_chance(method):
-    """Beyond the shape's share of the pixels, and what the map of another video finds."""
+    """More than the shape's share of the pixels, and than the map of another video."""
     found = json.loads((ROOT / "scripts" / "results" / "explain.json").read_text(encoding="utf-8"))
     maps, count = found[method], len(found["videos"])
     assert count >= 24

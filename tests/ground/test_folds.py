@@ -1,4 +1,4 @@
-"""Folds in the words of a command."""
+"""Folds on a command line."""
 
 from pathlib import Path
 

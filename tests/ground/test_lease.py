@@ -1,4 +1,4 @@
-"""Who may write into a folder: one job, on whatever host, on file systems with and without locks."""
+"""One job may write into a folder, on any host, on file systems with and without locks."""
 
 import errno
 import json
@@ -23,7 +23,7 @@ ELSEWHERE = replace(Holder.here(), host="node7", machine="another", job="12", to
 
 
 def taken(folder: Path) -> str | None:
-    """The token in the folder's lease while it is held anew."""
+    """The token in the folder's lease while it is held again."""
     with lease.held(folder):
         found = Holder.read((folder / ".lease").read_text())
         return found and found.token

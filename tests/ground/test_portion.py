@@ -1,4 +1,4 @@
-"""Which job of many this one is, and that all of them together do everything once."""
+"""This job's portion of the work; all jobs together do everything once."""
 
 import pytest
 

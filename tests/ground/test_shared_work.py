@@ -1,4 +1,4 @@
-"""What jobs that share work leave of it, and what is made of that."""
+"""The outputs of jobs that share work, and their assembly."""
 
 import json
 import sys

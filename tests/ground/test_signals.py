@@ -31,7 +31,7 @@ def test_a_signal_that_was_answered_inside_is_not_answered_again_outside() -> No
 
 
 def test_no_library_takes_a_stop_for_an_error_of_its_own() -> None:
-    """An import that fails by any Exception, say, is a library that isn't there."""
+    """An import that fails with any Exception counts as a missing library, say."""
 
     def library() -> None:
         try:

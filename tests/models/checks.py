@@ -1,4 +1,4 @@
-"""What holds for every adapter, said once."""
+"""Checks for every adapter."""
 
 import torch
 from einops import rearrange, repeat
@@ -29,7 +29,7 @@ def tuned(name, trunk, **overrides):
 
 
 def assert_it_starts_as_the_image_model(name, trunk, tmp_path):
-    """Frame by frame; and that is no accident of weights that are all small."""
+    """Frame by frame, and not only because all weights are small."""
     path = tmp_path / "trunk.safetensors"
     image_model = plain(trunk, path)
     model = toy_model(name, trunk, path).eval()
@@ -64,6 +64,6 @@ def order_matters(name, trunk, **overrides) -> bool:
 
 
 def saved_bytes(model) -> int:
-    """What a forward pass keeps for the backward pass beside the weights, in bytes."""
+    """Bytes that a forward pass keeps for the backward pass, weights aside."""
     clips = video()
     return kept_by(lambda: model(clips))

@@ -1,4 +1,4 @@
-"""AIM on CLIP's ViT as the public code computes it: what ours is timed against, and a third opinion on its numbers.
+"""AIM on CLIP's ViT as the public code computes it: the baseline of our timings, and a third reference for numbers.
 
 Tokens first, `nn.MultiheadAttention`, tokens rearranged and copied for time, every token through every block, float32
 weights that autocast casts in every step. Its `state_dict` has the public names (scripts/convert_official.py). It
@@ -39,7 +39,7 @@ class QuickGELU(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Drops whatever the first axis is: token positions."""
+    """Drop path over the first axis: token positions."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class DropPath(nn.Module):
 
 
 class Block(nn.Module):
-    """CLIP's block with the adapters of time, space and both."""
+    """CLIP's block with the temporal, spatial and joint adapters."""
 
     def __init__(self, dim: int, heads: int, num_frames: int, scale: float, drop_path: float) -> None:
         super().__init__()
@@ -124,7 +124,7 @@ class Backbone(nn.Module):
 
 
 class PlainAIM(nn.Module):
-    """Clips to logits; what isn't an adapter, the last norm, the temporal embedding or the head is frozen."""
+    """Clips to logits; all but adapters, last norm, temporal embedding and head is frozen."""
 
     def __init__(self, *, num_classes: int, dropout: float, **of_backbone: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How attention is asked for on a GPU, as far as a CPU shows it."""
+"""The calls of attention on a GPU, as far as a CPU shows them."""
 
 import torch
 
@@ -7,7 +7,7 @@ from tests.models.checks import toy_model, video
 
 
 def test_one_query_keeps_off_cudnn_and_many_do_not(monkeypatch):
-    """The last block of a trunk that pools its class token asks with that token alone."""
+    """The last block of a trunk that pools its class token has that token as its only query."""
     asked = {}
     original = attention.F.scaled_dot_product_attention
 

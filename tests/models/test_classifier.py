@@ -1,4 +1,4 @@
-"""The classifier's contract: what goes in, what comes out, what is trained and what is saved."""
+"""The classifier's contract: inputs, outputs, trained and saved tensors."""
 
 from dataclasses import replace
 
@@ -95,7 +95,7 @@ def test_the_head_is_of_float32_under_autocast(trunk, training):
     assert torch.equal(logits, net.head(pooled))
     first, second = logits.topk(2).values.unbind(1)
     assert (first > second).all()
-    assert not torch.equal(logits, rounded.float())  # what a head of bfloat16 would have made of the same features
+    assert not torch.equal(logits, rounded.float())  # a bfloat16 head's result for the same features
 
 
 def test_normalisation_constants_are_in_no_checkpoint():

@@ -1,4 +1,4 @@
-"""Compiled blocks compute what they do without a compiler, share their compilations, and do without where it fails."""
+"""Compiled blocks give the uncompiled results, share compilations, and fall back where compiling fails."""
 
 import logging
 from dataclasses import replace
@@ -23,7 +23,7 @@ from tests.models.toys import toy as backbone
 
 @pytest.fixture(autouse=True)
 def fresh():
-    """Compile anew, and leave torch's compiler as it was."""
+    """Compile again, and leave torch's compiler as it was."""
     torch.compiler.reset()
     with (
         torch._dynamo.config.patch(recompile_limit=8, optimize_ddp=True),
@@ -90,7 +90,7 @@ def test_blocks_of_a_shape_share_a_compilation_whatever_their_rates():
     compile_blocks(model, counter)
     for _ in range(2):
         model(video()).sum().backward()
-    assert counter.frame_count == 3  # the first drops no paths, of the last one the class token alone is asked for
+    assert counter.frame_count == 3  # the first drops no paths, the last computes only the class token
 
 
 def test_the_compiler_is_set_once_and_not_around_every_call(monkeypatch):

@@ -23,7 +23,7 @@ def test_a_step_of_the_paper_is_few_large_kernels() -> None:
 
 
 def test_products_in_float8_touch_no_more() -> None:
-    """Casts are part of what is before them; as operations of torch's they took 3,601 and 127.3 GiB in all."""
+    """Casts are part of the operation before; as torch's operations they took 3,601 and 127.3 GiB in all."""
     found = counted("fp8")
     assert found.calls.total() <= 1460
     assert found.bytes.total() <= BF16_BYTES

@@ -1,4 +1,4 @@
-"""The seam of trunk families: those that are there, and one that only these tests know."""
+"""Families of trunks: ours, and one that only these tests know."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Products in float8 against float64, of layers and of whole models, and which layers have them."""
+"""Products in float8 against float64, of layers and whole models, and the layers that have them."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def layer(parts):
 
 
 def bound(x, weight):
-    """The most that a product by rows "m k" and "n k" can be off, each of its factors rounded to e4m3."""
+    """The largest error of a product of rows "m k" and "n k", each factor rounded to e4m3."""
 
     def error(y):
         return ROUNDING * y.abs() + STEP / 448 * y.abs().amax(-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Outputs and gradients that were recorded from the public implementation, for every file of shared/golden.
+"""Outputs and gradients recorded from the public implementation, for every file of shared/golden.
 
 The folder that AIM_GOLDEN names is read, too; a model is built from a file's metadata alone.
 """
@@ -85,7 +85,7 @@ def rebuilt(cfg: dict[str, Any]) -> VideoClassifier:
     )
     adapter: AdapterConfig
     if cfg["model"] == "timesformer":
-        # The public script trains by name, and so nothing else of what this baseline adds.
+        # The public script trains by name, so it trains no other addition of this baseline.
         trainable = ["*.adapters.time.linear.*", "*.temporal_embedding.*"]
         adapter = TimeSformer(drop_path=0.1, drop_path_axis="published", trainable=trainable, train_norm=True)
     else:
@@ -113,7 +113,7 @@ def rebuilt(cfg: dict[str, Any]) -> VideoClassifier:
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor], dict[str, Tensor]]:
-    """What was recorded: the public state dict, the gradients, and all the rest."""
+    """The recordings: the public state dict, the gradients, and all others."""
     with safe_open(path, "pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     state = {name.removeprefix("state/"): t for name, t in tensors.items() if name.startswith("state/")}
@@ -174,7 +174,7 @@ def test_the_recorded_files_are_there(shared: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=unique_stem)
 def test_outputs_and_gradients_are_the_public_ones(path: Path) -> None:
     ours, theirs = both(path)
-    assert ours.keys() == theirs.keys()  # what learns is what the public script trains
+    assert ours.keys() == theirs.keys()  # the same tensors are trained
     assert worst(ours, theirs) < TOLERANCE
 
 

@@ -1,4 +1,4 @@
-"""Outputs and gradients that were recorded from Meta's V-JEPA 2 and 2.1, for every file of shared/golden_video.
+"""Outputs and gradients recorded from Meta's V-JEPA 2 and 2.1, for every file of shared/golden_video.
 
 The folder that AIM_GOLDEN_VIDEO names is read, too; a model is built from a file's metadata alone. A file without a
 state names the one beside it that has it.
@@ -54,7 +54,7 @@ def unique_stem(path: Path) -> str:
 
 
 def load(path: Path) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The public state dict, and all the rest."""
+    """The public state dict, and all others."""
     tensors = load_file(path)
     source = recorded(path).get("state_from")
     stored = load_file(path.parent / source) if source else tensors
@@ -85,7 +85,7 @@ class Reading:
 
 
 def rebuilt(cfg: dict[str, Any], state: dict[str, Tensor], video: Tensor, folder: Path) -> JointViT:
-    """The model that the metadata describe for clips of such a shape, its weights through a file as Meta's are."""
+    """The model that the metadata describe for clips of this shape, its weights through a file in Meta's format."""
     frames, *size = video.shape[2:]
     path = folder / "public.pt"
     torch.save({"ema_encoder": {f"module.backbone.{name}": x for name, x in state.items()}, "epoch": 1}, path)
@@ -107,7 +107,7 @@ def rebuilt(cfg: dict[str, Any], state: dict[str, Tensor], video: Tensor, folder
 
 
 def computed(model: JointViT, cfg: dict[str, Any], state: dict[str, Tensor], rest: dict[str, Tensor], prefix: str):
-    """What was recorded of an input, "" for the clip and "image_" for the image, from our model."""
+    """The recorded quantities of an input, "" for the clip and "image_" for the image, from our model."""
     video = rest[f"{prefix}input"].clone().requires_grad_()
     *blocks, last = model.frozen(video)
     blocks = [rearrange(x, "b t n d -> b (t n) d") for x in blocks]

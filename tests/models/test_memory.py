@@ -1,4 +1,4 @@
-"""Every fast path against the plain one, which `plainly` takes: outputs, gradients, and what is kept for them."""
+"""Every fast path against the plain one of `plainly`: outputs, gradients, and the memory kept for them."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ MEMORY = ["fast", "lean", "smallest"]
 
 
 def toy(trunk, name="aim", memory="fast", **overrides):
-    """A model whose every weight matters, and that draws nothing at random."""
+    """A model in which every weight matters, without randomness."""
     settings = {"drop_path": 0.0, "ratio": 0.5} | overrides
     model = toy_model(name, trunk, **{key: settings[key] for key in settings if key in composed("adapter", name)})
     randomise(model)
@@ -90,7 +90,7 @@ def test_the_way_of_a_gpu_equals_the_plain_one(trunk, name, memory):
 @pytest.mark.parametrize("name", ["st_adapter", "none"])
 @pytest.mark.parametrize("trunk", ["clip_vit_b16", "vjepa21_b"])
 def test_on_a_gpu_one_product_makes_q_k_and_v_of_every_block(monkeypatch, trunk, name):
-    """Of those without an adapter, too; an image trunk's last block has the class token alone ask."""
+    """Also without an adapter; an image trunk's last block has the class token as its only query."""
     model, calls = toy(trunk, name), []
     one_product = attention.together
     monkeypatch.setattr(attention, "together", lambda attn, x: calls.append(attn) or one_product(attn, x))

@@ -105,7 +105,7 @@ def test_the_order_of_frames_matters_with_temporal_adapters_alone(name):
 
 @pytest.mark.parametrize("name", [name for name in FAMILIES if name != "swin_t"])
 def test_attention_over_time_has_no_positions(name):
-    """Rotary positions are of space alone: frames that change places change nothing but places."""
+    """Rotary positions are of space alone: permuted frames give permuted features."""
     view = built(name).backbone.trunk.blocks[0].view
     randomise(view)
     x = torch.randn(2 * FRAMES, 5, 32, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""V-JEPA 2, 2.1 and VideoMAE beside transformers, and the files and shapes that they refuse."""
+"""V-JEPA 2, 2.1 and VideoMAE against transformers, and the files and shapes that they refuse."""
 
 from dataclasses import replace
 
@@ -123,7 +123,7 @@ def test_the_pooled_features_of_videomae_are_those_under_its_own_head(tmp_path):
 
 
 def test_vjepa21_is_that_of_transformers_with_its_tables_put_right(tmp_path, monkeypatch):
-    """Tables whose pairs turn by one angle, positions of a grid of 32, a vector of clips, and the last of norms."""
+    """Tables with one angle a pair, positions of a grid of 32, a vector of clips, and the last of norms."""
     from transformers.models.vjepa2 import modeling_vjepa2
 
     theirs = vjepa2(8)
@@ -219,7 +219,7 @@ def test_a_file_of_another_version_kind_or_size_is_told_apart(tmp_path):
 
 
 def test_the_names_of_videomae_files_are_known(tmp_path):
-    """Of its authors, training (encoder and decoder) and tuned (V2), of mmaction2, of transformers, new and old."""
+    """Its authors' from training (encoder and decoder) and tuned (V2), mmaction2's, transformers' new and old."""
     theirs = videomae(use_mean_pooling=False)
     theirs.save_pretrained(tmp_path)
     tensors = read_tensors(tmp_path / "model.safetensors")
@@ -331,7 +331,7 @@ def layers(dim, hidden):
         ("st_adapter", {}, 12 * (769 * 384 + 4 * 384 + 385 * 768)),
         ("adaptformer", {}, 12 * (769 * 64 + 65 * 768)),
         ("aim", {"temporal": False}, 12 * 2 * (769 * 192 + 193 * 768) + 2 * 768),
-        ("full", {}, 86_828_544 - 768 * (1 + 769)),  # without what images have: a vector, and patches with a bias
+        ("full", {}, 86_828_544 - 768 * (1 + 769)),  # without the images' vector, and patches with a bias
     ],
     ids=str,
 )

@@ -25,7 +25,7 @@ def names(group: str) -> list[str]:
 
 
 def video_trunks() -> list[str]:
-    """Those of configs/backbone whose attention is over space and time at once."""
+    """The trunks of configs/backbone with joint attention over space and time."""
     return [name for name in names("backbone") if composed("backbone", name).name in video_vit.FAMILY.models]
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 
 def look(browser: Any, page: Path, width: int, scheme: str) -> Any:
-    """The page in a window of this width; what went wrong in it is in `page.wrong`."""
+    """The page in a window of this width; its errors are in `page.wrong`."""
     tab = browser.new_page(viewport={"width": width, "height": 844}, color_scheme=scheme)
     tab.wrong = []
     tab.on("console", lambda message: tab.wrong.append(message.text))

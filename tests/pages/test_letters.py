@@ -27,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def make_font(path: Path, characters: str) -> None:
-    """A font in which each of these is a black square, twice as large as the box for all others."""
+    """A font with a black square for each of these, twice as large as the box for all others."""
 
     def square(side: int) -> object:
         pen = TTGlyphPen(None)
@@ -136,6 +136,6 @@ def test_a_machine_without_fonts_draws_in_pillows_own(monkeypatch: pytest.Monkey
 
 
 def test_all_text_in_pictures_goes_through_one_room() -> None:
-    """Another font would have other holes, and say nothing of them."""
+    """Another font would have other missing letters, and not report them."""
     files = [file for file in (ROOT / "aim").rglob("*.py") if "ImageFont" in file.read_text(encoding="utf-8")]
     assert files == [ROOT / "aim" / "pages" / "letters.py"]

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from aim.data.windows import Span
 from aim.engine.scores.tasks import MultiLabel
-from aim.engine.trained.answer import Answer, answers_of, as_json
+from aim.engine.trained.answer import Answer, Asking, as_json
 from aim.engine.trained.timeline import Timeline
 from aim.ground import files
 from aim.predict.answers import moment, show, write, write_segments
@@ -19,13 +19,13 @@ LINE = Timeline(Path("a.mp4"), 4.0, [Span(0, 2), Span(2, 4)], torch.tensor([[0.9
 
 
 def test_json_lines_have_the_label_and_what_it_was_chosen_from() -> None:
-    (found,) = answers_of("a.mp4", PROBABILITY, CLASSES, 2, None)
+    (found,) = Asking(CLASSES, 2, None).answers("a.mp4", PROBABILITY)
     labels = [{"label": "[run] :car:", "probability": 0.7}, {"label": "[/walk]", "probability": 0.25}]
     assert json.loads(as_json(found)) == {"path": "a.mp4", "label": "[run] :car:", "labels": labels}
-    (unsure,) = answers_of("a.mp4", PROBABILITY, CLASSES, 2, 0.71)
+    (unsure,) = Asking(CLASSES, 2, 0.71).answers("a.mp4", PROBABILITY)
     assert json.loads(as_json(unsure)) == {"path": "a.mp4", "label": None, "labels": labels}
     assert json.loads(as_json(Answer("b.mp4", error="torn"))) == {"path": "b.mp4", "error": "torn"}
-    spans = [json.loads(as_json(x)) for x in answers_of("a.mp4", LINE, CLASSES, 5, None)]
+    spans = [json.loads(as_json(x)) for x in Asking(CLASSES, 5, None).answers("a.mp4", LINE)]
     assert [(x["start"], x["end"], x["label"], len(x["labels"])) for x in spans] == [
         (0, 2, "[/walk]", 3),
         (2, 4, "sit", 3),
@@ -34,8 +34,8 @@ def test_json_lines_have_the_label_and_what_it_was_chosen_from() -> None:
 
 def test_csv_has_a_row_an_answer(tmp_path: Path) -> None:
     found = [
-        *answers_of("a, b.mp4", PROBABILITY, CLASSES, 2, None),
-        *answers_of("a.mp4", LINE, CLASSES, 1, 0.5),
+        *Asking(CLASSES, 2, None).answers("a, b.mp4", PROBABILITY),
+        *Asking(CLASSES, 1, 0.5).answers("a.mp4", LINE),
         Answer("c\udcff.mp4", error="torn"),
     ]
     write(tmp_path / "out.csv", found, CLASSES)
@@ -57,7 +57,7 @@ def test_csv_has_a_row_an_answer(tmp_path: Path) -> None:
 
 def test_segments_are_rows_of_start_end_label_and_mean_probability(tmp_path: Path) -> None:
     found: list[tuple[str, Timeline | str]] = [("a, b.mp4", LINE), ("c\udcff.mp4", "torn")]
-    write_segments(tmp_path / "s.csv", found, CLASSES, 0.5)
+    write_segments(tmp_path / "s.csv", found, Asking(CLASSES, 5, 0.5))
     with (tmp_path / "s.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.reader(file))
     assert rows == [
@@ -66,7 +66,7 @@ def test_segments_are_rows_of_start_end_label_and_mean_probability(tmp_path: Pat
         ["a, b.mp4", "2.000", "4.000", "none of these", "0.4000", ""],
         [r"c\udcff.mp4", "", "", "", "", "torn"],
     ]
-    write_segments(tmp_path / "s.jsonl", found, CLASSES, 0.5)
+    write_segments(tmp_path / "s.jsonl", found, Asking(CLASSES, 5, 0.5))
     lines = [json.loads(line) for line in (tmp_path / "s.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [list(line.values())[1:] for line in lines] == [[0, 2, "[/walk]", 0.9], [2, 4, None, 0.4], ["torn"]]
 
@@ -80,7 +80,7 @@ def test_a_file_that_is_not_whole_replaces_nothing(tmp_path: Path, monkeypatch: 
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        write(tmp_path / "out.csv", [*answers_of("a", PROBABILITY, CLASSES, 2, None), Torn("b")], CLASSES)
+        write(tmp_path / "out.csv", [*Asking(CLASSES, 2, None).answers("a", PROBABILITY), Torn("b")], CLASSES)
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [("out.csv", "before")]
     files.check_writable(tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "before"
@@ -92,9 +92,9 @@ def test_the_table_fits_the_terminal_and_keeps_names_whole(width: int) -> None:
     path = "a folder/" + "long" * 30 + "[x] :car:.mp4"
     classes = ["[/walk]", "[run] :car:", "a label that is far too long for any of the narrow terminals"]
     with console.capture() as capture:
-        show(console, path, torch.tensor([0.25, 0.05, 0.7]), classes, 5, None)
-        show(console, "a.mp4", LINE, CLASSES, 5, 0.5)
-        show(console, path, "no [x] in [/x]", classes, 5, None)
+        show(console, path, torch.tensor([0.25, 0.05, 0.7]), Asking(classes, 5, None))
+        show(console, "a.mp4", LINE, Asking(CLASSES, 5, 0.5))
+        show(console, path, "no [x] in [/x]", Asking(classes, 5, None))
     lines = capture.get().splitlines()
     assert [line for line in lines if line.strip() == path] == [path] * 2
     rows = [line for line in lines if "%" in line]
@@ -114,19 +114,19 @@ def test_times_are_written_to_a_tenth_of_a_second() -> None:
 
 def test_of_several_labels_all_that_are_given_are_told(tmp_path: Path) -> None:
     many, task = torch.tensor([0.6, 0.3, 0.7]), MultiLabel(1.0)
-    (found,) = answers_of("a.mp4", many, CLASSES, 1, None, task)
+    (found,) = Asking(CLASSES, 1, None, task).answers("a.mp4", many)
     line = json.loads(as_json(found))
     assert line["label"] == ["sit", "[/walk]"]
     assert [each["label"] for each in line["labels"]] == ["sit", "[/walk]"]  # more than the one best
-    (own,) = answers_of("a.mp4", many, CLASSES, 3, torch.tensor([0.7, 0.2, 0.8]), task)
+    (own,) = Asking(CLASSES, 3, torch.tensor([0.7, 0.2, 0.8]), task).answers("a.mp4", many)
     assert (own.label, own.shown) == (["[run] :car:"], [("[run] :car:", pytest.approx(0.3))])
-    (none,) = answers_of("a.mp4", many, CLASSES, 1, 0.9, task)
+    (none,) = Asking(CLASSES, 1, 0.9, task).answers("a.mp4", many)
     assert json.loads(as_json(none))["label"] == []
     assert none.shown[0] == ("none of these", None)
     write(tmp_path / "out.csv", [found, own, none], CLASSES)
     with (tmp_path / "out.csv").open(encoding="utf-8", newline="") as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["sit,[/walk]", "[run] :car:", "none of these"]
     console = Console(width=80, record=True)
-    show(console, "a.mp4", many, CLASSES, 5, torch.tensor([0.7, 0.2, 0.8]), task)
+    show(console, "a.mp4", many, Asking(CLASSES, 5, torch.tensor([0.7, 0.2, 0.8]), task))
     lines = [line.rstrip() for line in console.export_text().splitlines()[1:]]
     assert [line.startswith("*") for line in lines] == [False, False, True]

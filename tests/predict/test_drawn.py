@@ -9,7 +9,7 @@ import torch
 
 from aim.data.readers.pyav import PyAV, decoded
 from aim.data.windows import Span
-from aim.engine.trained.answer import Answer
+from aim.engine.trained.answer import Answer, Asking
 from aim.engine.trained.timeline import Timeline
 from aim.predict import drawn
 from tests.messages import refused
@@ -27,7 +27,7 @@ def test_labels_are_drawn_where_they_hold_and_nothing_else_changes(shared: Path,
     times = [time for time, _ in decoded(source)]
     middle = times[16] - times[0]
     half = Timeline(source, 2 * middle, [Span(0, middle), Span(middle, 2 * middle)], torch.tensor([[1.0, 0], [0, 1.0]]))
-    drawn.write(tmp_path / "a.mp4", source, half, CLASSES, None)
+    drawn.write(tmp_path / "a.mp4", source, half, Asking(CLASSES, 1, None))
     before, after = frames(source), frames(tmp_path / "a.mp4")
     assert before.shape == after.shape
     new = [time for time, _ in decoded(tmp_path / "a.mp4")]
@@ -44,7 +44,7 @@ def test_labels_are_drawn_where_they_hold_and_nothing_else_changes(shared: Path,
 
 def test_a_whole_video_has_one_caption_and_a_small_one_is_enlarged(shared: Path, tmp_path: Path) -> None:
     source = shared / "videos" / "unordered_4_frames.mov"
-    drawn.write(tmp_path / "a.mp4", source, torch.tensor([0.3, 0.7]), CLASSES, 0.9)
+    drawn.write(tmp_path / "a.mp4", source, torch.tensor([0.3, 0.7]), Asking(CLASSES, 1, 0.9))
     with av.open(str(tmp_path / "a.mp4")) as file:
         assert (file.streams.video[0].width, file.streams.video[0].height) == (250, 250)
         assert not file.streams.audio
@@ -54,7 +54,7 @@ def test_a_whole_video_has_one_caption_and_a_small_one_is_enlarged(shared: Path,
 def test_turned_videos_are_upright_and_odd_sides_even(shared: Path, tmp_path: Path) -> None:
     for name in ("rotation_90.mov", "odd_size_vp9.mp4"):
         source = shared / "videos" / name
-        drawn.write(tmp_path / "a.mp4", source, torch.tensor([0.3, 0.7]), CLASSES, None)
+        drawn.write(tmp_path / "a.mp4", source, torch.tensor([0.3, 0.7]), Asking(CLASSES, 1, None))
         (height, width), found = frames(source).shape[2:], frames(tmp_path / "a.mp4")
         assert found.shape[2:] == (height // 2 * 2, width // 2 * 2)
         assert np.abs(found - frames(source)[:, :, : height // 2 * 2, : width // 2 * 2])[:, :, : height // 2].mean() < 5
@@ -64,7 +64,7 @@ def test_sound_is_kept_as_it_is(shared: Path, tmp_path: Path) -> None:
     source = tmp_path / "sound.mp4"
     command = ["ffmpeg", "-v", "error", "-i", str(shared / "videos" / "short_32_frames.mp4"), "-f", "lavfi", "-i"]
     subprocess.run([*command, "sine=duration=1", "-c:v", "copy", "-c:a", "aac", str(source)], check=True)
-    drawn.write(tmp_path / "a.mp4", source, torch.tensor([0.3, 0.7]), CLASSES, None)
+    drawn.write(tmp_path / "a.mp4", source, torch.tensor([0.3, 0.7]), Asking(CLASSES, 1, None))
 
     def sounds(path: Path) -> list[bytes]:
         with av.open(str(path)) as file:
@@ -92,14 +92,14 @@ def test_a_video_of_which_not_all_can_be_decoded_is_not_drawn(shared: Path, tmp_
     content[len(content) // 2 : len(content) // 2 + 30000] = bytes(30000)
     source.write_bytes(content)
     with refused("a.mp4", "torn.mp4", "138"):
-        drawn.write(tmp_path / "a.mp4", source, torch.tensor([0.3, 0.7]), CLASSES, None)
+        drawn.write(tmp_path / "a.mp4", source, torch.tensor([0.3, 0.7]), Asking(CLASSES, 1, None))
     assert list(tmp_path.iterdir()) == [source]
 
 
 def test_a_video_that_can_not_be_written_leaves_nothing(shared: Path, tmp_path: Path) -> None:
     source = shared / "videos" / "short_32_frames.mp4"
     with file_size_limit(10_000), refused("a.mp4", "ulimit"):
-        drawn.write(tmp_path / "a.mp4", source, torch.tensor([0.3, 0.7]), CLASSES, None)
+        drawn.write(tmp_path / "a.mp4", source, torch.tensor([0.3, 0.7]), Asking(CLASSES, 1, None))
     assert not list(tmp_path.iterdir())
 
 

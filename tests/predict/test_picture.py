@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from aim.data.windows import Span
+from aim.engine.trained.answer import Asking
 from aim.engine.trained.timeline import Timeline
 from aim.pages.drawing import Box, Drawing, Words
 from aim.predict import picture
@@ -22,7 +23,7 @@ ABOUT = "windows of 2 s every 1 s"
 
 
 def drawn(at_least: float | None = None) -> Drawing:
-    return draw("a & b.mp4", LINE, CLASSES, at_least, ABOUT, palette_of([LINE], at_least))
+    return draw("a & b.mp4", LINE, Asking(CLASSES, 1, at_least), ABOUT, palette_of([LINE], at_least))
 
 
 def test_the_picture_says_what_its_windows_and_colours_are() -> None:
@@ -34,7 +35,7 @@ def test_the_picture_says_what_its_windows_and_colours_are() -> None:
     many = Timeline(Path("a.mp4"), 9.0, [Span(i, i + 1) for i in range(9)], torch.eye(9))
     words = [
         x.text
-        for x in draw("a.mp4", many, list("abcdefghi"), None, ABOUT, palette_of([many], None)).shapes
+        for x in draw("a.mp4", many, Asking(list("abcdefghi"), 1, None), ABOUT, palette_of([many], None)).shapes
         if isinstance(x, Words)
     ]
     assert "2 other labels" in words
@@ -65,7 +66,10 @@ def test_a_long_time_line_is_averaged_to_the_width_of_the_picture() -> None:
     assert len(bounds) == len(means) + 1 == picture.COLUMNS + 1
     assert (bounds[0], bounds[-1]) == (0, n + 1)
     torch.testing.assert_close(means[0], probability[:10].mean(0))
-    assert len(draw("a.mp4", long, CLASSES[:2], None, ABOUT, palette_of([long], None)).shapes) < 3 * picture.COLUMNS
+    assert (
+        len(draw("a.mp4", long, Asking(CLASSES[:2], 1, None), ABOUT, palette_of([long], None)).shapes)
+        < 3 * picture.COLUMNS
+    )
 
 
 def test_the_labels_seen_longest_are_shown() -> None:
@@ -77,7 +81,7 @@ def test_the_labels_seen_longest_are_shown() -> None:
 
 
 def test_the_page_shows_names_as_they_are_and_needs_no_network(tmp_path: Path) -> None:
-    write(tmp_path / "a.html", [("a & b.mp4", LINE), ("c.mp4", LINE)], CLASSES, None, ABOUT)
+    write(tmp_path / "a.html", [("a & b.mp4", LINE), ("c.mp4", LINE)], Asking(CLASSES, 1, None), ABOUT)
     text = (tmp_path / "a.html").read_text(encoding="utf-8")
     assert not re.search("http|<script|<link|url\\(", text)
     opened, said = list[str](), list[str]()
@@ -92,7 +96,7 @@ def test_the_page_shows_names_as_they_are_and_needs_no_network(tmp_path: Path) -
 
 
 def test_a_phone_scrolls_the_time_line_and_not_the_page(browser: Any, tmp_path: Path) -> None:
-    write(tmp_path / "a.html", [("a & b.mp4", LINE)], CLASSES, None, ABOUT)
+    write(tmp_path / "a.html", [("a & b.mp4", LINE)], Asking(CLASSES, 1, None), ABOUT)
     tab = look(browser, tmp_path / "a.html", 390, "dark")
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
     assert tab.evaluate("document.querySelector('div').scrollWidth") > 390
@@ -101,7 +105,7 @@ def test_a_phone_scrolls_the_time_line_and_not_the_page(browser: Any, tmp_path: 
 
 
 def test_the_png_has_the_colours_of_the_labels(tmp_path: Path) -> None:
-    write(tmp_path / "a.png", [("a & b.mp4", LINE)], CLASSES, None, ABOUT)
+    write(tmp_path / "a.png", [("a & b.mp4", LINE)], Asking(CLASSES, 1, None), ABOUT)
     drawing = drawn()
     with Image.open(tmp_path / "a.png") as image:
         assert image.size == (2 * picture.WIDTH, 2 * drawing.height)

@@ -1,4 +1,4 @@
-"""Streams as FFmpeg serves them, and as they stall and break off."""
+"""Streams as FFmpeg serves them, that stall or break off."""
 
 import json
 import os
@@ -55,7 +55,7 @@ def flat(value: int) -> Tensor:
 def test_windows_of_a_stream_are_those_of_a_file(film: Path, windows: Windows) -> None:
     asked = cut(film, windows, trust=True)
     expected = [(asked.spans[place], clips) for place, clips in read(asked, CLIP, VIEWS)]
-    ring, draw, found = stream.Ring(windows, CLIP, VIEWS), Drawing(None), list[tuple[Span, Tensor]]()
+    ring, draw, found = stream.Ring(windows, CLIP, VIEWS), Drawing(), list[tuple[Span, Tensor]]()
     for i, (seconds, frame) in enumerate(decoded(film)):
         if not i:
             draw.begin(frame)
@@ -94,7 +94,7 @@ class EndOfScriptError(Exception):
 
 
 def played(monkeypatch: pytest.MonkeyPatch, *script: list[float | Exception | None]) -> list[tuple[float, bool]]:
-    """What becomes of streams with frames at these times, one after the other, each until it ends or fails."""
+    """The results of streams with frames at these times, one after another, each until it ends or fails."""
     streams = iter([*script, [EndOfScriptError()]])
 
     def connect(name: str) -> Iterator[VideoFrame]:
@@ -154,7 +154,7 @@ def test_a_stream_that_was_never_there_is_an_error(monkeypatch: pytest.MonkeyPat
 
 def test_a_camera_is_the_device_of_its_number(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = list[tuple[str, str]]()
-    monkeypatch.setattr(av, "open", lambda name, _, *, format: asked.append((name, format)))
+    monkeypatch.setattr(av, "open", lambda name, _, *, format, **_lenient: asked.append((name, format)))
     for platform in ("linux", "darwin"):
         monkeypatch.setattr(stream.sys, "platform", platform)
         stream._opened("2")

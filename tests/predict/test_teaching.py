@@ -20,7 +20,7 @@ from tests.toy import exits, videos
 
 
 def plainly(residual: Tensor, features: Tensor, count: int) -> list[int]:
-    """The same by gradients as they are, "k d" of each video."""
+    """The same by full gradients, "k d" of each video."""
     gradients = torch.einsum("nk,nd->nkd", residual.double(), features.double()).flatten(1)
     draw, chosen = torch.Generator().manual_seed(0), [int(gradients.norm(dim=1).argmax())]
     while len(chosen) < count:
@@ -60,7 +60,7 @@ def test_uncertainty_is_entropy_from_0_to_1() -> None:
 
 
 def test_unsure_videos_of_all_kinds_are_found_sooner_than_by_chance() -> None:
-    """Of 100 videos 4 are of a kind of its own, and half are of no use, as the model is sure."""
+    """Of 100 videos 4 are of a kind of their own; of half the model is sure, so they are useless."""
     torch.manual_seed(0)
     features, p = torch.randn(100, 4), torch.rand(100) / 2 + 0.5
     rare = [7, 31, 55, 90]

@@ -12,7 +12,7 @@ from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import PyAV
 from aim.data.windows import Span, Windows
 from aim.engine.scores.tasks import MultiLabel
-from aim.engine.trained.answer import answers_of, as_json
+from aim.engine.trained.answer import Asking, as_json
 from aim.engine.trained.recogniser import load
 from aim.engine.trained.timeline import Segment, Timeline, timeline
 from aim.pages.drawing import Box, Words
@@ -105,11 +105,11 @@ def test_a_pause_is_in_no_segment_and_has_no_label(unbroken: Path, shared: Path)
     recogniser = load(unbroken / "best.safetensors")
     found = timeline(recogniser, path, Windows(1, 1), precision="fp32", batch_size=4)
     assert {x.start for x in found.segments(None)} <= {0, 1, 62, 63}
-    said = [json.loads(as_json(x)) for x in answers_of("a", found, recogniser.classes, 1, None)]
+    said = [json.loads(as_json(x)) for x in Asking(recogniser.classes, 1, None).answers("a", found)]
     assert [x["start"] for x in said] == list(range(64))
     assert [x["start"] for x in said if "label" in x] == [0, 1, 62, 63]
     assert all("pause" in x["error"] for x in said[2:62])
-    draw("a", found, recogniser.classes, None, "", palette_of([found], None))
+    draw("a", found, Asking(recogniser.classes, 1, None), "", palette_of([found], None))
 
 
 @pytest.mark.slow
@@ -153,7 +153,7 @@ def test_a_class_out_of_reach_is_none_of_these() -> None:
 
 
 def test_overlapping_labels_have_a_row_each_with_their_segments_below() -> None:
-    drawing = draw("a.mp4", MANY, ["x", "y"], None, "", palette_of([MANY], None))
+    drawing = draw("a.mp4", MANY, Asking(["x", "y"], 1, None), "", palette_of([MANY], None))
     given = [x for x in drawing.shapes if isinstance(x, Box) and " from " in x.hint]
     assert [x.hint.split(",")[0] for x in given] == [
         "y from 0:00:00.0 to 0:00:03.5", "y from 0:00:04.5 to 0:00:06.0", "x from 0:00:00.0 to 0:00:02.5",

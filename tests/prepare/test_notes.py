@@ -10,7 +10,7 @@ STAMP = "1000 5 abc"
 
 
 def exchange(one: Path, other: Path) -> None:
-    """Exchange the content of two files of equal size, and leave all else of them as it was."""
+    """Exchange the content of two files of equal size, and nothing else."""
     contents, times = [path.read_bytes() for path in (other, one)], [path.stat().st_mtime_ns for path in (one, other)]
     for path, content, when in zip((one, other), contents, times, strict=True):
         path.write_bytes(content)
@@ -24,7 +24,7 @@ def test_a_video_is_noted_with_its_source_and_size(tmp_path: Path) -> None:
     assert notes.has("a/ü\n.mp4", STAMP, 7)
     for other in (("a/ü\n.mp4", "1000 6 abc", 7), ("a/ü\n.mp4", STAMP, 8), ("b", STAMP, 7), ("a/ü\n.mp4", None, 7)):
         assert not notes.has(*other)
-    assert settings_of(tmp_path) == {"shards": False}  # of the videos that are there
+    assert settings_of(tmp_path) == {"shards": False}  # of the existing videos
     assert settings_of(tmp_path / "none") is None
 
 

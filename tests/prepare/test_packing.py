@@ -46,7 +46,7 @@ def two_videos_a_shard(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pack(source: Path, out: Path, lists: Lists = LISTS) -> list[str]:
-    """Pack what isn't packed yet; what was."""
+    """Pack all that isn't packed yet; returns the newly packed."""
     out.mkdir(exist_ok=True)
     packer = Packer(out, lists, Notes(out, {}), lambda source: None)
     stamps = {path: stamp_of(source / path) for path in PATHS}
@@ -129,7 +129,7 @@ def test_another_source_or_label_than_what_was_packed_is_refused(source: Path, t
     exchange(source / "a/2.mp4", source / "a/3.mp4")
     with refused("train-000001.tar", "a/2.mp4", "delete", f"{out / 'train-000001.tar'}*"):
         pack(source, out)
-    (out / NAME).unlink()  # an earlier version has packed them
+    (out / NAME).unlink()  # packed by an earlier version
     with refused("train-000000.tar", "val-000000.tar"):
         pack(source, out)
 
@@ -173,7 +173,7 @@ def packed(root: Path, toy_cache: Path) -> tuple[Path, Path]:
 
 
 def batches(root: Path, start: int, *overrides: str) -> tuple[dict[str, str], list[torch.Tensor]]:
-    """What identifies the data, and the clips of an epoch from a batch on."""
+    """The data's identity, and the clips of an epoch from a batch on."""
     settings = config.compose([*OWN, "train.batch_size=2", f"data.root={root}", *overrides])
     run = config.build(config.resolve(settings), Run)
     lists = run.load_lists()

@@ -1,4 +1,4 @@
-"""Is killed while it writes FILE, with its folder's lease."""
+"""Be killed while writing FILE, with its folder's lease."""
 
 import os
 import signal

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 
+from tests.data.fakes import pids
 from tests.data.loading.test_loader import Fake, loader
 
 if __name__ == "__main__":
@@ -11,7 +12,7 @@ if __name__ == "__main__":
         made.close = lambda: None
         batches = made.epoch(0)
         next(batches)
-        print(*made._pool.pids, flush=True)
+        print(*pids(made._pool), flush=True)
         if sys.argv[1] == "error":
             raise KeyboardInterrupt
         os.kill(os.getpid(), signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Log a run to trackio in two parts, FOLDER, and print what it has of it."""
+"""Log a run to trackio in two parts, FOLDER, and print trackio's record."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ for steps in ((1, 2), (2, 3)):
             sink.log(step, {"loss": step / 2})
         sink.attach({"top1": 50.0, "top5": 60.0, "mean_class": 70.0})
 
-import trackio  # noqa: E402, as whoever only tracks hasn't imported it
+import trackio  # noqa: E402, as for a run that only tracks
 from trackio.sqlite_storage import SQLiteStorage  # noqa: E402
 
 (run,) = trackio.Api().runs("p")

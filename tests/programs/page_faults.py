@@ -1,4 +1,4 @@
-"""Print the page faults of layers that come and go, with freed memory kept (`kept`) or given back."""
+"""Print the page faults of short-lived layers, with freed memory kept (`kept`) or given back."""
 
 import resource
 import sys

@@ -1,4 +1,4 @@
-"""Print the signals that come until a line is read."""
+"""Print received signals until a line is read."""
 
 import signal
 

@@ -47,7 +47,7 @@ def stopped_early(world: World) -> None:
 
 def trains(world: World) -> None:
     with stop_signals() as stop:
-        say(distributed.share(f"shared by {world.rank}"))  # from here on a signal is to be answered so
+        say(distributed.share(f"shared by {world.rank}"))  # from here on signals are answered
         while not any(distributed.gather(bool(stop))):
             time.sleep(0.05)
     try:
@@ -117,7 +117,7 @@ def buckets(world: World) -> None:
     from aim.ground import config
     from tests.toy import TOY
 
-    # In two parts, all of it trained but for what gets no gradient, other videos on each rank, one of them missing.
+    # In two parts, all trained but for a tensor without gradient; other videos on each rank, one missing.
     run = config.build(config.compose([*TOY, "adapter=full", "train.accumulate=2"]), Run)
     generator = torch.Generator().manual_seed(world.rank)
     videos = torch.randint(256, (2, 3, 1, 4, 3, 32, 32), dtype=torch.uint8, generator=generator)

@@ -1,4 +1,4 @@
-"""Read one file 500 times, READER FILE; print by how many MB the process has grown after the first 50."""
+"""Read one file 500 times, READER FILE; print the process's growth in MB after the first 50."""
 
 import resource
 import sys

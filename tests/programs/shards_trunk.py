@@ -1,4 +1,4 @@
-"""Train with a trunk spread over ranks however small it is, and say how much of it each one holds."""
+"""Train with even a tiny trunk sharded over ranks, and print each rank's part of it."""
 
 import sys
 from typing import Any

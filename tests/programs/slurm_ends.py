@@ -1,4 +1,4 @@
-"""A stand-in for srun: a step that ends by itself, CODE ARGUMENTS."""
+"""A stand-in for srun: a step that ends with CODE, ARGUMENTS."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""A stand-in for srun: the script's command on two nodes of a rank each, which it starts, signals and waits for."""
+"""A stand-in for srun: starts, signals and awaits the script's command on two nodes of a rank each."""
 
 import os
 import signal

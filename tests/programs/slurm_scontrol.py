@@ -1,4 +1,4 @@
-"""A stand-in for scontrol: it shows a job and host names, and writes down what else it is asked."""
+"""A stand-in for scontrol: shows a job and host names, and notes all other calls."""
 
 import sys
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""Imports all of aim and runs verbs where this project finds no module and no name that Windows lacks.
+"""Import all of aim and run verbs without the modules and names that Windows lacks.
 
-`without_posix 'VERB ARGUMENTS' ...`. Other libraries keep such modules: they have ways of their own on Windows.
+`without_posix 'VERB ARGUMENTS' ...`. Other libraries keep them: they have their own ways on Windows.
 """
 
 import builtins
@@ -36,7 +36,7 @@ plain_import, plain_library = builtins.__import__, ctypes.CDLL
 
 
 def found(name: str, globals: Any = None, locals: Any = None, fromlist: Any = (), level: int = 0) -> ModuleType:
-    """Import a module, unless it is one of aim's that asks for one of POSIX."""
+    """Import a module, unless a module of aim asks for one of POSIX."""
     if name in MODULES and str((globals or {}).get("__name__")).startswith("aim"):
         raise ModuleNotFoundError(f"No module named {name!r}")
     return plain_import(name, globals, locals, fromlist, level)

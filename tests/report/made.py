@@ -29,7 +29,7 @@ def predicted(label: list[int], probability: list[list[float]], classes: list[st
 
 
 def random_predictions(n: int, k: int, *, seed: int = 0, skill: float = 2.0, **more: Any) -> Predictions:
-    """As a model would have them that is right now and then; the same videos for every seed."""
+    """Those of a model that is sometimes right; the same videos for every seed."""
     rng, label = np.random.default_rng(seed), np.random.default_rng(99).integers(k, size=n)
     logits = rng.normal(size=(n, k))
     logits[np.arange(n), label] += skill
@@ -39,7 +39,7 @@ def random_predictions(n: int, k: int, *, seed: int = 0, skill: float = 2.0, **m
 def run_directory(
     folder: Path, results: dict[str, Any] | None, settings: str, found: Predictions | None = None, epochs: int = 3
 ) -> Path:
-    """A run directory; of one that still trains where `results` is None."""
+    """A run directory; of an unfinished run where `results` is None."""
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(settings, encoding="utf-8")
     if results is not None:

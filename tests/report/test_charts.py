@@ -12,7 +12,7 @@ from tests.report.made import predicted, run_directory
 
 
 def lines_of(chart: charts.Chart) -> list[list[tuple[float, float]]]:
-    """The places of each line: what is thicker are dots, and thinner the axes."""
+    """The places of each line; thicker ones are dots, thinner ones the axes."""
     return [list(x.points) for x in chart.drawing.shapes if isinstance(x, Stroke) and x.width == 2]
 
 

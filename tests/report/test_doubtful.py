@@ -1,4 +1,4 @@
-"""Labels in doubt, against cleanlab and by hand."""
+"""Doubtful labels, against cleanlab and by hand."""
 
 import csv
 from dataclasses import replace
@@ -71,7 +71,7 @@ def test_several_labels_are_a_question_each_as_cleanlabs() -> None:
 
 
 def test_the_doubted_label_is_found_by_hand() -> None:
-    """The means of each class's own are 0.8, 0.52 and 0.7, and video 2 alone passes another class's."""
+    """The classes' own means are 0.8, 0.52 and 0.7; only video 2 exceeds another class's."""
     (doubt,), left_out = doubtful.doubtful(FOUND)
     assert (doubt.path, doubt.given, doubt.proposed, left_out) == ("2.mp4", "class 1", "class 0", 0)
     assert (doubt.confidence, doubt.for_given) == pytest.approx((0.9, 0.05))
@@ -96,7 +96,7 @@ def test_a_model_that_knows_nothing_doubts_nothing() -> None:
 
 
 def test_a_class_that_is_not_known_is_not_doubted_where_the_others_are() -> None:
-    """Of class 3 the model takes most for class 2, so that both have no doubts; labels of 0 and 1 were swapped."""
+    """The model takes most of class 3 for class 2, so neither has doubts; labels of 0 and 1 were swapped."""
     found = swapped(random_predictions(300, 4, skill=6.0), 10)
     of_3 = np.flatnonzero(found.label == 3)
     found.probability[of_3[5:]] = found.probability[of_3[5:]][:, [0, 1, 3, 2]]

@@ -107,7 +107,7 @@ def test_names_of_classes_and_files_are_never_run(browser: Any, tmp_path: Path) 
 
 
 def test_the_page_of_400_classes_is_small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With strips as large as noise makes them, which compresses worse than any video."""
+    """With strips of noise, which compresses worse than any video."""
     noise = np.random.default_rng(0).integers(256, size=(6, 3, 84, 112), dtype=np.uint8)
     monkeypatch.setattr(strips, "strip", lambda *_: strips.encoded(noise))
     found = random_predictions(2000, 400, skill=5.0)

@@ -16,7 +16,7 @@ FOUND = predicted(
 
 
 def only(first: int, second: int, rest: int = 0, label: NDArray[np.int64] | None = None) -> list[statistics.Paired]:
-    """Two models, each of which alone has so many videos right."""
+    """Two models, and the videos that each alone has right."""
     n = first + second + rest
     label = np.zeros(n, np.int64) if label is None else label
     right = predicted(label.tolist(), np.eye(4)[label].tolist())
@@ -51,7 +51,7 @@ def test_an_interval_and_a_verdict_never_contradict() -> None:
 
 
 def test_mean_per_class_is_compared_too() -> None:
-    """Where a rare class is learnt and a frequent one forgotten, the two scores differ in sign."""
+    """With a rare class learnt and a frequent one forgotten, the two scores differ in sign."""
     label = np.repeat([0, 1], [100, 10])
     rare = predicted(label.tolist(), np.eye(2)[np.repeat([0, 1], [100, 10])].tolist())
     probability = np.eye(2)[np.concatenate([np.repeat([0, 1], [85, 15]), np.ones(10, np.int64)])].astype(np.float32)

@@ -22,7 +22,8 @@ from starlette.testclient import TestClient
 
 from aim.engine.scores.calibration import Calibration
 from aim.engine.scores.tasks import MultiLabel
-from aim.engine.trained.answer import answers_of, as_row
+from aim.engine.trained.answer import Asking, as_row
+from aim.engine.trained.question import asking_of
 from aim.engine.trained.recogniser import Recogniser, load
 from aim.ground import config
 from aim.predict import verb as predict
@@ -35,14 +36,16 @@ Start = Callable[..., TestClient]
 
 @pytest.fixture
 def start(unbroken: Path, toy_cache: Path, tmp_path: Path) -> Iterator[Start]:
-    """What starts the toy's server, with these settings, in this process: one that decodes there, too."""
+    """A function that starts the toy's server with these settings; it decodes in this process, too."""
     with ExitStack() as stack:
 
         def begin(*overrides: str, recogniser: Recogniser | None = None) -> TestClient:
             given = [f"checkpoint={unbroken}", "precision=fp32", "reader=pyav", "workers=1", *overrides]
             settings = config.build(config.compose(given, "serve"), verb.Settings)
             loaded = recogniser or load(unbroken)
-            desk, app = verb.opened(settings, loaded, "fp32", verb.reception_of(settings, tmp_path))
+            desk, app = verb.opened(
+                settings, verb.reception_of(settings, tmp_path), loaded, "fp32", asking_of(settings, loaded)
+            )
             desk.workers = 0
             stack.enter_context(desk)
             return TestClient(app, raise_server_exceptions=False)
@@ -104,7 +107,7 @@ def test_several_labels_and_their_thresholds_are_as_in_aim_predict(
     several = replace(plain, task=MultiLabel(1.0), calibration=Calibration([2.0] * 8, low_and_high))
     client = start("top=1", recogniser=several)
     found = client.post("/predict?name=a", content=path.read_bytes()).json()
-    (expected,) = answers_of("a", several.predict_file(path), plain.classes, 1, several.at_least, several.task)
+    (expected,) = Asking(plain.classes, 1, several.at_least, several.task).answers("a", several.predict_file(path))
     assert found == as_row(expected)
     assert sorted(found["label"]) == sorted(plain.classes[::2])
     about = client.get("/health").json()
@@ -135,7 +138,7 @@ def test_a_file_that_is_no_video_or_names_others_is_refused_by_its_content(
     answer = client.post(f"/predict?name={name}", content=content.replace(b"VIDEO", bytes(path)))
     assert answer.status_code == 422
     assert answer.json()["error"]
-    assert "aim-serve" not in answer.text  # nor any other path of this machine
+    assert "aim-serve" not in answer.text  # no other path of this machine either
     assert client.post("/predict", content=path.read_bytes()).status_code == 200
 
 

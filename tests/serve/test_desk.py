@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from aim.data.loading.pool import Outcome
 from aim.data.readers.interface import BadVideo
 from aim.data.readers.pyav import PyAV
 from aim.data.transforms import Views
@@ -19,7 +20,7 @@ from aim.engine.trained.recogniser import load
 from aim.engine.trained.timeline import timeline
 from aim.ground.errors import UserError
 from aim.serve.decoding import Cutting
-from aim.serve.desk import Desk, batch_of
+from aim.serve.desk import Desk
 from tests.messages import named, refused
 from tests.toy import videos
 
@@ -28,7 +29,7 @@ GIVE_UP = 60
 
 @dataclass
 class Slow:
-    """Stands for a recogniser: it notes what it is asked together, and waits before each answer until it may."""
+    """A stand-in for a recogniser: it notes the batches, and waits for permission before each answer."""
 
     go: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
     asked: list[list[str]] = field(default_factory=list)
@@ -100,12 +101,18 @@ def test_a_time_line_begins_anew_where_the_packets_lied(
     expected = timeline(recogniser, path, windows, precision="fp32", batch_size=4)
     cutting = Cutting(recogniser.clip, recogniser.views, 4, max_seconds=100)
     monkeypatch.setattr("aim.data.windows._listed", lambda path: np.arange(99.0))
-    told = [part if isinstance(part, Cut) else batch_of(*part) for part in cutting((path, windows))]
-    assert sum(isinstance(part, Cut) for part in told) == 2
+    told = list[Any]()
+
+    def through(tasks: Sequence[tuple[Path, Any]]) -> Iterator[tuple[Path, Outcome]]:
+        for path, task in tasks:
+            for part in cutting(task):
+                told.append(part)
+                yield path, Outcome("part", value=part)
+
     at = desk(recogniser)
-    monkeypatch.setattr(at, "_parts", lambda path, windows: iter(told))
-    at.__dict__["cutter"] = SimpleNamespace(abandon=lambda: None)
+    at.__dict__["cutter"] = SimpleNamespace(abandon=lambda: None, through=through)
     seen = at._timeline(path, windows)
+    assert sum(isinstance(part, Cut) for part in told) == 2
     assert torch.equal(seen.line.probability, expected.probability)
 
 
@@ -116,10 +123,10 @@ def test_a_video_that_is_too_long_is_decoded_by_nobody(
     with desk(recogniser, max_seconds=0.1) as at:
         named(at.video(path).result(GIVE_UP), "max_seconds=0.1")
     with refused("max_seconds=0.1", error=BadVideo):
-        next(Cutting(recogniser.clip, recogniser.views, 4, max_seconds=0.1)((path, Windows(1, 1))))
+        next(Cutting(recogniser.clip, recogniser.views, 4, max_seconds=0.1)((path, Windows(1, 1), True)))
     monkeypatch.setattr("aim.serve.decoding.MAX_WINDOWS", 3)
     with refused("3", error=BadVideo):
-        next(Cutting(recogniser.clip, recogniser.views, 4, max_seconds=5)((path, Windows(0.1, 0.1))))
+        next(Cutting(recogniser.clip, recogniser.views, 4, max_seconds=5)((path, Windows(0.1, 0.1), True)))
 
 
 def test_a_desk_whose_processes_cant_start_says_why() -> None:

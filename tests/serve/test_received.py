@@ -18,7 +18,7 @@ HOST = "https://media.test"
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
-    """A root with a video, and beside it what is nobody's business."""
+    """A root with a video, and a private file beside it."""
     for name in ("root/sub/a.mp4", "secret.mp4", "root2/b.mp4"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
@@ -44,7 +44,7 @@ def test_a_path_leads_below_a_root_or_nowhere(tree: Path) -> None:
         with pytest.raises(Refused) as caught:
             roots.path(name)
         assert caught.value.status in (403, 404), name
-    # Whether something is there isn't told of what is outside.
+    # Outside of the root, existence isn't revealed.
     assert str_of(roots, "../secret.mp4").replace("secret", "absent") == str_of(roots, "../absent.mp4")
     with refused("'a.mp4'", "root=", error=Refused):
         Roots.of(None).path("a.mp4")

@@ -1,6 +1,6 @@
-"""A server on this machine that speaks as much of Hugging Face's hub as its client needs to push and to download.
+"""A local server with the part of Hugging Face's hub that its client needs to push and download.
 
-The paths and answers are those of huggingface_hub's own requests: create, preupload, Git LFS's batch, commit, resolve.
+Paths and answers follow huggingface_hub's requests: create, preupload, Git LFS's batch, commit, resolve.
 """
 
 import base64

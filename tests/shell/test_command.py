@@ -27,7 +27,7 @@ RUN = "aim.engine.run.settings.Run"
 
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[str, str]]:
-    """Runs aim.train's entry point on a command line that must fail; gives what it printed to stdout and stderr."""
+    """Run aim.train's entry point on a command line that must fail; returns its stdout and stderr."""
 
     def run(*arguments: str) -> tuple[str, str]:
         monkeypatch.setattr(sys, "argv", ["aim/train/__main__.py", *arguments])

@@ -1,4 +1,4 @@
-"""What Tab offers behind `aim`."""
+"""The completions of `aim`."""
 
 import os
 import pty

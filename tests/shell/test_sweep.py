@@ -1,4 +1,4 @@
-"""The table of a sweep's results, which the shell reads without a table of metrics."""
+"""The table of a sweep's results, which the shell reads without the table of metrics."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What `aim` and `aim train` list."""
+"""The lists of `aim` and `aim train`."""
 
 import re
 import sys
@@ -20,7 +20,7 @@ Shell = Callable[..., tuple[str, str]]
 
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Shell:
-    """Runs `aim` on a command line that ends with `code`; gives what it printed to stdout and stderr."""
+    """Run `aim` on a command line that ends with `code`; returns its stdout and stderr."""
 
     def run(*arguments: str, code: int) -> tuple[str, str]:
         monkeypatch.setattr(sys, "argv", ["aim", *arguments])
@@ -86,7 +86,7 @@ def test_lists_fit_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_settings_are_those_that_the_classes_take() -> None:
     known = choices.settings("config")
-    groups = choices.config_groups("config")  # of which one may have no settings of its own
+    groups = choices.config_groups("config")  # one may have no settings of its own
     assert Run.__dataclass_fields__.keys() <= {key.partition(".")[0] for key in known} | set(groups)
     composed = dict(choices.leaves(OmegaConf.to_container(config.compose([]))))
     assert {key for key in composed if not key.endswith("kind")} <= known.keys()

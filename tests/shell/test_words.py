@@ -1,4 +1,4 @@
-"""What a wrong word on a command line is answered with."""
+"""Answers to wrong words on a command line."""
 
 from pathlib import Path
 

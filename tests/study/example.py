@@ -1,4 +1,4 @@
-"""A study as the dict of study.json has it, made of formulas: without trainings, and without the code that fits."""
+"""A study in the form of study.json, made by formulas: no trainings, no fits."""
 
 import math
 from collections.abc import Sequence
@@ -42,7 +42,7 @@ def skill(adapter: int, trunk: float, share: float, adapters: int) -> float:
 
 
 def scores_at(skilled: float, noise: float) -> dict[str, list[float]]:
-    """Every score of a cell, with intervals as so many videos give them."""
+    """Every score of a cell, with intervals for a number of videos."""
     top1 = min(0.995, max(0.01, 1 / CLASSES + (0.98 - 1 / CLASSES) * skilled + noise))
     width = 1.96 * math.sqrt(top1 * (1 - top1) / VIDEOS)
     found = {"top1": (top1, width)}
@@ -59,7 +59,7 @@ def scores_at(skilled: float, noise: float) -> dict[str, list[float]]:
 
 
 def cells_of(trunks: dict[str, int], adapters: Sequence[str], shares: Sequence[float], seeds: int) -> list[dict]:
-    """One for each combination; the scores of a seed differ from another's a little."""
+    """One for each combination; seeds differ a little in their scores."""
     rng, found = np.random.default_rng(0), []
     for trunk, size in trunks.items():
         for i, adapter in enumerate(adapters):
@@ -83,7 +83,7 @@ def lost(cell: dict, state: str, why: str | None) -> None:
 
 
 def curve_of(cells: list[dict], task: str, series: str, score: str, axis: str, kind: str | None = None) -> dict:
-    """A line through cells, one point for each value of the axis; `kind`, or what the points look like."""
+    """A line through cells, one point for each value of the axis; `kind`, or the points' own shape."""
     chance = SCORES[score]["chance"]
     by_scale: dict[float, list[list[float]]] = {}
     for cell in sorted(cells, key=lambda cell: cell[axis]):
@@ -131,7 +131,7 @@ def example(
     *, trunks: dict[str, int] = TRUNKS, adapters: Sequence[str] = ADAPTERS, shares: Sequence[float] = SHARES,
     seeds: int = 3, axes: Sequence[str] = tuple(AXES)[:5], holes: bool = True,
 ) -> dict[str, Any]:  # fmt: skip
-    """A whole study; with `holes` a cell failed, one is missing, and a point is without any seed."""
+    """A whole study; with `holes` a cell failed, one is missing, and a point has no seed."""
     cells = cells_of(trunks, adapters, shares, seeds)
     if holes and len(cells) > 8:
         lost(cells[7], "failed", "the loss became nan at step 31; lower train.lr")
@@ -170,7 +170,7 @@ def example(
 
 
 def findings(curves: list[dict], adapters: Sequence[str], axes: Sequence[str]) -> dict[str, Any]:
-    """What the analysis says of curves; here only in form."""
+    """The analysis of curves; here only in form."""
     tops = [curve for curve in curves if curve["score"] == "top1"]
     thresholds = []
     for curve in tops:
@@ -226,7 +226,7 @@ def findings(curves: list[dict], adapters: Sequence[str], axes: Sequence[str]) -
 
 
 def table_example() -> dict[str, Any]:
-    """What a table from elsewhere becomes: no cells, one axis, one score, tasks of its own."""
+    """A study of a table from elsewhere: no cells, one axis, one score, tasks of its own."""
     scale = [1e20, 3e20, 1e21, 3e21, 1e22, 3e22]
     curves = []
     for task, kind, mean in (

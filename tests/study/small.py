@@ -1,4 +1,4 @@
-"""A study small enough for tests, and cells that are made up instead of trained."""
+"""A study small enough for tests, with made-up cells instead of trained ones."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -48,13 +48,13 @@ def run(folder: Path, *overrides: str) -> int:
 
 
 def told(folder: Path) -> dict[str, Any]:
-    """What it left in study.json."""
+    """The content of its study.json."""
     found: dict[str, Any] = json.loads((folder / "study.json").read_text(encoding="utf-8"))
     return found
 
 
 def answers(right: float, *, videos: int = 64, seed: int = 0) -> Predictions:
-    """Predictions of which about such a share is right."""
+    """Predictions with about this share right."""
     rng = np.random.default_rng(seed)
     label = np.arange(videos) % len(CLASSES)
     said = np.where(rng.uniform(size=videos) < right, label, (label + rng.integers(1, 8, videos)) % len(CLASSES))
@@ -119,7 +119,7 @@ def made_up(
 
 
 def leave(folder: Path, settings: dict[str, Any]) -> None:
-    """What a training leaves: the wider trunk and more data make it better."""
+    """A training's results: the wider trunk and more data make them better."""
     wide = settings["backbone"]["options"]["embed_dim"] / 64
     right = 0.1 + 0.8 * wide * settings["data"]["share"] * (settings["adapter"]["kind"] == "aim")
     found = answers(right, seed=settings["seed"])

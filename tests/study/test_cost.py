@@ -1,4 +1,4 @@
-"""What is counted of a step without computing it is what a real one takes."""
+"""The counted cost of a step equals a real step's."""
 
 import pytest
 import torch
@@ -26,7 +26,7 @@ def test_the_operations_of_a_step_are_those_of_a_real_one(adapter: str) -> None:
 
 
 def test_a_frozen_trunk_is_not_gone_back_through() -> None:
-    """A linear head's backward pass is almost nothing; that of a trunk that is trained is two forward passes."""
+    """A linear head's backward pass costs almost nothing; a trained trunk's costs two forward passes."""
     none, full = (count(config.build(config.compose([*TOY, f"adapter={name}"]), Run), 8) for name in ("none", "full"))
     assert none.train_flops < 1.01 * none.test_flops
     assert full.train_flops == pytest.approx(3 * full.test_flops, rel=0.1)  # 6 N D, but for the pixels' gradient

@@ -123,7 +123,7 @@ ODD: dict[str, dict[str, Any]] = {
 
 
 def all_nan(study: dict[str, Any]) -> dict[str, Any]:
-    """The study with no number in any curve and no cell that is done, so that no law has a point."""
+    """A study without finished cells or numbers in its curves, so no law has a point."""
     study = json.loads(json.dumps(study)) | {"laws": []}
     for curve in study["curves"]:
         curve |= {key: [float("nan")] * len(curve["scale"]) for key in ("mean", "low", "high")} | {"fit": None}
@@ -152,7 +152,7 @@ def test_odd_studies_are_drawn(tmp_path: Path, name: str, monkeypatch: pytest.Mo
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert("L"))
             assert (pixels < 128).mean() > 0.002  # something is drawn
-            assert (pixels[[0, -1]] > 250).all()  # and nothing goes over the edge
+            assert (pixels[[0, -1]] > 250).all()  # and nothing crosses the edge
 
 
 def test_a_point_lies_where_its_value_is(tmp_path: Path) -> None:
@@ -190,7 +190,7 @@ def test_a_point_lies_where_its_value_is(tmp_path: Path) -> None:
 
 
 def test_the_page_takes_its_colours_from_its_style(whole: Path) -> None:
-    """So that it can be read in the dark; the figure for papers and README has colours of its own."""
+    """Readable in dark mode; the figure for papers and README has its own colours."""
     page = (whole / "study.html").read_text(encoding="utf-8")
     drawn = "".join(re.findall(r'<svg viewBox="[^"]*" role="img".*?</svg>', page))
     assert set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{3,6})", drawn)) == set()

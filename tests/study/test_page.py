@@ -46,7 +46,7 @@ def whole() -> str:
 
 @pytest.mark.parametrize(("width", "scheme"), [(1280, "light"), (390, "dark")])
 def test_a_real_browser_shows_the_page_at_any_width(browser: Any, tmp_path: Path, width: int, scheme: str) -> None:
-    """Nothing in it is wider than a phone, nothing complains, nothing is fetched, no label lies on another."""
+    """Nothing in it is wider than a phone, nothing complains, nothing is fetched, no labels overlap."""
     text = whole()
     assert len(text.encode()) < 2 * 2**20
     tab = shown(browser, tmp_path, text, width, scheme)

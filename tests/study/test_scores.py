@@ -1,4 +1,4 @@
-"""Scores of predictions, against sums over every sequence and against scikit-free formulas written out."""
+"""Scores of predictions, against sums over every sequence and plain formulas."""
 
 import itertools
 import math

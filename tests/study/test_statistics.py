@@ -1,4 +1,4 @@
-"""Intervals, laws, the rule that sorts curves, tables: against SciPy, and against curves of a known law."""
+"""Intervals, laws, the rule that sorts curves, tables: against SciPy and curves of a known law."""
 
 import json
 import math
@@ -96,13 +96,13 @@ def test_what_the_rule_says_of_published_numbers(table: str, better: Literal["hi
     curves = tables.read(PUBLISHED / f"{table}.csv", better=better)
     found = analyse(curves, [], {"score": {"thresholded": False}}, {"scale": "scale"})
     assert {curve["series"]: curve["kind"] for curve in found["curves"]} == kinds
-    if table == "lambada_accuracy":  # which is nought until the loss has fallen by a third
+    if table == "lambada_accuracy":  # which is zero until the loss has fallen by a third
         assert [each["scale"] for each in found["thresholds"]] == [1000, 1000]
         assert [each["scale"] for each in lambada_loss()["thresholds"]] == [64, 512]
 
 
 def lambada_loss() -> dict[str, Any]:
-    """What is told of the loss of Pythia on LAMBADA over training steps."""
+    """The report on Pythia's loss on LAMBADA over training steps."""
     curves = tables.read(PUBLISHED / "lambada_loss.csv", better="low")
     return analyse(curves, [], {"score": {"thresholded": False}}, {"scale": "scale"})
 
@@ -128,7 +128,7 @@ def test_what_the_rule_says_of_curves_that_tell_little() -> None:
     risen = chance + np.repeat([0.0, 0.2, 0.4, 0.6], 3)
     assert classify_curve(scale, risen, 0.125).kind == "smooth"
     assert classify_curve(scale, 1 - risen, 0.125).kind == "falling"
-    single = np.geomspace(1, 1e4, 7)  # one value a scale, which tells no error by itself
+    single = np.geomspace(1, 1e4, 7)  # one value a scale, which gives no error
     assert classify_curve(single, [0.6, 0.5, 0.45, 0.4, 0.3, 0.2, 0.1], 0.1).kind == "falling"
     assert classify_curve(single, [0.5] * 7, 0.1).kind == "flat"
     assert classify_curve(scale, -risen, -0.125, "low").kind == "smooth"

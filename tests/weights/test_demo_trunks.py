@@ -1,4 +1,4 @@
-"""The demo's trunks of four sizes: what they hold, that every adapter works in them, how their quality is measured."""
+"""The demo's trunks of four sizes: their tensors, every adapter in them, the measure of their quality."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Weight files of every format, written at toy size by the libraries themselves, against their own image features."""
+"""Weight files of every format, written at toy size by the libraries, against their own image features."""
 
 import argparse
 import pickle
@@ -196,7 +196,7 @@ def test_dinov2_with_registers(tmp_path):
     name = "vit_small_patch14_reg4_dinov2.lvd142m"
     model = image_model(name, num_classes=0)
     public = model.state_dict()
-    # The public file holds the class token's position apart from the token, and a mask token.
+    # The public file holds the class token's position separately, and a mask token.
     public["register_tokens"] = public.pop("reg_token")
     position = torch.full((1, 1, 32), 0.25)
     public["pos_embed"] = torch.cat([position, public["pos_embed"]], 1)
@@ -343,7 +343,7 @@ def test_the_hub_is_read_strictly(monkeypatch):
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_hub_and_a_file_give_the_same_tensors(name, monkeypatch):
-    """So that the fingerprint doesn't depend on where the weights came from."""
+    """The fingerprint doesn't depend on the weights' source."""
     cfg = toy(name)
     untrained = timm.create_model(cfg.name, **cfg.options)  # with the head of its own classes
     monkeypatch.setattr(hub, "get_session", lambda: Mock())

@@ -1,4 +1,4 @@
-"""The demo's space-time trunk: its file, the clips that it was trained on, and its start from the image trunk."""
+"""The demo's space-time trunk: its file, its training clips, and its start from the image trunk."""
 
 import runpy
 from typing import Any
@@ -32,7 +32,7 @@ def test_its_file_is_small_and_all_of_the_trunk() -> None:
 
 
 def test_a_clip_shows_what_is_said_of_it(script: dict[str, Any]) -> None:
-    """The middle of the pixels that a shape covers is near its place, in each frame."""
+    """The middle of a shape's pixels is near its place, in each frame."""
     clips = script["draw_clips"](np.random.default_rng(0), 20)
     body = clips.mask[:, :, 0]
     inside = ((clips.pose[..., :2] / 4).abs() < 0.25).all(-1)  # far from the edges, which would cut a shape

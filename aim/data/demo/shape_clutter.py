@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from aim.data.demo.shape_drawing import COLOURS, EYE, SHAPES, Patch, Poses, Scene, box, covered, draw_scene, render
+from aim.data.demo.shape_drawing import COLOURS, SHAPES, Patch, Poses, Scene, box, draw_scene, render
 from aim.data.demo.shape_motions import PAIRS, Floats, draw_poses, pace
 from aim.ground.errors import UserError
 
@@ -47,14 +47,6 @@ class Film:
     def frames(self) -> NDArray[np.uint8]:
         """uint8 "t h w c"."""
         return render(self.scene, self.poses, self.distractors, self.occluders)
-
-    def mask(self) -> NDArray[np.bool_]:
-        """Where the shape is seen, bool "t h w"."""
-        size = self.scene.background.shape[-2]
-        seen = covered([*SHAPES[self.scene.shape], EYE], self.poses, size) > 0.5
-        for patch in self.occluders:
-            seen &= covered(patch.polygons, patch.poses, size) <= 0.5
-        return seen
 
 
 def film(

@@ -125,11 +125,6 @@ class Pool(Generic[J]):
         """Kill all processes."""
         self._stop()
 
-    @property
-    def pids(self) -> list[int]:
-        """The current processes."""
-        return [worker.process.pid for worker in self._workers if worker.process and worker.process.pid]
-
 
 class _Worker(Generic[J]):
     """The handle of a process, which it starts when there is none."""

@@ -24,9 +24,7 @@ class Auto:
             return PyAV(), "pyav, as decord isn't installed"
         return Decord(), f"decord, as aim.prepare didn't write the videos of data.root={root}"
 
-    def __call__(
-        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor:
+    def __call__(self, path: Source, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         """See `interface.Reader`; without a given root, it is the folder of the file."""
         reader, _ = self.of(file_of(path).parent)
-        return reader(path, pick, short_side, span=span)
+        return reader(path, pick, span=span)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from aim.data.readers import pyav
 from aim.data.readers.drawing import display_matrix, first_frame, is_quarter_turn
-from aim.data.readers.interface import BadVideo, Choice, Pick, Source, resized, url
+from aim.data.readers.interface import BadVideo, Choice, Pick, Source, url
 from aim.data.readers.packets import Packets, family, from_file, may_turn, video_packets
 from aim.data.readers.pyav import opened
 from aim.ground.errors import UserError, say
@@ -55,13 +55,11 @@ class Decord:
             log.warning("decord isn't installed, it has wheels for x86-64 alone: PyAV reads everything")
             object.__setattr__(self, "installed", False)
 
-    def __call__(
-        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor:
+    def __call__(self, path: Source, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         """See `video.Reader`."""
         choice = Choice(path, pick, span)
         if not self.installed:
-            return pyav.read(path, choice, short_side)
+            return pyav.read(path, choice)
         try:
             with opened(path) as (container, stream):
                 packets = from_file(container, stream)
@@ -72,13 +70,12 @@ class Decord:
                 misplaced = pixels is not None and _is_deep(pixels) and pixels.chroma_height(2) == 1
             unique, back = np.unique(choice(seconds), return_inverse=True)
             frames = _read(path, unique, seconds.size, seek=not packets.doubt)
-            frames = resized(_chroma_moved(frames) if misplaced else frames, short_side)
-            return frames[torch.from_numpy(back)]
+            return (_chroma_moved(frames) if misplaced else frames)[torch.from_numpy(back)]
         except _RefusedError as error:
             if not self.fallback:
                 raise BadVideo(f"{path}: decord can't be trusted with it: {error}; reader=pyav may read it") from error
             why = str(error)
-        frames = pyav.read(path, choice, short_side)
+        frames = pyav.read(path, choice)
         if self.first.take():
             say(f"PyAV reads the videos that decord gets wrong; the first is {path}: {why}")
         return frames

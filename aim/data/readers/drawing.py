@@ -14,8 +14,6 @@ from einops import rearrange
 from numpy.typing import NDArray
 from torch import Tensor
 
-from aim.data.readers.interface import scaled
-
 Image = NDArray[np.uint8]  # "h w c"
 Matrix = tuple[int, int, int, int]
 
@@ -26,15 +24,14 @@ class Drawing:
     The first frame is the file's, wanted or not: where others are drawn alone, `begin` has to see it before.
     """
 
-    def __init__(self, short_side: int | None) -> None:
-        self.short_side = short_side
+    def __init__(self) -> None:
         self.size: tuple[int, int] | None = None
         self.matrix: Matrix | None = None
         self.reformatter = VideoReformatter()
 
     def begin(self, frame: VideoFrame) -> None:
         """Take size and orientation from the file's first frame."""
-        self.size = scaled(frame.height, frame.width, self.short_side)
+        self.size = frame.height, frame.width
         self.matrix = display_matrix(frame)
 
     def __call__(self, frame: VideoFrame) -> Image:
@@ -54,10 +51,10 @@ class Film:
     Kept one by one and copied at the end, they would take twice the memory, which costs more than the copying.
     """
 
-    def __init__(self, wanted: Sequence[int], short_side: int | None) -> None:
+    def __init__(self, wanted: Sequence[int]) -> None:
         self.rows = {key: row for row, key in enumerate(dict.fromkeys(wanted))}
         self.wanted = wanted
-        self.draw = Drawing(short_side)
+        self.draw = Drawing()
         self.missing = set(wanted)
         self.pixels: NDArray[np.uint8] = np.empty(0, np.uint8)  # "t h w c" from the first frame on
 

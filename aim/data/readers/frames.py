@@ -10,7 +10,7 @@ from einops import rearrange
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from aim.data.readers.interface import BadVideo, Choice, Part, Pick, Source, resized
+from aim.data.readers.interface import BadVideo, Choice, Part, Pick, Source
 from aim.ground.errors import UserError
 
 SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
@@ -25,9 +25,7 @@ class Frames:
 
     fps: float | None = None
 
-    def __call__(
-        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor:
+    def __call__(self, path: Source, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         """See `video.Reader`."""
         if isinstance(path, Part) or not Path(path).is_dir():
             raise BadVideo(f"{path}: not a folder of images")
@@ -39,7 +37,7 @@ class Frames:
         images = [_image(files[i]) for i in unique]
         if any(image.shape != images[0].shape for image in images):
             raise BadVideo(f"{path}: its images differ in size")
-        return resized(torch.stack(images), short_side)[torch.from_numpy(back)]
+        return torch.stack(images)[torch.from_numpy(back)]
 
 
 def pictures(folder: Path) -> list[Path]:

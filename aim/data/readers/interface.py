@@ -1,21 +1,30 @@
 """The interface of readers of video files, and their shared parts."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize
 
+T = TypeVar("T")
 Pick = Callable[[int], "Sequence[int] | NDArray[np.int64]"]
 UNTIMED = "no time stamps, so that it has no seconds; ffmpeg -r RATE -i FILE -c copy NEW.mp4 gives it some"
 
 
 class BadVideo(RuntimeError):
     """A file that can't be read rightly; the message starts with its path."""
+
+
+def each_read(read: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[tuple[Path, T | str]]:
+    """What `read` makes of each file, or why it can't be read."""
+    for path in paths:
+        try:
+            yield path, read(path)
+        except BadVideo as error:
+            yield path, str(error).removeprefix(f"{path}: ")
 
 
 class UnwantedVideo(BadVideo):
@@ -56,30 +65,19 @@ def url(source: Source) -> str:
 class Reader(Protocol):
     """Reads the frames asked for, and never another: uint8 "t c h w", RGB, upright.
 
-    `pick` maps the number of frames to the indices wanted, in any order, repeated or not. `short_side` scales the
-    frames to that short side (see `scaled`). `span`, in seconds from the first frame: only frames with start <= time <
-    end exist for `pick`. All frames are turned and mirrored as the file asks for its first one; pixels are taken to be
-    square, as the paper's pipelines do. The file is opened and closed inside the call. Raises BadVideo for a file that
-    is missing or can't be read rightly.
+    `pick` maps the number of frames to the indices wanted, in any order, repeated or not. `span`, in seconds from the
+    first frame: only frames with start <= time < end exist for `pick`. All frames are turned and mirrored as the file
+    asks for its first one; pixels are taken to be square, as the paper's pipelines do. The file is opened and closed
+    inside the call. Raises BadVideo for a file that is missing or can't be read rightly.
     """
 
-    def __call__(
-        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor: ...
+    def __call__(self, path: Source, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor: ...
 
 
-def scaled(height: int, width: int, short_side: int | None) -> tuple[int, int]:
+def scaled(height: int, width: int, short_side: int) -> tuple[int, int]:
     """Height and width with this short side, rounded as the public implementation does (mmcv's `rescale_size`)."""
-    if short_side is None:
-        return height, width
     scale = short_side / min(height, width)
     return int(height * scale + 0.5), int(width * scale + 0.5)
-
-
-def resized(frames: Tensor, short_side: int | None) -> Tensor:
-    """Frames "t c h w" scaled to `short_side`, with antialiasing, as FFmpeg scales."""
-    height, width = scaled(frames.shape[-2], frames.shape[-1], short_side)
-    return resize(frames, [height, width], antialias=True) if frames.shape[-2:] != (height, width) else frames
 
 
 @dataclass

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -42,24 +43,22 @@ class PyAV:
     the last one, as where a download broke off.
     """
 
-    def __call__(
-        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor:
+    def __call__(self, path: Source, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         """See `video.Reader`."""
-        return read(path, Choice(path, pick, span), short_side)
+        return read(path, Choice(path, pick, span))
 
 
-def read(path: Source, choice: Choice, short_side: int | None) -> Tensor:
+def read(path: Source, choice: Choice) -> Tensor:
     """The frames chosen, uint8 "t c h w"."""
     with opened(path) as (container, stream):
         for scan in (from_index, from_file):
             packets = scan(container, stream)
             if packets and not packets.doubt:
                 try:
-                    return _read_plain(container, stream, packets, choice, short_side)
+                    return _read_plain(container, stream, packets, choice)
                 except (_NotPlainError, av.FFmpegError):
                     continue
-    return _read_sequentially(path, choice, short_side)
+    return _read_sequentially(path, choice)
 
 
 @contextmanager
@@ -78,11 +77,19 @@ def opened(path: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise BadVideo(f"{path}: {error}") from error
 
 
+def container_of(name: str, **options: Any) -> InputContainer:
+    """The container that `av.open` opens. Text of unknown encoding in it is no error, as PyAV has it from 19 on."""
+    if int(av.__version__.partition(".")[0]) < 19:
+        options["metadata_errors"] = "ignore"
+    container: InputContainer = av.open(name, "r", **options)
+    return container
+
+
 def _container(path: Source) -> InputContainer:
     try:
         if isinstance(path, str | Path) and Path(path).suffix.lower() == ".webp" and is_animated(Path(path)):
             return av.open(as_film(Path(path)), "r")
-        return av.open(url(path), "r", metadata_errors="ignore", options={"format_whitelist": KINDS})
+        return container_of(url(path), options={"format_whitelist": KINDS})
     except (av.FFmpegError, OSError) as error:
         raise BadVideo(f"{path}: {_in_words(path, error)}") from error
 
@@ -111,9 +118,7 @@ def _video_streams(container: InputContainer) -> tuple[VideoStream, ...]:
         return ()
 
 
-def _read_plain(
-    container: InputContainer, stream: VideoStream, packets: Packets, choice: Choice, short_side: int | None
-) -> Tensor:
+def _read_plain(container: InputContainer, stream: VideoStream, packets: Packets, choice: Choice) -> Tensor:
     """Decodes only the frames needed for the wanted ones. Raises _NotPlainError if the packets differ from the list."""
     assert stream.time_base is not None
     order, starts = packets.order, np.flatnonzero(packets.start)
@@ -122,7 +127,7 @@ def _read_plain(
     turned = first is not None and may_turn(first, stream)
     pts, times = packets.pts.tolist(), packets.pts[order[indices]].tolist()
     last = order[indices].max()
-    film = Film(times, short_side)
+    film = Film(times)
     if turned and (frame := first_frame(container, stream, packets.kept)):
         film.draw.begin(frame)
     source: Iterator[VideoPacket] = iter(())
@@ -166,7 +171,7 @@ def _from(container: InputContainer, stream: VideoStream, packets: Packets, star
     return itertools.dropwhile(lambda packet: packet.pts != pts and packet.size > 0, container.demux(stream))
 
 
-def _read_sequentially(path: Source, choice: Choice, short_side: int | None) -> Tensor:
+def _read_sequentially(path: Source, choice: Choice) -> Tensor:
     """Decodes everything, and again up to the last frame wanted if all didn't fit into KEPT_BYTES."""
     seconds, kept, room = [], [], KEPT_BYTES
     for time, frame in decoded(path):
@@ -177,7 +182,7 @@ def _read_sequentially(path: Source, choice: Choice, short_side: int | None) -> 
     indices = choice(np.array(seconds))
     frames = kept if room >= 0 else (frame for _, frame in decoded(path))
     del kept
-    film = Film(indices.tolist(), short_side)
+    film = Film(indices.tolist())
     for i, frame in enumerate(itertools.islice(frames, int(indices.max()) + 1)):
         if not i:
             film.draw.begin(frame)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from aim.data.readers.drawing import display_matrix, first_frame, is_quarter_turn
-from aim.data.readers.interface import BadVideo, Choice, Pick, Source, resized, url
+from aim.data.readers.interface import BadVideo, Choice, Pick, Source, url
 from aim.data.readers.packets import Clock, family, is_start, is_whole, may_turn, order_doubt, video_packets
 from aim.data.readers.pyav import opened
 from aim.ground.errors import UserError
@@ -22,9 +22,7 @@ class TorchCodec:
     reordered frames come out wrong. Raises UserError where torchcodec or its FFmpeg can't be loaded.
     """
 
-    def __call__(
-        self, path: Source, pick: Pick, short_side: int | None = None, *, span: tuple[float, float] | None = None
-    ) -> Tensor:
+    def __call__(self, path: Source, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:
         """See `video.Reader`."""
         decoder_class = _decoder_class()
         with opened(path) as (container, stream):
@@ -59,12 +57,12 @@ class TorchCodec:
             if len(decoder) != len(times):
                 raise BadVideo(f"{path}: torchcodec counts {len(decoder)} frames of {len(times)}; use reader=pyav")
             unique, back = np.unique(Choice(path, pick, span)(np.array(times, np.float64) * base), return_inverse=True)
-            frames = decoder.get_frames_at(unique.tolist()).data
+            frames: Tensor = decoder.get_frames_at(unique.tolist()).data
         except (RuntimeError, ValueError, IndexError) as error:
             if isinstance(error, BadVideo):
                 raise
             raise BadVideo(f"{path}: torchcodec: {str(error).splitlines()[0]}") from error
-        return resized(frames, short_side)[torch.from_numpy(back)]
+        return frames[torch.from_numpy(back)]
 
 
 def _decoder_class() -> Any:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aim.data.columns import Row, columns_in, header, is_table, video_beside
-from aim.data.folds import halves, held_out_of
+from aim.data.folds import halves_by_hash
 from aim.data.labels import Labels, joined, named_classes, settled
-from aim.data.lists import README, Lists, Video, hold_out, nfc, read_classes, split_of
+from aim.data.lists import README, Lists, nfc, read_classes, split_of
 from aim.data.rows import groups_of, read_rows, videos_of
 from aim.data.sources.annotations import Files, near
 from aim.ground.errors import UserError
@@ -78,7 +78,8 @@ class Table:
             )
         lists = {part: videos_of(own, labels) for part, own in parts.items()}
         third = lists.get("test") if "val" in lists else None
-        train, val = self._halves(lists[""]) if by_hash else (lists.get("train"), lists.get("val") or lists.get("test"))
+        given = lists.get("train"), lists.get("val") or lists.get("test")
+        train, val = halves_by_hash(lists[""], self.val_share) if by_hash else given
         names = some_names(tables)
         in_words = not named.is_file()
         divisible = by_hash and in_words and joined(classes) and len({video.path for video in lists[""]}) > 1
@@ -95,19 +96,6 @@ class Table:
             held_out=self.val_share if by_hash else 0.0, groups=groups,
             in_words=in_words,
         )  # fmt: skip
-
-    def _halves(self, videos: Sequence[Video]) -> tuple[list[Video], list[Video]]:
-        """The videos for training and validation; all parts of a file are in one of them."""
-        labels = defaultdict[str, set[tuple[int, ...]]](set)
-        for video in videos:
-            labels[video.path].add(video.labels)
-        many = any(len(own) > 1 or len(min(own)) != 1 for own in labels.values())
-        if many and len(labels) > 1:
-            return halves(videos, held_out_of(videos, {}, self.val_share))
-        by_class = defaultdict[tuple[int, ...], list[str]](list)
-        for path, own in labels.items():
-            by_class[min(own)].append(path)
-        return halves(videos, {path for paths in by_class.values() for path in hold_out(paths, self.val_share)[1]})
 
 
 def of_video(root: Path, table: Path) -> str:

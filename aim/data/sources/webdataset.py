@@ -1,11 +1,11 @@
 """Tar shards from other tools, in WebDataset's naming."""
 
 import re
-from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from aim.data.lists import HELD_OUT, USUAL, Lists, Stored, Video, hold_out, read_classes
+from aim.data.folds import halves_by_hash
+from aim.data.lists import HELD_OUT, USUAL, Lists, Stored, Video, read_classes
 from aim.data.scanning import VIDEO_EXTENSIONS, look
 from aim.data.stored import shards
 from aim.ground.errors import UserError
@@ -46,20 +46,12 @@ class WebDataset:
         split = {video.path: _split(named[video.path]) for video in videos}
         held_out = next((name for name in HELD_OUT if name in split.values()), None)
         if not held_out:
-            return self._held_out(videos, classes)
+            return Lists(*halves_by_hash(videos, self.val_share), classes)
         of_test = [] if held_out in USUAL["test"] else USUAL["test"]
         train, val, test = (
             [video for video in videos if split[video.path] in names] for names in ([""], [held_out], of_test)
         )
         return Lists(train, val, classes, third=test or None)
-
-    def _held_out(self, videos: list[Video], classes: list[str]) -> Lists:
-        by_class = defaultdict(list)
-        for video in videos:
-            by_class[video.label].append(video.path)
-        chosen = {path for paths in by_class.values() for path in hold_out(paths, self.val_share)[1]}
-        train, val = ([v for v in videos if (v.path in chosen) == wanted] for wanted in (False, True))
-        return Lists(train, val, classes)
 
 
 def _classes(root: Path, labels: set[str]) -> list[str]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from aim.engine.run.recipe import Optim
-from aim.ground.errors import UserError
+from aim.ground.errors import matching
 from aim.models.heads import parameters_of_heads
 
 
@@ -19,9 +19,7 @@ def adamw(model: nn.Module, optim: Optim) -> torch.optim.AdamW:
     parameter.
     """
     heads = parameters_of_heads(model)
-    for pattern in (*optim.no_decay, *optim.lr_mult):
-        if not any(fnmatchcase(name, pattern) for name in heads[0]):
-            raise UserError(f"optim: the pattern {pattern!r} matches no parameter")
+    matching((*optim.no_decay, *optim.lr_mult), heads[0], "optim")
     first = optim.heads[0]
     groups: dict[tuple[int, float, float], list[nn.Parameter]] = {}
     for head, (named, own) in enumerate(zip(heads, optim.heads, strict=False)):

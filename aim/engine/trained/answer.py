@@ -40,40 +40,42 @@ class Answer:
         return [*([] if self.given else [(NONE, None)]), *best]
 
 
-def answers_of(
-    name: str,
-    found: Tensor | Timeline | str,
-    classes: Sequence[str],
-    top: int,
-    at_least: Limit,
-    task: Task = SINGLE_LABEL,
-) -> list[Answer]:
-    """The lines for a video with probabilities "k", for each window of one, or for a video that can't be read."""
-    if isinstance(found, str):
-        return [Answer(name, error=found)]
-    if isinstance(found, Timeline):
-        rows = zip(found.probability, found.spans, strict=True)
-        return [_answer(name, probability, classes, top, at_least, found.task, span) for probability, span in rows]
-    return [_answer(name, found, classes, top, at_least, task, None)]
+@dataclass(frozen=True)
+class Asking:
+    """The names of a model's classes, how many labels are told, and from which probability on one is given."""
 
+    classes: Sequence[str]
+    top: int
+    at_least: Limit
+    task: Task = SINGLE_LABEL
 
-def _answer(
-    name: str,
-    probability: Tensor,
-    classes: Sequence[str],
-    top: int,
-    at_least: Limit,
-    task: Task,
-    span: Span | None,
-) -> Answer:
-    """The `top` labels and all that are given; equally probable ones in the order of the classes."""
-    if probability.isnan().any():
-        return Answer(name, span=span, error="no frames: a pause")
-    given = task.given(probability, at_least).tolist()
-    order = probability.argsort(descending=True, stable=True).tolist()
-    best = [(classes[i], float(probability[i])) for rank, i in enumerate(order) if rank < top or given[i]]
-    chosen = [classes[i] for i in order if given[i]]
-    return Answer(name, best, chosen, task.several, span, probability=probability.tolist())
+    def answers(self, name: str, found: Tensor | Timeline | str) -> list[Answer]:
+        """The lines for a video with probabilities "k", for each window of one, or for a video that can't be read."""
+        if isinstance(found, str):
+            return [Answer(name, error=found)]
+        if isinstance(found, Timeline):
+            rows = zip(found.probability, found.spans, strict=True)
+            return [self._answer(name, probability, span) for probability, span in rows]
+        return [self._answer(name, found, None)]
+
+    def _answer(self, name: str, probability: Tensor, span: Span | None) -> Answer:
+        """The `top` labels and all that are given; equally probable ones in the order of the classes."""
+        if probability.isnan().any():
+            return Answer(name, span=span, error="no frames: a pause")
+        given = self.task.given(probability, self.at_least).tolist()
+        order = probability.argsort(descending=True, stable=True).tolist()
+        best = [(self.classes[i], float(probability[i])) for rank, i in enumerate(order) if rank < self.top or given[i]]
+        chosen = [self.classes[i] for i in order if given[i]]
+        return Answer(name, best, chosen, self.task.several, span, probability=probability.tolist())
+
+    def segments(self, name: str, found: Timeline | str) -> Iterator[dict[str, Any]]:
+        """The segments of a video's time line, as the JSON has them, or why there are none."""
+        if isinstance(found, str):
+            yield {"path": name, "error": found}
+            return
+        for x in found.segments(self.at_least):
+            span = {"start": round(x.start, 3), "end": round(x.end, 3)}
+            yield {"path": name} | span | {"label": x.named(self.classes), "probability": round(x.probability, 4)}
 
 
 def as_json(found: Answer) -> str:
@@ -94,16 +96,3 @@ def as_row(found: Answer) -> dict[str, Any]:
         line["label"] = found.label
         line["labels"] = [{"label": label, "probability": round(value, 4)} for label, value in found.best]
     return line
-
-
-def rows_of_segments(
-    name: str, found: Timeline | str, classes: Sequence[str], at_least: Limit
-) -> Iterator[dict[str, Any]]:
-    """The segments of a video's time line, as the JSON has them, or why there are none."""
-    if isinstance(found, str):
-        yield {"path": name, "error": found}
-        return
-    for x in found.segments(at_least):
-        label = None if x.label is None else classes[x.label]
-        span = {"start": round(x.start, 3), "end": round(x.end, 3)}
-        yield {"path": name} | span | {"label": label, "probability": round(x.probability, 4)}

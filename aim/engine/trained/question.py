@@ -10,11 +10,12 @@ import torch
 from aim.data.lists import nfc
 from aim.data.readers.interface import Reader
 from aim.engine.machine import distributed
-from aim.engine.machine.hardware import Device, Precision, Untrained
+from aim.engine.machine.hardware import Computed, Device, Precision
 from aim.engine.scores.calibration import Calibration
 from aim.engine.scores.several import UNKNOWN
 from aim.engine.scores.tasks import Limit
 from aim.engine.trained import exported
+from aim.engine.trained.answer import Asking
 from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
 from aim.ground.errors import UserError, nearest, say
 from aim.ground.marks import Mark
@@ -34,7 +35,7 @@ class Question:
     background: str | None
     temperature: float | None
     device: Device
-    precision: Untrained
+    precision: Computed
     threads: int | None
     workers: int | None
     trust: bool
@@ -69,13 +70,16 @@ class Question:
         return load(self.checkpoint, weights=self.backbone.weights, trust=self.trust)
 
 
-def prepared(settings: Question, of_windows: str = "") -> tuple[Recogniser, Precision]:
-    """The model on its device, and the precision it will compute in, which is said; `of_windows` it, if any."""
-    device, asked = settings.device, settings.precision
-    if exported.is_exported(settings.checkpoint):
-        device, asked = exported.on_cpu(settings.checkpoint, device, asked)
+def prepared(settings: Question, of_windows: str = "") -> tuple[Recogniser, Precision, Asking]:
+    """The model on its device, the precision it will compute in, and its answers; it is said, with its `of_windows`.
+
+    Raises UserError as `limit_of` does.
+    """
+    device, asked = exported.settled(settings.checkpoint, settings.device, settings.precision)
     # The introduction tells what they are.
     recogniser, precision = ready(settings.loaded, device=device, precision=asked, threads=settings.threads, told=False)
+    if exported.is_exported(settings.checkpoint):
+        exported.check_precision(settings.precision, settings.checkpoint, recogniser.precision)
     views = {key: value for key, value in settings.views.items() if value is not None}
     recogniser = replace(recogniser, views=replace(recogniser.views, **views))
     if settings.temperature is not None:
@@ -87,7 +91,12 @@ def prepared(settings: Question, of_windows: str = "") -> tuple[Recogniser, Prec
             f"min_probability={settings.min_probability} compares probabilities as they are, mostly too sure; "
             "temperature=T gives one"
         )
-    return recogniser, precision
+    return recogniser, precision, asking_of(settings, recogniser)
+
+
+def asking_of(settings: Question, recogniser: Recogniser) -> Asking:
+    """How the model answers. Raises UserError as `limit_of` does."""
+    return Asking(recogniser.classes, settings.top, limit_of(settings, recogniser), recogniser.task)
 
 
 def limit_of(settings: Question, recogniser: Recogniser) -> Limit:

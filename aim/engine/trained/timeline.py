@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from aim.data.loading.loader import Batch
-from aim.data.windows import Cut, Span, Windows, batches, placed, trusting
+from aim.data.windows import Cut, Span, Windows, batches, cut, placed, trusting
 from aim.engine.machine.feeding import one_late
 from aim.engine.machine.hardware import Precision
 from aim.engine.scores.tasks import SINGLE_LABEL, Limit, Task
@@ -32,6 +32,10 @@ class Segment(NamedTuple):
     end: float
     label: int | None
     probability: float  # of the label, or without any of the best one, the mean over its windows
+
+    def named(self, classes: Sequence[str]) -> str | None:
+        """The label's name."""
+        return None if self.label is None else classes[self.label]
 
 
 @dataclass(frozen=True)
@@ -114,11 +118,12 @@ def timeline(
     shows the seconds that are done. Raises BadVideo for a video that can't be read.
     """
 
-    def scored(cut: Cut) -> Timeline:
-        clips = batches(cut, recogniser.clip, recogniser.views, batch_size)
-        return of_clips(recogniser, cut, clips, precision=precision, bar=bar)
+    def scored(trust: bool) -> Timeline:
+        found = cut(Path(path), windows, trust=trust)
+        clips = batches(found, recogniser.clip, recogniser.views, batch_size)
+        return of_clips(recogniser, found, clips, precision=precision, bar=bar)
 
-    return trusting(Path(path), windows, scored)
+    return trusting(scored)
 
 
 def of_clips(

@@ -1,4 +1,4 @@
-"""Moving shapes: real video files, balanced, in pairs that only the order of frames tells apart."""
+"""Moving shapes: real video files, balanced, in pairs that only the order of frames distinguishes."""
 
 import hashlib
 import json
@@ -31,7 +31,7 @@ SHAPES = MovingShapes(num_train=16, num_val=24, size=32, num_frames=9, seed=0)
 
 
 def draw_video(*where: int | str) -> np.ndarray:
-    """The frames of the plain video of a seed, a split, a pair, an index, a number of frames and a size."""
+    """The frames of a plain video, by seed, split, pair, index, number of frames and size."""
     return film(*where, 1, Clutter()).frames()  # type: ignore[arg-type]
 
 
@@ -94,7 +94,7 @@ def test_the_demo_samples_the_same_frames_of_both_directions() -> None:
 
 def test_the_drawing_moves_as_its_class_says() -> None:
     def eye(frames: np.ndarray) -> np.ndarray:
-        return np.abs(frames.astype(float) - np.median(frames, axis=0)).sum(-1)  # "t h w": what moved
+        return np.abs(frames.astype(float) - np.median(frames, axis=0)).sum(-1)  # "t h w": changed pixels
 
     for index in range(5):
         weight = eye(draw_video(1, "train", 0, index, 17, 64))
@@ -116,7 +116,7 @@ def test_seeds_splits_and_indices_give_different_videos_and_a_seed_the_same() ->
 
 
 def test_the_demo_is_the_videos_and_the_folder_that_it_was_before_it_could_be_made_harder() -> None:
-    """Or users' videos are written again and results move: the numbers are those of the first version's drawing."""
+    """The first version's numbers; other ones would rewrite users' videos and change results."""
     found = hashlib.sha256()
     for split in ("train", "val"):
         for pair in range(4):
@@ -189,7 +189,7 @@ def test_a_root_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def stills(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Fresh images "b h w c", each of its own scene, and their poses "b 4": place, and which way the shape points."""
+    """Fresh images "b h w c", each of its own scene, and their poses "b 4": place and direction."""
     rng = np.random.default_rng(seed)
     x, y = rng.uniform(0.2, 0.8, (2, count))
     angle, radius = rng.uniform(0, 2 * math.pi, count), np.full(count, 0.25)
@@ -203,7 +203,7 @@ def stills(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 
 @torch.no_grad()
 def explained(trunk: torch.nn.Module) -> torch.Tensor:
-    """The share of each pose's variance that a ridge regression on class tokens explains, on fresh images."""
+    """The share of each pose's variance explained by a ridge regression on class tokens, on fresh images."""
     features, poses = [], []
     for seed, count in ((0, 600), (1, 200)):
         images, pose = stills(count, seed)

@@ -1,4 +1,4 @@
-"""Videos that are hard to follow: what each knob changes, and that nothing else does."""
+"""Videos that are hard to follow: each knob changes its own property alone."""
 
 from dataclasses import asdict, replace
 from itertools import pairwise
@@ -13,6 +13,7 @@ from aim.data.demo.shape_clutter import Clutter, film
 from aim.data.demo.shape_motions import PAIRS, STEPS, draw_poses, pace
 from aim.engine.run.settings import Run
 from aim.ground import config
+from scripts.explain_demo import mask_of
 from tests.messages import refused
 
 FULL = Clutter(distractors=3, occluders=2, camera=0.3, texture=2, haste=0.6)
@@ -26,7 +27,7 @@ def at(clutter: Clutter, index: int = 0, phases: int = 2):
 
 @pytest.mark.parametrize("phases", PAIRS)
 def test_a_path_goes_the_way_that_its_class_names(phases: int) -> None:
-    """From the names alone: each phase moves along its word, and nothing else."""
+    """By the names alone: each phase moves along its word."""
     rng = np.random.default_rng(phases)
     time = np.linspace(-0.5, 0.5, 1201)
     for first, second in PAIRS[phases] if phases > 1 else []:
@@ -41,7 +42,7 @@ def test_a_path_goes_the_way_that_its_class_names(phases: int) -> None:
 
 
 def way(step: np.ndarray) -> str:
-    """The word of a step that goes along one axis; of one around a corner, none."""
+    """The word of a step along one axis; none for a step around a corner."""
     words = [word for word, of in STEPS.items() if step @ of > 1e-5]
     return words[0] if len(words) == 1 else ""
 
@@ -57,7 +58,7 @@ def test_pairs_hold_all_classes_once_and_are_each_other_backwards(phases: int) -
 
 
 def test_the_mean_place_of_a_path_tells_no_class() -> None:
-    """A head on the mean of what frames show must not know the corner: each class against the rest, by Welch's test."""
+    """The mean over frames must not tell the corner: each class against the rest, by Welch's test."""
     means = {
         first: np.array([(p.x.mean(), p.y.mean()) for p in drawn(first)])
         for pairs in PAIRS.values()
@@ -109,7 +110,7 @@ def test_a_knob_changes_its_own_thing_alone_and_more_of_it_changes_more(knob: st
 
 
 def test_difficulty_adds_to_what_there_is() -> None:
-    """Of one video: distractors and bars stay as more come, the background gets stronger, the shape rests longer."""
+    """Harder, one video keeps its distractors and bars, gets more, a stronger background and a longer rest."""
     for index in range(8):
         films = [at(FULL.times(difficulty), index) for difficulty in (0, 0.25, 0.5, 0.75, 1)]
         for less, more in pairwise(films):
@@ -118,7 +119,7 @@ def test_difficulty_adds_to_what_there_is() -> None:
                 assert [patch.paint.tolist() for patch in kept] == [
                     patch.paint.tolist() for patch in all_of[: len(kept)]
                 ]
-            assert less.scene.background.std() <= more.scene.background.std() * 1.05  # but for what is clipped
+            assert less.scene.background.std() <= more.scene.background.std() * 1.05  # but for clipped values
         still = [at(replace(Clutter(), haste=haste), index).poses for haste in (0, 0.3, 0.6)]
         rests = [np.count_nonzero((np.diff(poses.x) == 0) & (np.diff(poses.y) == 0)) for poses in still]
         assert rests == sorted(rests)
@@ -130,7 +131,7 @@ def test_difficulty_adds_to_what_there_is() -> None:
 
 
 def test_distractors_move_and_never_as_the_shape_does() -> None:
-    """Each goes along another path than the shape, forwards or backwards: its corner lies elsewhere."""
+    """Each takes another path than the shape, forwards or backwards: its corner is elsewhere."""
     for index in range(20):
         one = at(replace(FULL, camera=0, haste=0), index)
         for patch in one.distractors:
@@ -141,22 +142,22 @@ def test_distractors_move_and_never_as_the_shape_does() -> None:
 
 
 def corner(poses) -> tuple[bool, bool]:
-    """Where the corner of a path of two phases is from the middle of its ends."""
+    """From the middle of a two-phase path's ends to its corner."""
     middle = len(poses.x) // 2
     return tuple(bool(v[middle] > (v[0] + v[-1]) / 2) for v in (poses.x, poses.y))
 
 
 def test_the_mask_is_where_the_shape_shows() -> None:
-    """Independently: it is there that another colour of the shape changes the frames."""
+    """Independently: where another colour of the shape changes the frames."""
     for index in range(5):
         one = at(FULL, index)
         other = replace(one, scene=replace(one.scene, paint=1 - one.scene.paint, eye=1 - one.scene.eye))
         change = np.abs(one.frames().astype(int) - other.frames()).max(-1)
-        mask = one.mask()
+        mask = mask_of(one)
         assert (change[mask] > 0).mean() > 0.99
         assert change[~mask].mean() < 0.02 * change[mask].mean()
         assert mask.any()
-        assert mask.sum() < replace(one, occluders=()).mask().sum()  # a bar hides some of it
+        assert mask.sum() < mask_of(replace(one, occluders=())).sum()  # a bar hides some of it
 
 
 def test_the_files_are_each_other_backwards_and_beside_those_of_other_difficulty(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from aim.data.sampling import Clip
 from aim.data.transforms import Augment, Views
 from aim.ground.errors import UserError
 from tests.conftest import ROOT
-from tests.data.fakes import Fake
+from tests.data.fakes import Fake, pids
 from tests.messages import refused
 from tests.programs import command
 
@@ -170,7 +170,7 @@ MIB, GIB = 2**20, 2**30
     [
         (2 * MIB, 16, 0, 0),  # no memory is shared
         (2 * MIB, 16, 4, 3),  # the consumer's, and two that are being filled
-        (2 * MIB, 4, 12, 7),  # so that each process has a row to read, and the next
+        (2 * MIB, 4, 12, 7),  # each process has a row to read, and the next
         (GIB, 64, 12, 3),
         (GIB, 4, 12, 4),  # more bytes than that are too many
         (3 * GIB, 64, 12, 2),  # never fewer
@@ -199,7 +199,7 @@ def test_a_batch_stays_as_it_is_until_the_next_one_is_asked_for() -> None:
 
 
 def others_unchanged(broken: list[Batch], bad: set[int]) -> bool:
-    """Whether the bad videos have weight 0 and everything else is what a good reader gives."""
+    """Whether the bad videos have weight 0 and the others a good reader's frames."""
     good = epochs(workers=0)
     for ours, theirs in zip(broken, good, strict=True):
         kept = torch.tensor([int(i) not in bad for i in ours.index])
@@ -221,7 +221,7 @@ def test_a_bad_video_keeps_its_slot_with_weight_zero(workers: int) -> None:
 
 @pytest.mark.slow
 def test_a_server_that_stalls_ends_the_epoch() -> None:
-    """After two batches; of a reader that hangs from then on."""
+    """After two batches of a reader that then hangs."""
     with loader(reader=Fake(hang=tuple(range(8, 13))), timeout=1.0, max_bad=1.0, **TEST) as made:
         batches = made.epoch(0)
         next(batches)
@@ -312,7 +312,7 @@ def test_the_share_of_bad_videos_is_that_of_a_ranks_own() -> None:
 
 def test_other_videos_are_read_by_the_same_processes() -> None:
     with loader(n=0, views=1, **TEST | {"on_error": "note"}, reader=Fake(bug=(3,))) as made:
-        pids = []
+        found = []
         for n in (1, 5, 2):
             made.take([Video(f"{i}.mp4", 0) for i in range(n)])
             index, weight = ([each for batch in made.epoch(0) for each in getattr(batch, name).tolist()]
@@ -321,8 +321,8 @@ def test_other_videos_are_read_by_the_same_processes() -> None:
             assert [i for i, value in enumerate(weight) if not value] == [3] * (n == 5)
             assert [why for path, why in made.bad.items() if "a bug" in why] == ["ZeroDivisionError: a bug"] * (n == 5)
             assert made._pool is not None
-            pids.append(made._pool.pids)
-    assert pids[0] == pids[1] == pids[2]
+            found.append(pids(made._pool))
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_bug_in_a_worker_reaches_us_with_its_traceback() -> None:
@@ -363,20 +363,20 @@ def test_nothing_is_left_after_closing() -> None:
     with loader() as made:
         batches = made.epoch(0)
         batch = next(batches)
-        pids = made._pool.pids
-        assert len(alive(pids)) == 2
-    assert not alive(pids)
-    assert batch.video.sum() >= 0  # what the consumer still holds stays readable
+        own = pids(made._pool)
+        assert len(alive(own)) == 2
+    assert not alive(own)
+    assert batch.video.sum() >= 0  # the consumer's block stays readable
 
 
 def test_a_forgotten_loader_leaves_nothing() -> None:
     with loader() as made:
         copies(made.epoch(0))
         made.close = lambda: None
-        pids = made._pool.pids
+        own = pids(made._pool)
     del made
     gc.collect()
-    assert not alive(pids)
+    assert not alive(own)
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ def test_a_permutation_depends_on_the_seed_and_the_epoch() -> None:
     assert all(order.dtype == np.int64 for order in [*orders, Listed()(0, 50)])
 
 
-# Of 13 videos, as the loader gave them before orders had a module of their own. None: an empty slot.
+# 13 videos in the loader's order before the module existed. None: an empty slot.
 @pytest.mark.parametrize(
     ("batch_size", "epoch", "start", "settings", "expected"),
     [

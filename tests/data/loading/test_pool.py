@@ -17,11 +17,12 @@ from aim.data.loading.pool import Outcome, Pool
 from aim.data.readers.interface import BadVideo
 from aim.ground.errors import UserError
 from tests.conftest import ROOT
+from tests.data.fakes import pids
 from tests.programs import command
 
 
 def page_faults() -> int:
-    """How often the system gives memory for what was freed a moment ago, as the frames of the clip before are."""
+    """The system's page faults for memory that was freed just before, like the frames of the last clip."""
     for round in range(7):
         if round == 2:
             before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -43,7 +44,7 @@ def work(task: Any) -> Any:
 
 
 def parts(task: list[Any]) -> Iterator[Any]:
-    """The work of a task that is told as it comes."""
+    """A task that streams its outcomes."""
     for each in task:
         yield work(each)
 
@@ -87,20 +88,20 @@ def all_of(of: Pool[str], task: object) -> list[Outcome]:
 def test_one_process_does_and_survives_everything() -> None:
     with pool(timeout=2.0) as one:
         assert outcome(one, 21) == Outcome("done", value=42)
-        pid = one.pids
+        pid = pids(one)
         assert outcome(one, BadVideo("a.mp4: bad")) == Outcome("bad", "a.mp4: bad")
         assert outcome(one, UserError("fix it")) == Outcome("user", "fix it")
         bug = outcome(one, ZeroDivisionError("oh"))
         assert bug.kind == "bug"
         assert "Traceback" in bug.text
         assert "oh" in bug.text
-        assert one.pids == pid
+        assert pids(one) == pid
         assert outcome(one, "hang") == Outcome("hung", "not done after 2 seconds")
         assert outcome(one, 4).value == 8
         died = outcome(one, "die")
         assert (died.kind, "signal 9" in died.text) == ("died", True)
         assert outcome(one, 5).value == 10
-        assert one.pids != pid
+        assert pids(one) != pid
         assert all_of(one, [1, 2]) == [Outcome("part", value=2), Outcome("part", value=4), Outcome("done")]
         assert all_of(one, [3, BadVideo("bad")]) == [Outcome("part", value=6), Outcome("bad", "bad")]
 
@@ -112,7 +113,7 @@ def test_a_process_keeps_the_memory_that_it_frees() -> None:
 
 @pytest.mark.slow
 def test_a_signal_to_all_processes_leaves_the_server_to_its_imports() -> None:
-    """Ctrl-C reaches the server that forks ours, too, which would end with a traceback in the middle of its imports."""
+    """Ctrl-C reaches the fork server, too, which would end with a traceback amid its imports."""
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
     with pool() as one:
         status = Path(f"/proc/{forkserver._forkserver._forkserver_pid}/status").read_text()  # type: ignore[attr-defined]
@@ -146,7 +147,7 @@ def test_a_process_that_cannot_start_is_a_bug_and_no_files_fault() -> None:
 
 
 class Unkillable:
-    """A process in a file system that has hung: a signal doesn't end it, and who waits for it waits for ever."""
+    """A process in a hung file system: no signal ends it, and waiting for it never returns."""
 
     exitcode = None
 
@@ -185,7 +186,7 @@ def test_processes_that_do_not_die_are_left_behind(
 
 
 def test_killed_processes_share_the_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Eight that hang in the same file system don't cost eight times as much."""
+    """Eight that hang in the same file system take no longer than one."""
     now, waits = 0.0, []
 
     class Slow(Unkillable):

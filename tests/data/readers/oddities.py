@@ -1,4 +1,4 @@
-"""Small video files with what goes wrong in real ones, written with PyAV's own encoders."""
+"""Small video files with the defects of real ones, written by PyAV's own encoders."""
 
 from collections.abc import Callable
 from fractions import Fraction
@@ -62,14 +62,14 @@ def write(
 
 
 def cut(path: Path, source: Path, share: float) -> Path:
-    """The beginning of a file, as where a download broke off."""
+    """The beginning of a file, like a broken download."""
     data = source.read_bytes()
     path.write_bytes(data[: int(len(data) * share)])
     return path
 
 
 def remuxed(path: Path, change: Callable[[int, av.Packet], list[av.Packet]]) -> Path:
-    """A file without B-frames whose packets were changed on the way."""
+    """A file without B-frames, its packets changed by a function."""
     source = write(path.with_name(f"before_{path.name}"), params="keyint=10:bframes=0:scenecut=0")
     with av.open(str(source)) as given, av.open(str(path), "w") as output:
         stream = output.add_stream_from_template(given.streams.video[0])
@@ -108,12 +108,12 @@ class Merged:
 
 
 def comments(i: int, packet: av.Packet) -> list[av.Packet]:
-    """After every tenth packet one that holds no picture, only a comment (SEI)."""
+    """A packet without a picture, only a comment (SEI), after every tenth."""
     return [packet, packet_like(packet, b"\0\0\0\5\6\5\1\0\x80", later=1)] if i % 10 == 5 else [packet]
 
 
 def patched(path: Path, old: bytes, new: bytes, **options: Any) -> Path:
-    """A file in which these bytes stand instead of those."""
+    """A file with some bytes replaced."""
     data = write(path.with_name(f"before_{path.name}"), **options).read_bytes()
     assert data.count(old) == 1
     path.write_bytes(data.replace(old, new))
@@ -121,7 +121,7 @@ def patched(path: Path, old: bytes, new: bytes, **options: Any) -> Path:
 
 
 def emptied(path: Path, index: int) -> Path:
-    """A file one of whose samples has no bytes: how MP4 says that a frame was dropped."""
+    """A file with a sample of no bytes: MP4's sign of a dropped frame."""
     source = write(path.with_name(f"before_{path.name}"), params="keyint=10:bframes=0:scenecut=0")
     with av.open(str(source)) as container:
         entry = container.streams.video[0].index_entries[index]

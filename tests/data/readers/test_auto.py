@@ -17,7 +17,7 @@ from tests.messages import refused
 
 
 def reported(folder: Path, transcode: dict[str, object] | None) -> Path:
-    """A folder with what `aim.prepare` leaves there."""
+    """A folder as `aim.prepare` writes it."""
     folder.mkdir(exist_ok=True)
     (folder / "prepare.json").write_text(json.dumps({"settings": {"transcode": transcode}}))
     return folder
@@ -83,7 +83,7 @@ def test_it_reads_files_whose_root_nobody_names(shared: Path) -> None:
 
 @pytest.mark.usefixtures("installed")
 def test_ranks_of_a_launcher_share_no_pipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They have no common parent of multiprocessing's, and so no key to each other's files."""
+    """They share no multiprocessing parent, and so no key to each other's files."""
     sent = list[bytes]()
     monkeypatch.setattr(distributed, "share", lambda value: sent.append(pickle.dumps(value)) or value)
     assert chosen(tmp_path) == Decord()

@@ -1,4 +1,4 @@
-"""The times of the frames that a reader picks from are measured, or NaN, and go on where a new recording begins."""
+"""The times of frames are measured, or NaN, and continue where a new recording begins."""
 
 import math
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_times_are_those_of_a_full_decode(shared: Path, name: str, reader: str) 
 
 
 def test_a_test_view_has_the_same_seconds_in_any_container(shared: Path, tmp_path: Path) -> None:
-    """An average rate would give other ones."""
+    """An average rate would give other times."""
     path, other = shared / "cases/inputs/vfr.mkv", tmp_path / "same.mp4"
     with av.open(str(path)) as given, av.open(str(other), "w") as output:
         stream = output.add_stream_from_template(given.streams.video[0])
@@ -70,7 +70,7 @@ def test_a_file_without_time_stamps_has_no_seconds(tmp_path: Path) -> None:
     for ask in (lambda: times(PyAV(), path, (0, 1)), lambda: cut(path, Windows(1, 1), trust=True)):
         with refused("raw.h264", "ffmpeg", error=BadVideo):
             ask()
-    Transcode()(path, tmp_path / "a.mp4")  # at the rate that its header tells
+    Transcode()(path, tmp_path / "a.mp4")  # at its header's rate
     assert times(PyAV(), tmp_path / "a.mp4") == pytest.approx(np.arange(40) / 25)
 
 
@@ -80,7 +80,7 @@ def joined(path: Path, *sources: Path) -> Path:
 
 
 def test_a_recording_that_was_joined_to_another_continues_it(shared: Path, tmp_path: Path) -> None:
-    """The second one's clock begins anew, and frames are shown after those of the first."""
+    """The second one's clock starts again, and its frames come after those of the first."""
     for name in ("b_frames.ts", "mpeg2.mpg"):
         ODD[name](tmp_path / name)
     short = joined(tmp_path / "short.ts", *[tmp_path / "b_frames.ts"] * 3)

@@ -1,4 +1,4 @@
-"""Annotations in a table of one's own."""
+"""Annotations in a user's own table."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Exports of annotation tools, small and invented, in the form that the tools write."""
+"""Small invented exports of annotation tools, in the tools' formats."""
 
 import json
 from pathlib import Path
@@ -52,7 +52,7 @@ CVAT_XML = """<?xml version="1.0" encoding="utf-8"?>
 
 
 def film(path: Path, frames: int = 10, rate: int = 10) -> None:
-    """A video of so many grey frames."""
+    """A video of grey frames."""
     with av.open(str(path), "w") as output:
         stream = output.add_stream("mpeg4", rate)
         stream.width = stream.height = 32
@@ -62,7 +62,7 @@ def film(path: Path, frames: int = 10, rate: int = 10) -> None:
 
 
 def parts(lists: Lists) -> list[tuple[str, float | None, float | None, list[str]]]:
-    """All videos in the order of their paths and times, with the names of their labels."""
+    """All videos by path and time, with the names of their labels."""
     found = sorted((v.path, v.start, v.end, [lists.classes[i] for i in v.labels]) for v in lists.videos)
     return [(path, start and round(start, 3), end and round(end, 3), labels) for path, start, end, labels in found]
 

@@ -227,10 +227,10 @@ def test_a_dataset_reads_the_same_with_a_cache_without_and_from_a_damaged_copy(s
     assert copy.read_bytes() == content
     copy.write_bytes(bytes(len(content)))
     assert torch.equal(cached.read(1, 0), expected)
-    assert not copy.exists()  # and is made anew
+    assert not copy.exists()  # and is made again
     assert torch.equal(cached.read(1, 0), expected)
     assert copy.read_bytes() == content
-    copy.write_bytes(content[:100])  # cut off by a power cut
+    copy.write_bytes(content[:100])  # truncated by a power cut
     assert torch.equal(cached.read(1, 0), expected)
     assert copy.read_bytes() == content
 

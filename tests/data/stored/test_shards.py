@@ -66,7 +66,7 @@ def test_listed_videos_are_found_in_shards_with_an_index_and_without(
 
 
 def test_lists_that_say_where_videos_lie_are_not_looked_for_again(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shards without an index take long to read through."""
+    """Reading shards without an index takes long."""
     lists = shards.located(root, LISTS)
     monkeypatch.setattr(shards, "entries", lambda shard: pytest.fail("read again"))
     assert shards.located(root, lists) == lists

@@ -1,4 +1,4 @@
-"""Several rates are tried, and the best becomes the model's by videos that don't test it."""
+"""Several rates are tried; the best on videos outside the test is kept."""
 
 import shutil
 from pathlib import Path
@@ -30,7 +30,7 @@ SECONDS = {"seconds": 0, "seconds_before": 0}
 
 @pytest.fixture
 def three_lists(toy_cache: Path, tmp_path: Path) -> list[str]:
-    """The toy's videos as somebody's own, half of those of validation in a third list."""
+    """The toy's videos as a user's own, half of the validation's in a third list."""
     config.build(config.compose(TOY), Run).load_lists()
     folder = Path(shutil.copytree(next(toy_cache.glob("moving_shapes_*")), tmp_path / "data"))
     lines = (folder / "val.txt").read_text(encoding="utf-8").splitlines(keepends=True)
@@ -42,7 +42,7 @@ def three_lists(toy_cache: Path, tmp_path: Path) -> list[str]:
 @pytest.mark.parametrize("features", ["computed", "cached"])
 @pytest.mark.parametrize("adapter", ["none", "attentive_probe"])
 def test_each_head_ends_as_it_would_alone(tmp_path: Path, three_lists: list[str], adapter: str, features: str) -> None:
-    """With weight decay, clipped gradients, dropout and the mean of the weights; and the best is the model."""
+    """With weight decay, clipped gradients, dropout and the mean of the weights; the best becomes the model."""
     toy = [*three_lists, f"adapter={adapter}", f"train.features={features}", "train.epochs=1"]
     found = run(tmp_path / "all", *SEVERAL, toy=toy)
     assert found["chose"] == []
@@ -73,7 +73,7 @@ def test_a_list_of_one_is_the_plain_run_whose_checkpoint_is_an_ordinary_one(tmp_
 
 
 def untimed(found: dict) -> dict:
-    """A choice without its seconds."""
+    """A choice without its time."""
     heads = [{key: value for key, value in head.items() if key != "seconds"} for head in found["choice"]["heads"]]
     return found["choice"] | SECONDS | {"heads": heads}
 
@@ -89,7 +89,7 @@ def test_a_choice_that_was_killed_ends_as_an_unbroken_one(
 ) -> None:
     toy = [*toy, "test=best"]
     whole = run(tmp_path / "whole", toy=toy)
-    for step in kills:  # of so many in which rates are tried; then follow 6
+    for step in kills:  # of the steps in which rates are tried; then follow 6
         killed_at(step, tmp_path / str(step), toy=toy)
         assert (tmp_path / str(step) / "last.pt").exists() == (step > tries)
         again = run(tmp_path / str(step), toy=toy)
@@ -148,7 +148,7 @@ def test_trainings_of_other_lengths_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_a_head_that_diverges_is_lost_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The others end as they would without it, killed and continued or not; and the best is one of them."""
+    """The others end as they would without it, killed and continued or not; the best is one of them."""
     toy = [*PROBE, "optim.warmup_epochs=0", "train.clip_grad=null"]
     alone = run(tmp_path / "alone", "optim.lr=[1e-3,1e-2]", toy=toy)["choice"]
     capsys.readouterr()

@@ -1,4 +1,4 @@
-"""The mean of the trained weights, against one that is computed number by number."""
+"""The mean of the trained weights, against a plain computation."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def model() -> nn.Module:
 
 
 def by_hand(history: list[Tensor], decay: float) -> Tensor:
-    """The mean of what is before the first step and after each of them, in float64."""
+    """The mean of the weights before the first step and after each, in float64."""
     mean = history[0].double()
     for step, value in enumerate(history[1:], 1):
         share = min(decay, (1 + step) / (10 + step))

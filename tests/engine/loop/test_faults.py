@@ -55,7 +55,7 @@ def test_memory_of_other_programs_is_named() -> None:
 
 
 def test_a_gpu_that_is_full_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toy_cache: Path) -> None:
-    """torch's error in the second step, on a CPU that is asked as a GPU is."""
+    """torch's GPU error in the second step, raised on a CPU."""
 
     def full(step: int) -> None:
         if step == 2:
@@ -147,7 +147,7 @@ exec {command}
 
 
 def in_small(folder: Path, size: str, *command: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command where the folder is a disk of that size, which nobody else sees; skip where that is forbidden."""
+    """Run the command with a private disk of that size as the folder; skip where that is forbidden."""
     quoted = " ".join(f"'{word}'" for word in command)
     script = SMALL_DISK.format(size=size, folder=folder, command=quoted)
     done = subprocess.run(

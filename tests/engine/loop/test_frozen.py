@@ -1,4 +1,4 @@
-"""Heads that are trained on features kept on disk end as those that see pixels."""
+"""Heads trained on stored features end like those that see pixels."""
 
 import fcntl
 import os
@@ -35,7 +35,7 @@ def empty(toy_cache: Path) -> None:
 
 
 def seen(patch: pytest.MonkeyPatch) -> list[int]:
-    """The clips of each pass through the trunk, without the one of zeros that measures its features."""
+    """The clips of each pass through the trunk, without the zeros that measure its features."""
     found = list[int]()
     original = VideoClassifier.frozen
 
@@ -139,7 +139,7 @@ def test_a_store_that_is_deleted_as_it_is_locked_is_made_anew(tmp_path: Path, mo
     def deleted_first(file: Any, how: int) -> None:
         calls.append(how)
         if len(calls) == 1:
-            shutil.rmtree(store.folder)  # another job, which held it until now
+            shutil.rmtree(store.folder)  # another job, which held it before
         lock(file, how)
 
     monkeypatch.setattr(fcntl, "flock", deleted_first)

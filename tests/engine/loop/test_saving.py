@@ -1,4 +1,4 @@
-"""Saves while training goes on, and runs with everything switched on that has a state of its own."""
+"""Saves during training, and runs with every stateful option switched on."""
 
 import json
 import subprocess
@@ -37,7 +37,7 @@ EVERYTHING = [
 
 
 def state_of(run_dir: Path) -> dict[str, Any]:
-    """What last.pt holds but for the time that the run took."""
+    """last.pt without the run's time."""
     saved = torch.load(run_dir / "last.pt", weights_only=True)
     return {key: value for key, value in leaves(saved) if key != "seconds"}
 
@@ -133,7 +133,7 @@ def test_gradients_are_clipped_to_a_norm_and_logged_as_they_were(whole: tuple[Pa
 
 
 def test_training_ends_when_validations_are_in_vain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And isn't taken up again where the test was stopped."""
+    """And isn't resumed where the test was stopped."""
 
     def equal(*args: Any, **kwargs: Any) -> Evaluation:
         one, times = torch.tensor([1]), np.zeros((1, 1, 2), np.float32)
@@ -156,7 +156,7 @@ def test_training_ends_when_validations_are_in_vain(tmp_path: Path, monkeypatch:
 
 
 class Slow:
-    """A disk that writes when it is told to."""
+    """A disk that writes on demand."""
 
     def __init__(self, patch: pytest.MonkeyPatch) -> None:
         self.may, self.begun = threading.Event(), threading.Event()
@@ -193,7 +193,7 @@ def test_training_goes_on_while_a_save_is_written_and_leaves_it_alone(
     disk = Slow(monkeypatch)
     (saving, weight) = saver(tmp_path)
     with saving:
-        saving.save(State(step=1))  # comes back, though the disk has not even begun
+        saving.save(State(step=1))  # returns before the disk has begun
         assert disk.begun.wait(60)
         assert not (tmp_path / "last.pt").exists()
         with torch.no_grad():
@@ -212,7 +212,7 @@ def test_training_goes_on_while_a_save_is_written_and_leaves_it_alone(
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_run_goes_on_with_the_kernels_of_its_device(tmp_path: Path, fused: bool) -> None:
-    """A GPU steps with one kernel for all tensors, also in a run that was begun on a CPU; and the other way round."""
+    """A GPU steps with one kernel for all tensors, also in a run begun on a CPU; and vice versa."""
     for kind in (not fused, fused):
         saving, weight = saver(tmp_path, fused=kind)
         with saving:
@@ -246,7 +246,7 @@ def test_what_a_write_fails_by_is_raised_by_whatever_comes_next(tmp_path: Path, 
 
 
 def test_a_stop_says_what_could_not_be_saved(tmp_path: Path) -> None:
-    """While it validates, a run has begun to write, and doesn't ask what became of it."""
+    """While it validates, a run has begun to write, and doesn't check the outcome."""
 
     def stopped() -> None:
         (saving, _) = saver(tmp_path)

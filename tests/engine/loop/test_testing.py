@@ -1,4 +1,4 @@
-"""The test at the end of a training: on which videos, and that none is tested twice with the same weights and views."""
+"""The test at the end of a training: its videos, none tested twice with the same weights and views."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Runs that go on: with other data, other settings, bad videos, gradients that aren't finite, folders not all see."""
+"""Continued runs: other data or settings, bad videos, non-finite gradients, folders that not all ranks see."""
 
 import math
 import os
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.usefixtures("toy_cache")
 
 @pytest.fixture
 def folder(toy_cache: Path, tmp_path: Path) -> Path:
-    """Some of the toy's videos as somebody's own, with list files."""
+    """Some of the toy's videos as a user's own, with list files."""
     config.build(config.compose(TOY), Run).load_lists()
     shutil.copytree(next(toy_cache.glob("moving_shapes_*")), tmp_path / "data")
     return tmp_path / "data"
@@ -177,7 +177,7 @@ def test_a_signal_in_the_last_step_stops_before_the_test_and_after_the_save(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def stop(step: int, _: torch.Tensor) -> None:
-        if step == 6:  # the last, whose sums know nothing of it
+        if step == 6:  # the last, which isn't in its sums
             os.kill(os.getpid(), signal.SIGUSR1)
 
     steps = at_each_step(monkeypatch, after=stop)
@@ -192,7 +192,7 @@ def test_a_signal_in_the_last_step_stops_before_the_test_and_after_the_save(
 def test_a_rank_whose_own_clock_says_to_save_does_not_leave_before_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The save reads the newest step, in which another rank was asked to stop; this one still does the next step."""
+    """The save reads the newest step, in which another rank was asked to stop; this rank still does the next."""
 
     def asked(step: int, sums: torch.Tensor) -> None:
         sums[4] += step == 2

@@ -1,6 +1,6 @@
-"""Nothing of a step waits for the device: on one whose tensors can't be read at all, and in the order of what is read.
+"""No step waits for the device: on one with unreadable tensors, and in the order of reads.
 
-Tensors on torch's meta device have no content: whatever would wait for a GPU (`.item()`, `.cpu()`, an `if` on a tensor,
+Tensors on torch's meta device have no content. All that would wait for a GPU (`.item()`, `.cpu()`, an `if` on a tensor,
 a mask as an index) raises there, in the forward pass, the backward pass and the optimizer alike.
 """
 
@@ -77,7 +77,7 @@ def test_a_test_reads_nothing_but_results(monkeypatch: pytest.MonkeyPatch) -> No
 
 @pytest.mark.usefixtures("toy_cache")
 def test_results_are_read_when_the_next_step_has_been_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Their way to the host begins before it: a copy that is begun after a step waits for that step."""
+    """Copies to the host begin before it: one that is begun after a step waits for that step."""
     events: list[str] = []
     train_step = training.train_step
 

@@ -1,4 +1,4 @@
-"""What ranks tell each other."""
+"""Notes between ranks."""
 
 import threading
 from datetime import timedelta
@@ -48,7 +48,7 @@ def test_buffers_are_not_sent_in_every_step(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_nccl_connects_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It would otherwise connect in the first sum, after minutes of loading, and say only there what is wrong."""
+    """Otherwise it would connect, and fail, only in the first sum, after minutes of loading."""
 
     def fails(tensor: torch.Tensor) -> None:
         raise distributed.dist.DistBackendError(
@@ -98,7 +98,7 @@ def test_a_driver_or_gpu_that_torch_has_no_code_for_is_one_line_with_the_way_out
     with refused("device=cuda", *expected) as caught:
         distributed.num_ranks("cuda", None)
     assert "\n" not in str(caught.value)
-    monkeypatch.setenv("RANK", "0")  # one of torchrun's ranks, which nobody has checked
+    monkeypatch.setenv("RANK", "0")  # one of torchrun's ranks, unchecked
     with refused("device=cuda", *expected), distributed.start("cuda", 0):
         pass
 
@@ -125,7 +125,7 @@ def test_ranks_with_other_data_or_weights_are_named(monkeypatch: pytest.MonkeyPa
 
 
 def test_ranks_that_meet_get_a_name_that_nobody_had_before() -> None:
-    """In a store in which an earlier set of ranks, one more, has left all it ever wrote."""
+    """In a store that keeps the notes of an earlier set of ranks, one more."""
     store, names = distributed.dist.HashStore(), list[set[str]]()
     for size in (3, 2, 2):
         found = list[str]()
@@ -173,7 +173,7 @@ def test_ranks_that_do_not_meet_are_one_line(monkeypatch: pytest.MonkeyPatch) ->
 def test_threads_that_sleep_share_their_cores_and_those_that_spin_leave_some(
     monkeypatch: pytest.MonkeyPatch, spins: str | None, workers: int, expected: int
 ) -> None:
-    """On four cores. Results depend on the number of threads, and `data.workers` may change in a run that goes on."""
+    """On four cores. Results depend on the number of threads, and `data.workers` may change in a continued run."""
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
     if spins:

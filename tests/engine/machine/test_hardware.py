@@ -124,7 +124,7 @@ def test_a_gpu_that_is_there_and_does_not_work_is_not_passed_over(
 ) -> None:
     assert resolve_device("auto") == "cpu"
     (tmp_path / "driver").touch()
-    assert resolve_device("auto") == "cuda"  # whose check tells what is wrong
+    assert resolve_device("auto") == "cuda"  # whose check gives the reason
 
 
 def with_gpus(monkeypatch: pytest.MonkeyPatch, *capabilities: tuple[int, int]) -> None:

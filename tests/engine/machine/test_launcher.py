@@ -1,4 +1,4 @@
-"""How ranks start, end, and start again."""
+"""The start, end and restart of ranks."""
 
 import io
 import os
@@ -186,7 +186,7 @@ def test_a_rank_ends_also_where_nobody_hears_why(monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.slow
 def test_a_rank_that_is_silent_is_lost_and_one_whose_whole_job_was_suspended_is_not(tmp_path: Path) -> None:
-    """A process that stands still is to the others what a machine without power is: its connections stay."""
+    """A suspended process is like a machine without power: its connections stay."""
     process = start("silent")
     assert process.stdout is not None
     pids = dict(process.stdout.readline().split() for _ in range(2))
@@ -258,7 +258,7 @@ def test_ranks_whose_store_is_silent_leave(tmp_path: Path) -> None:
     ("codes", "asked", "expected", "said"),
     [
         ({}, False, 0, []),
-        ({}, True, 0, []),  # it was faster than the signal
+        ({}, True, 0, []),  # it ended before the signal
         ({0: 75, 1: 75}, True, 75, []),
         ({1: 75, 0: -15}, False, 75, []),
         ({0: -2, 1: -2}, True, 75, LOST_NOTHING),
@@ -298,7 +298,7 @@ def test_the_exit_code_of_all_ranks(
         ([{1: -9, 0: 1}], 0, 1, [""]),
         ([{0: 1, 1: launcher.DEAF}, {}], 3, 0, ["2"]),
         ([{1: -9, 0: 1}, {0: 75, 1: 75}], 3, 75, ["2"]),
-        ([{1: 2, 0: -9}], 3, 2, []),  # a user's error: it would come again
+        ([{1: 2, 0: -9}], 3, 2, []),  # a user's error: it would repeat
         ([{1: 1, 0: -15}], 3, 1, []),  # a bug
         ([{0: -6, 1: 1}], 3, 1, []),  # likewise; by SIGABRT NCCL ends who is torn off
         ([{0: -6, 1: LOST}, {}], 3, 0, ["2"]),
@@ -324,7 +324,7 @@ def test_ranks_start_again_where_one_was_killed_alone(
 
 
 def test_ranks_that_start_again_count_their_time_anew(monkeypatch: pytest.MonkeyPatch) -> None:
-    """That of those before them is in what these have saved."""
+    """Their saves include the time of those before them."""
     began, ends = list[float](), [{1: -9, 0: 1}, {}]
     monkeypatch.setattr(launcher, "run_ranks", lambda *given: (began.append(given[2]), (ends.pop(0), False))[1])
     now = time.time()

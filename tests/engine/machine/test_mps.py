@@ -1,6 +1,6 @@
-"""Apple's GPUs, without one: what is decided by their name, and the operations of a step by torch's table of them.
+"""Apple's GPUs, without one: decisions by their name, and a step's operations in torch's table.
 
-Nobody has run it on one: docs/systems.md.
+Not run on one: docs/running.md.
 """
 
 import os
@@ -49,7 +49,7 @@ def test_without_one_the_way_out_is_said() -> None:
     with refused("device=mps", "device=auto"):
         distributed.num_ranks("mps", None)
     with refused("device=mps", "a.onnx", "best.safetensors"):
-        exported.on_cpu("a.onnx", "mps", "auto")
+        exported.settled("a.onnx", "mps", "auto")
 
 
 def test_it_computes_in_float32_unless_asked(mac: None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""Frozen blocks spread over ranks."""
+"""Frozen blocks sharded over ranks."""
 
 import json
 import os

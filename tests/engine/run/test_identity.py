@@ -61,7 +61,7 @@ def test_config_hash_ignores_the_machine_and_nothing_else() -> None:
     assert identity.config_hash(base) != identity.config_hash(other)
 
 
-# The leaves that may differ in a run that goes on; whatever a new setting is, it may not until it stands here, too.
+# The leaves that may differ in a continued run; a new setting may not until it is listed here.
 MAY_CHANGE = {
     "restarts", "run_dir", "device", "gpus", "debug", "init", "backbone.weights",
     "data.root", "data.workers", "data.timeout", "data.on_error", "data.eval_on_error", "data.max_bad",

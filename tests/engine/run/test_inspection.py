@@ -1,4 +1,4 @@
-"""What is found of a small data set's files before a run begins."""
+"""The check of a small data set's files before a run begins."""
 
 import json
 import os
@@ -27,7 +27,7 @@ from tests.toy import OWN, TOY, run
 
 @pytest.fixture
 def folder(toy_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """40 good videos, five a class, one of which is held out; and a cache that remembers nothing."""
+    """40 good videos, five a class, one held out; and an empty cache."""
     lists = config.build(config.compose(TOY), Run).load_lists()
     for i, video in enumerate([*lists.train, *lists.val]):
         target = tmp_path / "data" / lists.classes[video.label] / f"{i:02}.mp4"
@@ -45,7 +45,7 @@ def begun(folder: Path, *overrides: str) -> tuple[Run, Lists]:
 
 @pytest.fixture
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of the files that are looked at, in a list that a test may clear."""
+    """The names of the inspected files, in a list that a test may clear."""
     original, names = inspection.bad_files, list[str]()
 
     def spy(root: Path, paths: Sequence[str], **settings: Any) -> Iterator[tuple[str, str | None]]:

@@ -1,4 +1,4 @@
-"""What a run says before it begins."""
+"""The messages of a run before it begins."""
 
 from dataclasses import replace
 from pathlib import Path

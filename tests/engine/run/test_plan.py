@@ -1,4 +1,4 @@
-"""What aim.benchmark what=plan says, and aim.train before its first step."""
+"""The plan of aim.benchmark what=plan, and of aim.train before its first step."""
 
 import json
 import re

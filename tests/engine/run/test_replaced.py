@@ -35,7 +35,7 @@ def test_exchanged_and_touched_videos_are_named_and_others_are_not(root: Path, r
     for piece in ("2 of", "0.mp4", "1 of", "2.mp4"):
         assert piece in str(found)
     (root / "1.mp4").unlink()
-    assert replaced.changes(run_dir, root, VIDEOS).others == ["0.mp4"]  # what is missing is told elsewhere
+    assert replaced.changes(run_dir, root, VIDEOS).others == ["0.mp4"]  # missing files are reported elsewhere
 
 
 def test_in_another_place_the_content_counts_and_not_the_time(root: Path, run_dir: Path) -> None:

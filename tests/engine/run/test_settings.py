@@ -1,4 +1,4 @@
-"""What the settings of a run make."""
+"""Objects made from the settings of a run."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Runs as long as their data asks for, and runs that go on to more epochs."""
+"""Run lengths by the number of videos, and runs continued to more epochs."""
 
 import json
 import shutil
@@ -20,7 +20,7 @@ FIVE = ("train.batch_size", "train.epochs", "train.eval_every", "train.log_every
 
 
 def numbers(videos: int, *overrides: str, before: dict[str, Any] | None = None) -> list[float]:
-    """What the five settings come to."""
+    """The values of the five settings."""
     asked = config.resolve(config.compose(["+experiment=finetune", "data.root=x", *overrides]))
     leaves = dict(choices.leaves(sizing.settled(asked, videos, before)))
     return [leaves[key] for key in FIVE]
@@ -154,7 +154,7 @@ def finished(tmp_path: Path, unbroken: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def longer(tmp_path_factory: pytest.TempPathFactory, unbroken: Path) -> Path:
-    """Another copy, gone on to three epochs in one go. No test may change it."""
+    """Another copy, continued to three epochs at once. No test may change it."""
     folder = tmp_path_factory.mktemp("longer") / "run"
     shutil.copytree(unbroken, folder)
     run(folder, "train.epochs=3")
@@ -166,7 +166,7 @@ def read(path: Path) -> Any:
 
 
 def rates(run_dir: Path) -> dict[int, float]:
-    """The learning rate at each step, as the log has it."""
+    """The log's learning rate at each step."""
     lines = [json.loads(line) for line in (run_dir / "log.jsonl").read_text(encoding="utf-8").splitlines()]
     return {line["step"]: line["lr"] for line in lines if "lr" in line}
 

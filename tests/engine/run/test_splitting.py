@@ -1,4 +1,4 @@
-"""Runs that go on at another number of ranks: the same global batches, and losses equal to rounding."""
+"""Runs continued on another number of ranks: the same global batches, and losses equal to rounding."""
 
 import os
 import subprocess
@@ -78,7 +78,7 @@ def test_what_a_rank_works_through_at_once_is_kept_with_the_run(
 
 
 def test_another_split_holds_though_its_first_try_was_killed_before_it_saved(tmp_path: Path) -> None:
-    """As the next one is, which knows that only from config.yaml."""
+    """Like the next one, which knows that only from config.yaml."""
     killed_at(1, tmp_path)
     for step in (0, 1):
         killed_at(step, tmp_path, "train.accumulate=4")
@@ -89,7 +89,7 @@ def test_another_split_holds_though_its_first_try_was_killed_before_it_saved(tmp
 
 
 def on_ranks(ranks: int, run_dir: Path, *overrides: str) -> str:
-    """Train the toy with so many processes; what they say on stderr."""
+    """Train the toy with a number of processes; returns their stderr."""
     command = [sys.executable, "-m", "aim.train", *TOY, f"run_dir={run_dir}", f"gpus={ranks}", *overrides]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280)

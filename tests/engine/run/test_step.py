@@ -105,7 +105,7 @@ def test_the_step_that_is_counted_is_that_of_the_training_loop() -> None:
     run = toy("precision=fp32")
     model = run.model(5).train()
     counted, batch = step.peak_bytes(run, model, 8), step.make_batch(model, 8, CPU)
-    # Of AdamW on a CPU, unlike a GPU's, the temporary tensors would be larger than this step.
+    # The temporary tensors of AdamW on a CPU, unlike a GPU's, would be larger than this step.
     optimizer = torch.optim.SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=0.0)
     with step.Allocated() as allocated:
         train_step(model, optimizer, [batch, batch], run.train, run.precision, CPU, task=run.task, stop=False)
@@ -131,7 +131,7 @@ def test_a_view_of_an_older_tensor_is_no_new_memory() -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_what_is_kept_for_the_backward_pass_is_counted_once(precision: str) -> None:
-    """Two layers, a known answer: of the frozen one nothing, of the trained one its input."""
+    """Two layers, a known answer: nothing of the frozen one, the trained one's input."""
     run = toy(f"precision={precision}")
     found = [step.kept_bytes(run, Two(), CPU, clips) for clips in (1, 2)]  # type: ignore[arg-type]
     size = 4 if precision == "fp32" else 2

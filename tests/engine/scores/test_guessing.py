@@ -1,4 +1,4 @@
-"""What one answer to all videos gives, against numbers by hand."""
+"""The chance levels of one answer to all videos, against numbers by hand."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The table of metrics against hand-written numbers, and that a line of it is all that a metric takes."""
+"""The table of metrics against hand-written numbers; one entry is enough for a metric."""
 
 import importlib
 import json
@@ -102,7 +102,7 @@ def test_a_run_is_chosen_by_a_metric_of_a_validation(name: str) -> None:
 
 
 def test_adding_a_metric_is_one_entry(tmp_path: Path, toy_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is logged, chosen by, in the result, tracked, reported and studied."""
+    """It is logged, used for the choice, stored, tracked, reported and studied."""
     monkeypatch.setattr(metrics, "METRICS", (*METRICS, SURE))
     found = run(tmp_path, "train.epochs=1", "train.best_by=sure", "test=best", "tracker=csv")
     (validation,) = [line for line in journal(tmp_path) if "val_sure" in line]

@@ -17,7 +17,7 @@ from tests.toy import evaluate, run, videos
 
 
 def made(n: int = 5, v: int = 2, k: int = 3) -> Predictions:
-    """Random ones, for whoever needs some."""
+    """Random predictions."""
     rng = np.random.default_rng(n)
     logits = rng.normal(size=(n, v, k))
     views = np.exp(logits) / np.exp(logits).sum(-1, keepdims=True)
@@ -66,7 +66,7 @@ def test_a_file_reads_as_it_was_written(tmp_path: Path) -> None:
 
 
 def test_kinetics_fits_into_some_tens_of_megabytes(tmp_path: Path) -> None:
-    """A hundredth of its validation set, three views; random logits compress worse than a model's."""
+    """A hundredth of its validation set, three views; random logits compress worse than real ones."""
     found = made(n=199, v=3, k=400)
     predictions.write(tmp_path / "a.npz", found)
     assert (tmp_path / "a.npz").stat().st_size * 100 < 90e6

@@ -14,7 +14,7 @@ TABLE = {metric.name: metric for metric in metrics.of("several")}
 
 
 def drawn(n: int = 60, k: int = 4, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities with ties that tell something of the labels."""
+    """Probabilities with ties, correlated with the labels."""
     rng = np.random.default_rng(seed)
     label = (rng.random((n, k)) < [0.5, 0.2, 0.1, 0.9][:k]).astype(np.int64)
     probability = np.clip(rng.random((n, k)) * 0.7 + 0.3 * label, 0.01, 0.99).round(1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The tasks: their losses, probabilities and answers; one of several labels a video trains and is tested as any."""
+"""The tasks: their losses, probabilities and answers; a task of several labels trains and is tested."""
 
 import json
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ SEVERAL: Task = MultiLabel(1.0)
 
 @dataclass(frozen=True)
 class Own(SingleLabel):
-    """A task of somebody else's package."""
+    """A task of a user's package."""
 
 
 @pytest.fixture
@@ -72,7 +72,7 @@ class Videos:
 
 
 class Some:
-    """So many videos of one view."""
+    """Videos of one view."""
 
     def __init__(self, n: int) -> None:
         self.n, self.shape = n, (1,)
@@ -100,7 +100,7 @@ def test_a_task_of_several_labels_trains_and_is_tested(settings: Run, model: Vid
     assert losses[0] == pytest.approx(np.log(2), abs=0.2)
     assert losses[-1] < losses[0] - 0.1
     if not mixup:
-        assert losses[-1] < 0.45  # of which a model that doesn't look has at least the labels' entropy
+        assert losses[-1] < 0.45  # a blind model has at least the labels' entropy
         found = outcome(model, batch)
         wrong = ((found.probability > 0.5) != batch.label.bool()).any(1)
         assert found.scores["map"] > baseline(SEVERAL, found.label, found.probability.shape[1])["map"]

@@ -83,7 +83,7 @@ def test_a_log_that_has_no_room_is_one_clear_error(tmp_path: Path) -> None:
 
 
 class Clock:
-    """Seconds that pass when a test says so."""
+    """A clock that a test moves."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
@@ -116,7 +116,7 @@ def test_a_line_of_several_labels_a_video_is_named_by_what_it_counts(tmp_path: P
 
 
 def test_the_speed_is_that_of_training_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step takes a second, of which a quarter is waiting for data; what lies between epochs takes 500 seconds."""
+    """A step takes a second, a quarter of it waiting for data; the time between epochs is 500 seconds."""
     clock, window = Clock(monkeypatch), [1.0, 1.0, 0.0, 1.0, 1.0]
     with report_to(tmp_path) as report:
         for step in range(1, 31):

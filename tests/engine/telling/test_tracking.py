@@ -60,7 +60,7 @@ def test_no_tracker_is_imported_that_nobody_asked_for() -> None:
 
 
 def shown(run_dir: Path, *lines: tuple[int, str], saved: int = 0, rested: int = 0, tested: bool = False) -> None:
-    """Tell TensorBoard, as a run does that goes on from a save, of half of the step for each name."""
+    """Log half of the step to TensorBoard under each name, as a continued run does."""
     journal = Journal(run_dir / "log.jsonl", saved, rested)
     with TensorBoard().open(run_dir, "toy", {"seed": 1}) as sink:
         for step, name in lines:
@@ -117,7 +117,7 @@ def test_a_csv_has_the_lines_of_the_log_and_goes_on_with_it(unbroken: Path, tmp_
 
 
 def test_trackio_is_told_everything_under_one_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in: the real one is asked in the slow tests, as it takes seconds to import."""
+    """A stand-in: only slow tests use the real one, which takes seconds to import."""
     told = list[Any]()
     run = SimpleNamespace(log=lambda values, step=None: told.append((step, values)))
 
@@ -192,7 +192,7 @@ def test_what_stops_training_is_not_the_trackers_to_keep(tmp_path: Path) -> None
 
 
 def wandb_ids(monkeypatch: pytest.MonkeyPatch, *run_dirs: Path) -> list[str]:
-    """The ids under which runs of these directories are opened, one after the other."""
+    """The run ids of these directories, opened one after the other."""
     ids = []
 
     def init(**settings: Any) -> Any:
@@ -209,7 +209,7 @@ def wandb_ids(monkeypatch: pytest.MonkeyPatch, *run_dirs: Path) -> list[str]:
 def test_wandb_is_told_of_a_validation_whose_step_it_knows_already(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A stand-in for a run that was resumed, which ignores what is logged for its own steps before."""
+    """A stand-in for a resumed run, which ignores logs of earlier steps."""
     kept, axes = list[dict[str, float]](), list[tuple[str, str]]()
 
     def log(values: dict[str, float], step: int | None = None) -> None:

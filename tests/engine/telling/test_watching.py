@@ -1,4 +1,4 @@
-"""What is said of a run that learns nothing, waits for data or has a slow rank, of lines made by hand."""
+"""Warnings about runs that learn nothing, wait for data or have a slow rank, from handmade log lines."""
 
 import math
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ def watch() -> Watch:
 
 
 def said(losses: list[float], top1: list[float], to: Watch | None = None) -> list[tuple[int, str]]:
-    """What is said at which epoch's end, of epochs with these losses and accuracies; two lines an epoch."""
+    """The warnings by epoch, for epochs with these losses and accuracies; two lines an epoch."""
     found, watched = list[tuple[int, str]](), to or watch()
     for epoch, (loss, share) in enumerate(zip(losses, top1, strict=True)):
         for half in (1, 2):
@@ -76,7 +76,7 @@ def test_a_run_that_goes_on_tells_of_its_own_steps() -> None:
 
 @pytest.mark.parametrize(("share", "warned"), [(0.70, True), (0.74, True), (0.85, False)])
 def test_a_short_run_is_told_at_its_end_that_it_only_knows_the_largest_class(share: float, warned: bool) -> None:
-    """240 clips, all within the warm-up, of which seven in ten are of one class."""
+    """240 clips, all within the warm-up, 70 % of one class."""
     watched = Watch(step=0, chance=Chance(0.7, 0.6), clips=8, warm_up=30, steps_per_epoch=10, total=30, cure="")
     texts = [(step, text) for step in range(1, 31) for text in watched.line(
         step, [8.0, 8.0, 8 * share, 1.0, 1.0], 0.0, 1.0

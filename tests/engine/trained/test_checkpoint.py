@@ -25,7 +25,7 @@ def state(step: int, value: float = 1.0) -> dict[str, Any]:
 
 
 class Model(nn.Module):
-    """What `save_weights` asks of a model."""
+    """The parts of a model that `save_weights` reads."""
 
     trunk_name, fingerprint = "toy", "0" * 64
 
@@ -167,7 +167,7 @@ def test_the_save_before_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 def test_a_whole_save_is_there_wherever_the_process_dies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: int
 ) -> None:
-    """`last.pt` is damaged to begin with, so that the one before it is all there is."""
+    """`last.pt` is damaged at first, so only its predecessor is usable."""
     last, previous = tmp_path / "last.pt", tmp_path / "previous.pt"
     checkpoint.save_last(last, state(1))
     checkpoint.save_last(last, state(2))

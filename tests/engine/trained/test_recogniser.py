@@ -1,4 +1,4 @@
-"""A trained model is made ready for a device in one place, by every verb that uses one."""
+"""Every verb that uses a trained model makes it ready for a device in one place."""
 
 from pathlib import Path
 

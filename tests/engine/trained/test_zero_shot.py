@@ -36,7 +36,7 @@ MEAN, STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.2757
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What open_clip leaves of a model of one's own."""
+    """The checkpoint of a user's own open_clip model."""
     made = tmp_path_factory.mktemp("clip")
     (made / CONFIG).write_text(json.dumps({"model_cfg": MODEL, "preprocess_cfg": {}}), encoding="utf-8")
     torch.manual_seed(0)
