@@ -18,7 +18,7 @@ results=${RESULTS:-scripts/results/real}
 
 # words DATA CELL: the settings of a cell. Heads read kept features, so that five times as many epochs of them are cheap.
 words() {
-    trunk="backbone=dinov2_vit_s14 backbone.weights=$real/dinov2_vit_s14.safetensors clip.num_frames=8"
+    trunk="backbone=dinov2_vit_s14 backbone.weights=$real/dinov2_vit_s14.safetensors clip.num_frames=8 train.eval_every=0"
     hand="data.root=$real/shrec17-depth data.directional=true augment.flip=0 augment.area=[0.7,1.0] clip.size=56 train.batch_size=16"
     case $1 in
     order6)
