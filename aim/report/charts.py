@@ -42,7 +42,7 @@ Series = tuple[str, int, bool, Sequence[tuple[float, float]]]  # name, colour, d
 
 
 def line_chart(title: str, series: Sequence[Series], *, percent: bool = False) -> Chart | None:
-    """A chart of the series that have values, or None."""
+    """A chart of the series with values, or None."""
     drawn = []
     for name, colour, dashed, points in series:
         if finite := [point for point in points if math.isfinite(point[1])]:
@@ -72,7 +72,7 @@ def line_chart(title: str, series: Sequence[Series], *, percent: bool = False) -
 
 
 def curves(runs: Sequence[RunData]) -> list[Chart]:
-    """Loss, the main score, learning rate and the wait for data of the runs that have a log, laid over each other."""
+    """Loss, the main score, learning rate and the wait for data of the runs with a log, overlaid."""
     trained = [run for run in runs if run.log]
     main = main_of(trained)
 
@@ -107,25 +107,25 @@ def _is_number(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often predictions of each confidence are right."""
+    """The accuracy of predictions by confidence."""
 
     drawing: Drawing
     error: float  # expected calibration error, percent
-    temperature: str = ""  # that calibrates the probabilities, in words
+    temperature: str = ""  # of the calibration, in words
     before: float = 0.0  # the error without it
 
 
 def bins_of(found: Predictions, probability: NDArray[np.floating]) -> list[quality.Bin]:
-    """The predicted classes by how sure they are; of several labels a video all labels."""
+    """The predicted classes by confidence; with several labels a video all labels."""
     if found.several:
         return quality.reliability_of(probability.ravel().astype(np.float64), found.label.ravel() > 0)
     return quality.reliability(probability, found.label)
 
 
 def reliability(found: Predictions, temperature: float | Sequence[float] | None = None) -> Reliability:
-    """The diagram of a test: bars as high as accuracy, and lines where they'd end if confidence were accuracy.
+    """The diagram of a test: bars of accuracy, and lines at their confidence.
 
-    With a temperature it is of the probabilities that aim.predict shows.
+    With a temperature it shows aim.predict's probabilities.
     """
     probability = found.probability if temperature is None else found.tempered(temperature)
     bins = bins_of(found, probability)
@@ -154,7 +154,7 @@ def reliability(found: Predictions, temperature: float | Sequence[float] | None 
 
 @dataclass(frozen=True)
 class Matrix:
-    """Cells of two numbers for each pair of classes: of the row and of the column."""
+    """Cells of two numbers for each pair of classes, of the row and of the column."""
 
     names: Sequence[str]
     rows: Sequence[Sequence[tuple[int, float]]]

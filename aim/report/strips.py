@@ -23,7 +23,7 @@ from aim.report import several
 
 FRAMES = 6
 PIXELS = 84  # height of a strip
-WIDEST = 112  # of a frame, from its middle
+WIDEST = 112  # of a frame, around its middle
 GAP = 2  # between frames
 GREY = (128, 128, 128)
 QUALITY = 65  # of the JPEG
@@ -31,20 +31,20 @@ QUALITY = 65  # of the JPEG
 
 @dataclass(frozen=True)
 class Example:
-    """A video of a test, as the page shows it."""
+    """A video of a test, for the page."""
 
     path: str
     true: str
     predicted: str
     confidence: float  # of the predicted class, percent
     own: float  # probability of the true class, percent
-    when: str  # what the views saw
-    image: str  # a data URI; empty where the video can't be read
+    when: str  # seconds of the views
+    image: str  # a data URI; empty if the video can't be read
 
 
 @dataclass(frozen=True)
 class Wrong:
-    """A label of a video that is wrongly given, or not given, where there may be several."""
+    """A wrongly given or missed label of a video, if there may be several."""
 
     path: str
     label: str
@@ -56,7 +56,7 @@ class Wrong:
 
 
 def examples(found: Predictions, places: Sequence[int], root: Path) -> list[Example]:
-    """The videos at these places, with their frames where they can be read under `root`."""
+    """The videos at these places, with their frames if they can be read under `root`."""
     names, probability, predicted = found.classes, found.probability, found.predicted
 
     def one(at: int, source: Source) -> Example:
@@ -86,27 +86,32 @@ def wrong(found: Predictions, places: Sequence[tuple[int, int]], root: Path) -> 
 
 
 def sources(found: Predictions, places: Sequence[int], root: Path) -> list[Source]:
-    """Where the videos at these places are."""
+    """The files of the videos at these places."""
     listed = [Video(str(found.path[at]), 0) for at in places]
-    with suppress(UserError):  # of damaged shards: what is in them can't be read, and has no frames
+    with suppress(UserError):  # damaged shards: their videos have no frames
         listed = located(root, Lists(listed, [], [])).train
     return [source_of(root, video) for video in listed]
 
 
 def shown(found: Predictions, at: int, source: Source) -> tuple[str, str]:
-    """The seconds that the views of a video saw, and frames of it as a data URI; none of one that can't be read."""
+    """The seconds of a video's views, and frames of it as a data URI; none of an unreadable one."""
     first, last = float(found.seconds[at, :, 0].min()), float(found.seconds[at, :, 1].max())
     seen = math.isfinite(first) and math.isfinite(last)
     span = (first, last + 1e-3) if seen else (float(found.span[at, 0]), float(found.span[at, 1]))
     try:
         image = strip(source, span if math.isfinite(span[0]) else None)
-    except (RuntimeError, OSError, ValueError, MemoryError):  # one picture is worth no report; the page counts the lost
+    except (
+        RuntimeError,
+        OSError,
+        ValueError,
+        MemoryError,
+    ):  # the report continues; the page counts missing ones
         image = ""
     return f"{first:.1f} to {last:.1f} s" if seen else "", image
 
 
 def strip(source: Source, span: tuple[float, float] | None) -> str:
-    """A data URI of frames evenly spread over a part of a video. Raises BadVideo where it can't be read."""
+    """A data URI of frames evenly spread over a part of a video. Raises BadVideo if it can't be read."""
     if file_of(source).is_dir():
         return encoded(Frames()(source, pick).numpy())  # images, which have no times
     return encoded(PyAV()(source, pick, span=span).numpy())
@@ -118,7 +123,7 @@ def pick(num_frames: int) -> NDArray[np.int64]:
 
 
 def encoded(frames: NDArray[np.uint8]) -> str:
-    """Frames "t c h w" beside each other, each cut to `WIDEST`."""
+    """Frames "t c h w" side by side, each cut to `WIDEST`."""
     height, width = frames.shape[-2:]
     size = (max(1, round(width * PIXELS / height)), PIXELS)
     left = max(0, (size[0] - WIDEST) // 2)

@@ -25,7 +25,7 @@ def write(study: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def without_nan(value: Any) -> Any:
-    """The value as JSON can have it: None for a number that isn't finite."""
+    """The value for JSON: None for a non-finite number."""
     if isinstance(value, Mapping):
         return {key: without_nan(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
@@ -34,7 +34,7 @@ def without_nan(value: Any) -> Any:
 
 
 def as_json(study: Mapping[str, Any]) -> str:
-    """JSON with a line for each cell, curve and finding, so that it can be read and compared."""
+    """JSON with a line for each cell, curve and finding, for reading and comparing."""
     parts = []
     for key, value in study.items():
         if isinstance(value, list) and value:
