@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aim.engine.scores import quality, several
 from aim.engine.scores.predictions import Predictions
-from aim.report.charts import Matrix
+from aim.report.charts import Matrix, matrix_of
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def by_class(found: Predictions) -> list[ClassAnswers]:
 
 
 def together(found: Predictions) -> Matrix:
-    """The number of videos with each pair of labels, on the diagonal with each label: (listed, given)."""
-    return Matrix.of(found, *(part.T @ part for part in ((found.label > 0).astype(int), given(found).astype(int))))
+    """How many videos have each two labels, on the diagonal each label: (listed, given)."""
+    return matrix_of(*(part.T @ part for part in ((found.label > 0).astype(int), given(found).astype(int))))
 
 
 def worst_misses(found: Predictions, most: int) -> list[tuple[int, int]]:

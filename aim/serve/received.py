@@ -5,6 +5,7 @@ import contextlib
 import json
 import posixpath
 import time
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -208,6 +209,8 @@ class Reception:
         except TimeoutError:
             raise Refused(504, f"{address} has not come within timeout={self.timeout:g} seconds") from None
         except (OSError, HTTPException, ValueError) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()  # it holds the connection
             raise Refused(502, f"{address} can't be had: {reason(error)}") from error
 
 

@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -23,6 +24,7 @@ def checked(arguments: Sequence[str], config_name: str) -> list[str]:
 
     Raises UserError for other words, where Hydra's message would be about its grammar.
     """
+    ArgumentParser._check_help = lambda *_: None  # type: ignore[attr-defined]  # from here on; hydra issue 3121
     parser = get_args_parser()
 
     def fail(message: str) -> NoReturn:
