@@ -39,7 +39,7 @@ class Chart:
 
 
 def line_chart(title: str, series: Sequence[Line], *, percent: bool = False) -> Chart | None:
-    """A chart of the series that have values, or None."""
+    """A chart of the series with values, or None."""
     known = [each._replace(points=[point for point in each.points if math.isfinite(point[1])]) for each in series]
     if not (known := [each for each in known if each.points]):
         return None

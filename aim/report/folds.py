@@ -107,7 +107,7 @@ def one_of(runs: Sequence[RunData]) -> RunData:
 
 
 def _hash(results: Sequence[Any], own: Callable[..., object]) -> str:
-    """Of what the folds have each, in any order."""
+    """The union of a property of the folds, in any order."""
     text = "\n".join(sorted(str(own(each)) for each in results))
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -120,7 +120,7 @@ def check(runs: Sequence[RunData]) -> None:
         assert run.found is not None
         assert known[0].found is not None
         if run.found.classes.tolist() != known[0].found.classes.tolist():
-            raise UserError(f"{run.path} has other classes than {known[0].path}; report them apart")
+            raise UserError(f"{run.path} has other classes than {known[0].path}; report them separately")
         own = {(path, span) for path, span, _ in statistics.keys(run.found)}
         if both := sorted(own & seen.keys()):
             raise UserError(

@@ -289,7 +289,7 @@ def row(run: RunData, runs: Sequence[RunData]) -> Mapping[str, Any]:
 
 
 def differences(runs: Sequence[RunData]) -> list[dict[str, Any]]:
-    """Each run that has predictions of the first one's data, compared with it."""
+    """The comparisons with the first run, of each run with predictions of its data."""
     known = [(run.name, run.found, run.found.about.get("data_hash")) for run in runs if run.found is not None]
     return [
         {"first": first, "second": second, "test": test}

@@ -66,7 +66,7 @@ def by_class(found: Predictions) -> list[ClassAnswers]:
 
 
 def together(found: Predictions) -> Matrix:
-    """How many videos have each two labels, on the diagonal each label: (listed, given)."""
+    """The number of videos with each pair of labels, on the diagonal with each label: (listed, given)."""
     return matrix_of(*(part.T @ part for part in ((found.label > 0).astype(int), given(found).astype(int))))
 
 

@@ -31,11 +31,11 @@ QUALITY = 65  # of the JPEG
 
 @dataclass(frozen=True)
 class Strip:
-    """A video of a test, as the page shows it."""
+    """A video of a test, for the page."""
 
     path: str
-    when: str  # what the views saw
-    image: str  # a data URI; empty where the video can't be read
+    when: str  # seconds of the views
+    image: str  # a data URI; empty if the video can't be read
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Example(Strip):
 
 @dataclass(frozen=True)
 class Wrong(Strip):
-    """A label of a video that is wrongly given, or not given, where there may be several."""
+    """A wrongly given or missed label of a video, if there may be several."""
 
     label: str
     probability: float  # percent, calibrated
@@ -59,7 +59,7 @@ class Wrong(Strip):
 
 
 def examples(found: Predictions, places: Sequence[int], root: Path) -> list[Example]:
-    """The videos at these places, with their frames where they can be read under `root`."""
+    """The videos at these places, with their frames if they can be read under `root`."""
     names, made = found.classes.tolist(), list[Example]()
     for at, seen, answer in zip(places, shown(found, places, root), found.predicted[places].tolist(), strict=True):
         likely, true = (100 * float(found.probability[at, i]) for i in (answer, found.label[at]))

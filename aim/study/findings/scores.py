@@ -33,9 +33,9 @@ def margin(probability: Probability, label: Label) -> Floats:
 
 TOP1, *OTHERS = [each for each in metrics.of("one") if each.per_video is not None and each.chance is not None]
 OF_SEVERAL = [each for each in metrics.of("several") if each.per_video or each.of_draws]
-PART = 10_000_000  # videos of draws that are scored together
+PART = 10_000_000  # videos of draws scored together
 LOSSES = ("cross_entropy", "binary_cross_entropy")
-MAIN = TOP1.name  # the score that thresholds and comparisons are told for
+MAIN = TOP1.name  # the score of thresholds and comparisons
 MARGIN = Metric("margin", "margin", "high", "number", None, per_video=margin, chance=lambda classes: 0.0)
 OF_ONE = [
     TOP1,
