@@ -55,7 +55,7 @@ class Roots:
         folders = [path_of(name) for name in names if name not in addresses]
         for folder in folders:
             if not folder.is_dir():
-                raise UserError(f"root={folder} is no folder; give one, or an address such as https://HOST/videos/")
+                raise UserError(f"root={folder} isn't a folder; give one, or an address such as https://HOST/videos/")
         return cls([folder.resolve() for folder in folders], addresses)
 
     def path(self, name: str) -> Path:

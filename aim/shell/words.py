@@ -74,7 +74,7 @@ def in_quotes(text: str) -> str:
 def as_setting(arguments: Sequence[str], key: str) -> list[str]:
     """The overrides with the bare word, such as a file's name, but no model, as the setting `key`; several as a list.
 
-    Raises UserError where that is given, too.
+    Raises UserError if that is given, too.
     """
     words, others = list[str](), list[str]()
     for argument in arguments:
