@@ -93,17 +93,18 @@ def test_a_run_that_goes_on_keeps_what_auto_was_when_it_began() -> None:
 
 def test_only_finetuning_follows_the_data_and_says_so() -> None:
     features = {"finetune": "computed", "finetune_video": "computed", "probe": "cached"}
-    rates = {"finetune": "0.0003", "finetune_video": "0.0003", "probe": "0.01"}
+    recipes = {"finetune": ("0.001", 20), "finetune_video": ("0.003", 5), "probe": ("0.01", 5)}  # rate, warm-up
     for name in (path.stem for path in (choices.CONFIGS / "experiment").glob("*.yaml")):
         asked = config.resolve(config.compose([f"+experiment={name}", "data.root=x"]))
         settings = sizing.settled(asked, 32, None)
         assert (settings == asked) == (name not in features)
         said = sizing.said(asked, settings, 32)
         if name in features:
+            rate, warmup = recipes[name]
             assert said == (
                 "for 32 training videos, auto is train.epochs=100 train.batch_size=8 train.eval_every=5 "
-                f"train.features={features[name]} train.log_every=4 optim.lr={rates[name]} optim.weight_decay=0.05 "
-                "optim.warmup_epochs=5 optim.schedule=step"
+                f"train.features={features[name]} train.log_every=4 optim.lr={rate} optim.weight_decay=0.05 "
+                f"optim.warmup_epochs={warmup} optim.schedule=step"
             )
         else:
             assert said is None
