@@ -95,7 +95,9 @@ class Optim:
     betas: Sequence[float]
     warmup_epochs: Annotated[float, Auto(1)]  # auto: the adapter's share of the run
     warmup_start: float  # the share of the rate at step 0
-    schedule: Annotated[Literal["step", "epoch"], Auto(Recipe.schedule)]  # the cosine falls at every step, or once an epoch as the public code's does
+    schedule: Annotated[
+        Literal["step", "epoch"], Auto(Recipe.schedule)
+    ]  # the cosine falls at every step, or once an epoch as the public code's does
     no_decay: Sequence[str]  # glob patterns of parameters without weight decay
     lr_mult: Mapping[str, float]  # glob pattern -> factor of the rate; the first that matches counts
 

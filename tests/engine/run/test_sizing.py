@@ -21,7 +21,7 @@ FIVE = ("train.batch_size", "train.epochs", "train.eval_every", "train.log_every
 
 def numbers(videos: int, *overrides: str, before: dict[str, Any] | None = None) -> list[float]:
     """The values of the five settings."""
-    asked = config.resolve(config.compose(["+experiment=finetune", "data.root=x", *overrides]))
+    asked = config.resolve(config.compose(["+experiment=finetune", "adapter=none", "data.root=x", *overrides]))
     leaves = dict(choices.leaves(sizing.settled(asked, videos, before)))
     return [leaves[key] for key in FIVE]
 
@@ -60,7 +60,13 @@ def test_an_adapter_brings_its_rate_along_and_the_user_wins(adapter: str) -> Non
 
     own = (recipe.get("lr", 3e-4), recipe.get("weight_decay", 0.05), recipe.get("schedule", "step"))
     assert optim() == (*own, recipe.get("warmup", 0.05))
-    words = ("optim.lr=0.5", "optim.weight_decay=0.0", "optim.schedule=epoch", "optim.warmup_epochs=10", "train.epochs=20")
+    words = (
+        "optim.lr=0.5",
+        "optim.weight_decay=0.0",
+        "optim.schedule=epoch",
+        "optim.warmup_epochs=10",
+        "train.epochs=20",
+    )
     assert optim(*words) == (0.5, 0.0, "epoch", 0.5)
     before = {"lr": 0.25, "weight_decay": 0.125, "schedule": "epoch", "warmup_epochs": 10.0}
     assert optim("train.epochs=40", before={"optim": before}) == (*before.values(),)[:3] + (0.25,)
@@ -141,12 +147,12 @@ def test_a_run_of_auto_leaves_numbers_and_goes_on_with_them(
     monkeypatch.setattr(sizing, "STEPS", 6)
     monkeypatch.setattr(sizing, "EPOCHS", 1)
     killed_at(4, tmp_path, toy=AUTO)
-    named(capsys.readouterr().err, "24", "train.epochs=2", "train.log_every=3", "optim.warmup_epochs=0.1")
+    named(capsys.readouterr().err, "24", "train.epochs=2", "train.log_every=3", "optim.warmup_epochs=0.4")
     monkeypatch.setattr(sizing, "STEPS", 60)  # another version of us
     found = run(tmp_path, toy=AUTO)
     saved = config.load(tmp_path / "config.yaml")
-    assert (found["epochs"], saved["train"]["epochs"], saved["optim"]["warmup_epochs"]) == (2, 2, 0.1)
-    assert found["config_hash"] == run(tmp_path, "train.epochs=2", "optim.warmup_epochs=0.1")["config_hash"]
+    assert (found["epochs"], saved["train"]["epochs"], saved["optim"]["warmup_epochs"]) == (2, 2, 0.4)
+    assert found["config_hash"] == run(tmp_path, "train.epochs=2", "optim.warmup_epochs=0.4")["config_hash"]
 
 
 @pytest.fixture
