@@ -1,7 +1,7 @@
 """Values for `auto` in the settings of training, above all the length of a run; and continuation to more epochs.
 
 A recipe for thousands of videos trains dozens for a handful of steps. So small data gets smaller batches and more
-epochs; large data the values in `aim.engine.run.recipe.Training`. Rate, decay and schedule are the recipe of the adapter.
+epochs; large data the values in `aim.engine.run.recipe.Training`. Rate, decay and schedule are the adapter's recipe.
 """
 
 import math
