@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from aim.ground import files, jobs, lease
-from aim.ground.errors import UserError, say
+from aim.ground.errors import UserError, check_least, say
 from aim.ground.foreign import read_json, read_lines, reading
 from aim.ground.portion import Portion, place_of, portion_of
 from aim.ground.signals import INTERRUPTED
@@ -55,8 +55,7 @@ class Spreading(Sharing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.gpus is not None and self.gpus < 1:
-            raise UserError(f"gpus={self.gpus} is not a number of GPUs; use 1 or more")
+        check_least(self, 1, "gpus")
 
     @property
     def is_shared(self) -> bool:
