@@ -31,7 +31,7 @@ from aim.engine.trained.question import Question, prepared
 from aim.engine.trained.recogniser import Recogniser
 from aim.engine.trained.timeline import check_smooth
 from aim.ground import config
-from aim.ground.errors import UserError, say
+from aim.ground.errors import UserError, check_least, say
 from aim.ground.foreign import reason
 from aim.ground.marks import Mark
 from aim.ground.signals import stop_signals
@@ -70,8 +70,7 @@ class Settings(Question):
                 raise UserError(f"{name}={getattr(self, name):g} must be above 0, and finite")
         if not 0 <= self.port < 2**16:
             raise UserError(f"port={self.port} is no port; use 0 to 65535")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise UserError(f"batch_size={self.batch_size} must be 1 or more")
+        check_least(self, 1, "batch_size")
         if self.workers == 0:
             raise UserError("workers=0: a server needs 1 or more, as a file that stops its process must not stop it")
         check_smooth(self.smooth)
@@ -163,7 +162,7 @@ def described(settings: Settings, recogniser: Recogniser, at_least: Limit) -> di
         "classes": recogniser.classes,
         "several": recogniser.task.several,
         "at_least": limits,
-        "views": recogniser.views_text,
+        "views": recogniser.views.protocol(recogniser.clip.num_frames),
         "device": recogniser.device.type,
     }
 

@@ -42,7 +42,7 @@ def collect(
         "num_missing": 0,
         "num_classes": len(lists.classes),
         "lists": {name: len(videos) for name, videos in lists.parts.items()},
-        "views": run.views_text,
+        "views": run.views.protocol(run.clip.num_frames),
         "weights": "last",
         "params_total": total,
         "params_tuned": tuned,

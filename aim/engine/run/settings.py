@@ -302,11 +302,6 @@ class Run:
             register=registered if self.device == "cuda" else None,
         )
 
-    @property
-    def views_text(self) -> str:
-        """The protocol as papers write it: frames x temporal x spatial views."""
-        return self.views.protocol(self.clip.num_frames)
-
 
 def write_settings(settings: Mapping[str, Any], run_dir: Path) -> None:
     """Leave a run's settings in its config.yaml."""

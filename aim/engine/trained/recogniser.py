@@ -93,11 +93,6 @@ class Recogniser:
         """Where it computes."""
         return torch.device("cpu") if isinstance(self.model, Program) else self.model.mean.device
 
-    @property
-    def views_text(self) -> str:
-        """The views of a video as papers write them: frames x temporal x spatial."""
-        return self.views.protocol(self.clip.num_frames)
-
     def predict(self, video: Tensor, precision: Precision = "fp32") -> Tensor:
         """Probabilities "b k" of clips, uint8 "b t c h w" with the model's number of frames and size."""
         return self.score(video, precision).cpu()
