@@ -1,5 +1,6 @@
-"""Files that somebody else may have written, or cut short: what a library raises over them becomes one line."""
+"""Files that somebody else may have written, or cut short, and libraries: what they raise becomes one line."""
 
+import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,6 +40,15 @@ def reason(error: BaseException) -> str:
     if not text or isinstance(error, LookupError | AttributeError):
         text = f"{type(error).__name__} {text}".strip()
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def library(name: str, user: str, extra: str) -> Any:
+    """A library that an extra of ours brings, for its `user`. Raises UserError where it can't be imported."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        why = f"{user} needs {name}, which can't be imported ({reason(error)})"
+        raise UserError(f"{why}: pip install 'aim-video[{extra}]'") from error
 
 
 def read_json(path: Path, kind: type[T], expected: str, way_out: str) -> T:

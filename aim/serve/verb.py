@@ -9,7 +9,6 @@ has the rest.
 """
 
 import errno
-import importlib
 import math
 import socket
 import tempfile
@@ -32,7 +31,7 @@ from aim.engine.trained.recogniser import Recogniser
 from aim.engine.trained.timeline import check_smooth
 from aim.ground import config
 from aim.ground.errors import UserError, check_least, say
-from aim.ground.foreign import reason
+from aim.ground.foreign import library, reason
 from aim.ground.marks import Mark
 from aim.ground.signals import stop_signals
 
@@ -82,21 +81,13 @@ class Settings(Question):
 def main(cfg: DictConfig) -> None:
     """Answer requests until a signal comes."""
     settings = config.build(cfg, Settings)
-    need_extra()
+    for name in ("fastapi", "prometheus_client", "uvicorn"):
+        library(name, "aim.serve", "serve")
     with listening(settings.host, settings.port) as listener, tempfile.TemporaryDirectory(prefix="aim-serve-") as kept:
         reception = reception_of(settings, Path(kept))
         desk, application = opened(settings, reception, *prepared(settings))
         with desk:
             serve(application, listener)
-
-
-def need_extra() -> None:
-    """Raise UserError where a library of the extra isn't installed."""
-    try:
-        for name in ("fastapi", "prometheus_client", "uvicorn"):
-            importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"aim.serve needs more libraries ({reason(error)}): pip install 'aim-video[serve]'") from error
 
 
 def reception_of(settings: Settings, folder: Path) -> "Reception":
