@@ -121,15 +121,11 @@ def check(folder: Path, about: Mapping[str, Any]) -> None:
         raise UserError(f"out={folder} holds features of another model, or of other windows; name another folder")
 
 
-class Todo(NamedTuple):
-    """The stamps of the videos whose features are to be made; how many are made again, as their videos have changed."""
+def missing(places: Mapping[Path, Path]) -> tuple[dict[Path, str | None], int]:
+    """The stamps of the videos of which there are no features yet; how many had some, but have changed since.
 
-    stamps: dict[Path, str | None]
-    again: int
-
-
-def missing(places: Mapping[Path, Path]) -> Todo:
-    """The videos of which there are no features yet. Raises UserError where another video's are in their place."""
+    Raises UserError where another video's are in their place.
+    """
     found, again = dict[Path, str | None](), 0
     for (path, place), stamp in zip(places.items(), stamps_of(places), strict=True):
         source, before = _source_of(place) if place.exists() else ("", "")
@@ -141,7 +137,7 @@ def missing(places: Mapping[Path, Path]) -> Todo:
             raise UserError(f"{place} has the features of {source}, not of {path}; name another folder for out")
         found[path] = stamp
         again += bool(source)
-    return Todo(found, again)
+    return found, again
 
 
 def outdated(places: Mapping[Path, Path]) -> set[Path]:

@@ -101,26 +101,26 @@ def main(cfg: DictConfig) -> None:
         inputs = [item for item in inputs if portion.has(names[item.path])]
         places = {path: place for path, place in places.items() if portion.has(names[path])}
     problems = {item.path: item.problem for item in inputs if item.problem}
-    todo = features.missing(places)
+    todo, again_made = features.missing(places)
     extractor, about = prepared(settings)
     features.claim(folder, about)
     if portion:
         claim(folder / FOLDER, portion.count, {})
-    if len(todo.stamps) < len(places):
-        say(f"{len(places) - len(todo.stamps)} of {len(places)} are in {folder} already")
-    if todo.again:
-        say(f"{todo.again} are made again: their videos have changed, or weren't noted by an earlier version")
+    if len(todo) < len(places):
+        say(f"{len(places) - len(todo)} of {len(places)} are in {folder} already")
+    if again_made:
+        say(f"{again_made} are made again: their videos have changed, or weren't noted by an earlier version")
     made = {path: str(place.relative_to(folder)) for path, place in places.items()}
-    before = {names[path]: file for path, file in made.items() if path not in todo.stamps}
+    before = {names[path]: file for path, file in made.items() if path not in todo}
     with (
-        working(folder / FOLDER, portion, before, [names[path] for path in todo.stamps]) as work,
+        working(folder / FOLDER, portion, before, [names[path] for path in todo]) as work,
         stop_signals(at_once=portion is None) as stop,
-        Display("videos", len(todo.stamps), visible=len(todo.stamps) > 1) as display,
+        Display("videos", len(todo), visible=len(todo) > 1) as display,
     ):
         for path, problem in problems.items():
             work.note(names[path], "", problem)
-        for done, (path, found) in enumerate(extracted(extractor, list(todo.stamps), settings), 1):
-            (now,), stamp = stamps_of([path]), todo.stamps[path]
+        for done, (path, found) in enumerate(extracted(extractor, list(todo), settings), 1):
+            (now,), stamp = stamps_of([path]), todo[path]
             if isinstance(found, str):
                 problems[path] = found
             elif stamp is None or now != stamp:
@@ -130,7 +130,7 @@ def main(cfg: DictConfig) -> None:
             work.note(names[path], made[path], problems.get(path))
             display.update(done, "")
             if stop:
-                raise Interrupted(f"stopped by a signal after {done} of {len(todo.stamps)} videos")
+                raise Interrupted(f"stopped by a signal after {done} of {len(todo)} videos")
     for path, problem in problems.items():
         say(f"error: {path} could not be read: {problem}")
     say(f"features of {len(inputs) - len(problems)} of {len(inputs)} videos are in {folder}")
