@@ -152,9 +152,7 @@ def written() -> str:
         for group in dict.fromkeys(row.name.partition(".")[0] for row in rows if "." in row.name):
             parts.append(f"### {group}\n{of_file(row for row in rows if row.name.partition('.')[0] == group)}")
         free = ", ".join(f"`{name}`" for name in marked(Mark.MACHINE) if name in {row.name for row in rows})
-        parts.append(
-            f"An interrupted run may go on with other values of these, which don't affect what is learnt: {free}."
-        )
+        parts.append(f"A run may resume with other values of these settings, which don't affect the result: {free}.")
     for group in choices.groups():
         parts += [f"## The group {group}", files_of(group), *([] if group in ADDED else [of_group(group)])]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -3,8 +3,8 @@
     python -m aim.card checkpoint=runs/demo
     python -m aim.card checkpoint=runs/demo results=runs/eval/NAME licence=apache-2.0 out=FILE.md
 
-Markdown with the front matter of Hugging Face's hub: scores beside those of always answering the largest class, which
-videos they are from and whether these chose anything, the licence of the trunk's weights, what the model is made for.
+Markdown with the front matter of Hugging Face's hub: scores with their chance levels, their videos and whether these
+influenced a choice, the licence of the trunk's weights, the model's input.
 """
 
 from dataclasses import dataclass

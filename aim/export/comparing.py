@@ -1,4 +1,4 @@
-"""Whether a file in int8 answers as that in float32 does, on somebody's videos."""
+"""The agreement of an int8 file's answers with the float32 file's, on a user's videos."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,19 +16,19 @@ from aim.engine.trained.exported import Program
 from aim.engine.trained.recogniser import Recogniser
 from aim.ground.errors import UserError
 
-ALIKE = 0.99  # of the videos get the same answer, at least
-LOST = 1.0  # point of accuracy, at most, where the right answers are known
+ALIKE = 0.99  # the least share of videos with the same answer
+LOST = 1.0  # the largest loss of accuracy, points, if the right answers are known
 
 
 def alike(measured: Mapping[str, Any]) -> bool:
-    """Whether a file answers as the float32 one does, or as well where the right answers are known."""
+    """The agreement with the float32 file, or with the right answers if they are known."""
     if (accuracy := measured["accuracy"]) and accuracy[0] - accuracy[1] <= LOST:
         return True
     return measured["agreement"] is not None and measured["agreement"] >= ALIKE
 
 
 def videos_of(named: str | Sequence[str] | None) -> list[Video]:
-    """The videos that a setting names, each once. Raises UserError for what is none."""
+    """The videos of a setting, each once. Raises UserError for anything else."""
     inputs = find_videos(named, sys.stdin) if named else []
     for item in inputs:
         if item.problem:
@@ -37,7 +37,7 @@ def videos_of(named: str | Sequence[str] | None) -> list[Video]:
 
 
 def clips_of(recogniser: Recogniser, videos: Sequence[Video]) -> Iterator[tuple[Video, Tensor]]:
-    """Each video with the views of the test, uint8 "v t c h w". Raises UserError where one can't be read."""
+    """Each video with the views of the test, uint8 "v t c h w". Raises UserError if one can't be read."""
     dataset = VideoDataset(Path(), list(videos), Decord(), recogniser.clip, recogniser.views, seed=0)
     for i, video in enumerate(videos):
         try:
@@ -47,9 +47,9 @@ def clips_of(recogniser: Recogniser, videos: Sequence[Video]) -> Iterator[tuple[
 
 
 def compared(ours: Program, theirs: Program, recogniser: Recogniser, videos: Sequence[Video]) -> dict[str, Any]:
-    """In how many videos two programs give the same answer, and how many each gets right, in percent, where known.
+    """The share of videos with the same answer of two programs, and each one's accuracy, in percent, if known.
 
-    It's known where each lies in a folder of its class.
+    It's known if each is in a folder of its class.
     """
     same, right, folders = list[bool](), list[tuple[bool, bool]](), dict[str, int]()
     folders.update((name, i) for i, name in enumerate(recogniser.classes))

@@ -1,7 +1,7 @@
 """A LoRA adapter and its head in the file format of Hugging Face's PEFT, for the same trunk of timm.
 
-PEFT has one pair of matrices a layer, ours has one for each of q, k and v in a fused qkv. Side by side these are one
-pair of the sum of the ranks, whose second matrix has zeros outside of each part's rows: exactly the same change.
+PEFT has one pair of matrices a layer, ours has one for each of q, k and v in a fused qkv. Concatenated these are one
+pair of the sum of the ranks, the second matrix with zeros outside of each part's rows: exactly the same update.
 """
 
 import tempfile
@@ -22,15 +22,15 @@ from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier
 
 SUFFIX = ".peft"  # of a folder
-TOLERANCE = 1e-4  # of a feature, as a part of the largest
+TOLERANCE = 1e-4  # of a feature, relative to the largest
 OTHERWISE = "use out=FILE.onnx, which has all"
 
 
 def export(model: VideoClassifier, trained: Trained, classes: list[str], out: Path) -> str:
-    """Write adapter_config.json, adapter_model.safetensors and classes.txt into a new folder; return how to load it.
+    """Write adapter_config.json, adapter_model.safetensors and classes.txt into a new folder; return the loading code.
 
-    Raises UserError, and writes nothing, for another adapter than LoRA, and where timm's model would not get the change
-    by PEFT.
+    Raises UserError, and writes nothing, for another adapter than LoRA, and if PEFT can't apply the update to timm's
+    model.
     """
     backbone, adapter = trained.backbone, trained.adapter
     if not isinstance(adapter, LoRA):
@@ -85,10 +85,10 @@ def export(model: VideoClassifier, trained: Trained, classes: list[str], out: Pa
 
 @torch.inference_mode()
 def check_said(model: VideoClassifier, layers: dict[str, nn.Module]) -> None:
-    """Raise UserError for what PEFT's files can't say.
+    """Raise UserError for models that PEFT's files can't describe.
 
-    That is anything trained beside LoRA and the head, a layer whose weight timm reads without calling it, as PEFT
-    changes calls, and a trunk that computes otherwise here than in timm.
+    These are other trained parts than LoRA and the head, a layer whose weight timm reads without calling it (PEFT
+    changes calls), and a trunk that computes differently from timm's.
     """
     inside = tuple(f"backbone.trunk.{name}.parametrizations." for name in layers)
     if other := [name for name in model.trainable if not name.startswith((*inside, "head."))]:

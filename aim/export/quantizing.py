@@ -26,15 +26,15 @@ from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier
 
 Floats = NDArray[np.float32]
-WORST = 0.04  # of a product's result, the relative error above which it stays float32
-ROWS = 512  # of activations that this is measured on
-REPEATS = 9  # of a batch's time, the two files in turn
+WORST = 0.04  # relative error of a product's result above which it stays float32
+ROWS = 512  # of activations for this measurement
+REPEATS = 9  # of a batch's time, the two files alternating
 TOGETHER = 8  # clips of such a batch
 
 
 @dataclass(frozen=True)
 class Seen:
-    """The activations that go into a product: their range, with 0 in it, and some of their rows, "n d"."""
+    """The input activations of a product: their range, with 0 in it, and some of their rows, "n d"."""
 
     low: float
     high: float
@@ -52,7 +52,7 @@ class Seen:
 
 
 def frozen_products(model: VideoClassifier) -> set[str]:
-    """Hashes of the trunk's matrices that training left alone, whole or by thirds (q, k and v), as ONNX has them."""
+    """Hashes of the trunk's untrained matrices, whole or by thirds (q, k and v), in ONNX's form."""
     trained, found = set(model.trainable), set[str]()
     for name, layer in linears(model).items():
         if f"{name}.weight" not in trained and not parametrize.is_parametrized(layer):
@@ -66,9 +66,9 @@ def hashed(matrix: NDArray[Any]) -> str:
 
 
 def int8(path: Path, trunk: Set[str], clips: Sequence[Tensor], out: Path) -> int:
-    """Write the ONNX model of a file to `out` with the trunk's products in int8; how many they are.
+    """Write the ONNX model of a file to `out` with the trunk's products in int8; return their number.
 
-    `clips`, uint8 "t c h w", calibrate it; without any each batch does. Raises UserError where no product of a trunk is
+    `clips`, uint8 "t c h w", calibrate it; without any each batch does. Raises UserError if no product of a trunk is
     found.
     """
     onnx = library("onnx")
@@ -111,7 +111,7 @@ def folded(path: Path) -> Any:
 
 
 def calibrated(model: Any, names: Sequence[str], clips: Sequence[Tensor]) -> dict[str, Seen]:
-    """What is seen at these places of the model in clips."""
+    """The activations at these places of the model in clips."""
     onnx, runtime = library("onnx"), library("onnxruntime")
     names = list(dict.fromkeys(names))
     looked = onnx.ModelProto()
@@ -140,10 +140,10 @@ def error(seen: Seen, weight: Floats) -> float:
 
 
 def static(model: Any, products: Sequence[Any], weights: Mapping[str, Floats], seen: Mapping[str, Seen]) -> None:
-    """Put quantised activations and weights before the products, which a runtime makes integer products of."""
+    """Put quantised activations and weights before the products; a runtime turns them into integer products."""
     onnx = library("onnx")
     make, constant = onnx.helper.make_node, onnx.numpy_helper.from_array
-    before = dict[str, list[Any]]()  # nodes that follow the one that gives a tensor
+    before = dict[str, list[Any]]()  # nodes after the one that computes a tensor
     first, constants = list[Any](), list[Any]()
     for node in products:
         x, w = node.input
@@ -178,7 +178,7 @@ def _after(node: Any, before: Mapping[str, Sequence[Any]]) -> Iterator[Any]:
 
 
 def speed(ours: Program, theirs: Program, clips: Tensor) -> float:
-    """How many times as fast as `theirs` our program is on a batch: alternating, and the medians divided."""
+    """The speed of our program relative to `theirs` on a batch: alternating, ratio of the medians."""
     times: tuple[list[float], list[float]] = [], []
     for repeat in range(REPEATS + 1):
         for which, program in enumerate((ours, theirs)):

@@ -5,9 +5,9 @@
     python -m aim.export checkpoint=runs/demo out=FILE.onnx quantize=int8 clips=DIR   # small and fast on a CPU
     python -m aim.export checkpoint=runs/lora out=DIR.peft  # a LoRA adapter and its head, for peft and timm
 
-The trunk, the normalisation, the names of the classes and the clips of the test are inside, and the number of clips in
-a batch is free: `video`, uint8 "b t c h w" -> `probability`, float32 "b k". LoRA becomes part of the layers' weights,
-which is exact. The file is compared with PyTorch before it takes its name; `aim.predict checkpoint=FILE.onnx` runs it.
+It contains the trunk, the normalisation, the class names and the test's clip and views; the batch size is free:
+`video`, uint8 "b t c h w" -> `probability`, float32 "b k". LoRA is merged into the layers' weights exactly. The file is
+compared with PyTorch before it gets its name; `aim.predict checkpoint=FILE.onnx` runs it.
 """
 
 import tempfile
@@ -61,7 +61,7 @@ class Settings:
 
 
 def main(cfg: DictConfig) -> None:
-    """Export `checkpoint` to `out`; say how far from PyTorch its probabilities are."""
+    """Export `checkpoint` to `out`; print the difference of its probabilities from PyTorch's."""
     settings = config.build(cfg, Settings)
     out = path_of(settings.out)
     check_out(out)
@@ -96,9 +96,9 @@ def main(cfg: DictConfig) -> None:
 
 
 def quantized(settings: Settings, recogniser: Recogniser, about: About, folder: Path, out: Path) -> None:
-    """Write `out` in int8, with what was measured of it against the float32 file, which is made in a `folder`.
+    """Write `out` in int8, with its comparison to the float32 file, which is made in a `folder`.
 
-    Raises UserError where it's too slow or answers too differently, unless that is forced.
+    Raises UserError if it's too slow or answers too differently, unless forced.
     """
     use_threads(settings.threads)
     assert isinstance(recogniser.model, VideoClassifier)
@@ -143,7 +143,7 @@ def quantized(settings: Settings, recogniser: Recogniser, about: About, folder: 
 
 
 def check_out(out: Path) -> None:
-    """Raise UserError for a kind of file that can't be written, or not here, before anything is loaded."""
+    """Raise UserError for a kind of file that can't be written (here), before anything is loaded."""
     if out.suffix not in (*exported.SUFFIXES, peft.SUFFIX):
         raise UserError(
             f"out={out} has none of the suffixes that are known; use FILE.onnx, FILE.pt2 (torch.export), or DIR.peft"

@@ -1,4 +1,4 @@
-"""A model as one file: ONNX or torch.export, compared with PyTorch before it takes its name."""
+"""A model as one file: ONNX or torch.export, compared with PyTorch before it gets its name."""
 
 import io
 import json
@@ -24,13 +24,13 @@ from aim.ground.foreign import reason
 from aim.models.classifier import VideoClassifier
 
 OPSET = 20  # of ONNX; onnxruntime has run it since 1.17
-ONNX_LIMIT = 2**31 - 2**24  # bytes of weights in one file, which is a protobuf message, and some room for the graph
+ONNX_LIMIT = 2**31 - 2**24  # bytes of weights in one file, a protobuf message, with some room for the graph
 TOLERANCE = 1e-4  # of a probability
 BATCHES = (1, 2, 3)
 
 
 class Probabilities(nn.Module):
-    """The model with what stands before and behind it: uint8 "b t c h w" -> float32 "b k"."""
+    """The model with normalisation and probabilities: uint8 "b t c h w" -> float32 "b k"."""
 
     def __init__(self, model: VideoClassifier, task: Task) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Probabilities(nn.Module):
 def export(model: VideoClassifier, task: Task, about: About, out: Path) -> float:
     """Write the model to `out`, with LoRA folded into its weights; return the largest difference from PyTorch.
 
-    Raises UserError, and leaves what was there before, where it can't be exported or gives other probabilities.
+    Raises UserError, and keeps an earlier file, if it can't be exported or gives other probabilities.
     """
     wanted = [(video, expected_of(model, task, video)) for video in clips(about.clip)]
     fold(model)
@@ -67,7 +67,7 @@ def export(model: VideoClassifier, task: Task, about: About, out: Path) -> float
 
 
 def clips(clip: Clip) -> list[Tensor]:
-    """Random clips, uint8 "b t c h w", in batches of several sizes: patches of colour, which models tell apart."""
+    """Random clips, uint8 "b t c h w", in batches of several sizes: patches of colour, which models distinguish."""
     generator = torch.Generator().manual_seed(0)
     found = []
     for b in BATCHES:
@@ -85,12 +85,12 @@ def expected_of(model: VideoClassifier, task: Task, video: Tensor) -> Tensor:
 
 
 def largest_difference(program: Program, wanted: list[tuple[Tensor, Tensor]]) -> float:
-    """Between what a program gives for clips and what it should."""
+    """Between a program's probabilities for clips and the right ones."""
     return max(float((program(video) - expected).abs().max()) for video, expected in wanted)
 
 
 def traced(model: Probabilities, clip: Clip, out: Path) -> ExportedProgram:
-    """The model's operations for a batch of any size. Raises UserError with torch's reason where there is no such."""
+    """The model's operations for any batch size. Raises UserError with torch's reason if that fails."""
     example = torch.zeros(2, clip.num_frames, 3, clip.size, clip.size, dtype=torch.uint8)
     try:
         with quiet(), torch.no_grad():
@@ -108,7 +108,7 @@ def cant(out: Path, error: Exception) -> UserError:
 
 
 def onnx_writer(model: Probabilities, about: About, out: Path) -> Callable[[Path], None]:
-    """A function that writes the model as ONNX. Raises UserError where it can't be exported."""
+    """A function that writes the model as ONNX. Raises UserError if it can't be exported."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if size > ONNX_LIMIT:
         raise UserError(f"out={out}: {size / 2**30:.1f} GB of weights, and an ONNX file holds 2; use FILE.pt2")
@@ -127,14 +127,14 @@ def onnx_writer(model: Probabilities, about: About, out: Path) -> Callable[[Path
     except (RuntimeError, ValueError, TypeError) as error:
         raise cant(out, error) from error
     made.model.metadata_props.update(about.to_text())
-    save: Callable[[Any, Path], None] = library("onnx_ir").save  # the program's own puts large weights beside the file
+    save: Callable[[Any, Path], None] = library("onnx_ir").save  # its own method puts large weights beside the file
     return lambda file: save(made.model, file)
 
 
 def pt2_writer(model: Probabilities, about: About, out: Path) -> Callable[[Path], None]:
-    """A function that writes the model as a program of torch.export. Raises UserError where it can't be exported."""
+    """A function that writes the model as a program of torch.export. Raises UserError if it can't be exported."""
     program = traced(model, about.clip, out)
-    made = io.BytesIO()  # a disk that gets full under torch's own writer ends the process
+    made = io.BytesIO()  # torch's own writer ends the process when the disk is full
     with quiet():
         torch.export.save(program, made, extra_files={exported.EXTRA_FILE: json.dumps(about.to_text())})
 

@@ -1,4 +1,4 @@
-"""Pooled features of videos, the input of the head: a vector of each view, or of each window of some seconds."""
+"""Pooled features of videos, the input of the head: a vector for each view, or for each window of some seconds."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -34,20 +34,20 @@ from aim.models.classifier import VideoClassifier
 Form = Literal["npz", "safetensors"]
 ELSEWHERE = "name another folder for out"
 NOTE = "features.json"
-CROWD = 10_000  # files of a folder, above which they are slow to list on network file systems
-SUBFOLDERS = 256  # that take their place
+CROWD = 10_000  # files of a folder; more are slow to list on network file systems
+SUBFOLDERS = 256  # subfolders in their place
 
 
 class Features(NamedTuple):
-    """Of a video, w of its windows or views, d numbers each."""
+    """The features of a video: w windows or views, d numbers each."""
 
-    feats: NDArray[np.float32]  # "w d", as ActionFormer calls it; NaN for a window in a pause, which has no frames
-    seconds: NDArray[np.float32]  # "w 2", where each begins and ends; NaN: unknown
+    feats: NDArray[np.float32]  # "w d", ActionFormer's name; NaN for a window without frames, in a pause
+    seconds: NDArray[np.float32]  # "w 2", begin and end of each; NaN: unknown
 
 
 @dataclass(frozen=True)
 class Extractor:
-    """A model, and what it sees of a video."""
+    """A model, and its input of a video."""
 
     model: VideoClassifier
     clip: Clip
@@ -56,14 +56,14 @@ class Extractor:
     batch_size: int  # clips at once
 
     def of_windows(self, windows: Windows, path: Path) -> Features:
-        """A vector of each window, the mean over its views; NaN where it has no frames.
+        """A vector for each window, the mean over its views; NaN without frames.
 
         Raises BadVideo for a file that can't be read.
         """
         return trusting(lambda trust: self._of_cut(cut(path, windows, trust=trust)))
 
     def of_views(self, paths: Sequence[Path], reader: Reader, *, workers: int) -> Iterator[tuple[Path, Features | str]]:
-        """Of each file a vector of each view, or why it can't be read."""
+        """For each file a vector for each view, or the reason why it can't be read."""
         videos, together = [Video(str(path), 0) for path in paths], min(self.views.at_once(self.batch_size), len(paths))
         dataset = VideoDataset(Path(), videos, reader, self.clip, self.views, seed=0)
         loader = Loader(dataset, together, workers=min(workers, len(paths)), on_error="note", max_bad=1.0)
@@ -78,7 +78,7 @@ class Extractor:
         return Features(placed(cut, found).numpy(), np.array(cut.spans, np.float32))
 
     def _begun(self, batches: Iterator[Batch]) -> Iterator[Begun]:
-        """Begin to look at batches on the device: of each what gives index, weight, and features float32 "b v d"."""
+        """Start batches on the device: for each a function that returns index, weight, and features float32 "b v d"."""
         return through(batches, self.model.mean.device, self._pooled)
 
     @torch.inference_mode()
@@ -89,9 +89,9 @@ class Extractor:
 
 
 def names(paths: Sequence[Path], relative: Sequence[Path], folder: Path, form: Form) -> list[Path]:
-    """Where the features of each video go: by its `relative` path, in the same subfolders.
+    """The feature file of each video: by its `relative` path, in the same subfolders.
 
-    Of a folder with very many videos they go into subfolders by a hash, but for those that lie in it already.
+    Features of a folder with very many videos go into subfolders by a hash, except for existing ones.
     Raises UserError for a clash.
     """
     crowds = Counter(path.parent for path in relative)
@@ -108,23 +108,23 @@ def names(paths: Sequence[Path], relative: Sequence[Path], folder: Path, form: F
 
 
 def claim(folder: Path, about: Mapping[str, Any]) -> None:
-    """Note in `features.json` what a folder's features are. Raises UserError where it holds others."""
+    """Describe a folder's features in `features.json`. Raises UserError if it holds others."""
     files.make_folder(folder)
     if not files.write_first(folder / NOTE, about):
         check(folder, about)
 
 
 def check(folder: Path, about: Mapping[str, Any]) -> None:
-    """Raise UserError where a folder's features are other ones, as far as `about` tells."""
+    """Raise UserError if a folder's features are other ones, as far as `about` tells."""
     found = read_json(folder / NOTE, dict, "the note of aim.features", ELSEWHERE)
     if any(found.get(key) != value for key, value in about.items()):
         raise UserError(f"out={folder} holds features of another model, or of other windows; name another folder")
 
 
 def missing(places: Mapping[Path, Path]) -> tuple[dict[Path, str | None], int]:
-    """The stamps of the videos of which there are no features yet; how many had some, but have changed since.
+    """The stamps of the videos without current features, and the number of changed videos among them.
 
-    Raises UserError where another video's are in their place.
+    Raises UserError if another video's are in their place.
     """
     found, again = dict[Path, str | None](), 0
     for (path, place), stamp in zip(places.items(), stamps_of(places), strict=True):
@@ -141,7 +141,7 @@ def missing(places: Mapping[Path, Path]) -> tuple[dict[Path, str | None], int]:
 
 
 def outdated(places: Mapping[Path, Path]) -> set[Path]:
-    """The videos whose features aren't there, or are of other content than the video's now."""
+    """The videos with missing features, or with features of earlier content."""
     return {
         path
         for (path, place), stamp in zip(places.items(), stamps_of(places), strict=True)
@@ -150,12 +150,12 @@ def outdated(places: Mapping[Path, Path]) -> set[Path]:
 
 
 def _named(path: Path) -> str:
-    """A video's full name, as it can be written; a link's is its own."""
+    """A video's full name in writable form; a link keeps its own."""
     return str(path.parent.resolve() / path.name).encode("utf-8", "backslashreplace").decode()
 
 
 def _source_of(place: Path) -> tuple[str | None, str | None]:
-    """A file's video and the stamp of that: None where it doesn't say so, nothing where it is damaged."""
+    """A file's video and its stamp: None if it isn't stored, nothing if the file is damaged."""
     with suppress(UserError), reading(place, "features", "they are made anew"):
         if place.suffix == ".npz":
             with place.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
@@ -168,7 +168,7 @@ def _source_of(place: Path) -> tuple[str | None, str | None]:
 
 
 def write(place: Path, features: Features, path: Path, stamp: str) -> None:
-    """Write the features of the video `path`, which had this `stamp`, atomically."""
+    """Write the features of the video `path` with this `stamp`, atomically."""
     origin = {"source": _named(path), "stamp": stamp}
 
     def fill(file: Path) -> None:

@@ -1,12 +1,11 @@
-"""Write the features of videos, the input of a model's head, for another model to learn from.
+"""Write the features of videos, the input of a model's head, as input of another model.
 
     python -m aim.features checkpoint=runs/k400 VIDEOS out=DIR                       # a vector a view of the test
     python -m aim.features checkpoint=runs/k400 VIDEOS out=DIR window=2 stride=0.5   # a vector each half second
     python -m aim.features backbone=clip_vit_b16 VIDEOS out=DIR window=1             # a trunk alone, frozen
 
-A file a video: `feats`, float32 "w d", and `seconds`, float32 "w 2" (docs/features.md says how ActionFormer reads it).
-The same command goes on where one was stopped. Exit codes: 0 done, 1 done but for what could not be read, 2 something
-to fix before anything is done.
+A file a video: `feats`, float32 "w d", and `seconds`, float32 "w 2" (ActionFormer's input: docs/features.md). The same
+command continues a stopped one. Exit codes: 0 done, 1 done except for unreadable videos, 2 an error to fix.
 """
 
 import json
@@ -76,7 +75,7 @@ class Settings(Spreading):
 
     @property
     def windows(self) -> Windows | None:
-        """The windows that a vector each is of; None for the views of a test."""
+        """The windows, one vector each; None for the views of a test."""
         return (
             None
             if self.window is None
@@ -85,7 +84,7 @@ class Settings(Spreading):
 
 
 def main(cfg: DictConfig) -> None:
-    """Write the features of each video, and go on with the next where one can't be read."""
+    """Write the features of each video, skipping unreadable ones."""
     settings = config.build(cfg, Settings)
     if settings.gpus is not None:
         settings.spread(again("aim.features"))
@@ -141,7 +140,7 @@ def main(cfg: DictConfig) -> None:
 def merge(
     settings: Settings, folder: Path, inputs: Sequence[Input], names: Mapping[Path, str], stale: Set[str]
 ) -> NoReturn:
-    """Write the one index of the features that all shards have made but the stale, say what is missing, and exit."""
+    """Write the one index of all shards' current features, print the missing videos, and exit."""
     count = claimed(folder / FOLDER, {})
     features.check(folder, known(settings))
     given = {names[item.path]: item.name for item in inputs}
@@ -154,7 +153,7 @@ def merge(
 
 
 def known(settings: Settings) -> dict[str, Any]:
-    """What is noted of the features, as far as it's known without a model: who merges may have no GPU."""
+    """The description of the features without a model: a merging machine may have no GPU."""
     windows = asdict(settings.windows) if settings.windows else None
     if isinstance(settings.backbone, Backbone):
         return {"model": settings.backbone.name, "windows": windows}
@@ -163,7 +162,7 @@ def known(settings: Settings) -> dict[str, Any]:
 
 
 def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:
-    """The model on its device, and what is noted of its features."""
+    """The model on its device, and the description of its features."""
     recogniser, precision = ready(
         partial(loaded, settings), device=settings.device, precision=settings.precision, threads=settings.threads
     )
@@ -183,7 +182,7 @@ def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:
 
 
 def loaded(settings: Settings) -> Recogniser:
-    """The model: a trained one, or a trunk alone, which knows no classes."""
+    """The model: a trained one, or a trunk alone, without classes."""
     clip, views, backbone = settings.clip, settings.views, settings.backbone
     if not isinstance(backbone, Backbone):
         assert settings.checkpoint is not None
@@ -192,7 +191,7 @@ def loaded(settings: Settings) -> Recogniser:
 
 
 def extracted(extractor: Extractor, paths: Sequence[Path], settings: Settings) -> Iterator[tuple[Path, Features | str]]:
-    """Of each video its features, or why it can't be read."""
+    """The features of each video, or the reason why it can't be read."""
     if (windows := settings.windows) is None:
         if paths:
             yield from extractor.of_views(paths, settings.reader, workers=settings.workers)

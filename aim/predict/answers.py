@@ -1,4 +1,4 @@
-"""Answers as a table for a person, as a file of JSON lines, as CSV."""
+"""Answers as a table on a terminal, as JSON lines, as CSV."""
 
 import json
 from collections.abc import Sequence
@@ -17,7 +17,7 @@ from aim.ground import files
 from aim.ground.errors import printable
 
 BAR, PERCENT, GAP = 24, 7, 2  # characters
-SHORT = 12  # of a label, before a bar is shortened
+SHORT = 12  # of a label, before its bar is shortened
 INDENT, GIVEN = " ", "*"
 SUFFIXES = (".csv", ".jsonl")
 PREFIX = "probability:"  # of a class's column, whatever its name
@@ -49,7 +49,7 @@ def write(path: Path, found: Sequence[Answer], classes: Sequence[str]) -> None:
 
 
 def write_segments(path: Path, found: Sequence[tuple[str, Timeline | str]], asking: Asking) -> None:
-    """Write the segments of time lines, or why there are none: path, start, end, label, mean probability, error."""
+    """Write the segments of time lines, or the reason for none: path, start, end, label, mean probability, error."""
     rows = [row for name, line in found for row in asking.segments(name, line)]
     if path.suffix == ".jsonl":
         files.write_lines(path, (json.dumps(row, ensure_ascii=False) for row in rows))
@@ -64,9 +64,9 @@ def write_segments(path: Path, found: Sequence[tuple[str, Timeline | str]], aski
 
 
 def show(console: Console, name: str, found: Tensor | Timeline | str, asking: Asking) -> None:
-    """The video's name as it is, and under it a line for each label, or for each segment of a time line.
+    """The video's name unchanged, and below it a line for each label, or for each segment of a time line.
 
-    Where a video may have several labels, a sign stands before those that are given.
+    With several labels a video, a sign marks the given ones.
     """
     console.print(printable(name), soft_wrap=True)
     if isinstance(found, Timeline):
@@ -93,7 +93,7 @@ def moment(seconds: float) -> str:
 
 
 def bars(rows: Sequence[tuple[str, str, float | None]], width: int) -> Table:
-    """Lines of a time, a label, which is cut where the terminal is narrow, a bar and a percentage."""
+    """Lines of a time, a label (cut on a narrow terminal), a bar and a percentage."""
     time = max(len(time) for time, _, _ in rows)
     room = width - time - PERCENT - 3 * GAP  # for label and bar
     bar = min(BAR, max(1, room - SHORT))

@@ -29,9 +29,9 @@ from aim.pages import letters
 SUFFIXES = (".mp4",)
 LABELS = 3  # at most
 READABLE = 240  # pixels of the short side; smaller videos are enlarged by a whole factor
-LONGEST = 8192  # pixels of a side that is enlarged
-MOST = 16384  # pixels of a side that x264 takes
-MARGIN = 8  # pixels between a frame's borders and what is written on it
+LONGEST = 8192  # pixels of an enlarged side
+MOST = 16384  # largest side of x264, pixels
+MARGIN = 8  # pixels between a frame's borders and its text
 CLOCK = Fraction(1, 90000)  # seconds, of the new file
 SOUNDS = ("aac", "mp3", "ac3", "eac3", "alac", "opus", "flac")  # codecs that an MP4 file may hold
 
@@ -45,10 +45,10 @@ def write(
     asking: Asking,
     bar: Callable[[str, int], Display] = SILENT,
 ) -> None:
-    """Decode `source` again, and write it as H.264 with the labels of each moment, and its sound where MP4 can hold it.
+    """Decode `source` again, and write it as H.264 with the labels of each moment, and its sound if MP4 supports it.
 
-    In a time line, the window with the nearest middle speaks for a moment. Whole or not at all. Raises UserError for a
-    video that can't be decoded to its end.
+    In a time line, a moment has the labels of the window with the nearest middle. Written atomically. Raises UserError
+    for a video that can't be decoded to its end.
     """
     answers = replace(asking, top=LABELS).answers(str(source), found)
     index = found.at if isinstance(found, Timeline) else lambda time: 0
@@ -94,7 +94,7 @@ def _write(
             if answers[index(time)].best:
                 caption(index(time), *image.shape[:2]).draw_on(image)
             shown = VideoFrame.from_ndarray(image, format="rgb24")
-            last = max(last + 1, round(time / CLOCK))  # times that don't rise would confuse players
+            last = max(last + 1, round(time / CLOCK))  # times that don't increase would confuse players
             shown.pts, shown.time_base = last, CLOCK
             container.mux(video.encode(shown))
             while packet is not None and packet.pts * packet.time_base - first <= time:
@@ -110,7 +110,7 @@ def _write(
 
 @contextmanager
 def sound_of(source: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
-    """The first audio stream that MP4 can hold, and its packets; or none of it."""
+    """The first audio stream that MP4 supports, and its packets; or neither."""
     with av.open(url(source), metadata_errors="ignore") as container:
         streams = [stream for stream in container.streams.audio if stream.codec_context.name.split("_")[0] in SOUNDS]
         if not streams:
@@ -120,7 +120,7 @@ def sound_of(source: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
 
 
 def _mux(container: Any, packet: Any, track: Any, first: float) -> None:
-    """Copy a packet of sound, by the clock of the first frame; what is heard before it is left out."""
+    """Copy a packet of sound, by the clock of the first frame; sound before it is dropped."""
     shift = round(first / packet.time_base)
     if packet.pts < shift:
         return
@@ -131,9 +131,9 @@ def _mux(container: Any, packet: Any, track: Any, first: float) -> None:
 
 
 def enlarged(image: Pixels) -> Pixels:
-    """A copy with even sides, as 4:2:0 wants them, that is large enough to read on, where its long side allows that.
+    """A copy with even sides, for 4:2:0, enlarged for readable text if its long side allows that.
 
-    What x264 can't take is made smaller, by leaving out rows and columns.
+    A frame too large for x264 is made smaller, by dropping rows and columns.
     """
     every = math.ceil(max(image.shape[:2]) / MOST)
     image = image[::every, ::every]
@@ -165,7 +165,7 @@ class Caption:
                 letters.write(pen, (end, y + line // 2), f"{100 * value:.0f} %", size, "white", "rm")
 
     def draw_on(self, image: Pixels) -> None:
-        """Blend it into a frame "h w c", whose part outside of the frame is lost."""
+        """Blend it into a frame "h w c"; its part outside of the frame is lost."""
         pixels = np.asarray(self.image)[: max(0, image.shape[0] - MARGIN), : max(0, image.shape[1] - MARGIN)]
         height, width = pixels.shape[:2]
         part = image[-height - MARGIN : -MARGIN, MARGIN : MARGIN + width]

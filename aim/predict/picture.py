@@ -19,20 +19,26 @@ from aim.pages.letters import cut, width
 from aim.predict.answers import moment
 
 SUFFIXES = (".png", ".html")
-# Eight colours that are told apart with any colour vision: M. Okabe and K. Ito, "Color Universal Design" (2008).
+# Eight colours distinguishable with any colour vision: M. Okabe and K. Ito, "Color Universal Design" (2008).
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7", "#8a8400", "#777777")
-WIDTH, LEFT, RIGHT, ROW, STRIP = 960, 190, 40, 26, 20  # pixels: of all, beside the strips, a row's height, a strip's
+WIDTH, LEFT, RIGHT, ROW, STRIP = (
+    960,
+    190,
+    40,
+    26,
+    20,
+)  # pixels: total, beside the strips, a row's height, a strip's
 TOP = 54  # pixels above the first strip
-PALE, LEVELS = (COLOURS[-1], 0.15), 8  # of what is none of the labels; steps of the legend
-COLUMNS = 480  # at most; of a longer time line neighbours are averaged
+PALE, LEVELS = (COLOURS[-1], 0.15), 8  # of none of the labels; steps of the legend
+COLUMNS = 480  # at most; neighbours of a longer time line are averaged
 STEPS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1200, 1800, 3600, 7200, 18000, 36000)  # s between ticks
 MAX_HEIGHT = 30000  # of a PNG, in its pixels
 
 
 def write(path: Path, lines: Sequence[tuple[str, Timeline]], asking: Asking, about: str) -> None:
-    """Write the picture of all time lines by their names; its file's suffix says whether PNG or HTML. All or nothing.
+    """Write the picture of all time lines by their names, PNG or HTML by the file's suffix, atomically.
 
-    `about` is said of each.
+    `about` describes each.
     """
     palette = palette_of([line for _, line in lines], asking.at_least)
     drawings = [draw(name, line, asking, about, palette) for name, line in lines]
@@ -44,12 +50,12 @@ def write(path: Path, lines: Sequence[tuple[str, Timeline]], asking: Asking, abo
 
 
 def fits(path: Path, videos: int | None) -> bool:
-    """Whether a file of this kind can hold as many time lines, or an unknown number."""
+    """Whether a file of this kind can hold this many time lines, or an unknown number."""
     return path.suffix == ".html" or (videos is not None and videos * (TOP + 10 * ROW) * SCALE <= MAX_HEIGHT)
 
 
 def palette_of(lines: Sequence[Timeline], at_least: Limit) -> dict[int, str]:
-    """A colour for each main label of the time lines, one in all of them as long as there are enough."""
+    """A colour for each main label of the time lines, the same in all of them if there are enough."""
     labels = dict.fromkeys(label for line in lines for label in main_labels(line, at_least))
     return {label: COLOURS[i % (len(COLOURS) - 1)] for i, label in enumerate(labels)}
 
@@ -57,7 +63,7 @@ def palette_of(lines: Sequence[Timeline], at_least: Limit) -> dict[int, str]:
 def draw(name: str, line: Timeline, asking: Asking, about: str, palette: Mapping[int, str]) -> Drawing:
     """A time line as a drawing: segments, the probability of each main label, a clock, a legend.
 
-    Segments stand in one row or, where labels may overlap, each under the probability of its label.
+    Segments are in one row or, if labels may overlap, under the probability of their label.
     """
     classes, at_least = asking.classes, asking.at_least
     segments, (bounds, probability) = line.segments(at_least), columns(line)
@@ -103,7 +109,7 @@ def draw(name: str, line: Timeline, asking: Asking, about: str, palette: Mapping
 
 
 def legend(y: float, more: Sequence[tuple[str, float, str]]) -> list[Shape]:
-    """A line about the colours: how strong they are by probability, and `more` of them with their meaning."""
+    """A legend of the colours: strength by probability, and `more` colours with their meaning."""
     shapes: list[Shape] = [Words(LEFT - 8, y + 11, "probability", 11, "end"), Words(LEFT, y + 11, "0 %", 11)]
     x = LEFT + 24.0
     for i in range(LEVELS):
@@ -117,14 +123,14 @@ def legend(y: float, more: Sequence[tuple[str, float, str]]) -> list[Shape]:
 
 
 def columns(line: Timeline) -> tuple[list[float], Tensor]:
-    """Where columns begin and the last one ends, in seconds, and their probabilities "w k"."""
+    """The begins of columns and the end of the last, in seconds, and their probabilities "w k"."""
     parts = np.array_split(np.arange(len(line.spans)), min(len(line.spans), COLUMNS))
     bounds = [line.bounds[int(part[0])] for part in parts] + [line.duration]
     return bounds, torch.stack([line.probability[torch.from_numpy(part)].nanmean(0) for part in parts])
 
 
 def main_labels(line: Timeline, at_least: Limit) -> list[int]:
-    """The labels that are seen longest, at most as many as have colours; where there is none, the most probable."""
+    """The labels with the longest time, at most one a colour; if there are none, the most probable."""
     seconds = dict[int, float]()
     for x in line.segments(at_least):
         if x.label is not None:
@@ -141,7 +147,7 @@ def ticks(duration: float) -> list[float]:
 
 
 def as_html(drawings: Sequence[Drawing]) -> str:
-    """A page that needs no other file and no network, light or dark as the reader likes it."""
+    """A self-contained page, light or dark as the system."""
     style = (
         ":root{color-scheme:light dark} body{font-family:system-ui,sans-serif;margin:1rem auto;max-width:60rem}"
         " div{overflow-x:auto} svg{width:100%;min-width:44rem;height:auto} text{fill:currentColor}"

@@ -1,4 +1,4 @@
-"""The settings of aim.predict, and which of them go together."""
+"""The settings of aim.predict, and their valid combinations."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,7 +94,7 @@ class Settings(Spreading, Question):
                 raise UserError(f"{name}={path} is of a time line; add window=SECONDS")
 
     def _check_live(self, name: str) -> None:
-        """Raise UserError for what has no meaning where a video has no end."""
+        """Raise UserError for settings without a meaning for endless videos."""
         if len(self.given) > 1:
             raise UserError(f"input={name} is a stream, and {len(self.given)} are named; give it a process of its own")
         if self.windows is None:
@@ -110,7 +110,7 @@ class Settings(Spreading, Question):
 
     @property
     def names_of_classes(self) -> list[str]:
-        """The classes that are told by their names alone, of a list or a file; none where a model has its own."""
+        """The zero-shot classes, from a list or a file; none if a model has its own."""
         if not isinstance(self.classes, str):
             return list(self.classes or ())
         if self.classes.endswith(".txt"):
@@ -118,7 +118,7 @@ class Settings(Spreading, Question):
         return [name.strip() for name in self.classes.split(",") if name.strip()]
 
     def loaded(self) -> Recogniser:
-        """The model, for other classes where they are asked for."""
+        """The model, with other classes if given."""
         classes = self.names_of_classes or None
         if isinstance(self.backbone, Backbone):
             views = Views(1, 1, self.clip.size)
@@ -135,22 +135,22 @@ class Settings(Spreading, Question):
 
     @property
     def names(self) -> list[str]:
-        """Those that name videos themselves."""
+        """The words that name videos."""
         return [name for name in self.given if name != STDIN]
 
     @property
     def listens(self) -> bool:
-        """Whether a list comes on standard input."""
+        """Whether a list is read from standard input."""
         return STDIN in self.given
 
     @property
     def live(self) -> str | None:
-        """The stream, the camera or the pipe that is watched, if one is."""
+        """The stream, the camera or the pipe, if given."""
         return next(filter(stream.is_live, self.given), None)
 
     @property
     def outputs(self) -> dict[str, Path]:
-        """The files that will be written, by their settings; that of `next` beside `out`, or in the current folder."""
+        """The output files, by their settings; that of `next` beside `out`, or in the current folder."""
         found = {name: path_of(path) for name in OUTPUTS if (path := getattr(self, name))}
         beside = found["out"].parent if "out" in found else Path()
         return found if self.next is None else found | {"next": beside / teaching.FILE}

@@ -1,4 +1,4 @@
-"""The answers of one of many jobs, kept as they come, and those of all jobs in one file."""
+"""The answers of one of many jobs, stored as they come, and those of all jobs in one file."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +23,7 @@ Ask = Callable[[Sequence[Input]], Iterator[tuple[Input, list[Answer]]]]
 
 
 class Said(NamedTuple):
-    """The answers for a video that had this stamp."""
+    """The answers for a video with this stamp."""
 
     stamp: str | None
     answers: list[Answer]
@@ -35,21 +35,21 @@ class Said(NamedTuple):
         return first.error if first.span is None else None
 
     def as_line(self, name: str) -> str:
-        """As it is kept, of the video of that name."""
+        """Its stored form, for the video of that name."""
         found = {"name": name, "stamp": self.stamp, "answers": [asdict(answer) for answer in self.answers]}
         return json.dumps(found)
 
 
 def folder_of(out: Path) -> Path:
-    """Where the jobs keep their answers, beside the file that all go into."""
+    """The folder of the jobs' answers, beside the file of all."""
     return out.with_name(files.fitting(f"{out.name}.shards"))
 
 
 def part(out: Path, portion: Portion, work: Mapping[str, Any], items: Mapping[str, Input], ask: Ask) -> int:
-    """Answer this job's portion of the videos, `items` by their names, and return how many can't be read.
+    """Answer this job's portion of the videos, `items` by their names; return the number of unreadable ones.
 
-    An answer is kept as soon as it is there, and holds while its video has the same stamp. Raises UserError where the
-    work is shared otherwise, Interrupted after a signal, once the video at hand is done.
+    An answer is stored immediately, and is valid while its video has the same stamp. Raises UserError if the work is
+    shared differently, Interrupted after a signal, when the current video is done.
     """
     folder = folder_of(out)
     claim(folder, portion.count, work)
@@ -79,9 +79,9 @@ def part(out: Path, portion: Portion, work: Mapping[str, Any], items: Mapping[st
 
 
 def merge(out: Path, work: Mapping[str, Any], items: Mapping[str, Input], classes: Sequence[str]) -> Merged:
-    """Write the file of all answers that the jobs have kept and noted, in the order of the videos.
+    """Write the file of all stored and noted answers of the jobs, in the order of the videos.
 
-    An answer about a video that was replaced since is missing.
+    Answers about replaced videos are missing.
     """
     count = claimed(folder_of(out), work)
     kept = dict[str, Said]()
@@ -100,7 +100,7 @@ def merge(out: Path, work: Mapping[str, Any], items: Mapping[str, Input], classe
 
 
 def _read(path: Path) -> dict[str, Said]:
-    """The answers that a job has kept; a last line that a kill cut short counts for nothing."""
+    """A job's stored answers; a last line truncated by a kill is ignored."""
     lines = read_lines(path, "the answers of a shard", AGAIN)
     with reading(path, "the answers of a shard", AGAIN):
         return {line["name"]: Said(line["stamp"], [*map(_answer, line["answers"])]) for line in lines}

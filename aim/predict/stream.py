@@ -1,6 +1,6 @@
-"""A camera, a stream or a pipe: its newest window, in memory that doesn't grow; what breaks off is taken up again.
+"""A camera, a stream or a pipe: its newest window, in constant memory, with reconnection.
 
-A thread of its own reads on while the model computes. One window waits, and a newer one takes its place.
+A separate thread reads during the model's computation. One window waits, and a newer one replaces it.
 """
 
 import re
@@ -33,25 +33,25 @@ from aim.ground.paths import exists
 
 PIPE = "pipe:"
 SCHEMES = ("http", "https", "rtmp", "rtmps", "rtp", "rtsp", "rtsps", "srt", "tcp", "udp")
-INSIDE = "crypto,data,http,httpproxy,https,rtmp,rtmps,rtp,srt,srtp,tcp,tls,udp"  # what a stream may name: no file
+INSIDE = "crypto,data,http,httpproxy,https,rtmp,rtmps,rtp,srt,srtp,tcp,tls,udp"  # protocols in a stream: no files
 CAMERAS = {"linux": ("/dev/video", "v4l2"), "darwin": ("", "avfoundation")}  # FFmpeg's documentation: Input Devices
-STALL = 10.0  # seconds without a packet, after which a stream is opened again
+STALL = 10.0  # seconds without a packet before a stream is opened again
 LONGEST_WAIT = 30.0  # seconds between two attempts
-LATE = 3  # windows left out, after which that is said
+LATE = 3  # skipped windows before a message
 MOST = 2**30  # bytes of a window's frames
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A window of a stream. `span` goes on where the stream was taken up again, by the clock of this machine."""
+    """A window of a stream. After a reconnection `span` continues by this machine's clock."""
 
     span: Span
-    at: datetime  # when its last frame was there
+    at: datetime  # the arrival of its last frame
     clips: Tensor  # uint8 "v t c h w"
 
 
 def is_live(word: str) -> bool:
-    """Whether a word of the input is a stream's address, a camera's number, or the pipe of a video."""
+    """Whether a word of the input is a stream's address, a camera's number, or a video's pipe."""
     if exists(Path(word)):
         return False
     return word == PIPE or word.isdecimal() or ("://" in word and urlsplit(word).scheme.lower() in SCHEMES)
@@ -63,7 +63,7 @@ def shown(name: str) -> str:
 
 
 class Ring:
-    """The frames of the window that is now, at the model's size, the oldest of which leave as others come."""
+    """The frames of the present window, at the model's size; new ones replace the oldest."""
 
     def __init__(self, windows: Windows, clip: Clip, views: Views) -> None:
         self.windows, self.clip, self.views = windows, clip, views
@@ -77,14 +77,14 @@ class Ring:
 
     @property
     def span(self) -> Span:
-        """The window that isn't over yet."""
+        """The unfinished window."""
         start = self.first + self.place * self.windows.stride
         return Span(start, start + self.windows.length)
 
     def add(self, seconds: float, crops: Tensor) -> tuple[Span, Tensor] | None:
-        """Take a frame, uint8 "s 1 c h w", and give the newest window that is over now, with its clips "v t c h w".
+        """Take a frame, uint8 "s 1 c h w", and return the newest finished window, with its clips "v t c h w".
 
-        Those before it are left out. Raises UserError where the frames of a window don't fit.
+        Earlier ones are skipped. Raises UserError if the frames of a window don't fit.
         """
         found = None
         while seconds >= self.span.end - EPSILON:
@@ -110,10 +110,10 @@ class Ring:
 
 
 def watched(name: str, windows: Windows, clip: Clip, views: Views) -> Iterator[Seen]:
-    """The windows of a stream, the newest whenever one is asked for; those that nobody had time for are left out.
+    """The windows of a stream, each time the newest; windows that come during a computation are skipped.
 
-    Ends with a pipe. A stream or a camera that breaks off, or stalls for STALL seconds, is tried again until it's back.
-    Raises UserError for one that can't be opened at first.
+    Ends with a pipe. A stream or a camera that breaks off, or stalls for STALL seconds, is retried until it's back.
+    Raises UserError if the first opening fails.
     """
     slot: Queue[Seen | BaseException | None] = Queue(1)
     Thread(target=_read, args=(name, Ring(windows, clip, views), slot), daemon=True).start()
@@ -141,13 +141,13 @@ def _read(name: str, ring: Ring, slot: "Queue[Seen | BaseException | None]") -> 
                     )
             span, clips = found
             slot.put(Seen(span, datetime.now(UTC), clips))
-    except BaseException as error:  # which the other thread raises
+    except BaseException as error:  # raised by the other thread
         slot.put(error)
     slot.put(None)
 
 
 def _frames(name: str, ring: Ring) -> Iterator[tuple[float, Tensor, bool]]:
-    """Each frame's seconds by a clock that never goes back, its crops, and whether a cut is before it."""
+    """Each frame's seconds by a monotonic clock, its crops, and whether a cut precedes it."""
     start, lost, wait = None, None, 1.0
     seconds = 0.0
     while True:
@@ -181,7 +181,7 @@ def _frames(name: str, ring: Ring) -> Iterator[tuple[float, Tensor, bool]]:
 
 
 def _decoded(name: str) -> Iterator[VideoFrame]:
-    """The frames of a stream until it ends, but for damaged ones, as before its first key frame. Raises FFmpegError."""
+    """The intact frames of a stream until its end, from its first key frame on. Raises FFmpegError."""
     with _opened(name) as container:
         if not container.streams.video:
             raise UserError(f"input={shown(name)} has no video; name another stream")
@@ -194,7 +194,7 @@ def _decoded(name: str) -> Iterator[VideoFrame]:
 
 
 def _opened(name: str) -> InputContainer:
-    """The stream, which may name no file of this machine. Raises FFmpegError, or UserError where there's no camera."""
+    """The stream, which may name no file of this machine. Raises FFmpegError, or UserError without a camera."""
     if name == PIPE:
         return av.open("pipe:0", "r", options={"protocol_whitelist": "pipe"}, metadata_errors="ignore")
     if not name.isdecimal():

@@ -1,4 +1,4 @@
-"""`next.csv`: of videos without labels those whose labels would teach a model most.
+"""`next.csv`: the unlabelled videos with the most useful labels for a model.
 
 Shapes: n videos, k classes, d features.
 """
@@ -16,20 +16,20 @@ COLUMNS = ("video", "label", "proposed", "probability", "uncertainty")
 
 
 class Candidates:
-    """Videos that may be labelled next, with what a model sees in them."""
+    """Candidates for labelling, with the model's residuals and features."""
 
     def __init__(self, recogniser: Recogniser) -> None:
         self.classes, self.task = recogniser.classes, recogniser.task
         self.names, self.seen = list[str](), list[Tensor]()
 
     def take(self, name: str, seen: Tensor) -> Tensor:
-        """Keep what is seen in a video, "k+d", and give its probabilities, "k"."""
+        """Keep a video's residual and features, "k+d", and return its probabilities, "k"."""
         self.names.append(name)
         self.seen.append(seen)
         return seen[: len(self.classes)]
 
     def write(self, path: Path, count: int) -> int:
-        """Write so many of them, the most teaching first, with an empty column for the label; how many there are."""
+        """Write the most useful ones, the best first, with an empty column for the label; return their number."""
         seen = torch.stack(self.seen) if self.seen else torch.empty(0, len(self.classes))
         probability, features = seen[:, : len(self.classes)], seen[:, len(self.classes) :]
         uncertainty, rows = self.task.uncertainty(probability), list[list[str]]()
@@ -43,12 +43,12 @@ class Candidates:
 
 
 def most_teaching(residual: Tensor, features: Tensor, count: int) -> list[int]:
-    """The places of so many videos, whose labels would move the head far, and each elsewhere: BADGE.
+    """The places of videos whose labels would change the head much and in different directions: BADGE.
 
-    A video stands for the gradient of the head's weights if its most probable answer were right: the outer product of
-    its `residual` "n k", probabilities minus that answer, and its features "n d". It's long where the model is unsure.
-    The longest is the first; each next is drawn with a probability that grows as the square of its distance from the
-    nearest chosen one, always alike (Ash et al., ICLR 2020, algorithm 1).
+    A video is represented by the gradient of the head's weights for its most probable answer: the outer product of its
+    `residual` "n k", probabilities minus that answer, and its features "n d". It's long if the model is unsure. The
+    longest comes first; each next is drawn with probability proportional to the squared distance from the nearest
+    chosen one, with a fixed seed (Ash et al., ICLR 2020, algorithm 1).
     """
     residual, features, draw = residual.double(), features.double(), torch.Generator().manual_seed(0)
     lengths = residual.square().sum(1) * features.square().sum(1)
@@ -59,7 +59,7 @@ def most_teaching(residual: Tensor, features: Tensor, count: int) -> list[int]:
             place = int(lengths.argmax())
         elif apart.any():
             place = int(apart.multinomial(1, generator=draw))
-        else:  # all others are alike, or sure
+        else:  # all others are equal, or sure
             place = min({*range(len(lengths))} - {*chosen})
         chosen.append(place)
         products = (residual @ residual[place]) * (features @ features[place])

@@ -1,10 +1,10 @@
 """Predict the labels of videos, or of each window of long ones.
 
     python -m aim.predict checkpoint=runs/demo/best.safetensors VIDEO FOLDER 'PATTERN/*.mp4'
-    find . -name '*.mp4' | python -m aim.predict checkpoint=FILE.onnx -                # what aim.export wrote
+    find . -name '*.mp4' | python -m aim.predict checkpoint=FILE.onnx -                # a file of aim.export
     python -m aim.predict checkpoint=FILE window=10 stride=5 out=FILE.csv VIDEO         # a time line
     python -m aim.predict checkpoint=FILE FOLDER next=50                                # which to label next
-    python -m aim.predict backbone=clip_vit_b16 classes="kick,hug,push" VIDEO           # by names alone: zero-shot
+    python -m aim.predict backbone=clip_vit_b16 classes="kick,hug,push" VIDEO           # zero-shot, by class names
     python -m aim.predict checkpoint=FILE window=10 stride=1 rtsp://CAMERA/1            # a stream, window by window
 
 A table on a terminal, JSON lines when piped or with json=true; docs/predict.md has the rest. What comes on standard
@@ -52,12 +52,12 @@ from aim.predict import answers, drawn, picture, shared, stream, teaching
 from aim.predict.settings import Settings
 from aim.shell.command import again
 
-Found = Tensor | Timeline | str  # of a video its probabilities "k", whole or as a time line, or why there are none
+Found = Tensor | Timeline | str  # probabilities "k" of a video, whole or as a time line, or the reason for none
 Bar = Callable[..., Display]
 
 
 def main(cfg: DictConfig) -> None:
-    """Say what is in each video, and go on with the next where one can't be read."""
+    """Print the labels of each video, skipping unreadable ones."""
     settings = config.build(cfg, Settings)
     folders = isinstance(settings.reader, Frames)
     if settings.live is not None:
@@ -94,7 +94,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def watch(settings: Settings, name: str) -> None:
-    """Say what is in the newest window of a stream, again and again, until a pipe ends or a signal comes."""
+    """Print the labels of a stream's newest windows, until a pipe ends or a signal comes."""
     assert settings.windows is not None
     ready = Ready(settings, *prepared(settings, settings.of_windows))
     recogniser, teller, seen = ready.recogniser, Teller(ready, None), None
@@ -110,7 +110,7 @@ def watch(settings: Settings, name: str) -> None:
 
 
 def share(settings: Settings, named: Sequence[Input]) -> int:
-    """Answer a part of the videos, or put the answers of all parts together: the exit code."""
+    """Answer a part of the videos, or merge the answers of all parts: the exit code."""
     check_outputs(settings, named)
     ready = Ready(settings, *prepared(settings, settings.of_windows))
     recogniser, out, asked = ready.recogniser, settings.outputs["out"], settings.min_probability
@@ -161,19 +161,18 @@ class Ready:
 
     @property
     def pace_hint(self) -> Hint:
-        """A look at the first videos, whether their rate or the windows are far from the training's."""
+        """A comparison of the first videos' rates, or of the windows, with the training's."""
         return pace_hint(self.recogniser.pace, self.recogniser.clip, self.settings.window)
 
     def answered(self, groups: Iterable[Sequence[Input]], bar: Bar, known: int | None) -> Iterator[tuple[Input, Found]]:
-        """Of each video its probabilities, whole or as a time line, or why it can't be read; all in their order.
+        """Each video's probabilities, whole or as a time line, or why it can't be read; in order.
 
-        With `next` features follow the probabilities. How many videos there are is `known`, if they are no list that
-        comes.
+        With `next` features follow the probabilities. The number of videos is `known`, unless a list streams in.
         """
         settings, recogniser = self.settings, self.recogniser
         outputs = {path.resolve() for path in settings.outputs.values()}
         together = recogniser.views.at_once(settings.batch_size)
-        # One video alone is read sooner than a process is started.
+        # Reading a single video is faster than starting a process.
         most = settings.processes
         many = {
             "videos": together if known is None else max(1, min(together, known)),
@@ -205,7 +204,7 @@ class Ready:
 
 
 class Teller:
-    """Tells answers as they come: as a table on a terminal, as JSON lines elsewhere; and how far it is."""
+    """Prints answers as they come: a table on a terminal, JSON lines elsewhere; and the progress."""
 
     def __init__(self, ready: Ready, known: int | None) -> None:
         settings, recogniser = ready.settings, ready.recogniser
@@ -219,7 +218,7 @@ class Teller:
         self.display = self.bar("videos", known or 0, visible=shown)
 
     def tell(self, item: Input, found: Found, done: int) -> None:
-        """The answer about a video, `done` counted with it."""
+        """The answer about a video; adds `done` to the progress."""
         if self.as_table:
             answers.show(self.console, item.name, found, self.asking)
         else:
@@ -231,7 +230,7 @@ class Teller:
 
 
 def write_outputs(ready: Ready, kept: Sequence[tuple[Input, Found]], bar: Bar) -> Iterator[Path]:
-    """Write the files that were asked for, and name those for which there is something."""
+    """Write the requested files, and name those with content."""
     asking, outputs = ready.asking, ready.settings.outputs
     lines = [(item.name, found) for item, found in kept if not isinstance(found, Tensor)]
     drawable = [(name, line) for name, line in lines if isinstance(line, Timeline)]
@@ -252,7 +251,7 @@ def write_outputs(ready: Ready, kept: Sequence[tuple[Input, Found]], bar: Bar) -
 
 
 def check_outputs(settings: Settings, named: Sequence[Input]) -> None:
-    """Find out before the work whether what comes of it can be written. Raises UserError."""
+    """Check before the work that its output can be written. Raises UserError."""
     many = "a list may have more" if settings.listens else f"{len(named)} are named" if len(named) > 1 else ""
     if settings.video_out and many:
         raise UserError(f"video_out={settings.video_out} is of one video, and {many}; name one")
@@ -265,9 +264,9 @@ def check_outputs(settings: Settings, named: Sequence[Input]) -> None:
 
 
 def tell(text: str) -> None:
-    """A line on stdout; who reads it may have enough, as `head` does, and the program ends."""
+    """A line on stdout; if its reader is gone, like `head`, the program ends."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain when it closes it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain on closing it
         sys.exit(128 + SIGPIPE)

@@ -1,7 +1,7 @@
-"""The notes of a prepared folder, `sources.jsonl`: how its videos were written, and of which source each is.
+"""The notes of a prepared folder, `sources.jsonl`: the encoding of its videos, and the source of each.
 
-A video's line is added as soon as it is whole, so that the work of a killed job counts as far as it got. A video that
-has none, as where an earlier version wrote it, is made again.
+A video's line is added as soon as it is complete, so a killed job's work counts. A video without a line, of an earlier
+version, is made again.
 """
 
 import json
@@ -16,10 +16,10 @@ NAME, ELSEWHERE = "sources.jsonl", "name another folder for out"
 
 
 class Notes:
-    """By path the stamp (aim.data.stamp) of each video's source, the video's own size, and how much `shorter` it is."""
+    """By path the stamp (aim.data.stamp) of each source, the video's own size, and the decodable part, `shorter`."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        """Go on with the notes of a folder, or begin them with the `settings`. Raises UserError for another's file."""
+        """Continue the notes of a folder, or begin them with the `settings`. Raises UserError for another file."""
         self.path = folder / NAME
         found = _read(self.path)
         self.made = dict[str, tuple[str, int]]()
@@ -33,13 +33,13 @@ class Notes:
         return None not in (stamp, size) and self.made.get(path) == (stamp, size)
 
     def add(self, path: str, stamp: str, size: int, shorter: str | None = None) -> None:
-        """Note that a video is whole; `shorter`: how much of its source was there, where not all was."""
+        """Note a complete video; `shorter`: the decodable part of its source, if incomplete."""
         line = {"file": path, "source": stamp, "bytes": size} | ({"shorter": shorter} if shorter else {})
         self._keep(line)
         files.add_line(self.path, json.dumps(line))
 
     def take(self, folders: Iterable[Path]) -> None:
-        """Note all that is noted in other folders, too."""
+        """Add the notes of other folders."""
         for folder in folders:
             for line in _read(folder / NAME)[1:]:
                 if self.made.get(line["file"]) != (line["source"], line["bytes"]):
@@ -53,7 +53,7 @@ class Notes:
 
 
 def settings_of(folder: Path) -> dict[str, Any] | None:
-    """How a folder's videos are written; None where no notes are there."""
+    """The encoding of a folder's videos; None without notes."""
     found = _read(folder / NAME)
     return found[0]["settings"] if found else None
 

@@ -1,4 +1,4 @@
-"""Packs videos into shards, tar files of a gigabyte each with its index: a shard counts once it's whole."""
+"""Packs videos into shards, tar files of a gigabyte each with its index; only complete shards count."""
 
 import io
 import os
@@ -22,7 +22,7 @@ SHARD_BYTES = 10**9
 
 @dataclass(frozen=True)
 class Item:
-    """A video that waits for its shard: its path in the lists, where it is now, and the stamp of its source."""
+    """A video that waits for its shard: its path in the lists, its present place, and its source's stamp."""
 
     path: str
     source: Source
@@ -36,10 +36,10 @@ class Item:
 
 
 class Packer:
-    """Gathers the videos of `lists` in `folder`, each split in shards of its own; a full shard is written at once."""
+    """Gathers the videos of `lists` in `folder`, each split in separate shards; a full shard is written immediately."""
 
     def __init__(self, folder: Path, lists: Lists, notes: Notes, packed: Callable[[Source], None]) -> None:
-        """`packed` is told what has been packed safely. Raises UserError for shards that are damaged."""
+        """`packed` is called with safely packed videos. Raises UserError for damaged shards."""
         self.folder, self.notes, self.packed = folder, notes, packed
         self.split: dict[str, str] = {}
         self.labels: dict[str, set[str]] = {}
@@ -52,7 +52,7 @@ class Packer:
         for shard in shards.find(folder):
             index_shard(shard)
             self.there |= {entry.path: (shard, entry) for entry in shards.entries(shard)}
-        self.replaced = set[str]()  # paths of sources that changed meanwhile
+        self.replaced = set[str]()  # paths of sources changed meanwhile
         keys = dict[str, str]()
         for path in self.split:
             if (other := keys.setdefault(shards.key_of(shards.member_name(path)), path)) != path:
@@ -65,7 +65,7 @@ class Packer:
         return path in self.there
 
     def check(self, stamps: Mapping[str, str | None]) -> None:
-        """Raise UserError where a shard holds a video of another source than that with this stamp, or label."""
+        """Raise UserError if a shard's video has a source with another stamp, or another label."""
         stale = dict[Path, str]()
         for path, (shard, entry) in self.there.items():
             if path in stamps and not (
@@ -81,7 +81,7 @@ class Packer:
             )
 
     def add(self, path: str, source: Source, stamp: str) -> None:
-        """Take a video that is whole, and made of the source with this stamp."""
+        """Take a complete video, made from the source with this stamp."""
         size = source.size if isinstance(source, Part) else file_of(source).stat().st_size
         waiting = self.waiting[self.split[path]]
         waiting.append(Item(path, source, size, stamp))
@@ -89,7 +89,7 @@ class Packer:
             self._write(self.split[path])
 
     def close(self) -> None:
-        """Write what is left, into a smaller shard."""
+        """Write the remaining videos, into a smaller shard."""
         for split, items in self.waiting.items():
             if items:
                 self._write(split)
@@ -108,7 +108,7 @@ class Packer:
             self.packed(item.source)
 
     def _is_same(self, item: Item) -> bool:
-        """Whether its source has stayed what it was; what was written again is noted, and doesn't change any more."""
+        """Whether its source is unchanged; a re-encoded video is noted, and no longer depends on it."""
         if self.notes.has(item.path, item.stamp, item.size):
             return True
         same = next(stamps_of([item.source])) == item.stamp
@@ -131,7 +131,7 @@ class Packer:
                     tar.addfile(info, io.BytesIO(label))
 
     def _label(self, path: str) -> str:
-        """The video's label; nothing where its segments have several."""
+        """The video's label; empty if its segments have several."""
         labels = self.labels[path]
         return next(iter(labels)) if len(labels) == 1 else ""
 
@@ -147,7 +147,7 @@ def _info(name: str, size: int, mtime: int) -> tarfile.TarInfo:
 
 
 def index_shard(shard: Path) -> None:
-    """Write the index of a shard that has none. Raises UserError where the shard is damaged."""
+    """Write the missing index of a shard. Raises UserError if the shard is damaged."""
     if not (index := shards.index_of(shard)).exists():
         text = shards.format_index(shard.stat().st_size, shards.scan(shard))
         files.write_text(index, text)

@@ -1,4 +1,4 @@
-"""One pass over the videos of a data set, on all cores: checks them, writes them again, packs them into shards."""
+"""One pass over the videos of a data set, on all cores: checks, re-encodes and packs them."""
 
 import hashlib
 import os
@@ -31,9 +31,9 @@ class Findings:
     """The findings of the processes; paths are those of the annotations."""
 
     unreadable: dict[str, str] = field(default_factory=dict)  # path -> why
-    shorter: dict[str, str] = field(default_factory=dict)  # path -> how much of it; these are kept
-    changed: list[str] = field(default_factory=list)  # made again, as their sources are others now
-    unnoted: list[str] = field(default_factory=list)  # made again, as nothing said of which source they were
+    shorter: dict[str, str] = field(default_factory=dict)  # path -> the decodable part; these are kept
+    changed: list[str] = field(default_factory=list)  # made again, as their sources have changed
+    unnoted: list[str] = field(default_factory=list)  # made again, as their sources weren't noted
 
 
 @dataclass(kw_only=True)
@@ -45,7 +45,7 @@ class Report(Findings):
     missing: list[str]
 
     def counts(self) -> dict[str, dict[str, int]]:
-        """How many videos of each list there are, by what became of them."""
+        """The number of videos of each list, by outcome."""
         missing = set(self.missing)
         found = {}
         for (split, listed), kept in zip(self.listed.parts.items(), self.kept.parts.values(), strict=True):
@@ -71,12 +71,11 @@ class Way:
 
 
 def prepare(root: Path, listed: Lists, way: Way, *, out: Path | None, noted: Path | None = None) -> Report:
-    """Look for the listed videos under `root`; write them again into `out`, or decode them if the way is to `verify`.
+    """Look for the listed videos under `root`; re-encode them into `out`, or decode them if the way is to `verify`.
 
-    Without `transcode` they go into `out` as they are, which is for shards alone. Videos that `out` holds since an
-    earlier call are left alone, where their sources are still the same. What tells that is `noted` in `out`, or in a
-    folder of its own, where the videos are a job's portion. Nothing else is written: see `aim.prepare`.
-    Raises UserError where of a whole data set no video is there, or none can be read; Interrupted after a signal.
+    Without `transcode` they go into `out` unchanged, for shards only. Videos of an earlier call stay if their sources
+    are the same, by the notes `noted` in `out`, or in a separate folder for a job's portion. Nothing else is written:
+    see `aim.prepare`. Raises UserError if a whole data set has no readable video; Interrupted after a signal.
     """
     videos = {video.path: video for video in listed.videos}
     sources = {path: source_of(root, videos[path]) for path in sorted(videos)}
@@ -120,20 +119,20 @@ def prepare(root: Path, listed: Lists, way: Way, *, out: Path | None, noted: Pat
 
 @dataclass(frozen=True)
 class Todo:
-    """The videos of a call that writes them again, by their paths in the lists."""
+    """The videos of a re-encoding call, by their paths in the lists."""
 
     way: Way
     sources: Mapping[str, Source]
     names: Mapping[str, str]  # the new paths
-    stamps: Mapping[str, str | None]  # of the sources whose videos are noted
+    stamps: Mapping[str, str | None]  # of the sources with noted videos
     notes: Notes
 
     def is_done(self, path: str, target: Path) -> bool:
-        """Whether an earlier call has made `target` of this very source."""
+        """Whether an earlier call has made `target` from this source."""
         return self.notes.has(self.names[path], self.stamps.get(path), size_of(target))
 
     def written(self, tasks: Mapping[str, tuple[Source, Path]], packed: Callable[[str], None]) -> Findings:
-        """Write videos again, and note each; `packed` is told then."""
+        """Re-encode videos, and note each; then `packed` is called."""
 
         def note(path: str, made: Made) -> None:
             assert made.stamp is not None
@@ -148,7 +147,7 @@ class Todo:
 
 
 def noted_stamps(notes: Notes, sources: Mapping[str, Source], names: Mapping[str, str]) -> dict[str, str | None]:
-    """The stamps of the sources as they are now, of those whose videos are noted; the others' don't matter."""
+    """The present stamps of the sources with noted videos; the others' don't matter."""
     noted = [path for path in sources if names[path] in notes.made]
     with Display("compare", len(noted), visible=len(noted) > 0) as display:
         found = dict[str, str | None]()
@@ -159,7 +158,7 @@ def noted_stamps(notes: Notes, sources: Mapping[str, Source], names: Mapping[str
 
 
 def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
-    """Put the videos that no shard in `out` has yet into shards, each as soon as it's done."""
+    """Pack the videos that are in no shard of `out` yet, each as soon as it's done."""
     made, names = out / UNPACKED, todo.names
 
     def forget(source: Source) -> None:
@@ -174,11 +173,11 @@ def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
 
     plain = dict[str, Source]()
     tasks = {}
-    # In an order of no meaning, for who reads shards from their beginning.
+    # In hash order: others read shards from their beginning.
     for path in sorted(todo.sources, key=lambda path: hashlib.sha256(os.fsencode(path)).digest()):
         source, target = todo.sources[path], made / names[path]
         if packer.has(names[path]):
-            target.unlink(missing_ok=True)  # its shard was written, and then the program killed
+            target.unlink(missing_ok=True)  # the program was killed after its shard was written
         elif todo.way.transcode is None:
             plain[path] = source
         elif todo.is_done(path, target):
@@ -199,10 +198,10 @@ def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
 
 
 def new_names(paths: Iterable[str], *, again: bool) -> dict[str, str]:
-    """The path of each video's new file, relative to the new root: that of the source where it isn't written `again`.
+    """The path of each video's new file, relative to the new root: the source's unless it is written `again`.
 
-    Else `.mp4` follows the whole name of any other video, and of an MP4 whose name would then be another's: so a name
-    depends on its source's alone, and no two are equal. Raises UserError for a path outside of the root.
+    Then `.mp4` follows the whole name of any other video, and of an MP4 whose name would equal another's: a name
+    depends only on its source's, and no two are equal. Raises UserError for a path outside of the root.
     """
     names: dict[str, str] = {}
     for path in paths:
@@ -220,7 +219,7 @@ def new_names(paths: Iterable[str], *, again: bool) -> dict[str, str]:
 
 
 def size_of(path: Path) -> int | None:
-    """The size of a file; None where there is none."""
+    """The size of a file; None if it's missing."""
     try:
         return path.stat().st_size
     except OSError:
@@ -234,7 +233,7 @@ def work_through(
     title: str,
     finished: Callable[[str, Made], None] = lambda path, made: None,
 ) -> Findings:
-    """Do the work in as many processes as there are cores, under a progress bar; tell of each that went well."""
+    """Do the work in one process a core, under a progress bar; report each success."""
     found = Findings()
     if not tasks:
         return found
@@ -248,7 +247,7 @@ def work_through(
         for done, (path, outcome) in enumerate(pool.through(tasks.items(), stop), 1):
             source, target = tasks[path]
             if outcome.kind != "done":
-                # Of an error that nobody thought of, the traceback's last line: it ends no other video.
+                # An unexpected error gives the traceback's last line, and ends no other video.
                 found.unreadable[path] = outcome.text.strip().splitlines()[-1].removeprefix(f"{source}: ")
                 files.temporary_of(target, WRITER).unlink(missing_ok=True)
             else:

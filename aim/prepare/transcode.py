@@ -1,4 +1,4 @@
-"""Decodes a video completely, and re-encodes it so that single frames are cheap to read."""
+"""Decodes a video completely, and re-encodes it for fast reading of single frames."""
 
 import errno
 from collections.abc import Iterator
@@ -36,26 +36,26 @@ MATRICES = {
 
 @dataclass(frozen=True)
 class Frames:
-    """The number of decodable frames of a video, and the number that its header says are shown, if any."""
+    """The number of decodable frames of a video, and its header's number of shown frames, if any."""
 
     count: int
     promised: int
 
     @property
     def shortage(self) -> str | None:
-        """How many of the promised frames there are, where not all are."""
+        """The number of decodable and of promised frames, if they differ."""
         return f"{self.count} of {self.promised} frames" if self.count < self.promised else None
 
 
 def count_frames(path: Source) -> Frames:
-    """Decode everything. Raises BadVideo if that fails, or most frames are missing."""
+    """Decode all frames. Raises BadVideo if that fails, or most frames are missing."""
     with opened(path) as (container, stream):
         promised = promised_frames(container, stream)
     return _plausible(path, Frames(sum(1 for _ in decoded(path)), promised))
 
 
 def promised_frames(container: InputContainer, stream: VideoStream) -> int:
-    """How many frames a file says that it shows: an MP4's edit list may leave some of them out. 0: it doesn't say."""
+    """The number of frames that a file shows: an MP4's edit list may leave some of them out. 0: unknown."""
     if family(container) != "mov" or not (entries := stream.index_entries):
         return stream.frames
     return min(stream.frames, sum(not entry.is_discard for entry in entries))
@@ -65,9 +65,8 @@ def promised_frames(container: InputContainer, stream: VideoStream) -> int:
 class Transcode:
     """Turns a video into H.264 without sound: each frame of the source, upright, at its time.
 
-    The more key frames, the fewer frames are decoded for one that's wanted, and the larger the file. There are no
-    B-frames and neither deblocking nor CABAC, which cost a decoder time; nothing is done to please the eye at the
-    expense of the error.
+    More key frames mean fewer decoded frames for a wanted one, and a larger file. B-frames, deblocking and CABAC, which
+    cost a decoder time, are off; so are psychovisual optimisations, which increase the error.
     """
 
     short_side: int = 256  # pixels; a smaller video keeps its size
@@ -113,7 +112,7 @@ class Transcode:
                     codec.color_primaries, codec.color_trc = frame.color_primaries, frame.color_trc  # not converted
                     if frame.time_base is not None:
                         codec.time_base = frame.time_base
-                # Times that don't rise would confuse every reader of the new file.
+                # Times that don't increase would confuse every reader of the new file.
                 last = max(last + 1, round((time - first) / (frame.time_base or 1 / rate)))
                 small.pts, small.time_base, small.pict_type = last, frame.time_base, 0
                 container.mux(stream.encode(small))
@@ -127,7 +126,7 @@ class Transcode:
     ) -> VideoFrame:
         """The frame in 8 bits, at the new size, in the colours of the new file."""
         height, width = scaled(frame.height, frame.width, min(self.short_side, frame.height, frame.width))
-        height, width = (max(2, side // 2 * 2) for side in (height, width))  # 4:2:0 takes even sizes
+        height, width = (max(2, side // 2 * 2) for side in (height, width))  # 4:2:0 needs even sizes
         return to_yuv.reformat(
             frame, width, height, "yuv420p",
             dst_colorspace=matrix, dst_color_range=color_range,
@@ -136,14 +135,14 @@ class Transcode:
 
 
 def _colours(frame: VideoFrame, drawn: bool) -> tuple[Colorspace, ColorRange]:
-    """The matrix and the range of the new file: those of the source, or BT.601 in the range of television."""
+    """The matrix and range of the new file: the source's, or BT.601 in TV range."""
     matrix = Colorspace.ITU601 if drawn else MATRICES.get(frame.colorspace, Colorspace.ITU601)
     return matrix, ColorRange.JPEG if frame.color_range == ColorRange.JPEG and not drawn else ColorRange.MPEG
 
 
 @dataclass(frozen=True)
 class Made:
-    """The result for a video: its frames and, where it was written again, the stamp of its source."""
+    """The result for a video: its frames and, if it was re-encoded, its source's stamp."""
 
     frames: Frames
     stamp: str | None = None
@@ -156,7 +155,7 @@ class Work:
     transcode: Transcode | None
 
     def __call__(self, paths: tuple[Source, Path]) -> Made:
-        """Raises BadVideo where that is the video's fault, UserError where no video can be written."""
+        """Raises BadVideo for a fault of the video, UserError if no video can be written."""
         source, target = paths
         if self.transcode is None:
             return Made(count_frames(source))

@@ -1,4 +1,4 @@
-"""Check a data set, write its list files, and write its videos again for fast loading.
+"""Check a data set, write its list files, and re-encode its videos for fast loading.
 
     python -m aim.prepare +experiment=k400 data.root=RAW                  # lists, beside the videos
     python -m aim.prepare +experiment=k400 data.root=RAW verify=true      # and every video decoded once
@@ -6,7 +6,7 @@
     python -m aim.prepare +experiment=k400 data.root=RAW out=DIR shards=true   # small videos in tar files of a gigabyte
     python -m aim.prepare data=folder format=ucf101 data.root=RAW out=DIR
 
-The same command continues after it was stopped. Leaves `train.txt`, `val.txt` and `classes.txt`, and `test.txt` where
+The same command continues a stopped one. Writes `train.txt`, `val.txt` and `classes.txt`, and `test.txt` where
 there is a third list, without the videos that are missing or can't be read, those in `bad_videos.txt`, and
 `prepare.json`: the counts, the settings, the lists' hash.
 Exit codes: 0 done, 2 an error to fix, 75 interrupted.
@@ -51,7 +51,7 @@ SHOWN = 20  # rows of the table of bad videos
 
 @dataclass(frozen=True)
 class Settings(Sharing, Way):
-    """The keys of configs/prepare.yaml that are its own, and the data set."""
+    """The own keys of configs/prepare.yaml, and the data set."""
 
     data: Data
     task: Task
@@ -71,12 +71,12 @@ class Settings(Sharing, Way):
 
 
 def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Write the list files and the report; return what `prepare.json` holds.
+    """Write the list files and the report; return the content of `prepare.json`.
 
-    A file of other content that was there before is kept as NAME.bak, or NAME.bak2 where that is taken.
+    An existing file with other content is kept as NAME.bak, or NAME.bak2 if that exists.
     """
     listed = {video.path for video in report.listed.videos}
-    known = listed.difference(report.changed, report.unnoted)  # of an earlier version, whose notes did not have it
+    known = listed.difference(report.changed, report.unnoted)  # of an earlier version, without it in its notes
     earlier = {path: why for path, why in last_report(folder).get("shorter", {}).items() if path in known}
     for split, videos in report.kept.parts.items():
         put(folder / f"{split}.txt", [format_line(video) for video in videos])
@@ -95,7 +95,7 @@ def write(folder: Path, report: Report, settings: Mapping[str, Any]) -> dict[str
 
 
 def put(path: Path, lines: Iterable[str]) -> None:
-    """Write a text file atomically, unless it already says so; what it said before stays as NAME.bak, or .bak2."""
+    """Write a text file atomically, unless it has that text; an earlier one stays as NAME.bak, or .bak2."""
     text = "".join(f"{line}\n" for line in lines)
     if path.exists():
         if path.read_bytes() == text.encode():
@@ -108,7 +108,7 @@ def put(path: Path, lines: Iterable[str]) -> None:
 
 
 def show(report: Report, summary: Mapping[str, Any], folder: Path) -> None:
-    """Print what was found, and the first bad videos."""
+    """Print the counts, and the first bad videos."""
     console = plain_console()
     counts = report.counts()
     rows = [[split, *map(str, numbers.values())] for split, numbers in counts.items()]
@@ -177,7 +177,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def part(call: Callable[..., Report], listed: Lists, out: Path, portion: Portion, work: Mapping[str, Any]) -> int:
-    """Write this job's portion of the videos again: the exit code."""
+    """Re-encode this job's portion of the videos: the exit code."""
     claim(out / FOLDER, portion.count, work)
     place = home(out / FOLDER, portion)
     mine = listed.mapped(lambda videos: [video for video in videos if portion.has(video.path)])
@@ -194,7 +194,7 @@ def part(call: Callable[..., Report], listed: Lists, out: Path, portion: Portion
 
 
 def collect(listed: Lists, out: Path, work: Mapping[str, Any]) -> None:
-    """Put together what all jobs have noted. Exits where any is missing."""
+    """Merge the notes of all jobs. Exits if any is missing."""
     count = claimed(out / FOLDER, work)
     found = merged(out / FOLDER, count, sorted({video.path for video in listed.videos}))
     if found.missing:
@@ -205,14 +205,14 @@ def collect(listed: Lists, out: Path, work: Mapping[str, Any]) -> None:
 
 
 def written(root: Path, out: Path | None, settings: Settings) -> dict[str, Any]:
-    """How the videos were written: those that are taken as they are, by the run that wrote them if there was one."""
+    """The settings of the videos' encoding: of unchanged ones those of the run that wrote them, if any."""
     before = last_report(root).get("settings", {})
     transcode = asdict(settings.transcode) if out and settings.transcode else before.get("transcode")
     return {"transcode": transcode, "shards": settings.shards if out else before.get("shards", False)}
 
 
 def check_folders(root: Path, out: Path | None, settings: Settings) -> None:
-    """Raise UserError where the lists or videos can't be written, or would be where they do harm."""
+    """Raise UserError if the lists or videos can't be written, or would do harm in their place."""
     if out is None:
         if not os.access(root, os.W_OK) and root.is_dir():
             raise UserError(f"the lists can't be written into data.root={root}; copy or link it, or give out=DIR")

@@ -52,7 +52,7 @@ class Doubts(NamedTuple):
             f"; {self.left_out} more are left out, as the model knows too few videos of their classes, and doubts of a "
             "weak model are its own mistakes"
         )
-        return f"{len(self.labels)} labels in doubt{weak if self.left_out else ''}"
+        return f"{len(self.labels)} doubtful labels{weak if self.left_out else ''}"
 
 
 class Asked(NamedTuple):
@@ -102,7 +102,7 @@ def known(likely: NDArray[np.int64], label: NDArray[np.int64], k: int) -> NDArra
 
 
 def doubtful(found: Predictions) -> Doubts:
-    """The labels in doubt of a test; none by a model that is right no more often than one answer to all videos."""
+    """The doubtful labels of a test; none by a model that is right no more often than one answer to all videos."""
     labels, left_out = list[tuple[float, Doubt]](), 0
     for probability, label, names in questions(found):
         n, k = probability.shape

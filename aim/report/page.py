@@ -228,7 +228,7 @@ def tested(found: Predictions, most: int, root: Path | None, temperature: float 
 
 
 def doubts_of(found: Predictions) -> dict[str, Any]:
-    """The labels in doubt: the surest, and what is to be said of all."""
+    """The doubtful labels: the surest, and notes on all."""
     doubts = doubtful.doubtful(found)
     return {"labels": doubts.labels[:EXAMPLES], "text": doubts.text, "any": bool(doubts.labels or doubts.left_out)}
 

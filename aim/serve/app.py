@@ -1,4 +1,4 @@
-"""The requests that a server of videos answers, and its page."""
+"""The server's requests, and its page."""
 
 import asyncio
 import json
@@ -25,10 +25,10 @@ from aim.pages.environment import environment
 from aim.serve.desk import Desk, Seen
 from aim.serve.received import Reception, Refused
 
-SLOWEST = 60  # seconds after which at the latest a refused request may come again
+SLOWEST = 60  # the longest Retry-After of a refused request, seconds
 SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 60, 120)  # upper ends of a histogram's bins
 VIDEOS = (1, 2, 4, 8, 16, 32, 64)
-BODY = {  # what OpenAPI says of a request's body
+BODY = {  # OpenAPI's description of a request's body
     "requestBody": {
         "required": True,
         "content": {
@@ -70,20 +70,20 @@ class Counts:
 
 @dataclass
 class Places:
-    """Room for `most` requests at once; more are told when to come again."""
+    """Room for `most` requests at a time; others are told when to retry."""
 
     most: int
     taken: Gauge
     now: int = 0
-    pace: float = field(default=0.5)  # seconds a video, lately
+    pace: float = field(default=0.5)  # recent seconds a video
 
     def told(self, videos: int, seconds: float) -> None:
-        """Some videos took so many seconds each."""
+        """Note the seconds of each of some videos."""
         self.pace += min(1.0, videos / 10) * (seconds - self.pace)
 
     @asynccontextmanager
     async def one(self) -> AsyncIterator[None]:
-        """A place as long as the block lasts. Raises Refused where there is none."""
+        """A place for the duration of the block. Raises Refused if there is none."""
         if self.now >= self.most:
             raise Refused(503, f"queue={self.most} requests are being answered already; come again later")
         self.now += 1
@@ -96,13 +96,13 @@ class Places:
 
     @property
     def retry_after(self) -> str:
-        """Seconds until there will be some."""
+        """The expected seconds until a place is free."""
         return str(min(SLOWEST, max(1, math.ceil(self.now * self.pace / 2))))
 
 
 @dataclass(frozen=True)
 class Telling:
-    """How answers are told, and what is said of the model."""
+    """The form of answers, and the description of the model."""
 
     about: dict[str, Any]
     asking: Asking
@@ -112,7 +112,7 @@ class Telling:
 
 
 def app(desk: Desk, reception: Reception, places: Places, counts: Counts, telling: Telling) -> FastAPI:
-    """The server's application, over a desk that has begun to work."""
+    """The server's application, over a started desk."""
     made = FastAPI(title="aim.serve", version=own_version(), docs_url=None, redoc_url=None)
     asking, page = telling.asking, environment("aim.serve").get_template("page.html")
 
@@ -165,7 +165,7 @@ def app(desk: Desk, reception: Reception, places: Places, counts: Counts, tellin
 
     @made.post("/predict", openapi_extra=BODY, responses=PROBLEMS)
     async def predict(request: Request, name: Name = "video") -> Response:
-        """The labels of a video, as aim.predict tells them."""
+        """The labels of a video, in aim.predict's form."""
         async with places.one(), reception.video(request, name) as item:
             return told(await whole(item))
 
@@ -173,14 +173,14 @@ def app(desk: Desk, reception: Reception, places: Places, counts: Counts, tellin
     async def timeline(
         request: Request, name: Name = "video", window: Seconds = None, stride: Seconds = None, smooth: Seconds = None
     ) -> Response:
-        """The labels of each window of a video, as aim.predict tells them with window=, and the segments they make."""
+        """The labels of each window of a video, in the form of aim.predict with window=, and their segments."""
         cut = windows(window, stride, smooth)
         async with places.one(), reception.video(request, name) as item:
             return told(await line(item, cut, telling.smooth if smooth is None else smooth, frames=False))
 
     @made.post("/look", openapi_extra=BODY, responses=PROBLEMS)
     async def look(request: Request, name: Name = "video", window: Seconds = None, stride: Seconds = None) -> Response:
-        """Both for the page: the labels of a video, its time line, and some of the frames that the model saw."""
+        """Both for the page: the labels of a video, its time line, and some of the model's frames."""
         cut = windows(window, stride)
         async with places.one(), reception.video(request, name) as item:
             answer, seen = await asyncio.gather(whole(item), line(item, cut, telling.smooth, frames=True))
@@ -188,7 +188,7 @@ def app(desk: Desk, reception: Reception, places: Places, counts: Counts, tellin
 
     @made.get("/health")
     async def health() -> dict[str, Any]:
-        """Which model answers, and how many requests it has accepted."""
+        """The model, and the number of accepted requests."""
         return telling.about | {"accepted": places.now}
 
     @made.get("/metrics")
@@ -204,6 +204,6 @@ def app(desk: Desk, reception: Reception, places: Places, counts: Counts, tellin
 
 
 def told(found: dict[str, Any]) -> Response:
-    """An answer as JSON; of a video that can't be read with the status that says so."""
+    """An answer as JSON; for an unreadable video with its status."""
     status = HTTPStatus.UNPROCESSABLE_ENTITY if "error" in found else HTTPStatus.OK
     return Response(f"{json.dumps(found, ensure_ascii=False)}\n", status, media_type="application/json")

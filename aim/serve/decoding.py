@@ -1,4 +1,4 @@
-"""Decoding of videos that anybody sent: in processes of their own, and not for longer than is allowed."""
+"""Decoding of uploaded videos in separate processes, with a time limit."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -21,7 +21,7 @@ Arrays = tuple[NDArray[np.int64], NDArray[np.uint8]]  # of a batch: its index an
 
 @dataclass(frozen=True)
 class Limited:
-    """A reader of videos that last at most `max_seconds`, as their files tell."""
+    """A reader of videos of at most `max_seconds`, by their files' headers."""
 
     reader: Reader
     max_seconds: float

@@ -1,4 +1,4 @@
-"""Where accepted videos wait for the model, and where it answers them: threads around what aim.predict calls."""
+"""The queue of accepted videos, and their answers: threads around the functions of aim.predict."""
 
 import queue
 import threading
@@ -30,12 +30,12 @@ from aim.engine.trained.timeline import Timeline, of_clips
 from aim.ground.errors import say
 from aim.serve.decoding import Cutting, Limited
 
-MAX_FRAMES = 12  # that are shown of a time line
+MAX_FRAMES = 12  # shown for a time line
 JPEG_QUALITY = 80
 
 
 class Seen(NamedTuple):
-    """A time line, and what the model saw of it: the places of some windows, each with its middle frame as JPEG."""
+    """A time line and some of the model's frames: the places of some windows, each with its middle frame as JPEG."""
 
     line: Timeline
     frames: list[tuple[int, str]]  # base64
@@ -43,10 +43,10 @@ class Seen(NamedTuple):
 
 @dataclass
 class Desk:
-    """Answers about videos, in the order in which they come.
+    """Answers about videos, in the order of arrival.
 
-    Those that have come while the model was busy are answered together. A video that can't be read has a text for an
-    answer; an error of ours is raised by the future of its video alone.
+    Videos that arrive while the model is busy are answered together. The answer to an unreadable video is a text; an
+    error of ours is raised only by its video's future.
     """
 
     recogniser: Recogniser
@@ -56,13 +56,13 @@ class Desk:
     workers: int
     timeout: float
     max_seconds: float
-    told: Callable[[int, float], None] = lambda videos, seconds: None  # of a group: how many, and how long each took
+    told: Callable[[int, float], None] = lambda videos, seconds: None  # of a group: its size, and the seconds of each
     waiting: "queue.SimpleQueue[tuple[Path, Future[Tensor | str]] | None]" = field(default_factory=queue.SimpleQueue)
     ready: "Future[None]" = field(default_factory=Future)
     stack: ExitStack = field(default_factory=ExitStack)
 
     def __enter__(self) -> "Desk":
-        """Begin, once the processes that decode are there. Raises UserError where they can't start."""
+        """Begin, once the decoding processes run. Raises UserError if they can't start."""
         self.lines = self.stack.enter_context(ThreadPoolExecutor(1, "time lines"))
         thread = threading.Thread(target=self._answer, name="videos", daemon=True)
         thread.start()
@@ -72,25 +72,25 @@ class Desk:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Answer what is accepted, and stop."""
+        """Answer the accepted videos, and stop."""
         self.stack.close()
         if "cutter" in self.__dict__:
             self.cutter.close()
 
     @cached_property
     def cutter(self) -> Pool[Path]:
-        """The process that decodes for time lines, from the first one on."""
+        """The decoding process of time lines, started with the first one."""
         cutting = Cutting(self.recogniser.clip, self.recogniser.views, self.batch_size, self.max_seconds)
         return Pool[Path](cutting, 1, self.timeout)
 
     def video(self, path: Path) -> "Future[Tensor | str]":
-        """Of a video its probabilities "k", or why it has none."""
+        """A video's probabilities "k", or the reason for none."""
         found = Future[Tensor | str]()
         self.waiting.put((path, found))
         return found
 
     def timeline(self, path: Path, windows: Windows) -> "Future[Seen | str]":
-        """The time line of a video, with some of its frames, or why it has none."""
+        """The time line of a video, with some of its frames, or the reason for none."""
         return self.lines.submit(self._timeline, path, windows)
 
     def _answer(self) -> None:
@@ -112,7 +112,7 @@ class Desk:
                             future.set_result(found)
                         self.told(len(group), (time.monotonic() - began) / len(group))
                 return
-            except Exception as error:  # over one group; the next ones are answered
+            except Exception as error:  # of one group; the next ones are answered
                 if not self.ready.done():
                     self.ready.set_exception(error)
                     return
@@ -122,12 +122,12 @@ class Desk:
                         future.set_exception(error)
 
     def _next(self) -> list[tuple[Path, "Future[Tensor | str]"]]:
-        """All that wait, at least one; nothing at the end."""
+        """All waiting videos, at least one; none at the end."""
         found = [self.waiting.get()]
         while not self.waiting.empty():
             found.append(self.waiting.get())
         if None in found:
-            self.waiting.put(None)  # for the next call: all that came before are answered
+            self.waiting.put(None)  # for the next call: all earlier ones are answered
         return [each for each in found if each is not None]
 
     def _timeline(self, path: Path, windows: Windows) -> Seen | str:
@@ -147,7 +147,7 @@ class Desk:
         return Seen(line, shown.frames)
 
     def _parts(self, path: Path, windows: Windows, trust: bool) -> Iterator[Cut | Batch]:
-        """A video's parts, which the process of time lines tells. Raises BadVideo where it can't, for any reason."""
+        """A video's parts, from the process of time lines. Raises BadVideo for any failure of it."""
         for _, outcome in self.cutter.through([(path, (path, windows, trust))]):
             if outcome.kind == "part":
                 part = outcome.value

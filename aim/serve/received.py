@@ -1,4 +1,4 @@
-"""The video that a request is about: sent with it, or named as a path or an address below a root."""
+"""The video of a request: uploaded, or named as a path or an address below a root."""
 
 import asyncio
 import contextlib
@@ -32,7 +32,7 @@ INSTEAD = "send the video itself, or ask who runs the server for root="
 
 
 class Refused(Exception):
-    """A request that gets another answer than the model's: a status of HTTP and a text."""
+    """A refused request: an HTTP status and a text."""
 
     def __init__(self, status: int, text: str) -> None:
         super().__init__(text)
@@ -41,14 +41,14 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Roots:
-    """The folders and addresses below which a request may name a video."""
+    """The folders and addresses below which requests may name videos."""
 
     folders: Sequence[Path]  # without links
     addresses: Sequence[str]
 
     @classmethod
     def of(cls, named: str | Sequence[str] | None) -> "Roots":
-        """Raises UserError for what is neither."""
+        """Raises UserError for anything else."""
         names = [named] if isinstance(named, str) else named or []
         addresses = [name for name in names if urlsplit(name).scheme in SCHEMES and urlsplit(name).netloc]
         folders = [path_of(name) for name in names if name not in addresses]
@@ -58,7 +58,7 @@ class Roots:
         return cls([folder.resolve() for folder in folders], addresses)
 
     def path(self, name: str) -> Path:
-        """The file of a path below a folder. Raises Refused for any other, whether there is one or not."""
+        """The file of a path below a folder. Raises Refused for any other, existing or not."""
         found = [self._below(folder, folder / name) for folder in self.folders]
         inside = [path for path in found if path is not None]
         if not inside:
@@ -86,7 +86,7 @@ class Roots:
 
 
 def _parts(address: str) -> tuple[str, str, str] | None:
-    """Scheme, host and path; None where the path goes up, hides a slash, or there is none of these."""
+    """Scheme, host and path; None if one is missing, or if the path goes up or hides a slash."""
     try:
         found = urlsplit(address)
         path = f"/{unquote(found.path).strip('/')}"
@@ -98,7 +98,7 @@ def _parts(address: str) -> tuple[str, str, str] | None:
 
 @dataclass(frozen=True)
 class Reception:
-    """Takes the videos of requests, and keeps those that are sent in `folder` as long as they are needed."""
+    """Takes the videos of requests, and keeps uploaded ones in `folder` as long as needed."""
 
     roots: Roots
     folder: Path
@@ -107,7 +107,7 @@ class Reception:
 
     @asynccontextmanager
     async def video(self, request: Request, name: str) -> AsyncIterator[Input]:
-        """The video of a request, that is sent by this `name`. Raises Refused for a request without one."""
+        """The video of a request, called `name` if uploaded. Raises Refused for a request without one."""
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         if kind.startswith("multipart/"):
             raise Refused(415, f"{kind} is a form; send the file as the body, as curl --data-binary @VIDEO does")
@@ -127,7 +127,7 @@ class Reception:
 
     @contextmanager
     def _kept(self, name: str) -> Iterator[IO[bytes]]:
-        """A new file, whose ending alone is by the name, as some pictures need it."""
+        """A new file with the name's ending, which some pictures need."""
         suffix = ending(name) if ending(name) in ENDINGS else ""
         with contextlib.ExitStack() as stack:
             try:
@@ -158,7 +158,7 @@ class Reception:
             raise Refused(400, "the request has no video: send a file as its body, as curl --data-binary @VIDEO does")
 
     def _saver(self, file: IO[bytes], length: str) -> Callable[[bytes], int]:
-        """Writes to the file and gives its size. Raises Refused where it, or the `length` of a header, is too large."""
+        """Writes to the file and returns its size. Raises Refused if it, or the `length` of a header, is too large."""
         size, told = 0, int(length) if length.isdecimal() else 0
 
         def save(chunk: bytes) -> int:
@@ -177,7 +177,7 @@ class Reception:
         return save
 
     async def _named(self, request: Request) -> tuple[str, str]:
-        """`path` or `url`, and the text that a request gives for it."""
+        """`path` or `url`, and its value in a request."""
         text = b""
         async for chunk in request.stream():
             text += chunk
@@ -193,7 +193,7 @@ class Reception:
         return key, given
 
     def _fetch(self, address: str, file: IO[bytes]) -> None:
-        """Download what lies at an address into a file, in the time and size that are allowed."""
+        """Download an address into a file, within the limits of time and size."""
         end = time.monotonic() + self.timeout
         opener = urllib.request.build_opener(Redirects(self.roots))
         try:
@@ -214,7 +214,7 @@ def unkept(error: OSError) -> Refused:
 
 
 class Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects to addresses below a root alone."""
+    """Follows redirects only to addresses below a root."""
 
     def __init__(self, roots: Roots) -> None:
         self.roots = roots

@@ -4,8 +4,8 @@
     curl --data-binary @VIDEO http://127.0.0.1:8000/predict         # JSON; /timeline: second by second
     curl --json '{"path": "a/b.mp4"}' http://127.0.0.1:8000/predict # below root=DIR
 
-Needs the extra `serve`. SIGTERM or Ctrl-C: what is accepted is answered, then it ends with exit code 0. docs/serve.md
-has the rest.
+Needs the extra `serve`. After SIGTERM or Ctrl-C accepted requests are answered, then it ends with exit code 0.
+docs/serve.md has the rest.
 """
 
 import errno
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from aim.serve.received import Reception
 
 GPU_BATCH = 16  # clips
-LOOK = 0.2  # seconds between two looks for a signal
+LOOK = 0.2  # seconds between two checks for a signal
 POSITIVE = ("queue", "max_mb", "max_seconds", "timeout")
 
 
@@ -91,7 +91,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def reception_of(settings: Settings, folder: Path) -> "Reception":
-    """The reception of videos, which it keeps in a folder. Raises UserError for a root that isn't there."""
+    """The reception of videos, which keeps them in a folder. Raises UserError for a missing root."""
     from aim.serve.received import Reception, Roots
 
     return Reception(Roots.of(settings.root), folder, int(settings.max_mb * 10**6), settings.timeout)
@@ -127,7 +127,7 @@ def opened(
 
 
 def listening(host: str, port: int) -> socket.socket:
-    """A socket that listens there. Raises UserError where it can't, before a model is loaded."""
+    """A listening socket. Raises UserError if that fails, before a model is loaded."""
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family, backlog=2048)
@@ -143,7 +143,7 @@ def listening(host: str, port: int) -> socket.socket:
 
 def described(settings: Settings, recogniser: Recogniser, at_least: Limit) -> dict[str, Any]:
     """The model, for /health: its classes, and the least probability of a label, of all classes or of each."""
-    if isinstance(at_least, Tensor):  # JSON has no infinity: a background has none that it could reach
+    if isinstance(at_least, Tensor):  # JSON has no infinity, the threshold of a background
         limits: Any = [round(x, 6) if math.isfinite(x) else None for x in at_least.tolist()]
     else:
         limits = at_least
@@ -159,12 +159,12 @@ def described(settings: Settings, recogniser: Recogniser, at_least: Limit) -> di
 
 
 def serve(application: "FastAPI", listener: socket.socket) -> None:
-    """Answer requests until a signal comes, and then those that are accepted."""
+    """Answer requests until a signal, and then the accepted ones."""
     import uvicorn
 
     options = uvicorn.Config(
         application, http="h11", log_config=None, access_log=False, server_header=False, lifespan="off", ws="none"
-    )  # h11 refuses headers that don't end, and httptools keeps them
+    )  # h11 refuses endless headers, httptools keeps them
     server = uvicorn.Server(options)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
     host, port = listener.getsockname()[:2]

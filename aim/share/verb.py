@@ -3,8 +3,8 @@
     python -m aim.share checkpoint=runs/demo repo=USER/NAME licence=apache-2.0   # after: hf auth login
     python -m aim.share checkpoint=runs/demo repo=./DIR                          # the same files in a folder
 
-Others load it with checkpoint=hf://USER/NAME, by the rules for files of others. What is shared: README.md (aim.card),
-best.safetensors without the paths of this machine, results.json and, if it is named, a page of aim.report.
+Others load it with checkpoint=hf://USER/NAME, by the rules for other people's files. Shared are README.md (aim.card),
+best.safetensors without this machine's paths, results.json and, if given, a page of aim.report.
 """
 
 import json
@@ -86,7 +86,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def repo_of(text: str) -> str | None:
-    """USER/NAME of the hub; None for a folder. Raises UserError where it may be both, or is a name the hub refuses."""
+    """USER/NAME of the hub; None for a folder. Raises UserError if it may be both, or if the hub refuses the name."""
     name = text.removeprefix(HUGGING_FACE)
     if not on_hub(text):
         if name.startswith((".", "/", "~")) or name.count("/") != 1:
@@ -99,7 +99,7 @@ def repo_of(text: str) -> str | None:
 
 
 def check_free(folder: Path) -> None:
-    """Raise UserError where a folder is there already, or can't be made."""
+    """Raise UserError if a folder exists already, or can't be made."""
     if folder.exists():
         raise UserError(f"repo={folder} exists already; name a new folder, or delete it")
     if not folder.absolute().parent.is_dir():
@@ -107,9 +107,9 @@ def check_free(folder: Path) -> None:
 
 
 def shareable(settings: Mapping[str, Any], weights: str | None) -> dict[str, Any]:
-    """A run's settings without the paths of this machine, and with where others find the trunk.
+    """A run's settings without this machine's paths, and with the public source of the trunk.
 
-    A trunk that was a file here is said to be the published one: loading compares its hash.
+    A trunk from a file becomes the published one: loading compares its hash.
     """
     found = {key: dict(value) if isinstance(value, Mapping) else value for key, value in settings.items()}
     for name in PRIVATE:
@@ -132,7 +132,7 @@ def shareable(settings: Mapping[str, Any], weights: str | None) -> dict[str, Any
 
 
 def fill(folder: Path, shared: Checkpoint, text: str, found: Mapping[str, Any], report: Path | None) -> None:
-    """Write the files that are shared into an empty folder."""
+    """Write the shared files into an empty folder."""
     checkpoint.copy(shared.path, folder / BEST, {"config": json.dumps(shared.config)})
     files.write_text(folder / card.NAME, text)
     files.write_json(folder / "results.json", {key: value for key, value in found.items() if key != "checkpoint"})
@@ -141,7 +141,7 @@ def fill(folder: Path, shared: Checkpoint, text: str, found: Mapping[str, Any], 
 
 
 def push(folder: Path, repo: str, *, private: bool) -> str:
-    """Push a folder's files in one commit; the address of the repository. Raises UserError where the hub refuses."""
+    """Push a folder's files in one commit; returns the repository's address. Raises UserError if the hub refuses."""
     api = HfApi()
     try:
         made = api.create_repo(repo, private=private, exist_ok=True)

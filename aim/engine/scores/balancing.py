@@ -1,9 +1,9 @@
-"""Long tails: weights of classes by their numbers of training videos, and losses that make up for these numbers.
+"""Long tails: weights of classes by their numbers of training videos, and losses that compensate for these numbers.
 
 - inverse: 1 / n; root: 1 / sqrt(n) (Mahajan et al., ECCV 2018, section 2.2, for sampling);
 - effective: (1 - b) / (1 - b ** n), the inverse of the effective number of videos (Cui et al., CVPR 2019, equation 2);
-- logits: the logarithm of each class's share is added to its logit in the loss alone (Menon et al., ICLR 2021,
-  equation 10, with their tau 1), so that plain logits answer as if all classes were as common.
+- logits: the logarithm of each class's share is added to its logit only in the loss (Menon et al., ICLR 2021, equation
+  10, with their tau 1): plain logits answer as if all classes were equally common.
 """
 
 from dataclasses import dataclass
@@ -21,13 +21,13 @@ Balance = Literal["none", "loss", "sample", "logits"]
 By = Literal["inverse", "root", "effective"]
 Floats = NDArray[np.float64]
 
-MOST = 100.0  # times the smallest weight: a class of one video mustn't decide alone
+MOST = 100.0  # times the smallest weight: a class of one video mustn't dominate
 BETA = 0.999  # of the effective number; Cui et al. try 0.9 to 0.9999
-UNBALANCED = 10  # times as many videos of one class as of another, from which on it's said
+UNBALANCED = 10  # ratio of videos of two classes from which on a message appears
 
 
 def frequency_weights(count: Floats, by: By) -> Floats:
-    """Of classes with so many videos; 0 of one without any."""
+    """Of classes with these numbers of videos; 0 for one without any."""
     n = np.maximum(count, 1)
     weight: Floats = {"inverse": 1 / n, "root": n**-0.5, "effective": (1 - BETA) / (1 - BETA**n)}[by]
     found: Floats = weight * (count > 0)
@@ -42,14 +42,14 @@ def class_weights(label: NDArray[np.int64], num_classes: int, by: By) -> Floats:
 
 
 def positive_weights(label: NDArray[np.int64], by: By) -> Floats:
-    """Of each class, "k", for labels "n k": of the videos that have it, against those that don't; 1 where none has."""
+    """Of each class, "k", for labels "n k": of the videos with it against those without; 1 if none has it."""
     having = label.sum(0).astype(np.float64)
     ratio = frequency_weights(having, by) / np.maximum(frequency_weights(len(label) - having, by), 1e-12)
     return np.where((having > 0) & (having < len(label)), np.clip(ratio, 1 / MOST, MOST), 1.0)
 
 
 def video_weights(label: NDArray[np.int64], by: By) -> Floats:
-    """Of each video, "n", as the order of an epoch takes them: its class's or, of several labels, the largest.
+    """Of each video, "n", for the order of an epoch: its class's or, with several labels, the largest.
 
     So the rarest label decides (Gupta et al., CVPR 2019, appendix B); a video without any counts as the commonest.
     """
@@ -91,7 +91,7 @@ class AdjustedLogits(SingleLabel):
 
 @dataclass(frozen=True, eq=False)
 class WeightedLabels(MultiLabel):
-    """The loss with a weight for each class of the labels that a video has."""
+    """The loss with a weight for each class on a video's labels."""
 
     weight: Tensor  # "k"
 
@@ -102,7 +102,7 @@ class WeightedLabels(MultiLabel):
 
 
 def balanced(task: Task, balance: Balance, by: By, label: Tensor, num_classes: int) -> Task:
-    """The task whose loss makes up for the numbers of videos with these labels, on their device."""
+    """The task with a loss that compensates for the numbers of videos with these labels, on their device."""
     own = label.cpu().numpy()
     if balance == "loss" and isinstance(task, MultiLabel):
         return WeightedLabels(task.positive_weight, _on(label, positive_weights(own, by)))

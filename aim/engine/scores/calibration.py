@@ -1,7 +1,7 @@
 """Calibration of probabilities, fitted on a validation set: one temperature for all logits.
 
 C. Guo et al., "On Calibration of Modern Neural Networks" (ICML 2017), section 4.2. It changes no view's best label.
-Where a video may have several labels, each class has its own temperature and a threshold of calibrated probability.
+With several labels a video, each class has its own temperature and a threshold of calibrated probability.
 """
 
 import json
@@ -16,9 +16,9 @@ from aim.engine.scores import several
 from aim.engine.scores.tasks import Task, Temperature
 
 LOWEST, HIGHEST = 0.1, 10.0
-PRIOR = 2.0  # weight of (log temperature)^2, so that a handful of videos, all of them right, doesn't make it sure
+PRIOR = 2.0  # weight of (log temperature)^2, or a few videos, all right, would make it overconfident
 STEPS = 24  # of the search, which leaves 5e-5 of the logarithm
-PART = 1024  # videos looked at together
+PART = 1024  # videos evaluated together
 GOLDEN = (math.sqrt(5) - 1) / 2
 
 
@@ -27,10 +27,10 @@ class Calibration:
     """Temperature and thresholds, which turn the probabilities of a test into answers."""
 
     temperature: Temperature | None = None
-    thresholds: list[float] | None = None  # of calibrated probabilities, where a video may have any number of labels
+    thresholds: list[float] | None = None  # of calibrated probabilities, for any number of labels a video
 
     def as_text(self) -> dict[str, str]:
-        """Its parts as the metadata of a file have them."""
+        """Its parts as metadata of a file."""
         return {"temperature": json.dumps(self.temperature), "thresholds": json.dumps(self.thresholds)}
 
     def about(self, task: Task) -> dict[str, object]:
@@ -39,7 +39,7 @@ class Calibration:
 
     @classmethod
     def of_text(cls, text: Mapping[str, str], num_classes: int) -> "Calibration":
-        """The inverse; older files lack parts. Raises ValueError and TypeError where it can't be one."""
+        """The inverse; older files lack parts. Raises ValueError and TypeError for invalid ones."""
         found = {name: json.loads(text.get(name, "null")) for name in ("temperature", "thresholds")}
         for name, value in found.items():
             alone = name == "temperature" and isinstance(value, int | float)
@@ -57,7 +57,7 @@ UNCALIBRATED = Calibration()
 
 
 def fitted(task: Task, log_probability: Tensor, label: Tensor) -> Calibration:
-    """The calibration on these videos: log-probabilities "n v k" of v views, labels as the task has them."""
+    """The calibration on these videos: log-probabilities "n v k" of v views, labels in the task's form."""
     if not task.several:
         return Calibration(fit_temperature(task, log_probability, label))
     each = range(log_probability.shape[2])

@@ -1,6 +1,6 @@
-"""The yardstick beside every score: the same answer to all videos, which looks at none of them.
+"""The chance level of every score: the same answer to all videos, without looking at them.
 
-Where one class has most of the videos, a model that has learnt nothing is right as often as that class is common.
+If one class has most of the videos, an untrained model can reach that class's share.
 """
 
 from collections.abc import Mapping
@@ -20,11 +20,11 @@ class Chance(NamedTuple):
 
     hits: float  # the share of the clips
     loss: float
-    several: bool = False  # labels a clip, of which one may be right of nearly all clips
+    several: bool = False  # labels a clip; one may be right for nearly all clips
 
 
 class OneAnswer(NamedTuple):
-    """The class that nearly all videos are taken for, and how many of them."""
+    """The class predicted for nearly all videos, and its count."""
 
     label: int
     taken: int
@@ -42,13 +42,13 @@ def chance(task: Task, label: Tensor, num_classes: int) -> Chance:
 
 
 def baseline(task: Task, label: Tensor, num_classes: int) -> dict[str, float]:
-    """Of each metric its value, in its unit, where every video with these labels gets one answer."""
+    """The value of each metric, in its unit, for one answer to all videos with these labels."""
     prior = task.prior(label, num_classes).expand(len(label), -1).numpy()
     return {each.name: round(each.baseline(prior, label.numpy()), each.digits) for each in task.metrics}
 
 
 def baseline_of(result: Mapping[str, Any]) -> Mapping[str, float]:
-    """The same of the list of a result; by its classes, where it's older than this."""
+    """The same for the list of a result; for older results by their classes."""
     if "baseline" in result or "per_class" not in result:
         known: Mapping[str, float] = result.get("baseline", {})
         return known
@@ -57,9 +57,9 @@ def baseline_of(result: Mapping[str, Any]) -> Mapping[str, float]:
 
 
 def one_answer(task: Task, probability: Tensor, label: Tensor) -> OneAnswer | None:
-    """Whether probabilities "n k" have (nearly) one answer to all videos, and to those for which it's wrong.
+    """Whether probabilities "n k" have (nearly) one answer to all videos, and to those where it's wrong.
 
-    Of several labels a video, the first is often the same, and mAP beside its baseline tells.
+    With several labels a video, the first is often the same; then mAP and its baseline tell.
     """
     if not len(label) or task.several:
         return None

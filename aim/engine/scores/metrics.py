@@ -28,18 +28,18 @@ class Metric:
     name: str  # in results.json
     words: str
     better: Literal["high", "low"]
-    unit: Literal["percent", "share", "number"]  # in results.json; its function gives shares for percentages
-    validated: str | None  # its name in log.jsonl, after val_, and for train.best_by; None: of a test alone
+    unit: Literal["percent", "share", "number"]  # in results.json; its function returns shares for percentages
+    validated: str | None  # its name in log.jsonl, after val_, and for train.best_by; None: only in a test
     per_video: Callable[[Probability, Label], NDArray[np.float64]] | None = None  # "n", whose mean it is
-    of_all: Callable[[Probability, Label], float] | None = None  # where it's no mean over videos
+    of_all: Callable[[Probability, Label], float] | None = None  # if it's no mean over videos
     of_draws: Callable[[Probability, Label, Label], NDArray[np.float64]] | None = (
-        None  # "r" of these, videos so often "r n"
+        None  # "r" of these, with counts of videos "r n"
     )
-    chance: Callable[[int], float] | None = None  # of guessing among so many classes; studies tell of those with it
-    least_classes: int = 1  # of fewer it says nothing
-    main: bool = False  # told of every validation and test, at equal rank
+    chance: Callable[[int], float] | None = None  # of guessing, by the number of classes; studies have these metrics
+    least_classes: int = 1  # meaningless with fewer
+    main: bool = False  # shown for every validation and test, at equal rank
     labels: Literal["one", "several"] = "one"  # of a video
-    constant: Callable[[Label], float] | None = None  # the best that one answer to all has; None: that of the prior
+    constant: Callable[[Label], float] | None = None  # the best of one answer to all; None: that of the prior
     constant_words: str = "one answer to all"
 
     def __post_init__(self) -> None:
@@ -52,19 +52,19 @@ class Metric:
         factor = 100 if self.unit == "percent" else 1
         if self.of_all is not None:
             return factor * self.of_all(probability, label)
-        import torch  # late, as it takes seconds, which a report does without; its sum is the one that logs have
+        import torch  # late, as it takes seconds, which a report saves; its sum equals the logs'
 
         assert self.per_video is not None
         return factor * float(torch.from_numpy(self.per_video(probability, label)).sum()) / len(label)
 
     def baseline(self, prior: Probability, label: Label) -> float:
-        """Of one answer to all videos, in its unit; the `prior` is that, for each of them."""
+        """Of one answer to all videos, in its unit; the `prior` is that answer, for each of them."""
         if self.constant is None or not len(label):
             return self.value(prior, label)
         return (100 if self.unit == "percent" else 1) * self.constant(label)
 
     def validation(self, probability: Probability, label: Label) -> float:
-        """The same for a validation: of no videos a loss is NaN, which is never the best."""
+        """The same for a validation: without videos a loss is NaN, which is never the best."""
         return self.value(probability, label) if len(label) or self.better == "high" else float("nan")
 
     def improves(self, new: float, old: float) -> bool:
@@ -91,7 +91,7 @@ class Metric:
         return f"{self.text(value)} ({self.constant_words} {self.text(baseline[self.name])})"
 
     def above(self, value: float, baseline: Mapping[str, float]) -> bool:
-        """Whether it's better than one answer to all videos, as far as that is known."""
+        """Whether it's better than one answer to all videos, if known."""
         return self.name not in baseline or self.improves(round(value, self.digits), baseline[self.name])
 
     @property
@@ -177,7 +177,7 @@ METRICS: tuple[Metric, ...] = (  # by rank
 
 
 def of(labels: Literal["one", "several"]) -> list[Metric]:
-    """The metrics of tasks with so many labels a video."""
+    """The metrics of tasks with one or several labels a video."""
     return [metric for metric in METRICS if metric.labels == labels]
 
 
@@ -189,15 +189,15 @@ def main_of(found: Collection[str]) -> Metric:
 
 
 def told(found: Mapping[str, Any]) -> list[Metric]:
-    """The metrics of a result that say something with so many classes."""
+    """The metrics of a result that are meaningful with its number of classes."""
     most = found.get("num_classes", 1000)
     return [each for each in METRICS if each.name in found and most >= each.least_classes]
 
 
 def of_validation(metrics: Sequence[Metric], name: str) -> Metric:
-    """The metric that validations have by this name. Raises UserError where there is none.
+    """The metric of validations by this name. Raises UserError if there is none.
 
-    The default, top-1, stands for the main one where a task has no such.
+    The default, top-1, stands for the main metric if a task lacks it.
     """
     names = {str(metric.validated): metric for metric in metrics if metric.validated is not None}
     if name == METRICS[0].validated:

@@ -1,6 +1,6 @@
 """`predictions.npz`: the predictions for every video of a test; the one file that reports and studies read.
 
-Its columns are those of `Predictions`; docs/predictions.md has them in words. Nothing in it is code.
+Its columns are those of `Predictions`, described in docs/predictions.md. It contains no code.
 """
 
 import json
@@ -32,7 +32,7 @@ AGAIN = "delete it, and let aim.eval write it anew"
 
 @dataclass(frozen=True)
 class Predictions:
-    """Every video of a test that could be read, once, in the order of the list: n videos, v views, k classes."""
+    """Every readable video of a test, once, in the order of the list: n videos, v views, k classes."""
 
     index: NDArray[np.int64]  # "n", its place in the list
     label: NDArray[np.int64]  # "n"; of several labels a video 0 or 1 for each class, "n k"
@@ -42,12 +42,12 @@ class Predictions:
     log_probability: NDArray[np.float16]  # "n v k", of each view
     seconds: NDArray[np.float32]  # "n v 2", of the first and the last frame of a view; NaN: unknown
     classes: NDArray[np.str_]  # "k"
-    about: Mapping[str, Any]  # where it comes from: root, views, data_hash, the epoch of a validation, thresholds
+    about: Mapping[str, Any]  # its source: root, views, data_hash, the epoch of a validation, thresholds
 
     @property
     def task(self) -> "Task":
-        """The task that they are of."""
-        from aim.engine.scores import tasks  # late, as torch takes seconds, which a table of reports does without
+        """Their task."""
+        from aim.engine.scores import tasks  # late, as torch takes seconds, which a table of reports saves
 
         return tasks.named(self.about.get("task"))
 
@@ -68,25 +68,25 @@ class Predictions:
 
     @property
     def one_answer(self) -> "OneAnswer | None":
-        """The class that (nearly) all videos are taken for."""
+        """The class predicted for (nearly) all videos."""
         from aim.engine.scores import guessing  # late, for the same reason
 
         return guessing.one_answer(self.task, *self._tensors)
 
     @property
     def baseline(self) -> Mapping[str, float]:
-        """Of each metric its value if they all were."""
+        """The value of each metric if all were in it."""
         from aim.engine.scores import guessing  # late, for the same reason
 
         return guessing.baseline(self.task, self._tensors[1], len(self.classes))
 
     @property
     def thresholds(self) -> list[float] | None:
-        """Of each class the least calibrated probability of an answer, where a video may have several labels."""
+        """The least calibrated probability of an answer, per class, for several labels a video."""
         return self.about.get("thresholds")
 
     def given(self, temperature: "Temperature | None" = None) -> NDArray[np.bool_]:
-        """The labels that are answered, "n k", of probabilities with or without a calibration."""
+        """The answered labels, "n k", by probabilities with or without calibration."""
         import torch  # late, for the same reason
 
         probability = self.probability if temperature is None else self.tempered(temperature)
@@ -101,7 +101,7 @@ class Predictions:
         return highest
 
     def tempered(self, temperature: "Temperature") -> NDArray[np.float32]:
-        """Probabilities "n k" whose views are calibrated by a temperature, as aim.predict shows them."""
+        """Probabilities "n k" with views calibrated by a temperature, like aim.predict's."""
         import torch  # late, for the same reason
 
         views = torch.from_numpy(self.log_probability.astype(np.float32))
@@ -128,7 +128,7 @@ class Predictions:
 
 
 def spans(videos: Sequence[Video]) -> NDArray[np.float64]:
-    """The parts of their files that are listed, "n 2"; NaN where it's all."""
+    """The listed parts of their files, "n 2"; NaN for all."""
     return np.array([(video.start, video.end) for video in videos], np.float64).reshape(-1, 2)
 
 
@@ -154,7 +154,7 @@ def write_lines(path: Path, found: Predictions) -> None:
 
 
 def entries(found: Predictions) -> Iterator[dict[str, Any]]:
-    """Each video as plain values, by names that FiftyOne and its like use."""
+    """Each video as plain values, by the names of FiftyOne and similar tools."""
     root = Path(found.about["root"])
     names = found.classes.tolist()
     predicted, confidence, given = found.predicted.tolist(), found.confidence.tolist(), found.given()
@@ -186,7 +186,7 @@ def entries(found: Predictions) -> Iterator[dict[str, Any]]:
 
 
 def read(path: Path) -> Predictions:
-    """Read a file of `write`. Raises UserError where it's none, or damaged."""
+    """Read a file of `write`. Raises UserError for another or a damaged file."""
     with reading(path, "predictions", AGAIN):
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             columns = {name: file[name] for name in (*KINDS, "about") if name in file.files}

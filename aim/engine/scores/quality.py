@@ -10,12 +10,12 @@ Probability = NDArray[np.floating]  # "n k"
 Label = NDArray[np.int64]  # "n"
 
 LEVEL = (2.5, 97.5)  # percentiles of an interval
-BINS = 15  # of confidence, as Guo et al. (ICML 2017) have them
-LEAST = 1e-38  # of a probability whose logarithm is taken: float32's smallest normal number
+BINS = 15  # of confidence, like those of Guo et al. (ICML 2017)
+LEAST = 1e-38  # least probability in a logarithm: float32's smallest normal number
 
 
 class Bin(NamedTuple):
-    """Videos of like confidence: how many, how sure the model is of them on average, how often it is right."""
+    """Videos of similar confidence: their number, mean confidence and accuracy."""
 
     videos: int
     confidence: float
@@ -23,7 +23,7 @@ class Bin(NamedTuple):
 
 
 def best(probability: Probability) -> Label:
-    """The most probable class of each video, "n"; of several the first."""
+    """The most probable class of each video, "n"; ties go to the first."""
     found: Label = probability.argmax(1)
     return found
 
@@ -35,8 +35,8 @@ def right(probability: Probability, label: Label) -> NDArray[np.bool_]:
 
 
 def cross_entropies(probability: Probability, label: Label) -> NDArray[np.float64]:
-    """Of each video the negative logarithm of its class's probability, "n"."""
-    import torch  # late, as it takes seconds, which a report does without; logs have its logarithm to the last digit
+    """The negative logarithm of the probability of each video's class, "n"."""
+    import torch  # late, as it takes seconds, which a report saves; the same logarithm as in logs, to the last digit
 
     own = probability[np.arange(len(label)), label].astype(np.float32).astype(np.float64)
     found: NDArray[np.float64] = -torch.from_numpy(np.maximum(own, LEAST)).log().numpy()
@@ -44,7 +44,7 @@ def cross_entropies(probability: Probability, label: Label) -> NDArray[np.float6
 
 
 def brier(probability: Probability, label: Label) -> NDArray[np.float64]:
-    """Of each video the squared distance from the truth, "n", summed over classes: 0 to 2 (Brier 1950, equation 2)."""
+    """The squared distance of each video from the truth, "n", summed over classes: 0 to 2 (Brier 1950, equation 2)."""
     square: NDArray[np.float64] = (probability.astype(np.float64) ** 2).sum(1)
     return square - 2 * probability[np.arange(len(label)), label] + 1
 
@@ -55,7 +55,7 @@ def reliability(probability: Probability, label: Label, bins: int = BINS) -> lis
 
 
 def reliability_of(confidence: NDArray[np.float64], hit: NDArray[np.bool_], bins: int = BINS) -> list[Bin]:
-    """Answers "n" by how sure they are, in equal steps from 0 to 1, with whether each is right."""
+    """Answers "n" by confidence, in equal steps from 0 to 1, and their correctness."""
     place = np.clip(
         np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1
     )  # (0, 1/bins], ..., ((bins-1)/bins, 1]
@@ -67,6 +67,6 @@ def reliability_of(confidence: NDArray[np.float64], hit: NDArray[np.bool_], bins
 
 
 def calibration_error(bins: Sequence[Bin]) -> float:
-    """The expected calibration error, 0 to 1: how far confidence and accuracy are apart (Guo et al., equation 3)."""
+    """The expected calibration error, 0 to 1: the distance of confidence and accuracy (Guo et al., equation 3)."""
     total = sum(part.videos for part in bins)
     return sum(part.videos * abs(part.accuracy - part.confidence) for part in bins) / max(1, total)

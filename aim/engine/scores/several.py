@@ -1,7 +1,7 @@
-"""Quality of probabilities of several labels a video, each a question of its own: NumPy arrays in, numbers out.
+"""Quality of probabilities of several labels a video, each judged separately: NumPy arrays in, numbers out.
 
 Shapes: n videos, k classes. A label is 0 or 1 for each class. A class without a video in the list has no average
-precision and no F1, and takes no part in a mean.
+precision and no F1, and is left out of means.
 """
 
 import numpy as np
@@ -12,14 +12,14 @@ from aim.engine.scores.quality import LEAST, Probability, calibration_error, rel
 Labels = NDArray[np.integer]  # "n k", 0 or 1
 Floats = NDArray[np.float64]
 
-UNKNOWN = 0.5  # the threshold of a class of which nothing is known
+UNKNOWN = 0.5  # the threshold of a class without data
 
 
 def average_precision(score: Probability, label: Labels) -> float:
     """The average precision of one class, from "n" scores and labels; NaN without a video that has it.
 
-    The mean of the precision over the steps of recall, without interpolation and with ties taken together, as
-    scikit-learn's `average_precision_score` computes it. One score for all videos gives the share that has the label.
+    The mean of the precision over the steps of recall, without interpolation and with ties merged, like scikit-learn's
+    `average_precision_score`. One score for all videos gives the share with the label.
     """
     if not label.any():
         return float("nan")
@@ -28,7 +28,7 @@ def average_precision(score: Probability, label: Labels) -> float:
 
 
 def curve(score: Probability, label: Labels) -> tuple[Floats, Floats, Floats]:
-    """The different scores of a class, the highest first, and precision and recall of answering from each on."""
+    """The distinct scores of a class, the highest first, and precision and recall with each as the threshold."""
     order = np.argsort(-score, kind="stable")
     falling, hits = score[order].astype(np.float64), label[order].astype(np.float64).cumsum()
     last = np.flatnonzero(np.append(np.diff(falling) < 0, [True]))  # of videos with the same score
@@ -58,12 +58,12 @@ def f1_of(hits: Floats, given: Floats, true: Floats) -> Floats:
 
 
 def f1s(given: NDArray[np.bool_], label: Labels) -> Floats:
-    """Of each class, "k", where `given` "n k" says which labels are answered."""
+    """Of each class, "k", for the answered labels `given` "n k"."""
     return f1_of((given & (label > 0)).sum(0).astype(float), given.sum(0).astype(float), label.sum(0).astype(float))
 
 
 def macro_f1(probability: Probability, label: Labels) -> float:
-    """The mean F1 of the classes that have videos, each label answered that is at least as likely as not."""
+    """The mean F1 of the classes that have videos, with labels answered from a probability of a half on."""
     return mean_of_known(f1s(probability >= UNKNOWN, label), label)
 
 
@@ -73,19 +73,19 @@ def micro_f1(probability: Probability, label: Labels) -> float:
 
 
 def always_macro_f1(label: Labels) -> float:
-    """The macro F1 of giving every label to every video, the best that one answer to all has."""
+    """The macro F1 of giving every label to every video, the best of one answer to all."""
     return mean_of_known(f1s(np.ones(label.shape, np.bool_), label), label)
 
 
 def always_micro_f1(label: Labels) -> float:
-    """The best micro F1 of one answer to all videos: that of so many of the commonest labels."""
+    """The best micro F1 of one answer to all videos: some number of the commonest labels."""
     counts = np.sort(label.sum(0))[::-1].astype(np.float64)
     given = len(label) * np.arange(1, len(counts) + 1, dtype=np.float64)
     return float(f1_of(counts.cumsum(), given, counts.sum()).max(initial=0.0))
 
 
 def drawn_precisions(probability: Probability, label: Labels, times: NDArray[np.int64]) -> Floats:
-    """The mAP of each of "r" draws of the videos, which has each so many `times`, "r n"."""
+    """The mAP of each of "r" draws of the videos; `times` "r n" each is drawn."""
     found = []
     for score, own in zip(probability.T, label.T, strict=True):
         order = np.argsort(-score, kind="stable")
@@ -110,28 +110,28 @@ def drawn_micro_f1s(probability: Probability, label: Labels, times: NDArray[np.i
 
 
 def drawn_counts(probability: Probability, label: Labels, times: NDArray[np.int64]) -> tuple[Floats, Floats, Floats]:
-    """Of each draw and class the right answers, the answers, and the true labels, "r k"."""
+    """For each draw and class the right answers, the answers, and the true labels, "r k"."""
     given, true = probability >= UNKNOWN, label > 0
     hits, answers, own = (times.astype(np.float64) @ part for part in (given & true, given, true))
     return hits, answers, own
 
 
 def mean_of_drawn(values: Floats) -> Floats:
-    """The mean of "r k" values over the classes of which a draw has a video; 0 where it has none of any."""
+    """The mean of "r k" values over the classes with a video in the draw; 0 without any."""
     known = ~np.isnan(values)
     found: Floats = np.where(known, values, 0).sum(1) / np.maximum(known.sum(1), 1)
     return found
 
 
 def cross_entropies(probability: Probability, label: Labels) -> Floats:
-    """Of each video the binary cross-entropy, "n", the mean over classes."""
+    """The binary cross-entropy of each video, "n", the mean over classes."""
     right = np.where(label > 0, probability, 1 - probability.astype(np.float64))
     found: Floats = -np.log(np.maximum(right, LEAST)).mean(1)
     return found
 
 
 def class_calibration_error(probability: Probability, label: Labels) -> float:
-    """The mean over classes of how far the probability of a label and its frequency are apart, 0 to 1."""
+    """The mean over classes of the distance between a label's probability and its frequency, 0 to 1."""
     return mean_of_known(
         np.array(
             [
@@ -144,10 +144,10 @@ def class_calibration_error(probability: Probability, label: Labels) -> float:
 
 
 def thresholds(probability: Probability, label: Labels) -> list[float]:
-    """Of each class the probability from which on its label is answered: that with the best F1 on these videos.
+    """The probability from which on each class's label is answered: that with the best F1 on these videos.
 
-    It lies halfway to the next lower probability; of several the highest counts. UNKNOWN for a class that no video has,
-    or all have.
+    It is halfway to the next lower probability; ties go to the highest. UNKNOWN for a class that no video has, or all
+    have.
     """
     return [threshold(p, y) for p, y in zip(probability.T, label.T, strict=True)]
 

@@ -1,6 +1,6 @@
 """The task of a model: target, loss, probabilities, and correctness of an answer.
 
-The nodes of configs/task/. Nothing else knows how classes become a loss or logits become probabilities.
+The nodes of configs/task/. Nothing else turns classes into a loss or logits into probabilities.
 Shapes: b clips, k classes, n videos.
 """
 
@@ -24,18 +24,18 @@ Limit = float | Tensor | None  # the least probability of an answer: one for all
 
 
 class Task(Protocol):
-    """The nodes of configs/task/. A label is what the loader gives of a video, whatever its shape after "b"."""
+    """The nodes of configs/task/. A label is the loader's for a video, of any shape after "b"."""
 
     @property
     def several(self) -> bool:
-        """Whether a video has any number of labels, which the loader gives as 0 or 1 for each class, "b k"."""
+        """Whether a video has any number of labels, as 0 or 1 for each class, "b k"."""
 
     @property
     def metrics(self) -> Sequence[Metric]:
         """The metrics of a test, the main one first."""
 
     def target(self, label: Tensor, num_classes: int, *, mixed: bool) -> Tensor:
-        """The target of the loss; for `mixed` clips float "b k", so that targets can be averaged."""
+        """The target of the loss; for `mixed` clips float "b k", for averaging."""
 
     def loss(self, logits: Tensor, target: Tensor, label_smoothing: float) -> Tensor:
         """Of each clip, "b", from float32 logits "b k"."""
@@ -47,13 +47,13 @@ class Task(Protocol):
         """The first answer by logits or probabilities: int64, "... k" -> "..."."""
 
     def given(self, probability: Tensor, at_least: Limit) -> Tensor:
-        """The labels that are the answer, bool "... k"; none where probabilities are NaN."""
+        """The answered labels, bool "... k"; none if probabilities are NaN."""
 
     def per_class(self, probability: Tensor, label: Tensor) -> list[dict[str, float]]:
         """The results of each class, from probabilities "n k"."""
 
     def prior(self, label: Tensor, num_classes: int) -> Tensor:
-        """Probabilities "k": the best answer to videos of these labels that looks at none of them."""
+        """Probabilities "k": the best single answer to videos with these labels."""
 
     def probability(self, logits: Tensor) -> Tensor:
         """Of each class, "... k"."""
@@ -62,16 +62,16 @@ class Task(Protocol):
         """Of each class, "... k"."""
 
     def tempered(self, log_probability: Tensor, temperature: Temperature) -> Tensor:
-        """Probabilities "... k" as if the logits behind these had been divided by the temperature."""
+        """Probabilities "... k" with their logits divided by the temperature."""
 
     def log_likelihood(self, probability: Tensor, label: Tensor) -> Tensor:
-        """The finite logarithm of the probability "n" that probabilities "n k" give to the truth."""
+        """The finite logarithm of the truth's probability, "n", from probabilities "n k"."""
 
     def uncertainty(self, probability: Tensor) -> Tensor:
-        """The entropy of probabilities, "... k" -> "...", of several labels their mean; 0, sure, to 1."""
+        """The entropy of probabilities, "... k" -> "...", the mean for several labels; 0 (sure) to 1."""
 
     def log_odds(self, logits: Tensor, index: int) -> Tensor:
-        """Of one class against what else could be, "b", from logits "b k"."""
+        """The log-odds of one class, "b", from logits "b k"."""
 
     def evidence(self, probability: Tensor, index: int) -> Tensor:
         """The same from probabilities "b k"; finite where they are 0 or 1."""
@@ -133,20 +133,20 @@ class SingleLabel:
 
     def evidence(self, probability: Tensor, index: int) -> Tensor:
         others = probability.clone()
-        others[:, index] = 0  # the sum of small numbers is exact where one minus a probability is 0
+        others[:, index] = 0  # the sum of small numbers is exact, one minus a probability can be 0
         tiny = torch.finfo(probability.dtype).tiny
         return probability[:, index].clamp_min(tiny).log() - others.sum(1).clamp_min(tiny).log()
 
 
 @dataclass(frozen=True)
 class MultiLabel:
-    """Any number of labels a video, each a question of its own: sigmoid and the mean binary cross-entropy of classes.
+    """Any number of labels a video, each separate: sigmoid and the mean binary cross-entropy of classes.
 
-    A label is 0 or 1 for each class, "b k". Mixed clips have the mixture of their labels, and smoothing takes a label
-    towards a half, the uniform distribution over two answers.
+    A label is 0 or 1 for each class, "b k". Mixed clips have mixed labels, and smoothing moves a label towards a half,
+    the uniform distribution over two answers.
     """
 
-    positive_weight: float  # of a label that a video has, in the loss, against one that it hasn't
+    positive_weight: float  # of a positive label against a negative one, in the loss
 
     several = True
 
@@ -204,7 +204,7 @@ class MultiLabel:
         return F.logsigmoid(logits)
 
     def tempered(self, log_probability: Tensor, temperature: Temperature) -> Tensor:
-        logits = log_probability - torch.log(-torch.expm1(log_probability))  # infinite where the probability is 1
+        logits = log_probability - torch.log(-torch.expm1(log_probability))  # infinite if the probability is 1
         return (logits / divisor(temperature, logits)).sigmoid()
 
     def log_likelihood(self, probability: Tensor, label: Tensor) -> Tensor:
@@ -224,20 +224,20 @@ class MultiLabel:
 
 
 def divisor(temperature: Temperature, like: Tensor) -> float | Tensor:
-    """A temperature that logits "... k" can be divided by."""
+    """A temperature in a shape that divides logits "... k"."""
     return temperature if isinstance(temperature, int | float) else like.new_tensor(list(temperature))
 
 
-SINGLE_LABEL = SingleLabel()  # what was trained before there were tasks
+SINGLE_LABEL = SingleLabel()  # for models older than tasks
 
 
 @dataclass(frozen=True)
 class Named:
-    """A task as the settings in a file name it."""
+    """A task in the form of settings in a file."""
 
     task: Annotated[Task, Before({"kind": "single_label"})]
 
 
 def named(node: Mapping[str, Any] | None) -> Task:
-    """The task that a file names; where it's older than tasks, single labels. Raises UserError for an unknown one."""
+    """The task of a file; single labels for a file older than tasks. Raises UserError for an unknown one."""
     return config.build({} if node is None else {"task": node}, Named, received=True).task
