@@ -76,11 +76,16 @@ class Settings(Spreading):
     @property
     def windows(self) -> Windows | None:
         """The windows, one vector each; None for the views of a test."""
-        return (
-            None
-            if self.window is None
-            else Windows(self.window, self.window if self.stride is None else self.stride, on_grid=True)
-        )
+        if self.window is None:
+            return None
+        return Windows(self.window, self.window if self.stride is None else self.stride, on_grid=True)
+
+    def loaded(self) -> Recogniser:
+        """The model: a trained one, or a trunk alone, without classes."""
+        if isinstance(self.backbone, Backbone):
+            return of_trunk(self.backbone, self.clip, self.views)
+        assert self.checkpoint is not None
+        return load(self.checkpoint, weights=self.backbone.weights)
 
 
 def main(cfg: DictConfig) -> None:
@@ -164,7 +169,7 @@ def known(settings: Settings) -> dict[str, Any]:
 def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:
     """The model on its device, and the description of its features."""
     recogniser, precision = ready(
-        partial(loaded, settings), device=settings.device, precision=settings.precision, threads=settings.threads
+        settings.loaded, device=settings.device, precision=settings.precision, threads=settings.threads
     )
     model, clip, views = recogniser.model, recogniser.clip, recogniser.views
     assert isinstance(model, VideoClassifier)  # not an exported one, which is refused
@@ -181,19 +186,8 @@ def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:
     return Extractor(model, clip, views, precision, settings.batch_size), about
 
 
-def loaded(settings: Settings) -> Recogniser:
-    """The model: a trained one, or a trunk alone, without classes."""
-    clip, views, backbone = settings.clip, settings.views, settings.backbone
-    if not isinstance(backbone, Backbone):
-        assert settings.checkpoint is not None
-        return load(settings.checkpoint, weights=backbone.weights)
-    return of_trunk(backbone, clip, views)
-
-
 def extracted(extractor: Extractor, paths: Sequence[Path], settings: Settings) -> Iterator[tuple[Path, Features | str]]:
     """The features of each video, or the reason why it can't be read."""
-    if (windows := settings.windows) is None:
-        if paths:
-            yield from extractor.of_views(paths, settings.reader, workers=settings.workers)
-        return
-    yield from each_read(partial(extractor.of_windows, windows), paths)
+    if settings.windows is not None:
+        return each_read(partial(extractor.of_windows, settings.windows), paths)
+    return extractor.of_views(paths, settings.reader, workers=settings.workers) if paths else iter(())
