@@ -14,6 +14,7 @@ import torch
 from tests import test_gpu
 from tests.conftest import ROOT
 from tests.messages import named
+from tests.toy import TOY
 
 NO_BROWSER = "import sys; sys.modules['playwright'] = None; import pytest; sys.exit(pytest.main(sys.argv[1:]))"
 
@@ -38,6 +39,15 @@ def test_the_mode_that_refuses_to_wait_may_warn_of_itself() -> None:
                 warnings.filterwarnings(action, message)
         torch._C._cuda_set_sync_debug_mode(1)
         torch._C._cuda_set_sync_debug_mode(0)
+
+
+def test_gradients_of_the_gpu_s_tests_can_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their runs, of a small trunk and with the CPU as their GPU: what is frozen has the type of its precision."""
+    monkeypatch.setattr(test_gpu, "CUDA", torch.device("cpu"))
+    monkeypatch.setattr(test_gpu, "PAPER", [word for word in TOY if not word.startswith("precision")])
+    test_gpu.test_bf16_gradients_point_where_float32_ones_do()
+    run = test_gpu.paper("bf16")
+    assert (run.device, run.train.compile) == ("cuda", False)  # what peak_of_step plans for
 
 
 @pytest.mark.slow

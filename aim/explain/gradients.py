@@ -7,13 +7,11 @@ Shapes: t frames (after tubelets), n tokens, h w grid, i j tokens that fall into
 """
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from einops import reduce
-from torch import Tensor, nn
+from torch import Tensor
 
 from aim.engine.scores.tasks import SINGLE_LABEL, Task
 from aim.models.classifier import VideoClassifier, plainly
@@ -30,7 +28,15 @@ def gradient_x_activation(model: VideoClassifier, clip: Tensor, label: int, task
     backbone = model.backbone
     readout = "readout" in backbone.adapters
     reads = backbone.adapters["readout"] if readout else backbone.blocks[-1]
-    with plainly(model), read_by(reads) as tensors:
+    tensors = list[Tensor]()  # that it is given, from which on gradients are computed
+
+    def leaf(value: Any) -> Any:
+        if isinstance(value, Tensor):
+            tensors.append(value.detach().requires_grad_())
+            return tensors[-1]
+        return [leaf(item) for item in value]
+
+    with plainly(model), reads.register_forward_pre_hook(lambda _, values: tuple(map(leaf, values))):
         logits = model(model.preprocess(clip[None].to(model.mean.device))).float()
         log_odds = task.log_odds(logits, label)[0]
         gradients = torch.autograd.grad(log_odds, tensors, materialize_grads=True)  # 0 for unused tensors
@@ -44,21 +50,3 @@ def on_grid(x: Tensor, backbone: VideoTrunk) -> Tensor:
     x = x.reshape(t, -1)[:, backbone.num_prefix_tokens :]
     scale = math.isqrt(x.shape[1] // (h * w))  # of a Swin's earlier stages, whose tokens are as many times smaller
     return reduce(x, "t (h i w j) -> t h w", "sum", h=h, i=scale, w=w, j=scale)
-
-
-@contextmanager
-def read_by(module: nn.Module) -> Iterator[list[Tensor]]:
-    """Collect the tensors that a module is given inside the block, from which on gradients are computed."""
-    found: list[Tensor] = []
-
-    def leaf(value: Any) -> Any:
-        if isinstance(value, Tensor):
-            found.append(value.detach().requires_grad_())
-            return found[-1]
-        return [leaf(item) for item in value]
-
-    hook = module.register_forward_pre_hook(lambda _, values: tuple(leaf(value) for value in values))
-    try:
-        yield found
-    finally:
-        hook.remove()

@@ -62,11 +62,6 @@ def grid(pixels: tuple[int, int, int], tokens: tuple[int, int, int], cells: int 
     return Grid((borders[0], borders[1], borders[2]))
 
 
-def chunks(x: Tensor, size: int) -> list[Tensor]:
-    """Runs of at most `size` along the first axis."""
-    return [x[i : i + size] for i in range(0, len(x), size)]
-
-
 def blurred(clip: Tensor) -> Tensor:
     """The replacement of removed cells: the frames without anything smaller than a quarter of them."""
     sigma = min(clip.shape[-2:]) / 8
@@ -93,7 +88,7 @@ class Decision:
 
     def without(self, where: Tensor) -> Tensor:
         """Probabilities "b k" of copies of the clip without the cells `where`, bool "b n m o"."""
-        return torch.cat([self.predict(self.removed(some)) for some in chunks(where, self.batch_size)])
+        return torch.cat([self.predict(self.removed(some)) for some in torch.split(where, self.batch_size)])
 
     def removed(self, where: Tensor) -> Tensor:
         """Copies of the clip without the cells `where`, bool "b n m o": uint8 "b t c h w"."""
@@ -119,7 +114,7 @@ class Decision:
 
 def of_time(decision: Decision) -> Tensor:
     """The evidence lost where each cell of time in turn stands still: "n"."""
-    found = torch.cat([decision.predict(some) for some in chunks(decision.still(), decision.batch_size)])
+    found = torch.cat([decision.predict(some) for some in torch.split(decision.still(), decision.batch_size)])
     return decision.whole - decision.evidence(found)
 
 

@@ -32,7 +32,6 @@ from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
 from aim.explain import clips, films, order, tables
 from aim.explain.doubts import doubts
 from aim.explain.explanation import SHUFFLES, Explanation, Method, explain, num_passes, orders_as_json
-from aim.explain.occlusion import chunks
 from aim.ground import config, files
 from aim.ground.clock import clock
 from aim.ground.console import Display, plain_console
@@ -159,7 +158,7 @@ def on_video(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
     def predict(video: Tensor) -> Tensor:
         return recogniser.predict(video, settings.precision)
 
-    probability = torch.cat([predict(part) for part in chunks(views, settings.batch_size)])
+    probability = torch.cat([predict(part) for part in torch.split(views, settings.batch_size)])
     label = clips.chosen_label(settings.label, recogniser, probability)
     view = clips.chosen_view(settings.view, probability[:, label])
     where = {"path": str(path), "view": view + 1, "views": len(views)}

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from markupsafe import Markup
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from aim.pages import letters
 from aim.pages.geometry import Frame, Tick
@@ -110,12 +110,7 @@ def as_image(drawings: Sequence[Drawing]) -> Image.Image:
                 corner = (shape.x + shape.width, top + shape.y + shape.height)
                 # Of neighbours that share a pixel, the later one has it.
                 bounds = [round(v * SCALE) for v in (shape.x, top + shape.y)], [round(v * SCALE) - 1 for v in corner]
-                pen.rectangle([*bounds[0], *map(max, *bounds)], on_white(shape.colour, shape.opacity))
+                colour = (round(255 + (part - 255) * shape.opacity) for part in ImageColor.getrgb(shape.colour))
+                pen.rectangle([*bounds[0], *map(max, *bounds)], tuple(colour))
         top += drawing.height
     return image
-
-
-def on_white(colour: str, opacity: float) -> tuple[int, ...]:
-    """A colour that lies on white."""
-    parts = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    return tuple(round(255 + (part - 255) * opacity) for part in parts)

@@ -29,24 +29,17 @@ class Tick:
 
 @dataclass(frozen=True)
 class Scale:
-    """Values to places along an axis, from `low` at `start` to `high` at `end`."""
+    """Values to places along an axis, from `low` at `start` to `high` at `end`; above zero it may be logarithmic."""
 
     low: float
     high: float
     start: float
     end: float
+    log: bool = False
 
     def __call__(self, value: float) -> float:
-        share = (value - self.low) / ((self.high - self.low) or 1.0)
-        return round(self.start + (self.end - self.start) * share, 1)
-
-
-@dataclass(frozen=True)
-class LogScale(Scale):
-    """The same along a logarithmic axis; all values are above zero."""
-
-    def __call__(self, value: float) -> float:
-        return Scale(math.log(self.low), math.log(self.high), self.start, self.end)(math.log(value))
+        low, high, at = map(math.log if self.log else float, (self.low, self.high, value))
+        return round(self.start + (self.end - self.start) * (at - low) / ((high - low) or 1.0), 1)
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:

@@ -24,6 +24,7 @@ from einops import rearrange
 from torch import Tensor
 
 from aim.data.readers.drawing import Drawing
+from aim.data.readers.pyav import container_of
 from aim.data.sampling import Clip, test_indices
 from aim.data.transforms import Views
 from aim.data.windows import EPSILON, Span, Windows, crops_of
@@ -196,12 +197,12 @@ def _decoded(name: str) -> Iterator[VideoFrame]:
 def _opened(name: str) -> InputContainer:
     """The stream, which may name no file of this machine. Raises FFmpegError, or UserError without a camera."""
     if name == PIPE:
-        return av.open("pipe:0", "r", options={"protocol_whitelist": "pipe"}, metadata_errors="ignore")
+        return container_of("pipe:0", options={"protocol_whitelist": "pipe"})
     if not name.isdecimal():
         of_rtsp = {"rtsp_flags": "prefer_tcp"} if name.lower().startswith("rtsp") else {}
         options = {"protocol_whitelist": INSIDE} | of_rtsp
-        return av.open(name, "r", options=options, timeout=STALL, metadata_errors="ignore")
+        return container_of(name, options=options, timeout=STALL)
     if sys.platform not in CAMERAS:
         raise UserError(f"input={name}: cameras have no numbers on {sys.platform}; give a stream's address")
     prefix, form = CAMERAS[sys.platform]
-    return av.open(f"{prefix}{name}", "r", format=form)
+    return container_of(f"{prefix}{name}", format=form)

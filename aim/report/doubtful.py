@@ -6,14 +6,13 @@ validation or a test, or of all folds together.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from aim.engine.scores.metrics import confusion
 from aim.engine.scores.predictions import Predictions
-from aim.ground import files
 
 FILE = "doubtful.csv"
 COLUMNS = ("video", "given", "proposed", "confidence", "start", "end")
@@ -93,9 +92,8 @@ def known(likely: NDArray[np.int64], label: NDArray[np.int64], k: int) -> NDArra
     So the diagonal of the confident joint has more than half of their row and of their column; the paper's theorems
     (section 4) ask that it's the largest of both, without which a doubt is as likely the model's mistake.
     """
-    joint = np.zeros((k, k), np.int64)
     counted = likely != NOBODY
-    np.add.at(joint, (label[counted], likely[counted]), 1)
+    joint = confusion(likely[counted], label[counted], k)
     diagonal = 2 * joint.diagonal()
     found: NDArray[np.bool_] = (diagonal > joint.sum(0)) & (diagonal > joint.sum(1))
     return found
@@ -120,8 +118,3 @@ def doubtful(found: Predictions) -> Doubts:
         left_out += len(doubted)
     surest = [doubt for _, doubt in sorted(labels, key=lambda pair: pair[0])]
     return Doubts(surest, left_out - len(surest))
-
-
-def write(path: Path, found: Doubts) -> None:
-    """Write the file: video, given and proposed label, confidence, and of a part its seconds."""
-    files.write_csv(path, COLUMNS, (doubt.row for doubt in found.labels))

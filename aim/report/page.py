@@ -218,6 +218,7 @@ def tested(found: Predictions, most: int, root: Path | None, temperature: float 
         **page,
         **videos,
         "several": found.several,
+        "names": found.classes.tolist(),
         "about": validation_of(found),
         "reliability": charts.reliability(found, temperature),
         "doubts": doubts_of(found),
@@ -289,14 +290,11 @@ def row(run: RunData, runs: Sequence[RunData]) -> Mapping[str, Any]:
 
 def differences(runs: Sequence[RunData]) -> list[dict[str, Any]]:
     """Each run that has predictions of the first one's data, compared with it."""
-    first, *others = [run for run in runs if run.found is not None] or [runs[0]]
-    found = []
-    for run in others:
-        if first.found is not None and run.found is not None and _data(run) == _data(first):
-            tests = statistics.paired(first.found, run.found)
-            found += [{"first": first.name, "second": run.name, "test": test} for test in tests]
-    return found
-
-
-def _data(run: RunData) -> object:
-    return run.found.about.get("data_hash") if run.found is not None else None
+    known = [(run.name, run.found, run.found.about.get("data_hash")) for run in runs if run.found is not None]
+    return [
+        {"first": first, "second": second, "test": test}
+        for first, ours, data in known[:1]
+        for second, theirs, other in known[1:]
+        if other == data
+        for test in statistics.paired(ours, theirs)
+    ]

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from aim.engine.scores import quality, several
 from aim.engine.scores.predictions import Predictions
-from aim.report.charts import Matrix
+from aim.report.charts import Matrix, matrix_of
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def by_class(found: Predictions) -> list[ClassAnswers]:
 
 def together(found: Predictions) -> Matrix:
     """How many videos have each two labels, on the diagonal each label: (listed, given)."""
-    return Matrix.of(found, *(part.T @ part for part in ((found.label > 0).astype(int), given(found).astype(int))))
+    return matrix_of(*(part.T @ part for part in ((found.label > 0).astype(int), given(found).astype(int))))
 
 
 def worst_misses(found: Predictions, most: int) -> list[tuple[int, int]]:

@@ -64,9 +64,9 @@ def main(arguments: Sequence[str]) -> None:
                 place = page.with_name(folds.FILE) if len(runs) == 1 else run.path / folds.FILE
                 files.write_json(place, run.results)
         if len(runs) == 1 and (found := runs[0].found) is not None and len(found.index):
-            doubts = doubtful.doubtful(found)
-            doubtful.write(page.with_name(doubtful.FILE), doubts)
-            say(f"{page.with_name(doubtful.FILE)}: {doubts.text}, of {len(found.index)} videos")
+            doubts, file = doubtful.doubtful(found), page.with_name(doubtful.FILE)
+            files.write_csv(file, doubtful.COLUMNS, (doubt.row for doubt in doubts.labels))
+            say(f"{file}: {doubts.text}, of {len(found.index)} videos")
         for run in runs:
             if run.results is None:
                 say(f"{label(run)} has no results yet: {run.progress}")

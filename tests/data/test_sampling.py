@@ -105,6 +105,6 @@ def test_a_wrong_setting_is_named(change: dict[str, object]) -> None:
 @pytest.mark.parametrize("change", [{"sampling": "random"}, {"short_videos": "black"}])
 def test_a_wrong_choice_is_named_with_the_right_ones(change: dict[str, str]) -> None:
     settings = {"num_frames": 8, "stride_frames": 1, "size": 224, "sampling": "dense"} | change
-    right = "dense, uniform" if "sampling" in change else "loop, repeat_last"
-    with refused(f"{next(iter(change))}=", *change.values(), right):
+    right = ("dense", "uniform") if "sampling" in change else ("loop", "repeat_last")
+    with refused(*(f"{name}={value!r}" for name, value in change.items()), *right):
         config.build(settings, Clip)

@@ -3,7 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Callable, Sequence
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor
 from torch.library import opcheck
 
-from aim.models import float8, norm, quick_gelu, short_attention
+from aim.models import float8, gpu, norm, quick_gelu, short_attention
 from tests.conftest import ROOT, missing
 
 # Frames, tokens, heads and channels: full and ragged tiles, sizes that are powers of two and that aren't, both limits.
@@ -211,16 +211,57 @@ def test_the_operation_s_gradient_is_that_of_attention(shape: tuple[int, ...]) -
     assert far(torch.autograd.grad(y, qkv, gradient)[0], theirs[1]) < 1e-6
 
 
-def test_what_has_no_tile_is_known() -> None:
-    def asked(frames: int, channels: int, dtype: torch.dtype = torch.bfloat16) -> bool:
-        return short_attention.is_short(torch.empty(1, frames, 1, 3, 1, channels, dtype=dtype, device="meta"))
+def asked(frames: int, channels: int, dtype: torch.dtype = torch.bfloat16) -> bool:
+    return short_attention.is_short(torch.empty(1, frames, 1, 3, 1, channels, dtype=dtype, device="meta"))
 
+
+def test_what_has_no_tile_is_known() -> None:
     assert all(asked(*size) for size in ((2, 16), (64, 128), (8, 72)))
     assert not any(asked(*size) for size in ((1, 64), (65, 64), (8, 8), (8, 129)))
     assert asked(64, 64, torch.float32)
     assert asked(32, 128, torch.float32)
     assert not asked(33, 65, torch.float32)
     assert not asked(8, 64, torch.float64)
+
+
+@pytest.mark.parametrize("wrong", [None, "short_attention", "short_attention_backward"])
+def test_kernels_that_compute_something_else_are_not_used(wrong: str | None) -> None:
+    """Either way of attention; the gradient's kernel is another one, which training alone would start."""
+
+    def half(*given: Tensor) -> Tensor:
+        return ways[wrong or ""](*given) / 2
+
+    ways = {"short_attention": short_attention.plain, "short_attention_backward": short_attention.plain_backward}
+    found = SimpleNamespace(**(ways if wrong is None else ways | {wrong: half}))
+    if wrong is None:
+        gpu.check(found, "cpu")
+        return
+    with pytest.raises(RuntimeError, match=f"^{wrong} "):
+        gpu.check(found, "cpu")
+
+
+def test_a_kernel_is_started_on_the_gpu_of_its_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Triton takes the current one, on which other addresses are no memory."""
+    current = list[Tensor | None]()
+
+    class Of:
+        def __init__(self, x: Tensor) -> None:
+            self.x = x
+
+        def __enter__(self) -> None:
+            current.append(self.x)
+
+        def __exit__(self, *_: object) -> None:
+            current.append(None)
+
+    def kernel(x: Tensor) -> Tensor:
+        assert current == [x]
+        return x + 1
+
+    monkeypatch.setattr(torch.cuda, "device_of", Of)
+    monkeypatch.setattr(gpu, "kernels", lambda: SimpleNamespace(quick_gelu=kernel))
+    assert gpu.on_gpu("quick_gelu", quick_gelu.plain, torch.zeros(1)) == 1
+    assert current[-1] is None
 
 
 CAPABILITIES = [80, 90, 100]
@@ -303,13 +344,15 @@ def test_the_cast_to_float8_compiles_for_gpus(kernels: ModuleType, capability: i
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("shape", [*SHAPES[:-1], (64, 1, 1, 64)], ids=str)
+@pytest.mark.parametrize(
+    ("shape", "dtype"),
+    [(s, dtype) for s in (*SHAPES, (64, 1, 1, 64)) for dtype in short_attention.TYPES if asked(s[0], s[3], dtype)],
+    ids=str,
+)
 def test_on_a_gpu_attention_in_tiles_is_attention(shape: tuple[int, ...], dtype: torch.dtype) -> None:
-    from aim.models import gpu
-
+    """On the last one where there are several, of which the first is the current one."""
     assert gpu.kernels() is not None
-    qkv, gradient = (x.cuda() for x in drawn(*shape, dtype))
+    qkv, gradient = (x.to(torch.device("cuda", torch.cuda.device_count() - 1)) for x in drawn(*shape, dtype))
     theirs = exact(qkv, gradient)
     y = short_attention.short_attention(qkv.requires_grad_())
     assert far(y.detach(), theirs[0]) < 10 * ROUNDING[dtype]
@@ -349,16 +392,18 @@ def test_on_a_gpu_casts_are_what_they_are_elsewhere() -> None:
 @pytest.mark.parametrize("frames", [8, 16, 32])
 def test_on_a_gpu_attention_in_tiles_is_faster_than_torch_s(frames: int) -> None:
     """Forward and backward, as a ViT-B/16 has it: 64 frames of 197 tokens, 12 heads of 64 channels."""
-    rows = torch.randn(64, 197, 3 * 768, device="cuda").bfloat16().requires_grad_()
-    apart = [torch.randn(64, 197, 768, device="cuda").bfloat16().requires_grad_() for _ in range(3)]
+    rows, *apart = (torch.randn(64, 197, n * 768, device="cuda").bfloat16().requires_grad_() for n in (3, 1, 1, 1))
+    gradient = torch.randn(64, 197, 768, device="cuda").bfloat16()  # where the output's lies, either way
 
     def ours() -> None:
         qkv = rearrange(rows, "(b t) n (three head e) -> b t n three head e", t=frames, three=3, head=12)
-        torch.autograd.grad(short_attention.short_attention(qkv).sum(), rows)
+        y = rearrange(short_attention.short_attention(qkv), "b t n head e -> (b t) n (head e)")
+        torch.autograd.grad(y, rows, gradient)
 
     def torchs() -> None:
         q, k, v = (rearrange(x, "(b t) n (head e) -> b (n head) t e", t=frames, head=12) for x in apart)
-        torch.autograd.grad(F.scaled_dot_product_attention(q, k, v).sum(), apart)
+        y = rearrange(F.scaled_dot_product_attention(q, k, v), "b (n head) t e -> (b t) n (head e)", head=12)
+        torch.autograd.grad(y, apart, gradient)
 
     seconds = []
     for work in (ours, torchs):

@@ -135,10 +135,11 @@ def evaluate(
 def filled(batches: Iterator[Batch], size: int) -> Iterator[Batch]:
     """Batches of one size, for each would be compiled anew: rows that are added, to the last one, hold nothing."""
     for batch in batches:
-        lacking = size - len(batch.index)
-        video, label = (torch.cat([x, x.new_zeros(lacking, *x.shape[1:])]) for x in (batch.video, batch.label))
-        index, weight = F.pad(batch.index, (0, lacking), value=-1), F.pad(batch.weight, (0, lacking))
-        yield Batch(video, label, index, weight) if lacking else batch
+        if lacking := size - len(batch.index):
+            video, label = (torch.cat([x, x.new_zeros(lacking, *x.shape[1:])]) for x in (batch.video, batch.label))
+            index, weight = F.pad(batch.index, (0, lacking), value=-1), F.pad(batch.weight, (0, lacking))
+            batch = Batch(video, label, index, weight)
+        yield batch
 
 
 def score(

@@ -6,6 +6,7 @@ process stays a step ahead.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import TypeVar
 
 import torch
@@ -25,7 +26,7 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
     A GPU of CUDA gets a batch, labels and weights included, while it computes the step before; Apple's waits for it. On
     the CPU batches are passed on unchanged, valid until the next one is requested.
     """
-    side = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
+    side = side_stream(device) if device.type == "cuda" else None
     while True:
         with part("waiting for data"):
             batch = next(batches, None)
@@ -37,6 +38,12 @@ def on_device(batches: Iterator[Batch], device: torch.device) -> Iterator[Batch]
             sent, copied = _sent(batch, side)
             yield sent
             copied.synchronize()  # done long ago; from here on the loader may overwrite the block
+
+
+@cache
+def side_stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all epochs and tests: what one has freed, torch keeps for no other."""
+    return torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
 
 def registered(blocks: Sequence[Tensor]) -> Callable[[], None]:

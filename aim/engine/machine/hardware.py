@@ -23,6 +23,7 @@ from aim.models.memory import store_frozen
 Device = Literal["auto", "cuda", "mps", "cpu"]  # mps: the GPU of an Apple processor
 Precision = Literal["auto", "bf16", "fp8", "fp32"]  # fp8: bf16, but for products of frozen weights in training
 Untrained = Literal["auto", "bf16", "fp32"]  # of verbs without training
+Computed = Literal[Untrained, "int8"]  # of verbs that take exported files, too
 Gpu = Literal["a100", "h100", "h200", "b200", "l40s", "rtx4090", "t4"]  # that aim.benchmark can plan for
 
 DRIVER = Path("/proc/driver/nvidia/version")

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import statistics
 import time
 from collections.abc import Mapping
@@ -71,6 +72,6 @@ def clips_wanted(run: Run, gmacs: float, device: torch.device) -> float:
     """The clips/s that a GPU of a known data sheet trains by estimate; 0 for others and the CPU."""
     if device.type != "cuda" or not gmacs:
         return 0.0
-    name = torch.cuda.get_device_name(device).lower().replace(" ", "")
-    sheet = next((sheet for key, sheet in GPUS.items() if key in name), None)
+    name = torch.cuda.get_device_name(device).lower().replace("rtx ", "rtx")
+    sheet = next((sheet for key, sheet in GPUS.items() if re.search(rf"{key}(?!\d)", name)), None)
     return 0.0 if sheet is None else sheet.tflops(run.precision) * 1000 * UTILISATION / (TWO_WAYS * gmacs)

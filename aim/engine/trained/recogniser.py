@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from einops import rearrange, reduce
@@ -75,7 +75,7 @@ class Recogniser:
     classes: list[str]
     clip: Clip
     views: Views
-    precision: Precision | None = None  # that it was trained in, where its file tells
+    precision: Precision | Literal["int8"] | None = None  # of its training or, exported, its own; None: unknown
     calibration: Calibration = UNCALIBRATED  # as far as its file tells
     calibrated: bool = True  # by the temperature, where there is one
     task: Task = SINGLE_LABEL
@@ -193,7 +193,7 @@ def load(
     """Rebuild a trained model from `best.safetensors` and its trunk; `weights` says where the trunk is, if elsewhere.
 
     Its probabilities are `calibrated` by the file's temperature, where there is one; else they are those of a test.
-    Or open a file of `aim.export`, which holds its trunk and computes in float32 on the CPU; `trust` as for
+    Or open a file of `aim.export`, which holds its trunk and computes on the CPU; `trust` as for
     `exported.read`. With other `classes` it has a head for these, of their names alone (`told_by_names`). Raises
     UserError when a file is missing, or the trunk is another one.
     """
@@ -208,6 +208,7 @@ def load(
             about.classes,
             about.clip,
             about.views,
+            about.precision,
             calibration=about.calibration,
             calibrated=calibrated,
             task=about.task,

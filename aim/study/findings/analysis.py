@@ -215,10 +215,7 @@ def difference(series: Curve, against: Curve, axes: Mapping[str, str]) -> dict[s
 
 def placed(curve: Curve) -> list[tuple[int, int, float]]:
     """The scale's place in the order, seed and value of each point."""
-    scales = np.unique(curve.scale)
-    order = np.searchsorted(scales, curve.scale)
-    if curve.axis in DESCENDING:
-        order = len(scales) - 1 - order
+    order = np.unique(np.multiply(curve.scale, -1 if curve.axis in DESCENDING else 1), return_inverse=True)[1]
     return list(zip(order.tolist(), np.asarray(curve.seed).tolist(), np.asarray(curve.value).tolist(), strict=True))
 
 

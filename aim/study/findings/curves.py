@@ -3,7 +3,7 @@
 docs/study.md has the rule in words and says how often it errs. Scales are logarithms here.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -94,7 +94,7 @@ def classify_curve(
         fits = (float(each.misfit.min()) for each in (profile, profiled(found, -1.0)))
         best = max(next(filter(np.isfinite, fits), constant), 0.0)  # of a curve that nowhere rises by a falling one
         noise = max(np.sqrt(best / (count - 4)), 1e-3 * float(np.abs(found.mean).max()), 1e-12)
-        found = found.with_noise(noise, count - 4)
+        found = replace(found, error=np.full_like(found.mean, noise), freedom=count - 4)
         profile = profiled(found, 1.0)
     threshold = leaves_chance(found) if found.known else None
     if count < FEWEST:

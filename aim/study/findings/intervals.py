@@ -2,9 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,16 +13,12 @@ DRAWS = 2000  # of a bootstrap
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A number and its 95 % interval."""
 
     value: float
     low: float
     high: float
-
-    def __iter__(self) -> Iterator[float]:
-        return iter((self.value, self.low, self.high))
 
 
 def bootstrap(values: ArrayLike, repeats: int = DRAWS, seed: int = 0) -> Interval:

@@ -54,18 +54,10 @@ class Law:
 
     form: Form
     parameters: Mapping[str, Interval]
-    largest: tuple[float, float]
     dots: Sequence[Dot]
     held_out_error: float  # mean relative error at the largest scale, fitted without it; NaN: too few scales
     extrapolates: bool
     why: str
-
-    def predict(self, x: ArrayLike, d: ArrayLike) -> Floats:
-        """The loss at sizes and numbers of videos. Raises UserError beyond the measured ones where that is useless."""
-        x, d = np.asarray(x, np.float64), np.asarray(d, np.float64)
-        if not self.extrapolates and ((x > self.largest[0]).any() or (d > self.largest[1]).any()):
-            raise UserError(f"the {self.form} law isn't extrapolated: {self.why}")
-        return evaluate({name: each.value for name, each in self.parameters.items()}, x, d)
 
 
 def evaluate(theta: Mapping[str, float], x: Floats, d: Floats) -> Floats:
@@ -116,7 +108,7 @@ def fit_law(
     theta = in_units(whole, *unit)
     draws = [in_units(fit(points[each], form, whole), *unit) for each in resampled(points, form, repeats, seed)]
     found = {name: Interval(theta[name], *percentiles(np.array([each[name] for each in draws]))) for name in names}
-    return Law(form, found, (float(sizes.max()), float(videos.max())), *held_out(points, form, repeats, seed))
+    return Law(form, found, *held_out(points, form, repeats, seed))
 
 
 def in_units(theta: Mapping[str, float], x: float, d: float) -> dict[str, float]:

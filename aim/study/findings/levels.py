@@ -46,10 +46,6 @@ class Levels:
     def below(self) -> np.ndarray:
         return self.mean < -self.margin
 
-    def with_noise(self, noise: float, freedom: float) -> "Levels":
-        """The same with one error for all."""
-        return Levels(self.scale, self.mean, np.full_like(self.mean, noise), freedom, self.left_out)
-
 
 def levels(scale: ArrayLike, value: ArrayLike, chance: float, better: str, error: ArrayLike | None = None) -> Levels:
     """Means by scale with their errors; values that are NaN are left out.

@@ -46,9 +46,10 @@ class Row:
     def name(self) -> str:
         return self.member.cell.name
 
-    def on(self, axis: str) -> float | None:
-        """Its place on an axis."""
-        places = {
+    @property
+    def places(self) -> dict[str, float | None]:
+        """Its place on each of AXES."""
+        return {
             "flops": self.member.flops,
             "parameters": self.member.cost.parameters,
             "tuned": self.member.cost.tuned,
@@ -56,7 +57,6 @@ class Row:
             "trunk_error": self.trunk_error,
             "difficulty": self.member.cell.difficulty,
         }
-        return places[axis]
 
     def as_json(self) -> dict[str, Any]:
         """The row of study.json."""
@@ -64,7 +64,7 @@ class Row:
         return {
             "name": cell.name, "trunk": cell.trunk, "adapter": cell.adapter, "share": cell.share, "seed": cell.seed,
             "state": self.state, "why": self.why, "run_dir": str(cell.run_dir),
-            **{axis: self.on(axis) for axis in AXES},
+            **self.places,
             "seconds": self.member.seconds,
             "scores": {name: list(interval) for name, interval in self.tasks.get(ALL, {}).items()},
         }  # fmt: skip
@@ -126,12 +126,13 @@ def curves(found: Sequence[Row], difficulty: float | None = None) -> list[Curve]
 
 def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str]) -> list[Curve]:
     """The curves of a task over an axis, one a series and score; rows without a place on it are left out."""
-    placed = [(row, place) for row in found if (place := row.on(axis)) is not None]
+    placed = [(row, place) for row in found if (place := row.places[axis]) is not None]
     made = []
     for name in dict.fromkeys(series(row) for row, _ in placed):
         own = [(row, place) for row, place in placed if series(row) == name]
         first = own[0][0]
         for key in first.tasks[task]:
+            of_pair = SCORES[key].chance if task != ALL else None
             intervals = [row.tasks[task][key] for row, _ in own]
             made.append(
                 Curve(
@@ -139,7 +140,7 @@ def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str
                     scale=np.array([place for _, place in own], np.float64),
                     value=np.array([interval.value for interval in intervals]),
                     seed=np.array([row.member.cell.seed for row, _ in own]),
-                    chance=first.chance[key] if task == ALL else SCORES[key].chance(2), better=SCORES[key].better,
+                    chance=of_pair(2) if of_pair else first.chance[key], better=SCORES[key].better,
                     error=np.array([(interval.high - interval.low) / (2 * NORMAL) for interval in intervals]),
                 )
             )  # fmt: skip

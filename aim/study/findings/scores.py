@@ -3,9 +3,10 @@
 Shapes: n videos, k classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,24 +22,6 @@ LENGTHS = (2, 4, 8)  # of the sequences of motions
 EXACT = {f"exact{length}": length for length in LENGTHS}
 
 
-class Score(NamedTuple):
-    """A score of a task: its words, the better direction, whether it counts right answers, and what guessing has.
-
-    Guessing gives the same probability to all of so many classes, or for top-1 any of them as the answer. Of several
-    labels a video there is no such number: see `guessed`.
-    """
-
-    words: str
-    better: Literal["high", "low"]
-    thresholded: bool
-    chance: Callable[[int], float]
-
-
-def unknown(classes: int) -> float:
-    """What guessing has depends on the videos."""
-    return float("nan")
-
-
 def margin(probability: Probability, label: Label) -> Floats:
     """The probability of each video's class less that of the most probable other one, "n"."""
     rows = np.arange(len(label))
@@ -50,24 +33,18 @@ def margin(probability: Probability, label: Label) -> Floats:
 
 TOP1, *OTHERS = [each for each in metrics.of("one") if each.per_video is not None and each.chance is not None]
 OF_SEVERAL = [each for each in metrics.of("several") if each.per_video or each.of_draws]
-COUNTED = ("macro_f1", "micro_f1")  # of these: they count answers
 PART = 10_000_000  # videos of draws that are scored together
 LOSSES = ("cross_entropy", "binary_cross_entropy")
-PER_VIDEO = {each.name: each.per_video for each in (TOP1, *OTHERS) if each.per_video} | {"margin": margin}
 MAIN = TOP1.name  # the score that thresholds and comparisons are told for
-
-
-def _of_metrics(*found: Metric) -> dict[str, Score]:
-    return {each.name: Score(each.words, each.better, each is TOP1, each.chance) for each in found if each.chance}
-
-
-SCORES = {
-    **_of_metrics(TOP1),
-    **{name: Score(f"{n} in a row", "high", True, partial(pow, exp=-n)) for name, n in EXACT.items()},
-    **_of_metrics(*OTHERS),
-    "margin": Score("margin", "high", False, lambda classes: 0.0),
-    **{each.name: Score(each.words, each.better, each.name in COUNTED, unknown) for each in OF_SEVERAL},
-}
+MARGIN = Metric("margin", "margin", "high", "number", None, per_video=margin, chance=lambda classes: 0.0)
+OF_ONE = [
+    TOP1,
+    *(replace(TOP1, name=name, words=f"{n} in a row", chance=partial(pow, exp=-n)) for name, n in EXACT.items()),
+    *OTHERS,
+    MARGIN,
+]
+SCORES = {each.name: each for each in (*OF_ONE, *OF_SEVERAL)}
+THRESHOLDED = (MAIN, *EXACT, "macro_f1", "micro_f1")  # they count right answers
 
 
 def score(predictions: Predictions, pairs: Sequence[Sequence[str]] = ()) -> dict[str, dict[str, Interval]]:
@@ -101,10 +78,14 @@ def between(probability: Floats, label: Label, pair: Sequence[int]) -> tuple[Flo
 
 def scores_of(probability: Floats, label: Label) -> dict[str, Interval]:
     """Every score of one task, from "n k" and "n"."""
-    found = {name: bootstrap(of(probability, label)) for name, of in PER_VIDEO.items()}
-    for name, length in EXACT.items():
-        found[name] = Interval(*(in_a_row(share, len(label), length) for share in found[MAIN]))
-    return {name: found[name] for name in SCORES if name in found}
+    found = dict[str, Interval]()
+    for each in OF_ONE:
+        assert each.per_video is not None
+        if each.name in EXACT:
+            found[each.name] = Interval(*(in_a_row(share, len(label), EXACT[each.name]) for share in found[MAIN]))
+        else:
+            found[each.name] = bootstrap(each.per_video(probability, label))
+    return found
 
 
 def scores_of_several(probability: Probability, label: Label) -> dict[str, Interval]:
@@ -135,16 +116,15 @@ def in_a_row(share: float, videos: int, length: int) -> float:
 def guessed(predictions: Predictions) -> dict[str, float]:
     """The scores of guessing on these videos, of all classes: of several labels the best answer that all get alike."""
     if not predictions.several:
-        one = [name for name in SCORES if name in (*PER_VIDEO, *EXACT)]
-        return {name: SCORES[name].chance(len(predictions.classes)) for name in one}
+        return {each.name: each.chance(len(predictions.classes)) for each in OF_ONE if each.chance}
     found = predictions.baseline
     return {each.name: found[each.name] / (100 if each.unit == "percent" else 1) for each in OF_SEVERAL}
 
 
 def described(chance: Mapping[str, float]) -> dict[str, dict[str, Any]]:
     """The scores for study.json, by those of guessing."""
-    found = {name: each for name, each in SCORES.items() if name in chance}
     return {
-        name: {"name": each.words, "better": each.better, "thresholded": each.thresholded, "chance": chance[name]}
-        for name, each in found.items()
+        name: {"name": each.words, "better": each.better, "thresholded": name in THRESHOLDED, "chance": chance[name]}
+        for name, each in SCORES.items()
+        if name in chance
     }

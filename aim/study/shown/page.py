@@ -8,7 +8,7 @@ from typing import Any
 from markupsafe import Markup
 
 from aim.pages.environment import environment
-from aim.pages.geometry import LogScale, Scale, Tick, log_ticks, short, ticks
+from aim.pages.geometry import Scale, Tick, log_ticks, short, ticks
 from aim.study.findings.analysis import DESCENDING
 from aim.study.findings.curves import ALL
 from aim.study.findings.intervals import finite
@@ -230,7 +230,7 @@ def places(study: Study, axis: str) -> dict[str, Any] | None:
     if not found or not curves:
         return None
     first, last = plots.reach(curves)
-    x = (LogScale if first > 0 else Scale)(first, last, *((100, 0) if axis in DESCENDING else (0, 100)))
+    x = Scale(first, last, *((100, 0) if axis in DESCENDING else (0, 100)), log=first > 0)
     marks = [mark for mark in (log_ticks if first > 0 else ticks)(first, last, 4) if first <= mark <= last]
     rows = []
     for each in found:

@@ -60,6 +60,8 @@ def test_what_is_added_to_a_batch_holds_nothing() -> None:
         assert full.index.tolist() == [0, 1, -1, -1, -1]
         assert full.label.shape == (5, *label.shape[1:])
         assert full.label.dtype == label.dtype
+        lies_where_it_lay = batch(5, label)  # in memory that a GPU reads, which no copy is
+        assert [*evaluation.filled(iter([lies_where_it_lay]), 5)] == [lies_where_it_lay]
 
 
 def test_a_gpu_scores_more_clips_at_once_than_it_trains_with() -> None:

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterator
+from functools import cache
 from types import SimpleNamespace
 
 import pytest
@@ -27,11 +28,21 @@ def test_the_loader_goes_on_when_the_copy_is_done(monkeypatch: pytest.MonkeyPatc
     def sent(batch: int, side: object) -> tuple[int, SimpleNamespace]:
         return batch, SimpleNamespace(synchronize=lambda: events.append(f"copied {batch}"))
 
-    monkeypatch.setattr(torch.cuda, "Stream", lambda device: device)
+    monkeypatch.setattr(feeding, "side_stream", lambda device: device)
     monkeypatch.setattr(feeding, "_sent", sent)
     for batch in on_device(batches(), torch.device("cuda")):  # type: ignore[arg-type]
         events.append(f"step {batch}")
     assert events == ["fills 0", "step 0", "copied 0", "fills 1", "step 1", "copied 1"]
+
+
+def test_all_epochs_copy_by_one_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch keeps the memory of batches for their stream: with one an epoch, that of 32 of them."""
+    made = list[torch.device]()
+    monkeypatch.setattr(torch.cuda, "Stream", made.append)
+    monkeypatch.setattr(feeding, "side_stream", cache(feeding.side_stream.__wrapped__))
+    for _ in range(2):
+        assert [*on_device(iter(()), torch.device("cuda"))] == []
+    assert made == [torch.device("cuda")]
 
 
 @pytest.mark.parametrize("limit", [2, 1])

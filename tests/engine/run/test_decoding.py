@@ -59,8 +59,9 @@ def test_a_number_stays_and_is_not_commented_on(capsys: pytest.CaptureFixture[st
 
 def test_an_h100_wants_what_its_sheet_says(monkeypatch: pytest.MonkeyPatch) -> None:
     made = replace(toy(), precision="bf16")
-    for name, expected in (("NVIDIA H100 80GB HBM3", 306), ("NVIDIA GeForce RTX 4090", 51), ("Radeon", 0)):
-        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _, name=name: name)
+    names = {"H100 80GB HBM3": 306, "H200": 306, "GeForce RTX 4090": 51, "RTX A1000": 0, "T400 4GB": 0}
+    for name, expected in names.items():
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda _, name=name: f"NVIDIA {name}")
         assert decoding.clips_wanted(made, 202, CUDA) == pytest.approx(expected, abs=1)
 
 
