@@ -70,7 +70,7 @@ class Data:
 
     @property
     def folder(self) -> Path:
-        """The root, with ~ spelt out. Raises UserError where there is none."""
+        """The root, with ~ spelt out. Raises UserError if there is none."""
         if self.root is None:
             raise UserError("data.root must be given: add data.root=DIR, the folder of the videos")
         return path_of(self.root)
@@ -91,7 +91,7 @@ class Data:
         return lists
 
     def listed(self, *, many: bool) -> Lists:
-        """The lists as they are written, or found in folders, or a fold's. Raises UserError where they are wrong."""
+        """The lists as they are written, or found in folders, or a fold's. Raises UserError if they are wrong."""
         lists = (several if many else single)((self.named_lists() or self.lists)(self.folder))
         return in_folds(lists, self.fold if self.folds is None else None, self.groups)
 

@@ -109,7 +109,7 @@ def groups_of(lists: Lists, pattern: str | None) -> dict[str, str]:
 
 
 def folds_of(videos: Sequence[Video], groups: Mapping[str, str], count: int) -> dict[str, int]:
-    """The fold of each path, from 0 to count - 1. Raises UserError where there are more folds than groups."""
+    """The fold of each path, from 0 to count - 1. Raises UserError if there are more folds than groups."""
     units = {groups.get(video.path, video.path) for video in videos}
     if len(units) < count:
         what = "groups" if groups else "videos"
@@ -120,7 +120,7 @@ def folds_of(videos: Sequence[Video], groups: Mapping[str, str], count: int) -> 
 
 
 def held_out_of(videos: Sequence[Video], groups: Mapping[str, str], share: float) -> set[str]:
-    """The paths that are held out, about this share of each class. Raises UserError where there is one group."""
+    """The paths that are held out, about this share of each class. Raises UserError if there is one group."""
     units = Counter(groups.get(video.path, video.path) for video in videos)
     if len(units) < 2:
         raise UserError(
@@ -166,7 +166,7 @@ def _rank(unit: str) -> str:
 
 
 def check_folds(videos: Sequence[Video], places: Mapping[str, int], classes: Sequence[str], count: int) -> None:
-    """Raise UserError where holding out a fold leaves a class nothing to learn from."""
+    """Raise UserError if holding out a fold leaves a class nothing to learn from."""
     inside = defaultdict[int, set[int]](set)
     for video in videos:
         for label in video.labels:
@@ -187,7 +187,7 @@ def lacking(videos: Sequence[Video], lists: Lists) -> list[str]:
 
 
 def listed_in(root: Path, folder: str, fold: str | int, classes: str | None) -> ListFiles:
-    """The lists of a fold, in a folder of them. Raises UserError where there is no such fold, or half of one."""
+    """The lists of a fold, in a folder of them. Raises UserError if there is no such fold, or half of one."""
     place = folds.inside(root, folder)
     every = folds.files_in(place)
     number, _ = folds.parsed(fold, folder)

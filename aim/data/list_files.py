@@ -146,7 +146,7 @@ def beside(train: Path) -> Path | None:
 
 
 def check_unlike(taken: Path, other: Path, rows: Sequence[Row]) -> None:
-    """Raise UserError where labels are numbers that both files of classes can name, and name differently."""
+    """Raise UserError if labels are numbers that both files of classes can name, and name differently."""
     names, others = map(read_classes, (taken, other))
     numbers = {int(row.label) for row in rows if row.label.isdecimal()}
     fit = max(numbers, default=len(names)) < min(len(names), len(others))

@@ -115,13 +115,13 @@ def split_of(name: str) -> str | None:
 
 
 def require_folder(root: Path) -> None:
-    """Raise UserError where the data set's root is not a folder."""
+    """Raise UserError if the data set's root is not a folder."""
     if not root.is_dir():
         raise UserError(f"data.root={root} is not a folder; {README}")
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a text file, UTF-8 or what its byte order mark says. Raises UserError where it can't be read."""
+    """The lines of a text file, UTF-8 or what its byte order mark says. Raises UserError if it can't be read."""
     try:
         content = path.read_bytes()
         coding = "utf-16" if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"

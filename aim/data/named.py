@@ -36,7 +36,7 @@ class Input(NamedTuple):
 def find_videos(named: str | Sequence[str], stdin: TextIO, *, folders: bool = False) -> list[Input]:
     """The videos of each name, in their order, none of them twice; of a folder all that are in it.
 
-    With `folders`, a video is a folder of pictures (reader=frames). Raises UserError where there is nothing to read.
+    With `folders`, a video is a folder of pictures (reader=frames). Raises UserError if there is nothing to read.
     """
     names = [named] if isinstance(named, str) else list(named)
     if STDIN in names:

@@ -70,7 +70,7 @@ class MovingShapes:
             raise UserError(f"difficulty={self.difficulty} is not from 0 to 1")
 
     def __call__(self, root: Path) -> Lists:
-        """Return the lists, paths relative to `root`. Raises UserError where the files can't be written."""
+        """Return the lists, paths relative to `root`. Raises UserError if the files can't be written."""
         folder = root / self.folder
         try:
             if not complete(folder, self.settings):

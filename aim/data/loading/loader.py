@@ -61,7 +61,7 @@ class Loader:
     none: every video comes exactly once over all ranks, and the last batch of a rank is shorter.
 
     A video that can't be read, or takes longer than `timeout` seconds, has weight 0, is added to `bad`, and isn't tried
-    again. Raises UserError where `on_error` is "raise", and where more than the share `max_bad` of the videos is bad.
+    again. Raises UserError if `on_error` is "raise", and where more than the share `max_bad` of the videos is bad.
     """
 
     def __init__(

@@ -74,12 +74,12 @@ def near(root: Path, *patterns: str) -> list[Path]:
 
 
 def only(root: Path, *patterns: str) -> Path:
-    """The one file of these names. Raises UserError where there is none or another."""
+    """The one file of these names. Raises UserError if there is none or another."""
     return one(root, near(root, *patterns), " or ".join(patterns))
 
 
 def one(root: Path, paths: Sequence[Path], kind: str) -> Path:
-    """The one of these paths under the root. Raises UserError where there is none of its kind, or several."""
+    """The one of these paths under the root. Raises UserError if there is none of its kind, or several."""
     if not paths:
         raise UserError(f"{root} has no {kind}; {README}")
     if len(paths) > 1:
@@ -89,7 +89,7 @@ def one(root: Path, paths: Sequence[Path], kind: str) -> Path:
 
 
 def checked_label(label: int, classes: Sequence[str], path: Path) -> int:
-    """The label. Raises UserError where there is no such class."""
+    """The label. Raises UserError if there is no such class."""
     if not isinstance(label, int):
         raise UserError(f"{path}: {label!r} is no number of a class; a video has one label")
     if not 0 <= label < len(classes):

@@ -62,7 +62,7 @@ class Auto:
         return self.of(root)(root)
 
     def of(self, root: Path) -> Format:
-        """The root's format. Raises UserError where it holds no known one, or several."""
+        """The root's format. Raises UserError if it holds no known one, or several."""
         found = self.found(root)
         if len(found) != 1:
             names = ", ".join(name_of("format", form) for form in found)

@@ -165,7 +165,7 @@ def read(path: str | Path, *, trust: bool = False) -> tuple[Program, About]:
     """The model in an exported file, and its metadata.
 
     ONNX is data alone. A file of torch.export can run any code of its author while it's loaded: it needs `trust`.
-    Raises UserError where the file can't be read.
+    Raises UserError if the file can't be read.
     """
     path = file_here(path, "checkpoint", "model.onnx", AGAIN)
     if not path.is_file():
@@ -226,7 +226,7 @@ def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
 
 
 def text_of_pt2(path: Path) -> dict[str, str]:
-    """The metadata of a file of torch.export, without loading it. Raises UserError where it's damaged."""
+    """The metadata of a file of torch.export, without loading it. Raises UserError if it's damaged."""
     with reading(path, "a file of torch.export", AGAIN), zipfile.ZipFile(path) as file:
         if (damaged := file.testzip()) is not None:
             raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
@@ -252,7 +252,7 @@ def open_pt2(path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def library(name: str) -> Any:
-    """A library that only ONNX files need. Raises UserError where it isn't installed."""
+    """A library that only ONNX files need. Raises UserError if it isn't installed."""
     try:
         with quiet():
             return importlib.import_module(name)
