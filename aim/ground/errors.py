@@ -33,7 +33,7 @@ def check_least(settings: object, least: float, *names: str, prefix: str = "") -
     """Raise UserError where one of these settings is below `least`; null is not."""
     for name in names:
         if (value := getattr(settings, name)) is not None and value < least:
-            raise UserError(f"{prefix}{name}={value}; use {least} or more")
+            raise UserError(f"{prefix}{name}={value} must be {least} or more")
 
 
 def matching(patterns: Iterable[str], names: Iterable[str], setting: str) -> set[str]:
