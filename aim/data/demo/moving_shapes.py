@@ -93,7 +93,7 @@ class MovingShapes:
         return Lists(train, splits["val"], classes, split=f"moving shapes, drawn for each list into {folder}")
 
     def kept(self, video: Video) -> int:
-        """How many training videos of a video's class are listed: fewer from pair to pair, at a constant rate."""
+        """The number of listed training videos of a video's class: fewer from pair to pair, at a constant rate."""
         each, pairs = self.num_train // len(self.classes), len(PAIRS[self.phases])
         share: float = self.imbalance ** (-(video.label // 2) / max(1, pairs - 1))
         return max(1, round(each * share))

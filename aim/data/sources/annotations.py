@@ -1,7 +1,7 @@
-"""Reads the annotations that data sets are published with into lists; `aim.prepare` writes those as list files.
+"""Reads the published annotations of data sets into lists; `aim.prepare` writes those as list files.
 
-Every format finds the video files by their names, wherever under the root they lie. A listed video without a file keeps
-the path where it's usually found.
+Every format finds the video files by their names, anywhere under the root. A listed video without a file keeps its
+usual path.
 """
 
 from collections.abc import Container, Sequence
@@ -18,7 +18,7 @@ Split = Literal[1, 2, 3]  # of UCF-101 and HMDB-51
 
 
 class Format(Protocol):
-    """Reads the annotations under a root, or says that they aren't there."""
+    """Reads the annotations under a root, or reports that they are missing."""
 
     def recognises(self, root: Path) -> bool: ...
 

@@ -1,4 +1,4 @@
-"""Whichever format a root holds."""
+"""The detected format of a root."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,7 +86,7 @@ def last_report(folder: Path) -> dict[str, Any]:
 
 
 def _made_here(root: Path) -> bool:
-    """Whether the root's list files are what `aim.prepare` made of what lies there, without writing videos."""
+    """Whether the root's list files are from an `aim.prepare` that wrote no videos."""
     settings = last_report(root).get("settings", {})
     written = settings.get("transcode") or settings.get("shards")
     return (
