@@ -38,7 +38,7 @@ def main() -> None:
     with np.load(args.run / "predictions.npz") as file:
         probability, labels, paths, classes = (file[key] for key in ("probability", "label", "path", "classes"))
     recogniser = load(args.run, calibrated=False)
-    data, _ = clips.tested_videos(str(args.run), None)
+    data, _ = clips.tested_videos(str(args.run), None, many=recogniser.task.several)
     hits, rng = probability.argmax(1) == labels, np.random.default_rng(0)
     shown_right = round((ROWS * COLUMNS - 1) * float(hits.mean()))
     drawn = [rng.choice(np.flatnonzero(hits), shown_right, replace=False)]

@@ -347,8 +347,12 @@ def test_an_absent_library_is_named_before_anything_is_loaded(
 
 def test_predict_refuses_what_an_exported_file_cant_do(file: Path, toy_cache: Path, tmp_path: Path) -> None:
     asked = [f"checkpoint={file}", f"input={videos(toy_cache)[0]}", "reader=pyav", "workers=0", "trust=true"]
-    for wrong in ("device=cuda", "precision=bf16"):
-        with refused(wrong, str(file), "float32", "CPU", "best.safetensors"):
+    for wrong, *way in (
+        ("device=cuda", "CPU", "best.safetensors"),
+        ("precision=bf16", "fp32", "best.safetensors"),
+        ("precision=int8", "fp32", "aim.export quantize=int8"),
+    ):
+        with refused(wrong, str(file), *way):
             predict.main(config.compose([*asked, wrong], "predict"))
     with refused("backbone.weights=x", "trunk"):
         predict.main(config.compose([*asked, "backbone.weights=x"], "predict"))
@@ -359,6 +363,18 @@ def test_predict_refuses_what_an_exported_file_cant_do(file: Path, toy_cache: Pa
             load(damaged, trust=True)
     with refused("nowhere.onnx", "aim.export"):
         load("nowhere.onnx")
+
+
+def test_the_precision_of_a_file_is_its_own() -> None:
+    assert (ABOUT.precision, replace(ABOUT, quantized={"products": 3}).precision) == ("fp32", "int8")
+    assert exported.settled("a.onnx", "auto", "int8") == ("cpu", "fp32")
+    assert exported.settled("best.safetensors", "auto", "bf16") == ("auto", "bf16")
+    for asked in ("auto", "int8"):
+        exported.check_precision(asked, "a.onnx", "int8")  # type: ignore[arg-type]
+    with refused("precision=fp32", "a.onnx", "int8", "aim.export"):
+        exported.check_precision("fp32", "a.onnx", "int8")
+    with refused("precision=int8", "best.safetensors", "aim.export", "quantize=int8"):
+        exported.settled("best.safetensors", "auto", "int8")
 
 
 def test_a_program_of_others_isnt_loaded_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,7 +29,7 @@ class ClassFolders:
     val_share: float  # of each class, at least one video where it has two
 
     def __call__(self, root: Path) -> Lists:
-        """Raises UserError where there are no classes, a class has no training video, or half of a split is missing."""
+        """Raises UserError if there are no classes, a class has no training video, or half of a split is missing."""
         require_folder(root)
         usual = usual_files(root)
         if usual.keys() & USUAL.keys():
@@ -183,7 +183,7 @@ def merged(by_class: Mapping[str, list[str]], notes: list[str]) -> dict[str, lis
 
 
 def check_named(path: Path, classes: Sequence[str]) -> None:
-    """Raise UserError where classes.txt names other classes than the folders do."""
+    """Raise UserError if classes.txt names other classes than the folders do."""
     listed, there = ({nfc(name) for name in names} for names in (read_classes(path), classes))
     if listed != there:
         lacking = [f"without a folder: {some(sorted(listed - there))}"] if listed - there else []

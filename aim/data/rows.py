@@ -170,7 +170,7 @@ def groups_of(rows: Iterable[Row]) -> dict[str, str]:
 
 
 def check_split(rows: Iterable[Row], part: str) -> None:
-    """Raise UserError where a list of a split has rows that say they are of another."""
+    """Raise UserError if a list of a split has rows that say they are of another."""
     if other := next((row for row in rows if row.split and split_of(row.split) != part), None):
         raise UserError(
             f"{other.place}: split={other.split!r} in the list for {part}; a table with all splits is data.train=FILE "

@@ -1,6 +1,7 @@
 """Explanations on a terminal."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from rich.console import Console
@@ -14,12 +15,11 @@ BAR = 24  # characters
 
 
 def show(console: Console, found: Explanation) -> None:
-    """The frames' weights, the orders, and how far to trust the map."""
+    """The frames' weights, the orders, and the map's reliability."""
     most = float(found.frames.abs().max().clamp_min(1e-6))
-    rows = [
-        (frames_text(begin, end), f"{value:+.2f}", "#" * round(BAR * max(0.0, value) / most))
-        for begin, end, value in zip(found.steps[:-1], found.steps[1:], found.frames.tolist(), strict=True)
-    ]
+    frames = [f"{begin + 1} to {end}" if end > begin + 1 else str(end) for begin, end in pairwise(found.steps)]
+    bars = ["#" * round(BAR * max(0.0, value) / most) for value in found.frames.tolist()]
+    rows = zip(frames, (f"{value:+.2f}" for value in found.frames.tolist()), bars, strict=True)
     console.print(plain_table(rows, ["frame", "evidence lost", ""], title="If it stands still"))
     show_orders(console, orders_as_json(found.orders, found.label, found.classes, found.task), found.name)
     (deletion, insertion), chance = found.faithfulness.areas, found.chance
@@ -33,11 +33,6 @@ def show(console: Console, found: Explanation) -> None:
     console.print(plain_table(likeness, ["after randomising", "likeness (0: none, 1: same)"]))
     for text in verdicts(found):
         console.print(text)
-
-
-def frames_text(begin: int, end: int) -> str:
-    """Frames as a person counts them."""
-    return str(begin + 1) if end == begin + 1 else f"{begin + 1} to {end}"
 
 
 def show_orders(console: Console, orders: dict[str, Any], name: str) -> None:

@@ -102,7 +102,7 @@ def names(paths: Sequence[Path], relative: Sequence[Path], folder: Path, form: F
         if crowds[under.parent] > CROWD and not place.exists():
             place = place.parent / f"{place_of(name, SUBFOLDERS):02x}" / name
         if place in taken:
-            raise UserError(f"{taken[place]} and {path} would both be {place}; rename one, or give them one by one")
+            raise UserError(f"{taken[place]} and {path} would both be {place}; rename one, or give them separately")
         taken[place] = path
     return list(taken)
 
@@ -136,7 +136,7 @@ def missing(places: Mapping[Path, Path]) -> Todo:
         if source and stamp is not None and stamp == before:
             continue
         if source is None:
-            raise UserError(f"{place} doesn't say which video's features it has; delete it, or name another folder")
+            raise UserError(f"{place} doesn't name its video; delete it, or name another folder")
         if source not in ("", _named(path), _named(path.resolve())):
             raise UserError(f"{place} has the features of {source}, not of {path}; name another folder for out")
         found[path] = stamp

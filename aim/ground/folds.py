@@ -52,7 +52,7 @@ def inside(root: Path | None, folder: str) -> Path:
 def files_in(folder: Path) -> dict[int, list[Path]]:
     """The lists of a folder by the number of their fold, which is in their name or in that of a folder around them.
 
-    Raises UserError where there are none.
+    Raises UserError if there are none.
     """
     found: dict[int, list[Path]] = {}
     for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):
@@ -70,7 +70,7 @@ def files_in(folder: Path) -> dict[int, list[Path]]:
 def expanded(words: Sequence[str]) -> list[str]:
     """The words of a command; those that name all folds become a sweep over them.
 
-    `data.fold=all/10` does, and data.folds=DIR without data.fold, or with data.fold=all. Raises UserError where it
+    `data.fold=all/10` does, and data.folds=DIR without data.fold, or with data.fold=all. Raises UserError if it
     isn't known how many there are.
     """
     given = {key: value.strip("'\"") for key, equals, value in (word.partition("=") for word in words) if equals}

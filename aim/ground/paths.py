@@ -41,7 +41,7 @@ def is_address(text: str) -> bool:
 
 
 def home(way_out: str) -> Path:
-    """This user's home. Raises UserError where none is known, as of a number without a name in a container."""
+    """This user's home. Raises UserError if none is known, as of a number without a name in a container."""
     found = os.environ.get("HOME") or os.environ.get("USERPROFILE")  # the latter of Windows
     if not found:
         try:

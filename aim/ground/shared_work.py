@@ -119,7 +119,7 @@ class Manifest:
 def claim(folder: Path, count: int, work: Mapping[str, Any]) -> None:
     """Note how many jobs share which work below `folder`, or compare with what the first of them has noted.
 
-    Raises UserError where it's shared otherwise, or other work.
+    Raises UserError if it's shared otherwise, or other work.
     """
     files.make_folder(folder)
     file, mine = folder / "claim.json", {"shards": count, "work": work}
@@ -132,7 +132,7 @@ def claim(folder: Path, count: int, work: Mapping[str, Any]) -> None:
 
 
 def claimed(folder: Path, work: Mapping[str, Any]) -> int:
-    """How many jobs share the work. Raises UserError where none did, or other work."""
+    """How many jobs share the work. Raises UserError if none did, or other work."""
     file = folder / "claim.json"
     if not file.exists():
         raise UserError(f"merge=true, and no shard has worked for {folder.parent}; run shard=0/N to shard=N-1/N first")

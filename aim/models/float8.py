@@ -29,7 +29,7 @@ MULTIPLE = 16  # of channels, that the products of GPUs ask for
 def to_float8(blocks: Iterable[nn.Module]) -> None:
     """Let the frozen linear layers of a trunk's blocks compute in float8, except trained ones and those with LoRA.
 
-    Raises UserError where that leaves none.
+    Raises UserError if that leaves none.
     """
     found = False
     for block in blocks:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Frame:
-    """The size of a chart in the units of its viewBox, and where its axes lie in it."""
+    """The size of a chart in the units of its viewBox, and the place of its axes."""
 
     width: float
     height: float
@@ -29,24 +29,17 @@ class Tick:
 
 @dataclass(frozen=True)
 class Scale:
-    """Values to places along an axis, from `low` at `start` to `high` at `end`."""
+    """Values to places along an axis, from `low` at `start` to `high` at `end`; above zero it may be logarithmic."""
 
     low: float
     high: float
     start: float
     end: float
+    log: bool = False
 
     def __call__(self, value: float) -> float:
-        share = (value - self.low) / ((self.high - self.low) or 1.0)
-        return round(self.start + (self.end - self.start) * share, 1)
-
-
-@dataclass(frozen=True)
-class LogScale(Scale):
-    """The same along a logarithmic axis; all values are above zero."""
-
-    def __call__(self, value: float) -> float:
-        return Scale(math.log(self.low), math.log(self.high), self.start, self.end)(math.log(value))
+        low, high, at = map(math.log if self.log else float, (self.low, self.high, value))
+        return round(self.start + (self.end - self.start) * (at - low) / ((high - low) or 1.0), 1)
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
@@ -101,7 +94,7 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "\u207b\u2070\xb9\xb2\xb3\u2074\u207
 
 
 def short(value: float, digits: int = 3) -> str:
-    """A number of any size in a few letters: 0.25, 480, 12 k, 3.1 M, 2 x 10^15 with real signs."""
+    """A number of any size in a few characters: 0.25, 480, 12 k, 3.1 M, 2 x 10^15 with real signs."""
     size = abs(value)
     if size != 0 and (size >= 999.5e6 or size < 1e-3):
         mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from aim.data.readers.drawing import Drawing
 from aim.data.readers.interface import BadVideo, url
-from aim.data.readers.pyav import decoded, opened
+from aim.data.readers.pyav import container_of, decoded, opened
 from aim.engine.trained.answer import Answer, Asking
 from aim.engine.trained.timeline import SILENT, Timeline
 from aim.ground import files
@@ -58,7 +58,7 @@ def write(
         try:
             _write(file, source, answers, index, duration, bar)
         except BadVideo as error:
-            raise UserError(f"{path} isn't written, as not all of the video can be decoded: {error}") from error
+            raise UserError(f"{path} isn't written, as the video can't be decoded to its end: {error}") from error
 
     files.write_atomically(path, fill)
 
@@ -111,7 +111,7 @@ def _write(
 @contextmanager
 def sound_of(source: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
     """The first audio stream that MP4 supports, and its packets; or neither."""
-    with av.open(url(source), metadata_errors="ignore") as container:
+    with container_of(url(source)) as container:
         streams = [stream for stream in container.streams.audio if stream.codec_context.name.split("_")[0] in SOUNDS]
         if not streams:
             yield None, iter(())

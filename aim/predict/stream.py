@@ -24,6 +24,7 @@ from einops import rearrange
 from torch import Tensor
 
 from aim.data.readers.drawing import Drawing
+from aim.data.readers.pyav import container_of
 from aim.data.sampling import Clip, test_indices
 from aim.data.transforms import Views
 from aim.data.windows import EPSILON, Span, Windows, crops_of
@@ -136,8 +137,8 @@ def _read(name: str, ring: Ring, slot: "Queue[Seen | BaseException | None]") -> 
                 left_out += 1
                 if left_out == LATE:
                     say(
-                        f"windows come faster than the model answers them (stride={ring.windows.stride:g}), as after "
-                        "loading it, or where it is slower than the stream: some are left out"
+                        f"windows come faster than the model's answers (stride={ring.windows.stride:g}), as after "
+                        "loading it, or with a model slower than the stream: some are skipped"
                     )
             span, clips = found
             slot.put(Seen(span, datetime.now(UTC), clips))
@@ -157,7 +158,7 @@ def _frames(name: str, ring: Ring) -> Iterator[tuple[float, Tensor, bool]]:
                 now = time.monotonic()
                 start = now if start is None else start
                 if lost is not None:
-                    say(f"{shown(name)}: taken up again after {now - lost:.0f} s")
+                    say(f"{shown(name)}: back after {now - lost:.0f} s")
                     lost, wait = None, 1.0
                 if before is None:
                     draw.begin(frame)
@@ -170,12 +171,12 @@ def _frames(name: str, ring: Ring) -> Iterator[tuple[float, Tensor, bool]]:
         except (av.FFmpegError, OSError) as error:
             why = f"nothing came for {STALL:g} s" if isinstance(error, av.ExitError) else reason(error)
         if start is None:
-            raise UserError(f"input={shown(name)} gives no video: {why}; see whether ffplay shows it, or name another")
+            raise UserError(f"input={shown(name)} gives no video: {why}; try ffplay on it, or name another")
         if name == PIPE:
             return
         if lost is None:
             lost = time.monotonic()
-            say(f"{shown(name)} broke off: {why}; it's tried again until it's back")
+            say(f"{shown(name)}  broke off: {why}; retrying until it's back")
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)
 
@@ -186,7 +187,7 @@ def _decoded(name: str) -> Iterator[VideoFrame]:
         if not container.streams.video:
             raise UserError(f"input={shown(name)} has no video; name another stream")
         if container.duration is not None and name != PIPE and not name.isdecimal():
-            raise UserError(f"input={shown(name)} is a file and no stream; download it, and name the file")
+            raise UserError(f"input={shown(name)} is a file, not a stream; download it, and name the file")
         stream = container.streams.video[0]
         for packet in container.demux(stream):
             with suppress(av.InvalidDataError):
@@ -196,12 +197,12 @@ def _decoded(name: str) -> Iterator[VideoFrame]:
 def _opened(name: str) -> InputContainer:
     """The stream, which may name no file of this machine. Raises FFmpegError, or UserError without a camera."""
     if name == PIPE:
-        return av.open("pipe:0", "r", options={"protocol_whitelist": "pipe"}, metadata_errors="ignore")
+        return container_of("pipe:0", options={"protocol_whitelist": "pipe"})
     if not name.isdecimal():
         of_rtsp = {"rtsp_flags": "prefer_tcp"} if name.lower().startswith("rtsp") else {}
         options = {"protocol_whitelist": INSIDE} | of_rtsp
-        return av.open(name, "r", options=options, timeout=STALL, metadata_errors="ignore")
+        return container_of(name, options=options, timeout=STALL)
     if sys.platform not in CAMERAS:
         raise UserError(f"input={name}: cameras have no numbers on {sys.platform}; give a stream's address")
     prefix, form = CAMERAS[sys.platform]
-    return av.open(f"{prefix}{name}", "r", format=form)
+    return container_of(f"{prefix}{name}", format=form)

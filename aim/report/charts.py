@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +19,14 @@ POINTS = 300  # of a line at most
 COLOURS = 8  # of lines, in the page's style
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of a chart in its legend."""
+class Line(NamedTuple):
+    """A line of a chart; `last` is its newest value, in the legend."""
 
     name: str
     colour: int
     dashed: bool
-    last: str  # its newest value
+    points: Sequence[tuple[float, float]]  # (epoch, value)
+    last: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,32 +38,26 @@ class Chart:
     drawing: Drawing
 
 
-Series = tuple[str, int, bool, Sequence[tuple[float, float]]]  # name, colour, dashed, (epoch, value)
-
-
-def line_chart(title: str, series: Sequence[Series], *, percent: bool = False) -> Chart | None:
-    """A chart of the series that have values, or None."""
-    drawn = []
-    for name, colour, dashed, points in series:
-        if finite := [point for point in points if math.isfinite(point[1])]:
-            across, up = (smoothed(column, POINTS) for column in zip(*finite, strict=True))
-            drawn.append((name, colour, dashed, list(zip(across, up, strict=True)), finite[-1]))
-    if not drawn:
+def line_chart(title: str, series: Sequence[Line], *, percent: bool = False) -> Chart | None:
+    """A chart of the series with values, or None."""
+    known = [each._replace(points=[point for point in each.points if math.isfinite(point[1])]) for each in series]
+    if not (known := [each for each in known if each.points]):
         return None
-    values = [y for _, _, _, points, _ in drawn for _, y in points]
+    drawn = [[smoothed(column, POINTS) for column in zip(*each.points, strict=True)] for each in known]
+    values = [value for _, up in drawn for value in up]
     low, high = min(values), max(values)
     low = low if low > 0.6 * high else min(0.0, low)  # from zero, unless that would flatten everything
     steps = enclosing_ticks(low, high)
-    last = max(newest[0] for *_, newest in drawn)
+    last = max(each.points[-1][0] for each in known)
     x = Scale(0.0, last, CHART.left, CHART.right)
     y = Scale(steps[0], steps[-1], CHART.bottom, CHART.top)
     lines, shapes = list[Line](), list[Shape]()
-    for name, colour, dashed, points, newest in drawn:
-        places = [(x(a), y(b)) for a, b in points]
-        value = f"{newest[1]:.1f} %" if percent else number(newest[1])
-        lines.append(Line(name, colour % COLOURS, dashed, value))
-        look = f"var(--s{colour % COLOURS})"
-        shapes += [Stroke(places, look, dash="2 4" if dashed else "none"), Stroke(places[-1:], look, 6)]
+    for each, columns in zip(known, drawn, strict=True):
+        places = [(x(a), y(b)) for a, b in zip(*columns, strict=True)]
+        newest, colour = each.points[-1][1], each.colour % COLOURS
+        lines.append(each._replace(colour=colour, last=f"{newest:.1f} %" if percent else number(newest)))
+        look = f"var(--s{colour})"
+        shapes += [Stroke(places, look, dash="2 4" if each.dashed else "none"), Stroke(places[-1:], look, 6)]
     below = [Tick(x(at), number(at)) for at in ticks(0.0, last)]
     beside = [Tick(y(at), f"{at:g} %" if percent else number(at)) for at in steps]
     said = f"{title}: " + "; ".join(f"{line.name} ends at {line.last}" for line in lines)
@@ -72,20 +66,18 @@ def line_chart(title: str, series: Sequence[Series], *, percent: bool = False) -
 
 
 def curves(runs: Sequence[RunData]) -> list[Chart]:
-    """Loss, the main score, learning rate and the wait for data of the runs that have a log, laid over each other."""
+    """Loss, the main score, learning rate and the wait for data of the runs with a log, overlaid."""
     trained = [run for run in runs if run.log]
     main = main_of(trained)
 
-    def of(key: str, factor: float = 1.0) -> list[Series]:
-        return [
-            (run.name, i, False, [(line["epoch"], factor * line[key]) for line in run.log if _is_number(line.get(key))])
-            for i, run in enumerate(trained)
-        ]
+    def of(key: str, factor: float = 1.0) -> list[Line]:
+        points = [[(line["epoch"], factor * line[key]) for line in run.log if key in line] for run in trained]
+        return [Line(run.name, i, False, own) for i, (run, own) in enumerate(zip(trained, points, strict=True))]
 
-    def both(name: str) -> list[Series]:
+    def both(name: str) -> list[Line]:
         """The two lines of a single run: validation and training clips."""
-        (_, _, _, validated), (_, _, _, clips) = of(f"val_{name}")[0], of(name)[0]
-        return [("validation", 0, False, validated), ("training clips", 1, True, clips)]
+        validated, clips = of(f"val_{name}")[0].points, of(name)[0].points
+        return [Line("validation", 0, False, validated), Line("training clips", 1, True, clips)]
 
     alone = len(trained) == 1
     charts = (
@@ -101,31 +93,27 @@ def curves(runs: Sequence[RunData]) -> list[Chart]:
     return [chart for chart in charts if chart is not None]
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 @dataclass(frozen=True)
 class Reliability:
-    """How often predictions of each confidence are right."""
+    """The accuracy of predictions by confidence."""
 
     drawing: Drawing
     error: float  # expected calibration error, percent
-    temperature: str = ""  # that calibrates the probabilities, in words
+    temperature: str = ""  # of the calibration, in words
     before: float = 0.0  # the error without it
 
 
 def bins_of(found: Predictions, probability: NDArray[np.floating]) -> list[quality.Bin]:
-    """The predicted classes by how sure they are; of several labels a video all labels."""
+    """The predicted classes by confidence; with several labels a video all labels."""
     if found.several:
         return quality.reliability_of(probability.ravel().astype(np.float64), found.label.ravel() > 0)
     return quality.reliability(probability, found.label)
 
 
 def reliability(found: Predictions, temperature: float | Sequence[float] | None = None) -> Reliability:
-    """The diagram of a test: bars as high as accuracy, and lines where they'd end if confidence were accuracy.
+    """The diagram of a test: bars of accuracy, and lines at their confidence.
 
-    With a temperature it is of the probabilities that aim.predict shows.
+    With a temperature it shows aim.predict's probabilities.
     """
     probability = found.probability if temperature is None else found.tempered(temperature)
     bins = bins_of(found, probability)
@@ -152,21 +140,15 @@ def reliability(found: Predictions, temperature: float | Sequence[float] | None 
     return Reliability(Drawing(CHART.width, CHART.height, shapes, said), error, own, before)
 
 
-@dataclass(frozen=True)
-class Matrix:
-    """Cells of two numbers for each pair of classes: of the row and of the column."""
+Matrix = Sequence[Sequence[tuple[int, float]]]  # two numbers for each pair of classes: of the row and of the column
 
-    names: Sequence[str]
-    rows: Sequence[Sequence[tuple[int, float]]]
 
-    @classmethod
-    def of(cls, found: Predictions, one: NDArray[np.int64], other: NDArray[Any]) -> "Matrix":
-        """Of the classes of a test, from both numbers "k k"."""
-        pairs = zip(one.tolist(), other.tolist(), strict=True)
-        return cls(found.classes.tolist(), [list(zip(*row, strict=True)) for row in pairs])
+def matrix_of(one: NDArray[np.int64], other: NDArray[Any]) -> Matrix:
+    """The cells of both numbers "k k"."""
+    return [list(zip(*row, strict=True)) for row in zip(one.tolist(), other.tolist(), strict=True)]
 
 
 def matrix(found: Predictions) -> Matrix:
     """The confusion matrix of a test: rows are true classes, columns predicted ones; (count, share of the row)."""
     counts = confusion(found)
-    return Matrix.of(found, counts, (counts / np.maximum(1, counts.sum(1))[:, None]).round(3))
+    return matrix_of(counts, (counts / np.maximum(1, counts.sum(1))[:, None]).round(3))

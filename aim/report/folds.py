@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from statistics import mean, stdev
 from typing import Any
 
@@ -16,19 +16,20 @@ from aim.report import statistics
 from aim.report.runs import RunData, main_of
 from aim.report.table import differing
 
-OWN = ("choice", "selection", "epochs_trained")  # of one fold alone
+OWN = ("choice", "selection", "epochs_trained")  # of one fold only
 FILE = "folds.json"  # the pooled result, in the folder of the folds
 
 
 def pooled(runs: Sequence[RunData]) -> tuple[list[RunData], list[str]]:
-    """The runs, with the finished folds of each setting as one of them, and causes for doubt.
+    """The runs, with the finished folds of each setting as one run, and causes for doubt.
 
-    Raises UserError where two folds have tested the same video.
+    Raises UserError if two folds have tested the same video.
     """
     sets = dict[str, list[RunData]]()
     for run in runs:
         if fold_of(run) is not None and run.results is not None:
-            sets.setdefault(json.dumps([run.trains, setting_of(run)], sort_keys=True), []).append(run)
+            setting = run.deciding | {"data.fold": str(fold_of(run)).partition("/")[2]}  # which all of a set share
+            sets.setdefault(json.dumps([run.trains, setting], sort_keys=True), []).append(run)
     several = {id(run): own for own in sets.values() if len(own) > 1 for run in own}
     found, said = list[RunData](), list[str]()
     for run in runs:
@@ -49,13 +50,8 @@ def fold_of(run: RunData) -> str | int | None:
     return found
 
 
-def setting_of(run: RunData) -> dict[str, Any]:
-    """The settings that decide the result of a fold and that all of its set share."""
-    return run.deciding | {"data.fold": str(fold_of(run)).partition("/")[2]}
-
-
 def missing(runs: Sequence[RunData]) -> list[str]:
-    """The sentence on folds that are missing."""
+    """The sentence on missing folds."""
     if len(runs) < 2:
         return []
     there = {str(fold_of(run)) for run in runs if fold_of(run) is not None}
@@ -67,7 +63,7 @@ def missing(runs: Sequence[RunData]) -> list[str]:
 
 
 def one_of(runs: Sequence[RunData]) -> RunData:
-    """The folds of one setting as one result: scores are means over folds, what counts videos is of all of them."""
+    """The folds of one setting as one result: scores are means over folds, counts are of all videos."""
     check(runs)
     first, results = runs[0], [run.results for run in runs if run.results is not None]
     parts = [run.found for run in runs if run.found is not None]
@@ -76,7 +72,8 @@ def one_of(runs: Sequence[RunData]) -> RunData:
     main = [each[score.name] for each in results]
     videos = sum(each.get("num_videos", 0) for each in results)
     right = sum(round(each[score.name] * each.get("num_videos", 0) / 100) for each in results)
-    means = {each.name: _mean(results, each.name, each.digits) for each in METRICS if each.name in results[0]}
+    scores = {each: [result[each.name] for result in results if each.name in result] for each in METRICS}
+    means = {each.name: round(mean(own), each.digits) for each, own in scores.items() if each.name in results[0]}
     whole = {
         "of_all_videos": round(100 * right / max(1, videos), 3),
         "interval": [round(end, 3) for end in statistics.interval(right, videos)],
@@ -109,43 +106,37 @@ def one_of(runs: Sequence[RunData]) -> RunData:
     return RunData(folder, pooled, {**first.settings, "data": data}, found=found, bad=bad)
 
 
-def _mean(results: Sequence[Mapping[str, Any]], name: str, digits: int) -> float:
-    found: float = round(mean(each[name] for each in results if name in each), digits)
-    return found
-
-
-def _hash(results: Sequence[Mapping[str, Any]], own: Callable[..., object]) -> str:
-    """Of what the folds have each, in any order."""
+def _hash(results: Sequence[Any], own: Callable[..., object]) -> str:
+    """The union of a property of the folds, in any order."""
     text = "\n".join(sorted(str(own(each)) for each in results))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check(runs: Sequence[RunData]) -> None:
-    """Raise UserError where folds overlap, or have other classes."""
+    """Raise UserError if folds overlap, or have other classes."""
     seen = dict[tuple[str, str], RunData]()
     known = [run for run in runs if run.found is not None]
     for run in known:
         assert run.found is not None
         assert known[0].found is not None
         if run.found.classes.tolist() != known[0].found.classes.tolist():
-            raise UserError(f"{run.path} has other classes than {known[0].path}; report them apart")
-        own = {(path, str(span)) for path, span in zip(run.found.path.tolist(), run.found.span.tolist(), strict=True)}
+            raise UserError(f"{run.path} has other classes than {known[0].path}; report them separately")
+        own = {(path, span) for path, span, _ in statistics.keys(run.found)}
         if both := sorted(own & seen.keys()):
             raise UserError(
-                f"{seen[both[0]].path} and {run.path} have {len(both)} tested videos in common, such as {both[0][0]}: "
-                "these are no folds of one data set; report them apart"
+                f"{seen[both[0]].path} and {run.path} have {len(both)} test videos in common, such as {both[0][0]}: "
+                "these aren't folds of one data set; report them separately"
             )
         seen |= dict.fromkeys(own, run)
 
 
 def together(parts: Sequence[Predictions]) -> Predictions:
-    """The predictions for the videos of all folds, one after the other."""
+    """The predictions for the videos of all folds, concatenated."""
 
     def joined(name: str) -> Any:
         return np.concatenate([getattr(part, name) for part in parts])
 
     names = ("label", "path", "span", "probability", "log_probability", "seconds")
-    hashes = "\n".join(sorted(str(part.about.get("data_hash")) for part in parts))
-    about = {**parts[0].about, "data_hash": hashlib.sha256(hashes.encode()).hexdigest()}
+    about = {**parts[0].about, "data_hash": _hash(parts, lambda part: part.about.get("data_hash"))}
     index = np.arange(sum(len(part.index) for part in parts))
     return Predictions(index=index, classes=parts[0].classes, about=about, **{name: joined(name) for name in names})

@@ -3,7 +3,7 @@
 import base64
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,90 +23,82 @@ from aim.report import several
 
 FRAMES = 6
 PIXELS = 84  # height of a strip
-WIDEST = 112  # of a frame, from its middle
+WIDEST = 112  # of a frame, around its middle
 GAP = 2  # between frames
 GREY = (128, 128, 128)
 QUALITY = 65  # of the JPEG
 
 
 @dataclass(frozen=True)
-class Example:
-    """A video of a test, as the page shows it."""
+class Strip:
+    """A video of a test, for the page."""
 
     path: str
+    when: str  # seconds of the views
+    image: str  # a data URI; empty if the video can't be read
+
+
+@dataclass(frozen=True)
+class Example(Strip):
+    """A video that has one label."""
+
     true: str
     predicted: str
     confidence: float  # of the predicted class, percent
     own: float  # probability of the true class, percent
-    when: str  # what the views saw
-    image: str  # a data URI; empty where the video can't be read
 
 
 @dataclass(frozen=True)
-class Wrong:
-    """A label of a video that is wrongly given, or not given, where there may be several."""
+class Wrong(Strip):
+    """A wrongly given or missed label of a video, if there may be several."""
 
-    path: str
     label: str
     probability: float  # percent, calibrated
     listed: str
     given: str
-    when: str
-    image: str
 
 
 def examples(found: Predictions, places: Sequence[int], root: Path) -> list[Example]:
-    """The videos at these places, with their frames where they can be read under `root`."""
-    names, probability, predicted = found.classes, found.probability, found.predicted
-
-    def one(at: int, source: Source) -> Example:
-        when, image = shown(found, at, source)
-        own, answer = int(found.label[at]), int(predicted[at])
-        likely, true = (100 * float(probability[at, i]) for i in (answer, own))
-        return Example(str(found.path[at]), str(names[own]), str(names[answer]), likely, true, when, image)
-
-    return [one(at, source) for at, source in zip(places, sources(found, places, root), strict=True)]
+    """The videos at these places, with their frames if they can be read under `root`."""
+    names, made = found.classes.tolist(), list[Example]()
+    for at, seen, answer in zip(places, shown(found, places, root), found.predicted[places].tolist(), strict=True):
+        likely, true = (100 * float(found.probability[at, i]) for i in (answer, found.label[at]))
+        made.append(Example(*seen, names[found.label[at]], names[answer], likely, true))
+    return made
 
 
 def wrong(found: Predictions, places: Sequence[tuple[int, int]], root: Path) -> list[Wrong]:
     """The labels at these places (video, class), with the videos' frames."""
-    probability, told, names = several.calibrated(found), several.given(found), found.classes
-
-    def words(row: NDArray[np.bool_]) -> str:
-        return ", ".join(names[row].tolist()) or "none"
-
-    def one(at: int, label: int, source: Source) -> Wrong:
-        when, image = shown(found, at, source)
-        percent = 100 * float(probability[at, label])
-        listed, given = words(found.label[at] > 0), words(told[at])
-        return Wrong(str(found.path[at]), str(names[label]), percent, listed, given, when, image)
-
-    videos = sources(found, [at for at, _ in places], root)
-    return [one(at, label, source) for (at, label), source in zip(places, videos, strict=True)]
+    probability, told, names, made = several.calibrated(found), several.given(found), found.classes, list[Wrong]()
+    for (at, label), seen in zip(places, shown(found, [at for at, _ in places], root), strict=True):
+        listed, given = (", ".join(names[row].tolist()) or "none" for row in (found.label[at] > 0, told[at]))
+        made.append(Wrong(*seen, str(names[label]), 100 * float(probability[at, label]), listed, given))
+    return made
 
 
-def sources(found: Predictions, places: Sequence[int], root: Path) -> list[Source]:
-    """Where the videos at these places are."""
+def shown(found: Predictions, places: Sequence[int], root: Path) -> Iterator[tuple[str, str, str]]:
+    """Of each video its path, the seconds that its views saw, and frames as a data URI; none where it can't be read."""
     listed = [Video(str(found.path[at]), 0) for at in places]
-    with suppress(UserError):  # of damaged shards: what is in them can't be read, and has no frames
+    with suppress(UserError):  # damaged shards: their videos have no frames
         listed = located(root, Lists(listed, [], [])).train
-    return [source_of(root, video) for video in listed]
-
-
-def shown(found: Predictions, at: int, source: Source) -> tuple[str, str]:
-    """The seconds that the views of a video saw, and frames of it as a data URI; none of one that can't be read."""
-    first, last = float(found.seconds[at, :, 0].min()), float(found.seconds[at, :, 1].max())
-    seen = math.isfinite(first) and math.isfinite(last)
-    span = (first, last + 1e-3) if seen else (float(found.span[at, 0]), float(found.span[at, 1]))
-    try:
-        image = strip(source, span if math.isfinite(span[0]) else None)
-    except (RuntimeError, OSError, ValueError, MemoryError):  # one picture is worth no report; the page counts the lost
-        image = ""
-    return f"{first:.1f} to {last:.1f} s" if seen else "", image
+    for at, video in zip(places, listed, strict=True):
+        first, last = float(found.seconds[at, :, 0].min()), float(found.seconds[at, :, 1].max())
+        seen = math.isfinite(first) and math.isfinite(last)
+        span = (first, last + 1e-3) if seen else (float(found.span[at, 0]), float(found.span[at, 1]))
+        try:
+            image = strip(source_of(root, video), span if math.isfinite(span[0]) else None)
+        except (
+            RuntimeError,
+            OSError,
+            ValueError,
+            MemoryError,
+        ):  # a picture is worth no report; the lost are counted
+            image = ""
+        yield str(found.path[at]), f"{first:.1f} to {last:.1f} s" if seen else "", image
 
 
 def strip(source: Source, span: tuple[float, float] | None) -> str:
-    """A data URI of frames evenly spread over a part of a video. Raises BadVideo where it can't be read."""
+    """A data URI of frames evenly spread over a part of a video. Raises BadVideo if it can't be read."""
     if file_of(source).is_dir():
         return encoded(Frames()(source, pick).numpy())  # images, which have no times
     return encoded(PyAV()(source, pick, span=span).numpy())
@@ -118,7 +110,7 @@ def pick(num_frames: int) -> NDArray[np.int64]:
 
 
 def encoded(frames: NDArray[np.uint8]) -> str:
-    """Frames "t c h w" beside each other, each cut to `WIDEST`."""
+    """Frames "t c h w" side by side, each cut to `WIDEST`."""
     height, width = frames.shape[-2:]
     size = (max(1, round(width * PIXELS / height)), PIXELS)
     left = max(0, (size[0] - WIDEST) // 2)

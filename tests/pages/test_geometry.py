@@ -42,9 +42,9 @@ def test_ticks_of_a_logarithmic_axis_are_round_and_few(low: float, high: float, 
 
 
 def test_a_decade_is_as_long_as_the_next() -> None:
-    scale = geometry.LogScale(1.0, 100.0, 50.0, 10.0)
+    scale = geometry.Scale(1.0, 100.0, 50.0, 10.0, log=True)
     assert [scale(value) for value in (1.0, 10.0, 100.0)] == [50.0, 30.0, 10.0]
-    assert geometry.LogScale(3.0, 3.0, 0.0, 1.0)(3.0) == 0.0
+    assert geometry.Scale(3.0, 3.0, 0.0, 1.0, log=True)(3.0) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -17,19 +17,19 @@ def lines_of(chart: charts.Chart) -> list[list[tuple[float, float]]]:
 
 
 def test_a_line_goes_where_its_values_are() -> None:
-    chart = charts.line_chart("loss", [("a", 0, False, [(0.0, 4.0), (1.0, float("nan")), (2.0, 1.0)])])
+    chart = charts.line_chart("loss", [charts.Line("a", 0, False, [(0.0, 4.0), (1.0, float("nan")), (2.0, 1.0)])])
     assert chart is not None
     (x0, y0), (x1, y1) = lines_of(chart)[0]
     assert (x0, x1) == (CHART.left, CHART.right)
     assert y0 == CHART.top  # the highest value at the top tick, 4
     assert y1 == pytest.approx(CHART.top + 0.75 * (CHART.bottom - CHART.top), abs=0.1)
     assert chart.drawing.label == "loss: a ends at 1"
-    assert charts.line_chart("loss", [("a", 0, False, [(0.0, float("inf"))])]) is None
+    assert charts.line_chart("loss", [charts.Line("a", 0, False, [(0.0, float("inf"))])]) is None
 
 
 def test_long_logs_become_short_lines() -> None:
     chart = charts.line_chart(
-        "loss", [("a", 0, False, [(i / 100, 1.0 + i % 2 if i > 50 else 0.0) for i in range(5000)])]
+        "loss", [charts.Line("a", 0, False, [(i / 100, 1.0 + i % 2 if i > 50 else 0.0) for i in range(5000)])]
     )
     assert chart is not None
     points = lines_of(chart)[0]
@@ -74,4 +74,4 @@ def test_the_diagram_of_a_calibrated_model_is_of_what_predict_shows() -> None:
 
 def test_a_matrix_has_true_classes_in_rows() -> None:
     found = charts.matrix(predicted([0, 0, 1], [[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]))
-    assert found.rows == [[(1, 0.5), (1, 0.5)], [(0, 0.0), (1, 1.0)]]
+    assert found == [[(1, 0.5), (1, 0.5)], [(0, 0.0), (1, 1.0)]]

@@ -39,7 +39,7 @@ def test_each_class_is_told_by_itself(found: Predictions) -> None:
 
 
 def test_labels_together_and_the_worst_answers(found: Predictions) -> None:
-    assert several.together(found).rows == [[(2, 2), (1, 0), (0, 0)], [(1, 0), (2, 2), (0, 0)], [(0, 0)] * 3]
+    assert several.together(found) == [[(2, 2), (1, 0), (0, 0)], [(1, 0), (2, 2), (0, 0)], [(0, 0)] * 3]
     assert several.worst_misses(found, 5) == [(1, 0)]
     assert several.worst_alarms(found, 5) == [(2, 0)]
     lower = replace(found, about={**found.about, "thresholds": [0.05, 0.7, 0.3], "temperature": [1.0] * 3})

@@ -1,6 +1,6 @@
 """Clutter that makes a moving shape hard to follow, and videos with it: functions of their arguments alone.
 
-Each knob draws from numbers of its own, so that a video with more of one thing is otherwise the same video.
+Each knob has its own random numbers: a video with more of one thing is otherwise the same.
 """
 
 import math
@@ -31,7 +31,7 @@ class Clutter:
                 raise UserError(f"{name}={getattr(self, name)} is not from 0 to {most}")
 
     def times(self, difficulty: float) -> "Clutter":
-        """So much of everything; without digits that only rounding makes."""
+        """This share of everything, without digits from rounding."""
         return Clutter(**{name: round(difficulty * value, 6) for name, value in asdict(self).items()})
 
 

@@ -11,16 +11,16 @@ from aim.ground.errors import UserError
 log = logging.getLogger(__name__)
 
 OnError = Literal["skip", "raise"]
-Policy = OnError | Literal["note"]  # note: the caller reports unreadable videos itself, whatever their number
+Policy = OnError | Literal["note"]  # note: the caller reports unreadable videos itself, in any number
 SEEN_BEFORE_JUDGING = 1000  # videos after which the share of bad ones counts; a run of only bad ones counts at once
 ONLY_BAD = 16
 STALLED = 4  # videos in a row at least, and as many as there are processes: then it isn't the videos that hang
 
 
 class Judge:
-    """Keeps the bad videos of a rank's loader, which aren't tried again; messages name the policy by `setting`.
+    """Keeps the bad videos of a rank's loader, which aren't retried; messages name the policy by `setting`.
 
-    Those that are `known` to be bad, by their paths, are never tried, and were judged before.
+    Those `known` to be bad, by path, are never tried, and were judged before.
     """
 
     def __init__(

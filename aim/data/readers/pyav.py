@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
@@ -76,11 +77,19 @@ def opened(path: Source) -> Iterator[tuple[InputContainer, VideoStream]]:
         raise BadVideo(f"{path}: {error}") from error
 
 
+def container_of(name: str, **options: Any) -> InputContainer:
+    """The container that `av.open` opens. Text of unknown encoding in it is no error, as PyAV has it from 19 on."""
+    if int(av.__version__.partition(".")[0]) < 19:
+        options["metadata_errors"] = "ignore"
+    container: InputContainer = av.open(name, "r", **options)
+    return container
+
+
 def _container(path: Source) -> InputContainer:
     try:
         if isinstance(path, str | Path) and Path(path).suffix.lower() == ".webp" and is_animated(Path(path)):
             return av.open(as_film(Path(path)), "r")
-        return av.open(url(path), "r", metadata_errors="ignore", options={"format_whitelist": KINDS})
+        return container_of(url(path), options={"format_whitelist": KINDS})
     except (av.FFmpegError, OSError) as error:
         raise BadVideo(f"{path}: {_in_words(path, error)}") from error
 

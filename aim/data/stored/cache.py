@@ -189,7 +189,7 @@ def _bytes(file: Path, offset: int, size: int) -> bytes:
 def opened(folder: Path, gigabytes: float) -> Cache | None:
     """The cache in this folder, created if necessary; None, with a warning, if the disk is full.
 
-    Raises UserError where it can't be.
+    Raises UserError if it can't be.
     """
     cache = Cache(folder, int(gigabytes * GB), time.time() - seconds_since_start())
     try:

@@ -91,7 +91,7 @@ def _of_cell(text: str) -> str:
 
 
 def read_index(shard: Path, index: Path) -> list[Entry]:
-    """The entries of the index. Raises UserError where it's broken, or the shard isn't the one that it was made of."""
+    """The entries of the index. Raises UserError if it's broken, or the shard isn't the one that it was made of."""
     with reading(index, "the index of a shard", AGAIN):
         head, *lines = index.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         _, size, _, count = head.split("\t")
@@ -112,7 +112,7 @@ def read_index(shard: Path, index: Path) -> list[Entry]:
 
 
 def _check_header(shard: Path, entry: Entry) -> None:
-    """Raise UserError where the tar's header before a video's bytes isn't that of a file of its size."""
+    """Raise UserError if the tar's header before a video's bytes isn't that of a file of its size."""
     with shard.open("rb") as file:
         file.seek(max(0, entry.offset - tarfile.BLOCKSIZE))
         block = file.read(tarfile.BLOCKSIZE)
@@ -128,7 +128,7 @@ def _check_header(shard: Path, entry: Entry) -> None:
 
 
 def scan(shard: Path) -> list[Entry]:
-    """The videos of a tar, whoever made it. Raises UserError where it's damaged, or has a video twice."""
+    """The videos of a tar, whoever made it. Raises UserError if it's damaged, or has a video twice."""
     labels: dict[str, str] = {}
     videos: dict[str, tarfile.TarInfo] = {}
     with (

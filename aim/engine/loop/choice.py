@@ -68,7 +68,7 @@ def chosen(
 def choosing(lists: Lists, share: float) -> tuple[Lists, dict[str, Any]]:
     """The lists of the choice: its validation videos choose. And how many there are, of what.
 
-    Raises UserError where no video can be spared.
+    Raises UserError if no video can be spared.
     """
     if lists.tests_apart:
         return lists, {"videos": len(lists.val), "of": "validation"}
@@ -136,7 +136,7 @@ class Scores:
     def result(self, seconds: float, before: float) -> dict[str, Any]:
         """All of it, and the best, after so many seconds, of which those `before` are of earlier processes.
 
-        Raises UserError where all have diverged.
+        Raises UserError if all have diverged.
         """
         alive = [place for place, head in enumerate(self.heads) if "diverged" not in head]
         if not alive:
@@ -167,7 +167,7 @@ def in_turn(job: Job[Run], model: VideoClassifier, scores: Scores, stop: Stop) -
     """Train the model with one rate and decay after the other, or go on: the scores of each, and the best.
 
     The model is then as it was before. A training that is over has its `seconds` and `epochs` beside its scores.
-    Raises UserError where others are over that had other epochs, as their scores don't compare.
+    Raises UserError if others are over that had other epochs, as their scores don't compare.
     """
     run = job.run
     if other := {head["epochs"] for head in scores.heads if "epochs" in head} - {run.train.epochs}:

@@ -85,7 +85,7 @@ def num_ranks(device: str, gpus: int | None) -> int:
 
 
 def visible_gpus() -> int:
-    """The number of GPUs that this process sees. Raises UserError where CUDA doesn't work."""
+    """The number of GPUs that this process sees. Raises UserError if CUDA doesn't work."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
         return torch.cuda.device_count()
@@ -96,7 +96,7 @@ def visible_gpus() -> int:
 
 
 def check_gpus(numbers: Iterable[int]) -> None:
-    """Raise UserError where torch has no code for one of these GPUs, or computes wrong on it."""
+    """Raise UserError if torch has no code for one of these GPUs, or computes wrong on it."""
     built = [int(name.removeprefix("sm_").rstrip("af")) for name in torch.cuda.get_arch_list() if "sm_" in name]
     for number in numbers if built else ():
         major, minor = torch.cuda.get_device_capability(number)

@@ -23,6 +23,7 @@ from aim.models.memory import store_frozen
 Device = Literal["auto", "cuda", "mps", "cpu"]  # mps: the GPU of an Apple processor
 Precision = Literal["auto", "bf16", "fp8", "fp32"]  # fp8: bf16, but for products of frozen weights in training
 Untrained = Literal["auto", "bf16", "fp32"]  # of verbs without training
+Computed = Literal[Untrained, "int8"]  # of verbs that take exported files, too
 Gpu = Literal["a100", "h100", "h200", "b200", "l40s", "rtx4090", "t4"]  # that aim.benchmark can plan for
 
 DRIVER = Path("/proc/driver/nvidia/version")
@@ -75,7 +76,7 @@ def computes_in_bf16(device: Device) -> bool:
 
 
 def check_fp8(device: Device) -> None:
-    """Raise UserError where the device has no products in float8. A GPU that doesn't work has its own error later."""
+    """Raise UserError if the device has no products in float8. A GPU that doesn't work has its own error later."""
     if device == "cuda" and not torch.cuda.is_available():
         return
     numbers = range(torch.cuda.device_count()) if device == "cuda" else ()

@@ -29,7 +29,7 @@ OF_CLASS = {"right": "right", "average_precision": "average precision", "f1": "F
 
 
 def result_of(saved: Checkpoint, given: str | Path | None) -> dict[str, Any]:
-    """The result beside a checkpoint, or the `given` one of aim.eval. Raises UserError where it's of another model."""
+    """The result beside a checkpoint, or the `given` one of aim.eval. Raises UserError if it's of another model."""
     path = Path(given) if given is not None else saved.path.with_name("results.json")
     path = path / "results.json" if path.is_dir() else path
     if not path.is_file():

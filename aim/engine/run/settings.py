@@ -93,7 +93,7 @@ class Run:
         return replace(self, device=resolve_device(self.device))
 
     def load_lists(self) -> Lists:
-        """The videos and classes, checked; raises UserError where they are missing or disagree."""
+        """The videos and classes, checked; raises UserError if they are missing or disagree."""
         return self.data.load(many=self.task.several)
 
     def settled_reader(self) -> Reader:
@@ -207,7 +207,7 @@ class Run:
         return model
 
     def check_batch(self, ranks: int) -> None:
-        """Raise UserError where a step's batch can't be divided among so many ranks."""
+        """Raise UserError if a step's batch can't be divided among so many ranks."""
         batch, parts = self.train.batch_size, ranks * self.train.accumulate
         if batch % parts:
             divisors = [n for n in range(1, batch + 1) if batch % (n * self.train.accumulate) == 0]

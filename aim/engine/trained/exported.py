@@ -1,6 +1,7 @@
 """Reading of exported models: uint8 frames in, probabilities out, and how videos become such frames.
 
-An ONNX file has it in its metadata, a file of torch.export in an extra file. Both compute in float32.
+An ONNX file has it in its metadata, a file of torch.export in an extra file. Both compute in float32, an ONNX file
+perhaps with products in int8.
 """
 
 import importlib
@@ -12,7 +13,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import asdict, dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +21,7 @@ from torch import Tensor
 from aim.data.pace import UNPACED, Pace
 from aim.data.sampling import Clip
 from aim.data.transforms import Views
-from aim.engine.machine.hardware import Device, Untrained
+from aim.engine.machine.hardware import Computed, Device, Untrained
 from aim.engine.scores.calibration import UNCALIBRATED, Calibration
 from aim.engine.scores.tasks import SINGLE_LABEL, Task, named
 from aim.ground import config
@@ -59,6 +60,11 @@ class About:
         parts = asdict(self) | {"task": written("task", self.task)} | self.expects()
         del parts["calibration"]
         return stamp(FORMAT) | {key: json.dumps(value) for key, value in parts.items()} | self.calibration.as_text()
+
+    @property
+    def precision(self) -> Literal["fp32", "int8"]:
+        """That it computes in, as far as its products go."""
+        return "int8" if self.quantized else "fp32"
 
     def expects(self) -> dict[str, dict[str, str]]:
         """The way from a video to its probabilities in words, for a program of somebody else: docs/export.md."""
@@ -126,21 +132,40 @@ def is_exported(path: str | Path) -> bool:
     return Path(path).suffix in SUFFIXES
 
 
-def on_cpu(path: str | Path, device: Device, precision: Untrained) -> tuple[Device, Untrained]:
-    """Device and precision of an exported file. Raises UserError for a request of others."""
-    if device in ("cuda", "mps") or precision == "bf16":
-        asked = "precision=bf16" if device in ("auto", "cpu") else f"device={device}"
+def settled(path: str | Path, device: Device, precision: Computed) -> tuple[Device, Untrained]:
+    """Device and precision to prepare a model for: those asked for or, of an exported file, float32 on the CPU.
+
+    Raises UserError for a request that the model can't fulfil; `check_precision` does for exported files.
+    """
+    if is_exported(path):
+        if device in ("cuda", "mps"):
+            raise UserError(
+                f"device={device}, but {path} computes on the CPU; leave that out, or give the best.safetensors"
+            )
+        return "cpu", "fp32"
+    if precision == "int8":
         raise UserError(
-            f"{asked}, but {path} computes in float32 on the CPU; leave that out, or give the best.safetensors"
+            f"precision=int8, but {path or 'a trunk alone'} isn't exported; leave it out, or make a file: "
+            "aim.export checkpoint=... out=FILE.onnx quantize=int8 clips=VIDEOS"
         )
-    return "cpu", "fp32"
+    return device, precision
+
+
+def check_precision(asked: Computed, path: str | Path, own: str | None) -> None:
+    """Raise UserError for another precision than an exported file's own."""
+    if asked not in ("auto", own):
+        other = {"int8": "aim.export quantize=int8 makes another", "fp32": "aim.export without quantize makes another"}
+        raise UserError(
+            f"precision={asked}, but {path} was exported to compute in {own}; leave that out, or "
+            + other.get(asked, "give the best.safetensors")
+        )
 
 
 def read(path: str | Path, *, trust: bool = False) -> tuple[Program, About]:
     """The model in an exported file, and its metadata.
 
     ONNX is data alone. A file of torch.export can run any code of its author while it's loaded: it needs `trust`.
-    Raises UserError where the file can't be read.
+    Raises UserError if the file can't be read.
     """
     path = file_here(path, "checkpoint", "model.onnx", AGAIN)
     if not path.is_file():
@@ -201,7 +226,7 @@ def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
 
 
 def text_of_pt2(path: Path) -> dict[str, str]:
-    """The metadata of a file of torch.export, without loading it. Raises UserError where it's damaged."""
+    """The metadata of a file of torch.export, without loading it. Raises UserError if it's damaged."""
     with reading(path, "a file of torch.export", AGAIN), zipfile.ZipFile(path) as file:
         if (damaged := file.testzip()) is not None:
             raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
@@ -227,7 +252,7 @@ def open_pt2(path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def library(name: str) -> Any:
-    """A library that only ONNX files need. Raises UserError where it isn't installed."""
+    """A library that only ONNX files need. Raises UserError if it isn't installed."""
     try:
         with quiet():
             return importlib.import_module(name)

@@ -10,7 +10,7 @@ import torch
 from aim.data.lists import nfc
 from aim.data.readers.interface import Reader
 from aim.engine.machine import distributed
-from aim.engine.machine.hardware import Device, Precision, Untrained
+from aim.engine.machine.hardware import Computed, Device, Precision
 from aim.engine.scores.calibration import Calibration
 from aim.engine.scores.several import UNKNOWN
 from aim.engine.scores.tasks import Limit
@@ -35,7 +35,7 @@ class Question:
     background: str | None
     temperature: float | None
     device: Device
-    precision: Untrained
+    precision: Computed
     threads: int | None
     workers: int | None
     trust: bool
@@ -75,11 +75,11 @@ def prepared(settings: Question, of_windows: str = "") -> tuple[Recogniser, Prec
 
     Raises UserError as `limit_of` does.
     """
-    device, asked = settings.device, settings.precision
-    if exported.is_exported(settings.checkpoint):
-        device, asked = exported.on_cpu(settings.checkpoint, device, asked)
+    device, asked = exported.settled(settings.checkpoint, settings.device, settings.precision)
     # The introduction tells what they are.
     recogniser, precision = ready(settings.loaded, device=device, precision=asked, threads=settings.threads, told=False)
+    if exported.is_exported(settings.checkpoint):
+        exported.check_precision(settings.precision, settings.checkpoint, recogniser.precision)
     views = {key: value for key, value in settings.views.items() if value is not None}
     recogniser = replace(recogniser, views=replace(recogniser.views, **views))
     if settings.temperature is not None:

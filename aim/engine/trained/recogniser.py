@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from einops import rearrange, reduce
@@ -75,7 +75,7 @@ class Recogniser:
     classes: list[str]
     clip: Clip
     views: Views
-    precision: Precision | None = None  # that it was trained in, where its file tells
+    precision: Precision | Literal["int8"] | None = None  # of its training or, exported, its own; None: unknown
     calibration: Calibration = UNCALIBRATED  # as far as its file tells
     calibrated: bool = True  # by the temperature, where there is one
     task: Task = SINGLE_LABEL
@@ -175,7 +175,7 @@ class Recogniser:
 
 
 def settings_of(saved: Checkpoint) -> Trained:
-    """The settings in a checkpoint that define its model. Raises UserError where they are absent or can't be taken."""
+    """The settings in a checkpoint that define its model. Raises UserError if they are absent or can't be taken."""
     if not saved.config:
         raise UserError(f"{saved.path} has no settings of its model: convert it again, with its +experiment=NAME")
     parts = {key: value for key, value in saved.config.items() if key in Trained.__dataclass_fields__}
@@ -198,7 +198,7 @@ def load(
     """Rebuild a trained model from `best.safetensors` and its trunk; `weights` says where the trunk is, if elsewhere.
 
     Its probabilities are `calibrated` by the file's temperature, where there is one; else they are those of a test.
-    Or open a file of `aim.export`, which holds its trunk and computes in float32 on the CPU; `trust` as for
+    Or open a file of `aim.export`, which holds its trunk and computes on the CPU; `trust` as for
     `exported.read`. With other `classes` it has a head for these, of their names alone (`told_by_names`). Raises
     UserError when a file is missing, or the trunk is another one.
     """
@@ -213,6 +213,7 @@ def load(
             about.classes,
             about.clip,
             about.views,
+            about.precision,
             calibration=about.calibration,
             calibrated=calibrated,
             task=about.task,
@@ -259,7 +260,7 @@ def told_by_names(
 ) -> Recogniser:
     """The model with a head for other classes, one label a video, from their names alone: zero-shot.
 
-    `backbone` is what its trunk was built of. Raises UserError where that has no text tower, or the head reads other
+    `backbone` is what its trunk was built of. Raises UserError if that has no text tower, or the head reads other
     features.
     """
     assert isinstance(recogniser.model, VideoClassifier)

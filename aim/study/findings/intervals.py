@@ -2,9 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,20 +13,16 @@ DRAWS = 2000  # of a bootstrap
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A number and its 95 % interval."""
 
     value: float
     low: float
     high: float
 
-    def __iter__(self) -> Iterator[float]:
-        return iter((self.value, self.low, self.high))
-
 
 def bootstrap(values: ArrayLike, repeats: int = DRAWS, seed: int = 0) -> Interval:
-    """The mean of `values` "n" with its percentile bootstrap interval; those that are NaN are left out."""
+    """The mean of `values` "n" with its percentile bootstrap interval; NaN is left out."""
     found = np.asarray(values, np.float64).ravel()
     found = found[~np.isnan(found)]
     if not len(found):
@@ -39,7 +33,7 @@ def bootstrap(values: ArrayLike, repeats: int = DRAWS, seed: int = 0) -> Interva
 
 @functools.lru_cache(maxsize=8)
 def drawn(count: int, repeats: int, seed: int) -> NDArray[np.int64]:
-    """How often each of `count` values is drawn, "repeats count"."""
+    """The frequency of each of `count` values in draws, "repeats count"."""
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), repeats)
 
 
@@ -53,6 +47,6 @@ def percentiles(values: Floats) -> tuple[float, float]:
 
 
 def finite(value: Any) -> float | None:
-    """The number, or None where there is none."""
+    """The number, or None if it isn't finite."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if number else None

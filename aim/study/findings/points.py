@@ -1,4 +1,4 @@
-"""From the cells of a study to its points: rows of study.json, and the curves that they draw over each axis."""
+"""From the cells of a study to its points: rows of study.json, and their curves over each axis."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,14 +26,14 @@ AXES = {
     "trunk_error": "the trunk's linear-probe error on stills",
     "difficulty": "difficulty of the videos",
 }
-SIZES = ("flops", "parameters", "tuned", "trunk_error")  # what differs between trunks; more videos are another axis
-PAIR_SIZES = ("parameters",)  # of these for pairs of classes: all say much the same, and each fit takes time
+SIZES = ("flops", "parameters", "tuned", "trunk_error")  # properties of trunks; more videos are another axis
+PAIR_SIZES = ("parameters",)  # of these for pairs of classes: all are similar, and each fit takes time
 NORMAL = 1.959964  # standard errors from the middle of a 95 % interval to its ends
 
 
 @dataclass(frozen=True)
 class Row:
-    """A cell with what became of it: its scores by task, none where it isn't done."""
+    """A cell with its outcome: its scores by task, none if it isn't done."""
 
     member: Planned
     state: State
@@ -46,9 +46,10 @@ class Row:
     def name(self) -> str:
         return self.member.cell.name
 
-    def on(self, axis: str) -> float | None:
-        """Its place on an axis."""
-        places = {
+    @property
+    def places(self) -> dict[str, float | None]:
+        """Its place on each of AXES."""
+        return {
             "flops": self.member.flops,
             "parameters": self.member.cost.parameters,
             "tuned": self.member.cost.tuned,
@@ -56,7 +57,6 @@ class Row:
             "trunk_error": self.trunk_error,
             "difficulty": self.member.cell.difficulty,
         }
-        return places[axis]
 
     def as_json(self) -> dict[str, Any]:
         """The row of study.json."""
@@ -64,14 +64,14 @@ class Row:
         return {
             "name": cell.name, "trunk": cell.trunk, "adapter": cell.adapter, "share": cell.share, "seed": cell.seed,
             "state": self.state, "why": self.why, "run_dir": str(cell.run_dir),
-            **{axis: self.on(axis) for axis in AXES},
+            **self.places,
             "seconds": self.member.seconds,
             "scores": {name: list(interval) for name, interval in self.tasks.get(ALL, {}).items()},
         }  # fmt: skip
 
 
 def rows(study: Study, members: Sequence[Planned], reasons: Mapping[str, str]) -> list[Row]:
-    """The result of every cell; `reasons` are those of failed cells, by name."""
+    """The result of every cell; `reasons` of failed cells, by name."""
     errors = trunk_errors(study)
     pairs = study.pairs if study.pairs is not None else known_pairs(members[0])
     found = []
@@ -93,16 +93,16 @@ def rows(study: Study, members: Sequence[Planned], reasons: Mapping[str, str]) -
 
 
 def known_pairs(member: Planned) -> Sequence[tuple[str, str]]:
-    """The classes that are each other reversed, of data that knows them, where a video has one label."""
+    """The pairs of mutually reversed classes, of data that has them, with one label a video."""
     source = member.run.data.lists
     return PAIRS[source.phases] if isinstance(source, MovingShapes) and not member.run.task.several else ()
 
 
 def curves(found: Sequence[Row], difficulty: float | None = None) -> list[Curve]:
-    """The points of every task and score: over the trunks at the most data, a series an adapter; and over the data.
+    """The points of every task and score: over the trunks with the most data, a series an adapter; and over the data.
 
-    Those are at one `difficulty`; over the difficulties at the most data. An axis on which no series has two places is
-    left out, unless there is no other.
+    Those are at one `difficulty`; over the difficulties with the most data. An axis without two places in any series is
+    left out, unless it's the only one.
     """
     done = [row for row in found if row.state == "done"]
     if not done:
@@ -126,12 +126,13 @@ def curves(found: Sequence[Row], difficulty: float | None = None) -> list[Curve]
 
 def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str]) -> list[Curve]:
     """The curves of a task over an axis, one a series and score; rows without a place on it are left out."""
-    placed = [(row, place) for row in found if (place := row.on(axis)) is not None]
+    placed = [(row, place) for row in found if (place := row.places[axis]) is not None]
     made = []
     for name in dict.fromkeys(series(row) for row, _ in placed):
         own = [(row, place) for row, place in placed if series(row) == name]
         first = own[0][0]
         for key in first.tasks[task]:
+            of_pair = SCORES[key].chance if task != ALL else None
             intervals = [row.tasks[task][key] for row, _ in own]
             made.append(
                 Curve(
@@ -139,7 +140,7 @@ def over(task: str, axis: str, found: Sequence[Row], series: Callable[[Row], str
                     scale=np.array([place for _, place in own], np.float64),
                     value=np.array([interval.value for interval in intervals]),
                     seed=np.array([row.member.cell.seed for row, _ in own]),
-                    chance=first.chance[key] if task == ALL else SCORES[key].chance(2), better=SCORES[key].better,
+                    chance=of_pair(2) if of_pair else first.chance[key], better=SCORES[key].better,
                     error=np.array([(interval.high - interval.low) / (2 * NORMAL) for interval in intervals]),
                 )
             )  # fmt: skip

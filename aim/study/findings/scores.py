@@ -3,9 +3,10 @@
 Shapes: n videos, k classes.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -21,26 +22,8 @@ LENGTHS = (2, 4, 8)  # of the sequences of motions
 EXACT = {f"exact{length}": length for length in LENGTHS}
 
 
-class Score(NamedTuple):
-    """A score of a task: its words, the better direction, whether it counts right answers, and what guessing has.
-
-    Guessing gives the same probability to all of so many classes, or for top-1 any of them as the answer. Of several
-    labels a video there is no such number: see `guessed`.
-    """
-
-    words: str
-    better: Literal["high", "low"]
-    thresholded: bool
-    chance: Callable[[int], float]
-
-
-def unknown(classes: int) -> float:
-    """What guessing has depends on the videos."""
-    return float("nan")
-
-
 def margin(probability: Probability, label: Label) -> Floats:
-    """The probability of each video's class less that of the most probable other one, "n"."""
+    """The probability of each video's class minus that of the most probable other one, "n"."""
     rows = np.arange(len(label))
     others = probability.copy()
     others[rows, label] = -1
@@ -50,31 +33,24 @@ def margin(probability: Probability, label: Label) -> Floats:
 
 TOP1, *OTHERS = [each for each in metrics.of("one") if each.per_video is not None and each.chance is not None]
 OF_SEVERAL = [each for each in metrics.of("several") if each.per_video or each.of_draws]
-COUNTED = ("macro_f1", "micro_f1")  # of these: they count answers
-PART = 10_000_000  # videos of draws that are scored together
+PART = 10_000_000  # videos of draws scored together
 LOSSES = ("cross_entropy", "binary_cross_entropy")
-PER_VIDEO = {each.name: each.per_video for each in (TOP1, *OTHERS) if each.per_video} | {"margin": margin}
-MAIN = TOP1.name  # the score that thresholds and comparisons are told for
-
-
-def _of_metrics(*found: Metric) -> dict[str, Score]:
-    return {each.name: Score(each.words, each.better, each is TOP1, each.chance) for each in found if each.chance}
-
-
-SCORES = {
-    **_of_metrics(TOP1),
-    **{name: Score(f"{n} in a row", "high", True, partial(pow, exp=-n)) for name, n in EXACT.items()},
-    **_of_metrics(*OTHERS),
-    "margin": Score("margin", "high", False, lambda classes: 0.0),
-    **{each.name: Score(each.words, each.better, each.name in COUNTED, unknown) for each in OF_SEVERAL},
-}
+MAIN = TOP1.name  # the score of thresholds and comparisons
+MARGIN = Metric("margin", "margin", "high", "number", None, per_video=margin, chance=lambda classes: 0.0)
+OF_ONE = [
+    TOP1,
+    *(replace(TOP1, name=name, words=f"{n} in a row", chance=partial(pow, exp=-n)) for name, n in EXACT.items()),
+    *OTHERS,
+    MARGIN,
+]
+SCORES = {each.name: each for each in (*OF_ONE, *OF_SEVERAL)}
+THRESHOLDED = (MAIN, *EXACT, "macro_f1", "micro_f1")  # they count right answers
 
 
 def score(predictions: Predictions, pairs: Sequence[Sequence[str]] = ()) -> dict[str, dict[str, Interval]]:
     """Task -> score -> its value and 95 % interval over the videos: of `all` classes, and of each pair "A/B".
 
-    Of several labels a video there are no pairs. Raises UserError for a pair of classes that the predictions don't
-    have.
+    With several labels a video there are no pairs. Raises UserError for classes missing in the predictions.
     """
     if predictions.several:
         if pairs:
@@ -93,7 +69,7 @@ def score(predictions: Predictions, pairs: Sequence[Sequence[str]] = ()) -> dict
 
 
 def between(probability: Floats, label: Label, pair: Sequence[int]) -> tuple[Floats, Label]:
-    """The videos of two classes, and probabilities as if there were no other."""
+    """The videos of two classes, and probabilities renormalised to them."""
     chosen = np.isin(label, pair)
     both = np.maximum(probability[chosen][:, pair], LEAST)
     return both / both.sum(1, keepdims=True), (label[chosen] == pair[1]).astype(np.int64)
@@ -101,14 +77,18 @@ def between(probability: Floats, label: Label, pair: Sequence[int]) -> tuple[Flo
 
 def scores_of(probability: Floats, label: Label) -> dict[str, Interval]:
     """Every score of one task, from "n k" and "n"."""
-    found = {name: bootstrap(of(probability, label)) for name, of in PER_VIDEO.items()}
-    for name, length in EXACT.items():
-        found[name] = Interval(*(in_a_row(share, len(label), length) for share in found[MAIN]))
-    return {name: found[name] for name in SCORES if name in found}
+    found = dict[str, Interval]()
+    for each in OF_ONE:
+        assert each.per_video is not None
+        if each.name in EXACT:
+            found[each.name] = Interval(*(in_a_row(share, len(label), EXACT[each.name]) for share in found[MAIN]))
+        else:
+            found[each.name] = bootstrap(each.per_video(probability, label))
+    return found
 
 
 def scores_of_several(probability: Probability, label: Label) -> dict[str, Interval]:
-    """Every score of several labels a video, from "n k" and "n k"; of those of all videos each draw is scored."""
+    """Every score of several labels a video, from "n k" and "n k"; scores of all videos are computed for each draw."""
     found, times = {}, drawn(len(label), DRAWS, 0)
     for metric in OF_SEVERAL:
         if metric.of_all is None or metric.of_draws is None:
@@ -123,8 +103,8 @@ def scores_of_several(probability: Probability, label: Label) -> dict[str, Inter
 def in_a_row(share: float, videos: int, length: int) -> float:
     """The share of sequences of `length` different videos that are all right, where `share` of the videos are.
 
-    It is exact over all such sequences, C(r, length) / C(n, length) of r right ones among n, so that no drawing of them
-    adds noise; about share ** length of many videos. The bounds of an interval needn't be whole numbers of videos.
+    It is exact over all such sequences, without sampling noise: C(r, length) / C(n, length) for r right ones among n,
+    about share ** length for many videos. The bounds of an interval needn't be whole numbers of videos.
     """
     if videos < length:
         return float("nan")
@@ -133,18 +113,17 @@ def in_a_row(share: float, videos: int, length: int) -> float:
 
 
 def guessed(predictions: Predictions) -> dict[str, float]:
-    """The scores of guessing on these videos, of all classes: of several labels the best answer that all get alike."""
+    """The scores of guessing on these videos, of all classes: with several labels the best single answer to all."""
     if not predictions.several:
-        one = [name for name in SCORES if name in (*PER_VIDEO, *EXACT)]
-        return {name: SCORES[name].chance(len(predictions.classes)) for name in one}
+        return {each.name: each.chance(len(predictions.classes)) for each in OF_ONE if each.chance}
     found = predictions.baseline
     return {each.name: found[each.name] / (100 if each.unit == "percent" else 1) for each in OF_SEVERAL}
 
 
 def described(chance: Mapping[str, float]) -> dict[str, dict[str, Any]]:
     """The scores for study.json, by those of guessing."""
-    found = {name: each for name, each in SCORES.items() if name in chance}
     return {
-        name: {"name": each.words, "better": each.better, "thresholded": each.thresholded, "chance": chance[name]}
-        for name, each in found.items()
+        name: {"name": each.words, "better": each.better, "thresholded": name in THRESHOLDED, "chance": chance[name]}
+        for name, each in SCORES.items()
+        if name in chance
     }

@@ -27,7 +27,7 @@ from aim.data.readers import decord, packets, pyav
 from aim.data.readers.decord import Decord
 from aim.data.readers.frames import Frames
 from aim.data.readers.interface import BadVideo, Part, Reader, Source, Timed
-from aim.data.readers.pyav import PyAV
+from aim.data.readers.pyav import PyAV, container_of
 from aim.data.readers.torchcodec import TorchCodec
 from aim.prepare.transcode import Transcode
 from tests.conftest import missing, shared_folder
@@ -66,7 +66,7 @@ def make(name: str) -> Reader:
 def decoded(path: Path) -> tuple[list[np.ndarray], np.ndarray]:
     """All frames as PyAV decodes them one after the other, upright, and thumbnails of them; empty where it fails."""
     try:
-        with av.open(str(path), metadata_errors="ignore") as container:
+        with container_of(str(path)) as container:
             frames = [
                 np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), frame.rotation // 90))
                 for frame in container.decode(video=0)

@@ -49,7 +49,7 @@ def test_without_one_the_way_out_is_said() -> None:
     with refused("device=mps", "device=auto"):
         distributed.num_ranks("mps", None)
     with refused("device=mps", "a.onnx", "best.safetensors"):
-        exported.on_cpu("a.onnx", "mps", "auto")
+        exported.settled("a.onnx", "mps", "auto")
 
 
 def test_it_computes_in_float32_unless_asked(mac: None, monkeypatch: pytest.MonkeyPatch) -> None:
