@@ -166,7 +166,7 @@ def find_by_class(root: Path, below: str) -> Classes:
     empty = [path for path, name in folders.items() if "/" not in name and name not in by_class]
     notes += [f"no video is in {root / path}: it is no class" for path in empty]
     if splits := [path for path, name in folders.items() if "/" in name and split_of(Path(name).name)]:
-        notes.append(f"inside of classes folders split nothing, whatever their name: {some(splits)}; train/CLASS does")
+        notes.append(f"folders inside of classes split nothing, with any name: {some(splits)}; train/CLASS does")
     return Classes(merged(by_class, notes), notes)
 
 

@@ -127,7 +127,7 @@ def claim(folder: Path, count: int, work: Mapping[str, Any]) -> None:
         return
     if (shards := claimed(folder, work)) != count:
         raise UserError(
-            f"{folder} is of {shards} shards, not of {count}; go on with shard=I/{shards}, or name another out"
+            f"{folder} has {shards} shards, not {count}; continue with shard=I/{shards}, or name another out"
         )
 
 
@@ -140,9 +140,7 @@ def claimed(folder: Path, work: Mapping[str, Any]) -> int:
     with reading(file, "the claim of a folder's shards", "name another folder"):
         count, before = int(found["shards"]), dict(found["work"])
     if other := [name for name in {**before, **work} if before.get(name) != work.get(name)]:
-        raise UserError(
-            f"{file} is of another {', '.join(other)}; go on with what was given there, or name another out"
-        )
+        raise UserError(f"{file} is of another {', '.join(other)}; continue with the same, or name another out")
     return count
 
 

@@ -173,7 +173,7 @@ def in_turn(job: Job[Run], model: VideoClassifier, scores: Scores, stop: Stop) -
     if other := {head["epochs"] for head in scores.heads if "epochs" in head} - {run.train.epochs}:
         raise UserError(
             f"{job.run_dir}: trainings of this choice are over with train.epochs={other.pop()}; choose with that, and "
-            f"then go on to train.epochs={run.train.epochs}, or delete {job.run_dir}"
+            f"then continue to train.epochs={run.train.epochs}, or delete {job.run_dir}"
         )
     trained = dict(model.named_parameters())
     first = {name: trained[name].detach().clone() for name in model.trainable}

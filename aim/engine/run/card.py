@@ -180,7 +180,7 @@ def limits(saved: Checkpoint, found: Mapping[str, Any], trained: Trained) -> Ite
         f", of which there were {train}." if train else "."
     )
     if not trained.task.several:
-        yield "- It answers with one of them, whatever a video shows; `min_probability` leaves doubtful answers out."
+        yield "- It answers with one of them for any video; `min_probability` leaves doubtful answers out."
     yield "- Other cameras, places, people and rates were not tested unless the list above has them."
     yield "- Not for decisions about people without a test on videos of that place and purpose."
     yield ""

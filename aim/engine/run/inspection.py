@@ -157,7 +157,7 @@ def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:
         )
     learnt = {label for video in lists.train for label in video.labels}
     readable = {label for video in lists.train if video.path not in bad for label in video.labels}
-    say(f"goes on without {' and '.join(counts)}")
+    say(f"continues without {' and '.join(counts)}")
     for name in sorted(lists.classes[label] for label in learnt - readable):
         say(f"no training video is left of class {name}")
 

@@ -219,11 +219,11 @@ class Run:
         if batch // parts % self.train.clips_per_video:
             raise UserError(
                 f"train.clips_per_video={self.train.clips_per_video} doesn't divide the {batch // parts} clips that a "
-                "rank works through at once; use another train.batch_size, or fewer train.accumulate parts"
+                "rank processes at once; use another train.batch_size, or fewer train.accumulate parts"
             )
         if batch // parts == 1 and (self.train.mixup or self.train.cutmix):
             raise UserError(
-                "train.mixup and train.cutmix mix the clips that a rank works through at once, and that is one; use a "
+                "train.mixup and train.cutmix mix the clips that a rank processes at once, and that is one; use a "
                 "larger train.batch_size, or fewer train.accumulate parts or ranks"
             )
 

@@ -37,7 +37,7 @@ FORMAT = "aim-video exported 1"
 EXTRA_FILE = "aim.json"
 OPTIONAL = ("calibration", "task", "pace", "licence", "quantized")  # parts that older files lack
 INPUT, OUTPUT = "video", "probability"
-AGAIN = "aim.export makes it anew"
+AGAIN = "aim.export makes it again"
 
 
 @dataclass(frozen=True)
