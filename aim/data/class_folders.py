@@ -99,14 +99,14 @@ class ClassFolders:
 
 @dataclass(frozen=True)
 class Classes:
-    """The videos of each class, sorted, by the name of its folder, and what is to be said of it."""
+    """The videos of each class, sorted, by the name of its folder, and notes."""
 
     videos: Mapping[str, list[str]]
     notes: list[str] = field(default_factory=list)
 
 
 def split_folders(root: Path, val_share: float) -> tuple[dict[str, str], list[str]]:
-    """The folders of the splits, none where there are only classes; and what is to be said of others beside them.
+    """The folders of the splits, none if there are only classes; and notes on others beside them.
 
     A folder with the name of a split is never a class. Raises UserError for one without its partner.
     """

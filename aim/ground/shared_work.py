@@ -1,6 +1,6 @@
 """Work shared by jobs that know nothing of each other: each does its portion, and again where it was lost.
 
-Each notes what is done, failed and missing in a folder of its own; at the end `merge=true` looks through all of them.
+Each notes finished, failed and missing work in its own folder; at the end `merge=true` reads all of them.
 """
 
 import json
@@ -204,7 +204,7 @@ class Merged(NamedTuple):
         return INCOMPLETE if self.missing else 1 if self.failed else 0
 
     def tell(self) -> None:
-        """Say what failed, and what is missing."""
+        """Print the failed and the missing items."""
         for name, why in self.failed.items():
             say(f"error: {name} could not be read: {why}")
         if self.missing:
@@ -217,7 +217,7 @@ class Merged(NamedTuple):
 
 
 def merged(folder: Path, count: int, names: Iterable[str], stale: Container[str] = ()) -> Merged:
-    """Look up each item in the manifest of the job that has it; what was made of a `stale` one is missing."""
+    """Look up each item in the manifest of its job; the result of a `stale` one is missing."""
     manifests = [Manifest.of(home(folder, Portion(i, count))) for i in range(count)]
     found = Merged({}, {}, [], [])
     idle = set[int]()

@@ -133,7 +133,7 @@ def name_late(root: Path, videos: Sequence[Video]) -> None:
 
 
 def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:
-    """Raise UserError, with the command that goes on, if bad files are not to be skipped, or are too many."""
+    """Raise UserError, with the command that continues, if bad files are not to be skipped, or are too many."""
     parts: list[tuple[str, list[Video], str, str]] = [
         ("training", lists.train, "data.on_error", run.data.on_error),
         ("validation", lists.val, "data.eval_on_error", run.data.eval_on_error),
