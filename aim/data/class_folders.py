@@ -96,7 +96,7 @@ class ClassFolders:
 
 
 def split_folders(root: Path, val_share: float) -> tuple[dict[str, str], list[str]]:
-    """The folders of the splits, none where there are only classes; and what is to be said of others beside them.
+    """The folders of the splits, none if there are only classes; and notes on others beside them.
 
     A folder with the name of a split is never a class. Raises UserError for one without its partner.
     """
@@ -155,7 +155,7 @@ def find_by_class(root: Path, below: str, notes: list[str]) -> dict[str, list[st
     empty = [path for path, name in folders.items() if "/" not in name and name not in by_class]
     notes += [f"no video is in {root / path}: it is no class" for path in empty]
     if splits := [path for path, name in folders.items() if "/" in name and split_of(Path(name).name)]:
-        notes.append(f"inside of classes folders split nothing, whatever their name: {some(splits)}; train/CLASS does")
+        notes.append(f"folders inside of classes split nothing, with any name: {some(splits)}; train/CLASS does")
     return merged(by_class, notes)
 
 

@@ -156,7 +156,7 @@ def _named(path: Path) -> str:
 
 def _source_of(place: Path) -> tuple[str | None, str | None]:
     """A file's video and its stamp: None if it isn't stored, nothing if the file is damaged."""
-    with suppress(UserError), reading(place, "features", "they are made anew"):
+    with suppress(UserError), reading(place, "features", "they are made again"):
         if place.suffix == ".npz":
             with place.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 source, stamp = (str(file[key]) if key in file.files else None for key in ("source", "stamp"))

@@ -96,7 +96,7 @@ class Settings(Spreading, Question):
     def _check_live(self, name: str) -> None:
         """Raise UserError for settings without a meaning for endless videos."""
         if len(self.given) > 1:
-            raise UserError(f"input={name} is a stream, and {len(self.given)} are named; give it a process of its own")
+            raise UserError(f"input={name} is a stream, and {len(self.given)} are named; give it its own process")
         if self.windows is None:
             raise UserError(
                 f"input={name} is a stream, answered window by window: add window=SECONDS; a file must be downloaded"

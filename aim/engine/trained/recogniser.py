@@ -255,7 +255,7 @@ def told_by_names(
 ) -> Recogniser:
     """The model with a head for other classes, one label a video, from their names alone: zero-shot.
 
-    `backbone` is what its trunk was built of. Raises UserError if that has no text tower, or the head reads other
+    `backbone` is the source of its trunk. Raises UserError if that has no text tower, or the head reads other
     features.
     """
     assert isinstance(recogniser.model, VideoClassifier)
