@@ -58,7 +58,7 @@ def test_english_is_no_piece(prose: str) -> None:
 
 
 def test_no_piece_at_all_checks_nothing_and_is_refused() -> None:
-    with pytest.raises(AssertionError, match="name what"):
+    with pytest.raises(AssertionError, match="name the pieces"):
         named(TEXT)
 
 

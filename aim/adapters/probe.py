@@ -43,7 +43,7 @@ class Probe(AdapterBase):
     heads: int | None = None  # of attention; None: of 64 channels each
 
     def heads_of(self, width: int) -> int:
-        """The heads for so many channels. Raises UserError where they don't divide them."""
+        """The heads for so many channels. Raises UserError if they don't divide them."""
         if self.heads is not None and (self.heads < 1 or width % self.heads):
             raise UserError(f"adapter.heads={self.heads} doesn't divide {width} channels; use null for 64 a head")
         return num_heads(width) if self.heads is None else self.heads
@@ -126,7 +126,7 @@ class Pooler(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """An MLP after a norm, added to what it takes."""
+    """An MLP after a norm, added to its input."""
 
     def __init__(self, width: int, ratio: float) -> None:
         super().__init__()

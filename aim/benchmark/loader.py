@@ -31,16 +31,16 @@ from aim.ground.console import Display, plain_table
 from aim.ground.errors import UserError
 
 STAGES = ("open", "decode", "resize and crop", "augment", "copy into the batch", "transfer to the GPU")
-STAGE_VIDEOS = 32  # read one after the other in this process, for the stages
-LOADER_BATCH = 8  # small, so that few seconds hold many batches
+STAGE_VIDEOS = 32  # read one after another in this process, for the stages
+LOADER_BATCH = 8  # small: many batches in few seconds
 LOADER_SECONDS = 8.0
 LONG_EPOCH = 100_000  # videos
-RATES = (50, 100, 200, 400, 800)  # clips/s of a GPU, to read the cores off where none was measured
+RATES = (50, 100, 200, 400, 800)  # clips/s of a GPU, for the required cores if none was measured
 
 
 @dataclass
 class Watch:
-    """A reader that notes when its file was open, and keeps what it has read."""
+    """A reader that notes the time of opening, and keeps its frames."""
 
     reader: Reader
     opened: float = 0.0
@@ -63,7 +63,7 @@ class Watch:
 def measure_loader(run: Run, lists: Lists, world: World, trained: float | None, found: dict[str, Any]) -> Iterator[str]:
     """Clips/s of each reader: stage by stage in this process on one core, and of all decoding processes together.
 
-    They are put into `found` reader by reader, and said.
+    They are added to `found` reader by reader, and printed.
     """
     threads, each = torch.get_num_threads(), run.train.clips_per_video
     small = replace(run.train, accumulate=1, batch_size=math.ceil(LOADER_BATCH / each) * each)  # of whole videos
@@ -98,7 +98,7 @@ def measure_loader(run: Run, lists: Lists, world: World, trained: float | None, 
 
 
 def readable(loader: Mapping[str, Any]) -> dict[str, Any]:
-    """The readers that could be measured."""
+    """The measurable readers."""
     return {name: each for name, each in loader["readers"].items() if "error" not in each}
 
 
@@ -115,7 +115,7 @@ def readers(configured: Reader) -> dict[str, Reader]:
 
 
 def measure_stages(run: Run, lists: Lists, world: World, title: str) -> dict[str, float | None]:
-    """Median seconds of each stage for one clip, measured in this process, one video after the other."""
+    """Median seconds of each stage for one clip, measured in this process, one video after another."""
     with closing(run.train_loader(run.train_dataset(lists), world)) as loader:
         dataset = loader.dataset
     watch = Watch(dataset.reader)
@@ -153,7 +153,7 @@ def measure_stages(run: Run, lists: Lists, world: World, title: str) -> dict[str
 
 
 def transfer_seconds(row: Tensor, device: torch.device) -> float | None:
-    """Seconds that a clip takes to the GPU, as part of a batch; None without one."""
+    """Seconds of a clip's copy to the GPU, as part of a batch; None without one."""
     if device.type != "cuda":
         return None
     batch = torch.stack([row] * LOADER_BATCH).share_memory_()  # type: ignore[no-untyped-call]
@@ -168,14 +168,14 @@ def transfer_seconds(row: Tensor, device: torch.device) -> float | None:
 
 def measure_in_all(run: Run, lists: Lists, world: World, title: str) -> float:
     """Clips/s of the training loader with its `data.workers` processes, once they run."""
-    # A list long enough that no epoch ends while we measure.
+    # A long list, so no epoch ends during the measurement.
     lists = replace(lists, train=lists.train * math.ceil(LONG_EPOCH / len(lists.train)))
     with (
         closing(run.train_loader(run.train_dataset(lists), world)) as loader,
         Display(f"{title}, all", 100, visible=True) as display,
     ):
         batches = itertools.chain.from_iterable(map(loader.epoch, itertools.count()))
-        for _ in range(loader.blocks + 1):  # those that were read while the others still started
+        for _ in range(loader.blocks + 1):  # those read while other processes still started
             next(batches)
         clips, began, passed = 0.0, time.perf_counter(), 0.0
         while passed < LOADER_SECONDS:

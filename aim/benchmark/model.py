@@ -25,9 +25,9 @@ CPU_GMACS = 200  # of a step, so that it takes seconds
 
 
 def measure_model(run: Run, num_classes: int, world: World, found: dict[str, Any]) -> Iterator[str]:
-    """Parameters, GMACs, clips/s and memory, of training and of the test, on uint8 clips that lie on the device.
+    """Parameters, GMACs, clips/s and memory, of training and of the test, on uint8 clips on the device.
 
-    They are put into `found` one by one, and said.
+    They are added to `found` one by one, and printed.
     """
     run = replace(run, backbone=replace(run.backbone, weights="random"))
     model = run.model(num_classes).to(world.device)
@@ -75,5 +75,5 @@ def measure_model(run: Run, num_classes: int, world: World, found: dict[str, Any
 
 
 def row(name: str, text: str) -> str:
-    """A line of a table of which the next one isn't known yet."""
+    """A line of a growing table."""
     return f"{name:<28}{text}"

@@ -1,13 +1,13 @@
 """Measure a setting on this machine: the model's size, speed and memory, and the loader's speed, reader by reader.
 
     python -m aim.benchmark +experiment=k400                     # both
-    python -m aim.benchmark +experiment=k400 what=loader         # how many cores keep a GPU busy?
+    python -m aim.benchmark +experiment=k400 what=loader         # the cores that keep a GPU busy
     python -m aim.benchmark +experiment=k400 what=model          # needs no data
     python -m aim.benchmark +experiment=k400 what=plan gpu=h100  # needs neither data nor that GPU
 
 One process and one GPU are measured; the trunk's weights are random, as no speed depends on them. Each number is shown
-as soon as it is measured. Leaves `benchmark.json`, or `plan.json`, in the run directory, by default
-runs/benchmark/NAME; after Ctrl-C or an error what was measured until then, with `interrupted`.
+as soon as it is measured. Writes `benchmark.json`, or `plan.json`, into the run directory, by default
+runs/benchmark/NAME; after Ctrl-C or an error with the measurements so far and `interrupted`.
 """
 
 import sys
@@ -39,14 +39,14 @@ from aim.ground.signals import INTERRUPTED, Interrupted
 
 @dataclass(frozen=True)
 class Settings(Run):
-    """The values of configs/benchmark.yaml: a run's, and what of it is measured."""
+    """The values of configs/benchmark.yaml: a run's, and the measurement."""
 
     what: Annotated[Literal["model", "loader", "plan", "all"], Mark.MACHINE]
     gpu: Annotated[Gpu | None, Mark.MACHINE]
 
 
 def main(cfg: DictConfig) -> None:
-    """Measure or plan, print, leave benchmark.json or plan.json."""
+    """Measure or plan, print, write benchmark.json or plan.json."""
     if distributed.is_rank():
         raise UserError("aim.benchmark measures one process; start it with python -m aim.benchmark, without torchrun")
     distributed.refuse_bare_slurm("aim.benchmark")
@@ -70,13 +70,13 @@ def main(cfg: DictConfig) -> None:
 
 @contextmanager
 def kept(found: dict[str, Any], path: Path) -> Iterator[None]:
-    """Leave in a file what is found inside the block, or where that ends early what is found until then."""
+    """Write the findings of the block into a file; if it ends early, those so far."""
     try:
         yield
     except BaseException as error:
         if any(found.get(part) for part in ("model", "loader")):
             files.write_json(path, found | {"interrupted": True})
-            say(f"what was measured until here is written to {path}")
+            say(f"the measurements so far are written to {path}")
             if isinstance(error, Interrupted):
                 sys.exit(INTERRUPTED)
         raise
@@ -84,10 +84,10 @@ def kept(found: dict[str, Any], path: Path) -> Iterator[None]:
 
 
 def measure(run: Settings, settings: Mapping[str, Any], found: dict[str, Any]) -> None:
-    """Find out what this machine does with a run, part by part, and show each."""
+    """Measure a run on this machine, part by part, and show each."""
     run.check_precision()
     lists = None if run.what == "model" else load_lists(run)
-    # Decoding can be measured on a machine without the GPU that it is to feed.
+    # Decoding can be measured without the GPU.
     device: Device = "cpu" if run.what == "loader" and not torch.cuda.is_available() else run.device
     distributed.num_ranks(device, 1)
     with distributed.start(device, 0) as world:
@@ -107,7 +107,7 @@ def measure(run: Settings, settings: Mapping[str, Any], found: dict[str, Any]) -
 
 
 def load_lists(run: Run) -> Lists:
-    """The data set's lists, with a way out for who has none."""
+    """The data set's lists, or an error with a way out."""
     try:
         return run.load_lists()
     except UserError as error:
@@ -115,7 +115,7 @@ def load_lists(run: Run) -> Lists:
 
 
 def show(found: Mapping[str, Any], path: Path) -> None:
-    """Print what was planned, or of what was measured that which compares readers."""
+    """Print the plan, or the comparison of readers."""
     console = plain_console()
     if "gpu" in found:
         console.print(f"{found['name']} on {found['gpus']} x {found['gpu']}, {found['precision']}: a plan")

@@ -29,7 +29,7 @@ class ClassFolders:
     val_share: float  # of each class, at least one video where it has two
 
     def __call__(self, root: Path) -> Lists:
-        """Raises UserError where there are no classes, a class has no training video, or half of a split is missing."""
+        """Raises UserError if there are no classes, a class has no training video, or half of a split is missing."""
         require_folder(root)
         usual = usual_files(root)
         if usual.keys() & USUAL.keys():
@@ -99,14 +99,14 @@ class ClassFolders:
 
 @dataclass(frozen=True)
 class Classes:
-    """The videos of each class, sorted, by the name of its folder, and what is to be said of it."""
+    """The videos of each class, sorted, by the name of its folder, and notes."""
 
     videos: Mapping[str, list[str]]
     notes: list[str] = field(default_factory=list)
 
 
 def split_folders(root: Path, val_share: float) -> tuple[dict[str, str], list[str]]:
-    """The folders of the splits, none where there are only classes; and what is to be said of others beside them.
+    """The folders of the splits, none if there are only classes; and notes on others beside them.
 
     A folder with the name of a split is never a class. Raises UserError for one without its partner.
     """
@@ -166,7 +166,7 @@ def find_by_class(root: Path, below: str) -> Classes:
     empty = [path for path, name in folders.items() if "/" not in name and name not in by_class]
     notes += [f"no video is in {root / path}: it is no class" for path in empty]
     if splits := [path for path, name in folders.items() if "/" in name and split_of(Path(name).name)]:
-        notes.append(f"inside of classes folders split nothing, whatever their name: {some(splits)}; train/CLASS does")
+        notes.append(f"folders inside of classes split nothing, with any name: {some(splits)}; train/CLASS does")
     return Classes(merged(by_class, notes), notes)
 
 
@@ -183,7 +183,7 @@ def merged(by_class: Mapping[str, list[str]], notes: list[str]) -> dict[str, lis
 
 
 def check_named(path: Path, classes: Sequence[str]) -> None:
-    """Raise UserError where classes.txt names other classes than the folders do."""
+    """Raise UserError if classes.txt names other classes than the folders do."""
     listed, there = ({nfc(name) for name in names} for names in (read_classes(path), classes))
     if listed != there:
         lacking = [f"without a folder: {some(sorted(listed - there))}"] if listed - there else []

@@ -1,4 +1,4 @@
-"""Labels as people write them, numbers or names of classes; and what of them a task takes."""
+"""Labels as people write them, numbers or names of classes; and the ones that a task accepts."""
 
 import difflib
 import re
@@ -101,7 +101,7 @@ def named_classes(rows: Sequence[Row], where: str) -> list[str]:
     """The classes that labels in words name, sorted, where no classes.txt does.
 
     Several labels are such where each is one of another video, too; the task says what others are (`Lists.in_words`).
-    Raises UserError where no row has a label, and as `ordered` does.
+    Raises UserError if no row has a label, and as `ordered` does.
     """
     counts = Counter(row.label for row in rows if row.label not in ("", NOTHING))
     if not counts:
@@ -160,7 +160,7 @@ def counted(lists: Lists) -> Counter[str]:
 
 
 def single(lists: Lists) -> Lists:
-    """The lists as they are. Raises UserError where a video has no label or several."""
+    """The lists as they are. Raises UserError if a video has no label or several."""
     lists = worded(lists, many=False)
     for part, videos in lists.parts.items():
         if other := [video for video in videos if len(video.labels) != 1]:

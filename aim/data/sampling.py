@@ -1,8 +1,8 @@
-"""Which frames a clip is made of: pure functions of the number of frames.
+"""The frames of a clip: pure functions of the number of frames.
 
 Dense sampling (Kinetics) takes frames at a fixed stride, uniform sampling (Something-Something, Diving-48) one frame
-from each of `num_frames` equal segments of the video. Both follow the public AIM implementation, which
-`shared/golden/frame_sampling.json` records.
+from each of `num_frames` equal segments of the video. Both follow the public AIM implementation, recorded in
+`shared/golden/frame_sampling.json`.
 """
 
 from dataclasses import dataclass
@@ -37,7 +37,7 @@ class Clip:
 
     @property
     def span(self) -> int:
-        """The frames of the video that a dense clip stretches over."""
+        """The number of video frames spanned by a dense clip."""
         return self.num_frames * self.stride_frames
 
 
@@ -53,8 +53,8 @@ def train_indices(num_frames: int, clip: Clip, rng: np.random.Generator, clips: 
 def test_indices(num_frames: int, clip: Clip, views: int) -> Indices:
     """Indices "v t" of `views` clips spread evenly over a video of `num_frames` frames.
 
-    The public implementation gives one and the same view for uniform sampling; here several views take other frames
-    of each segment, and a single one takes its middle.
+    The public implementation gives equal views for uniform sampling; here several views take different frames of each
+    segment, and a single one takes its middle.
     """
     view = np.arange(views)
     if clip.sampling == "uniform":

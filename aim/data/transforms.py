@@ -15,7 +15,7 @@ from aim.ground.errors import UserError
 # ImageNet's principal components of colour (0 to 255), AlexNet section 4.1, as in the public implementation.
 PCA_STD = (55.46, 4.794, 1.148)
 PCA_VECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
-# What is erased becomes CLIP's mean colour (0 to 255), so that it is zero after normalisation.
+# Erased pixels become CLIP's mean colour (0 to 255), zero after normalisation.
 ERASED = (123.0, 117.0, 104.0)
 
 
@@ -28,8 +28,8 @@ class Augment:
     color_jitter: strength for brightness, contrast and saturation. rand_augment: number of operations, of strength
     rand_augment_magnitude (0 to 30). erasing: probability that one box is erased from all frames.
 
-    The public pipeline resizes the short side to 256, crops and resizes; the box is relative to the frame, so that one
-    resize from the source gives the same clip, sharper.
+    The public pipeline resizes the short side to 256, crops and resizes; the box is relative to the frame: one resize
+    from the source gives the same clip, sharper.
     """
 
     area: tuple[float, float]
@@ -96,11 +96,11 @@ class Views:
             raise UserError(f"views.temporal={self.temporal} must be 1 or more")
 
     def at_once(self, clips: int) -> int:
-        """How many videos, or windows of one, have about so many clips."""
+        """The number of videos, or windows, with about this number of clips."""
         return max(1, clips // (self.temporal * self.spatial))
 
     def protocol(self, num_frames: int) -> str:
-        """As papers write it: frames x temporal x spatial views."""
+        """In papers' notation: frames x temporal x spatial views."""
         return f"{num_frames}x{self.temporal}x{self.spatial}"
 
     def __call__(self, video: Tensor, size: int) -> Tensor:

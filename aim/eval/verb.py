@@ -3,8 +3,8 @@
     python -m aim.eval checkpoint=runs/k400/best.safetensors data.root=DIR
     python -m aim.eval checkpoint=runs/k400 data.root=DIR views.temporal=5 views.spatial=3
 
-The checkpoint says what the model is and sees, on which data and with which views it was tested; the command what shall
-be otherwise. Leaves `results.json` and `predictions.npz` (docs/predictions.md) in the run directory.
+The checkpoint has the model, its input, data and views; the command gives only differences. Writes `results.json` and
+`predictions.npz` (docs/predictions.md) into the run directory.
 """
 
 from collections.abc import Mapping
@@ -34,9 +34,9 @@ from aim.weights.trunk import stretch_time
 
 @dataclass(frozen=True)
 class Settings(Run):
-    """The values of configs/eval.yaml: the checkpoint, and a run's settings, for an experiment may be named to test on.
+    """The values of configs/eval.yaml: the checkpoint, and a run's settings, as an experiment may be given for it.
 
-    Those of the training come from the checkpoint alone (`Mark.TRAINING`).
+    Those of the training come only from the checkpoint (`Mark.TRAINING`).
     """
 
     checkpoint: Annotated[str, Mark.MACHINE, Mark.PATH, Mark.COMMAND]
@@ -44,7 +44,7 @@ class Settings(Run):
 
 
 def main(cfg: DictConfig) -> None:
-    """Test `checkpoint` with its own protocol, or the one that is asked for, unless the result is there already."""
+    """Test `checkpoint` with its own or the given protocol, unless the result exists already."""
     with started("aim.eval", config.resolve(cfg), check, tested_before) as job:
         if job is not None:
             for note in job.lists.notes:
@@ -54,7 +54,7 @@ def main(cfg: DictConfig) -> None:
 
 
 def check(asked: Mapping[str, Any]) -> Checked[Settings]:
-    """Find every error at once; raise them as one UserError. The checkpoint has the settings that aren't asked for."""
+    """Find every error at once; raise them as one UserError. The checkpoint has the settings that aren't given."""
     if asked["checkpoint"] is None:
         raise UserError("checkpoint must be given: add checkpoint=FILE, the best.safetensors of a training run")
     saved = checkpoint.read_weights(asked["checkpoint"])
@@ -76,7 +76,7 @@ def check(asked: Mapping[str, Any]) -> Checked[Settings]:
 
 
 def directory(run: Settings, saved: Checkpoint, asked: Mapping[str, Any]) -> Path:
-    """Where a test writes: by default under the run's name, the checkpoint's hash, and what is otherwise."""
+    """A test's folder: by default with the run's name, the checkpoint's hash, and differing settings."""
     trained = saved.run if saved.path.name == "best.safetensors" else saved.path.stem
     other = f",{asked['name']}" if asked["name"] not in ("custom", saved.config["name"]) else ""
     return run.directory("eval", f"{trained},checkpoint={saved.fingerprint[:8]}{other}")
@@ -92,7 +92,7 @@ def tested_before(checked: Checked[Settings]) -> Earlier:
     if not (done.exists() or last.exists()):
         return Earlier()
     found = results.read(done) if done.exists() else {}
-    # By what its settings are today, for a version before this one may have written them.
+    # By its settings in today's form: an earlier version may have written them.
     settings = identity.config_hash(config.load(run_dir / "config.yaml")) if done.exists() else ""
     if last.exists() or found.get("identity", {}) | {"settings": settings} != checked.content:
         raise UserError(
@@ -110,7 +110,7 @@ def tested_before(checked: Checked[Settings]) -> Earlier:
 
 
 def build_and_test(job: Job[Settings], stop: Stop) -> None:
-    """Build the model, test it, leave the result and what it was made of."""
+    """Build the model, test it, write the result and its sources."""
     run, world, saved = job.run, job.world, job.start
     assert saved is not None, "a test has a checkpoint"
     if saved.precision == "fp8":

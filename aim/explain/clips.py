@@ -20,7 +20,7 @@ from aim.ground.paths import path_of
 
 
 def read_views(path: Path, reader: Reader, recogniser: Recogniser) -> Tensor:
-    """The clips that the test sees of a video, uint8 "v t c h w". Raises UserError for one in which nothing moves."""
+    """The test's clips of a video, uint8 "v t c h w". Raises UserError for a still one."""
     dataset = VideoDataset(Path(), [Video(str(path), 0)], reader, recogniser.clip, recogniser.views, seed=0)
     try:
         views = dataset.read(0, 0)
@@ -34,7 +34,7 @@ def read_views(path: Path, reader: Reader, recogniser: Recogniser) -> Tensor:
 
 
 def chosen_label(name: str | None, recogniser: Recogniser, probability: Tensor) -> int:
-    """The class of this name; without one that which the test decides for, by "v k"."""
+    """The class of this name; without one the test's answer, by "v k"."""
     if name is None:
         return int(recogniser.task.best(probability.mean(0)))
     classes = [*map(nfc, recogniser.classes)]
@@ -44,7 +44,7 @@ def chosen_label(name: str | None, recogniser: Recogniser, probability: Tensor) 
 
 
 def chosen_view(number: int | None, probability: Tensor) -> int:
-    """The view of this number from 1, as an index; without one that with the highest probability, of "v"."""
+    """The view of this number from 1, as an index; by default the one with the highest probability, of "v"."""
     if number is None:
         return int(probability.argmax())
     if number > len(probability):
@@ -56,7 +56,7 @@ def chosen_view(number: int | None, probability: Tensor) -> int:
 
 @dataclass(frozen=True)
 class Trained:
-    """The part of a training run's settings that says which videos it is tested on."""
+    """The part of a training run's settings that defines its test videos."""
 
     data: Data
 
@@ -80,7 +80,7 @@ def tested_videos(path: str, root: str | None, *, many: bool) -> tuple[Data, Lis
 
 
 def listed_class(checkpoint_path: str, root: str | None, path: Path, *, many: bool) -> str | None:
-    """The class that the lists of a checkpoint's data give a video; None where they are elsewhere, or don't name it."""
+    """The class of a video in the lists of a checkpoint's data; None if they are elsewhere, or lack it."""
     try:
         data = data_of(checkpoint_path, root)
         lists = data.listed(many=many) if path.resolve().is_relative_to(data.folder.resolve()) else None
@@ -94,14 +94,14 @@ def listed_class(checkpoint_path: str, root: str | None, path: Path, *, many: bo
 
 
 def listed(path: Path, root: str | None, recogniser: Recogniser) -> tuple[Path, list[Video]]:
-    """The videos of a list file, and the folder that they are relative to: the file's own, if no `root` is given."""
+    """The videos of a list file, and the folder of their paths: the file's own, if no `root` is given."""
     lists = Lists([], read_list(path, recogniser.classes), recogniser.classes)
     videos = (several if recogniser.task.several else single)(lists).val
     return path.parent if root is None else path_of(root), videos
 
 
 def spread(videos: list[Video], limit: int | None) -> list[Video]:
-    """So many of the videos, evenly spread over the list, which may be in the order of classes."""
+    """A number of the videos, evenly spread over the list, which may be sorted by class."""
     count = len(videos) if limit is None else min(limit, len(videos))
     return [videos[i * len(videos) // count] for i in range(count)]
 

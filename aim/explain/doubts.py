@@ -2,20 +2,20 @@
 
 from aim.explain.explanation import Explanation
 
-SURE = 0.5  # probability of an answer that is more than a guess among several
-BETTER = 0.05  # of the probability: by less a map may be better than a random one by chance
+SURE = 0.5  # least probability of a confident answer
+BETTER = 0.05  # of the probability: a smaller advantage over random maps may be chance
 ALIKE = 0.7  # rank correlation from which on two maps show the same
 
 
 def doubts(found: Explanation, true: str | None) -> list[str]:
-    """The reasons against the map, a sentence each; `true` is the class that a list gives the video, if one does."""
+    """The reasons against the map, a sentence each; `true` is the video's class in a list, if known."""
     return [text for text in (*of_answer(found, true), of_removal(found), of_likeness(found)) if text]
 
 
 def of_answer(found: Explanation, true: str | None) -> list[str]:
     """Whether it explains a right and sure answer."""
     own = float(found.probability[found.label])
-    if found.task.several:  # each label is a question of its own
+    if found.task.several:  # each label is separate
         doubt = f"the model hardly sees {found.name} ({100 * own:.0f} %), of which the map is"
         return [doubt] if own < SURE else []
     (answer, p), *others = found.top
@@ -33,7 +33,7 @@ def of_answer(found: Explanation, true: str | None) -> list[str]:
 
 
 def of_removal(found: Explanation) -> str:
-    """Whether its best cells count for more than random ones."""
+    """Whether its best cells have more weight than random ones."""
     if float(found.relevance.max()) <= 0:
         return f"the map is empty: no part of the clip speaks for {found.name}"
     (deletion, insertion), (chance_deletion, chance_insertion) = found.faithfulness.areas, found.chance
@@ -48,11 +48,11 @@ def of_removal(found: Explanation) -> str:
 
 
 def of_likeness(found: Explanation) -> str:
-    """Whether it shows what was learnt."""
+    """Whether it shows the training."""
     name, value = max(found.similarity.items(), key=lambda pair: pair[1])
     if value < ALIKE:
         return ""
     return (
         f"the map hardly changes when the weights of the {name} are shuffled (likeness {value:+.2f}): "
-        "it shows the frames and the frozen trunk more than what was learnt"
+        "it shows the frames and the frozen trunk more than the training"
     )

@@ -17,7 +17,7 @@ from aim.models.classifier import VideoClassifier
 
 Method = Literal["occlusion", "gradient"]
 SHUFFLES = 8
-CHANCES = 4  # random maps that a map's faithfulness is compared with
+CHANCES = 4  # random maps for the comparison of faithfulness
 RANDOMISED = ("head", "head and adapters")
 
 
@@ -31,18 +31,18 @@ class Explanation:
     probability: Tensor  # "k"
     grid: Grid
     relevance: Tensor  # "n m o"
-    frames: Tensor  # "n'": the evidence lost where each cell of time of `steps` stands still
-    steps: Sequence[int]  # the frames at which these begin, and the end
+    frames: Tensor  # "n'": the evidence lost when each cell of time of `steps` stands still
+    steps: Sequence[int]  # the first frames of these, and the end
     faithfulness: Faithfulness
     chance: tuple[float, float]  # the areas of deletion and insertion of random maps
-    similarity: dict[str, float]  # rank correlation with the map of the model whose ... was randomised
+    similarity: dict[str, float]  # rank correlation with the map of the model with randomised ...
     orders: Tensor  # "r k"
     task: Task = SINGLE_LABEL
     doubts: Sequence[str] = ()  # reasons not to trust the map (aim.explain.doubts)
 
     @property
     def name(self) -> str:
-        """The class that is explained."""
+        """The explained class."""
         return self.classes[self.label]
 
     @property
@@ -92,7 +92,7 @@ def explain(
     precision: Precision,
     passed: Callable[[int], object] = lambda clips: None,
 ) -> Explanation:
-    """Explain the decision for a class on a clip, uint8 "t c h w"; `passed` is told of clips that were seen."""
+    """Explain the decision for a class on a clip, uint8 "t c h w"; `passed` gets the numbers of processed clips."""
     model, task = recogniser.model, recogniser.task
     assert isinstance(model, VideoClassifier), "an exported program can't be randomised"
     coarse, fine = grids(model, method, cells)
@@ -135,14 +135,14 @@ def explain(
 
 
 def num_passes(model: VideoClassifier, method: Method, cells: int) -> int:
-    """The clips that the model sees for an explanation, but for the few with a gradient."""
+    """The model's clips for an explanation, without the few with a gradient."""
     coarse, fine = grids(model, method, cells)
     maps = (1 + len(fine.windows())) * (1 + len(RANDOMISED)) if method == "occlusion" else 0
     return maps + 1 + coarse.shape[0] + 2 * (STEPS + 1) * (1 + CHANCES) + len(order.ORDERS) + SHUFFLES
 
 
 def grids(model: VideoClassifier, method: Method, cells: int) -> tuple[Grid, Grid]:
-    """The cells of time that are made to stand still, and those of the map."""
+    """The cells of time for standing still, and those of the map."""
     pixels, tokens = (model.num_frames, model.size, model.size), model.backbone.grid
     coarse = grid(pixels, tokens, cells)
     return coarse, coarse if method == "occlusion" else grid(pixels, tokens)

@@ -1,4 +1,4 @@
-"""An explanation as a film: the clip, its heat beside it, what each frame counts for; and how pictures are written."""
+"""An explanation as a film: the clip, its heat beside it, each frame's weight; and the writing of pictures."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -43,7 +43,7 @@ def encode(path: Path, pictures: list[Image.Image], rate: Fraction) -> None:
 
 
 def film(explanation: Explanation, about: str) -> list[Image.Image]:
-    """A picture for each frame: the clip, its heat beside it, and below what all frames count for."""
+    """A picture for each frame: the clip, its heat beside it, and below the weights of all frames."""
     clip, overlay = explanation.clip, overlay_of(explanation)
     width, below = 2 * PANE + GAP, HEAD + PANE
     p = float(explanation.probability[explanation.label])
@@ -51,7 +51,7 @@ def film(explanation: Explanation, about: str) -> list[Image.Image]:
     height = below + 100 + len(verdict) * line_height(13)
     found = []
     for i in range(len(clip)):
-        canvas = Canvas(width + 2 * EDGE, height + height % 2)  # as 4:2:0 wants it
+        canvas = Canvas(width + 2 * EDGE, height + height % 2)  # for 4:2:0
         canvas.text(EDGE, 14, f"{explanation.name}  {100 * p:.1f} %", 24, width=width)
         canvas.text(EDGE, 50, about, 13, MUTED, width=width)
         canvas.image.paste(heat.picture(clip[i], (PANE, PANE)), (EDGE, HEAD))

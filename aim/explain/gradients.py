@@ -2,7 +2,7 @@
 
 The length, over channels, of the product of the last block's input and the gradient of the class's evidence.
 Its sum, which grad-CAM takes (Selvaraju et al., ICCV 2017), is about 0 for a token that only a LayerNorm reads: a norm
-doesn't see a token's scale. So a map tells how much depends on a token, not whether it speaks for or against the class.
+doesn't see a token's scale. So a map has the importance of a token, not the sign of its evidence.
 Shapes: t frames (after tubelets), n tokens, h w grid, i j tokens that fall into one of it, d channels.
 """
 
@@ -20,10 +20,10 @@ from aim.models.family import VideoTrunk
 
 @torch.enable_grad()
 def gradient_x_activation(model: VideoClassifier, clip: Tensor, label: int, task: Task = SINGLE_LABEL) -> Tensor:
-    """How much a class's log-odds on a clip, uint8 "t c h w", depend on each token of the last block's grid: "t h w".
+    """The dependence of a class's log-odds on a clip, uint8 "t c h w", on each token of the last block's grid: "t h w".
 
-    These are the tokens that the last block reads, as of those that it leaves often only the class token counts; with a
-    readout (probes, side networks) all that it reads.
+    These are the input tokens of the last block, as of its output often only the class token counts; with a readout
+    (probes, side networks) all of its inputs.
     """
     backbone = model.backbone
     readout = "readout" in backbone.adapters
@@ -48,5 +48,5 @@ def on_grid(x: Tensor, backbone: VideoTrunk) -> Tensor:
     """One value for each token, "(t n)" in any shape, on the last block's grid "t h w"; n is of any stage."""
     t, h, w = backbone.grid
     x = x.reshape(t, -1)[:, backbone.num_prefix_tokens :]
-    scale = math.isqrt(x.shape[1] // (h * w))  # of a Swin's earlier stages, whose tokens are as many times smaller
+    scale = math.isqrt(x.shape[1] // (h * w))  # of a Swin's earlier stages, with smaller tokens
     return reduce(x, "t (h i w j) -> t h w", "sum", h=h, i=scale, w=w, j=scale)

@@ -16,8 +16,8 @@ from aim.pages import letters
 
 Colour = tuple[int, int, int]
 PAPER, INK, MUTED, LINE = (255, 255, 255), (31, 35, 40), (110, 118, 129), (216, 222, 228)
-FOR, AGAINST, REST = (217, 72, 15), (76, 110, 180), (200, 207, 215)  # for a class, against it, and what is aside
-# From nothing to the most, over violet and orange: brighter is more, to the colour-blind and in grey, too.
+FOR, AGAINST, REST = (217, 72, 15), (76, 110, 180), (200, 207, 215)  # for a class, against it, and other
+# From none to most, over violet and orange: brighter is more, also for the colour-blind and in grey.
 HEAT = (
     torch.tensor(
         [(20, 11, 52), (78, 18, 110), (137, 34, 106), (196, 60, 78), (237, 105, 37), (251, 165, 20), (252, 236, 130)]
@@ -27,7 +27,7 @@ HEAT = (
 
 
 class Canvas:
-    """A picture that is drawn on."""
+    """A picture for drawing."""
 
     def __init__(self, width: int, height: int) -> None:
         self.image = Image.new("RGB", (width, height), PAPER)
@@ -43,7 +43,7 @@ class Canvas:
         anchor: str = "la",
         width: float = 1e9,
     ) -> None:
-        """Text at its anchor (of Pillow), its end left out where it is wider than `width`."""
+        """Text at its anchor (Pillow's), truncated to `width`."""
         letters.write(self.draw, (x, y), letters.cut(text, size, width), size, colour, anchor)
 
     def lines(self, x: float, y: float, texts: Sequence[str], size: int, colour: Colour, width: float) -> None:
@@ -75,7 +75,7 @@ class Canvas:
         self.line(points, colour, 3)
 
     def heat_bar(self, x: int, y: int, width: int, height: int) -> None:
-        """The colours of heat from nothing to the most."""
+        """The colours of heat from none to most."""
         ramp = colours(torch.linspace(0, 1, width).expand(height, width))
         self.image.paste(picture(rearrange(ramp, "h w c -> c h w"), (width, height)), (x, y))
 

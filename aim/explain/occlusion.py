@@ -39,7 +39,7 @@ class Grid:
         return cells
 
     def windows(self) -> Tensor:
-        """Boxes of two cells along each axis, where it has two, each a cell further: bool "b n m o"."""
+        """Boxes of two cells along each axis, if it has two, each shifted by one cell: bool "b n m o"."""
         places = [range(max(1, count - 1)) for count in self.shape]
         found = torch.zeros(len(places[0]) * len(places[1]) * len(places[2]), *self.shape, dtype=torch.bool)
         for box, (i, j, k) in zip(found, product(*places), strict=True):
@@ -48,7 +48,7 @@ class Grid:
 
 
 def grid(pixels: tuple[int, int, int], tokens: tuple[int, int, int], cells: int | None = None) -> Grid:
-    """About `cells` cells along each axis of a clip of `pixels` "t h w", of whole tokens where there are as many.
+    """About `cells` cells along each axis of a clip of `pixels` "t h w", of whole tokens if there are enough.
 
     Without `cells` every token is one. Along time a frame is the least.
     """
@@ -72,7 +72,7 @@ def blurred(clip: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Decision:
-    """A model's decision for a class on one clip, and how the clip is taken apart to explain it."""
+    """A model's decision for a class on one clip, and the parts of the clip for its explanation."""
 
     predict: Predict
     clip: Tensor  # uint8 "t c h w"
@@ -83,7 +83,7 @@ class Decision:
     task: Task = SINGLE_LABEL
 
     def evidence(self, probability: Tensor) -> Tensor:
-        """Log-odds "b" of the class: where a model is sure they still tell more from less."""
+        """Log-odds "b" of the class: they stay sensitive for a confident model."""
         return self.task.evidence(probability, self.label)
 
     def without(self, where: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Decision:
         return torch.where(mask, self.filling, self.clip)
 
     def still(self) -> Tensor:
-        """A copy of the clip for each cell of time, whose frames the one before stands in for: uint8 "n t c h w".
+        """A copy of the clip for each cell of time, its frames replaced by the one before: uint8 "n t c h w".
 
         For the first cell it is the one after.
         """
@@ -108,18 +108,18 @@ class Decision:
 
     @property
     def whole(self) -> Tensor:
-        """The evidence in the clip as it is, "1"."""
+        """The evidence in the unchanged clip, "1"."""
         return self.evidence(self.predict(self.clip[None]))
 
 
 def of_time(decision: Decision) -> Tensor:
-    """The evidence lost where each cell of time in turn stands still: "n"."""
+    """The evidence lost when each cell of time in turn stands still: "n"."""
     found = torch.cat([decision.predict(some) for some in torch.split(decision.still(), decision.batch_size)])
     return decision.whole - decision.evidence(found)
 
 
 def of_space_time(decision: Decision) -> Tensor:
-    """The evidence that each cell gives, "n m o": the mean loss over the windows that it is removed with."""
+    """The evidence of each cell, "n m o": the mean loss over the removed windows that contain it."""
     windows = decision.grid.windows()
     lost = decision.whole - decision.evidence(decision.without(windows))
     return torch.einsum("b, b n m o -> n m o", lost, windows.to(lost.dtype)) / windows.sum(0)

@@ -29,7 +29,7 @@ def indices(num_frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
 
 
 def shuffled(num_frames: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """A random order "t" that is neither the true one nor its reversal, as far as there is another."""
+    """A random order "t" that is neither the true one nor its reversal, if there is another."""
     frames = np.arange(num_frames)
     while True:
         found = rng.permutation(num_frames)
@@ -61,12 +61,12 @@ class Sensitivity:
 
     @property
     def top1(self) -> list[float]:
-        """Of each order, in per cent."""
+        """Of each order, in percent."""
         return percent(self.task.hits(self.probability, self.label[:, None]))
 
     @property
     def of_label(self) -> list[float]:
-        """The mean probability of the true class, or of a video's true classes, in each order, in per cent."""
+        """The mean probability of the true class, or of a video's true classes, in each order, in percent."""
         if not self.task.several:
             return percent(self.probability[torch.arange(len(self.label)), :, self.label])
         own = self.label[self.label.any(1)].to(self.probability)  # a video without a label has no such probability
@@ -74,11 +74,11 @@ class Sensitivity:
 
     @property
     def changed(self) -> list[float]:
-        """The share of the answers that another order changes, in per cent."""
+        """The share of answers changed by another order, in percent."""
         return percent(self.answer != self.answer[:, :1])
 
     def reversals(self, most: int) -> list[tuple[int, int, int, int]]:
-        """The most common changes by playing backwards: from class, to class, how often, of how many."""
+        """The most common changes by playing backwards: from class, to class, count, of how many."""
         before, after = self.answer[:, 0], self.answer[:, ORDERS.index("reversed")]
         pairs = Counter((i, j) for i, j in zip(before.tolist(), after.tolist(), strict=True) if i != j)
         seen = before.bincount(minlength=self.probability.shape[2]).tolist()
@@ -109,7 +109,7 @@ def percent(values: Tensor) -> list[float]:
 def of_videos(
     predict: Predict, loader: Loader, done: Callable[[int], object], task: Task = SINGLE_LABEL
 ) -> Sensitivity:
-    """The answers on every video of a loader that can be read; `done` is told how many there were so far."""
+    """The answers on every readable video of a loader; `done` gets their number so far."""
     labels, answers = [], []
     for batch in loader.epoch(0):
         b, v, t = batch.video.shape[:3]

@@ -49,7 +49,7 @@ def faithfulness(decision: Decision, relevance: Tensor) -> Faithfulness:
 
 
 def by_chance(decision: Decision, orders: int) -> tuple[float, float]:
-    """The mean areas of random orders of the same cells: what a map without meaning has."""
+    """The mean areas of random orders of the same cells: the scores of a meaningless map."""
     generator = torch.Generator().manual_seed(0)
     found = [faithfulness(decision, torch.rand(decision.grid.shape, generator=generator)).areas for _ in range(orders)]
     deletion, insertion = torch.tensor(found).mean(0).tolist()
@@ -57,7 +57,7 @@ def by_chance(decision: Decision, orders: int) -> tuple[float, float]:
 
 
 def spearman(one: Tensor, other: Tensor) -> float:
-    """The rank correlation of two maps; 0 where one is flat."""
+    """The rank correlation of two maps; 0 if one is flat."""
     if one.max() == one.min() or other.max() == other.min():
         return 0.0
     return float(spearmanr(one.flatten().float(), other.flatten().float()).statistic)
@@ -66,8 +66,8 @@ def spearman(one: Tensor, other: Tensor) -> float:
 def randomised(model: M, names: Sequence[str], seed: int) -> M:
     """A copy of a model with the values of each parameter in `names` in a random order.
 
-    Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3: a map that hardly changes says what the
-    image looks like, not what the model learnt.
+    Adebayo et al., "Sanity Checks for Saliency Maps", NeurIPS 2018, section 3: a map that hardly changes shows the
+    image, not the training.
     """
     changed = copy.deepcopy(model)
     parameters = dict(changed.named_parameters())

@@ -15,7 +15,7 @@ BAR = 24  # characters
 
 
 def show(console: Console, found: Explanation) -> None:
-    """The frames' weights, the orders, and how far to trust the map."""
+    """The frames' weights, the orders, and the map's reliability."""
     most = float(found.frames.abs().max().clamp_min(1e-6))
     frames = [f"{begin + 1} to {end}" if end > begin + 1 else str(end) for begin, end in pairwise(found.steps)]
     bars = ["#" * round(BAR * max(0.0, value) / most) for value in found.frames.tolist()]

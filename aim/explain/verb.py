@@ -5,8 +5,8 @@
     python -m aim.explain checkpoint=runs/demo/best.safetensors VIDEO method=gradient  # the quick view
     python -m aim.explain checkpoint=runs/demo/best.safetensors what=order    # on all validation videos of its data
 
-Parts of the clip are removed, and the evidence that is lost says what they count for. Beside the map stands what the
-removal of its best parts does to the probability, and how like it the map of random weights is: docs/explain.md.
+Parts of the clip are removed, and the lost evidence is their weight. The map comes with the effect of removing its best
+parts on the probability, and its similarity to the map of random weights: docs/explain.md.
 """
 
 import json
@@ -40,15 +40,15 @@ from aim.ground.marks import Mark
 from aim.ground.paths import is_address, path_of
 from aim.models.classifier import VideoClassifier
 
-COARSE = 4  # cells of a map that takes a fifth of the time
-LONG = 60.0  # seconds of an explanation, from which on shorter ones are named
+COARSE = 4  # cells of a map in a fifth of the time
+LONG = 60.0  # seconds of an explanation from which on shorter ways are named
 
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """Where the checkpoint's data lie on this machine."""
+    """The folder of the checkpoint's data on this machine."""
 
-    root: Annotated[str | None, Mark.PATH]  # None: where they were in training
+    root: Annotated[str | None, Mark.PATH]  # None: as in training
 
 
 @dataclass(frozen=True)
@@ -83,12 +83,12 @@ class Settings:
 
     @property
     def as_json(self) -> bool:
-        """Whether what is found is printed for a program."""
+        """Whether the output is for a program."""
         return self.json or not plain_console().is_terminal
 
 
 def main(cfg: DictConfig) -> None:
-    """Explain the decision on the video `input`, or try other orders of frames on a list of videos."""
+    """Explain the decision on the video `input`, or test other orders of frames on a list of videos."""
     if isinstance(cfg.input, ListConfig):
         raise UserError(
             f"input names {len(cfg.input)} videos, and one is explained; -m input=A,B explains each in turn"
@@ -113,7 +113,7 @@ def is_list(named: str | None) -> bool:
 
 
 def check(settings: Settings) -> None:
-    """Raise UserError for what can't be explained or written, before anything is loaded."""
+    """Raise UserError for impossible explanations or outputs, before anything is loaded."""
     if exported.is_exported(settings.checkpoint):
         raise UserError(
             f"checkpoint={settings.checkpoint} is exported, and has no inside to look into; give the best.safetensors"
@@ -138,7 +138,7 @@ def check(settings: Settings) -> None:
 
 
 def check_input(name: str, *, folders: bool) -> None:
-    """Raise UserError where it is no video that could be read; `folders` of pictures are some."""
+    """Raise UserError if it isn't a readable video; `folders` of pictures are."""
     if is_address(name):
         raise UserError(f"input={name} {of_address(name)}")
     path = path_of(name)
@@ -151,7 +151,7 @@ def check_input(name: str, *, folders: bool) -> None:
 
 
 def on_video(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
-    """Explain the decision on one clip of a video, draw it and show it; what was found, as JSON has it."""
+    """Explain the decision on one clip of a video, draw and show it; returns it for JSON."""
     path = path_of(str(settings.input))
     views = clips.read_views(path, settings.reader, recogniser)
 
@@ -184,10 +184,10 @@ def on_video(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
 
 
 def explained(settings: Settings, recogniser: Recogniser, clip: Tensor, label: int) -> Explanation:
-    """The explanation of one clip; before it is begun its cost is said."""
+    """The explanation of one clip; prints its cost first."""
     assert isinstance(recogniser.model, VideoClassifier)
     device = recogniser.model.mean.device
-    at_once = settings.batch_size if device.type == "cuda" else 1  # several take a CPU as many times as long
+    at_once = settings.batch_size if device.type == "cuda" else 1  # on a CPU the time is proportional to their number
     began = time.monotonic()
     recogniser.predict(clip.expand(at_once, *clip.shape), settings.precision)
     say(f"{cost(settings, recogniser.model, (time.monotonic() - began) / at_once)} on {device_name(device)}")
@@ -207,7 +207,7 @@ def explained(settings: Settings, recogniser: Recogniser, clip: Tensor, label: i
 
 
 def cost(settings: Settings, model: VideoClassifier, seconds: float) -> str:
-    """The forward passes of an explanation, each of so many seconds; of a long one also the settings for shorter ones.
+    """The forward passes of an explanation with their time; for a long one also the settings for shorter ones.
 
     These have a coarser map, or a less precise one.
     """
@@ -222,7 +222,7 @@ def cost(settings: Settings, model: VideoClassifier, seconds: float) -> str:
 
 
 def on_list(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:
-    """Try other orders of frames on a list of videos, and show it; what was found, as JSON has it."""
+    """Test other orders of frames on a list of videos, and show the result; returns it for JSON."""
     recogniser = replace(recogniser, calibrated=False)  # a test's numbers
     root = settings.data.root
     policy: dict[str, Any] = {"on_error": "raise", "max_bad": 0.0}

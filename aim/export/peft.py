@@ -34,11 +34,11 @@ def export(model: VideoClassifier, trained: Trained, classes: list[str], out: Pa
     """
     backbone, adapter = trained.backbone, trained.adapter
     if not isinstance(adapter, LoRA):
-        raise UserError(f"out=DIR.peft is of adapter=lora, and this was trained with another adapter; {OTHERWISE}")
+        raise UserError(f"out=DIR.peft is for adapter=lora, and this was trained with another adapter; {OTHERWISE}")
     if not timm.is_model(backbone.name.partition(".")[0]) or backbone.tubelet > 1 or backbone.weights == "random":
         raise UserError(
-            f"out=DIR.peft is of trunks that others have, too: timm's, of images, with weights; backbone.name="
-            f"{backbone.name}, tubelet={backbone.tubelet}, weights={backbone.weights} is none; {OTHERWISE}"
+            f"out=DIR.peft is for timm's image trunks, with weights; backbone.name="
+            f"{backbone.name}, tubelet={backbone.tubelet}, weights={backbone.weights} isn't one; {OTHERWISE}"
         )
     trunk: Any = model.backbone.trunk
     layers = {name: layer for name, layer in trunk.named_modules() if parametrize.is_parametrized(layer, "weight")}
@@ -92,7 +92,7 @@ def check_said(model: VideoClassifier, layers: dict[str, nn.Module]) -> None:
     """
     inside = tuple(f"backbone.trunk.{name}.parametrizations." for name in layers)
     if other := [name for name in model.trainable if not name.startswith((*inside, "head."))]:
-        raise UserError(f"out=DIR.peft is of LoRA and a head, and {other[0]} is trained, too; {OTHERWISE}")
+        raise UserError(f"out=DIR.peft is for LoRA and a head, and {other[0]} is trained, too; {OTHERWISE}")
     called = set[str]()
     hooks = [layer.register_forward_hook(lambda *_, name=name: called.add(name)) for name, layer in layers.items()]
     video = torch.rand(1, 3, model.num_frames, model.size, model.size, generator=torch.Generator().manual_seed(0))
@@ -101,7 +101,7 @@ def check_said(model: VideoClassifier, layers: dict[str, nn.Module]) -> None:
     for hook in hooks:
         hook.remove()
     if passed := [name for name in layers if name not in called]:
-        raise UserError(f"out=DIR.peft: timm reads the weight of {passed[0]} past PEFT's change of it; {OTHERWISE}")
+        raise UserError(f"out=DIR.peft: timm reads the weight of {passed[0]} without PEFT's update; {OTHERWISE}")
     difference = (theirs - rearrange(model.backbone(video), "b t d -> (b t) d")).abs().max() / theirs.abs().max()
     if not difference <= TOLERANCE:
         raise UserError(

@@ -83,9 +83,7 @@ def int8(path: Path, trunk: Set[str], clips: Sequence[Tensor], out: Path) -> int
         seen = calibrated(model, [node.input[0] for node in products], clips)
         products = [each for each in products if error(seen[each.input[0]], weights[each.input[1]]) <= WORST]
     if not products:
-        raise UserError(
-            "quantize=int8: this model has no product of a frozen trunk that bytes could hold; leave it out"
-        )
+        raise UserError("quantize=int8: this model has no frozen product that fits int8; leave it out")
     if clips:
         static(model, products, weights, seen)
         onnx.save(model, out)

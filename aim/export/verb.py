@@ -55,9 +55,9 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.quantize is not None and Path(self.out).suffix != ".onnx":
-            raise UserError(f"quantize={self.quantize} is of ONNX files, and out={self.out} isn't one; use FILE.onnx")
+            raise UserError(f"quantize={self.quantize} is for ONNX files, and out={self.out} isn't one; use FILE.onnx")
         if self.quantize is None and (self.clips or self.measure):
-            raise UserError("clips and measure are of quantize=int8; add that, or leave them out")
+            raise UserError("clips and measure are for quantize=int8; add that, or leave them out")
 
 
 def main(cfg: DictConfig) -> None:
@@ -129,7 +129,7 @@ def quantized(settings: Settings, recogniser: Recogniser, about: About, folder: 
     if not settings.force and (faster < FASTER or not alike(measured)):
         raise UserError(
             f"{out} isn't written: in int8 it is {words}; at least {FASTER:g} times and {100 * ALIKE:g} % "
-            f"(or, of videos in folders of their classes, at most {LOST:g} point of accuracy less) are asked for; "
+            f"(or, with class folders, at most {LOST:g} point of accuracy less) are required; "
             "clips=VIDEOS calibrates and measures on those, and force=true writes it"
         )
     notes = {"precision": "int8", "products": number, "calibration_videos": len(seen), "speed": round(faster, 3)}
@@ -145,9 +145,7 @@ def quantized(settings: Settings, recogniser: Recogniser, about: About, folder: 
 def check_out(out: Path) -> None:
     """Raise UserError for a kind of file that can't be written (here), before anything is loaded."""
     if out.suffix not in (*exported.SUFFIXES, peft.SUFFIX):
-        raise UserError(
-            f"out={out} has none of the suffixes that are known; use FILE.onnx, FILE.pt2 (torch.export), or DIR.peft"
-        )
+        raise UserError(f"out={out} has an unknown suffix; use FILE.onnx, FILE.pt2 (torch.export), or DIR.peft")
     if out.suffix == peft.SUFFIX and out.exists():
         raise UserError(f"out={out} exists already; name a new folder, or delete it")
     if out.suffix == ".onnx":

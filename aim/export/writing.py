@@ -111,7 +111,7 @@ def onnx_writer(model: Probabilities, about: About, out: Path) -> Callable[[Path
     """A function that writes the model as ONNX. Raises UserError if it can't be exported."""
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if size > ONNX_LIMIT:
-        raise UserError(f"out={out}: {size / 2**30:.1f} GB of weights, and an ONNX file holds 2; use FILE.pt2")
+        raise UserError(f"out={out}: {size / 2**30:.1f} GB of weights, above ONNX's limit of 2; use FILE.pt2")
     program = traced(model, about.clip, out)
     try:
         with quiet(), torch.no_grad():

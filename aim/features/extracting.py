@@ -102,7 +102,7 @@ def names(paths: Sequence[Path], relative: Sequence[Path], folder: Path, form: F
         if crowds[under.parent] > CROWD and not place.exists():
             place = place.parent / f"{place_of(name, SUBFOLDERS):02x}" / name
         if place in taken:
-            raise UserError(f"{taken[place]} and {path} would both be {place}; rename one, or give them one by one")
+            raise UserError(f"{taken[place]} and {path} would both be {place}; rename one, or give them separately")
         taken[place] = path
     return list(taken)
 
@@ -136,7 +136,7 @@ def missing(places: Mapping[Path, Path]) -> Todo:
         if source and stamp is not None and stamp == before:
             continue
         if source is None:
-            raise UserError(f"{place} doesn't say which video's features it has; delete it, or name another folder")
+            raise UserError(f"{place} doesn't name its video; delete it, or name another folder")
         if source not in ("", _named(path), _named(path.resolve())):
             raise UserError(f"{place} has the features of {source}, not of {path}; name another folder for out")
         found[path] = stamp
@@ -160,7 +160,7 @@ def _named(path: Path) -> str:
 
 def _source_of(place: Path) -> tuple[str | None, str | None]:
     """A file's video and its stamp: None if it isn't stored, nothing if the file is damaged."""
-    with suppress(UserError), reading(place, "features", "they are made anew"):
+    with suppress(UserError), reading(place, "features", "they are made again"):
         if place.suffix == ".npz":
             with place.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 source, stamp = (str(file[key]) if key in file.files else None for key in ("source", "stamp"))

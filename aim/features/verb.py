@@ -67,11 +67,9 @@ class Settings(Spreading):
         if (self.checkpoint is None) != isinstance(self.backbone, Backbone):
             raise UserError("give one of checkpoint=FILE, a trained model, and backbone=NAME, a trunk alone")
         if self.checkpoint is not None and exported.is_exported(self.checkpoint):
-            raise UserError(
-                f"checkpoint={self.checkpoint} gives probabilities alone; use the checkpoint that it's from"
-            )
+            raise UserError(f"checkpoint={self.checkpoint} gives only probabilities; use its checkpoint")
         if self.window is None and self.stride is not None:
-            raise UserError(f"stride={self.stride:g} is of windows; add window=SECONDS")
+            raise UserError(f"stride={self.stride:g} is for windows; add window=SECONDS")
 
     @property
     def windows(self) -> Windows | None:

@@ -48,7 +48,7 @@ def build(cfg: DictConfig | Mapping[str, Any], target: Callable[..., T], *, rece
 
 
 def check_received(node: Mapping[str, Any], target: Callable[..., Any], prefix: str = "") -> None:
-    """Raise UserError where a config that came with a file could reach further than our own settings do.
+    """Raise UserError if a config that came with a file could reach further than our own settings do.
 
     It may name only kinds of our table, for anything else could run code of its author; and a group may refuse
     some of its values, in a `check_received` of its own.
@@ -195,7 +195,7 @@ def _words(hint: Any) -> str:
 
 
 def load(path: Path) -> dict[str, Any]:
-    """The settings that a run wrote to its config.yaml. Raises UserError where it's missing or damaged."""
+    """The settings that a run wrote to its config.yaml. Raises UserError if it's missing or damaged."""
     with reading(path, "what a run wrote", "delete its folder, or choose another run_dir"):
         cfg = OmegaConf.create(path.read_text(encoding="utf-8"))
         if not isinstance(cfg, DictConfig):

@@ -62,7 +62,7 @@ def _errno(error: BaseException) -> int | None:
 def write_atomically(path: Path, write: Callable[[Path], object], kept: str = "the file before") -> None:
     """Let `write` fill a temporary file, then put it in the place of `path`: a crash leaves the old file or the new.
 
-    Raises UserError where it can't be written; the message names the file that is `kept`, if there is any.
+    Raises UserError if it can't be written; the message names the file that is `kept`, if there is any.
     """
     make_folder(path.parent)
     with writing(path, f"{kept} is kept: {AGAIN}" if path.exists() else AGAIN), replaced(path) as temporary:
@@ -105,7 +105,7 @@ def check_writable(path: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder and those above it. Raises UserError where that can't be."""
+    """Make the folder and those above it. Raises UserError if that can't be."""
     with writing(folder, ELSEWHERE):
         folder.mkdir(parents=True, exist_ok=True)
 

@@ -16,9 +16,7 @@ def parsed(fold: str | int, folds: str | None) -> tuple[int, int]:
     text = str(fold)
     number, slash, count = text.partition("/")
     if text.startswith("all"):
-        raise UserError(
-            f"data.fold={text} is a command of its own, and no part of a setting; use data.fold=1{slash}{count}"
-        )
+        raise UserError(f"data.fold={text} is a sweep, not a value of the setting; use data.fold=1{slash}{count}")
     if folds is not None:
         if not text.isdecimal():
             raise UserError(f"data.fold={text} of data.folds={folds}, which says how many there are; use data.fold=1")
@@ -52,7 +50,7 @@ def inside(root: Path | None, folder: str) -> Path:
 def files_in(folder: Path) -> dict[int, list[Path]]:
     """The lists of a folder by the number of their fold, which is in their name or in that of a folder around them.
 
-    Raises UserError where there are none.
+    Raises UserError if there are none.
     """
     found: dict[int, list[Path]] = {}
     for path in sorted([*folder.glob("*"), *folder.glob("*/*")]):
@@ -70,7 +68,7 @@ def files_in(folder: Path) -> dict[int, list[Path]]:
 def expanded(words: Sequence[str]) -> list[str]:
     """The words of a command; those that name all folds become a sweep over them.
 
-    `data.fold=all/10` does, and data.folds=DIR without data.fold, or with data.fold=all. Raises UserError where it
+    `data.fold=all/10` does, and data.folds=DIR without data.fold, or with data.fold=all. Raises UserError if it
     isn't known how many there are.
     """
     given = {key: value.strip("'\"") for key, equals, value in (word.partition("=") for word in words) if equals}

@@ -1,4 +1,4 @@
-"""Files that somebody else may have written, or cut short: what a library raises over them becomes one line."""
+"""Files that others may have written, or truncated: a library's errors over them become one line."""
 
 import json
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 @contextmanager
 def reading(path: Path, expected: str, way_out: str) -> Iterator[None]:
-    """Make an error over the content of `path` a UserError that says what was expected, why not, and the way out.
+    """Turn an error over the content of `path` into a UserError with the expectation, the reason and the way out.
 
     Parsers raise whatever they stumble over (MemoryError, RecursionError, OverflowError, KeyError), so every error is
     caught, and the block holds no more than the parser's call and a look at what it gave. An error of ours that names

@@ -102,7 +102,7 @@ def path_of(made: Any) -> str:
 
 
 def locate(path: str) -> Callable[..., Any]:
-    """The class or function of a dotted path. Raises UserError where there is none."""
+    """The class or function of a dotted path. Raises UserError if there is none."""
     module, _, name = path.rpartition(".")
     try:
         found: Callable[..., Any] = getattr(importlib.import_module(module), name)

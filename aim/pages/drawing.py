@@ -14,7 +14,7 @@ SCALE = 2  # pixels of an image a pixel here
 
 @dataclass(frozen=True)
 class Box:
-    """A filled rectangle, with the words that are shown under the mouse."""
+    """A filled rectangle, with a tooltip."""
 
     x: float
     y: float
@@ -38,7 +38,7 @@ class Words:
 
 @dataclass(frozen=True)
 class Stroke:
-    """A line through points; of one point a dot. Pages alone have it."""
+    """A line through points; a dot for one point. Only in pages."""
 
     points: Sequence[tuple[float, float]]
     colour: str
@@ -51,7 +51,7 @@ Shape = Box | Words | Stroke
 
 @dataclass(frozen=True)
 class Drawing:
-    """Shapes with their size in pixels; `label` says it to whoever can't see it."""
+    """Shapes with their size in pixels; `label` is the alternative text."""
 
     width: float
     height: float
@@ -86,7 +86,7 @@ def _svg(shape: Shape) -> Markup:
 
 
 def axes(frame: Frame, x_ticks: Sequence[Tick], y_ticks: Sequence[Tick], x_label: str) -> Iterator[Shape]:
-    """The axes of a chart in the colours of a page: lines across, numbers, the name of what is across."""
+    """The axes of a chart in the colours of a page: grid lines, numbers, the x axis's name."""
     for tick in y_ticks:
         yield Stroke([(frame.left, tick.at), (frame.right, tick.at)], "var(--rule)", 1)
         yield Words(frame.left - 6, tick.at + 4, tick.text, 11.5, "end")
@@ -108,7 +108,7 @@ def as_image(drawings: Sequence[Drawing]) -> Image.Image:
                 letters.write(pen, place, shape.text, round(shape.size * SCALE), "#222222", anchor)
             elif isinstance(shape, Box):
                 corner = (shape.x + shape.width, top + shape.y + shape.height)
-                # Of neighbours that share a pixel, the later one has it.
+                # If neighbours share a pixel, the later one has it.
                 bounds = [round(v * SCALE) for v in (shape.x, top + shape.y)], [round(v * SCALE) - 1 for v in corner]
                 colour = (round(255 + (part - 255) * shape.opacity) for part in ImageColor.getrgb(shape.colour))
                 pen.rectangle([*bounds[0], *map(max, *bounds)], tuple(colour))

@@ -1,4 +1,4 @@
-"""Templates of a page, and those that all pages share: style, axes, tables that sort."""
+"""Templates of a page, and the common ones: style, axes, sortable tables."""
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 

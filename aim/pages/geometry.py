@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Frame:
-    """The size of a chart in the units of its viewBox, and where its axes lie in it."""
+    """The size of a chart in the units of its viewBox, and the place of its axes."""
 
     width: float
     height: float
@@ -94,7 +94,7 @@ SUPERSCRIPTS = str.maketrans("-0123456789", "\u207b\u2070\xb9\xb2\xb3\u2074\u207
 
 
 def short(value: float, digits: int = 3) -> str:
-    """A number of any size in a few letters: 0.25, 480, 12 k, 3.1 M, 2 x 10^15 with real signs."""
+    """A number of any size in a few characters: 0.25, 480, 12 k, 3.1 M, 2 x 10^15 with real signs."""
     size = abs(value)
     if size != 0 and (size >= 999.5e6 or size < 1e-3):
         mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")

@@ -1,4 +1,4 @@
-"""Text in pictures, in fonts of this machine that have its characters; where none has, a line says what to install."""
+"""Text in pictures, in fonts of this machine with its characters; if none has them, a line names the package."""
 
 import importlib.util
 import os
@@ -18,7 +18,7 @@ FOLDERS = (".fonts", ".local/share/fonts", "Library/Fonts")  # of a user
 SHARED = ("/usr/local/share/fonts", "/usr/share/fonts", "/Library/Fonts", "/System/Library/Fonts")
 STYLES = ("bold", "italic", "oblique", "light", "thin", "black", "medium", "heavy", "condensed")  # have a plain sibling
 ASIAN = {"CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "FULLWIDTH", "HALFWIDTH", "IDEOGRAPHIC"}
-NOWHERE = "\U000fffff"  # no font has it, and each has a glyph for what it lacks
+NOWHERE = "\U000fffff"  # in no font; gives the glyph for missing characters
 
 Font = ImageFont.FreeTypeFont
 
@@ -45,12 +45,12 @@ def write(
 
 
 def width(text: str, size: int) -> float:
-    """The pixels that a line of text takes."""
+    """The size of a line of text in pixels."""
     return sum(font(file, size).getlength(part) for part, file in runs(text))
 
 
 def cut(text: str, size: int, room: float, *, keep_end: bool = False) -> str:
-    """A text in so many pixels: its end is left out, or its beginning."""
+    """A text within a width in pixels: its end is cut, or its beginning."""
     if width(text, size) <= room:
         return text
     shorter = (f"...{text[i:].lstrip()}" if keep_end else f"{text[:-i].rstrip()}..." for i in range(1, len(text)))
@@ -59,7 +59,7 @@ def cut(text: str, size: int, room: float, *, keep_end: bool = False) -> str:
 
 @lru_cache(4096)
 def runs(text: str) -> Sequence[tuple[str, str]]:
-    """The parts of a text with the file of the font that has each; one part where a single font has all of it."""
+    """The parts of a text with the font file of each; one part if a single font has all of it."""
     text = unicodedata.normalize("NFC", text)
     if any(unicodedata.bidirectional(character) in ("R", "AL") for character in text):
         check_order()
@@ -71,7 +71,7 @@ def runs(text: str) -> Sequence[tuple[str, str]]:
         return [(text, whole)]
     files = [found[character] for character in text]
     for i, character in enumerate(text):
-        if i and unicodedata.combining(character):  # a mark stays with the letter that it stands on
+        if i and unicodedata.combining(character):  # a mark stays with its letter
             files[i] = files[i - 1]
     parts = groupby(zip(text, files, strict=True), lambda each: each[1])
     return [("".join(character for character, _ in part), file) for file, part in parts]
@@ -84,7 +84,7 @@ def files_of(text: str) -> list[str]:
 
 @cache
 def file_of(character: str) -> str:
-    """The first font that has a character; the first of all where none has it, which is said once for a package."""
+    """The first font with a character; if none has it, the first of all, with one message per package."""
     if has(first(), character):
         return first()
     found = next((file for file in others() if has(file, character)), None)
@@ -111,20 +111,20 @@ def tell(kind: str, package: str) -> None:
 
 @cache
 def check_order() -> None:
-    """Say once where letters that are read from right to left can't be put in order."""
+    """Say once if right-to-left letters can't be ordered."""
     if not features.check("raqm"):
         say("text that is read from right to left is drawn in reverse order; install the package libfribidi0")
 
 
 @lru_cache(65536)
 def has(file: str, character: str) -> bool:
-    """Whether a font has a glyph for a character; those that aren't seen need none."""
+    """Whether a font has a glyph for a character; invisible ones need none."""
     hidden = unicodedata.category(character) in ("Cc", "Cf") or "\ufe00" <= character <= "\ufe0f"
     if hidden or character.isspace():
         return True
     try:
         own, lacking = (font(file, 16, plain=True).getmask(text) for text in (character, NOWHERE))
-    except (OSError, ValueError):  # damaged, or of bitmaps alone
+    except (OSError, ValueError):  # damaged, or only bitmaps
         return False
     return own.size != lacking.size or bytes(own) != bytes(lacking)
 
@@ -141,7 +141,7 @@ def font(file: str, size: int, *, plain: bool = False) -> Font:
 
 @cache
 def first() -> str:
-    """The font in which text is drawn that needs no other: the system's, matplotlib's, or Pillow's own."""
+    """The default font of text: the system's, matplotlib's, or Pillow's own."""
     library = importlib.util.find_spec("matplotlib")
     own = Path(library.origin).parent / "mpl-data" / "fonts" / "ttf" / FIRST if library and library.origin else None
     for file in (FIRST, str(own)):
@@ -161,6 +161,6 @@ def others() -> Sequence[str]:
 
 
 def folders() -> Iterator[Path]:
-    """The folders in which this machine keeps its fonts."""
+    """This machine's font folders."""
     yield from (Path(os.environ.get("HOME", "/")) / name for name in FOLDERS)
     yield from map(Path, (*SHARED, f"{sys.prefix}/share/fonts"))

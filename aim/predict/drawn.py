@@ -58,7 +58,7 @@ def write(
         try:
             _write(file, source, answers, index, duration, bar)
         except BadVideo as error:
-            raise UserError(f"{path} isn't written, as not all of the video can be decoded: {error}") from error
+            raise UserError(f"{path} isn't written, as the video can't be decoded to its end: {error}") from error
 
     files.write_atomically(path, fill)
 

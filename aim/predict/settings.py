@@ -59,19 +59,19 @@ class Settings(Spreading, Question):
                 "give one of checkpoint=FILE, a trained model, and backbone=NAME with classes=A,B,C, a CLIP trunk alone"
             )
         if alone and self.classes is None:
-            raise UserError("a trunk alone knows no classes; add classes=A,B,C, their names, or give checkpoint=FILE")
+            raise UserError("a trunk alone has no classes; add classes=A,B,C, their names, or give checkpoint=FILE")
         if self.prompts is not None and self.classes is None:
-            raise UserError("prompts are of classes=A,B,C; add these, or leave out prompts")
+            raise UserError("prompts are for classes=A,B,C; add these, or leave out prompts")
         if self.classes is not None and not (len(self.names_of_classes) == len({*self.names_of_classes}) > 1):
             raise UserError(f"classes={self.classes} must be two names or more, each once; use classes=A,B,C")
         if self.live is not None:
             self._check_live(stream.shown(self.live))
         if (self.is_shared or self.merge) and self.out is None:
-            raise UserError("the answers of shards are put together in a file: add out=FILE.jsonl or out=FILE.csv")
+            raise UserError("the answers of shards are merged in a file: add out=FILE.jsonl or out=FILE.csv")
         if (self.is_shared or self.merge) and (
             of_one := [name for name in (*OUTPUTS, "next") if name != "out" and getattr(self, name)]
         ):
-            raise UserError(f"{' and '.join(of_one)} can't be put together from shards; leave out shard, or these")
+            raise UserError(f"{' and '.join(of_one)}  can't be merged from shards; leave out shard, or these")
         if self.batch_size < 1:
             raise UserError(f"batch_size={self.batch_size} must be 1 or more")
         if self.window is None and (self.stride is not None or self.smooth):
@@ -81,14 +81,14 @@ class Settings(Spreading, Question):
         if self.next is not None and self.next < 1:
             raise UserError(f"next={self.next} must be 1 video or more")
         if self.next is not None and self.windows:
-            raise UserError(f"next={self.next} is of whole videos; leave out window={self.window:g}")
+            raise UserError(f"next={self.next} is for whole videos; leave out window={self.window:g}")
         if self.next is not None and exported.is_exported(self.checkpoint):
             raise UserError(
                 f"next={self.next} needs features, and {self.checkpoint} gives probabilities alone; use the checkpoint "
                 "that it's from"
             )
         if self.windows and isinstance(self.reader, Frames):
-            raise UserError(f"window={self.window:g} is of video files, which PyAV reads; leave out reader=frames")
+            raise UserError(f"window={self.window:g} is for video files, read by PyAV; leave out reader=frames")
         for name, suffixes in OUTPUTS.items():
             if (path := getattr(self, name)) is not None and Path(path).suffix not in suffixes:
                 raise UserError(f"{name}={path} must end in {' or '.join(suffixes)}")
@@ -99,7 +99,7 @@ class Settings(Spreading, Question):
     def _check_live(self, name: str) -> None:
         """Raise UserError for settings without a meaning for endless videos."""
         if len(self.given) > 1:
-            raise UserError(f"input={name} is a stream, and {len(self.given)} are named; give it a process of its own")
+            raise UserError(f"input={name} is a stream, and {len(self.given)} are named; give it its own process")
         if self.windows is None:
             raise UserError(
                 f"input={name} is a stream, answered window by window: add window=SECONDS; a file must be downloaded"
@@ -107,7 +107,7 @@ class Settings(Spreading, Question):
         settings = [*OUTPUTS, "smooth", "shard", "gpus", "merge"]
         if of_files := [key for key in settings if getattr(self, key)]:
             raise UserError(
-                f"{' and '.join(of_files)} can't be of a stream, which has no end; leave it out, and keep the lines by "
+                f"{' and '.join(of_files)} can't be used for an endless stream; leave it out, and keep the lines by "
                 "> FILE.jsonl"
             )
 

@@ -137,8 +137,8 @@ def _read(name: str, ring: Ring, slot: "Queue[Seen | BaseException | None]") -> 
                 left_out += 1
                 if left_out == LATE:
                     say(
-                        f"windows come faster than the model answers them (stride={ring.windows.stride:g}), as after "
-                        "loading it, or where it is slower than the stream: some are left out"
+                        f"windows come faster than the model's answers (stride={ring.windows.stride:g}), as after "
+                        "loading it, or with a model slower than the stream: some are skipped"
                     )
             span, clips = found
             slot.put(Seen(span, datetime.now(UTC), clips))
@@ -158,7 +158,7 @@ def _frames(name: str, ring: Ring) -> Iterator[tuple[float, Tensor, bool]]:
                 now = time.monotonic()
                 start = now if start is None else start
                 if lost is not None:
-                    say(f"{shown(name)}: taken up again after {now - lost:.0f} s")
+                    say(f"{shown(name)}: back after {now - lost:.0f} s")
                     lost, wait = None, 1.0
                 if before is None:
                     draw.begin(frame)
@@ -171,12 +171,12 @@ def _frames(name: str, ring: Ring) -> Iterator[tuple[float, Tensor, bool]]:
         except (av.FFmpegError, OSError) as error:
             why = f"nothing came for {STALL:g} s" if isinstance(error, av.ExitError) else reason(error)
         if start is None:
-            raise UserError(f"input={shown(name)} gives no video: {why}; see whether ffplay shows it, or name another")
+            raise UserError(f"input={shown(name)} gives no video: {why}; try ffplay on it, or name another")
         if name == PIPE:
             return
         if lost is None:
             lost = time.monotonic()
-            say(f"{shown(name)} broke off: {why}; it's tried again until it's back")
+            say(f"{shown(name)}  broke off: {why}; retrying until it's back")
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_WAIT)
 
@@ -187,7 +187,7 @@ def _decoded(name: str) -> Iterator[VideoFrame]:
         if not container.streams.video:
             raise UserError(f"input={shown(name)} has no video; name another stream")
         if container.duration is not None and name != PIPE and not name.isdecimal():
-            raise UserError(f"input={shown(name)} is a file and no stream; download it, and name the file")
+            raise UserError(f"input={shown(name)} is a file, not a stream; download it, and name the file")
         stream = container.streams.video[0]
         for packet in container.demux(stream):
             with suppress(av.InvalidDataError):

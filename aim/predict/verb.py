@@ -9,7 +9,7 @@
 
 A table on a terminal, JSON lines when piped or with json=true; docs/predict.md has the rest. What comes on standard
 input is answered as it comes. Exit codes: 0 done, 1 done
-but for what could not be read, 2 an error to fix before anything is done. In a notebook:
+except for unreadable videos, 2 an error to fix before anything is done. In a notebook:
 
     recogniser = aim.load("runs/demo/best.safetensors")
     recogniser.predict_file("a.mp4")   # probabilities "k", of recogniser.classes
@@ -118,7 +118,7 @@ def share(settings: Settings, named: Sequence[Input]) -> int:
         name.as_posix(): item for name, item in zip(below([x.path for x in named], settings.input), named, strict=True)
     }
     if len(items) < len(named):
-        raise UserError("two of the videos are one, by a link; give one of their names, so that each is of one shard")
+        raise UserError("two of the videos are the same, by a link; give one of their names, as each has one shard")
     work: dict[str, Any] = {
         "checkpoint": settings.checkpoint and content_of(stamp_of(checkpoint.file_of(settings.checkpoint))),
         "views": asdict(recogniser.views),
@@ -254,7 +254,7 @@ def check_outputs(settings: Settings, named: Sequence[Input]) -> None:
     """Check before the work that its output can be written. Raises UserError."""
     many = "a list may have more" if settings.listens else f"{len(named)} are named" if len(named) > 1 else ""
     if settings.video_out and many:
-        raise UserError(f"video_out={settings.video_out} is of one video, and {many}; name one")
+        raise UserError(f"video_out={settings.video_out} is for one video, and {many}; name one")
     if settings.picture and not picture.fits(Path(settings.picture), None if settings.listens else len(named)):
         raise UserError(f"picture={settings.picture} may have no room, as {many}; use a .html")
     for path in settings.outputs.values():

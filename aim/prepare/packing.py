@@ -57,7 +57,7 @@ class Packer:
         for path in self.split:
             if (other := keys.setdefault(shards.key_of(shards.member_name(path)), path)) != path:
                 raise UserError(
-                    f"{other} and {path} would be one sample of a shard; rename one, or leave transcode=null away"
+                    f"{other} and {path} would be one sample of a shard; rename one, or remove transcode=null"
                 )
 
     def has(self, path: str) -> bool:
@@ -77,7 +77,7 @@ class Packer:
             told = ", ".join(f"{shard} ({path})" for shard, path in stale.items())
             raise UserError(
                 f"not of today's sources and labels, or of sources that an earlier version didn't note, are videos in "
-                f"{told}; delete {' '.join(f'{shard}*' for shard in stale)}, and the same command makes them anew"
+                f"{told}; delete {' '.join(f'{shard}*' for shard in stale)}, and the same command makes them again"
             )
 
     def add(self, path: str, source: Source, stamp: str) -> None:
@@ -123,7 +123,7 @@ class Packer:
                 offset = item.source.offset if isinstance(item.source, Part) else 0
                 with file_of(item.source).open("rb") as content:
                     if content.seek(0, os.SEEK_END) < offset + item.size:
-                        raise UserError(f"{item.source} was replaced as it was packed; the same command continues")
+                        raise UserError(f"{item.source} was replaced during packing; the same command continues")
                     content.seek(offset)
                     tar.addfile(_info(name, item.size, item.mtime), content)
                 if label := self._label(item.path).encode():

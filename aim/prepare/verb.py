@@ -68,10 +68,10 @@ class Settings(Sharing):
         super().__post_init__()
         if self.is_shared or self.merge:
             if self.out is None:
-                raise UserError("shard=I/N shares the writing of videos; add out=DIR")
+                raise UserError("shard=I/N divides the writing of videos; add out=DIR")
             if self.shards:
                 raise UserError(
-                    "shards=true packs tar files in one process: leave it out here, and pack what the jobs have made "
+                    "shards=true packs tar files in one process: leave it out here, and pack the jobs' output "
                     "with data=folder data.root=DIR out=NEW shards=true transcode=null"
                 )
 
@@ -119,21 +119,21 @@ def show(report: Report, summary: Mapping[str, Any], folder: Path) -> None:
     counts = report.counts()
     rows = [[split, *map(str, numbers.values())] for split, numbers in counts.items()]
     console.print(plain_table(rows, ["", *counts["train"]]))
-    reasons = {"their sources have changed": report.changed, "nothing says of which source they are": report.unnoted}
+    reasons = {"their sources have changed": report.changed, "their sources weren't noted": report.unnoted}
     for why, paths in reasons.items():
         if paths:
             console.print(f"made again: {len(paths)} videos, as {why}, such as {paths[0]}")
     if report.shorter:
         path, why = next(iter(report.shorter.items()))
         console.print(
-            f"kept: {len(report.shorter)} videos with fewer frames than their packets promise, such as {path} ({why})"
+            f"kept: {len(report.shorter)} videos with fewer frames than their packets, such as {path} ({why})"
         )
     unreadable = list(report.unreadable.items())
     if unreadable:
-        console.print(plain_table(unreadable[:SHOWN], ["video", "what is wrong"]))
+        console.print(plain_table(unreadable[:SHOWN], ["video", "reason"]))
     if len(unreadable) > SHOWN or report.missing:
         console.print(f"All bad videos: {folder / 'bad_videos.txt'}")
-    console.print(f"{len(report.kept.classes)} classes; hash of the list of the test: {summary['data_hash']}")
+    console.print(f"{len(report.kept.classes)} classes; hash of the test's list: {summary['data_hash']}")
     console.print(f"Lists are in {folder}; train with data.root={folder}")
 
 
@@ -158,7 +158,7 @@ def main(cfg: DictConfig) -> None:
     if settings.data.num_classes not in (None, len(listed.classes)):
         raise UserError(
             f"{root} has {len(listed.classes)} classes, data.num_classes={settings.data.num_classes}; "
-            "for another choice of classes, use data=folder"
+            "for other classes, use data=folder"
         )
     folder = out or root
     call = partial(
@@ -234,20 +234,20 @@ def check_folders(root: Path, out: Path | None, settings: Settings) -> None:
         if settings.shards:
             raise UserError("shards=true writes shards into a new folder; give out=DIR")
         if settings.data.named_lists():
-            raise UserError("lists of other names would take the place of train.txt and val.txt; give out=DIR")
+            raise UserError("lists with other names would replace train.txt and val.txt; give out=DIR")
         return
     if blocking := next((path for path in (out, *out.parents) if path.exists() and not path.is_dir()), None):
         raise UserError(f"out={out}: {blocking} is a file; name a folder")
     if settings.verify:
-        raise UserError("verify=true writes no videos; leave out=DIR away, or verify=true")
+        raise UserError("verify=true writes no videos; remove out=DIR, or verify=true")
     if out.resolve().is_relative_to(root.resolve()):
-        raise UserError(f"out={out} lies in data.root={root}, where it would be taken for more videos; name another")
+        raise UserError(f"out={out} is in data.root={root}, and would count as more videos; name another")
     if settings.transcode is None and not settings.shards:
-        raise UserError("transcode=null writes videos as they are, which only shards need; add shards=true")
+        raise UserError("transcode=null writes unchanged videos, only for shards; add shards=true")
     transcode = asdict(settings.transcode) if settings.transcode else None
     before, now = settings_of(out), {"transcode": transcode, "shards": settings.shards}
     if before is None:  # an earlier version's, if anything
         found, now = last_report(out).get("settings", {}), written(root, out, settings)
         before = {"transcode": found.get("transcode"), "shards": found.get("shards", False)}
     if any(before.values()) and before != now:
-        raise UserError(f"out={out} holds videos of other settings ({before}); name another folder")
+        raise UserError(f"out={out} has videos with other settings ({before}); name another folder")

@@ -39,7 +39,7 @@ class Chart:
 
 
 def line_chart(title: str, series: Sequence[Line], *, percent: bool = False) -> Chart | None:
-    """A chart of the series that have values, or None."""
+    """A chart of the series with values, or None."""
     known = [each._replace(points=[point for point in each.points if math.isfinite(point[1])]) for each in series]
     if not (known := [each for each in known if each.points]):
         return None
@@ -66,7 +66,7 @@ def line_chart(title: str, series: Sequence[Line], *, percent: bool = False) -> 
 
 
 def curves(runs: Sequence[RunData]) -> list[Chart]:
-    """Loss, the main score, learning rate and the wait for data of the runs that have a log, laid over each other."""
+    """Loss, the main score, learning rate and the wait for data of the runs with a log, overlaid."""
     trained = [run for run in runs if run.log]
     main = main_of(trained)
 
@@ -95,25 +95,25 @@ def curves(runs: Sequence[RunData]) -> list[Chart]:
 
 @dataclass(frozen=True)
 class Reliability:
-    """How often predictions of each confidence are right."""
+    """The accuracy of predictions by confidence."""
 
     drawing: Drawing
     error: float  # expected calibration error, percent
-    temperature: str = ""  # that calibrates the probabilities, in words
+    temperature: str = ""  # of the calibration, in words
     before: float = 0.0  # the error without it
 
 
 def bins_of(found: Predictions, probability: NDArray[np.floating]) -> list[quality.Bin]:
-    """The predicted classes by how sure they are; of several labels a video all labels."""
+    """The predicted classes by confidence; with several labels a video all labels."""
     if found.several:
         return quality.reliability_of(probability.ravel().astype(np.float64), found.label.ravel() > 0)
     return quality.reliability(probability, found.label)
 
 
 def reliability(found: Predictions, temperature: float | Sequence[float] | None = None) -> Reliability:
-    """The diagram of a test: bars as high as accuracy, and lines where they'd end if confidence were accuracy.
+    """The diagram of a test: bars of accuracy, and lines at their confidence.
 
-    With a temperature it is of the probabilities that aim.predict shows.
+    With a temperature it shows aim.predict's probabilities.
     """
     probability = found.probability if temperature is None else found.tempered(temperature)
     bins = bins_of(found, probability)

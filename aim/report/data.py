@@ -1,4 +1,4 @@
-"""The videos of runs that stand side by side: on which ones each was trained and tested."""
+"""The videos of runs side by side: the lists of their training and test."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +10,7 @@ LISTS = {"train_hash": "training", "data_hash": "test"}  # in results.json
 
 
 def column(runs: Sequence[RunData]) -> list[str]:
-    """For each run the folder and the lists of its videos, as far as they differ; nothing where they don't."""
+    """For each run the folder and the lists of its videos, as far as they differ; empty if they don't."""
     folders = [folder(run) for run in runs]
     hashes = {key: [hash_of(run, key) for run in runs] for key in LISTS}
     different = [key for key, found in hashes.items() if differ(found)]
@@ -21,7 +21,7 @@ def column(runs: Sequence[RunData]) -> list[str]:
 
 
 def warning(runs: Sequence[RunData]) -> str:
-    """A line on what differing lists mean for the comparison; nothing where they are the same."""
+    """A line on the meaning of differing lists for the comparison; empty if they are the same."""
     trained, tested = (differ([hash_of(run, key) for run in runs]) for key in LISTS)
     if tested:
         also = "trained and " if trained else ""
@@ -32,17 +32,17 @@ def warning(runs: Sequence[RunData]) -> str:
 
 
 def hash_of(run: RunData, key: str) -> str:
-    """The hash of a list of a run; empty where it isn't known."""
+    """The hash of a list of a run; empty if unknown."""
     results = run.results or {}
     about = run.found.about if run.found is not None else {}
     return str((results.get("identity") or {}).get(key) or results.get(key) or about.get(key) or "")
 
 
 def folder(run: RunData) -> str:
-    """The name of the folder in which its videos lay; empty where it isn't known."""
+    """The name of its videos' folder; empty if unknown."""
     return Path(str(dict(leaves(run.settings)).get("data.root") or "")).name
 
 
 def differ(values: Sequence[str]) -> bool:
-    """Whether the known ones among them are several."""
+    """Whether the known ones differ."""
     return len({*values} - {""}) > 1

@@ -1,7 +1,7 @@
 """`doubtful.csv`: labels that are probably wrong, by confident learning (Northcutt, Jiang, Chuang, JAIR 2021).
 
-Shapes: n videos, k classes. The probabilities must be of a model that hasn't learnt from these videos: those of a
-validation or a test, or of all folds together.
+Shapes: n videos, k classes. The probabilities must be of a model that hasn't learnt from these videos: of a validation
+or a test, or of all folds together.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,20 +16,19 @@ from aim.engine.scores.predictions import Predictions
 
 FILE = "doubtful.csv"
 COLUMNS = ("video", "given", "proposed", "confidence", "start", "end")
-NOBODY = -1  # no class is confident of the video
+NOBODY = -1  # the video counts for no class
 
 
 @dataclass(frozen=True)
 class Doubt:
-    """A label that is probably wrong. Of several labels a video, one is to be added where `given` is empty, or taken
-    away where `proposed` is."""
+    """A probably wrong label; with several labels a video, one to add (no `given`) or to remove (no `proposed`)."""
 
     path: str
     span: tuple[float, float]  # of the file, in seconds; NaN: all of it
     given: str
     proposed: str
     confidence: float  # the probability of the proposal
-    for_given: float  # and of what it replaces
+    for_given: float  # and of the replaced label
 
     @property
     def row(self) -> list[str]:
@@ -39,14 +38,14 @@ class Doubt:
 
 
 class Doubts(NamedTuple):
-    """The doubted labels of a test, the surest first, and how many more a model too weak for them would doubt."""
+    """The doubtful labels of a test, the surest first, and the number of excluded doubts."""
 
     labels: list[Doubt]
     left_out: int
 
     @property
     def text(self) -> str:
-        """How many there are, and of how many the model knows too little."""
+        """The numbers of doubtful labels, and of excluded ones."""
         weak = (
             f"; {self.left_out} more are left out, as the model knows too few videos of their classes, and doubts of a "
             "weak model are its own mistakes"
@@ -55,7 +54,7 @@ class Doubts(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A question that labels answer: with one label a video its class, with several whether it has each."""
+    """A question that labels answer: a video's class or, with several labels, whether it has one."""
 
     probability: NDArray[np.floating]  # "n k"
     label: NDArray[np.int64]  # "n"
@@ -63,7 +62,7 @@ class Asked(NamedTuple):
 
 
 def questions(found: Predictions) -> Iterator[Asked]:
-    """All that the labels of a test answer."""
+    """All questions of a test's labels."""
     names = found.classes.tolist()
     if not found.several:
         yield Asked(found.probability, found.label, names)
@@ -74,9 +73,9 @@ def questions(found: Predictions) -> Iterator[Asked]:
 
 
 def confident(probability: NDArray[np.floating], label: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The class that a video counts for, "n", NOBODY for none (section 3.1, equation 2).
+    """The class for which a video counts, "n", NOBODY for none (section 3.1, equation 2).
 
-    It is one whose probability is at least the mean that its own videos give it; of several the most probable.
+    Its probability is at least the mean over the class's own videos; ties go to the most probable.
     """
     n, k = probability.shape
     videos = np.bincount(label, minlength=k)
@@ -87,10 +86,10 @@ def confident(probability: NDArray[np.floating], label: NDArray[np.int64]) -> ND
 
 
 def known(likely: NDArray[np.int64], label: NDArray[np.int64], k: int) -> NDArray[np.bool_]:
-    """The classes "k" that are confirmed more often than they are doubted, and more often than they are proposed.
+    """The classes "k" confirmed more often than doubted, and more often than proposed.
 
-    So the diagonal of the confident joint has more than half of their row and of their column; the paper's theorems
-    (section 4) ask that it's the largest of both, without which a doubt is as likely the model's mistake.
+    So the diagonal of the confident joint has more than half of their row and of their column. The paper's theorems
+    (section 4) require that it's the largest of both; otherwise a doubt is as likely the model's mistake.
     """
     counted = likely != NOBODY
     joint = confusion(likely[counted], label[counted], k)
@@ -100,7 +99,7 @@ def known(likely: NDArray[np.int64], label: NDArray[np.int64], k: int) -> NDArra
 
 
 def doubtful(found: Predictions) -> Doubts:
-    """The doubtful labels of a test; none by a model that is right no more often than one answer to all videos."""
+    """The doubtful labels of a test; none by a model no better than one answer to all videos."""
     labels, left_out = list[tuple[float, Doubt]](), 0
     for probability, label, names in questions(found):
         n, k = probability.shape

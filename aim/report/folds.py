@@ -16,14 +16,14 @@ from aim.report import statistics
 from aim.report.runs import RunData, main_of
 from aim.report.table import differing
 
-OWN = ("choice", "selection", "epochs_trained")  # of one fold alone
+OWN = ("choice", "selection", "epochs_trained")  # of one fold only
 FILE = "folds.json"  # the pooled result, in the folder of the folds
 
 
 def pooled(runs: Sequence[RunData]) -> tuple[list[RunData], list[str]]:
-    """The runs, with the finished folds of each setting as one of them, and causes for doubt.
+    """The runs, with the finished folds of each setting as one run, and causes for doubt.
 
-    Raises UserError where two folds have tested the same video.
+    Raises UserError if two folds have tested the same video.
     """
     sets = dict[str, list[RunData]]()
     for run in runs:
@@ -51,7 +51,7 @@ def fold_of(run: RunData) -> str | int | None:
 
 
 def missing(runs: Sequence[RunData]) -> list[str]:
-    """The sentence on folds that are missing."""
+    """The sentence on missing folds."""
     if len(runs) < 2:
         return []
     there = {str(fold_of(run)) for run in runs if fold_of(run) is not None}
@@ -63,7 +63,7 @@ def missing(runs: Sequence[RunData]) -> list[str]:
 
 
 def one_of(runs: Sequence[RunData]) -> RunData:
-    """The folds of one setting as one result: scores are means over folds, what counts videos is of all of them."""
+    """The folds of one setting as one result: scores are means over folds, counts are of all videos."""
     check(runs)
     first, results = runs[0], [run.results for run in runs if run.results is not None]
     parts = [run.found for run in runs if run.found is not None]
@@ -107,31 +107,31 @@ def one_of(runs: Sequence[RunData]) -> RunData:
 
 
 def _hash(results: Sequence[Any], own: Callable[..., object]) -> str:
-    """Of what the folds have each, in any order."""
+    """The union of a property of the folds, in any order."""
     text = "\n".join(sorted(str(own(each)) for each in results))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def check(runs: Sequence[RunData]) -> None:
-    """Raise UserError where folds overlap, or have other classes."""
+    """Raise UserError if folds overlap, or have other classes."""
     seen = dict[tuple[str, str], RunData]()
     known = [run for run in runs if run.found is not None]
     for run in known:
         assert run.found is not None
         assert known[0].found is not None
         if run.found.classes.tolist() != known[0].found.classes.tolist():
-            raise UserError(f"{run.path} has other classes than {known[0].path}; report them apart")
+            raise UserError(f"{run.path} has other classes than {known[0].path}; report them separately")
         own = {(path, span) for path, span, _ in statistics.keys(run.found)}
         if both := sorted(own & seen.keys()):
             raise UserError(
-                f"{seen[both[0]].path} and {run.path} have {len(both)} tested videos in common, such as {both[0][0]}: "
-                "these are no folds of one data set; report them apart"
+                f"{seen[both[0]].path} and {run.path} have {len(both)} test videos in common, such as {both[0][0]}: "
+                "these aren't folds of one data set; report them separately"
             )
         seen |= dict.fromkeys(own, run)
 
 
 def together(parts: Sequence[Predictions]) -> Predictions:
-    """The predictions for the videos of all folds, one after the other."""
+    """The predictions for the videos of all folds, concatenated."""
 
     def joined(name: str) -> Any:
         return np.concatenate([getattr(part, name) for part in parts])

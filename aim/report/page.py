@@ -18,13 +18,13 @@ from aim.report.runs import RunData, main_of, paper
 from aim.report.table import MOST, SHOWN, columns_of
 
 EXAMPLES = 24  # of the worst mistakes and of the least sure right ones, over all runs of a page; of doubted labels
-WHOLE_MATRIX = 50  # classes; above, the most confused pairs alone
+WHOLE_MATRIX = 50  # classes; above, only the most confused pairs
 PAIRS = {True: 8, False: 24}  # most confused, beside a matrix and without one
-BAD = 200  # videos that are named
+BAD = 200  # named videos
 
 
 def render(runs: Sequence[RunData], root: Path | None = None) -> str:
-    """The page of these runs; `root` is where the videos lie, where that isn't where they lay in the test."""
+    """The page of these runs; `root` is the videos' folder, if it has changed since the test."""
     most = EXAMPLES // len(runs)
     trained = [run.name for run in runs if run.log]
     return (
@@ -61,7 +61,7 @@ def section(run: RunData, most: int, root: Path | None) -> dict[str, Any]:
 def headline(run: RunData) -> dict[str, Any]:
     """The main scores of a run, the interval of the first of them, its videos, and causes for doubt."""
     results, found = run.results, run.found if run.found is not None and len(run.found.index) else None
-    values: Mapping[str, Any] = results or (found.results() if found is not None else {})  # not one could be read
+    values: Mapping[str, Any] = results or (found.results() if found is not None else {})  # none could be read
     count = values.get("num_videos") or (len(found.index) if found is not None else 0)
     main = [metric for metric in metrics.METRICS if metric.main and metric.name in values]
     of_test = f"{count} {content.kind(values)}videos, {values.get('views')} views"
@@ -79,7 +79,7 @@ def headline(run: RunData) -> dict[str, Any]:
 
 
 def interval(values: Mapping[str, Any], name: str, count: int) -> tuple[float, float]:
-    """The 95 % interval over videos of a score in percent; of folds that of all their videos together."""
+    """The 95 % interval over videos of a score in percent; for folds over all their videos together."""
     if "folds" in values:
         low, high = values["folds"]["interval"]
         return low, high
@@ -87,7 +87,7 @@ def interval(values: Mapping[str, Any], name: str, count: int) -> tuple[float, f
 
 
 def said_of_interval(values: Mapping[str, Any], words: str, count: int, ends: tuple[float, float]) -> str:
-    """The interval of a score with what it is of: of folds it isn't of their mean."""
+    """The interval of a score and its description: for folds it isn't of their mean."""
     said = f"{words} {ends[0]:.1f} to {ends[1]:.1f} % (95 % bootstrap interval over videos)"
     if "folds" not in values:
         return said
@@ -97,7 +97,7 @@ def said_of_interval(values: Mapping[str, Any], words: str, count: int, ends: tu
 
 
 def doubts(values: Mapping[str, Any], found: Predictions | None) -> list[str]:
-    """Causes to doubt the scores of a result; of an older one by its predictions."""
+    """Causes to doubt the scores of a result; for an older one by its predictions."""
     said = [f"These videos chose {chosen}."] if (chosen := content.chosen(values)) else []
     one = values.get("one_answer") or (found.results()["one_answer"] if found and "one_answer" not in values else None)
     if one:
@@ -106,13 +106,13 @@ def doubts(values: Mapping[str, Any], found: Predictions | None) -> list[str]:
 
 
 def validation_of(found: Predictions) -> str:
-    """The validation that predictions are of; nothing for those of a test."""
+    """The validation of these predictions; empty for those of a test."""
     epoch = found.about.get("epoch")
     return "" if epoch is None else f"the validation after epoch {epoch:g}, {len(found.index)} videos"
 
 
 def facts(run: RunData) -> list[tuple[str, str]]:
-    """Everything that decided the number, by name."""
+    """All settings that affect the number, by name."""
     results = run.results
     if results is None:
         known = {"experiment": str(run.settings.get("name", "-")), **training(run.settings), "folder": str(run.path)}
@@ -139,7 +139,7 @@ def facts(run: RunData) -> list[tuple[str, str]]:
 
 
 def folds(results: Mapping[str, Any]) -> str:
-    """The mean over folds, its spread, and each; of other results nothing."""
+    """The mean over folds, its spread, and each; empty for other results."""
     if "folds" not in results:
         return ""
     found = results["folds"]
@@ -149,7 +149,7 @@ def folds(results: Mapping[str, Any]) -> str:
 
 
 def training(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The settings that say most of a training, by name."""
+    """The most important settings of a training, by name."""
     adapter, clip, train, optim = (settings.get(name) or {} for name in ("adapter", "clip", "train", "optim"))
     sizes = [f"{key} {value}" for key, value in adapter.items() if isinstance(value, float | int)]
     every = f" every {clip.get('stride_frames')}" if clip.get("sampling") != "uniform" else ""
@@ -163,7 +163,7 @@ def training(settings: Mapping[str, Any]) -> dict[str, str]:
 
 
 def choice(run: RunData) -> dict[str, Any] | None:
-    """The heads that were tried, with their scores; None of a run without."""
+    """The tried heads with their scores; None for a run without a choice."""
     if not (found := (run.results or {}).get("choice")):
         return None
     by = next(metric for metric in metrics.METRICS if metric.validated_words == found["by"])
@@ -181,7 +181,7 @@ def numbers(value: float | Sequence[float]) -> str:
 
 
 def lists(run: RunData) -> str:
-    """The lists of its videos: where from, how many, and the hashes of training and test."""
+    """The lists of its videos: folder, numbers, and the hashes of training and test."""
     results, data = run.results or {}, run.settings.get("data") or {}
     own = data.get("lists") or {}
     numbers = [f"{count} {own.get(name, name)}" for name, count in results.get("lists", {}).items()]
@@ -191,7 +191,7 @@ def lists(run: RunData) -> str:
 
 def tested(found: Predictions, most: int, root: Path | None, temperature: float | None) -> dict[str, Any]:
     """The parts of a section that come from a test's predictions."""
-    from aim.report import strips  # late, as it takes the time of torch's import
+    from aim.report import strips  # late, as it imports torch
 
     folder, few = root or Path(found.about["root"]), len(found.classes) <= WHOLE_MATRIX
     videos: Mapping[str, Sequence[Any]]
@@ -233,7 +233,7 @@ def doubts_of(found: Predictions) -> dict[str, Any]:
 
 
 def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
-    """Several runs side by side: a table, and whether their differences from the first are more than chance."""
+    """Several runs side by side: a table, and the significance of their differences from the first."""
     settings = columns_of(runs, [key for key in SHOWN if key != "seed"])
     rows = [
         {"name": run.name, "at": i + 1, "settings": [cells[i] for cells in settings.values()], **row(run, runs)}
@@ -242,7 +242,7 @@ def comparison(runs: Sequence[RunData]) -> dict[str, Any]:
     return {
         "warning": data.warning(runs),
         "settings": list(settings),
-        "beside": MOST,  # settings in the table of numbers; the others have one of their own
+        "beside": MOST,  # settings in the table of numbers; the others have a separate one
         "main": main_of(runs).words,
         "metrics": [main_of(runs).constant_words, *(metric.words for metric in compared(runs))],
         "kinds": [kind for kind in ("training", "test") if any(row["kind"] == kind for row in rows)],
@@ -259,7 +259,7 @@ def compared(runs: Sequence[RunData]) -> list[Metric]:
 
 
 def row(run: RunData, runs: Sequence[RunData]) -> Mapping[str, Any]:
-    """The numbers of a run in the table of several; None where it has none yet."""
+    """The numbers of a run in the table of several; None if it has none yet."""
     results: Mapping[str, Any] = run.results or {}
     line = headline(run)
     return {
@@ -287,7 +287,7 @@ def row(run: RunData, runs: Sequence[RunData]) -> Mapping[str, Any]:
 
 
 def differences(runs: Sequence[RunData]) -> list[dict[str, Any]]:
-    """Each run that has predictions of the first one's data, compared with it."""
+    """The comparisons with the first run, of each run with predictions of its data."""
     known = [(run.name, run.found, run.found.about.get("data_hash")) for run in runs if run.found is not None]
     return [
         {"first": first, "second": second, "test": test}

@@ -34,20 +34,20 @@ PAPER = re.compile(r"(\d+\.\d) top-1 \(the paper's, (tables? [^)]+)\)")
 
 @dataclass(frozen=True)
 class RunData:
-    """The contents of a run directory; `results` is None for a run that still trains."""
+    """The contents of a run directory; `results` is None for an unfinished run."""
 
     path: Path
     results: Mapping[str, Any] | None
     settings: Mapping[str, Any]
     log: Sequence[Mapping[str, Any]] = field(default=(), repr=False)  # the lines of log.jsonl
     found: Predictions | None = field(default=None, repr=False)  # of its test, or of its newest validation
-    bad: Mapping[str, str] = field(default_factory=dict, repr=False)  # path -> why it could not be read
-    temperature: float | None = None  # that calibrates its checkpoint, where that holds one
-    title: str = ""  # its name beside others
+    bad: Mapping[str, str] = field(default_factory=dict, repr=False)  # path -> the reason why it can't be read
+    temperature: float | None = None  # of its checkpoint, if it has one
+    title: str = ""  # its name among others
 
     @property
     def name(self) -> str:
-        """The directory's, where nothing else is said."""
+        """The directory's, unless given."""
         return self.title or self.path.resolve().name
 
     @property
@@ -57,7 +57,7 @@ class RunData:
 
     @property
     def temperature_of(self) -> str:
-        """A warning where the temperature was fitted on the test's own videos, or for other weights."""
+        """A warning if the temperature was fitted on the test's own videos, or for other weights."""
         if self.results is None:
             return ""
         validates = self.settings.get("train", {}).get("eval_every", 1)
@@ -73,7 +73,7 @@ class RunData:
 
     @property
     def deciding(self) -> dict[str, Any]:
-        """The dotted settings that decide the result."""
+        """The dotted settings that affect the result."""
         found = identity.experiment_settings(self.settings)
         if "adapter.kind" in found:
             found["adapter.kind"] = choices.name_of("adapter", self.settings["adapter"])
@@ -81,7 +81,7 @@ class RunData:
 
     @property
     def progress(self) -> str:
-        """The progress of a training without results."""
+        """The progress of an unfinished training."""
         steps, main = [line for line in self.log if "loss" in line], main_of([self])
         key = f"val_{main.validated}"
         validations = [line for line in self.log if key in line]
@@ -91,7 +91,7 @@ class RunData:
 
     @property
     def baseline(self) -> Mapping[str, float]:
-        """Of each metric its value if all videos got one answer, as far as that is known."""
+        """The value of each metric for one answer to all videos, if known."""
         if self.results is None:
             return {} if self.found is None else self.found.baseline
         if "baseline" in self.results:
@@ -103,7 +103,7 @@ class RunData:
 
 
 def main_of(runs: Sequence[RunData]) -> Metric:
-    """The main score of the first of the runs that has one."""
+    """The main score of the first run with one."""
     names = {name for run in runs[:1] for line in ([run.results] if run.results else run.log) for name in line}
     return main_of_names(names)
 
@@ -111,7 +111,7 @@ def main_of(runs: Sequence[RunData]) -> Metric:
 def read(run_dir: Path, *, whole: bool = False) -> RunData:
     """The contents of a run directory; with `whole` also its log, its predictions and its bad videos.
 
-    Raises UserError where a file is damaged.
+    Raises UserError if a file is damaged.
     """
     done, said = run_dir / "results.json", run_dir / "config.yaml"
     run = RunData(run_dir, read_results(done) if done.exists() else None, config.load(said) if said.exists() else {})
@@ -127,23 +127,20 @@ def read(run_dir: Path, *, whole: bool = False) -> RunData:
 
 
 def comparable(runs: Sequence[RunData]) -> list[RunData]:
-    """The runs with their settings as this version writes them, unless all have the same: other versions know others.
-
-    So has a test more than the training that it is of.
-    """
+    """The runs with this version's settings, unless all have the same: versions differ, and tests have more."""
     if len({frozenset(run.deciding) for run in runs}) <= 1:
         return list(runs)
     found = list[RunData]()
     for run in runs:
         settings = run.settings
-        with suppress(UserError):  # a class that isn't here
+        with suppress(UserError):  # a class missing here
             settings = identity.of_today(settings) if settings else settings
         found.append(replace(run, settings=settings))
     return found
 
 
 def distinct(runs: Sequence[RunData]) -> list[RunData]:
-    """The runs, those whose directories have one name called by as many folders above them as tell them apart."""
+    """The runs; equal directory names get as many parent folders as distinguish them."""
     places = [run.path.resolve().parts for run in runs]
 
     def ending(own: tuple[str, ...]) -> tuple[str, ...]:
@@ -154,7 +151,7 @@ def distinct(runs: Sequence[RunData]) -> list[RunData]:
 
 
 def read_results(file: Path) -> dict[str, Any]:
-    """The results that a report needs. Raises UserError where it is damaged."""
+    """The results for a report. Raises UserError if the file is damaged."""
     results: dict[str, Any] = read_json(file, dict, "the result of a run", AGAIN)
     main = {main_of_names(results).name: int | float}
     lacking = [key for key, kind in (KINDS | main).items() if not isinstance(results.get(key), kind)]
@@ -164,7 +161,7 @@ def read_results(file: Path) -> dict[str, Any]:
 
 
 def read_log(file: Path) -> list[dict[str, Any]]:
-    """The lines of a log.jsonl; the one that is being written may be cut short."""
+    """The lines of a log.jsonl; the last one may be incomplete."""
     found = []
     for line in read_lines(file) if file.exists() else ():
         try:
@@ -177,7 +174,7 @@ def read_log(file: Path) -> list[dict[str, Any]]:
 
 
 def read_predictions(run_dir: Path, *, finished: bool) -> Predictions | None:
-    """Those of a finished run's test, else those of the newest validation. Raises UserError where they are damaged."""
+    """Those of a finished run's test, else of the newest validation. Raises UserError if they are damaged."""
     for name in (predictions.TEST, predictions.VALIDATION) if finished else (predictions.VALIDATION,):
         if (run_dir / name).exists():
             return predictions.read(run_dir / name)
@@ -185,7 +182,7 @@ def read_predictions(run_dir: Path, *, finished: bool) -> Predictions | None:
 
 
 def read_temperature(run_dir: Path, results: Mapping[str, Any] | None) -> float | None:
-    """That of the checkpoint that was tested, or that a training left; None where it is gone or holds none."""
+    """That of the tested checkpoint, or a training's; None if it is missing or has none."""
     if results is None:
         return None
     file = Path(results.get("checkpoint", run_dir / "best.safetensors"))
@@ -198,7 +195,7 @@ def read_temperature(run_dir: Path, results: Mapping[str, Any] | None) -> float 
 
 
 def reportable(paths: Sequence[Path]) -> list[Path]:
-    """Those that are run directories, finished or not, once. Raises UserError for one that doesn't exist, or none."""
+    """The run directories among them, finished or not, once. Raises UserError for a missing one, or without any."""
     folders = dict[Path, Path]()
     for path in paths:
         if not exists(path):
@@ -212,7 +209,7 @@ def reportable(paths: Sequence[Path]) -> list[Path]:
         names = ", ".join(map(str, paths))
         above = [path for path in paths if any(file for name in files for file in path.glob(f"*/{name}"))]
         hint = f": {' '.join(f'{path}/*' for path in above)}" if above else ""
-        raise UserError(f"{names}: no results.json, and no training that goes on; give the directories of runs{hint}")
+        raise UserError(f"{names}: no results.json, and no running training; give the directories of runs{hint}")
     return found
 
 
@@ -223,7 +220,7 @@ def folds_in(path: Path) -> list[Path]:
 
 
 def paper(name: str, settings: Mapping[str, Any]) -> str:
-    """The paper's top-1 for the experiment of this name, if it has one, and what is otherwise here; or nothing."""
+    """The paper's top-1 for the experiment of this name, and the differing settings; empty if it has none."""
     folder = choices.CONFIGS / "experiment"
     file = next((file for file in folder.rglob("*.yaml") if file.stem == name), None)
     match = PAPER.search(file.read_text(encoding="utf-8").partition("defaults:")[0]) if file else None

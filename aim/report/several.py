@@ -1,4 +1,4 @@
-"""A test with several labels a video: each class by itself, labels that come together, and the surest wrong answers.
+"""A test with several labels a video: each class, co-occurring labels, and the surest wrong answers.
 
 Shapes: n videos, k classes.
 """
@@ -15,27 +15,27 @@ from aim.report.charts import Matrix, matrix_of
 
 @dataclass(frozen=True)
 class ClassAnswers:
-    """A class of a test; percentages, None where no video has it, or none is given it."""
+    """A class of a test; percentages, None if no video has it, or none is given it."""
 
     name: str
     videos: int
-    share: float  # of the videos, which is the average precision of one answer to all
+    share: float  # of the videos: the average precision of one answer to all
     average_precision: float | None
     threshold: float  # of calibrated probability
-    precision: float | None  # of the answers from there on
+    precision: float | None  # of the answers from the threshold on
     recall: float | None
     f1: float | None
     calibration_error: float  # of the calibrated probability
 
 
 def calibrated(found: Predictions) -> NDArray[np.floating]:
-    """Probabilities "n k" as aim.predict shows them."""
+    """Probabilities "n k", like aim.predict's."""
     temperature = found.about.get("temperature")
     return found.probability if temperature is None else found.tempered(temperature)
 
 
 def given(found: Predictions) -> NDArray[np.bool_]:
-    """The labels that aim.predict would give, "n k"."""
+    """The labels of aim.predict, "n k"."""
     return found.given(found.about.get("temperature"))
 
 
@@ -66,17 +66,17 @@ def by_class(found: Predictions) -> list[ClassAnswers]:
 
 
 def together(found: Predictions) -> Matrix:
-    """How many videos have each two labels, on the diagonal each label: (listed, given)."""
+    """The number of videos with each pair of labels, on the diagonal with each label: (listed, given)."""
     return matrix_of(*(part.T @ part for part in ((found.label > 0).astype(int), given(found).astype(int))))
 
 
 def worst_misses(found: Predictions, most: int) -> list[tuple[int, int]]:
-    """Places (video, class) of labels that aren't given, the least probable ones first."""
+    """Places (video, class) of missed labels, the least probable first."""
     return _surest((found.label > 0) & ~given(found), -calibrated(found), most)
 
 
 def worst_alarms(found: Predictions, most: int) -> list[tuple[int, int]]:
-    """Places (video, class) of labels that are given and not listed, the most probable ones first."""
+    """Places (video, class) of wrongly given labels, the most probable first."""
     return _surest((found.label == 0) & given(found), calibrated(found), most)
 
 

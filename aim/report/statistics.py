@@ -11,13 +11,13 @@ from aim.engine.scores.predictions import Predictions
 from aim.engine.scores.quality import LEVEL
 
 DRAWS = 10_000  # of a bootstrap
-DOUBT = 0.05  # error of the first kind of a test
+DOUBT = 0.05  # a test's error of the first kind
 
 
 def interval(right: int, videos: int) -> tuple[float, float]:
     """The 95 % bootstrap interval over videos of an accuracy, in percent.
 
-    Drawing n of n videos with replacement draws their number of right ones from a binomial distribution.
+    Drawing n of n videos with replacement draws the number of right ones from a binomial distribution.
     """
     if not videos:
         return 0.0, 100.0
@@ -28,14 +28,14 @@ def interval(right: int, videos: int) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Paired:
-    """Two models on the same videos: the difference of a score, second minus first, and whether it may be chance."""
+    """Two models on the same videos: the difference of a score, second minus first, and its significance."""
 
     score: str
     difference: float  # in percent
-    low: float  # of its 95 % interval; both ends are on one side of zero just where p is below `DOUBT`
+    low: float  # of its 95 % interval; both ends are on one side of zero exactly if p is below `DOUBT`
     high: float
     p: float  # two-sided
-    only_first: int  # videos that it alone has right
+    only_first: int  # videos that only it has right
     only_second: int
     videos: int
 
@@ -46,10 +46,7 @@ class Paired:
 
 
 def paired(first: Predictions, second: Predictions) -> list[Paired]:
-    """Compare two models by top-1 and by mean per class, on the videos that both could read; none without such.
-
-    None of several labels a video, either.
-    """
+    """Comparisons of two models by top-1 and mean per class, on common videos; none with several labels a video."""
     if first.several or second.several:
         return []
     ours, theirs = (dict(zip(keys(each), range(len(each.index)), strict=True)) for each in (first, second))
@@ -63,10 +60,10 @@ def paired(first: Predictions, second: Predictions) -> list[Paired]:
 
 
 def sign_test(score: str, gain: NDArray[np.int64], weight: NDArray[np.float64]) -> Paired:
-    """A sign test of the weighted sum of gains "n", each -1, 0 or 1; of equal weights McNemar's exact test.
+    """A sign test of the weighted sum of gains "n", each -1, 0 or 1; with equal weights McNemar's exact test.
 
-    Were both models equally good, each video that one alone has right would be as likely the other's. The interval
-    reaches as far to both sides as such a sum does with probability `DOUBT`.
+    Under equal models, each video that only one has right could as likely be the other's. Such a sum reaches the
+    interval's half-width with probability `DOUBT`.
     """
     difference = float(gain @ weight)
     sums, probability = by_chance(weight[gain != 0], difference)
@@ -82,10 +79,9 @@ def sign_test(score: str, gain: NDArray[np.int64], weight: NDArray[np.float64]) 
 def by_chance(weight: NDArray[np.float64], seen: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """The sums of these weights with random signs, and the probability of each.
 
-    All of them where the weights are equal; else the one that was `seen` beside `DRAWS` drawn ones, for a p that is
-    never too small.
+    All of them for equal weights; else the `seen` one and `DRAWS` drawn ones: p is never too small.
     """
-    from scipy import stats  # late, as a report of one run does without
+    from scipy import stats  # late, as a report of one run doesn't need it
 
     sizes, counts = np.unique(weight, return_counts=True)
     if len(sizes) < 2:
@@ -123,7 +119,7 @@ def confusion(found: Predictions) -> NDArray[np.int64]:
 
 
 def by_class(found: Predictions) -> list[ClassScore]:
-    """The classes that have videos, the most accurate first."""
+    """The classes with videos, the most accurate first."""
     counts = confusion(found)
     columns = found.classes.tolist(), counts.sum(1).tolist(), counts.diagonal().tolist()
     scores = [ClassScore(*each) for each in zip(*columns, strict=True)]
@@ -132,7 +128,7 @@ def by_class(found: Predictions) -> list[ClassScore]:
 
 @dataclass(frozen=True)
 class Confused:
-    """How often videos of one class are taken for another."""
+    """The frequency of confusing one class with another."""
 
     true: str
     predicted: str
@@ -169,7 +165,7 @@ def least_sure(found: Predictions, most: int) -> list[int]:
 
 
 def smoothed(values: Sequence[float], most: int) -> list[float]:
-    """At most so many values: the means of equal runs of them."""
+    """A limited number of values: the means of equal runs of them."""
     if len(values) <= most:
         return list(values)
     return [float(part.mean()) for part in np.array_split(np.asarray(values, np.float64), most)]

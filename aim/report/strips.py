@@ -23,7 +23,7 @@ from aim.report import several
 
 FRAMES = 6
 PIXELS = 84  # height of a strip
-WIDEST = 112  # of a frame, from its middle
+WIDEST = 112  # of a frame, around its middle
 GAP = 2  # between frames
 GREY = (128, 128, 128)
 QUALITY = 65  # of the JPEG
@@ -31,11 +31,11 @@ QUALITY = 65  # of the JPEG
 
 @dataclass(frozen=True)
 class Strip:
-    """A video of a test, as the page shows it."""
+    """A video of a test, for the page."""
 
     path: str
-    when: str  # what the views saw
-    image: str  # a data URI; empty where the video can't be read
+    when: str  # seconds of the views
+    image: str  # a data URI; empty if the video can't be read
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Example(Strip):
 
 @dataclass(frozen=True)
 class Wrong(Strip):
-    """A label of a video that is wrongly given, or not given, where there may be several."""
+    """A wrongly given or missed label of a video, if there may be several."""
 
     label: str
     probability: float  # percent, calibrated
@@ -59,7 +59,7 @@ class Wrong(Strip):
 
 
 def examples(found: Predictions, places: Sequence[int], root: Path) -> list[Example]:
-    """The videos at these places, with their frames where they can be read under `root`."""
+    """The videos at these places, with their frames if they can be read under `root`."""
     names, made = found.classes.tolist(), list[Example]()
     for at, seen, answer in zip(places, shown(found, places, root), found.predicted[places].tolist(), strict=True):
         likely, true = (100 * float(found.probability[at, i]) for i in (answer, found.label[at]))
@@ -79,7 +79,7 @@ def wrong(found: Predictions, places: Sequence[tuple[int, int]], root: Path) -> 
 def shown(found: Predictions, places: Sequence[int], root: Path) -> Iterator[tuple[str, str, str]]:
     """Of each video its path, the seconds that its views saw, and frames as a data URI; none where it can't be read."""
     listed = [Video(str(found.path[at]), 0) for at in places]
-    with suppress(UserError):  # of damaged shards: what is in them can't be read, and has no frames
+    with suppress(UserError):  # damaged shards: their videos have no frames
         listed = located(root, Lists(listed, [], [])).train
     for at, video in zip(places, listed, strict=True):
         first, last = float(found.seconds[at, :, 0].min()), float(found.seconds[at, :, 1].max())
@@ -98,7 +98,7 @@ def shown(found: Predictions, places: Sequence[int], root: Path) -> Iterator[tup
 
 
 def strip(source: Source, span: tuple[float, float] | None) -> str:
-    """A data URI of frames evenly spread over a part of a video. Raises BadVideo where it can't be read."""
+    """A data URI of frames evenly spread over a part of a video. Raises BadVideo if it can't be read."""
     if file_of(source).is_dir():
         return encoded(Frames()(source, pick).numpy())  # images, which have no times
     return encoded(PyAV()(source, pick, span=span).numpy())
@@ -110,7 +110,7 @@ def pick(num_frames: int) -> NDArray[np.int64]:
 
 
 def encoded(frames: NDArray[np.uint8]) -> str:
-    """Frames "t c h w" beside each other, each cut to `WIDEST`."""
+    """Frames "t c h w" side by side, each cut to `WIDEST`."""
     height, width = frames.shape[-2:]
     size = (max(1, round(width * PIXELS / height)), PIXELS)
     left = max(0, (size[0] - WIDEST) // 2)

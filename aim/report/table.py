@@ -14,7 +14,7 @@ from aim.report import data
 from aim.report.runs import RunData
 
 HEAD = ("run", "views", "tuned / all parameters (M)", "GMACs per view", "seeds", "tested on")
-SHOWN = ("name", "seed", "views.temporal", "views.spatial", "clip.num_frames")  # settings that have a column anyway
+SHOWN = ("name", "seed", "views.temporal", "views.spatial", "clip.num_frames")  # settings with a fixed column
 MOST = 6  # columns of settings on a terminal
 
 
@@ -29,7 +29,7 @@ def table(runs: Sequence[RunData]) -> str:
         alike = json.dumps(
             [run.trains, own, {key: value for key, value in settings.items() if key != "seed"}], sort_keys=True
         )
-        # What differs in nothing at all, as two checkpoints that are tested alike do, is no other seed.
+        # Runs without any difference, such as tests of two checkpoints, aren't seeds of each other.
         groups.setdefault(alike + (label(run) if text in seen else ""), []).append(run)
         seen.add(text)
     firsts = [group[0] for group in groups.values()]
@@ -51,7 +51,7 @@ TIMES = (("training and test", True), ("test alone", False))  # of a training, o
 
 
 def common(group: Sequence[RunData]) -> str:
-    """The name of runs that share a row; seeds of one setting may lie in folders of their own."""
+    """The name of runs that share a row; seeds of one setting may have separate folders."""
     return label(group[0] if len(group) == 1 else replace(group[0], title=""))
 
 
@@ -61,7 +61,7 @@ def label(run: RunData) -> str:
 
 
 def row(group: Sequence[RunData], shown: Sequence[Metric], both_times: bool) -> list[str]:
-    """The numbers of runs that share a row; the seconds of trainings and of tests stand in columns of their own."""
+    """The numbers of runs that share a row; the seconds of trainings and of tests have separate columns."""
     results = [run.results for run in group if run.results is not None]
     first = results[0]
     seconds = f"{mean(found['seconds'] for found in results):.0f}"
@@ -84,13 +84,13 @@ def row(group: Sequence[RunData], shown: Sequence[Metric], both_times: bool) -> 
 
 
 def spread(values: Sequence[float]) -> str:
-    """The mean, and the range where there are several."""
+    """The mean, and the range if there are several."""
     text = f"{mean(values):.1f}" if values else "-"
     return f"{text} ({min(values):.1f} to {max(values):.1f})" if len(values) > 1 else text
 
 
 def columns_of(runs: Sequence[RunData], shown: Sequence[str] = SHOWN, most: int | None = None) -> dict[str, list[str]]:
-    """The columns that tell runs apart: first their data, where it differs, then their settings."""
+    """The columns that distinguish runs: first their data, if it differs, then their settings."""
     videos = data.column(runs)
     return {**({"data": videos} if videos else {}), **differing([run.deciding for run in runs], shown, most)}
 
@@ -98,9 +98,9 @@ def columns_of(runs: Sequence[RunData], shown: Sequence[str] = SHOWN, most: int 
 def differing(
     settings: Sequence[Mapping[str, Any]], shown: Sequence[str] = SHOWN, most: int | None = None
 ) -> dict[str, list[str]]:
-    """A column, by its short name, for each setting that isn't the same in all; of other groups their names.
+    """A column, by its short name, for each setting that isn't the same in all; for other groups their names.
 
-    Without those that the table has `shown` anyway, those that follow another setting in all, and no more than `most`.
+    Without those already `shown`, those that follow another setting in all runs, and no more than `most`.
     """
     following = {
         key for key, other in followers() if all(key in each and each[key] == each.get(other) for each in settings)
@@ -123,14 +123,14 @@ def differing(
 
 
 def said(value: Any) -> str:
-    """A setting's value as it stands in YAML; of a path the end."""
+    """A setting's value in YAML; of a path the end."""
     if isinstance(value, float):
         return f"{value:.6g}"
     return value.rpartition("/")[2] if isinstance(value, str) else "-" if value is None else json.dumps(value)
 
 
 def short(key: str, others: Mapping[str, Any]) -> str:
-    """The end of a dotted name that tells it from the others."""
+    """The shortest distinct end of a dotted name."""
     words = key.split(".")
     for count in range(1, len(words)):
         end = ".".join(words[-count:])

@@ -6,10 +6,10 @@
     python -m aim.report runs/k400 data.root=DIR              # its videos were moved
     python -m aim.report runs/NAME                            # the folds of data.fold=all/10, pooled
 
-Runs that differ in their seed alone share a row: mean, and in brackets the smallest and the largest; what else differs
-has a column. Folds of one setting are one result: mean and standard deviation over folds, all videos together; it's
-left in folds.json, too. Of one run, or of its folds, labels in doubt are in doubtful.csv beside the page. A run that
-still trains is in the page alone. Of several arguments, such as runs/*, those that are no runs are left out.
+Runs that differ only in their seed share a row: mean, and in brackets the smallest and the largest; other differing
+settings have a column. Folds of one setting are one result: mean and standard deviation over folds, all videos
+together; also in folds.json. The doubtful labels of one run, or of its folds, are in doubtful.csv beside the page. A
+run that still trains is in the page alone. Of several arguments, such as runs/*, those that are no runs are left out.
 """
 
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ OPTIONS = ("out", "data.root")
 
 
 def parse(arguments: Sequence[str]) -> tuple[list[Path], dict[str, Path]]:
-    """The run directories, and the options among the arguments. Raises UserError where there are none."""
+    """The run directories, and the options among the arguments. Raises UserError if there are none."""
     options, paths = dict[str, Path](), list[Path]()
     for argument in arguments:
         key, equals, value = argument.partition("=")
@@ -38,7 +38,7 @@ def parse(arguments: Sequence[str]) -> tuple[list[Path], dict[str, Path]]:
     if not paths or arguments[0].startswith("-"):
         raise UserError("name run directories: python -m aim.report runs/demo ... [out=FILE.html] [data.root=DIR]")
     if "data.root" in options and not options["data.root"].is_dir():
-        raise UserError(f"data.root={options['data.root']} is not a folder; give the one in which the videos lie")
+        raise UserError(f"data.root={options['data.root']} is not a folder; give the folder of the videos")
     return paths, options
 
 
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str]) -> None:
         for run in runs:
             if run.results is None:
                 say(f"{label(run)} has no results yet: {run.progress}")
-        from aim.report.page import render  # late, as it takes the time of jinja2's and, for frames, torch's import
+        from aim.report.page import render  # late, as it imports jinja2 and, for frames, torch
 
         text = render(runs, options.get("data.root"))
         files.write_text(page, text)

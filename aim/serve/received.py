@@ -5,6 +5,7 @@ import contextlib
 import json
 import posixpath
 import time
+import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -54,7 +55,7 @@ class Roots:
         folders = [path_of(name) for name in names if name not in addresses]
         for folder in folders:
             if not folder.is_dir():
-                raise UserError(f"root={folder} is no folder; give one, or an address such as https://HOST/videos/")
+                raise UserError(f"root={folder} isn't a folder; give one, or an address such as https://HOST/videos/")
         return cls([folder.resolve() for folder in folders], addresses)
 
     def path(self, name: str) -> Path:
@@ -208,6 +209,8 @@ class Reception:
         except TimeoutError:
             raise Refused(504, f"{address} has not come within timeout={self.timeout:g} seconds") from None
         except (OSError, HTTPException, ValueError) as error:
+            if isinstance(error, urllib.error.HTTPError):
+                error.close()  # it holds the connection
             raise Refused(502, f"{address} can't be had: {reason(error)}") from error
 
 

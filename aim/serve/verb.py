@@ -69,14 +69,14 @@ class Settings(Question):
             if not 0 < getattr(self, name) < math.inf:
                 raise UserError(f"{name}={getattr(self, name):g} must be above 0, and finite")
         if not 0 <= self.port < 2**16:
-            raise UserError(f"port={self.port} is no port; use 0 to 65535")
+            raise UserError(f"port={self.port} isn't a port; use 0 to 65535")
         if self.batch_size is not None and self.batch_size < 1:
             raise UserError(f"batch_size={self.batch_size} must be 1 or more")
         if self.workers == 0:
-            raise UserError("workers=0: a server needs 1 or more, as a file that stops its process must not stop it")
+            raise UserError("workers=0: a server needs 1 or more, as a file may crash its process")
         check_smooth(self.smooth)
         if isinstance(self.reader, Frames):
-            raise UserError("reader=frames reads folders, and a server is sent files; leave it out")
+            raise UserError("reader=frames reads folders, and a server gets files; leave it out")
         Windows(self.window, self.window if self.stride is None else self.stride)
 
 
@@ -185,5 +185,5 @@ def serve(application: "FastAPI", listener: socket.socket) -> None:
             thread.join(LOOK)
         server.should_exit = True
         if stop:
-            say("a signal came: what is accepted is answered, nothing more is accepted")
+            say("stopping by a signal: accepted requests are answered, new ones refused")
         thread.join()

@@ -125,9 +125,7 @@ def shareable(settings: Mapping[str, Any], weights: str | None) -> dict[str, Any
         if not on_hub(weights) and weights not in ("pretrained", "random"):
             raise UserError(f"backbone.weights={weights} is a file of this machine; give pretrained or hf://OWNER/NAME")
     elif is_file:
-        say(
-            f"the trunk {own} is said to be the published one (backbone.weights=pretrained); hf://OWNER/NAME says where"
-        )
+        say(f"the trunk {own} is shared as the published one (backbone.weights=pretrained); or set hf://OWNER/NAME")
     return found
 
 
@@ -149,6 +147,6 @@ def push(folder: Path, repo: str, *, private: bool) -> str:
     except Exception as error:  # any error of the network, the hub or the disk; the cause stays attached
         raise UserError(
             f"can't push to {HUGGING_FACE}{repo} ({reason(error)}); log in (`hf auth login`), or set "
-            "HF_TOKEN to a token that may write; repo=./DIR writes the files alone"
+            "HF_TOKEN to a token with write access; repo=./DIR only writes the files"
         ) from error
     return str(made)

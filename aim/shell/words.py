@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -23,6 +24,7 @@ def checked(arguments: Sequence[str], config_name: str) -> list[str]:
 
     Raises UserError for other words, where Hydra's message would be about its grammar.
     """
+    ArgumentParser._check_help = lambda *_: None  # type: ignore[attr-defined]  # from here on; hydra issue 3121
     parser = get_args_parser()
 
     def fail(message: str) -> NoReturn:
@@ -72,7 +74,7 @@ def in_quotes(text: str) -> str:
 def as_setting(arguments: Sequence[str], key: str) -> list[str]:
     """The overrides with the bare word, such as a file's name, but no model, as the setting `key`; several as a list.
 
-    Raises UserError where that is given, too.
+    Raises UserError if that is given, too.
     """
     words, others = list[str](), list[str]()
     for argument in arguments:

@@ -1,12 +1,12 @@
 """Study how adaptation scales: a grid of trainings over trunks, adapters, data and seeds, and its analysis.
 
     python -m aim.study +study=demo                        # four trunks, AIM and its ablations, five shares of the data
-    python -m aim.study +study=demo --dry                  # which cells there are, and what they cost
+    python -m aim.study +study=demo --dry                  # the cells and their cost
     python -m aim.study +study=demo study.seeds=[0] train.epochs=2
     python -m aim.study input=FILE.csv                     # analyses a table: columns scale, score, seed, task
 
-The same command continues. Exit codes: 0 done, 2 an error to fix, 75 interrupted and saved; else that of a cell which
-failed: it is named and left out.
+The same command continues. Exit codes: 0 done, 2 an error to fix, 75 interrupted and saved; else that of a failed cell,
+which is named and left out.
 """
 
 import sys
@@ -53,7 +53,7 @@ class Settings:
 
 
 def main(cfg: DictConfig) -> None:
-    """Check every cell, run those that aren't done, and say the findings of all, or those of a table."""
+    """Check every cell, run the unfinished ones, and print the findings of all, or of a table."""
     distributed.refuse_bare_slurm("aim.study")
     asked = config.resolve(cfg)
     settings = config.build({key: asked[key] for key in Settings.__dataclass_fields__}, Settings)
@@ -75,9 +75,9 @@ def main(cfg: DictConfig) -> None:
 
 
 def conduct(study: Study, members: Sequence[Planned], folder: Path, number: int, threads: int) -> int:
-    """Run the cells that aren't done, `number` at once, and write what all tell; return the exit code.
+    """Run the unfinished cells, `number` in parallel, and write the findings of all; return the exit code.
 
-    Raises Interrupted where a signal stopped them, and UserError where none is done.
+    Raises Interrupted if a signal stopped them, and UserError if none is done.
     """
     codes: dict[str, int] = {}
     todo = [member for member in members if not member.done] if number else []
@@ -120,7 +120,7 @@ def told(study: Study, found: Sequence[Row]) -> dict[str, Any]:
 
 
 def of_table(path: Path, settings: Settings) -> None:
-    """Analyse a table of a user, and write the findings into `out`. Raises UserError where it can't be read."""
+    """Analyse a user's table, and write the findings into `out`. Raises UserError if it can't be read."""
     found = tables.read(path, settings.chance, settings.better)
     axes = {"scale": "scale"}
     score = {"name": "score", "better": settings.better, "thresholded": True, "chance": settings.chance}

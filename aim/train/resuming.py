@@ -1,4 +1,4 @@
-"""The run directory before a training starts: empty, with the result of this run, or with a run to go on with."""
+"""The run directory before a training starts: empty, with the result of this run, or with a run to continue."""
 
 from aim.engine.loop import choice
 from aim.engine.machine.distributed import say_once
@@ -12,17 +12,16 @@ from aim.ground import config
 
 
 def taken_up(checked: Checked[Run]) -> Earlier:
-    """The precision and division of a run that goes on; a finished run's result is shown.
+    """The precision and division of a continued run; a finished run's result is shown.
 
-    A run ends in the precision in which it began, whatever the machine, and with no more clips at once on a rank,
-    unless another division is asked for. Differences that a run may go on with are said on stderr. Raises UserError
-    where the folder holds another run.
+    A run keeps its precision on every machine, and has no more clips at once on a rank, unless another division is
+    given. Permitted differences are printed on stderr. Raises UserError if the folder holds another run.
     """
     run, run_dir = checked.run, checked.run_dir
     last, done = identity.last_of(run_dir), run_dir / "results.json"
     if not (last.exists() or done.exists()):
         if (other := shorter(run)) != run_dir and identity.earlier(other):
-            say_once(f"this is a run of its own; to go on with the one in {other}, add run_dir={other}")
+            say_once(f"this is a separate run; to continue the one in {other}, add run_dir={other}")
         run.check_batch(checked.ranks)
         return Earlier()
     found = results.read(done) if done.exists() else checkpoint.load_last(last, quiet=True)
@@ -46,10 +45,10 @@ def taken_up(checked: Checked[Run]) -> Earlier:
     if resized and not chooses:
         changed.append(goes_on(run, found["step"], checked.lists))
     if changed:
-        say_once(f"the run {'is this' if finished else 'goes on'}, though {'; '.join(changed)}")
+        say_once(f"the run {'is this' if finished else 'continues'}, though {'; '.join(changed)}")
     if finished:
         return Earlier(finished=True)
-    # What config.yaml says may be of a command that was killed before it saved anything.
+    # config.yaml may be of a command that was killed before its first save.
     split_anew = found.get("accumulate") != run.train.accumulate
     clips = None if split_anew else found.get("clips")
     parts = followed(run, checked.ranks, clips).train.accumulate

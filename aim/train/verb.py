@@ -49,13 +49,13 @@ from aim.train.resuming import taken_up
 
 
 def main(cfg: DictConfig) -> None:
-    """Train on the lists of videos and test, unless this run has its result already."""
+    """Train on the lists of videos and test, unless this run is finished."""
     asked = config.resolve(cfg)
     with started("aim.train", asked, check, taken_up) as job:
         if job is not None:
             if line := said(asked, job.settings, len(job.lists.train)):
                 say(line)
-            with stop_signals() as stop:  # one for both, so that none is lost between training and test
+            with stop_signals() as stop:  # one for both: none is lost between training and test
                 train_and_test(job, stop)
 
 
@@ -75,7 +75,7 @@ def check(asked: Mapping[str, Any]) -> Checked[Run]:
         run = config.build(settings, Run).placed()
 
     def check_batch() -> None:
-        """A run that goes on may have other ranks than before, and the first of them knows whether it does."""
+        """A continued run may have other ranks than before; the first of them knows."""
         if ranks and distributed.rank() == 0 and not identity.last_of(run_dir).exists():
             run.check_batch(ranks[0])
 
@@ -83,16 +83,16 @@ def check(asked: Mapping[str, Any]) -> Checked[Run]:
         lambda: ranks.append(distributed.num_ranks(run.device, run.gpus)),
         settle,
         check_batch,
-        lambda: check_all(*run.checks()),  # of the run with its numbers, if its lists could be read
+        lambda: check_all(*run.checks()),  # of the run with its numbers, if its lists are readable
         lambda: start.append(None if run.init is None else checkpoint.read_weights(run.init)),
     )
     return Checked(run, settings, lists[0], ranks[0], content.of_data(lists[0]), run_dir, start[0])
 
 
 def train_and_test(job: Job[Run], stop: Stop) -> None:
-    """Build the model, train or go on, test with the experiment's protocol, leave results.json."""
+    """Build the model, train or continue, test with the experiment's protocol, write results.json."""
     run, world, run_dir = job.run, job.world, job.run_dir
-    with world.first_on_node():  # a trunk that can't be had is found before videos are opened
+    with world.first_on_node():  # a missing trunk is found before videos are opened
         model = run.model(len(job.lists.classes)).to(world.device)
     lists = inspected(run, job.lists)
     job = replace(job, lists=lists)
@@ -137,22 +137,22 @@ def train_and_test(job: Job[Run], stop: Stop) -> None:
         with nullcontext(dataset) if known else on_features(dataset, model, run, world, stop) as videos:
             found, left = test(job, model, videos, stop, known, calibration_of(job))
         if world.is_main:
-            before = choice.get("choice", {}).get("seconds_before", 0.0)  # the processes that only chose
+            before = choice.get("choice", {}).get("seconds_before", 0.0)  # the processes of the choice
             seconds = round(before + state.seconds + seconds_since_start(), 1)
             tested |= {"num_missing": found.num_missing, "seconds": seconds}
-            if not run.train.eval_every:  # no validation has: these are the weights that were saved
+            if not run.train.eval_every:  # no validation has: these are the saved weights
                 calibration = fitted(run.task, found.log_probability, found.label)
                 checkpoint.set_calibration(run_dir / BEST, calibration, data_hash(lists.test, lists.classes))
             tracked.attach(leave(job, model, left, gmacs, **tested))
 
 
 def has_head(job: Job[Run]) -> bool:
-    """Whether the run starts from a checkpoint of the same classes, whose head it takes over."""
+    """Whether the run starts from a checkpoint of the same classes, with its head."""
     return job.start is not None and same_classes(job.start.classes, job.lists.classes)
 
 
 def calibration_of(job: Job[Run]) -> Calibration:
-    """That of the run's checkpoint, on rank 0; none where no validation has fitted one."""
+    """That of the run's checkpoint, on rank 0; none if no validation has fitted one."""
     best = job.run_dir / BEST
     return checkpoint.read_weights(best).calibration if job.world.is_main and best.exists() else UNCALIBRATED
 
@@ -166,7 +166,7 @@ def take_best(job: Job[Run], model: VideoClassifier) -> None:
 
 
 def selection(run: Run, state: State) -> dict[str, Any]:
-    """The best of the validations: by which score, its value, and after how many epochs it was."""
+    """The best validation: its score's name and value, and its number of epochs."""
     by = of_validation(run.task.metrics, run.train.best_by)
     name, words = str(by.validated), f"validation {by.validated_words}"
     return {"by": words, name: state.best, "epoch": round(state.best_epoch, 3)}
@@ -175,9 +175,9 @@ def selection(run: Run, state: State) -> dict[str, Any]:
 def fit(
     job: Job[Run], model: VideoClassifier, hashes: Mapping[str, str], stop: Stop, log: Log
 ) -> tuple[State, Evaluation | None]:
-    """Train on the lists, or go on; the model ends with the last weights.
+    """Train on the lists, or continue; the model ends with the last weights.
 
-    Also returns the validation that scored the weights of the test, if it was the test: same videos, same views.
+    Also returns the validation of the test's weights, if it equals the test: same videos, same views.
     """
     run, world, run_dir, lists = job.run, job.world, job.run_dir, job.lists
     with loaders(job, model, stop) as (train_loader, val_loader):
@@ -214,7 +214,7 @@ def fit(
 
 
 def introduce(run: Run, model: VideoClassifier, gmacs: float, num_classes: int, world: World) -> None:
-    """Say what is going to be trained, and what of the device's memory it takes, or that this is too little."""
+    """Print the trained parts and their estimated memory on the device, with a warning if it's too much."""
     memory, too_much = expected_memory(run, num_classes, world.size, free_bytes(world.device))
     print(introduction.of_model(model, gmacs), memory, sep="\n", flush=True)
     if too_much is not None:

@@ -20,7 +20,7 @@ def on_hub(text: str | Path) -> bool:
 
 
 def parts_of(address: str, setting: str, usual: str) -> tuple[str, str, str]:
-    """Owner, repository and file of an address; `usual` is the file that it means without one.
+    """Owner, repository and file of an address; `usual` is the default file.
 
     Raises UserError for anything else.
     """
@@ -31,7 +31,7 @@ def parts_of(address: str, setting: str, usual: str) -> tuple[str, str, str]:
 
 
 def file_here(text: str | Path, setting: str, usual: str, way_out: str) -> Path:
-    """The file that a path or an address names, downloaded now or before. Raises UserError where it can't be had."""
+    """The file of a path or an address, downloaded once. Raises UserError if it isn't available."""
     if not on_hub(text):
         return path_of(text)
     owner, name, file = parts_of(str(text), setting, usual)
@@ -41,9 +41,10 @@ def file_here(text: str | Path, setting: str, usual: str, way_out: str) -> Path:
 
 @contextmanager
 def downloaded(wanted: str, repository: str, *files: str, way_out: str) -> Iterator[None]:
-    """Around a download from the hub, whose cache may hold one of the `files`; else says where it is from.
+    """Around a download from the hub; names the source unless its cache has one of the `files`.
 
-    Raises UserError for any error, and at once where the hub isn't reached: its client tries for minutes, in silence.
+    Raises UserError for any error, immediately if the hub can't be reached: its client would retry silently for
+    minutes.
     """
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # a line for every try; the last error is told below
     name, _, revision = repository.partition("@")

@@ -20,7 +20,7 @@ def public_names(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
 def hugging_face_clip(tensors: dict[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Rename a CLIP vision tower of transformers to OpenAI's names, which timm reads; other files pass unchanged.
 
-    Raises UserError where a layer has queries without keys and values.
+    Raises UserError if a layer has queries without keys and values.
     """
     start = next((name for name in tensors if name.endswith("embeddings.class_embedding")), None)
     if start is None:

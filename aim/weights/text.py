@@ -1,7 +1,7 @@
-"""Class names as CLIP's text tower sees them, and the projection of its features to where texts lie.
+"""Class names through CLIP's text tower, and the projection of image features into the same space.
 
 open_clip builds the tower (the extra `text`). A trunk's file that has one is OpenAI's, open_clip's or transformers'
-CLIP; timm's files have the images' alone. Shapes: k classes, d features of the trunk, e dimensions of both towers.
+CLIP; timm's files have only the image tower. Shapes: k classes, d features of the trunk, e dimensions of both towers.
 """
 
 import importlib
@@ -29,7 +29,7 @@ PROMPTS = (
     "a frame of a video that shows {}.",
     "someone is {}.",
 )
-CONFIG = "open_clip_config.json"  # beside the weights, as open_clip saves a model of one's own
+CONFIG = "open_clip_config.json"  # beside the weights, where open_clip saves it
 OPENAIS = ("input_resolution", "context_length", "vocab_size")  # numbers in OpenAI's archives
 PASSING = (nn.Sequential, nn.Identity, nn.Dropout)
 WITHOUT = "use head=random, or a CLIP trunk with the file that its publisher has of both towers"
@@ -46,7 +46,7 @@ class ClassTexts:
 
 
 def check(text: str, weights: str, prompts: Sequence[str] | None) -> None:
-    """Raise UserError where a trunk has no text tower, or open_clip isn't there; nothing is loaded or downloaded."""
+    """Raise UserError if a trunk has no text tower, or open_clip is missing; nothing is loaded or downloaded."""
     if wrong := next((prompt for prompt in prompts or () if prompt.count("{}") != 1), None):
         raise UserError(f"prompts={wrong!r} must have one {{}}, for the name of a class")
     if text and not re.fullmatch(r"[\w.-]+/[\w.-]+", text):
@@ -62,7 +62,7 @@ def check(text: str, weights: str, prompts: Sequence[str] | None) -> None:
 
 
 def library() -> Any:
-    """open_clip. Raises UserError where it isn't installed."""
+    """open_clip. Raises UserError if it isn't installed."""
     try:
         return importlib.import_module("open_clip")
     except ImportError as error:
@@ -72,7 +72,7 @@ def library() -> Any:
 
 
 def config_of(weights: str) -> Path | None:
-    """The file beside a trunk's weights that says which model of open_clip they are of, where there is one."""
+    """The file beside a trunk's weights that identifies its open_clip model, if there is one."""
     found = None if weights.startswith(HUGGING_FACE) else weights_file(weights).with_name(CONFIG)
     return found if found and found.is_file() else None
 
@@ -81,8 +81,8 @@ def config_of(weights: str) -> Path | None:
 def class_texts(text: str, weights: str, classes: Sequence[str], prompts: Sequence[str] | None = None) -> ClassTexts:
     """The texts of some classes, each the mean over `prompts` (Radford et al. 2021, section 3.1.4).
 
-    `text` is open_clip's NAME/TAG of the model, `weights` as of the trunk. Raises UserError where they have no text
-    tower, don't fit, or can't be had.
+    `text` is open_clip's NAME/TAG of the model, `weights` the trunk's. Raises UserError if they have no text tower,
+    don't fit, or aren't available.
     """
     check(text, weights, prompts)
     clip, tokenizer = towers(text, weights)
@@ -93,7 +93,7 @@ def class_texts(text: str, weights: str, classes: Sequence[str], prompts: Sequen
 
 
 def towers(text: str, weights: str) -> tuple[Any, Any]:
-    """CLIP with the trunk's weights, and what makes tokens of texts."""
+    """CLIP with the trunk's weights, and its tokenizer."""
     open_clip, (name, _, tag) = library(), text.partition("/")
     config = None if weights == "pretrained" else config_of(weights)
     model = f"local-dir:{config.parent}" if config else name
@@ -114,18 +114,18 @@ def towers(text: str, weights: str) -> tuple[Any, Any]:
 
 @contextmanager
 def open_clips(what: str) -> Iterator[None]:
-    """Make what open_clip raises over a model, a download or a tokenizer one line."""
+    """Turn open_clip's errors over a model, a download or a tokenizer into one line."""
     try:
         with without_logs():  # it says that weights are random, before they are loaded
             yield
-    except Exception as error:  # of the network, the hub, the disk, or a model that it doesn't know
+    except Exception as error:  # of the network, the hub, the disk, or an unknown model
         raise UserError(f"the text tower of {what} can't be had ({reason(error)}); {WITHOUT}") from error
 
 
 def projection_of(visual: Any) -> tuple[Tensor, Tensor]:
-    """What a frame's features are multiplied with, "e d", and what is added, "e".
+    """The projection of a frame's features: matrix "e d" and bias "e".
 
-    Raises UserError where the tower ends in more than a linear layer.
+    Raises UserError if the tower ends in more than a linear layer.
     """
     if isinstance(proj := getattr(visual, "proj", None), Tensor):  # open_clip's own towers
         return proj.T, proj.new_zeros(proj.shape[1])
@@ -139,5 +139,5 @@ def projection_of(visual: Any) -> tuple[Tensor, Tensor]:
 
 
 def in_words(name: str) -> str:
-    """A class's name as one would write it: brushHair and brush_hair are brush hair."""
+    """A class's name in words: brushHair and brush_hair become brush hair."""
     return re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).replace("_", " ").strip().lower()

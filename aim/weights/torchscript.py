@@ -1,4 +1,4 @@
-"""The tensors of a TorchScript archive, read without running anything in it: OpenAI publishes CLIP as such files."""
+"""The tensors of a TorchScript archive, read without running code: OpenAI's format for CLIP."""
 
 import pickle
 import zipfile
@@ -50,7 +50,7 @@ def rebuild(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[i
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether the file is a zip archive that holds code, as torch.jit.save writes it."""
+    """Whether the file is a zip archive with code, as torch.jit.save writes it."""
     if not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -58,7 +58,7 @@ def is_torchscript(path: Path) -> bool:
 
 
 def read_torchscript(path: Path) -> dict[str, Tensor]:
-    """Names and tensors of all parameters and buffers, as the module's own `state_dict` would give them."""
+    """Names and tensors of all parameters and buffers, like the module's own `state_dict`."""
     with zipfile.ZipFile(path) as archive:
         root = archive.namelist()[0].split("/", 1)[0]
         return dict(tensors(Reader(archive, root).load(), ""))

@@ -1,4 +1,4 @@
-"""The tensors of a trunk's file: where they lie, how they are read, and whether they fit.
+"""The tensors of a trunk's file: their place, reading and fit.
 
 A trunk's file may be OpenAI's CLIP (TorchScript archive or state dict), open_clip, Hugging Face's CLIP, timm,
 DINO, DINOv2, DINOv3, Swin's or any other that timm itself can read. scripts/convert_official.py converts released AIM
@@ -38,11 +38,11 @@ NUMPY = [
     np.dtype,
     *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")),
 ]
-USUAL_KEYS = ("state_dict", "model", "teacher")  # below which training checkpoints hold a model's tensors
+USUAL_KEYS = ("state_dict", "model", "teacher")  # prefixes of a model's tensors in training checkpoints
 
 
 def from_hub(name: str, options: Mapping[str, Any]) -> Any:
-    """timm's own download. Its head is removed only afterwards: asked for none, timm would load without strictness."""
+    """timm's own download. Its head is removed afterwards: without one, timm would load without strictness."""
     published = timm.get_pretrained_cfg(name)
     repository = str(published.hf_hub_id) if published and published.hf_hub_id else ""
     with downloaded(name, repository, "model.safetensors", "pytorch_model.bin", way_out=OFFLINE):
@@ -52,7 +52,7 @@ def from_hub(name: str, options: Mapping[str, Any]) -> Any:
 
 
 def check_weights(weights: str) -> None:
-    """Raise UserError if `weights` is a file that doesn't exist, or no address on Hugging Face."""
+    """Raise UserError if `weights` is a missing file, or an invalid address on Hugging Face."""
     if on_hub(weights):
         parts_of(weights, "backbone.weights", USUAL)
     elif weights not in ("pretrained", "random") and not weights_file(weights).is_file():
@@ -60,9 +60,9 @@ def check_weights(weights: str) -> None:
 
 
 def weights_file(weights: str) -> Path:
-    """The file named by `weights`; `aim:` is in this package, `hf://` is downloaded or was before.
+    """The file named by `weights`; `aim:` is in this package, `hf://` is downloaded once.
 
-    Raises UserError where it can't be downloaded.
+    Raises UserError if it can't be downloaded.
     """
     if weights.startswith("aim:"):
         return Path(__file__).parents[1] / weights.removeprefix("aim:")
@@ -72,8 +72,8 @@ def weights_file(weights: str) -> Path:
 def read_tensors(path: Path, keys: Sequence[str] = USUAL_KEYS) -> dict[str, Tensor]:
     """The tensors of a safetensors file, a checkpoint of torch.save or a TorchScript archive; no code is run.
 
-    A checkpoint may hold them below one of the `keys`. Raises UserError where the file is none of these, or holds more
-    than tensors and plain values.
+    A checkpoint may hold them below one of the `keys`. Raises UserError for any other file, or one with more than
+    tensors and plain values.
     """
     with reading(path, "safetensors, torch.save or TorchScript", WAY_OUT):
         if path.suffix == ".safetensors":
@@ -115,13 +115,13 @@ def _loaded(path: Path) -> Any:
 
 
 def load_tensors(module: nn.Module, tensors: Mapping[str, Tensor], source: str) -> None:
-    """Load all of the module's tensors by name. Raises UserError with both sides, shortened, where they don't fit."""
+    """Load all of the module's tensors by name. Raises UserError with both sides, shortened, if they don't fit."""
     check_fit(module.state_dict(), tensors, source)
     module.load_state_dict(tensors)
 
 
 def check_fit(own: Mapping[str, Tensor], tensors: Mapping[str, Tensor], source: str, way_out: str = "") -> None:
-    """Raise UserError with both sides, shortened, where names or shapes are not a model's `own`."""
+    """Raise UserError with both sides, shortened, if names or shapes are not a model's `own`."""
     problems = []
     if missing := sorted(own.keys() - tensors.keys()):
         problems.append(f"the model needs {shortened(missing)}")

@@ -14,7 +14,7 @@ from torch import Tensor
 from aim.ground.errors import UserError
 from aim.weights.trunk import shortened
 
-# Below which a checkpoint holds the encoder; the mean over training steps, which was published, comes first.
+# Prefixes of the encoder in a checkpoint; the published mean over training steps comes first.
 KEYS = ("state_dict", "model", "module", "ema_encoder", "target_encoder", "encoder")
 PREFIXES = r"((module|backbone|model|videomae|vjepa2)\.)*(encoder\.)?"
 SWAPS = {  # patterns of their names, in this order; # is a number
@@ -37,9 +37,9 @@ LEFT_OUT = r"(head|cls_head|classifier|pooler|predictor|decoder|encoder_to_decod
 
 
 def public_names(tensors: Mapping[str, Tensor], path: Path) -> tuple[dict[str, Tensor], list[str]]:
-    """The encoder's tensors under our names, and the names in the file of those that are left out on purpose.
+    """The encoder's tensors under our names, and the names in the file of those left out on purpose.
 
-    Raises UserError where a layer has queries without keys and values.
+    Raises UserError if a layer has queries without keys and values.
     """
     norms = [int(found[1]) for name in tensors if (found := re.search(r"norms_block\.(\d+)\.", name))]
     last = max(norms, default=0)
@@ -58,7 +58,7 @@ def public_names(tensors: Mapping[str, Tensor], path: Path) -> tuple[dict[str, T
 
 
 def joined(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
-    """Queries, keys and values as one layer. VideoMAE's keys have no bias, which is the same as one of zeros."""
+    """Queries, keys and values as one layer. VideoMAE's keys have no bias, equivalent to zeros."""
     found = {}
     for name, tensor in tensors.items():
         match = re.fullmatch(r"(.*\.attn\.)([qkv])\.(weight|bias)", name)
@@ -79,7 +79,7 @@ def joined(tensors: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def published_as(tensors: Mapping[str, Tensor]) -> str:
-    """The kind of model that a file with such names is of."""
+    """The kind of model of a file with such names."""
     if any("norms_block." in name or name.endswith("video_mod_embed") for name in tensors):
         return "V-JEPA 2.1"
     if any(re.search(r"\.q_bias$|attention\.attention\.", name) for name in tensors):

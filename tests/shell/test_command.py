@@ -244,7 +244,7 @@ def test_what_the_system_refuses_is_a_line_but_for_ranks(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with exits(2), command.reported(debug=False):
-        Path("n" * 300).is_dir()
+        Path("n" * 300).stat()
     named(capsys.readouterr().err, "n" * 300, "debug=true")
     for debug, rank, error in (
         (True, None, OSError(2, "no", "x")),

@@ -70,7 +70,7 @@ class MovingShapes:
             raise UserError(f"difficulty={self.difficulty} is not from 0 to 1")
 
     def __call__(self, root: Path) -> Lists:
-        """Return the lists, paths relative to `root`. Raises UserError where the files can't be written."""
+        """Return the lists, paths relative to `root`. Raises UserError if the files can't be written."""
         folder = root / self.folder
         try:
             if not complete(folder, self.settings):
@@ -91,7 +91,7 @@ class MovingShapes:
         return Lists(train, splits["val"], classes, split=f"moving shapes, drawn for each list into {folder}")
 
     def kept(self, video: Video) -> int:
-        """How many training videos of a video's class are listed: fewer from pair to pair, at a constant rate."""
+        """The number of listed training videos of a video's class: fewer from pair to pair, at a constant rate."""
         each, pairs = self.num_train // len(self.classes), len(PAIRS[self.phases])
         share: float = self.imbalance ** (-(video.label // 2) / max(1, pairs - 1))
         return max(1, round(each * share))

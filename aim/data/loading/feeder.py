@@ -80,7 +80,7 @@ class Feeder:
             self.ready.put(None)
         finally:
             self.consumer.close()
-            self.pool.abandon()  # who still writes would spoil the next epoch's rows
+            self.pool.abandon()  # a late writer would spoil the next epoch's rows
 
     def _run(self) -> None:
         while True:

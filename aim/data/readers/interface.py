@@ -107,7 +107,7 @@ class Choice:
     def __call__(self, seconds: NDArray[np.float64]) -> NDArray[np.int64]:
         """Their indices, flat and checked, by the times of all frames, NaN where they aren't known.
 
-        Raises BadVideo where there is no frame.
+        Raises BadVideo if there is no frame.
         """
         if not seconds.size:
             raise BadVideo(f"{self.path}: no frame can be decoded")

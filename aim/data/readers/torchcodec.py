@@ -19,7 +19,7 @@ class TorchCodec:
     """Reads MP4, MOV, Matroska and WebM; all others are BadVideo.
 
     torchcodec finds frames by their time stamps, which FFmpeg makes up for other containers: frames of an AVI file with
-    reordered frames come out wrong. Raises UserError where torchcodec or its FFmpeg can't be loaded.
+    reordered frames come out wrong. Raises UserError if torchcodec or its FFmpeg can't be loaded.
     """
 
     def __call__(self, path: Source, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:

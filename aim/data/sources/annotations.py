@@ -1,7 +1,7 @@
-"""Reads the annotations that data sets are published with into lists; `aim.prepare` writes those as list files.
+"""Reads the published annotations of data sets into lists; `aim.prepare` writes those as list files.
 
-Every format finds the video files by their names, wherever under the root they lie. A listed video without a file keeps
-the path where it's usually found.
+Every format finds the video files by their names, anywhere under the root. A listed video without a file keeps its
+usual path.
 """
 
 from collections.abc import Container, Sequence
@@ -16,7 +16,7 @@ from aim.ground.errors import UserError
 
 
 class Format(Protocol):
-    """Reads the annotations under a root, or says that they aren't there."""
+    """Reads the annotations under a root, or reports that they are missing."""
 
     def recognises(self, root: Path) -> bool: ...
 
@@ -72,12 +72,12 @@ def near(root: Path, *patterns: str) -> list[Path]:
 
 
 def only(root: Path, *patterns: str) -> Path:
-    """The one file of these names. Raises UserError where there is none or another."""
+    """The one file of these names. Raises UserError if there is none or another."""
     return one(root, near(root, *patterns), " or ".join(patterns))
 
 
 def one(root: Path, paths: Sequence[Path], kind: str) -> Path:
-    """The one of these paths under the root. Raises UserError where there is none of its kind, or several."""
+    """The one of these paths under the root. Raises UserError if there is none of its kind, or several."""
     if not paths:
         raise UserError(f"{root} has no {kind}; {README}")
     if len(paths) > 1:
@@ -93,7 +93,7 @@ def check_split(split: int) -> None:
 
 
 def checked_label(label: int, classes: Sequence[str], path: Path) -> int:
-    """The label. Raises UserError where there is no such class."""
+    """The label. Raises UserError if there is no such class."""
     if not isinstance(label, int):
         raise UserError(f"{path}: {label!r} is no number of a class; a video has one label")
     if not 0 <= label < len(classes):

@@ -25,13 +25,13 @@ class CVAT:
     """
 
     val_share: float
-    attribute: str | None  # whose values are the labels; None: the tracks' own labels
+    attribute: str | None  # the attribute with the labels; None: the tracks' own labels
 
     def recognises(self, root: Path) -> bool:
         return bool(exports(root))
 
     def __call__(self, root: Path) -> Lists:
-        """Raises UserError where there is no such file, and for a video that is missing, whose frames have no times."""
+        """Raises UserError if there is no such file, and for a video that is missing, whose frames have no times."""
         if not (found := exports(root)):
             raise UserError(f"{root} has no XML that CVAT exported as 'CVAT for video 1.1'; {README}")
         files = Files(root)

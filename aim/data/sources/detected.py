@@ -1,4 +1,4 @@
-"""Whichever format a root holds."""
+"""The detected format of a root."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +62,7 @@ class Auto:
         return self.of(root)(root)
 
     def of(self, root: Path) -> Format:
-        """The root's format. Raises UserError where it holds no known one, or several."""
+        """The root's format. Raises UserError if it holds no known one, or several."""
         found = self.found(root)
         if len(found) != 1:
             names = ", ".join(name_of("format", form) for form in found)
@@ -86,7 +86,7 @@ def last_report(folder: Path) -> dict[str, Any]:
 
 
 def _made_here(root: Path) -> bool:
-    """Whether the root's list files are what `aim.prepare` made of what lies there, without writing videos."""
+    """Whether the root's list files are from an `aim.prepare` that wrote no videos."""
     settings = last_report(root).get("settings", {})
     written = settings.get("transcode") or settings.get("shards")
     return (

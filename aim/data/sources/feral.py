@@ -30,7 +30,7 @@ class FERAL:
         return bool(exports(root))
 
     def __call__(self, root: Path) -> Lists:
-        """Raises UserError where there is no such file, and for a video that is missing, whose frames have no times."""
+        """Raises UserError if there is no such file, and for a video that is missing, whose frames have no times."""
         if not (found := exports(root)):
             raise UserError(f"{root} has no JSON with {', '.join(sorted(KEYS))}, as FERAL reads it; {README}")
         files = Files(root)

@@ -16,6 +16,6 @@ class Folders(ClassFolders):
         return bool(folders_in(root))
 
     def __call__(self, root: Path) -> Lists:
-        """Raises UserError where there are no classes, or half of a split is missing."""
+        """Raises UserError if there are no classes, or half of a split is missing."""
         require_folder(root)
         return self.scan(root)

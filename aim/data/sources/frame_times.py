@@ -21,7 +21,7 @@ class FrameTimes:
 
     @classmethod
     def of(cls, files: Files, name: str, where: Path) -> "FrameTimes":
-        """The times of the video that a file of annotations names. Raises UserError where it's missing or bad."""
+        """The times of the video that a file of annotations names. Raises UserError if it's missing or bad."""
         from aim.data.readers.interface import BadVideo  # late: a list of files is read without PyAV
         from aim.data.windows import Windows, cut
 

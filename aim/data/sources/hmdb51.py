@@ -18,7 +18,7 @@ class HMDB51:
         return bool(near(root, "*_test_split1.txt"))
 
     def __call__(self, root: Path) -> Lists:
-        """Raises UserError where there is no list of this split."""
+        """Raises UserError if there is no list of this split."""
         check_split(self.split)
         ending = f"_test_split{self.split}.txt"
         paths = {path.name.removesuffix(ending): path for path in near(root, f"*{ending}")}

@@ -38,7 +38,7 @@ class LabelStudio:
         return bool(exports(root))
 
     def __call__(self, root: Path) -> Lists:
-        """Raises UserError where there is no such file, and for a task without a video."""
+        """Raises UserError if there is no such file, and for a task without a video."""
         if not (found := exports(root)):
             raise UserError(f"{root} has no JSON that Label Studio exported; {README}")
         files = Files(root)

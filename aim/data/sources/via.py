@@ -44,7 +44,7 @@ class VIA:
         return bool(exports(root))
 
     def __call__(self, root: Path) -> Lists:
-        """Raises UserError where there is no such CSV, and for several attributes of which none is named."""
+        """Raises UserError if there is no such CSV, and for several attributes of which none is named."""
         if not (found := exports(root)):
             raise UserError(f"{root} has no CSV that VIA exported, with a line '{COLUMNS}...'; {README}")
         notes = list[str]()

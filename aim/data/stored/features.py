@@ -50,7 +50,7 @@ class Store:
         return self.folder / key[:2] / f"{key[2:]}.safetensors"
 
     def write(self, key: str, features: Tensor, seconds: NDArray[np.float32]) -> None:
-        """Keep the features "v m" of a video. Raises UserError where they can't be written."""
+        """Keep the features "v m" of a video. Raises UserError if they can't be written."""
         tensors = {"features": features.contiguous(), "seconds": torch.from_numpy(np.ascontiguousarray(seconds))}
         sums = json.dumps([checksum(row) for row in tensors["features"]])
         files.write_atomically(self.place(key), lambda file: save_file(tensors, file, {"crc32": sums}))
@@ -129,7 +129,7 @@ class Store:
 
 
 def store_of(about: Mapping[str, Any]) -> Store:
-    """The store for what decides features, all of it as text."""
+    """The store by the properties that determine features, as text."""
     name = hashlib.sha256(json.dumps(about, sort_keys=True, default=repr).encode()).hexdigest()[:16]
     return Store(cache_folder() / "features" / name)
 

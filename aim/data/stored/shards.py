@@ -22,7 +22,7 @@ from aim.ground.foreign import reading
 
 log = logging.getLogger(__name__)
 
-AGAIN = "copy both again, or delete what is wrong, and aim.prepare makes it anew"
+AGAIN = "copy both again, or delete the wrong one, and aim.prepare makes it again"
 LABEL_KEYS = ("label", "cls", "class")  # of a sample's JSON, by preference
 
 
@@ -43,7 +43,7 @@ def find(root: Path) -> list[Path]:
     if lost := {path for path in there if path.name.endswith(".tar.tsv")} - {*map(index_of, shards)}:
         raise UserError(
             f"{min(lost).with_suffix('')} is missing, though its index is there, and so are {len(lost) - 1} others; "
-            "copy them, or delete their indexes too, and aim.prepare makes them anew"
+            "copy them, or delete their indexes too, and aim.prepare makes them again"
         )
     return shards
 
@@ -91,7 +91,7 @@ def _of_cell(text: str) -> str:
 
 
 def read_index(shard: Path, index: Path) -> list[Entry]:
-    """The entries of the index. Raises UserError where it's broken, or the shard isn't the one that it was made of."""
+    """The entries of the index. Raises UserError if it's broken, or the shard isn't the one that it was made of."""
     with reading(index, "the index of a shard", AGAIN):
         head, *lines = index.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         _, size, _, count = head.split("\t")
@@ -112,7 +112,7 @@ def read_index(shard: Path, index: Path) -> list[Entry]:
 
 
 def _check_header(shard: Path, entry: Entry) -> None:
-    """Raise UserError where the tar's header before a video's bytes isn't that of a file of its size."""
+    """Raise UserError if the tar's header before a video's bytes isn't that of a file of its size."""
     with shard.open("rb") as file:
         file.seek(max(0, entry.offset - tarfile.BLOCKSIZE))
         block = file.read(tarfile.BLOCKSIZE)
@@ -128,7 +128,7 @@ def _check_header(shard: Path, entry: Entry) -> None:
 
 
 def scan(shard: Path) -> list[Entry]:
-    """The videos of a tar, whoever made it. Raises UserError where it's damaged, or has a video twice."""
+    """The videos of a tar, whoever made it. Raises UserError if it's damaged, or has a video twice."""
     labels: dict[str, str] = {}
     videos: dict[str, tarfile.TarInfo] = {}
     with (
@@ -142,7 +142,7 @@ def scan(shard: Path) -> list[Entry]:
                 continue
             if is_video_name(name):
                 if name in videos:
-                    raise UserError(f"{shard} holds {name} twice; make it anew with one")
+                    raise UserError(f"{shard} holds {name} twice; make it again with one")
                 videos[name] = member
             elif pure.suffix in (".cls", ".json") and (file := tar.extractfile(member)):
                 label = _label(file.read(), pure.suffix, f"{shard}: {name}")

@@ -1,4 +1,4 @@
-"""This process among its ranks, by whatever launcher, and collectives."""
+"""This process among its ranks, with any launcher, and collectives."""
 
 import os
 import secrets
@@ -85,7 +85,7 @@ def num_ranks(device: str, gpus: int | None) -> int:
 
 
 def visible_gpus() -> int:
-    """The number of GPUs that this process sees. Raises UserError where CUDA doesn't work."""
+    """The number of GPUs that this process sees. Raises UserError if CUDA doesn't work."""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
         return torch.cuda.device_count()
@@ -96,7 +96,7 @@ def visible_gpus() -> int:
 
 
 def check_gpus(numbers: Iterable[int]) -> None:
-    """Raise UserError where torch has no code for one of these GPUs, or computes wrong on it."""
+    """Raise UserError if torch has no code for one of these GPUs, or computes wrong on it."""
     built = [int(name.removeprefix("sm_").rstrip("af")) for name in torch.cuda.get_arch_list() if "sm_" in name]
     for number in numbers if built else ():
         major, minor = torch.cuda.get_device_capability(number)
@@ -191,7 +191,7 @@ def start(device: str, workers: int) -> Iterator[World]:
             store = PrefixStore(name, store)
             with fatal_signals():
                 dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
-                dist.all_reduce(torch.zeros(1, device=local))  # NCCL connects only now, and says here what is wrong
+                dist.all_reduce(torch.zeros(1, device=local))  # NCCL connects, and fails, only now
         yield World(rank, size, local, peers)
 
 

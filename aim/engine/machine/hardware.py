@@ -76,7 +76,7 @@ def computes_in_bf16(device: Device) -> bool:
 
 
 def check_fp8(device: Device) -> None:
-    """Raise UserError where the device has no products in float8. A GPU that doesn't work has its own error later."""
+    """Raise UserError if the device has no products in float8. A GPU that doesn't work has its own error later."""
     if device == "cuda" and not torch.cuda.is_available():
         return
     numbers = range(torch.cuda.device_count()) if device == "cuda" else ()

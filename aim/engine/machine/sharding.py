@@ -20,7 +20,7 @@ def shard(model: VideoClassifier, world: World, *, parts: int, least: int = LEAS
     """Leave each rank its share of every block's frozen parameters; a block is whole while it computes.
 
     Trained parameters stay whole on all ranks, and so do those outside of the blocks. A step has `parts` accumulated
-    parts. Raises UserError where a replica of the trunk is better.
+    parts. Raises UserError if a replica of the trunk is better.
     """
     blocks = model.backbone.blocks
     of_blocks = {parameter for block in blocks for parameter in block.parameters()}

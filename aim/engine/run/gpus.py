@@ -25,7 +25,7 @@ class Sheet:
         return (self.memory_gib - CONTEXT_GIB) * (1 - GAPS) * 2**30
 
     def precision(self, asked: Precision, gpu: str) -> Precision:
-        """The precision `asked` on this GPU. Raises UserError where it has no instructions for it."""
+        """The precision `asked` on this GPU. Raises UserError if it has no instructions for it."""
         if asked == "bf16" and self.bf16_tflops is None:
             raise UserError(f"precision=bf16, but gpu={gpu} only emulates it; use precision=fp32 or auto")
         if asked == "fp8" and self.fp8_tflops is None:

@@ -1,4 +1,4 @@
-"""The first lines that a run prints: where, on what device and data, how long, with what."""
+"""The first lines of a run: folder, device, data, length and model."""
 
 import statistics
 import textwrap

@@ -44,7 +44,7 @@ class Training:
     save_minutes: Annotated[float, Mark.MACHINE]
     shard: Annotated[bool, Mark.MACHINE, Before(False)]  # the frozen blocks over the ranks
     profile: Annotated[bool, Mark.MACHINE, Before(False)]  # leave a trace and a table of some steps in run_dir/profile
-    memory: Annotated[Memory, Mark.MACHINE, Before("fast")]  # what is kept for the backward pass
+    memory: Annotated[Memory, Mark.MACHINE, Before("fast")]  # kept for the backward pass
     compile: Annotated[bool | Literal["gpu"], Mark.MACHINE, Before(False)]  # blocks; gpu: where there is one
 
     def __post_init__(self) -> None:

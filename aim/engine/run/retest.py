@@ -24,7 +24,7 @@ def of_checkpoint(
 
     The command's are those on the command line, in its experiment, and those that differ from configs/config.yaml,
     and settings that are newer than the checkpoint.
-    Raises UserError where they contradict the checkpoint's model.
+    Raises UserError if they contradict the checkpoint's model.
     """
     saved = identity.of_today(saved)
     config.check_received({key: value for key, value in saved.items() if key not in OF_THE_COMMAND}, Run)

@@ -1,4 +1,4 @@
-"""The settings of a run, as configs/config.yaml lists them, and what training and testing build from them."""
+"""The settings of a run, as in configs/config.yaml, and the objects built from them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ from aim.weights import text
 
 @dataclass(frozen=True)
 class Run:
-    """The values of configs/config.yaml: what `aim.train` can be told, and what a test and a benchmark start from."""
+    """The values of configs/config.yaml: the settings of `aim.train`, and the base of a test and a benchmark."""
 
     name: Annotated[str, Mark.TRAINING]
     run_dir: Annotated[str | None, Mark.MACHINE, Mark.SILENT, Mark.PATH, Mark.COMMAND]
@@ -93,7 +93,7 @@ class Run:
         return replace(self, device=resolve_device(self.device))
 
     def load_lists(self) -> Lists:
-        """The videos and classes, checked; raises UserError where they are missing or disagree."""
+        """The videos and classes, checked; raises UserError if they are missing or disagree."""
         return self.data.load(many=self.task.several)
 
     def settled_reader(self) -> Reader:
@@ -207,7 +207,7 @@ class Run:
         return model
 
     def check_batch(self, ranks: int) -> None:
-        """Raise UserError where a step's batch can't be divided among so many ranks."""
+        """Raise UserError if a step's batch can't be divided among so many ranks."""
         batch, parts = self.train.batch_size, ranks * self.train.accumulate
         if batch % parts:
             divisors = [n for n in range(1, batch + 1) if batch % (n * self.train.accumulate) == 0]
@@ -219,11 +219,11 @@ class Run:
         if batch // parts % self.train.clips_per_video:
             raise UserError(
                 f"train.clips_per_video={self.train.clips_per_video} doesn't divide the {batch // parts} clips that a "
-                "rank works through at once; use another train.batch_size, or fewer train.accumulate parts"
+                "rank processes at once; use another train.batch_size, or fewer train.accumulate parts"
             )
         if batch // parts == 1 and (self.train.mixup or self.train.cutmix):
             raise UserError(
-                "train.mixup and train.cutmix mix the clips that a rank works through at once, and that is one; use a "
+                "train.mixup and train.cutmix mix the clips that a rank processes at once, and that is one; use a "
                 "larger train.batch_size, or fewer train.accumulate parts or ranks"
             )
 

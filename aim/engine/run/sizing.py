@@ -79,7 +79,7 @@ def shorter(run: Run) -> Path:
 def goes_on(run: Run, step: int, lists: Lists) -> str:
     """How a run with so many steps behind it goes on to another number of epochs than it began with, in words.
 
-    Raises UserError where more epochs are behind it.
+    Raises UserError if more epochs are behind it.
     """
     steps, epochs = run.train.steps_per_epoch(len(lists.train)), run.train.epochs
     if step > steps * epochs:

@@ -11,7 +11,7 @@ def followed(run: Run, ranks: int, clips: int | None) -> Run:
     """The run with the `train.accumulate` by which no rank works through more than `clips` at once, as it did before.
 
     Global batches stay what they were: where they can't be divided, places of a step are empty. Rank 0 says what has
-    changed. Raises UserError where the batch can't be divided and the run begins, or mixes the clips of a part.
+    changed. Raises UserError if the batch can't be divided and the run begins, or mixes the clips of a part.
     """
     if clips is None:
         run.check_batch(ranks)

@@ -152,7 +152,7 @@ class MultiLabel:
 
     def __post_init__(self) -> None:
         if not 0 < self.positive_weight < float("inf"):
-            raise UserError(f"task.positive_weight={self.positive_weight:g} must be above 0; 1.0 weighs nothing")
+            raise UserError(f"task.positive_weight={self.positive_weight:g} must be above 0; 1.0 is neutral")
 
     @property
     def metrics(self) -> Sequence[Metric]:

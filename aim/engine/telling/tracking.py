@@ -42,7 +42,7 @@ class Tracker(Protocol):
     """The nodes of configs/tracker/."""
 
     def check(self) -> None:
-        """Raise UserError where it can't work, before anything is loaded; by default it can."""
+        """Raise UserError if it can't work, before anything is loaded; by default it can."""
         return
 
     def open(self, run_dir: Path, name: str, config: Mapping[str, Any]) -> AbstractContextManager[Sink]:
@@ -237,13 +237,13 @@ class Guarded:
             self.failed, self.sink = True, None
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             say(
-                f"warning: tracker={self.name} failed {doing} ({reason}) and gets no more data; training goes on, "
+                f"warning: tracker={self.name} failed {doing} ({reason}) and gets no more data; training continues, "
                 "and log.jsonl has it all"
             )
 
 
 def require(library: str) -> None:
-    """Raise UserError where a tracker's library isn't installed."""
+    """Raise UserError if a tracker's library isn't installed."""
     if importlib.util.find_spec(library) is None:
         raise UserError(f"tracker={library} needs {library}: pip install 'aim-video[{library}]'")
 

@@ -39,7 +39,7 @@ OURS = "give a run directory, or the best.safetensors in one"
 def save_last(path: Path, state: Mapping[str, Any]) -> None:
     """Write the state of an unfinished run, tensors and plain containers; the one before it becomes `previous.pt`.
 
-    At every moment a whole file stands under one of the names. Raises UserError where it can't be written, and for
+    At every moment a whole file stands under one of the names. Raises UserError if it can't be written, and for
     values that are not finite.
     """
     refuse_infinite(path, dict(leaves(state)))
@@ -177,7 +177,7 @@ def save_weights(
 ) -> None:
     """Write `best.safetensors`, which with the trunk's weights is the whole model.
 
-    Raises UserError where it can't be written, and for values that are not finite.
+    Raises UserError if it can't be written, and for values that are not finite.
     """
     tensors = {name: tensor.cpu().contiguous() for name, tensor in trained_tensors(model).items()}
     refuse_infinite(path, tensors)
@@ -208,7 +208,7 @@ def copy(path: Path, out: Path, changes: Mapping[str, str]) -> None:
 
 
 def file_of(path: str | Path) -> Path:
-    """The file that a run directory, a file's name or hf://USER/NAME means. Raises UserError where there is none."""
+    """The file that a run directory, a file's name or hf://USER/NAME means. Raises UserError if there is none."""
     path = file_here(path, "checkpoint", BEST, HAVING)
     if path.is_dir():
         if not (path / BEST).exists():

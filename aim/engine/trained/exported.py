@@ -37,7 +37,7 @@ FORMAT = "aim-video exported 1"
 EXTRA_FILE = "aim.json"
 OPTIONAL = ("calibration", "task", "pace", "licence", "quantized")  # parts that older files lack
 INPUT, OUTPUT = "video", "probability"
-AGAIN = "aim.export makes it anew"
+AGAIN = "aim.export makes it again"
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class About:
     task: Task = SINGLE_LABEL
     pace: Pace = UNPACED  # of the videos that it learnt from
     licence: str = ""  # of the trunk's weights; empty: not known
-    quantized: Mapping[str, Any] | None = None  # which precision has the trunk's products, and what was measured of it
+    quantized: Mapping[str, Any] | None = None  # precision of the trunk's products, and its measurements
 
     def to_text(self) -> dict[str, str]:
-        """Each part as JSON, with the format, and what the file expects in words."""
+        """Each part as JSON, with the format, and the expected input in words."""
         parts = asdict(self) | {"task": written("task", self.task)} | self.expects()
         del parts["calibration"]
         return stamp(FORMAT) | {key: json.dumps(value) for key, value in parts.items()} | self.calibration.as_text()
@@ -165,7 +165,7 @@ def read(path: str | Path, *, trust: bool = False) -> tuple[Program, About]:
     """The model in an exported file, and its metadata.
 
     ONNX is data alone. A file of torch.export can run any code of its author while it's loaded: it needs `trust`.
-    Raises UserError where the file can't be read.
+    Raises UserError if the file can't be read.
     """
     path = file_here(path, "checkpoint", "model.onnx", AGAIN)
     if not path.is_file():
@@ -226,7 +226,7 @@ def open_onnx(path: Path) -> tuple[Callable[[Tensor], Tensor], dict[str, str]]:
 
 
 def text_of_pt2(path: Path) -> dict[str, str]:
-    """The metadata of a file of torch.export, without loading it. Raises UserError where it's damaged."""
+    """The metadata of a file of torch.export, without loading it. Raises UserError if it's damaged."""
     with reading(path, "a file of torch.export", AGAIN), zipfile.ZipFile(path) as file:
         if (damaged := file.testzip()) is not None:
             raise zipfile.BadZipFile(f"wrong checksum of {damaged}")
@@ -252,7 +252,7 @@ def open_pt2(path: Path) -> Callable[[Tensor], Tensor]:
 
 
 def library(name: str) -> Any:
-    """A library that only ONNX files need. Raises UserError where it isn't installed."""
+    """A library that only ONNX files need. Raises UserError if it isn't installed."""
     try:
         with quiet():
             return importlib.import_module(name)

@@ -26,7 +26,7 @@ MAX_WORKERS = 8  # decoding processes, where nobody says how many
 
 @dataclass(frozen=True)
 class Question:
-    """The keys of configs/predict.yaml and configs/serve.yaml that say which model is asked, how, and for what."""
+    """The keys of configs/predict.yaml and configs/serve.yaml for the model, its use and its answers."""
 
     checkpoint: Annotated[str, Mark.PATH]  # empty where a trunk alone is asked
     views: Mapping[str, int | None]

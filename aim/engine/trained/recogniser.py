@@ -175,7 +175,7 @@ class Recogniser:
 
 
 def settings_of(saved: Checkpoint) -> Trained:
-    """The settings in a checkpoint that define its model. Raises UserError where they are absent or can't be taken."""
+    """The settings in a checkpoint that define its model. Raises UserError if they are absent or can't be taken."""
     if not saved.config:
         raise UserError(f"{saved.path} has no settings of its model: convert it again, with its +experiment=NAME")
     parts = {key: value for key, value in saved.config.items() if key in Trained.__dataclass_fields__}
@@ -260,7 +260,7 @@ def told_by_names(
 ) -> Recogniser:
     """The model with a head for other classes, one label a video, from their names alone: zero-shot.
 
-    `backbone` is what its trunk was built of. Raises UserError where that has no text tower, or the head reads other
+    `backbone` is the source of its trunk. Raises UserError if that has no text tower, or the head reads other
     features.
     """
     assert isinstance(recogniser.model, VideoClassifier)

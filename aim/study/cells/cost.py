@@ -14,16 +14,16 @@ from aim.models.freeze import num_parameters
 class Cost:
     """The operations of a model on one clip, and its parameters."""
 
-    train_flops: float  # forward and backward as they run, where the frozen part needs no gradients of its weights
+    train_flops: float  # forward and backward as they run: frozen weights need no gradients
     test_flops: float
     parameters: int
     tuned: int
 
 
 def count(run: Run, num_classes: int) -> Cost:
-    """Count a step of a whole batch, and divide by its clips; nothing is computed. Raises UserError for no model.
+    """Count a step of a whole batch, and divide by its clips; nothing is computed. Raises UserError for a bad model.
 
-    What an adapter computes once a step, such as products of its weights, is in it.
+    It includes an adapter's computation once a step, such as products of its weights.
     """
     run = replace(run, precision=resolve_precision(run.precision, run.device))
     clips = run.train.clips_at_once(1)

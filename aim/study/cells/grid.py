@@ -1,4 +1,4 @@
-"""A study's grid: trunks x adapters x shares of the training videos x difficulties x seeds, and the cells asked for."""
+"""A study's grid: trunks x adapters x shares of the training videos x difficulties x seeds, and its chosen cells."""
 
 import itertools
 import json
@@ -35,7 +35,7 @@ class Study:
     trunk_errors: str | None
 
     def checked(self) -> "Study":
-        """This study. Raises UserError where it can't be one."""
+        """This study. Raises UserError if it is invalid."""
         if self.experiment is None:
             there = ", ".join(choices.choices("study"))
             raise UserError(f"there is nothing to study: add +study=NAME, one of {there}, or input=FILE.csv")
@@ -47,12 +47,12 @@ class Study:
                 raise UserError(f"study.{axis}={values} names one twice")
         for share in (*self.shares, *self.epochs):
             if not (isinstance(share, float | int) and 0 < share <= 1):
-                raise UserError(f"study.shares: {share} is no share of the videos above 0 and up to 1")
+                raise UserError(f"study.shares: {share} isn't a share of the videos above 0 and up to 1")
         for each in self.difficulties:
             if not (each is None or (isinstance(each, float | int) and 0 < each <= 1)):
                 raise UserError(f"study.difficulties: {each} is neither null nor above 0 and up to 1")
         if wrong := [pair for pair in self.pairs or () if len(set(pair)) != 2]:
-            raise UserError(f"study.pairs: {list(wrong[0])} is no pair of two classes")
+            raise UserError(f"study.pairs: {list(wrong[0])} isn't a pair of two classes")
         if not self.cells:
             raise UserError("study.cells is empty; [{}] is the whole grid")
         for axis, names in (each for part in self.cells for each in part.items()):
@@ -67,7 +67,7 @@ class Study:
 
     @property
     def varied(self) -> set[str]:
-        """The settings that make the grid, which can't be given for all cells."""
+        """The settings of the grid, which can't be given for all cells."""
         axes = itertools.chain(self.trunks.values(), self.adapters.values())
         hard = {DIFFICULTY} if list(self.difficulties) != [None] else set[str]()
         return {key_of(text) for texts in axes for text in texts} | {"seed", "data.share", "experiment"} | hard
@@ -75,12 +75,12 @@ class Study:
 
 @dataclass(frozen=True)
 class Cell:
-    """A training of the grid: `overrides` are what aim.train is told, but for its run directory."""
+    """A training of the grid: `overrides` are for aim.train, without its run directory."""
 
     trunk: str
     adapter: str
     share: float
-    difficulty: float | None  # of the videos; None where it isn't the study's to say
+    difficulty: float | None  # of the videos; None if the study doesn't set it
     seed: int
     overrides: Sequence[str]
     run_dir: Path
@@ -92,12 +92,10 @@ class Cell:
 
 
 def cells(study: Study, given: Sequence[str], folder: Path) -> list[Cell]:
-    """The cells of all slices, each once; `given` overrides go to all. Raises UserError for one that an axis varies."""
+    """The cells of all slices, each once, with the `given` overrides. Raises UserError for one that an axis varies."""
     for text in given:
         if key_of(text) in study.varied:
-            raise UserError(
-                f"{text} is for all cells, but {key_of(text)} is what the study varies; change study.* instead"
-            )
+            raise UserError(f"{text} is for all cells, but the study varies {key_of(text)}; change study.* instead")
     wanted = dict[tuple[str, str, float, float | None, int], None]()
     for part in study.cells:
         chosen = [[value for value in getattr(study, axis) if value in part.get(axis, [value])] for axis in AXES]
@@ -125,9 +123,9 @@ def last(overrides: Iterable[str]) -> list[str]:
 
 
 def trunk_errors(study: Study) -> dict[str, float]:
-    """Trunk -> the error of its own linear probe on stills, where the study's file knows it.
+    """Trunk -> the error of its own linear probe on stills, if in the study's file.
 
-    It may go by the study's name for the trunk or by that of its backbone. Raises UserError where it can't be read.
+    It may be under the study's name for the trunk or its backbone's. Raises UserError if it can't be read.
     """
     if study.trunk_errors is None:
         return {}

@@ -24,7 +24,7 @@ NAMED = 3  # problems
 
 @dataclass(frozen=True)
 class Planned:
-    """A cell that can start: what aim.train will make of its overrides."""
+    """A cell that can start: its run by its overrides."""
 
     cell: Cell
     run: Run
@@ -52,23 +52,23 @@ class Planned:
 
     @property
     def done(self) -> bool:
-        """Whether it has left all that a study reads."""
+        """Whether all its files for a study exist."""
         return all((self.cell.run_dir / name).exists() for name in ("results.json", predictions.TEST))
 
     @property
     def seconds(self) -> float | None:
-        """That it took, from its start to its result; None where it isn't finished."""
+        """Its duration, from start to result; None if unfinished."""
         return float(results.read(self.cell.run_dir / "results.json")["seconds"]) if self.done else None
 
 
 def planned(cells: Sequence[Cell], *, look: bool = True) -> list[Planned]:
-    """The cells, checked. Raises one UserError for all that stops any of them, and for folders of other runs.
+    """The cells, checked. Raises one UserError for all obstacles, and for folders of other runs.
 
-    Without a `look` at the data, which may not be here, videos are counted as `aim.benchmark what=plan` does.
+    Without a `look` at the data, which may not be here, videos are counted like in `aim.benchmark what=plan`.
     """
     counts, costs = dict[str, Counts](), dict[tuple[str, str], Cost]()
     composed = dict[tuple[str, ...], dict[str, Any]]()
-    found, problems = list[Planned](), dict[str, str]()  # what is wrong -> the first cell in which it is
+    found, problems = list[Planned](), dict[str, str]()  # error -> the first cell with it
 
     def plan(cell: Cell) -> Planned:
         but_seed = tuple(text for text in cell.overrides if not text.startswith("seed="))
@@ -112,7 +112,7 @@ class Counts(NamedTuple):
 
 
 def counted(run: Run, *, look: bool) -> Counts:
-    """The numbers of videos and classes. Raises UserError where a look finds none."""
+    """The numbers of videos and classes. Raises UserError if a look finds none."""
     if not look:
         videos, _, classes = training_videos(run)
         source = run.data.lists
@@ -122,7 +122,7 @@ def counted(run: Run, *, look: bool) -> Counts:
 
 
 def check_same(run_dir: Path, settings: Mapping[str, Any]) -> None:
-    """Raise UserError where a folder holds another run than the cell's, one of other epochs included."""
+    """Raise UserError if a folder holds another run than the cell's, also with other epochs."""
     before = identity.earlier(run_dir)
     if before is None:
         return
@@ -131,7 +131,7 @@ def check_same(run_dir: Path, settings: Mapping[str, Any]) -> None:
 
 
 def check_distinct(found: Sequence[Planned]) -> None:
-    """Raise UserError where two cells would train the same."""
+    """Raise UserError if two cells would train the same."""
     seen = dict[str, str]()
     for member in found:
         other = seen.setdefault(identity.config_hash(member.settings), member.cell.name)
@@ -142,6 +142,6 @@ def check_distinct(found: Sequence[Planned]) -> None:
 
 
 def in_order(found: Sequence[Planned]) -> list[Planned]:
-    """A seed after the other, of each the long ones first, so that none is left alone at the end."""
+    """One seed after another, the long cells of each first, so none runs alone at the end."""
     seeds = list(dict.fromkeys(member.cell.seed for member in found))
     return sorted(found, key=lambda member: (seeds.index(member.cell.seed), -member.flops))

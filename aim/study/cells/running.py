@@ -1,4 +1,4 @@
-"""The cells of a study as processes, several at once; the outcome of each is kept beside its run."""
+"""The cells of a study as parallel processes; the outcome of each is stored beside its run."""
 
 import os
 import time
@@ -21,7 +21,7 @@ ERROR = "aim: error: "
 def at_once(asked: int | None, members: Sequence[Planned]) -> tuple[int, int]:
     """The number of cells at once, and the threads of each: on a CPU one a core, on GPUs one with all of them."""
     if asked is not None and asked < 0:
-        raise UserError(f"jobs={asked} is no number of cells; use 1 or more, or 0 to draw what is there")
+        raise UserError(f"jobs={asked} isn't a number of cells; use 1 or more, or 0 to draw existing results")
     on_cpu = all(member.run.device == "cpu" for member in members)
     number = asked or (num_cores() if on_cpu else 1)
     return number, max(1, num_cores() // number)
@@ -30,10 +30,10 @@ def at_once(asked: int | None, members: Sequence[Planned]) -> tuple[int, int]:
 def run(
     command: Sequence[str], members: Sequence[Planned], expected: Mapping[str, Seconds], *, number: int, threads: int
 ) -> tuple[dict[str, int], bool]:
-    """Run `command` with the overrides of each cell, `number` at once; a line tells of each end and how many are left.
+    """Run `command` with the overrides of each cell, `number` in parallel; a line reports each end and the rest.
 
-    That is by what each was `expected` to take, and how long those that ended did take. Returns the exit codes of those
-    that ran, by name, and whether a signal stopped them.
+    The rest is estimated from each cell's `expected` time and the finished cells' times. Returns the exit codes of
+    those that ran, by name, and whether a signal stopped them.
     """
     for member in members:
         make_folder(member.cell.run_dir)
@@ -64,14 +64,14 @@ def run(
 
 
 def left(expected: Sequence[float], began: Mapping[int, float], ends: Mapping[int, float], now: float) -> float:
-    """Seconds of all cells that haven't ended, were they one after the other."""
+    """Seconds of all unfinished cells, one after another."""
     slower = sum(ends[i] - began[i] for i in ends) / sum(expected[i] for i in ends)
     rest = {i: slower * each for i, each in enumerate(expected) if i not in ends}
     return sum(max(0.0, each - (now - began.get(i, now))) for i, each in rest.items())
 
 
 def reasons(members: Sequence[Planned], codes: Mapping[str, int]) -> dict[str, str]:
-    """Why cells failed, by name: those that ran now with another code than 0, or that ended so before."""
+    """The reasons of failed cells, by name: those with an exit code other than 0, now or before."""
     found = {}
     for member in members:
         code = codes.get(member.cell.name)
@@ -85,18 +85,18 @@ def reasons(members: Sequence[Planned], codes: Mapping[str, int]) -> dict[str, s
 
 
 def why(member: Planned, code: int) -> str:
-    """The reason that a cell gave in its last words, or how it ended where it had none."""
+    """The reason in a cell's last lines, or else its way to end."""
     reason = [*last_words(member)[-1:], *errors_of(member)][-1:]
     return f"{reason[0]} ({jobs.meaning(code)})" if reason else jobs.meaning(code)
 
 
 def errors_of(member: Planned) -> list[str]:
-    """The errors that a cell has named."""
+    """The errors in a cell's output."""
     return [line.removeprefix(ERROR) for line in last_words(member) if line.startswith(ERROR)]
 
 
 def last_words(member: Planned) -> list[str]:
-    """The lines that the process of a cell has left."""
+    """The output lines of a cell's process."""
     try:
         text = (member.cell.run_dir / OUTPUT).read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -16,8 +16,8 @@ from aim.engine.run.step import make_batch
 from aim.ground.clock import clock
 from aim.study.cells.planning import Planned
 
-BRIEF = 2e10  # operations of a step that a rate is measured with: about a second of a core
-SIDE = 1024  # of the matrices whose product tells the rate where a single clip takes longer than that
+BRIEF = 2e10  # operations of a step for measuring a rate: about a second of a core
+SIDE = 1024  # of the matrices whose product measures the rate if a single clip takes longer than that
 START_SECONDS = 8.0  # of a cell before its first step and after its last: imports, lists, the trunk
 MEASURED, FLOPS = "measured", "FLOPs"
 
@@ -33,7 +33,7 @@ class Seconds:
 def seconds(members: Sequence[Planned], threads: int) -> dict[str, Seconds]:
     """The duration of each cell, by name: measured, from its other seeds, or from the rate of finished cells.
 
-    Where no cell is finished that rate is measured here, with a few steps of each trunk.
+    Without a finished cell that rate is measured here, with a few steps of each trunk.
     """
     done = [member for member in members if member.seconds is not None]
     trunks = list(dict.fromkeys(member.cell.trunk for member in members))
@@ -67,13 +67,13 @@ def rate(done: Sequence[Planned]) -> float:
 
 
 def measured_rate(member: Planned) -> float:
-    """Operations a second of a short training step, or where a clip alone would take long, of a matrix product."""
+    """Operations a second of a short training step, or of a matrix product if a single clip would take long."""
     run, cost = member.run, member.cost
     device = torch.device(run.device)
     precision = resolve_precision(run.precision, run.device)
     if run.device == "cpu" and cost.train_flops > BRIEF:
         return product_rate(run.device, torch.bfloat16 if precision == "bf16" else torch.float32)
-    train = replace(run.train, mixup=0.0, cutmix=0.0)  # which want two clips
+    train = replace(run.train, mixup=0.0, cutmix=0.0)  # which need two clips
     run = replace(run, precision=precision, train=train, backbone=replace(run.backbone, weights="random"))
     most = train.clips_at_once(1)
     clips = most if run.device == "cuda" else max(1, min(most, int(BRIEF / cost.train_flops)))
@@ -98,7 +98,7 @@ def product_rate(device: Device, dtype: torch.dtype) -> float:
 
 @contextmanager
 def on_threads(number: int) -> Iterator[None]:
-    """Let torch compute with so many threads inside."""
+    """Let torch compute with a number of threads inside."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -108,7 +108,7 @@ def on_threads(number: int) -> Iterator[None]:
 
 
 def show(members: Sequence[Planned], times: Mapping[str, Seconds], at_once: int) -> None:
-    """Print the cells with their costs, a line each, and the time that the unfinished ones take."""
+    """Print the cells with their costs, a line each, and the time of the unfinished ones."""
     width = max(len(member.cell.name) for member in members)
     print(
         f"{'cell':{width}}  {'state':6}  {'videos':>7}  {'epochs':>6}  {'training FLOPs':>14}  {'parameters':>11}  "
@@ -125,7 +125,7 @@ def show(members: Sequence[Planned], times: Mapping[str, Seconds], at_once: int)
 
 
 def total(members: Sequence[Planned], times: Mapping[str, Seconds], at_once: int) -> str:
-    """The number of cells, and the time of those that remain."""
+    """The number of cells, and the time of the remaining ones."""
     left = [member for member in members if not member.done]
     done = f"{len(members)} cells, {len(members) - len(left)} done"
     if not left:

@@ -1,4 +1,4 @@
-"""The analysis of a study's curves: their kinds, mirages, where they leave chance, their laws."""
+"""The analysis of a study's curves: their kinds, mirages, thresholds above chance, laws."""
 
 import json
 import math
@@ -19,8 +19,8 @@ from aim.study.findings.levels import levels
 from aim.study.findings.scores import LOSSES, MAIN
 from aim.study.findings.sentences import name, summary
 
-DESCENDING = ("trunk_error", "difficulty")  # axes on which less is more
-COMPARED = ("parameters", "videos")  # axes on which series are compared, if there: other sizes say the same
+DESCENDING = ("trunk_error", "difficulty")  # axes on which less is better
+COMPARED = ("parameters", "videos")  # axes of comparisons between series, if present: other sizes are equivalent
 REPEATS = 100  # of the bootstrap of a law
 
 
@@ -54,7 +54,7 @@ def analyse(
 
 
 def measurable(curve: Curve) -> Curve:
-    """A curve without the values whose scale can't be put on a log axis."""
+    """A curve without values whose scale has no logarithm."""
     good = np.asarray(curve.scale) > 0
     if good.all():
         return curve
@@ -63,7 +63,7 @@ def measurable(curve: Curve) -> Curve:
 
 
 def judge(curve: Curve) -> Verdict:
-    """Classify a curve; on an axis on which less is more from its other end."""
+    """Classify a curve; on an axis on which less is better from its other end."""
     if curve.axis not in DESCENDING:
         return classify_curve(curve.scale, curve.value, curve.chance, curve.better, curve.error)
     found = classify_curve(1 / curve.scale, curve.value, curve.chance, curve.better, curve.error)
@@ -91,7 +91,7 @@ def as_dict(each: Judged) -> dict[str, Any]:
 def mirages(judged: Sequence[Judged], scores: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """For every jump of a thresholded score whether a continuous score of the same cells is smooth.
 
-    Schaeffer et al. 2023 (arXiv 2304.15004): where it is, the score makes the jump, not the model.
+    Schaeffer et al. 2023 (arXiv 2304.15004): if so, the score makes the jump, not the model.
     """
     found = []
     for each in judged:
@@ -125,7 +125,7 @@ def where(curve: Curve) -> str:
 
 
 def change(each: Judged, scores: Mapping[str, Mapping[str, Any]]) -> str:
-    """A score's means at both ends and how wide its rise is."""
+    """A score's means at both ends and the width of its rise."""
     means, numbers = as_dict(each)["mean"], each.verdict.numbers
     first, last = means[:: -1 if each.curve.axis in DESCENDING else 1][:: max(1, len(means) - 1)]
     ends = f"{name(each.curve.score, scores)} from {first:.3g} to {last:.3g}"
@@ -133,7 +133,7 @@ def change(each: Judged, scores: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def threshold(each: Judged, axes: Mapping[str, str]) -> dict[str, Any]:
-    """Where a series leaves chance, with a sentence; an end of its interval that isn't measured is None."""
+    """The scale where a series leaves chance, with a sentence; an unmeasured end of its interval is None."""
     curve, at = each.curve, each.verdict.threshold
     axis = axes.get(curve.axis, curve.axis)
     first, last = extent(curve)
@@ -155,13 +155,13 @@ def threshold(each: Judged, axes: Mapping[str, str]) -> dict[str, Any]:
 
 
 def extent(curve: Curve) -> tuple[float, float]:
-    """The first and the last scale, in the order in which more is expected of them."""
+    """The first and the last scale, in the order of expected improvement."""
     ends = float(np.min(curve.scale, initial=np.inf)), float(np.max(curve.scale, initial=0))
     return ends[::-1] if curve.axis in DESCENDING else ends
 
 
 def helps(curves: Sequence[Curve], axes: Mapping[str, str]) -> list[dict[str, Any]]:
-    """For each pair of series of one task, axis and trunk: from which scale on the later one is better.
+    """For each pair of series of one task, axis and trunk: the scale from which on the later one is better.
 
     Differences are paired by seed; each scale's mean must exceed its 95 % interval, with one spread for all scales.
     """
@@ -175,7 +175,7 @@ def helps(curves: Sequence[Curve], axes: Mapping[str, str]) -> list[dict[str, An
 
 
 def difference(series: Curve, against: Curve, axes: Mapping[str, str]) -> dict[str, Any]:
-    """The entry of `helps` for one pair; empty where they share less than two scales."""
+    """The entry of `helps` for one pair; empty if they share less than two scales."""
     sign = 1 if series.better == "high" else -1
     other = {(order, seed): value for order, seed, value in placed(against)}
     # Tuned and all parameters differ between adapters: the scales are paired by their order.
@@ -216,7 +216,7 @@ def placed(curve: Curve) -> list[tuple[int, int, float]]:
 
 
 def laws(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Three laws of each adapter's cross-entropy over trunk size and videos; the one that predicts best is chosen."""
+    """Three laws of each adapter's cross-entropy over trunk size and videos, and the best predictor among them."""
     found = []
     for series in dict.fromkeys(str(cell["adapter"]) for cell in cells):
         done = [cell for cell in cells if cell["adapter"] == series and cell["state"] == "done"]
@@ -227,7 +227,7 @@ def laws(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def laws_of_tables(curves: Sequence[Curve]) -> list[dict[str, Any]]:
-    """Laws of losses over one axis, for curves that come without cells."""
+    """Laws of losses over one axis, for curves without cells."""
     found = []
     for curve in curves:
         if curve.better == "low" and (curve.value > 0).any():
@@ -239,7 +239,7 @@ def laws_of_tables(curves: Sequence[Curve]) -> list[dict[str, Any]]:
 def fitted(
     series: str, score: str, sizes: Sequence[float], videos: Sequence[float], losses: Sequence[float]
 ) -> list[dict[str, Any]]:
-    """The laws of study.json for one series, or one entry that says why there are none."""
+    """The laws of study.json for one series, or one entry with the reason for none."""
     try:
         found = [fit_law(sizes, videos, losses, form, repeats=REPEATS) for form in FORMS]
     except UserError as error:
@@ -263,7 +263,7 @@ def told(series: str, score: str, law: Law, best: bool) -> dict[str, Any]:
 
 
 def rule() -> dict[str, Any]:
-    """The rule in words and how often it errs on simulated curves, as measured by scripts/measure_study_rule.py."""
+    """The rule in words and its error rates on simulated curves, measured by scripts/measure_study_rule.py."""
     rates = json.loads(resources.files("aim.study.findings").joinpath("error_rates.json").read_text(encoding="utf-8"))
     tested = rates["grids_of_tests"].values()
     said = (

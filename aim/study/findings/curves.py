@@ -1,6 +1,6 @@
-"""The kind of curve that a score draws over scale: smooth, emergent, flat, falling, or undecided.
+"""The kind of a score's curve over scale: smooth, emergent, flat, falling, or undecided.
 
-docs/study.md has the rule in words and says how often it errs. Scales are logarithms here.
+docs/study.md has the rule in words and its error rates. Scales are logarithms here.
 """
 
 from dataclasses import dataclass, field, replace
@@ -17,12 +17,12 @@ Kind = Literal["smooth", "emergent", "flat", "falling", "too few"]
 
 ALL = "all"  # the task of all classes
 FEWEST = 4  # scales
-SINGLES = 6  # scales with a value each and nothing that tells their error
+SINGLES = 6  # scales with one value each and unknown errors
 BEFORE = 2  # scales at chance before a jump
-NARROW = 0.4  # the largest part of the measured range that a jump may take from 10 to 90 % of its rise
-BETWEEN = 1  # scales that may lie on the way of a jump
-NEAR = 0.05  # of the rise: what is as close to chance as that is at chance
-LEAST_DECADES = 0.5  # a range below that holds no jump
+NARROW = 0.4  # the largest part of the measured range for a jump's rise from 10 to 90 %
+BETWEEN = 1  # the most scales within a jump
+NEAR = 0.05  # of the rise: values this close to chance are at chance
+LEAST_DECADES = 0.5  # a smaller range has no jump
 DOUBT = 0.05  # error of the first kind of each test
 RULE = (
     "A curve is flat if neither its trend nor the differences between its scales exceed what seeds and videos explain; "
@@ -53,7 +53,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Verdict:
-    """The kind of a curve and why. `fit` is the logistic curve, by scale; `threshold` where it leaves chance."""
+    """The kind of a curve, and why. `fit` is the logistic curve, by scale; it leaves chance at `threshold`."""
 
     kind: Kind
     why: str
@@ -64,7 +64,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Profile:
-    """Every logistic curve of a grid, fitted: "m" of them, "m s" at the scales."""
+    """The fits of all logistic curves of a grid: "m" curves, "m s" at the scales."""
 
     middle: Floats  # "m", as a part of the range
     width: Floats  # "m", the logistic's own, as a part of the range
@@ -79,7 +79,7 @@ def classify_curve(
 ) -> Verdict:
     """Sort a curve by the rule of docs/study.md.
 
-    `scale` and `value` "n" hold a row for each seed and scale; a NaN is left out. `error` "n": standard errors of the
+    `scale` and `value` "n" have a row for each seed and scale; NaN is left out. `error` "n": standard errors of the
     values, over the videos of their test.
     """
     found = levels(scale, value, chance, better, error)
@@ -92,7 +92,7 @@ def classify_curve(
     if not found.known and count >= SINGLES:
         constant = float(((found.mean - found.mean.mean()) ** 2).sum())
         fits = (float(each.misfit.min()) for each in (profile, profiled(found, -1.0)))
-        best = max(next(filter(np.isfinite, fits), constant), 0.0)  # of a curve that nowhere rises by a falling one
+        best = max(next(filter(np.isfinite, fits), constant), 0.0)  # of a curve that rises nowhere, by a falling one
         noise = max(np.sqrt(best / (count - 4)), 1e-3 * float(np.abs(found.mean).max()), 1e-12)
         found = replace(found, error=np.full_like(found.mean, noise), freedom=count - 4)
         profile = profiled(found, 1.0)
@@ -144,10 +144,10 @@ def level_words(found: Levels, chance: float, sign: int) -> str:
 
 
 def risen(found: Levels, profile: Profile, chance: float) -> tuple[Kind, str, dict[str, Any]]:
-    """Smooth, emergent or too few, of a curve that rises."""
+    """Smooth, emergent or too few, for a rising curve."""
     count, span = len(found.x), float(np.ptp(found.x))
     best = int(profile.misfit.argmin())
-    # What the best logistic curve leaves unexplained is noise too.
+    # The residual of the best logistic curve is noise, too.
     noise = max(1.0, float(profile.misfit[best]) / max(1, count - 4))
     allowed = profile.misfit - profile.misfit[best] <= noise * f_quantile(1 - 2 * DOUBT, 1, found.freedom)
     rise, most = span * float(profile.narrow[best]), span * float(profile.narrow[allowed].max())
@@ -173,9 +173,9 @@ def risen(found: Levels, profile: Profile, chance: float) -> tuple[Kind, str, di
 
 
 def profiled(found: Levels, sign: float) -> Profile:
-    """Fit every logistic curve low + rise * s((x - middle) / width) of a grid; `rise` has the sign that is given.
+    """Fit every logistic curve low + rise * s((x - middle) / width) of a grid; `rise` has the given sign.
 
-    Low and rise are linear, so that each of the grid has them in closed form (variable projection).
+    Low and rise are linear: each curve of the grid has them in closed form (variable projection).
     """
     span = float(np.ptp(found.x))
     u = (found.x - found.x[0]) / span
@@ -208,7 +208,7 @@ def logistic(x: Floats) -> Floats:
 
 
 def step_misfit(found: Levels) -> float:
-    """The weighted squares that the best step between two neighbouring scales leaves."""
+    """The weighted squared residuals of the best step between two neighbouring scales."""
     weight, least = found.error**-2, np.inf
     for at in range(1, len(found.x)):
         parts = [slice(0, at), slice(at, None)]
@@ -229,9 +229,9 @@ def drawn_curve(found: Levels, profile: Profile, chance: float, sign: int) -> di
 def leaves_chance(found: Levels, repeats: int = 1000) -> Interval | None:
     """The first measured scale from which on the means are above chance, by more than their 95 % interval.
 
-    Where between it and the scale before the series leaves chance can't be told. So the interval, of a bootstrap that
-    draws means around the measured ones (Student's t), begins at the scale before: zero if there is none. It ends at
-    infinity where the last scale may not be above. None if the last isn't.
+    The series leaves chance anywhere between it and the scale before. So the interval, by a bootstrap that draws means
+    around the measured ones (Student's t), begins at the scale before: zero if there is none. It ends at infinity if
+    the last scale may not be above. None if the last isn't.
     """
     rng, shape = np.random.default_rng(0), (repeats, len(found.scale))
     noise = rng.standard_normal(shape) if np.isinf(found.freedom) else rng.standard_t(found.freedom, shape)

@@ -22,7 +22,7 @@ class Interval(NamedTuple):
 
 
 def bootstrap(values: ArrayLike, repeats: int = DRAWS, seed: int = 0) -> Interval:
-    """The mean of `values` "n" with its percentile bootstrap interval; those that are NaN are left out."""
+    """The mean of `values` "n" with its percentile bootstrap interval; NaN is left out."""
     found = np.asarray(values, np.float64).ravel()
     found = found[~np.isnan(found)]
     if not len(found):
@@ -33,7 +33,7 @@ def bootstrap(values: ArrayLike, repeats: int = DRAWS, seed: int = 0) -> Interva
 
 @functools.lru_cache(maxsize=8)
 def drawn(count: int, repeats: int, seed: int) -> NDArray[np.int64]:
-    """How often each of `count` values is drawn, "repeats count"."""
+    """The frequency of each of `count` values in draws, "repeats count"."""
     return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), repeats)
 
 
@@ -47,6 +47,6 @@ def percentiles(values: Floats) -> tuple[float, float]:
 
 
 def finite(value: Any) -> float | None:
-    """The number, or None where there is none."""
+    """The number, or None if it isn't finite."""
     number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if number else None

@@ -23,16 +23,16 @@ Form = Literal["multiplicative", "additive", "constant"]
 FORMS: tuple[Form, ...] = ("multiplicative", "additive", "constant")
 HUBER = 1e-3  # of Hoffmann et al. 2022
 STEEPEST = 2.5  # exponent
-BETTER = 0.9  # of another law's error: as much smaller a held-out error must be to count as one
-LEVEL = 0.02  # relative error up to which a constant is a law as good as any
-LEAST = 1e-12  # loss whose logarithm is taken
+BETTER = 0.9  # a better law's held-out error is at most this part of the other's
+LEVEL = 0.02  # relative error up to which a constant is good enough
+LEAST = 1e-12  # least loss in a logarithm
 NOTHING = 1e-8  # of a parameter: it ended at its bound
-STARTS, TRIED = (0.05, 0.2, 0.5, 1.0, 1.8), 3  # exponents; the best so many pairs of them are refined
-SCALES = (1e-1, 1e-2, HUBER)  # of the Huber loss, one after the other: the last alone is slow from far away
+STARTS, TRIED = (0.05, 0.2, 0.5, 1.0, 1.8), 3  # exponents; the number of best pairs that are refined
+SCALES = (1e-1, 1e-2, HUBER)  # of the Huber loss, one after another: the last alone is slow from far away
 
 
 class Dot(NamedTuple):
-    """The loss of a point, predicted by the law that is fitted without the largest scale, and measured."""
+    """The loss of a point, predicted by the law fitted without the largest scale, and measured."""
 
     predicted: float
     measured: float
@@ -40,7 +40,7 @@ class Dot(NamedTuple):
 
 
 class Trial(NamedTuple):
-    """A law's prediction of the largest scale, which is held out."""
+    """A law's prediction of the held-out largest scale."""
 
     dots: Sequence[Dot]
     error: float
@@ -50,7 +50,7 @@ class Trial(NamedTuple):
 
 @dataclass(frozen=True)
 class Law:
-    """A fitted law; a parameter that it hasn't is zero."""
+    """A fitted law; parameters that it lacks are zero."""
 
     form: Form
     parameters: Mapping[str, Interval]
@@ -61,7 +61,7 @@ class Law:
 
 
 def evaluate(theta: Mapping[str, float], x: Floats, d: Floats) -> Floats:
-    """A law's loss at sizes and numbers of videos; a parameter that it hasn't is zero."""
+    """A law's loss at sizes and numbers of videos; parameters that it lacks are zero."""
     a, b, e = (theta.get(name, 0.0) for name in "abE")
     if "B" in theta:
         return np.asarray(theta["A"] * x**-a + theta["B"] * d**-b + e)
@@ -85,7 +85,7 @@ def fit_law(
 ) -> Law:
     """Fit a law to points "n", with bootstrap intervals over the points; NaN among the losses is left out.
 
-    The points of the largest size (or number of videos, where the size doesn't vary) are predicted from the others.
+    The points of the largest size (or number of videos, if the size doesn't vary) are predicted from the others.
     """
     if form not in FORMS:
         raise UserError(f"form={form}: one of {', '.join(FORMS)}")
@@ -120,7 +120,7 @@ def in_units(theta: Mapping[str, float], x: float, d: float) -> dict[str, float]
 
 
 def parameters(points: Points, form: Form) -> list[str]:
-    """The names of those that the points can tell: no exponent of what doesn't vary."""
+    """The names of the identifiable parameters: no exponent of a constant."""
     if form == "constant":
         return ["E"]
     axes = [name for name, values in (("a", points.x), ("b", points.d)) if len(np.unique(values)) > 1]
@@ -128,7 +128,7 @@ def parameters(points: Points, form: Form) -> list[str]:
 
 
 def resampled(points: Points, form: Form, repeats: int, seed: int) -> list[np.ndarray]:
-    """Places of drawn points; draws that can't tell all parameters are left out."""
+    """Places of drawn points; draws that don't identify all parameters are left out."""
     counts = drawn(len(points.loss), repeats, seed)
     places = [np.repeat(np.arange(len(row)), row) for row in counts]
     names = parameters(points, form)
@@ -136,7 +136,7 @@ def resampled(points: Points, form: Form, repeats: int, seed: int) -> list[np.nd
 
 
 def held_out(points: Points, form: Form, repeats: int, seed: int) -> Trial:
-    """Predict the largest scale by a fit to the others; from how well that goes follows whether to extrapolate."""
+    """Predict the largest scale by a fit to the others; the error decides whether to extrapolate."""
     axis = points.x if len(np.unique(points.x)) > 1 else points.d
     largest = axis == axis.max()
     rest, far = points[~largest], points[largest]
@@ -180,7 +180,7 @@ def relative(guess: Floats, truth: Floats) -> float:
 
 
 def fit(points: Points, form: Form, start: Mapping[str, float] | None = None) -> dict[str, float]:
-    """The parameters of the best law, none of them below zero; `start` is that of like points, if one is known."""
+    """The parameters of the best law, none below zero; `start` is the law of similar points, if known."""
     names = parameters(points, form)
     linear = [name for name in names if name not in "ab"]
     exponents = [name for name in names if name in "ab"]
@@ -192,7 +192,7 @@ def fit(points: Points, form: Form, start: Mapping[str, float] | None = None) ->
         return np.asarray(np.log(guess(dict(zip(names, theta, strict=True))) / points.loss))
 
     def near(*given: float) -> list[float]:
-        """All parameters, the linear ones as they suit these exponents."""
+        """All parameters, the linear ones fitted to these exponents."""
         found = dict(zip(exponents, given, strict=True))
         each = [guess(found | {name: float(name == one) for name in linear}) / points.loss for one in linear]
         found |= zip(linear, optimize.nnls(np.stack(each, 1), np.ones_like(points.loss))[0], strict=True)

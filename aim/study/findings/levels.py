@@ -9,7 +9,7 @@ from scipy import stats
 from aim.ground.errors import UserError
 from aim.study.findings.intervals import Floats
 
-LEAST = 1e-3  # of the largest distance from chance: no mean counts as surer than that
+LEAST = 1e-3  # of the largest distance from chance: the least error of a mean
 
 
 @dataclass(frozen=True)
@@ -18,9 +18,9 @@ class Levels:
 
     scale: Floats  # "s"
     mean: Floats  # "s"
-    error: Floats  # "s", standard error of the mean; NaN where nothing tells it
+    error: Floats  # "s", standard error of the mean; NaN if unknown
     freedom: float  # degrees of freedom of that error
-    left_out: int  # values that were no numbers
+    left_out: int  # values that weren't numbers
 
     @property
     def x(self) -> Floats:
@@ -29,7 +29,7 @@ class Levels:
 
     @property
     def known(self) -> bool:
-        """Whether anything tells the errors."""
+        """Whether the errors are known."""
         return bool(len(self.scale)) and not np.isnan(self.error).any()
 
     @property
@@ -39,7 +39,7 @@ class Levels:
 
     @property
     def above(self) -> np.ndarray:
-        """Where the mean is above chance by more than its interval."""
+        """Whether the mean is above chance by more than its interval."""
         return self.mean > self.margin
 
     @property
@@ -50,9 +50,9 @@ class Levels:
 def levels(scale: ArrayLike, value: ArrayLike, chance: float, better: str, error: ArrayLike | None = None) -> Levels:
     """Means by scale with their errors; values that are NaN are left out.
 
-    The values of a scale (its seeds) differ by a spread that is taken to be the same at all scales. `error` "n" is a
-    value's own standard error, over the videos of its test: seeds are tested on the same videos, so that their mean
-    keeps it. It is taken to be the same too: that of a score at its bound is zero, which is not how sure it is.
+    The spread of a scale's values (its seeds) is assumed to be the same at all scales. `error` "n" is a value's own
+    standard error, over the videos of its test: seeds are tested on the same videos, so their mean keeps it. It is
+    assumed to be the same, too: the error of a score at its bound is zero, which understates its uncertainty.
     """
     if better not in ("high", "low"):
         raise UserError(f"better={better}: one of high, low")

@@ -1,4 +1,4 @@
-"""From the cells of a study to its points: rows of study.json, and the curves that they draw over each axis."""
+"""From the cells of a study to its points: rows of study.json, and their curves over each axis."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -26,14 +26,14 @@ AXES = {
     "trunk_error": "the trunk's linear-probe error on stills",
     "difficulty": "difficulty of the videos",
 }
-SIZES = ("flops", "parameters", "tuned", "trunk_error")  # what differs between trunks; more videos are another axis
-PAIR_SIZES = ("parameters",)  # of these for pairs of classes: all say much the same, and each fit takes time
+SIZES = ("flops", "parameters", "tuned", "trunk_error")  # properties of trunks; more videos are another axis
+PAIR_SIZES = ("parameters",)  # of these for pairs of classes: all are similar, and each fit takes time
 NORMAL = 1.959964  # standard errors from the middle of a 95 % interval to its ends
 
 
 @dataclass(frozen=True)
 class Row:
-    """A cell with what became of it: its scores by task, none where it isn't done."""
+    """A cell with its outcome: its scores by task, none if it isn't done."""
 
     member: Planned
     state: State
@@ -71,7 +71,7 @@ class Row:
 
 
 def rows(study: Study, members: Sequence[Planned], reasons: Mapping[str, str]) -> list[Row]:
-    """The result of every cell; `reasons` are those of failed cells, by name."""
+    """The result of every cell; `reasons` of failed cells, by name."""
     errors = trunk_errors(study)
     pairs = study.pairs if study.pairs is not None else known_pairs(members[0])
     found = []
@@ -93,16 +93,16 @@ def rows(study: Study, members: Sequence[Planned], reasons: Mapping[str, str]) -
 
 
 def known_pairs(member: Planned) -> Sequence[tuple[str, str]]:
-    """The classes that are each other reversed, of data that knows them, where a video has one label."""
+    """The pairs of mutually reversed classes, of data that has them, with one label a video."""
     source = member.run.data.lists
     return PAIRS[source.phases] if isinstance(source, MovingShapes) and not member.run.task.several else ()
 
 
 def curves(found: Sequence[Row], difficulty: float | None = None) -> list[Curve]:
-    """The points of every task and score: over the trunks at the most data, a series an adapter; and over the data.
+    """The points of every task and score: over the trunks with the most data, a series an adapter; and over the data.
 
-    Those are at one `difficulty`; over the difficulties at the most data. An axis on which no series has two places is
-    left out, unless there is no other.
+    Those are at one `difficulty`; over the difficulties with the most data. An axis without two places in any series is
+    left out, unless it's the only one.
     """
     done = [row for row in found if row.state == "done"]
     if not done:

@@ -23,7 +23,7 @@ EXACT = {f"exact{length}": length for length in LENGTHS}
 
 
 def margin(probability: Probability, label: Label) -> Floats:
-    """The probability of each video's class less that of the most probable other one, "n"."""
+    """The probability of each video's class minus that of the most probable other one, "n"."""
     rows = np.arange(len(label))
     others = probability.copy()
     others[rows, label] = -1
@@ -33,9 +33,9 @@ def margin(probability: Probability, label: Label) -> Floats:
 
 TOP1, *OTHERS = [each for each in metrics.of("one") if each.per_video is not None and each.chance is not None]
 OF_SEVERAL = [each for each in metrics.of("several") if each.per_video or each.of_draws]
-PART = 10_000_000  # videos of draws that are scored together
+PART = 10_000_000  # videos of draws scored together
 LOSSES = ("cross_entropy", "binary_cross_entropy")
-MAIN = TOP1.name  # the score that thresholds and comparisons are told for
+MAIN = TOP1.name  # the score of thresholds and comparisons
 MARGIN = Metric("margin", "margin", "high", "number", None, per_video=margin, chance=lambda classes: 0.0)
 OF_ONE = [
     TOP1,
@@ -50,8 +50,7 @@ THRESHOLDED = (MAIN, *EXACT, "macro_f1", "micro_f1")  # they count right answers
 def score(predictions: Predictions, pairs: Sequence[Sequence[str]] = ()) -> dict[str, dict[str, Interval]]:
     """Task -> score -> its value and 95 % interval over the videos: of `all` classes, and of each pair "A/B".
 
-    Of several labels a video there are no pairs. Raises UserError for a pair of classes that the predictions don't
-    have.
+    With several labels a video there are no pairs. Raises UserError for classes missing in the predictions.
     """
     if predictions.several:
         if pairs:
@@ -70,7 +69,7 @@ def score(predictions: Predictions, pairs: Sequence[Sequence[str]] = ()) -> dict
 
 
 def between(probability: Floats, label: Label, pair: Sequence[int]) -> tuple[Floats, Label]:
-    """The videos of two classes, and probabilities as if there were no other."""
+    """The videos of two classes, and probabilities renormalised to them."""
     chosen = np.isin(label, pair)
     both = np.maximum(probability[chosen][:, pair], LEAST)
     return both / both.sum(1, keepdims=True), (label[chosen] == pair[1]).astype(np.int64)
@@ -89,7 +88,7 @@ def scores_of(probability: Floats, label: Label) -> dict[str, Interval]:
 
 
 def scores_of_several(probability: Probability, label: Label) -> dict[str, Interval]:
-    """Every score of several labels a video, from "n k" and "n k"; of those of all videos each draw is scored."""
+    """Every score of several labels a video, from "n k" and "n k"; scores of all videos are computed for each draw."""
     found, times = {}, drawn(len(label), DRAWS, 0)
     for metric in OF_SEVERAL:
         if metric.of_all is None or metric.of_draws is None:
@@ -104,8 +103,8 @@ def scores_of_several(probability: Probability, label: Label) -> dict[str, Inter
 def in_a_row(share: float, videos: int, length: int) -> float:
     """The share of sequences of `length` different videos that are all right, where `share` of the videos are.
 
-    It is exact over all such sequences, C(r, length) / C(n, length) of r right ones among n, so that no drawing of them
-    adds noise; about share ** length of many videos. The bounds of an interval needn't be whole numbers of videos.
+    It is exact over all such sequences, without sampling noise: C(r, length) / C(n, length) for r right ones among n,
+    about share ** length for many videos. The bounds of an interval needn't be whole numbers of videos.
     """
     if videos < length:
         return float("nan")
@@ -114,7 +113,7 @@ def in_a_row(share: float, videos: int, length: int) -> float:
 
 
 def guessed(predictions: Predictions) -> dict[str, float]:
-    """The scores of guessing on these videos, of all classes: of several labels the best answer that all get alike."""
+    """The scores of guessing on these videos, of all classes: with several labels the best single answer to all."""
     if not predictions.several:
         return {each.name: each.chance(len(predictions.classes)) for each in OF_ONE if each.chance}
     found = predictions.baseline

@@ -12,7 +12,7 @@ NAMED = 3  # of a kind in one sentence
 
 
 def summary(study: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]], axes: Mapping[str, str]) -> list[str]:
-    """Plain sentences: where series leave chance, what jumps, whether the score alone does, what helps, laws."""
+    """Plain sentences: the scales where series leave chance, jumps, jumps made by the score, improvements, laws."""
     sharp = [each for each in study["curves"] if scores[each["score"]]["thresholded"]]
     said = [*leaving(study["thresholds"], axes), jumps(sharp, scores, axes)]
     if any(each["kind"] == "emergent" for each in sharp):
@@ -29,7 +29,7 @@ def summary(study: Mapping[str, Any], scores: Mapping[str, Mapping[str, Any]], a
 
 
 def leaving(thresholds: Sequence[Mapping[str, Any]], axes: Mapping[str, str]) -> list[str]:
-    """One sentence for the first of the axes: which series are above chance, from where on, and which never are."""
+    """One sentence for the first axis: the series above chance with their scales, and those never above it."""
     found = [each for each in thresholds if each["task"] in (ALL, "") and each["series"]]
     axis = next((axis for axis in ("parameters", *axes) if any(each["axis"] == axis for each in found)), None)
     found = [each for each in found if each["axis"] == axis]
@@ -41,7 +41,7 @@ def leaving(thresholds: Sequence[Mapping[str, Any]], axes: Mapping[str, str]) ->
 
 
 def jumps(sharp: Sequence[Mapping[str, Any]], scores: Mapping[str, Mapping[str, Any]], axes: Mapping[str, str]) -> str:
-    """How many curves are of each kind, and the first that jump."""
+    """The number of curves of each kind, and the first that jump."""
     counts = Counter(each["kind"] for each in sharp)
     of = f"Of {len(sharp)} curve{'s' if len(sharp) != 1 else ''} of thresholded scores"
     rest = ", ".join(f"{counts[kind]} {words}" for kind, words in KINDS.items() if counts[kind])
@@ -62,7 +62,7 @@ def jumps(sharp: Sequence[Mapping[str, Any]], scores: Mapping[str, Mapping[str, 
 
 
 def mirages(found: Sequence[Mapping[str, Any]], scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """How many of the jumps the score alone makes."""
+    """The number of jumps made by the score alone."""
     if all(score["thresholded"] for score in scores.values()):
         return ["No continuous score was given, which could tell whether the model jumps or the score alone."]
     smooth = sum(bool(each["smooth_in"]) for each in found)

@@ -29,8 +29,8 @@ class Row(NamedTuple):
 def read(path: Path, chance: float = 0.0, better: Literal["high", "low"] = "high") -> list[Curve]:
     """The curves of a table, one for each task and series, in the order of their first rows.
 
-    `chance` holds where the table has no such column. An empty score, or nan, is a missing value. `error` is the
-    standard error of the score, over what was tested.
+    `chance` is the default for a missing column. An empty score, or nan, is a missing value. `error` is the standard
+    error of the score over the test.
     """
     with reading(path, "a table", SHAPE), path.open(encoding="utf-8-sig", newline="") as file:
         table = csv.DictReader(file, skipinitialspace=True)
@@ -57,7 +57,7 @@ def parsed(cells: Mapping[str, str], where: str, chance: float) -> Row:
     otherwise = {"scale": None, "score": math.nan, "seed": None, "chance": chance, "error": 0.0}
     row = Row(*(number(cells, column, where, value) for column, value in otherwise.items()))
     if not row.scale > 0:
-        raise UserError(f"{where}scale={cells['scale'].strip()}: a log axis takes positive scales alone")
+        raise UserError(f"{where}scale={cells['scale'].strip()}: a log axis takes only positive scales")
     if not row.seed.is_integer():
         raise UserError(f"{where}seed={cells['seed'].strip()}: a seed is a whole number")
     if math.isnan(row.chance) or not row.error >= 0:
@@ -75,14 +75,14 @@ def curve(path: Path, task: str, series: str, rows: Sequence[Row], better: Liter
 
 
 def number(cells: Mapping[str, str], column: str, where: str, otherwise: float | None) -> float:
-    """A finite number or nan; `otherwise` where the cell is empty or there is no such column."""
+    """A finite number or nan; `otherwise` for an empty cell or a missing column."""
     text = cells.get(column, "").strip()
     if not text and otherwise is not None:
         return otherwise
     try:
         value = float(text)
     except ValueError as error:
-        raise UserError(f"{where}{column}={text or 'nothing'} is no number; write it as 0.25 or 2.5e-1") from error
+        raise UserError(f"{where}{column}={text or 'nothing'} isn't a number; write it as 0.25 or 2.5e-1") from error
     if math.isinf(value):
         raise UserError(f"{where}{column}={text} isn't finite")
     return value

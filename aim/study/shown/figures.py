@@ -22,7 +22,7 @@ TASKS = 30  # panels of the figure of tasks
 
 
 def draw(data: Mapping[str, Any], folder: Path) -> list[Path]:
-    """Write every figure that has something to show, and return their paths. Says a line where matplotlib is absent."""
+    """Write every figure with content, and return their paths. Prints a line without matplotlib."""
     if not there():
         say("no figures, as they need matplotlib: pip install 'aim-video[study]'")
         return []
@@ -40,7 +40,7 @@ def draw(data: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def families(text: str) -> list[str]:
-    """The fonts that have the characters of a text, by matplotlib's names for them."""
+    """The fonts with the characters of a text, by matplotlib's names."""
     from matplotlib import font_manager
 
     files = letters.files_of(text)
@@ -55,7 +55,7 @@ def there() -> bool:
 
 
 def saved(figure: Any, folder: Path, name: str) -> list[Path]:
-    """The files of a figure; one and the same study gives the same bytes."""
+    """The files of a figure; the same study gives the same bytes."""
     found = []
     width = figure.get_size_inches()[0]
     kinds: list[tuple[str, Mapping[str, Any]]] = [
@@ -90,12 +90,12 @@ def scaling(study: Study, width: float, height: float, columns: int | None) -> A
 
 
 def shown(study: Study, task: str, axis: str | None, score: str | None) -> list[Curve]:
-    """The curves of a chart that have points."""
+    """The curves of a chart with points."""
     return [curve for curve in study.find(task=task, axis=axis or "", score=score or "") if curve.points]
 
 
 def grid(count: int, columns: int, height: float) -> tuple[Any, list[Any]]:
-    """So many panels over two columns of a paper."""
+    """A number of panels over two columns of a paper."""
     columns = min(columns, count)
     rows = math.ceil(count / columns)
     figure, panels = plots.new(PAGE * min(1.0, max(columns, 2) / 4), 0.5 + height * rows, rows, columns)
@@ -134,7 +134,7 @@ def named(figure: Any, study: Study, curves: Sequence[Curve]) -> None:
 
 
 def labelled(figure: Any, study: Study, curve: Curve) -> None:
-    """The labels that all panels share."""
+    """The common labels of all panels."""
     size = {"fontsize": 7.5}
     figure.supxlabel(words(capital(study.axis_name(curve.axis))), **size)
     figure.supylabel(words(plots.score_label(study, curve.score)), **size)
@@ -181,7 +181,7 @@ def side_by_side(study: Study) -> Any:
 
 
 def laws(study: Study) -> Any:
-    """Measured against predicted loss of the law that was chosen, the held-out scale filled."""
+    """Measured against predicted loss of the chosen law, the held-out scale filled."""
     found = [it for it in laws_of(study) if it.dots]
     if not found:
         return None

@@ -24,7 +24,7 @@ def write(study: Mapping[str, Any], folder: Path) -> list[Path]:
 
 
 def as_json(study: Mapping[str, Any]) -> str:
-    """JSON with a line for each cell, curve and finding, so that it can be read and compared."""
+    """JSON with a line for each cell, curve and finding, for reading and comparing."""
     parts = {key: json.dumps(value, ensure_ascii=False) for key, value in study.items()}
     for key, value in study.items():
         if isinstance(value, list) and value:

@@ -27,8 +27,8 @@ from aim.study.shown.views import (  # fmt: skip
     value_text,
 )
 
-TILES = 48  # of a kind and axis; the others are named alone
-JUMPS = 24  # that are drawn beside their continuous scores
+TILES = 48  # of a kind and axis; the others are only named
+JUMPS = 24  # drawn beside their continuous scores
 PLACES = 400  # thresholds of single tasks in a table
 LETTERS = ("axes.labelsize", "xtick.labelsize", "ytick.labelsize")
 
@@ -45,7 +45,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Album:
-    """The pictures of one page; none where matplotlib is absent."""
+    """The pictures of one page; none without matplotlib."""
 
     study: Study
     drawn: Iterator[int] = field(default_factory=count)
@@ -54,9 +54,9 @@ class Album:
         self, title: str, curves: Sequence[Curve], beside: Sequence[Curve] = (), *, tile: bool = False,
         thresholds: bool = True,
     ) -> Picture | None:  # fmt: skip
-        """A chart of curves of one score over one axis, or None where none has a point.
+        """A chart of curves of one score over one axis, or None without points.
 
-        Its axes reach as far as those of the curves that stand `beside` it, for the eye to compare.
+        Its axes have the range of the curves `beside` it, for comparison.
         """
         study, curves = self.study, [curve for curve in curves if curve.points]
         if not curves or not figures.there():
@@ -100,7 +100,7 @@ class Album:
             return Markup(plots.on_page(plots.key(style), f"f{next(self.drawn)}", Markup('id="key{}"').format(style)))
 
     def finished(self, figure: Any, said: str) -> Markup:
-        """The SVG of a figure, with its text for whoever can't see it."""
+        """The SVG of a figure, with its alternative text."""
         about = Markup('role="img" aria-label="{}"').format(said)
         return Markup(plots.on_page(figure, f"f{next(self.drawn)}", about))
 
@@ -141,12 +141,12 @@ def main_first(study: Study) -> list[str]:
 
 
 def pictures(found: Iterable[Picture | None]) -> list[Picture]:
-    """Those that show anything."""
+    """Those with content."""
     return [each for each in found if each is not None]
 
 
 def overviews(album: Album) -> list[Picture]:
-    """The main score of all series over each axis; of series that name their trunk, a chart for each trunk."""
+    """The main score of all series over each axis; a chart for each trunk that series name."""
     study = album.study
     found = []
     for task in study.main_tasks:
@@ -167,7 +167,7 @@ def tiles(album: Album) -> list[tuple[Picture, str]]:
 
 
 def tiled(album: Album, curves: Sequence[Curve], texts: Sequence[tuple[str, str]]) -> list[tuple[Picture, str]]:
-    """Small charts with the same axes; `texts` are what stands over and under each."""
+    """Small charts with the same axes; `texts` are above and below each."""
     drawn = [
         (album.picture(over, [c], curves, tile=True), under) for c, (over, under) in zip(curves, texts, strict=True)
     ]
@@ -194,7 +194,7 @@ def tasks(album: Album, axis: str) -> dict[str, Any] | None:
 
 
 def scores(album: Album) -> list[tuple[str, list[Picture]]]:
-    """Every score of all series on the main axis: those that count right answers, and those that are continuous."""
+    """Every score of all series on the main axis: thresholded and continuous ones."""
     study = album.study
     found = []
     for title, thresholded in (("Counting right answers", True), ("Continuous", False)):
@@ -210,7 +210,7 @@ def scores(album: Album) -> list[tuple[str, list[Picture]]]:
 
 
 def jumps(album: Album) -> list[tuple[str, list[tuple[Picture, str]]]]:
-    """Every jump with its sentence; beside it the score that jumps and those that are smooth, of the first ones."""
+    """Every jump with its sentence; for the first ones with charts of the jumping and the smooth scores."""
     study = album.study
     found = []
     for i, each in enumerate(sorted(study.data["mirages"], key=lambda each: each["axis"] != study.axis)):
@@ -224,7 +224,7 @@ def jumps(album: Album) -> list[tuple[str, list[tuple[Picture, str]]]]:
 
 
 def places(study: Study, axis: str) -> dict[str, Any] | None:
-    """Where each series leaves chance on an axis, as parts of its length, percent."""
+    """The places where each series leaves chance on an axis, in percent of its length."""
     found = [each for each in study.data["thresholds"] if (each["axis"], each["task"]) == (axis, ALL)]
     curves = [curve for curve in study.find(axis=axis, task=ALL) if curve.points]
     if not found or not curves:
@@ -245,7 +245,7 @@ def places(study: Study, axis: str) -> dict[str, Any] | None:
 
 
 def span_text(at: float | None, low: float | None, high: float | None) -> str:
-    """A place with its interval; an end that is missing is open."""
+    """A place with its interval; a missing end is open."""
     if at is None:
         return "nowhere"
     if low and high:

@@ -20,7 +20,7 @@ COLOURS = ("#1f66c9", "#c8501e", "#16805a", "#8a3fb0", "#b0246a", "#7d6200", "#0
 MARKERS = ("o", "s", "^", "D", "v", "P", "<", ">")
 DASHES: Sequence[Any] = ("-", (0, (2, 2)), (0, (5, 1, 1, 1)))  # of the first eight lines, of the next, of all others
 INK, QUIET, RULE, GROUND = "#1d2126", "#555d68", "#d8d8d8", "#ffffff"
-VARIABLES = {  # of the page's style, which has them for light and dark
+VARIABLES = {  # of the page's style, for light and dark
     **{colour: f"var(--s{i})" for i, colour in enumerate(COLOURS)},
     **{INK: "var(--ink)", QUIET: "var(--quiet)", RULE: "var(--rule)", GROUND: "var(--ground)"},
 }  # fmt: skip
@@ -38,12 +38,12 @@ ON_PAGE: Any = {
     "lines.solid_capstyle": "round",
 }  # fmt: skip
 
-Axes = Any  # matplotlib's, which is imported late
+Axes = Any  # matplotlib's, imported late
 
 
 @contextmanager
 def drawing_style(more: Mapping[str, Any]) -> Iterator[None]:
-    """The figures' style, without a window; letters that the font lacks are boxes, and no warning."""
+    """The figures' style, without a window; missing letters are boxes, without a warning."""
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE | more), warnings.catch_warnings():
@@ -61,7 +61,7 @@ def new(width: float, height: float, rows: int = 1, columns: int = 1) -> tuple[A
 
 
 def blank(size: tuple[int, int], left: float, right: float, top: float, bottom: float) -> tuple[Any, Axes]:
-    """A picture of the page, so large in pixels, and its axes with such margins."""
+    """A picture of the page, with a size in pixels, and its axes with margins."""
     from matplotlib.figure import Figure
 
     width, height = size
@@ -71,7 +71,7 @@ def blank(size: tuple[int, int], left: float, right: float, top: float, bottom: 
 
 
 def as_svg(figure: Any) -> str:
-    """Matplotlib's SVG of a figure, the same bytes for the same figure; an artist's gid is said under the mouse."""
+    """Matplotlib's SVG of a figure, the same bytes for the same figure; an artist's gid is its tooltip."""
     text = io.StringIO()
     figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
     found = re.sub(r"<!--.*?-->", "", text.getvalue()[text.getvalue().index("<svg") :], flags=re.DOTALL)
@@ -81,7 +81,7 @@ def as_svg(figure: Any) -> str:
 
 
 def on_page(figure: Any, name: str, summary: str) -> str:
-    """The figure for the page: with its fonts and colours. `name` tells it from the page's other figures."""
+    """The figure for the page: with its fonts and colours. `name` is unique on the page."""
     inner = as_svg(figure)
     width, height = re.findall(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', inner)[0]
     inner = inner[inner.index(">") + 1 :]
@@ -92,7 +92,7 @@ def on_page(figure: Any, name: str, summary: str) -> str:
 
 
 def words(text: str, width: int = 200) -> str:
-    """Text that matplotlib takes for no formula, and for no label to be left out, in lines of such a width."""
+    """Text that matplotlib takes neither for a formula nor for a hidden label, wrapped to a width."""
     text = "\n".join(textwrap.wrap(text, width)).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
 
@@ -143,7 +143,7 @@ def line(axes: Axes, study: Study, curve: Curve, style: int) -> None:
 
 
 def details(axes: Axes, curve: Curve, style: int, *, threshold: bool = True) -> None:
-    """The fit of a curve that is drawn alone, and the place where it leaves chance."""
+    """The fit of a single curve, and the place where it leaves chance."""
     if curve.fit:
         x, y = zip(*curve.fit, strict=True)
         fit = {"color": INK, "linewidth": 0.8, "linestyle": (0, (4, 2)), "zorder": 2.5, "gid": "class:fit"}
@@ -157,7 +157,7 @@ def details(axes: Axes, curve: Curve, style: int, *, threshold: bool = True) -> 
 
 
 def leaving(axes: Axes, study: Study, curves: Sequence[Curve]) -> None:
-    """The places where curves leave chance, with their intervals: one above the other over the axis."""
+    """The places where curves leave chance, with their intervals, stacked over the axis."""
     low, high = sorted(axes.get_xlim())
     for i, curve in enumerate(curves):
         if curve.threshold:
@@ -174,7 +174,7 @@ def score_label(study: Study, score: str) -> str:
 
 
 def reach(places: Sequence[float]) -> tuple[float, float]:
-    """The ends of an axis on which all of them lie, with some room beside them."""
+    """The ends of an axis around all of them, with some margin."""
     low, high = min(places), max(places)
     if low <= 0:
         room = 0.04 * (high - low) or 1.0
@@ -184,7 +184,7 @@ def reach(places: Sequence[float]) -> tuple[float, float]:
 
 
 def finish(study: Study, axes: Axes, curves: Sequence[Curve], *, count: int = 5, words_at: bool = True) -> None:
-    """Axes, ticks, and the line of chance; the axes reach as far as these curves, drawn or not."""
+    """Axes, ticks, and the line of chance; the axes cover these curves, drawn or not."""
     curve, ends = curves[0], reach([point.scale for each in curves for point in each.points])
     if ends[0] > 0:
         axes.set_xscale("log")
@@ -214,7 +214,7 @@ CHANCE: Any = {"color": QUIET, "linewidth": 1.0, "linestyle": (0, (2, 3))}
 
 
 def chance_of(curves: Sequence[Curve]) -> float | None:
-    """The level of chance, where it is the same for all."""
+    """The level of chance, if it is the same for all."""
     chances = {curve.chance for curve in curves}
     return chances.pop() if len(chances) == 1 else None
 
@@ -222,7 +222,7 @@ def chance_of(curves: Sequence[Curve]) -> float | None:
 def legend(
     figure: Any, names: Mapping[str, int], *, chance: bool, columns: int | None = None, lines: bool = True
 ) -> None:
-    """Names of the lines, or of marks alone: so many beside each other above, or under each other on the right."""
+    """Names of the lines, or of marks alone: in columns above, or stacked on the right."""
     from matplotlib.lines import Line2D
 
     alone = {} if lines else {"linestyle": "none"}
@@ -235,7 +235,7 @@ def legend(
 
 
 def law(axes: Axes, dots: Sequence[Dot], style: int, beside: Sequence[Dot]) -> None:
-    """Measured against predicted losses, those of the held-out scale filled; the axes reach as far as `beside`."""
+    """Measured against predicted losses, those of the held-out scale filled; the axes cover `beside`."""
     ends = [end for dot in beside for end in (dot.predicted, dot.measured)]
     span = reach(ends)
     axes.set(xscale="log", yscale="log", xlim=span, ylim=span)

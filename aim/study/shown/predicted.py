@@ -12,7 +12,7 @@ from aim.study.shown.views import Study, unique
 
 @dataclass(frozen=True)
 class Laws:
-    """All forms that were fitted to one series, and the cells by the one that was chosen."""
+    """All forms fitted to one series, and the cells by the chosen one."""
 
     series: str
     style: int
@@ -21,7 +21,7 @@ class Laws:
 
     @property
     def sentences(self) -> list[str]:
-        """The sentence of the chosen form, or the reason why there is none."""
+        """The sentence of the chosen form, or the reason for none."""
         return [law["sentence"] for law in self.laws if law["chosen"] or not law["parameters"]]
 
 
@@ -31,7 +31,7 @@ def parameters_text(law: Mapping[str, Any]) -> str:
 
 
 def miss_text(law: Mapping[str, Any]) -> str:
-    """The error of a law at the largest scale, which was held out."""
+    """The error of a law at the held-out largest scale."""
     error = finite(law["held_out_error"])
     return "-" if error is None else f"{100 * error:.1f} %"
 

@@ -39,12 +39,12 @@ def summarise(data: Mapping[str, Any]) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Text that Markdown shows unchanged, on one line."""
     return re.sub(r"([\\`*\[\]<>|#$~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(str(text).split()))
 
 
 def listed(sentences: Iterable[str], most: int = SENTENCES) -> list[str]:
-    """A list of sentences; those beyond so many are counted."""
+    """A list of sentences; those beyond a limit are counted."""
     found = list(sentences)
     lines = [f"- {plain(each)}" for each in found[:most]]
     lines += [f"- and {len(found) - most} more, in study.json"] if len(found) > most else []
@@ -52,7 +52,7 @@ def listed(sentences: Iterable[str], most: int = SENTENCES) -> list[str]:
 
 
 def section(title: str, found: Sequence[Mapping[str, Any]], nothing: str) -> list[str]:
-    """The sentences under a heading, or that there is nothing to say."""
+    """The sentences under a heading, or a note that there are none."""
     sentences = unique(each["sentence"] for each in found)
     return [f"## {title}", *(listed(sentences) or [nothing])] if sentences or nothing else []
 
@@ -94,7 +94,7 @@ def mean_text(score: str, values: Sequence[float] | None) -> str:
 
 
 def curves_table(curves: Sequence[Curve]) -> list[str]:
-    """A row for each curve: its kind, and from where to where it goes."""
+    """A row for each curve: its kind, and its first and last value."""
     rows = []
     for curve in curves:
         first, last = curve.points[0], curve.points[-1]
@@ -133,7 +133,7 @@ def kinds(study: Study) -> list[str]:
 
 
 def laws(study: Study) -> list[str]:
-    """The laws in words, and their errors at the scale that was held out."""
+    """The laws in words, and their errors at the held-out scale."""
     found = [(it.series, law) for it in laws_of(study) for law in it.laws]
     rows = [[series, law["form"], miss_text(law), "yes" if law["extrapolates"] else "no"] for series, law in found]
     if not rows:

@@ -13,7 +13,7 @@ from aim.study.findings.curves import ALL
 from aim.study.findings.intervals import finite
 from aim.study.findings.scores import MAIN
 
-KINDS = {  # in the order of the page, and what they mean
+KINDS = {  # in the order of the page, with their meaning
     "smooth": "grows with scale, and passes through values in between",
     "emergent": "at chance over several scales, then a rise that is short against the measured range",
     "flat": "scale changes nothing",
@@ -24,7 +24,7 @@ KINDS = {  # in the order of the page, and what they mean
 
 @dataclass(frozen=True)
 class Point:
-    """A mean over seeds, with its interval where there is one."""
+    """A mean over seeds, with its interval if there is one."""
 
     scale: float
     mean: float
@@ -47,7 +47,7 @@ class Curve:
     chance: float | None
     runs: Sequence[Sequence[Point]]  # parts without a hole, by scale
     fit: Sequence[tuple[float, float]]
-    threshold: tuple[float, float | None, float | None] | None  # where it leaves chance; ends that are open are None
+    threshold: tuple[float, float | None, float | None] | None  # where it leaves chance; open ends are None
 
     @property
     def points(self) -> list[Point]:
@@ -57,7 +57,7 @@ class Curve:
 def curve_of(found: Mapping[str, Any], cells: Sequence[tuple[float, bool]]) -> Curve:
     """A curve of study.json, and its cells as (scale, whether it is done).
 
-    A point without a value, or whose cells all lack one, leaves a hole.
+    A point without a value, or with no finished cell, leaves a hole.
     """
     rows = [tuple(row) for row in zip(*(found[key] for key in ("scale", "mean", "low", "high")), strict=True)]
     lost = [(at, None, None, None) for at in {at for at, _ in cells} if not any(same(at, row[0]) for row in rows)]
@@ -81,13 +81,13 @@ def curve_of(found: Mapping[str, Any], cells: Sequence[tuple[float, bool]]) -> C
 
 
 def same(one: float, other: float) -> bool:
-    """Whether two places on an axis are one, but for rounding."""
+    """Whether two places on an axis are equal up to rounding."""
     return math.isclose(one, other, rel_tol=1e-6)
 
 
 @dataclass(frozen=True)
 class Study:
-    """The dict of study.json, by the questions that pages ask of it."""
+    """The dict of study.json, with views for pages."""
 
     data: Mapping[str, Any]
 
@@ -97,7 +97,7 @@ class Study:
         return [curve_of(found, cells[found["series"], found["axis"]]) for found in self.data["curves"]]
 
     def cells_of(self, series: str, axis: str) -> list[tuple[float, bool]]:
-        """Where the cells of a series lie on an axis, and whether each is done: over videos of all shares."""
+        """The places of a series' cells on an axis, and whether each is done: over videos those of all shares."""
         adapter, trunk = self.split(series)
         among = self.data["cells"] if axis == "difficulty" else self.plain
         most = max((cell["share"] for cell in among), default=0.0)
@@ -111,7 +111,7 @@ class Study:
 
     @cached_property
     def plain(self) -> list[Mapping[str, Any]]:
-        """The cells at the difficulty that holds on all axes but its own."""
+        """The cells at the difficulty of all axes but its own."""
         return [cell for cell in self.data["cells"] if cell.get("difficulty") == self.data.get("difficulty")]
 
     def find(self, **wanted: str) -> list[Curve]:
@@ -120,12 +120,12 @@ class Study:
 
     @cached_property
     def axes(self) -> list[str]:
-        """Those that have curves."""
+        """Those with curves."""
         return [axis for axis in self.data["axes"] if self.find(axis=axis)]
 
     @cached_property
     def axis(self) -> str | None:
-        """The one that stands for scale where one has to do: the size of the model if it varies."""
+        """The main axis for scale: the size of the model if it varies."""
         return next((axis for axis in ("parameters", *self.axes) if axis in self.axes), None)
 
     @cached_property
@@ -134,11 +134,11 @@ class Study:
 
     @cached_property
     def score(self) -> str | None:
-        """The one that stands for how good a model is, for which thresholds are told, too."""
+        """The main score for a model's quality, also of thresholds."""
         return next((score for score in (MAIN, *self.scores) if score in self.scores), None)
 
     def of_sort(self, thresholded: bool) -> list[str]:
-        """The scores that count right answers, or those that don't."""
+        """The scores that count right answers, or the others."""
         return [score for score in self.scores if self.data["scores"][score]["thresholded"] is thresholded]
 
     @cached_property
@@ -148,7 +148,7 @@ class Study:
 
     @cached_property
     def main_tasks(self) -> list[str]:
-        """Those with a chart each: that of all classes, or of a table from elsewhere its first ones."""
+        """Those with a chart each: that of all classes, or the first ones of a table from elsewhere."""
         return [ALL] if self.find(task=ALL) else self.tasks[:6]
 
     @cached_property
@@ -172,7 +172,7 @@ class Study:
 
     @cached_property
     def helps(self) -> list[str]:
-        """Whether one series helps against another: of all classes before single tasks, on the main axis first."""
+        """The findings on which series is better: all classes before single tasks, on the main axis first."""
         found = sorted(self.data["helps"], key=lambda each: each["axis"] != self.axis)
         said = unique(each["sentence"] for each in found)
         return sorted(said, key=lambda sentence: any(f" on {task}:" in sentence for task in self.tasks))
@@ -215,29 +215,29 @@ class Study:
 
 
 def unique(names: Iterable[str]) -> list[str]:
-    """Each once, in the order of their first time."""
+    """Each once, in the order of first occurrence."""
     return list(dict.fromkeys(names))
 
 
 def capital(text: str) -> str:
-    """The text as a sentence begins."""
+    """The text with a capital, as a sentence."""
     return text[:1].upper() + text[1:]
 
 
 def is_percent(score: str) -> bool:
-    """Whether a score is a share of right answers, 0 to 1, which is said in percent."""
+    """Whether a score is a share of right answers, 0 to 1, shown in percent."""
     return re.fullmatch(r"(top|exact)\d+", score) is not None
 
 
 def value_text(score: str, value: float | None) -> str:
-    """A score as it is said."""
+    """A score in words."""
     if value is None:
         return "-"
     return f"{100 * value:.1f} %" if is_percent(score) else number(float(f"{value:.3g}"))
 
 
 def interval_text(score: str, values: Sequence[Any] | None) -> str:
-    """A score with its interval, as it is said; `values` are (value, low, high)."""
+    """A score with its interval in words; `values` are (value, low, high)."""
     value, low, high = map(finite, values or (None,) * 3)
     if value is None or low is None or high is None:
         return value_text(score, value)
@@ -247,7 +247,7 @@ def interval_text(score: str, values: Sequence[Any] | None) -> str:
 
 
 def point_text(study: Study, curve: Curve, point: Point) -> str:
-    """A point as it is said."""
+    """A point in words."""
     value = value_text(curve.score, point.mean)
     if point.low < point.high:
         value = interval_text(curve.score, (point.mean, point.low, point.high))
@@ -256,6 +256,6 @@ def point_text(study: Study, curve: Curve, point: Point) -> str:
 
 
 def scale_text(value: Any) -> str:
-    """A place on an axis as it is said."""
+    """A place on an axis in words."""
     known = finite(value)
     return "-" if known is None else short(known)
