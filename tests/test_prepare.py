@@ -452,7 +452,7 @@ def test_a_name_depends_on_its_sources_alone_and_no_two_are_equal() -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["out={root}/new"], ["data.root", "lies"]),
+        (["out={root}/new"], ["out=", "data.root"]),
         (["out={root}/../new", "verify=true"], ["verify=true", "out=DIR"]),
         (["data.num_classes=3"], ["2", "data.num_classes=3", "data=folder"]),
         (["shards=true"], ["shards=true", "out=DIR"]),
