@@ -4,12 +4,17 @@
 #
 #     OUT=gpu_out bash scripts/gpu_day.sh          # PYTHON=.venv/bin/python, unless that is set
 #
+# A machine with a torch of its own and no network: PYTHON=python3, with the other packages' wheels in .whl/ of the root.
 # Nothing is downloaded: weights are random, and videos are drawn. Each part has its own limit, and may fail without ending
 # the others. OUT gets TABLE, parts.txt, the parts' logs and bench.json. DRY=1 goes through all of it on a CPU, with tiny
 # shapes and none of the gpu tests.
 OUT=${OUT:-gpu_out} PYTHON=${PYTHON:-.venv/bin/python} SECONDS_IN_ALL=${SECONDS_IN_ALL:-480}
 mkdir -p "$OUT"
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}" PYTHONUNBUFFERED=1 AIM_CACHE=${AIM_CACHE:-$OUT/cache}
+if [ -d .whl ]; then # beside the machine's own torch
+    "$PYTHON" -m pip install -q --no-index --no-deps --no-compile --upgrade --target "$OUT/site" .whl/*.whl || exit 1
+    PYTHONPATH="$PYTHONPATH:$OUT/site"
+fi
 export TORCHINDUCTOR_CACHE_DIR=${TORCHINDUCTOR_CACHE_DIR:-$OUT/inductor} TRITON_CACHE_DIR=${TRITON_CACHE_DIR:-$OUT/triton}
 data=(+experiment=demo reader=pyav adapter=aim data.lists.num_frames=17 train.log_every=4 train.epochs=2 data.lists.num_val=16)
 if [ -n "${DRY:-}" ]; then
@@ -31,7 +36,7 @@ part() { # name, limit in seconds, command; the rest of the 8 minutes limits all
         echo "$name: skipped, no time is left" >> "$OUT/parts.txt"
         return
     fi
-    timeout -k 5 "$limit" "$@" > "$OUT/$name.log" 2>&1 || code=$?
+    timeout -s INT -k 10 "$limit" "$@" > "$OUT/$name.log" 2>&1 || code=$? # Ctrl-C, after which pytest sums up
     echo "$name: exit code $code after $((SECONDS - began)) s of $limit" >> "$OUT/parts.txt"
 }
 
@@ -61,5 +66,6 @@ mapfile -t tests < <(grep -rl "mark[.]gpu" tests --include="*.py")
 [ -n "${DRY:-}" ] || part pytest 190 "$PYTHON" -m pytest -m gpu "${tests[@]}" -q -p no:cacheprovider -rA --durations=12
 part train_compiled 60 "$PYTHON" -m aim.train "${data[@]}" train.compile=gpu run_dir="$OUT/run_compiled"
 kill $planning 2> /dev/null || true
-rm -rf "$OUT"/run_*/{last.pt,previous.pt,best.safetensors}
+rm -rf "$OUT"/run_*/{last.pt,previous.pt,best.safetensors} "$OUT/site"
+gzip -f "$OUT"/run_*/profile/trace.json 2> /dev/null || true
 table 2> /dev/null | tee "$OUT/TABLE"

@@ -64,6 +64,7 @@ def test_the_day_goes_through_all_its_parts_on_a_cpu(tmp_path: Path) -> None:
     steps = [row for row in rows if row["what"].startswith("step, ")]
     assert len(steps) >= 5
     assert all(row["clips_s"] > 0 for row in steps)
-    for piece in ("train_eager", "clips_s", "of_ceiling", "class token"):
+    assert (tmp_path / "kernels.txt").exists()
+    for piece in ("train_eager", "clips_s", "of_ceiling", "class token", "not_finite", "fc1"):
         assert piece in done.stdout
     assert (tmp_path / "TABLE").read_text() in done.stdout

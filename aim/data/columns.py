@@ -13,7 +13,7 @@ from aim.data.scanning import is_video_name, some
 from aim.ground.errors import UserError
 from aim.ground.foreign import reading
 
-COLUMNS = {  # what a column may be called, in any case and with any signs between its words
+COLUMNS = {  # names of a column, in any case and with any signs between its words
     "path": ("path", "file", "filename", "file_name", "filepath", "video", "video_path", "clip", "media_file_name"),
     "label": (
         "label",

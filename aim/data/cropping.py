@@ -1,4 +1,4 @@
-"""The part of a picture that a test's crops show."""
+"""The visible part of a picture in a test's crops."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,7 @@ def shown(height: int, width: int, clip: Clip, views: Views) -> float:
 
 
 def say_once(root: Path, videos: Sequence[Video], clip: Clip, views: Views) -> None:
-    """Say, once, that a test's crops leave much of the picture out; a few of its videos are looked at."""
+    """Say, once, that a test's crops leave much of the picture out, by a few of its videos."""
     cropped = crop_hint(clip, views, "a clip of the test")
     for video in spread(videos, LOOKED_AT):
         cropped.of(root / video.path)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,23 +27,23 @@ from aim.data.stored.cache import Cache
 from aim.data.stored.shards import located, source_of
 from aim.data.transforms import Augment, Views
 from aim.ground import folds
-from aim.ground.errors import UserError
+from aim.ground.errors import UserError, check_all
 from aim.ground.marks import Auto, Mark
 from aim.ground.paths import path_of
 
 
 @dataclass(frozen=True)
 class Data:
-    """The place of a data set and how it is read; the values of a configs/data/*.yaml."""
+    """The place of a data set and the settings of its reading; the values of a configs/data/*.yaml."""
 
     root: Annotated[str | None, Mark.MACHINE, Mark.PATH]  # null: it must be given where videos are read
     lists: Callable[[Path], Lists]
     num_classes: int | None  # null: as many as the lists name
-    directional: bool  # labels tell left from right, so that clips must not be mirrored
+    directional: bool  # labels distinguish left from right: clips must not be mirrored
     on_error: Annotated[OnError, Mark.MACHINE]  # in training; a skipped one keeps its place, with weight 0
     eval_on_error: Annotated[OnError, Mark.MACHINE]  # a test that skips says so in its result
     max_bad: Annotated[float, Mark.MACHINE]  # share of videos that may be skipped
-    timeout: Annotated[float, Mark.MACHINE]  # seconds that one video may take
+    timeout: Annotated[float, Mark.MACHINE]  # seconds for one video
     workers: Annotated[int, Auto(8), Mark.MACHINE]  # decoding processes a rank; 0: in the training process itself
     cache: Annotated[str | None, Mark.MACHINE, Mark.PATH] = None  # a folder on a local disk for copies of videos
     cache_gb: Annotated[float, Mark.MACHINE] = 100.0  # that they may take in all
@@ -81,25 +82,21 @@ class Data:
         """
         lists = located(self.folder, self.listed(many=many))
         lists = replace(lists, train=share_of(lists.train, self.share))
-        problems = []
-        if self.num_classes is not None and len(lists.classes) != self.num_classes:
-            problems.append(f"{self.root} names {len(lists.classes)} classes, data.num_classes={self.num_classes}")
-        for videos in lists.parts.values():  # one may be there and not the other
-            try:
-                check_present(self.folder, videos)
-            except UserError as error:
-                problems.append(str(error))
-        if problems:
-            raise UserError("; ".join(problems))
+
+        def check_classes() -> None:
+            if self.num_classes not in (None, len(lists.classes)):
+                raise UserError(f"{self.root} names {len(lists.classes)} classes, data.num_classes={self.num_classes}")
+
+        check_all(check_classes, *(partial(check_present, self.folder, videos) for videos in lists.parts.values()))
         return lists
 
     def listed(self, *, many: bool) -> Lists:
-        """The lists as they are written, or found in folders, or a fold's. Raises UserError if they are wrong."""
+        """The lists as written, or found in folders, or a fold's. Raises UserError if they are wrong."""
         lists = (several if many else single)((self.named_lists() or self.lists)(self.folder))
         return in_folds(lists, self.fold if self.folds is None else None, self.groups)
 
     def named_lists(self) -> ListFiles | Table | None:
-        """The lists that are named here, beside the usual ones; None where nothing is named.
+        """The given lists, completed by the usual ones; None without any.
 
         The usual list for the test alone belongs to the usual others. A table without its partner is the whole data
         set.
@@ -144,7 +141,7 @@ class VideoDataset:
     seed: int
     cache: Cache | None = None
     clips: int = 1  # random clips from one decoding of a video (repeated augmentation)
-    bad: Mapping[str, str] = field(default_factory=dict)  # path -> why; known beforehand, so that none of it is read
+    bad: Mapping[str, str] = field(default_factory=dict)  # path -> reason; known beforehand and never read
     several: int | None = None  # classes, where a video may have any number of labels
 
     def __len__(self) -> int:
@@ -166,7 +163,7 @@ class VideoDataset:
         return targets(self.videos, self.several)
 
     def path(self, index: int) -> Source:
-        """Where an entry's video is."""
+        """The place of an entry's video."""
         return source_of(self.root, self.videos[index])
 
     def read(self, epoch: int, index: int) -> Tensor:
@@ -213,7 +210,7 @@ class VideoDataset:
             try:
                 return self._read(copy, pick, span)
             except BadVideo:
-                copy.unlink(missing_ok=True)  # damaged, or evicted just now: the source knows better
+                copy.unlink(missing_ok=True)  # damaged, or evicted just now: read the source
         return self._read(source, pick, span)
 
     def _read(self, source: Source, pick: Pick, span: tuple[float, float] | None) -> Tensor:
@@ -227,5 +224,5 @@ class VideoDataset:
 
 
 def span_of(video: Video) -> tuple[float, float] | None:
-    """The part of a file that is listed, in seconds, if it isn't all of it."""
+    """The listed part of a file, in seconds, if it isn't all of it."""
     return None if video.start is None or video.end is None else (video.start, video.end)

@@ -1,4 +1,4 @@
-"""Folds and groups: which videos a fold holds out, and which videos are never divided."""
+"""Folds and groups: held-out videos, and videos that are never divided."""
 
 import hashlib
 import re
@@ -15,12 +15,12 @@ from aim.ground.errors import UserError
 
 
 def in_folds(lists: Lists, fold: str | int | None, pattern: str | None) -> Lists:
-    """The lists as one of N folds; or, where a hash divides them, with groups kept together and a share of each label.
+    """The lists as one of N folds; or, if a hash divides them, with groups kept together and a share of each label.
 
     Groups are by `pattern`, or else by a table's column.
 
-    Folds are of all videos but those for the test alone, stratified by class as well as groups allow. They depend on
-    nothing but paths from the data set's root, and labels.
+    Folds are of all videos but those for the test alone, stratified by class as well as groups allow. They depend only
+    on paths from the data set's root, and labels.
     """
     groups = groups_of(lists, pattern)
     lists = replace(lists, groups={nfc(path): group for path, group in groups.items()})
@@ -137,7 +137,7 @@ def held_out_of(videos: Sequence[Video], groups: Mapping[str, str], share: float
 def assigned(videos: Sequence[Video], groups: Mapping[str, str], shares: Sequence[float]) -> dict[str, int]:
     """The part of each path, where parts have these shares of each class, and groups aren't divided.
 
-    The largest group first, of equal ones by a hash of their names, each goes where the sum over classes of the squared
+    From the largest group on (ties by a hash of their names), each goes where the sum over classes of the squared
     distance from the share, divided by it, grows least; then where there are fewest videos.
     """
     units = defaultdict[str, Counter[int]](Counter)
@@ -166,7 +166,7 @@ def _rank(unit: str) -> str:
 
 
 def check_folds(videos: Sequence[Video], places: Mapping[str, int], classes: Sequence[str], count: int) -> None:
-    """Raise UserError if holding out a fold leaves a class nothing to learn from."""
+    """Raise UserError if a fold leaves a class without training videos."""
     inside = defaultdict[int, set[int]](set)
     for video in videos:
         for label in video.labels:
@@ -181,7 +181,7 @@ def check_folds(videos: Sequence[Video], places: Mapping[str, int], classes: Seq
 
 
 def lacking(videos: Sequence[Video], lists: Lists) -> list[str]:
-    """The classes of which there is no video."""
+    """The classes without a video."""
     there, known = ({label for video in own for label in video.labels} for own in (videos, lists.videos))
     return [name for label, name in enumerate(lists.classes) if label in known - there]
 

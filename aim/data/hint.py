@@ -1,4 +1,4 @@
-"""A line about videos, said once, by a look at the first few of them."""
+"""A line about videos, printed once, by the first few of them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

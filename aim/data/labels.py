@@ -1,4 +1,4 @@
-"""Labels as people write them, numbers or names of classes; and what of them a task takes."""
+"""Labels as people write them, numbers or names of classes; and the ones that a task accepts."""
 
 import difflib
 import re

@@ -1,6 +1,6 @@
 """The data set of list files: train.txt, val.txt, classes.txt and, if it is there, test.txt; or others by settings.
 
-Where labels are words, they name the classes if there is no classes.txt.
+Labels in words name the classes if there is no classes.txt.
 """
 
 import re
@@ -19,9 +19,9 @@ from aim.ground.paths import path_of
 
 @dataclass(frozen=True)
 class ListFiles:
-    """Reads list files: in the data set's root or, where none of that name is there, wherever else they are.
+    """Reads list files: in the data set's root or, if missing there, by their own paths.
 
-    Where train.txt is named and not there, another usual name is taken (USUAL), in any case; so it is for the others.
+    If train.txt is given and missing, another usual name is used (USUAL), in any case; likewise for the others.
     """
 
     train: str
@@ -91,19 +91,19 @@ class ListFiles:
 
 
 def lacks(root: Path, names: Sequence[str], files: Mapping[str, Path]) -> str:
-    """The files that are not there, beside those that are, and the ways out."""
+    """The missing files, the existing ones, and the ways out."""
     there = [str(path) for path in files.values()]
     other = next((path for path in files.values() if path.suffix in (".csv", ".tsv") and not is_table(path)), None)
     why = f" ({other} is no table: its first line, {header(other)!r}, doesn't name a path and a label)" if other else ""
     beside = f", beside {some(there)}" if there else ""
     return (
-        f"{root} lacks {', '.join(names)}{beside}{why}: add what lacks; or name other lists, "
-        f"data.train=FILE data.val=FILE data.classes=FILE; or rename what is none; {README}"
+        f"{root} lacks {', '.join(names)}{beside}{why}: add the missing ones; or name other lists, "
+        f"data.train=FILE data.val=FILE data.classes=FILE; or rename other files; {README}"
     )
 
 
 def _of_test(part: str, error: UserError) -> str:
-    """An error of a list; a file may be called test.txt that is none."""
+    """An error of a list; another file may be called test.txt."""
     return f"{error}{'; rename it if it is no list for the test alone' if part == 'test' else ''}"
 
 
@@ -111,7 +111,7 @@ USUAL_FILES = ListFiles("train.txt", "val.txt", "classes.txt")
 
 
 def is_usual(part: str, name: str | None) -> bool:
-    """Whether this is a usual name of a list, for which others may stand."""
+    """Whether this is a usual name of a list, with alternatives."""
     return name in ("classes.txt", *(f"{usual}.txt" for usual in USUAL.get(part, ())))
 
 

@@ -1,9 +1,9 @@
 """List files: the videos and their labels (format: data/README.md).
 
-Where `test.txt` lies beside `train.txt` and `val.txt`, its videos choose nothing: the test alone sees them.
-A line is `path label`, the path relative to the data set's root, the label a line of `classes.txt` counted from 0, or
-its name; a segment of a video is `path<TAB>start<TAB>end<TAB>label`, in seconds. A path that would be misread so, one
-with a space at an end, say, is written as a JSON string. `aim.data.rows` reads lines, and tables with a header.
+With a `test.txt` beside `train.txt` and `val.txt`, its videos are only for the test, and choose nothing. A line is
+`path label`, the path relative to the data set's root, the label a line of `classes.txt` counted from 0, or its name; a
+segment of a video is `path<TAB>start<TAB>end<TAB>label`, in seconds. A path that would be misread, such as one with a
+space at an end, is written as a JSON string. `aim.data.rows` reads lines, and tables with a header.
 """
 
 import codecs
@@ -54,7 +54,7 @@ class Video(NamedTuple):
     label: int  # of several the first, NONE without any
     start: float | None = None
     end: float | None = None
-    stored: Stored | None = None  # no list says so, and no hash: it's the same video wherever it lies
+    stored: Stored | None = None  # in no list and no hash: it's the same video in any place
     also: tuple[int, ...] = ()  # its other labels, ascending
 
     @property
@@ -76,9 +76,9 @@ class Lists:
     val: list[Video]
     classes: list[str]
     bad: Mapping[str, str] = field(default_factory=dict)  # path -> why it can't be read, as far as that is known
-    split: str = ""  # where the parts come from: files, folders, a hash
+    split: str = ""  # the source of the split: files, folders, a hash
     third: list[Video] | None = None  # for the test alone
-    notes: tuple[str, ...] = ()  # on what was found and not taken, or taken otherwise than it's written
+    notes: tuple[str, ...] = ()  # on skipped or differently read entries
     held_out: float = 0.0  # the share of each class that a hash of the path chose; 0: the split is given
     in_words: bool = False  # the classes are the labels of rows, as no file names them
     groups: Mapping[str, str] = field(default_factory=dict)  # path by NFC -> group of videos that stay together
@@ -90,12 +90,12 @@ class Lists:
 
     @property
     def tests_apart(self) -> bool:
-        """Whether the test has videos of its own, of which none is for validation."""
+        """Whether the test has its own videos, separate from validation."""
         return self.third is not None and not set(self.third) & set(self.val)
 
     @property
     def parts(self) -> dict[str, list[Video]]:
-        """The lists that there are, by name."""
+        """The existing lists, by name."""
         return {"train": self.train, "val": self.val} | ({} if self.third is None else {"test": self.third})
 
     @property
@@ -110,7 +110,7 @@ class Lists:
 
 
 def split_of(name: str) -> str | None:
-    """The split that a folder or a list of this name stands for: train, val or test."""
+    """The split of a folder or a list with this name: train, val or test."""
     return next((split for split, names in USUAL.items() if name.lower() in names), None)
 
 
@@ -136,9 +136,9 @@ def read_lines(path: Path) -> list[str]:
 
 
 def entries(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
-    """The lines of a list that say something, each with its number from 1, whatever system wrote them.
+    """The non-empty lines of a list, each with its number from 1, of any system.
 
-    Left out are empty lines and comments, which begin with a # and a space.
+    Empty lines and comments, which begin with a # and a space, are left out.
     """
     for number, line in enumerate(lines, 1):
         text = (line.removeprefix("\ufeff") if number == 1 else line).removesuffix("\n").removesuffix("\r")
@@ -147,7 +147,7 @@ def entries(lines: Iterable[str]) -> Iterator[tuple[int, str]]:
 
 
 def quoted(text: str) -> str:
-    """A text as it stands in a list: as it is, or as a JSON string where `unquoted` would not give it back."""
+    """A text for a list: unchanged, or as a JSON string if `unquoted` would not restore it."""
     plain = text == text.strip() and not text.startswith('"') and not any(sign in text for sign in "\t\n\r")
     if plain and not COMMENT.match(text) and (is_video_name(text) or not FOLLOWED.fullmatch(text)):
         return text
@@ -155,7 +155,7 @@ def quoted(text: str) -> str:
 
 
 def unquoted(text: str) -> tuple[str | None, str]:
-    """The JSON string that a text begins with, and the rest; None and all of the text where there is none."""
+    """The JSON string at the start of a text, and the rest; None and all of the text if there is none."""
     if text.startswith('"'):
         try:
             found, end = json.JSONDecoder().raw_decode(text)
@@ -167,7 +167,7 @@ def unquoted(text: str) -> tuple[str | None, str]:
 
 
 def nfc(name: str) -> str:
-    """A name as it's compared with others: macOS writes an e with an accent as two signs, others as one."""
+    """A name for comparisons: macOS writes an accented e as two characters, others as one."""
     return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
@@ -200,7 +200,7 @@ def parse_class(line: str) -> str:
 
 
 def labels_in(text: str, labels: Mapping[str, int]) -> list[str]:
-    """The labels that a text is made of, numbers or names of classes, where they are several; else nothing."""
+    """The several labels of a text, numbers or names of classes; empty for a single one."""
     if _is_label(text, labels):
         return []
     for separator in (rf"\s*{BETWEEN}\s*", rf"(?:\s|{BETWEEN})+"):
@@ -215,7 +215,7 @@ def _is_label(text: str, labels: Mapping[str, int]) -> bool:
 
 
 def format_line(video: Video) -> str:
-    """The line of a list file that is read as this video (aim.data.rows)."""
+    """The line of a list file for this video (aim.data.rows)."""
     labels = ",".join(map(str, video.labels)) or NOTHING
     if video.start is None or video.end is None:
         return f"{quoted(video.path)} {labels}"
@@ -236,8 +236,8 @@ def ordered_hash(videos: Sequence[Video], classes: Sequence[str]) -> str:
 def share_of(videos: Sequence[Video], share: float) -> list[Video]:
     """A share of the videos of each class, at least one, in the order of the list; a hash of their lines chooses.
 
-    Of several labels a video the rarest is its class. A smaller share is part of a larger one, whatever the order of
-    the list.
+    With several labels a video's class is the rarest. A smaller share is part of a larger one, in any order of the
+    list.
     """
     if share == 1:
         return list(videos)
@@ -271,7 +271,7 @@ def _chosen(by_class: Iterable[Sequence[Video]], share: float) -> set[Video]:
 
 
 def targets(videos: Sequence[Video], several: int | None) -> NDArray[np.int64]:
-    """The labels as a task takes them: "n", or with `several` classes that a video may have 0 or 1 for each, "n k"."""
+    """The labels for a task: "n", or for `several` labels a video 0 or 1 for each class, "n k"."""
     if several is None:
         return np.array([video.label for video in videos], np.int64)
     found = np.zeros((len(videos), several), np.int64)
@@ -293,7 +293,7 @@ def spread(videos: Sequence[Video], sample: int = 64) -> Sequence[Video]:
 
 
 def check_present(root: Path, videos: Sequence[Video]) -> None:
-    """Look for some of the videos. Raises UserError when most of them are missing."""
+    """Look for some of the videos. Raises UserError if most of them are missing."""
     looked_for = spread(videos)
     missing = [video.path for video in looked_for if not video.stored and not (root / video.path).exists()]
     if len(missing) > len(looked_for) / 2:

@@ -25,7 +25,7 @@ class Input(NamedTuple):
 
     path: Path
     problem: str | None = None
-    given: str | None = None  # how it was named, if by itself
+    given: str | None = None  # its given name, if named individually
 
     @property
     def name(self) -> str:
@@ -34,7 +34,7 @@ class Input(NamedTuple):
 
 
 def find_videos(named: str | Sequence[str], stdin: TextIO, *, folders: bool = False) -> list[Input]:
-    """The videos of each name, in their order, none of them twice; of a folder all that are in it.
+    """The videos of each name, in order, without duplicates; of a folder all videos in it.
 
     With `folders`, a video is a folder of pictures (reader=frames). Raises UserError if there is nothing to read.
     """
@@ -59,9 +59,9 @@ def find_videos(named: str | Sequence[str], stdin: TextIO, *, folders: bool = Fa
 
 
 def arriving(stdin: TextIO, *, folders: bool = False) -> Iterator[list[Input]]:
-    """The videos of a list on standard input as it comes: those of the lines that are there, as soon as one is.
+    """The videos of a streamed list on standard input: those of all waiting lines, at least one.
 
-    Each line has its videos in its place, also one that stood there before, or the problem with it.
+    Each line has its videos in its place, also repeated ones, or its problem.
     """
     rest, end = b"", b""
     while True:
@@ -125,9 +125,9 @@ def bases(named: str | Sequence[str]) -> list[Path]:
 
 
 def below(paths: Sequence[Path], named: str | Sequence[str]) -> list[Path]:
-    """The path of each video from the folder that holds all that the user `named`.
+    """The path of each video from the common folder of all that the user `named`.
 
-    So it depends neither on what else is in a folder, nor on where that is mounted.
+    So it depends neither on other content of a folder, nor on its mount point.
     """
     parents = [path.parent.resolve() for path in paths]
     tops = [*(path.resolve() for path in bases(named)), *parents]
@@ -136,7 +136,7 @@ def below(paths: Sequence[Path], named: str | Sequence[str]) -> list[Path]:
 
 
 def of_address(name: str) -> str:
-    """The way out where an address is given for a file."""
+    """The way out if an address is given for a file."""
     if name.startswith("file://"):
         return f"is an address; give the path, {unquote(urlsplit(name).path)}"
     return (
@@ -146,7 +146,7 @@ def of_address(name: str) -> str:
 
 
 def _of_match(path: Path, folders: bool) -> list[Input]:
-    """The videos that a pattern's match stands for; other files that match aren't meant."""
+    """The videos of a pattern's match; other matching files aren't meant."""
     if path.is_dir():
         return _folders_in(path) if folders else _files_in(path)
     return [Input(path)] if not folders and not left_for(str(path)) else []
@@ -179,7 +179,7 @@ def _nothing_in(folder: Path, folders: bool) -> str:
 
 
 def of_file(file: Path, *, folders: bool) -> str | None:
-    """Why a file is no video, if that is known without reading it; with `folders`, none is."""
+    """The reason why a file isn't a video, if known without reading it; with `folders`, none is."""
     if folders:
         return "is a file; with reader=frames a video is a folder of pictures"
     if file.suffix.lower() in {*PICTURES, *ANIMATED} and not is_animated(file):

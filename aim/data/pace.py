@@ -1,4 +1,4 @@
-"""The rate and the length of the videos that a model learnt from, and whether others are far from them."""
+"""The frame rate and length of a model's training videos, and their comparison with others."""
 
 import json
 import math
@@ -20,7 +20,7 @@ LONG = 5.0  # times the length of videos, which differ more
 
 @dataclass(frozen=True)
 class Pace:
-    """Medians over training videos, by their headers; None where these don't tell, as of folders of frames."""
+    """Medians over training videos, by their headers; None if unknown, as for folders of frames."""
 
     rate: float | None = None  # frames a second
     seconds: float | None = None  # of a video, or of its listed part
@@ -32,7 +32,7 @@ class Pace:
 
     @staticmethod
     def of_text(text: str | None) -> "Pace":
-        """The inverse of `text`; of files from before it nothing is known. Raises ValueError or TypeError."""
+        """The inverse of `text`; unknown for older files. Raises ValueError or TypeError."""
         return Pace(**json.loads(text)) if text else Pace()
 
     @property
@@ -47,7 +47,7 @@ class Pace:
         return self.seconds / clip.num_frames if self.seconds else None
 
     def doubt(self, path: Path, clip: Clip, window: float | None) -> str:
-        """How the pace of a video, or of windows of so many seconds, differs from the training's; or nothing."""
+        """The difference of a video's pace, or of windows' seconds, from the training's; or empty."""
         if self == UNPACED:
             return ""
         rate, seconds = measured(path)
@@ -81,7 +81,7 @@ def far(one: float, other: float) -> bool:
 
 
 def measured(source: Source) -> tuple[float | None, float | None]:
-    """A video's frames a second and its seconds, by its header; None for what that doesn't tell."""
+    """A video's frames a second and its seconds, by its header; None if unknown."""
     try:
         with opened(source) as (container, stream):
             rate, length = float(stream.average_rate or 0), (container.duration or 0) / 1e6
@@ -91,7 +91,7 @@ def measured(source: Source) -> tuple[float | None, float | None]:
 
 
 def pace_of(root: Path, videos: Sequence[Video]) -> Pace:
-    """The pace of a list's videos; a few of them are looked at."""
+    """The pace of a list's videos, by a few of them."""
     rates, lengths = list[float](), list[float]()
     for video in spread(videos, LOOKED_AT):
         rate, seconds = measured(source_of(root, video))

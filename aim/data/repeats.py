@@ -1,4 +1,4 @@
-"""Videos that a data set has more than once: in two lists, twice in one, or under two labels."""
+"""Repeated videos of a data set: in two lists, twice in one, or under two labels."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,8 +1,8 @@
-"""Which frames a clip is made of: pure functions of the number of frames.
+"""The frames of a clip: pure functions of the number of frames.
 
 Dense sampling (Kinetics) takes frames at a fixed stride, uniform sampling (Something-Something, Diving-48) one frame
-from each of `num_frames` equal segments of the video. Both follow the public AIM implementation, which
-`shared/golden/frame_sampling.json` records.
+from each of `num_frames` equal segments of the video. Both follow the public AIM implementation, recorded in
+`shared/golden/frame_sampling.json`.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aim.ground.errors import UserError
+from aim.ground.errors import check_least
 
 Indices = NDArray[np.int64]
 
@@ -27,17 +27,11 @@ class Clip:
     short_videos: Literal["loop", "repeat_last"] = "loop"
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "stride_frames", "size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"clip.{name}={getattr(self, name)} must be 1 or more")
-        if self.sampling not in ("dense", "uniform"):
-            raise UserError(f"clip.sampling={self.sampling} must be dense or uniform")
-        if self.short_videos not in ("loop", "repeat_last"):
-            raise UserError(f"clip.short_videos={self.short_videos} must be loop or repeat_last")
+        check_least(self, 1, "num_frames", "stride_frames", "size", prefix="clip.")
 
     @property
     def span(self) -> int:
-        """The frames of the video that a dense clip stretches over."""
+        """The number of video frames spanned by a dense clip."""
         return self.num_frames * self.stride_frames
 
 
@@ -53,8 +47,8 @@ def train_indices(num_frames: int, clip: Clip, rng: np.random.Generator, clips: 
 def test_indices(num_frames: int, clip: Clip, views: int) -> Indices:
     """Indices "v t" of `views` clips spread evenly over a video of `num_frames` frames.
 
-    The public implementation gives one and the same view for uniform sampling; here several views take other frames
-    of each segment, and a single one takes its middle.
+    The public implementation gives equal views for uniform sampling; here several views take different frames of each
+    segment, and a single one takes its middle.
     """
     view = np.arange(views)
     if clip.sampling == "uniform":

@@ -1,4 +1,4 @@
-"""One look through a folder for its videos, for every verb: what it takes, and what it leaves and why."""
+"""The scan of a folder for videos, for every verb: the used ones, and the skipped ones with reasons."""
 
 import os
 from collections import Counter, defaultdict
@@ -10,7 +10,7 @@ VIDEO_EXTENSIONS = (
     ".mp4", ".avi", ".mkv", ".webm", ".mov", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".3gp",
     ".mts", ".m2ts", ".m2v", ".vob", ".ogv", ".asf", ".3g2", ".f4v", ".mxf", ".dv", ".y4m",
 )  # fmt: skip
-ANIMATED = (".webp", ".gif")  # pictures that are videos where they have several frames
+ANIMATED = (".webp", ".gif")  # pictures that are videos if they have several frames
 ENDINGS = (*VIDEO_EXTENSIONS, *ANIMATED)  # of the names that a video may have
 BROKEN = "broken links"
 CIRCLE = "links to a folder that they are in"
@@ -18,7 +18,7 @@ HIDDEN = "hidden"
 STILL = "pictures of one frame"
 UNREADABLE = "unreadable folders"
 UNKNOWN = "unknown endings"
-NAMED = 3  # of those that are left for one reason
+NAMED = 3  # of those skipped for one reason
 
 
 @dataclass(frozen=True)
@@ -27,13 +27,13 @@ class Found:
 
     videos: list[str]
     folders: list[str]  # that were looked into, without the first
-    left: Mapping[str, list[str]]  # why -> paths; hidden ones only where they'd be looked at otherwise
+    left: Mapping[str, list[str]]  # reason -> paths; hidden ones only if they'd be used otherwise
 
 
 def look(root: Path, below: str = "") -> Found:
     """Look through `root`, or the folder `below` it; all paths are relative to `root`.
 
-    Links are followed, but not into a folder that they are in. Hidden names are left at every depth.
+    Links are followed, except into their own parent folders. Hidden names are skipped at every depth.
     """
     videos, folders = list[str](), list[str]()
     left = defaultdict[str, list[str]](list)
@@ -73,17 +73,17 @@ def look(root: Path, below: str = "") -> Found:
 
 
 def is_video_name(name: str) -> bool:
-    """Whether a file of this name is taken for a video, without a look at it."""
+    """Whether a file of this name counts as a video, without opening it."""
     return ending(name) in VIDEO_EXTENSIONS
 
 
 def left_for(file: str) -> str:
-    """Why a file isn't taken for a video, by its name and, of a picture, by its frames; nothing of one that is."""
+    """The reason why a file isn't a video, by its name and, for a picture, its frames; empty for a video."""
     if is_video_name(file):
         return ""
     if ending(file) not in ANIMATED:
         return UNKNOWN
-    from aim.data.readers.animated import is_animated  # late: a report and --help do without PyAV
+    from aim.data.readers.animated import is_animated  # late: a report and --help don't need PyAV
 
     return "" if is_animated(Path(file)) else STILL
 
@@ -125,7 +125,7 @@ def some(names: Sequence[str]) -> str:
 
 
 def _endings(paths: Sequence[str]) -> Iterator[str]:
-    """The endings of some files, the most frequent first, and how often each is there if there are several."""
+    """The endings of some files, the most frequent first, with counts if there are several."""
     counts = Counter(ending(path) or "no ending" for path in paths)
     for each, count in counts.most_common():
         yield each if len(counts) == 1 else f"{count} {each}"

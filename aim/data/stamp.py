@@ -1,8 +1,8 @@
-"""The stamp of a video: what tells whether a source is still the one that something was made of.
+"""The stamp of a video: it shows whether a source is still the one used before.
 
-Whatever is made of a video, and may be made again, keeps the stamp of its source: its size, its time in nanoseconds,
-and a hash of its first and last bytes. Two stamps are compared whole. Videos that were exchanged or replaced differ in
-it, whatever their names and times say, and telling that takes two short reads.
+Anything made from a video, and reproducible, keeps the stamp of its source: its size, its time in nanoseconds, and a
+hash of its first and last bytes. Two stamps are compared whole. Exchanged or replaced videos differ in it, whatever
+their names and times; the comparison takes two short reads.
 """
 
 import hashlib
@@ -38,12 +38,12 @@ def stamps_of(sources: Iterable[Source]) -> Iterator[str | None]:
 
 
 def content_of(stamp: str) -> str:
-    """`SIZE HASH` of a stamp: the content, wherever and since whenever it lies there."""
+    """`SIZE HASH` of a stamp: the content, independent of place and time."""
     return " ".join(stamp.split()[::2])
 
 
 def same_content(one: str | None, other: str | None) -> bool:
-    """Whether two stamps are of one content; of what can't be read there is none."""
+    """Whether two stamps have the same content; an unreadable file has none."""
     return None not in (one, other) and content_of(str(one)) == content_of(str(other))
 
 

@@ -10,12 +10,12 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from aim.data.readers.interface import scaled
-from aim.ground.errors import UserError
+from aim.ground.errors import UserError, check_least
 
 # ImageNet's principal components of colour (0 to 255), AlexNet section 4.1, as in the public implementation.
 PCA_STD = (55.46, 4.794, 1.148)
 PCA_VECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836, -0.6948, 0.4203))
-# What is erased becomes CLIP's mean colour (0 to 255), so that it is zero after normalisation.
+# Erased pixels become CLIP's mean colour (0 to 255), zero after normalisation.
 ERASED = (123.0, 117.0, 104.0)
 
 
@@ -28,8 +28,8 @@ class Augment:
     color_jitter: strength for brightness, contrast and saturation. rand_augment: number of operations, of strength
     rand_augment_magnitude (0 to 30). erasing: probability that one box is erased from all frames.
 
-    The public pipeline resizes the short side to 256, crops and resizes; the box is relative to the frame, so that one
-    resize from the source gives the same clip, sharper.
+    The public pipeline resizes the short side to 256, crops and resizes; the box is relative to the frame: one resize
+    from the source gives the same clip, sharper.
     """
 
     area: tuple[float, float]
@@ -49,9 +49,7 @@ class Augment:
         for name in ("flip", "erasing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"augment.{name}={getattr(self, name)} must be a probability")
-        for name in ("lighting", "color_jitter", "rand_augment"):
-            if getattr(self, name) < 0:
-                raise UserError(f"augment.{name}={getattr(self, name)} must not be negative")
+        check_least(self, 0, "lighting", "color_jitter", "rand_augment", prefix="augment.")
         if not 0 <= self.rand_augment_magnitude <= 30:
             raise UserError(f"augment.rand_augment_magnitude={self.rand_augment_magnitude} must be 0 to 30")
 
@@ -92,15 +90,14 @@ class Views:
     def __post_init__(self) -> None:
         if self.spatial not in (1, 3):
             raise UserError(f"views.spatial={self.spatial} must be 1 (centre) or 3 (along the long side)")
-        if self.temporal < 1:
-            raise UserError(f"views.temporal={self.temporal} must be 1 or more")
+        check_least(self, 1, "temporal", prefix="views.")
 
     def at_once(self, clips: int) -> int:
-        """How many videos, or windows of one, have about so many clips."""
+        """The number of videos, or windows, with about this number of clips."""
         return max(1, clips // (self.temporal * self.spatial))
 
     def protocol(self, num_frames: int) -> str:
-        """As papers write it: frames x temporal x spatial views."""
+        """In papers' notation: frames x temporal x spatial views."""
         return f"{num_frames}x{self.temporal}x{self.spatial}"
 
     def __call__(self, video: Tensor, size: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""A long video as windows of some seconds, decoded once from its start, in memory that doesn't grow with its length."""
+"""A long video as windows of some seconds, decoded once from its start, in constant memory."""
 
 import math
 from collections import deque
@@ -26,7 +26,7 @@ from aim.ground.errors import UserError
 
 T = TypeVar("T")
 
-EPSILON = 5e-7  # seconds, forgiven as `readers.interface.Choice` forgives them
+EPSILON = 5e-7  # seconds of tolerance, as in `readers.interface.Choice`
 LEAST = 0.001  # seconds between two windows
 
 
@@ -45,8 +45,8 @@ class MispromisedError(Exception):
 class Windows:
     """One of `length` seconds every `stride` seconds.
 
-    Where something is left over at a video's end, one more window ends with the video, at full length; or, with
-    `on_grid`, it begins at the next multiple of `stride` as all others do, and is shorter.
+    If a remainder is left at a video's end, one more window ends with the video, at full length; or, with `on_grid`, it
+    begins at the next multiple of `stride` like all others, and is shorter.
     """
 
     length: float
@@ -61,7 +61,7 @@ class Windows:
             raise UserError(f"stride={self.stride:g} is shorter than any camera's frame; use {LEAST:g} seconds or more")
 
     def over(self, duration: float) -> list[Span]:
-        """Those that fit from the start on, and one for what is left over. A video that isn't longer is one window."""
+        """Those that fit from the start on, and one for the remainder. A video that isn't longer is one window."""
         if duration <= self.length + EPSILON:
             return [Span(0.0, duration)]
         count = int((duration - self.length + EPSILON) / self.stride) + 1
@@ -73,7 +73,7 @@ class Windows:
 
 @dataclass(frozen=True)
 class Cut:
-    """A video's windows, and when its frames are shown, by a clock that stands at 0 for the first of them."""
+    """A video's windows, and the times of its frames, from 0 for the first."""
 
     path: Path
     seconds: NDArray[np.float64]  # rising
@@ -82,13 +82,13 @@ class Cut:
     listed: bool  # by the packets, not yet by a decode
 
     def frames_in(self, span: Span) -> range:
-        """The frames that exist in a window: those that a reader picks from for such a segment."""
+        """The frames of a window: a reader's choice for such a segment."""
         first, end = np.searchsorted(self.seconds, [span.start - EPSILON, span.end - EPSILON]).tolist()
         return range(first, end)
 
 
 def cut(path: Path, windows: Windows, *, trust: bool) -> Cut:
-    """Find the frames' times: with `trust` from the packets, where they leave no doubt, else by decoding everything.
+    """Find the frames' times: with `trust` from unambiguous packets, else by decoding everything.
 
     Raises BadVideo for a file that can't be read, or has no times.
     """
@@ -120,7 +120,7 @@ def _listed(path: Path) -> NDArray[np.float64] | None:
 
 @dataclass
 class _Open:
-    """A window of which not all frames have come yet."""
+    """A window with missing frames."""
 
     place: int  # among all windows
     rows: dict[int, list[int]]  # frame -> its places in the window's clips
@@ -129,10 +129,10 @@ class _Open:
 
 
 def read(cut: Cut, clip: Clip, views: Views) -> Iterator[tuple[int, Tensor]]:
-    """The place of each window that has frames, in their order, with its clips, uint8 "v t c h w".
+    """The place of each window with frames, in order, with its clips, uint8 "v t c h w".
 
-    They are what `VideoDataset.read_video` gives for a segment of these seconds that PyAV reads, to the bit. Raises
-    MispromisedError where a decode shows other frames than listed.
+    They equal those of `VideoDataset.read_video` for a segment of these seconds read by PyAV, to the bit. Raises
+    MispromisedError if a decode shows other frames than listed.
     """
     ahead = deque((place, frames) for place, span in enumerate(cut.spans) if (frames := cut.frames_in(span)))
     open_ = deque[_Open]()
@@ -173,7 +173,7 @@ def crops_of(draw: Drawing, frame: VideoFrame, views: Views, size: int) -> Tenso
 
 
 def batches(cut: Cut, clip: Clip, views: Views, batch_size: int) -> Iterator[Batch]:
-    """The windows that have frames as a loader's batches, as many at once as have about `batch_size` clips.
+    """The windows with frames as a loader's batches, of about `batch_size` clips.
 
     Each batch's `index` holds the places of its windows among all.
     """
@@ -189,7 +189,7 @@ def batch_of(index: Tensor, video: Tensor) -> Batch:
 
 
 def placed(cut: Cut, found: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """A row of each window, "w d", of places "n" and their rows "n d"; NaN for one in a pause, which has no frames."""
+    """A row of each window, "w d", of places "n" and their rows "n d"; NaN for one without frames, in a pause."""
     rows = torch.full((len(cut.spans), found[0][1].shape[1]), torch.nan)
     for places, values in found:
         rows[places] = values
@@ -197,7 +197,7 @@ def placed(cut: Cut, found: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
 
 
 def trusting(use: Callable[[bool], T]) -> T:
-    """`use` of a video's windows by its packets, which are trusted; if these disagree with the frames, by a decode."""
+    """`use` of a video's windows by its trusted packets; if these disagree with the frames, by a decode."""
     try:
         return use(True)
     except MispromisedError:

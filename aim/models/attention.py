@@ -177,7 +177,7 @@ def normed(attn: Any, y: Tensor) -> Tensor:
 def feed_forward(mlp: Any, x: Tensor, *, on_gpu: bool = False) -> Tensor:
     """The block's MLP, "bt n d" -> the same; around a QuickGELU 1.702 goes with the products, which spares 3 passes.
 
-    On a GPU it is one kernel in any case, and a product with a factor is slower there than one with a bias alone.
+    On a GPU it is one kernel in any case, and there a product with a factor takes a pass more for its bias (by source).
     """
     y: Tensor
     if not has_quick_gelu(mlp):

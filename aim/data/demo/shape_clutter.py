@@ -1,6 +1,6 @@
 """Clutter that makes a moving shape hard to follow, and videos with it: functions of their arguments alone.
 
-Each knob draws from numbers of its own, so that a video with more of one thing is otherwise the same video.
+Each knob has its own random numbers: a video with more of one thing is otherwise the same.
 """
 
 import math
@@ -19,11 +19,11 @@ from aim.ground.errors import UserError
 class Clutter:
     """The amount of each kind of clutter in a video; 0 is none."""
 
-    distractors: float = 0.0  # smaller shapes without an eye that move as another class does: their mean number
-    occluders: float = 0.0  # bars before everything: their mean number
-    camera: float = 0.0  # how far the view wanders, as a share of the frame's side
-    texture: float = 0.0  # how many times the demo's contrast the background has beyond it
-    haste: float = 0.0  # the share of the video for which the shape rests, so that its motion is the faster
+    distractors: float = 0.0  # mean number of smaller shapes without an eye that move like another class
+    occluders: float = 0.0  # mean number of bars in front
+    camera: float = 0.0  # the range of the view, as a share of the frame's side
+    texture: float = 0.0  # contrast added to the background, in multiples of the demo's
+    haste: float = 0.0  # the share of the video for which the shape rests; its motion is faster
 
     def __post_init__(self) -> None:
         for name, most in (("distractors", 8), ("occluders", 8), ("camera", 0.5), ("texture", 8), ("haste", 0.8)):
@@ -31,7 +31,7 @@ class Clutter:
                 raise UserError(f"{name}={getattr(self, name)} is not from 0 to {most}")
 
     def times(self, difficulty: float) -> "Clutter":
-        """So much of everything; without digits that only rounding makes."""
+        """This share of everything, without digits from rounding."""
         return Clutter(**{name: round(difficulty * value, 6) for name, value in asdict(self).items()})
 
 

@@ -1,4 +1,4 @@
-"""How a moving shape is drawn: a shape with an eye before a texture of plane waves.
+"""The drawing of a moving shape: a shape with an eye before a texture of plane waves.
 
 Lengths are shares of the frame's side, x to the right and y down; colours are in [0, 1].
 """
@@ -103,7 +103,7 @@ def draw_scene(
 
 
 def cover(polygon: Polygon, poses: Poses, size: int) -> Array:
-    """How much of each pixel a convex polygon of unit size covers, about: "t h w" in [0, 1]."""
+    """The approximate coverage of each pixel by a convex polygon of unit size: "t h w" in [0, 1]."""
     corners = np.array(polygon, np.float32)
     edges = np.roll(corners, -1, axis=0) - corners
     normals = np.stack([edges[:, 1], -edges[:, 0]], axis=1) / np.linalg.norm(edges, axis=1, keepdims=True)
@@ -120,7 +120,7 @@ def cover(polygon: Polygon, poses: Poses, size: int) -> Array:
 
 
 def covered(polygons: Sequence[Polygon], poses: Poses, size: int) -> Array:
-    """How much of each pixel a union of convex polygons covers: "t h w" in [0, 1]."""
+    """The coverage of each pixel by a union of convex polygons: "t h w" in [0, 1]."""
     return np.asarray(np.maximum.reduce([cover(polygon, poses, size) for polygon in polygons]), np.float32)
 
 

@@ -1,4 +1,4 @@
-"""How shapes move: classes of motions, in pairs that are each other played backwards.
+"""The motions of shapes: classes of motions, in pairs that are each other played backwards.
 
 With one phase, a shape moves, grows or turns. With two or three, it goes along a path with corners, and the order of
 the phases tells the classes apart: the two of a pair pass through the same places, and the mean place of a video tells
@@ -38,7 +38,7 @@ STEPS = {"right": (1, 0), "left": (-1, 0), "down": (0, 1), "up": (0, -1)}
 
 
 def pace(num_frames: int, pause: float = 0.0, moment: float = 0.0) -> Floats:
-    """How far a motion is in each frame, "t" from -0.5 to 0.5.
+    """The progress of a motion in each frame, "t" from -0.5 to 0.5.
 
     For the share `pause` of the video, in [0, 1), the shape rests, before and after its motion; `moment`, from -0.5 to
     0.5, says whether the motion is early or late.
@@ -47,7 +47,7 @@ def pace(num_frames: int, pause: float = 0.0, moment: float = 0.0) -> Floats:
 
 
 def draw_poses(motion: str, time: Floats, rng: np.random.Generator) -> Poses:
-    """Draw a motion of the first class of a pair, as far as `time` says; its reversal is one of the second class."""
+    """Draw a motion of the first class of a pair, at the progress `time`; its reversal is one of the second class."""
     poses = (draw_simple if motion in dict(PAIRS[1]) else draw_path)(motion, time, rng)
     return Poses(**{key: (value + np.zeros(len(time))).astype(np.float32) for key, value in poses.items()})
 

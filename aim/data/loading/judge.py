@@ -11,16 +11,16 @@ from aim.ground.errors import UserError
 log = logging.getLogger(__name__)
 
 OnError = Literal["skip", "raise"]
-Policy = OnError | Literal["note"]  # note: the caller reports unreadable videos itself, whatever their number
+Policy = OnError | Literal["note"]  # note: the caller reports unreadable videos itself, in any number
 SEEN_BEFORE_JUDGING = 1000  # videos after which the share of bad ones counts; a run of only bad ones counts at once
 ONLY_BAD = 16
 STALLED = 4  # videos in a row at least, and as many as there are processes: then it isn't the videos that hang
 
 
 class Judge:
-    """Keeps the bad videos of a rank's loader, which aren't tried again; messages name the policy by `setting`.
+    """Keeps the bad videos of a rank's loader, which aren't retried; messages name the policy by `setting`.
 
-    Those that are `known` to be bad, by their paths, are never tried, and were judged before.
+    Those `known` to be bad, by path, are never tried, and were judged before.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Judge:
         if self.hung >= self.stalled and self.on_error != "note":
             raise UserError(
                 f"the disk or data server stalls: {self.hung} videos hung one after the other, the last one {reason}; "
-                "the same command goes on from the last save once it answers, and a larger data.timeout waits longer"
+                "the same command continues from the last save once it answers, and a larger data.timeout waits longer"
             )
 
     def blame(self, index: int, path: str, reason: str) -> None:
@@ -71,5 +71,5 @@ class Judge:
             raise UserError(
                 f"{lost} of the first {seen} videos could not be read (of {total} in all), more than "
                 f"data.max_bad={self.max_bad}; the newest: {reason}; is the data set complete, and does reader=pyav "
-                "read it? a larger data.max_bad goes on without them; aim.prepare with verify=true names all bad ones"
+                "read it? a larger data.max_bad continues without them; aim.prepare with verify=true names all bad ones"
             )

@@ -22,14 +22,14 @@ from torch import Tensor
 
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video, targets
-from aim.data.loading.feeder import Feeder, Filling, ReadRow, Row
+from aim.data.loading.feeder import Feeder, Filling, Planned, ReadRow, Row
 from aim.data.loading.judge import Judge, Policy
 from aim.data.loading.order import LISTED, Order
 from aim.data.loading.pool import Pool
 from aim.data.readers.interface import BadVideo
 from aim.ground.errors import UserError
 
-AHEAD = 2  # batches that are being filled at least, while the consumer holds another
+AHEAD = 2  # least number of batches being filled, while the consumer holds another
 ROWS_A_WORKER = 2  # in those batches: the row that a process reads, and its next one
 AGAIN = 1_000_003  # epochs between the clips of a video that comes again in one
 PREFETCH_BYTES = 4 * 2**30  # of shared memory, a loader of a rank; but never fewer than two batches
@@ -46,7 +46,7 @@ class Batch:
 
 
 def num_blocks(size: int, rows: int, workers: int) -> int:
-    """How many batches of `size` bytes and so many rows are in memory at once: none is shared without workers."""
+    """The number of batches in memory, by `size` in bytes and rows: none is shared without workers."""
     if not workers:
         return 0
     wanted = 1 + max(AHEAD, math.ceil(ROWS_A_WORKER * workers / rows))
@@ -79,7 +79,7 @@ class Loader:
         max_bad: float,
         register: Callable[[Sequence[Tensor]], Callable[[], None]] | None = None,
     ) -> None:
-        """`register` is called with the shared memory of the batches, and what it returns before that is freed."""
+        """`register` is called with the shared memory of the batches, and its result before that is freed."""
         self.dataset, self.batch_size, self.rank, self.world_size = dataset, batch_size, rank, world_size
         self.order, self.step_size, self.timeout, self.workers = order, step_size, timeout, workers
         setting = "data.eval_on_error" if step_size is None else "data.on_error"
@@ -100,7 +100,7 @@ class Loader:
         self.take(dataset.videos)
 
     def take(self, videos: list[Video]) -> None:
-        """Read other videos from the next epoch on, in the processes that are there."""
+        """Read other videos from the next epoch on, in the existing processes."""
         self.dataset = replace(self.dataset, videos=videos)
         self._judge = self._judged(videos)
         self.bad = self._judge.bad  # path as listed -> why it could not be read
@@ -125,7 +125,7 @@ class Loader:
                 yield batch
 
     def close(self) -> None:
-        """Stop the workers and free the shared memory, as far as no batch is held any more."""
+        """Stop the workers and free the shared memory of all batches that aren't held."""
         if self._open:
             self._open.close()
         if self._pool:
@@ -134,12 +134,10 @@ class Loader:
             self._release()
         self._pool, self._blocks, self._release = None, [], None
 
-    def _plan(
-        self, epoch: int, start: int
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]]:
+    def _plan(self, epoch: int, start: int) -> Iterator[Planned]:
         """The indices and weights of each of this rank's batches, and the epochs of which their clips are drawn.
 
-        A video that comes again in an epoch has other clips, those of an epoch that no run reaches.
+        A repeated video of an epoch has other clips, those of an epoch that no run reaches.
         """
         n = len(self.dataset)
         order = self.order(epoch, n)
@@ -162,7 +160,7 @@ class Loader:
         return Batch(video[: len(index)], torch.from_numpy(label), torch.from_numpy(index), torch.from_numpy(weight))
 
     def _in_process(self, epoch: int, start: int) -> Generator[Batch, None, None]:
-        """Read in this process: no second opinion on a reader that hangs."""
+        """Read in this process: hanging readers aren't noticed."""
         for index, weight, epochs in self._plan(epoch, start):
             video = torch.zeros(len(index), *self.dataset.shape, dtype=self.dataset.dtype)
             for row in np.flatnonzero(weight):
@@ -184,7 +182,7 @@ class Loader:
     def _from_pool(self, epoch: int, start: int) -> Generator[Batch, None, None]:
         pool = self._pool or self._start_pool()
         ready: queue.SimpleQueue[Filling | BaseException | None] = queue.SimpleQueue()
-        # The consumer's end names a block that is free, and by closing says that it wants no more.
+        # The consumer's end sends a free block, and closes when it needs no more.
         mine, feeders = Pipe()
         feeder = Feeder(
             self.dataset, self._judge, pool, self._blocks,

@@ -11,7 +11,7 @@ class Order(Protocol):
     """The order of a list's videos in an epoch, a function of the epoch alone."""
 
     def __call__(self, epoch: int, count: int) -> NDArray[np.int64]:
-        """The places of so many videos in the list; one that comes again has `count` more each time."""
+        """The places of `count` videos in the list; each repetition adds `count`."""
         ...
 
 
@@ -38,9 +38,9 @@ class Shuffled:
 
 @dataclass(frozen=True)
 class Weighted:
-    """As many places as there are videos, of which each comes in proportion to its weight, drawn for each epoch.
+    """As many places as videos, each video in proportion to its weight, drawn for each epoch.
 
-    Systematic sampling (Madow 1949): a video comes as often as is expected, rounded up or down.
+    Systematic sampling (Madow 1949): each video's count is the expected one, rounded up or down.
     """
 
     seed: int

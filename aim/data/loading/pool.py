@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # Windows has no ForkServerContext
 log = logging.getLogger(__name__)
 
 J = TypeVar("J")
-Work = Callable[[Any], Any]  # picklable; done in the process with each task; a generator tells its parts as they come
+Work = Callable[[Any], Any]  # picklable; run in the process with each task; a generator streams its parts
 
 PATIENCE = 5.0  # seconds for killed processes to end
 # Imported once, by the server that the processes are forked from.
@@ -54,8 +54,8 @@ class Outcome:
 class Pool(Generic[J]):
     """`size` processes that do `work`. Each task comes with a job, the caller's own note of it.
 
-    A task that tells nothing for `timeout` seconds is "hung", and its process is killed. A task whose process is killed
-    is tried once more, since the kernel may kill any process when memory runs out; after that it is "died".
+    A task that is silent for `timeout` seconds is "hung", and its process is killed. The task of a killed process is
+    retried once, since the kernel may kill any process when memory runs out; after that it is "died".
     """
 
     def __init__(self, work: Work, size: int, timeout: float) -> None:
@@ -99,7 +99,7 @@ class Pool(Generic[J]):
         return found
 
     def through(self, tasks: Iterable[tuple[J, object]], stop: object = False) -> Iterator[tuple[J, Outcome]]:
-        """Do tasks as processes get idle: the outcome of each, as it comes. None begins once `stop` is true.
+        """Run tasks on idle processes: the outcome of each, as it comes. None starts once `stop` is true.
 
         Raises the UserError of a task.
         """
@@ -214,7 +214,7 @@ def _close(workers: list[_Worker[Any]]) -> None:
 
 
 def _end(workers: Iterable[_Worker[Any]]) -> None:
-    """End the processes, whatever they do.
+    """End the processes, whatever their state.
 
     A process in uninterruptible sleep, in a file system that hangs, is left behind: it never returns to our code or to
     the shared memory, but may not end for a long time.
@@ -251,7 +251,7 @@ def _context() -> "ForkServerContext | SpawnContext":
 
 @contextlib.contextmanager
 def _bare_main() -> Iterator[None]:
-    """Hide the user's program, which a new process would import again: seconds of imports that no worker needs."""
+    """Hide the user's program; a new process would import it again: seconds of imports that no worker needs."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:
@@ -292,7 +292,7 @@ def _run(pipe: Connection, work: Work) -> None:
 
 
 def _let_tracker_go() -> None:
-    """Close our end of the resource tracker's pipe: from Python 3.12 on the parent waits at exit until all have."""
+    """Close our end of the resource tracker's pipe: from Python 3.12 on the parent waits for all of them at exit."""
     tracker: Any = resource_tracker._resource_tracker
     if tracker._fd is not None:
         os.close(tracker._fd)
@@ -300,7 +300,7 @@ def _let_tracker_go() -> None:
 
 
 def _end_with_parent() -> None:
-    """End this process when its parent is gone, whatever it does: a reader that hangs can't stay behind."""
+    """End this process when its parent is gone, even with a hanging reader."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

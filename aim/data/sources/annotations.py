@@ -1,22 +1,24 @@
-"""Reads the annotations that data sets are published with into lists; `aim.prepare` writes those as list files.
+"""Reads the published annotations of data sets into lists; `aim.prepare` writes those as list files.
 
-Every format finds the video files by their names, wherever under the root they lie. A listed video without a file keeps
-the path where it's usually found.
+Every format finds the video files by their names, anywhere under the root. A listed video without a file keeps its
+usual path.
 """
 
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from aim.data.lists import README, Lists, Video, nfc
 from aim.data.scanning import look
 from aim.ground.errors import UserError
 
+Split = Literal[1, 2, 3]  # of UCF-101 and HMDB-51
+
 
 class Format(Protocol):
-    """Reads the annotations under a root, or says that they aren't there."""
+    """Reads the annotations under a root, or reports that they are missing."""
 
     def recognises(self, root: Path) -> bool: ...
 
@@ -84,12 +86,6 @@ def one(root: Path, paths: Sequence[Path], kind: str) -> Path:
         names = ", ".join(path.relative_to(root).as_posix() for path in paths)
         raise UserError(f"{root} has more than one {kind}: {names}; keep one")
     return paths[0]
-
-
-def check_split(split: int) -> None:
-    """Raise UserError for a split of UCF-101 or HMDB-51 that doesn't exist."""
-    if split not in (1, 2, 3):
-        raise UserError(f"format.split={split} must be 1, 2 or 3")
 
 
 def checked_label(label: int, classes: Sequence[str], path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Annotations in a table of one's own: a CSV with a header that names a path and a label."""
+"""Annotations in a user's own table: a CSV with a header that names a path and a label."""
 
 import re
 from collections import defaultdict
@@ -144,7 +144,7 @@ def is_whole(path: Path, partners: Collection[str]) -> bool:
 
 
 def split_in(row: Row, path: Path, root: Path) -> str:
-    """The split of a row: train, val or test; nothing where neither it nor its file's or folder's name says."""
+    """The split of a row: train, val or test, by itself or its file's or folder's name; else empty."""
     if row.split:
         if split := split_of(row.split):
             return split
