@@ -116,7 +116,7 @@ def laptop(name: str) -> str:
 
 def tuned(settings: dict[str, Any]) -> int:
     """The parameters that the adapter of a run trains in a ViT-B/16 at Kinetics-400's settings, without its head."""
-    composed = config.compose(["+experiment=k400", "backbone.weights=random"])
+    composed = config.resolve(config.compose(["+experiment=k400", "backbone.weights=random"]))
     run = config.build({**composed, "adapter": settings["adapter"]}, Run)
     with torch.device("meta"):
         model = run.model(run.data.num_classes or 0)
@@ -190,6 +190,7 @@ def written(readme: str) -> str:
         **{
             data: (partial(real, data), [c for c in real_table.CELLS if real_table.files(RESULTS / "real", data, c)])
             for data in real_table.DATA
+            if real_table.table(RESULTS / "real", data)
         },
         "maps": (explained, [*MAPS]),
         "order": (ordered, [*explanations()["order"]]),
