@@ -1,7 +1,7 @@
 """The verbs from one command: `aim train +experiment=demo` is `python -m aim.train +experiment=demo`.
 
-aim                    # what there is
-aim completion bash    # what makes Tab complete verbs, experiments, groups and settings; see docs/shell.md
+aim                    # the commands
+aim completion bash    # Tab completion of verbs, experiments, groups and settings; see docs/shell.md
 """
 
 import runpy
@@ -11,13 +11,13 @@ from aim.ground.errors import UserError, nearest
 from aim.shell import command, completion, verbs
 
 HELP = """\
-Turns a frozen image model into a video action recogniser.
+Turns a frozen image or video model into a video classifier.
 
 aim VERB [KEY=VALUE ...], or python -m aim.VERB [KEY=VALUE ...]:
 {verbs}
 
 aim VERB --help lists a verb's settings, aim train alone the experiments,
-aim completion bash what makes Tab complete them. To begin with:
+aim completion bash prints the code for Tab completion. To begin:
   aim train +experiment=demo
 """
 

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +21,7 @@ from aim.prepare import packing
 from aim.prepare import verb as prepare
 from aim.prepare.notes import NAME
 from aim.prepare.packing import Packer
-from aim.prepare.preparing import UNPACKED, Report, new_names
+from aim.prepare.preparing import UNPACKED, Report, Way, new_names
 from aim.prepare.preparing import prepare as go_through
 from aim.prepare.transcode import Frames, Transcode, Work
 from aim.shell import command
@@ -32,6 +32,7 @@ from tests.prepare.test_notes import exchange
 from tests.toy import Died, exits
 
 FILES = ListFiles("train.txt", "val.txt", "classes.txt")
+WAY = Way(verify=False, transcode=None, shards=False, processes=1, timeout=600.0)
 QUICK = ["transcode.short_side=32", "transcode.preset=ultrafast", "processes=2"]
 
 
@@ -265,11 +266,11 @@ class Swapping(Transcode):
 
 def test_a_video_that_is_replaced_or_fails_in_any_way_ends_no_other(root: Path, tmp_path: Path) -> None:
     listed, asked = FILES(root), {"short_side": 32, "preset": "ultrafast"}
-    report = go_through(root, listed, out=tmp_path / "out", verify=False, transcode=Swapping(**asked), processes=1)
+    report = go_through(root, listed, replace(WAY, transcode=Swapping(**asked)), out=tmp_path / "out")
     assert report.unreadable["Élan/1 a.avi"] == "ZeroDivisionError: of a library"
     assert "replaced" in report.unreadable["Run/1.mkv"]
     assert [video.path for video in report.kept.train] == ["Élan/2.mkv.mp4"]
-    report = go_through(root, listed, out=tmp_path / "out", verify=False, transcode=Transcode(**asked), processes=1)
+    report = go_through(root, listed, replace(WAY, transcode=Transcode(**asked)), out=tmp_path / "out")
     assert report.unnoted == ["Run/1.mkv"]
     assert len(report.kept.train) == 3
 
@@ -424,7 +425,7 @@ class Moody(Transcode):
 def test_a_file_that_hangs_or_kills_is_bad_and_the_others_are_done(root: Path, tmp_path: Path) -> None:
     listed = FILES(root)
     moody = Moody(short_side=32, preset="ultrafast")
-    report = go_through(root, listed, out=tmp_path / "out", verify=False, transcode=moody, processes=2, timeout=3.0)
+    report = go_through(root, listed, Way(False, moody, False, 2, 3.0), out=tmp_path / "out")
     assert report.unreadable["Élan/1 a.avi"] == "not done after 3 seconds"
     assert "signal 9" in report.unreadable["Run/1.mkv"]
     assert report.kept.train == [Video("Élan/2.mkv.mp4", 0)]
@@ -451,7 +452,7 @@ def test_a_name_depends_on_its_sources_alone_and_no_two_are_equal() -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        (["out={root}/new"], ["data.root", "lies"]),
+        (["out={root}/new"], ["out=", "data.root"]),
         (["out={root}/../new", "verify=true"], ["verify=true", "out=DIR"]),
         (["data.num_classes=3"], ["2", "data.num_classes=3", "data=folder"]),
         (["shards=true"], ["shards=true", "out=DIR"]),
@@ -495,7 +496,7 @@ def test_an_out_of_other_settings_and_a_wrong_root_are_refused(root: Path, tmp_p
         run(root, f"out={out}", "transcode.crf=30")
     listed = Lists([Video("x.mp4", 0)], [], ["a"])
     with refused("1", "none", "data.root"):
-        go_through(tmp_path, listed, out=None, verify=False, transcode=Transcode())
+        go_through(tmp_path, listed, replace(WAY, transcode=Transcode()), out=None)
 
 
 def test_the_shell_gets_one_line_and_exit_code_2(

@@ -117,7 +117,7 @@ class AdapterConfig(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterBase:
-    """Base of our own families: what most of them have in common. They leave blocks and the trunk's pooling alone."""
+    """Base of our own families, with their common parts. They leave blocks and the trunk's pooling alone."""
 
     trainable: Sequence[str]
     train_norm: bool = False

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from aim.adapters.interface import AdapterBase, BlockView, Place, linears
-from aim.ground.errors import UserError, matching
+from aim.ground.errors import check_least, matching
 
 
 @dataclass(frozen=True)
@@ -27,8 +27,7 @@ class LoRA(AdapterBase):
     layers: Sequence[str]  # glob patterns of names that `matrices` gives
 
     def __call__(self, view: BlockView, place: Place) -> nn.Module:
-        if self.rank < 1:
-            raise UserError(f"adapter.rank={self.rank}; use 1 or more")
+        check_least(self, 1, "rank", prefix="adapter.")
         found = matrices(view.block)
         chosen = matching(self.layers, found, "adapter.layers")
         for name, (layer, rows) in found.items():

@@ -126,7 +126,7 @@ class Pooler(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """An MLP after a norm, added to what it takes."""
+    """An MLP after a norm, added to its input."""
 
     def __init__(self, width: int, ratio: float) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Depthwise convolutions along time, which GPUs are slow at, as what they are: a few multiplications and sums."""
+"""Depthwise convolutions along time, slow on GPUs, as a few multiplications and sums."""
 
 import torch.nn.functional as F
 from einops import rearrange

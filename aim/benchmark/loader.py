@@ -4,6 +4,7 @@ import itertools
 import math
 import statistics
 import time
+import timeit
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -64,9 +65,10 @@ def measure_loader(run: Run, lists: Lists, world: World, trained: float | None, 
 
     They are added to `found` reader by reader, and printed.
     """
-    threads = torch.get_num_threads()
+    threads, each = torch.get_num_threads(), run.train.clips_per_video
+    small = replace(run.train, accumulate=1, batch_size=math.ceil(LOADER_BATCH / each) * each)  # of whole videos
     for name, reader in readers(run.reader).items():
-        this = replace(run, reader=reader, train=replace(run.train, accumulate=1, batch_size=batch_size(run)))
+        this = replace(run, reader=reader, train=small)
         try:
             torch.set_num_threads(1)  # as in the decoding processes
             keep_freed_memory(*CLIPS)
@@ -98,11 +100,6 @@ def measure_loader(run: Run, lists: Lists, world: World, trained: float | None, 
 def readable(loader: Mapping[str, Any]) -> dict[str, Any]:
     """The measurable readers."""
     return {name: each for name, each in loader["readers"].items() if "error" not in each}
-
-
-def batch_size(run: Run) -> int:
-    """Clips of a small batch: whole videos."""
-    return math.ceil(LOADER_BATCH / run.train.clips_per_video) * run.train.clips_per_video
 
 
 def readers(configured: Reader) -> dict[str, Reader]:
@@ -160,14 +157,13 @@ def transfer_seconds(row: Tensor, device: torch.device) -> float | None:
     if device.type != "cuda":
         return None
     batch = torch.stack([row] * LOADER_BATCH).share_memory_()  # type: ignore[no-untyped-call]
-    times = []
-    for _ in range(10):
-        synchronize(device)
-        began = time.perf_counter()
+    synchronize(device)
+
+    def copy() -> None:
         batch.to(device)
         synchronize(device)
-        times.append(time.perf_counter() - began)
-    return statistics.median(times) / (LOADER_BATCH * len(row))
+
+    return statistics.median(timeit.repeat(copy, number=1, repeat=10)) / (LOADER_BATCH * len(row))
 
 
 def measure_in_all(run: Run, lists: Lists, world: World, title: str) -> float:

@@ -17,7 +17,6 @@ from aim.engine.run.settings import Run
 from aim.engine.run.step import kept_bytes, make_batch
 from aim.ground.amounts import tuned_of
 from aim.ground.console import Display
-from aim.models.classifier import VideoClassifier
 from aim.models.flops import gmacs_per_view
 from aim.models.freeze import num_parameters
 
@@ -51,7 +50,9 @@ def measure_model(run: Run, num_classes: int, world: World, found: dict[str, Any
     found |= {"params_total": total, "params_tuned": tuned, "gmacs_per_view": round(gmacs, 3), "clips_per_step": clips}
     yield row("parameters", f"{tuned_of(tuned, total)} tuned")
     yield row("GMACs per view", f"{gmacs:.2f}")
-    found["saved_mib_per_clip"] = round(saved_mib_per_clip(run, model, world.device), 1)
+    model.train()
+    one, two = (kept_bytes(run, model, world.device, clips) for clips in (1, 2))
+    found["saved_mib_per_clip"] = round((two - one) / 2**20, 1)
     yield row("kept for the backward pass", f"{found['saved_mib_per_clip']:.0f} MiB a clip")
     for name, step in (("train", train), ("test", test)):
         model.train(name == "train")
@@ -76,9 +77,3 @@ def measure_model(run: Run, num_classes: int, world: World, found: dict[str, Any
 def row(name: str, text: str) -> str:
     """A line of a growing table."""
     return f"{name:<28}{text}"
-
-
-def saved_mib_per_clip(run: Run, model: VideoClassifier, device: torch.device) -> float:
-    """The memory kept for the backward pass, in MiB a clip: that of two clips minus that of one."""
-    model.train()
-    return (kept_bytes(run, model, device, 2) - kept_bytes(run, model, device, 1)) / 2**20

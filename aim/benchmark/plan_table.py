@@ -1,6 +1,6 @@
 """A plan as text; numbers that depend on assumptions are called estimates."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aim.engine.run.plan import CORE_DOWNLOADED, CORE_PREPARED, FRAMES_MEASURED, GIB, UTILISATION
@@ -56,20 +56,17 @@ def plan_notes(found: Mapping[str, Any]) -> list[str]:
     in_fp8 = found["precision"] == "fp8"
     rate = sheet["bf16_tflops" if in_fp8 else f"{found['precision']}_tflops"]
     faster = f" (in fp8 {sheet['fp8_tflops']:g})" if in_fp8 else ""
+    fitting = [name for name, cost in memory.items() if cost["fits"]]
+    misfits = [
+        f"train.memory={name}: {cost['clips']} clips at once do NOT fit into one {found['gpu']}; "
+        + (f"use train.memory={fitting[0]}, or {cost['way_out'].removeprefix('use ')}" if fitting else cost["way_out"])
+        for name, cost in memory.items()
+        if not cost["fits"]
+    ]
     return [
-        *misfits(found["gpu"], memory, [name for name, cost in memory.items() if cost["fits"]]),
+        *misfits,
         f"Counted: parameters and bytes. Estimated: {found['gpu']} computes {UTILISATION:.0%} of the {rate:g} TFLOP/s"
         f"{faster} of its data sheet and moves {sheet['bandwidth_gb']:g} GB/s; validation and test come on top.",
         f"Cores by {CORE_DOWNLOADED:g} and {CORE_PREPARED:g} clips/s a core, measured on Kinetics clips of "
         f"{FRAMES_MEASURED} frames; aim.benchmark what=loader measures yours.",
-    ]
-
-
-def misfits(gpu: str, memory: Mapping[str, Any], fitting: Sequence[str]) -> list[str]:
-    """A line a setting that needs too much memory, with a setting that doesn't, or else another way out."""
-    return [
-        f"train.memory={name}: {cost['clips']} clips at once do NOT fit into one {gpu}; "
-        + (f"use train.memory={fitting[0]}, or {cost['way_out'].removeprefix('use ')}" if fitting else cost["way_out"])
-        for name, cost in memory.items()
-        if not cost["fits"]
     ]

@@ -76,7 +76,7 @@ def kept(found: dict[str, Any], path: Path) -> Iterator[None]:
     except BaseException as error:
         if any(found.get(part) for part in ("model", "loader")):
             files.write_json(path, found | {"interrupted": True})
-            say(f"what was measured until here is written to {path}")
+            say(f"the measurements so far are written to {path}")
             if isinstance(error, Interrupted):
                 sys.exit(INTERRUPTED)
         raise
@@ -115,7 +115,7 @@ def load_lists(run: Run) -> Lists:
 
 
 def show(found: Mapping[str, Any], path: Path) -> None:
-    """Print what was planned, or of what was measured that which compares readers."""
+    """Print the plan, or the comparison of readers."""
     console = plain_console()
     if "gpu" in found:
         console.print(f"{found['name']} on {found['gpus']} x {found['gpu']}, {found['precision']}: a plan")

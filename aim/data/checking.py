@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aim.data.loading.pool import Pool
-from aim.data.readers.interface import BadVideo
+from aim.data.readers.interface import BadVideo, each_read
 from aim.data.readers.packets import Clock, duration
 from aim.data.readers.pyav import opened
 
@@ -51,13 +51,7 @@ def bad_files(root: Path, names: Sequence[str], *, workers: int, timeout: float)
     """
     look = Look(root)
     if not workers:
-        for name in names:
-            try:
-                look(name)
-            except BadVideo as error:
-                yield name, str(error)
-            else:
-                yield name, None
+        yield from each_read(look, names)
         return
     with closing(Pool[str](look, min(workers, len(names)), timeout)) as pool:
         for name, outcome in pool.through((name, name) for name in names):

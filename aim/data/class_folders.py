@@ -3,7 +3,7 @@
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from aim.data.columns import columns_in, header
@@ -55,9 +55,7 @@ class ClassFolders:
         """The lists by the folders alone."""
         folders, notes = split_folders(root, self.val_share)
         held_out = 0.0
-        found = {split: find_by_class(root, folder) for split, folder in (folders or {"train": ""}).items()}
-        notes += [note for part in found.values() for note in part.notes]
-        parts = {split: part.videos for split, part in found.items()}
+        parts = {split: find_by_class(root, folder, notes) for split, folder in (folders or {"train": ""}).items()}
         if folders:
             split = f"the folders {' and '.join(folders.values())} in {root}"
         else:
@@ -97,16 +95,8 @@ class ClassFolders:
         )
 
 
-@dataclass(frozen=True)
-class Classes:
-    """The videos of each class, sorted, by the name of its folder, and what is to be said of it."""
-
-    videos: Mapping[str, list[str]]
-    notes: list[str] = field(default_factory=list)
-
-
 def split_folders(root: Path, val_share: float) -> tuple[dict[str, str], list[str]]:
-    """The folders of the splits, none where there are only classes; and what is to be said of others beside them.
+    """The folders of the splits, none if there are only classes; and notes on others beside them.
 
     A folder with the name of a split is never a class. Raises UserError for one without its partner.
     """
@@ -144,8 +134,8 @@ def splits_named(names: Sequence[str]) -> dict[str, str]:
     return next((found for found in by_rest.values() if "train" in found.values() and len({*found.values()}) > 1), {})
 
 
-def find_by_class(root: Path, below: str) -> Classes:
-    """The videos under root/below/CLASS, by paths relative to `root`; other videos are named.
+def find_by_class(root: Path, below: str, notes: list[str]) -> dict[str, list[str]]:
+    """The videos of each class, sorted, under root/below/CLASS, by paths relative to `root`; others are noted.
 
     Raises UserError for names that no list can hold.
     """
@@ -159,15 +149,14 @@ def find_by_class(root: Path, below: str) -> Classes:
         name, inside, _ = path.removeprefix(start).partition("/")
         (by_class.setdefault(name, []) if inside else left.setdefault(OUTSIDE, [])).append(path)
     in_class = [path for path in left.get(UNKNOWN, []) if "/" in path.removeprefix(start)]
-    notes = []
     if said := told(left | {UNKNOWN: in_class}):
         notes.append(f"not used in {root / below}: {said}")
     folders = {path: path.removeprefix(start) for path in found.folders}
     empty = [path for path, name in folders.items() if "/" not in name and name not in by_class]
     notes += [f"no video is in {root / path}: it is no class" for path in empty]
     if splits := [path for path, name in folders.items() if "/" in name and split_of(Path(name).name)]:
-        notes.append(f"inside of classes folders split nothing, whatever their name: {some(splits)}; train/CLASS does")
-    return Classes(merged(by_class, notes), notes)
+        notes.append(f"folders inside of classes split nothing, with any name: {some(splits)}; train/CLASS does")
+    return merged(by_class, notes)
 
 
 def merged(by_class: Mapping[str, list[str]], notes: list[str]) -> dict[str, list[str]]:

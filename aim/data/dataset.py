@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -26,7 +27,7 @@ from aim.data.stored.cache import Cache
 from aim.data.stored.shards import located, source_of
 from aim.data.transforms import Augment, Views
 from aim.ground import folds
-from aim.ground.errors import UserError
+from aim.ground.errors import UserError, check_all
 from aim.ground.marks import Auto, Mark
 from aim.ground.paths import path_of
 
@@ -81,16 +82,12 @@ class Data:
         """
         lists = located(self.folder, self.listed(many=many))
         lists = replace(lists, train=share_of(lists.train, self.share))
-        problems = []
-        if self.num_classes is not None and len(lists.classes) != self.num_classes:
-            problems.append(f"{self.root} names {len(lists.classes)} classes, data.num_classes={self.num_classes}")
-        for videos in lists.parts.values():  # one may be there and not the other
-            try:
-                check_present(self.folder, videos)
-            except UserError as error:
-                problems.append(str(error))
-        if problems:
-            raise UserError("; ".join(problems))
+
+        def check_classes() -> None:
+            if self.num_classes not in (None, len(lists.classes)):
+                raise UserError(f"{self.root} names {len(lists.classes)} classes, data.num_classes={self.num_classes}")
+
+        check_all(check_classes, *(partial(check_present, self.folder, videos) for videos in lists.parts.values()))
         return lists
 
     def listed(self, *, many: bool) -> Lists:

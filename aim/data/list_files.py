@@ -97,8 +97,8 @@ def lacks(root: Path, names: Sequence[str], files: Mapping[str, Path]) -> str:
     why = f" ({other} is no table: its first line, {header(other)!r}, doesn't name a path and a label)" if other else ""
     beside = f", beside {some(there)}" if there else ""
     return (
-        f"{root} lacks {', '.join(names)}{beside}{why}: add what lacks; or name other lists, "
-        f"data.train=FILE data.val=FILE data.classes=FILE; or rename what is none; {README}"
+        f"{root} lacks {', '.join(names)}{beside}{why}: add the missing ones; or name other lists, "
+        f"data.train=FILE data.val=FILE data.classes=FILE; or rename other files; {README}"
     )
 
 

@@ -1,4 +1,4 @@
-"""The rows of a list of videos as text, and what they mean: the lines of a list file, or of a table with a header.
+"""The rows of a list of videos as text, and their meaning: the lines of a list file, or of a table with a header.
 
 Between the fields of a row stand spaces, tabs, commas or semicolons. `video_of` makes a video of a row; nothing else
 reads a label.
@@ -26,7 +26,7 @@ R = TypeVar("R")
 def video_of(row: Row, labels: Labels) -> Video:
     """The video of a row: its path, its part of the file, and the numbers of its classes. Raises ValueError.
 
-    The one place where a label becomes what a model learns.
+    The one place where a label becomes a model's target.
     """
     return Video(row.path, NONE, *times(row)).labelled(labels.numbers(row.label))
 
@@ -70,7 +70,7 @@ def read_list(path: Path, classes: Sequence[str]) -> list[Video]:
 
 
 def read_rows(path: Path, labels: Labels, video: str = "") -> tuple[list[Row], str]:
-    """The rows of a list file, and what is in its columns if it is a table. Raises UserError with the first wrong ones.
+    """The rows of a list file, and a table's columns in words. Raises UserError with the first wrong ones.
 
     A table is a file whose first line names a path and a label; or a label of one `video`, of which it is.
     """

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from aim.ground.errors import UserError
+from aim.ground.errors import check_least
 
 Indices = NDArray[np.int64]
 
@@ -27,13 +27,7 @@ class Clip:
     short_videos: Literal["loop", "repeat_last"] = "loop"
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "stride_frames", "size"):
-            if getattr(self, name) < 1:
-                raise UserError(f"clip.{name}={getattr(self, name)} must be 1 or more")
-        if self.sampling not in ("dense", "uniform"):
-            raise UserError(f"clip.sampling={self.sampling} must be dense or uniform")
-        if self.short_videos not in ("loop", "repeat_last"):
-            raise UserError(f"clip.short_videos={self.short_videos} must be loop or repeat_last")
+        check_least(self, 1, "num_frames", "stride_frames", "size", prefix="clip.")
 
     @property
     def span(self) -> int:

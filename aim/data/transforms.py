@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from aim.data.readers.interface import scaled
-from aim.ground.errors import UserError
+from aim.ground.errors import UserError, check_least
 
 # ImageNet's principal components of colour (0 to 255), AlexNet section 4.1, as in the public implementation.
 PCA_STD = (55.46, 4.794, 1.148)
@@ -49,9 +49,7 @@ class Augment:
         for name in ("flip", "erasing"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"augment.{name}={getattr(self, name)} must be a probability")
-        for name in ("lighting", "color_jitter", "rand_augment"):
-            if getattr(self, name) < 0:
-                raise UserError(f"augment.{name}={getattr(self, name)} must not be negative")
+        check_least(self, 0, "lighting", "color_jitter", "rand_augment", prefix="augment.")
         if not 0 <= self.rand_augment_magnitude <= 30:
             raise UserError(f"augment.rand_augment_magnitude={self.rand_augment_magnitude} must be 0 to 30")
 
@@ -92,8 +90,7 @@ class Views:
     def __post_init__(self) -> None:
         if self.spatial not in (1, 3):
             raise UserError(f"views.spatial={self.spatial} must be 1 (centre) or 3 (along the long side)")
-        if self.temporal < 1:
-            raise UserError(f"views.temporal={self.temporal} must be 1 or more")
+        check_least(self, 1, "temporal", prefix="views.")
 
     def at_once(self, clips: int) -> int:
         """The number of videos, or windows, with about this number of clips."""

@@ -54,5 +54,5 @@ def of_likeness(found: Explanation) -> str:
         return ""
     return (
         f"the map hardly changes when the weights of the {name} are shuffled (likeness {value:+.2f}): "
-        "it shows the frames and the frozen trunk more than what was learnt"
+        "it shows the frames and the frozen trunk more than the training"
     )

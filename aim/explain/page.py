@@ -39,10 +39,8 @@ def page(explanation: Explanation, about: str) -> Image.Image:
 
 def verdicts(explanation: Explanation) -> list[str]:
     """Whether the map should be trusted, in sentences."""
-    doubts = explanation.doubts
-    return [f"Don't trust the map: {text}." for text in doubts[:1]] + [f"And {text}." for text in doubts[1:]] or [
-        TRUSTED
-    ]
+    begins = ["Don't trust the map:", *["And"] * len(explanation.doubts)]
+    return [f"{begin} {text}." for begin, text in zip(begins, explanation.doubts, strict=False)] or [TRUSTED]
 
 
 def title(canvas: Canvas, explanation: Explanation, about: str, x: int, y: int, width: int) -> None:

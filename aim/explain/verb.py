@@ -212,18 +212,13 @@ def cost(settings: Settings, model: VideoClassifier, seconds: float) -> str:
     These have a coarser map, or a less precise one.
     """
     passes = num_passes(model, settings.method, settings.cells)
-    others: dict[str, tuple[Method, int]] = {
-        f"cells={COARSE}": ("occlusion", COARSE),
-        "method=gradient": ("gradient", settings.cells),
-    }
-    fewer = {
-        name: number
-        for name, (method, cells) in others.items()
-        if settings.method == "occlusion" and (number := num_passes(model, method, cells)) < passes
-    }
-    shorter = ", ".join(f"{name} {clock(number * seconds)}" for name, number in fewer.items())
     said = f"{passes} forward passes of the model, about {clock(passes * seconds)}"
-    return f"{said} ({shorter})" if shorter and passes * seconds > LONG else said
+    if settings.method == "gradient" or passes * seconds <= LONG:
+        return said
+    coarser, quick = num_passes(model, "occlusion", COARSE), num_passes(model, "gradient", settings.cells)
+    shorter = {f"cells={COARSE}": coarser, "method=gradient": quick}
+    times = ", ".join(f"{name} {clock(fewer * seconds)}" for name, fewer in shorter.items() if fewer < passes)
+    return f"{said} ({times})" if times else said
 
 
 def on_list(settings: Settings, recogniser: Recogniser) -> dict[str, Any]:

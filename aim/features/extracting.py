@@ -121,15 +121,11 @@ def check(folder: Path, about: Mapping[str, Any]) -> None:
         raise UserError(f"out={folder} holds features of another model, or of other windows; name another folder")
 
 
-class Todo(NamedTuple):
-    """The stamps of the videos without current features, and the number of changed videos among them."""
+def missing(places: Mapping[Path, Path]) -> tuple[dict[Path, str | None], int]:
+    """The stamps of the videos without current features, and the number of changed videos among them.
 
-    stamps: dict[Path, str | None]
-    again: int
-
-
-def missing(places: Mapping[Path, Path]) -> Todo:
-    """The videos without features. Raises UserError if another video's are in their place."""
+    Raises UserError if another video's are in their place.
+    """
     found, again = dict[Path, str | None](), 0
     for (path, place), stamp in zip(places.items(), stamps_of(places), strict=True):
         source, before = _source_of(place) if place.exists() else ("", "")
@@ -141,7 +137,7 @@ def missing(places: Mapping[Path, Path]) -> Todo:
             raise UserError(f"{place} has the features of {source}, not of {path}; name another folder for out")
         found[path] = stamp
         again += bool(source)
-    return Todo(found, again)
+    return found, again
 
 
 def outdated(places: Mapping[Path, Path]) -> set[Path]:
@@ -160,7 +156,7 @@ def _named(path: Path) -> str:
 
 def _source_of(place: Path) -> tuple[str | None, str | None]:
     """A file's video and its stamp: None if it isn't stored, nothing if the file is damaged."""
-    with suppress(UserError), reading(place, "features", "they are made anew"):
+    with suppress(UserError), reading(place, "features", "they are made again"):
         if place.suffix == ".npz":
             with place.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 source, stamp = (str(file[key]) if key in file.files else None for key in ("source", "stamp"))

@@ -74,11 +74,16 @@ class Settings(Spreading):
     @property
     def windows(self) -> Windows | None:
         """The windows, one vector each; None for the views of a test."""
-        return (
-            None
-            if self.window is None
-            else Windows(self.window, self.window if self.stride is None else self.stride, on_grid=True)
-        )
+        if self.window is None:
+            return None
+        return Windows(self.window, self.window if self.stride is None else self.stride, on_grid=True)
+
+    def loaded(self) -> Recogniser:
+        """The model: a trained one, or a trunk alone, without classes."""
+        if isinstance(self.backbone, Backbone):
+            return of_trunk(self.backbone, self.clip, self.views)
+        assert self.checkpoint is not None
+        return load(self.checkpoint, weights=self.backbone.weights)
 
 
 def main(cfg: DictConfig) -> None:
@@ -98,26 +103,26 @@ def main(cfg: DictConfig) -> None:
         inputs = [item for item in inputs if portion.has(names[item.path])]
         places = {path: place for path, place in places.items() if portion.has(names[path])}
     problems = {item.path: item.problem for item in inputs if item.problem}
-    todo = features.missing(places)
+    todo, again_made = features.missing(places)
     extractor, about = prepared(settings)
     features.claim(folder, about)
     if portion:
         claim(folder / FOLDER, portion.count, {})
-    if len(todo.stamps) < len(places):
-        say(f"{len(places) - len(todo.stamps)} of {len(places)} are in {folder} already")
-    if todo.again:
-        say(f"{todo.again} are made again: their videos have changed, or weren't noted by an earlier version")
+    if len(todo) < len(places):
+        say(f"{len(places) - len(todo)} of {len(places)} are in {folder} already")
+    if again_made:
+        say(f"{again_made} are made again: their videos have changed, or weren't noted by an earlier version")
     made = {path: str(place.relative_to(folder)) for path, place in places.items()}
-    before = {names[path]: file for path, file in made.items() if path not in todo.stamps}
+    before = {names[path]: file for path, file in made.items() if path not in todo}
     with (
-        working(folder / FOLDER, portion, before, [names[path] for path in todo.stamps]) as work,
+        working(folder / FOLDER, portion, before, [names[path] for path in todo]) as work,
         stop_signals(at_once=portion is None) as stop,
-        Display("videos", len(todo.stamps), visible=len(todo.stamps) > 1) as display,
+        Display("videos", len(todo), visible=len(todo) > 1) as display,
     ):
         for path, problem in problems.items():
             work.note(names[path], "", problem)
-        for done, (path, found) in enumerate(extracted(extractor, list(todo.stamps), settings), 1):
-            (now,), stamp = stamps_of([path]), todo.stamps[path]
+        for done, (path, found) in enumerate(extracted(extractor, list(todo), settings), 1):
+            (now,), stamp = stamps_of([path]), todo[path]
             if isinstance(found, str):
                 problems[path] = found
             elif stamp is None or now != stamp:
@@ -127,7 +132,7 @@ def main(cfg: DictConfig) -> None:
             work.note(names[path], made[path], problems.get(path))
             display.update(done, "")
             if stop:
-                raise Interrupted(f"stopped by a signal after {done} of {len(todo.stamps)} videos")
+                raise Interrupted(f"stopped by a signal after {done} of {len(todo)} videos")
     for path, problem in problems.items():
         say(f"error: {path} could not be read: {problem}")
     say(f"features of {len(inputs) - len(problems)} of {len(inputs)} videos are in {folder}")
@@ -162,7 +167,7 @@ def known(settings: Settings) -> dict[str, Any]:
 def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:
     """The model on its device, and the description of its features."""
     recogniser, precision = ready(
-        partial(loaded, settings), device=settings.device, precision=settings.precision, threads=settings.threads
+        settings.loaded, device=settings.device, precision=settings.precision, threads=settings.threads
     )
     model, clip, views = recogniser.model, recogniser.clip, recogniser.views
     assert isinstance(model, VideoClassifier)  # not an exported one, which is refused
@@ -179,19 +184,8 @@ def prepared(settings: Settings) -> tuple[Extractor, dict[str, Any]]:
     return Extractor(model, clip, views, precision, settings.batch_size), about
 
 
-def loaded(settings: Settings) -> Recogniser:
-    """The model: a trained one, or a trunk alone, without classes."""
-    clip, views, backbone = settings.clip, settings.views, settings.backbone
-    if not isinstance(backbone, Backbone):
-        assert settings.checkpoint is not None
-        return load(settings.checkpoint, weights=backbone.weights)
-    return of_trunk(backbone, clip, views)
-
-
 def extracted(extractor: Extractor, paths: Sequence[Path], settings: Settings) -> Iterator[tuple[Path, Features | str]]:
     """The features of each video, or the reason why it can't be read."""
-    if (windows := settings.windows) is None:
-        if paths:
-            yield from extractor.of_views(paths, settings.reader, workers=settings.workers)
-        return
-    yield from each_read(partial(extractor.of_windows, windows), paths)
+    if settings.windows is not None:
+        return each_read(partial(extractor.of_windows, settings.windows), paths)
+    return extractor.of_views(paths, settings.reader, workers=settings.workers) if paths else iter(())

@@ -120,7 +120,7 @@ class Display:
             self.say("  ".join(part for part in (f"{self.title} {done}/{self.total}", left, text) if part))
 
     def pause(self) -> None:
-        """Something else goes on, up to `resume`."""
+        """Pause for other work, up to `resume`."""
         self.last_step = math.inf
 
     def resume(self) -> None:
@@ -128,7 +128,7 @@ class Display:
         self.last_step = time.monotonic()
 
     def look(self) -> bool:
-        """Whether the step that goes on takes too long, which is said."""
+        """Whether the current step takes too long, with a message."""
         if slow := time.monotonic() - self.last_step > LINE_SECONDS:
             self.say(f"{self.title}: step {self.done + 1} takes longer than half a minute; {self.hint}")
         return slow

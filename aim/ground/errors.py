@@ -29,6 +29,13 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     return f"; nearest: {', '.join(found)}" if found else ""
 
 
+def check_least(settings: object, least: float, *names: str, prefix: str = "") -> None:
+    """Raise UserError where one of these settings is below `least`; null is not."""
+    for name in names:
+        if (value := getattr(settings, name)) is not None and value < least:
+            raise UserError(f"{prefix}{name}={value} must be {least} or more")
+
+
 def matching(patterns: Iterable[str], names: Iterable[str], setting: str) -> set[str]:
     """The names that these glob patterns of a setting match. Raises UserError for a pattern that matches none."""
     names, found = list(names), set[str]()

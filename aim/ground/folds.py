@@ -16,9 +16,7 @@ def parsed(fold: str | int, folds: str | None) -> tuple[int, int]:
     text = str(fold)
     number, slash, count = text.partition("/")
     if text.startswith("all"):
-        raise UserError(
-            f"data.fold={text} is a command of its own, and no part of a setting; use data.fold=1{slash}{count}"
-        )
+        raise UserError(f"data.fold={text} is a sweep, not a value of the setting; use data.fold=1{slash}{count}")
     if folds is not None:
         if not text.isdecimal():
             raise UserError(f"data.fold={text} of data.folds={folds}, which says how many there are; use data.fold=1")

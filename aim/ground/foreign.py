@@ -1,5 +1,6 @@
-"""Files that somebody else may have written, or cut short: what a library raises over them becomes one line."""
+"""Files that others may have written, or truncated, and libraries of extras: their errors become one line."""
 
+import importlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ T = TypeVar("T")
 
 @contextmanager
 def reading(path: Path, expected: str, way_out: str) -> Iterator[None]:
-    """Make an error over the content of `path` a UserError that says what was expected, why not, and the way out.
+    """Turn an error over the content of `path` into a UserError with the expectation, the reason and the way out.
 
     Parsers raise whatever they stumble over (MemoryError, RecursionError, OverflowError, KeyError), so every error is
     caught, and the block holds no more than the parser's call and a look at what it gave. An error of ours that names
@@ -39,6 +40,15 @@ def reason(error: BaseException) -> str:
     if not text or isinstance(error, LookupError | AttributeError):
         text = f"{type(error).__name__} {text}".strip()
     return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+def library(name: str, user: str, extra: str) -> Any:
+    """A library that an extra of ours brings, for its `user`. Raises UserError where it can't be imported."""
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        why = f"{user} needs {name}, which can't be imported ({reason(error)})"
+        raise UserError(f"{why}: pip install 'aim-video[{extra}]'") from error
 
 
 def read_json(path: Path, kind: type[T], expected: str, way_out: str) -> T:

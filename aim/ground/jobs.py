@@ -23,7 +23,7 @@ def run(
     begins: Callable[[int], None] = lambda number: None,
     ended: Callable[[int, int], None] = lambda number, code: None,
 ) -> tuple[dict[int, int], bool]:
-    """Run commands in this order, so many at once: the exit codes of those that ran, and whether a signal stopped some.
+    """Run commands in order, some in parallel: the exit codes of those that ran, and whether a signal stopped some.
 
     A signal goes to the running ones, and no further one starts. Their output goes to ours, or to the file that
     `output` names. `begins` gets each command's number, `ended` its exit code, too.
@@ -60,7 +60,7 @@ def run(
 
 
 def verdict(codes: Iterable[int]) -> int:
-    """The exit code that those of several jobs come to: 2 for an error of the user, else the first failure's."""
+    """The joint exit code of several jobs: 2 for an error of the user, else the first failure's."""
     worst = [code if code > 0 else 1 for code in codes if code]
     return 2 if 2 in worst else next(iter(worst), 0)
 

@@ -196,6 +196,6 @@ def _leave(path: Path, text: str) -> None:
     """End this process, whose folder is another one's now: it was stopped, or cut off, for too long."""
     say(
         f"error: another job has taken over {path.parent} ({Holder.read(text)}), as this one gave no sign of life for "
-        f"{DEAD_SECONDS:g} seconds; it ends, and the other goes on from what it has saved"
+        f"{DEAD_SECONDS:g} seconds; it ends, and the other continues from its last save"
     )
     os._exit(2)

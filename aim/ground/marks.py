@@ -37,7 +37,7 @@ class Mark(Enum):
     MACHINE = "of the machine or of logging: it doesn't affect the result, so a run may resume with another value"
     SILENT = "of no interest to anybody when it changes"
     CONTENT = "a path whose content decides, and is compared by a hash"
-    LENGTH = "how long a run is: it may go on to another length"
+    LENGTH = "the length of a run, which may be extended"
     PATH = "a path: a command line takes it without quotes"
     TEXT = "any text, such as a regular expression: a command line takes it without quotes"
     COMMAND = "of the command: a test takes it from there, not from its checkpoint"

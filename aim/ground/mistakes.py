@@ -41,7 +41,7 @@ def explain(error: BaseException) -> str:
         sign in text for sign in ("mismatched input", "token recognition", "missing EQUAL", "no viable alternative")
     ):
         reason = re.sub(r"\s*See \S+ for details", "", text)
-        hint = "an override is KEY=VALUE, and a VALUE with , = or spaces wants quotes of its own"
+        hint = "an override is KEY=VALUE, and a VALUE with , = or spaces needs its own quotes"
         return f"{reason}; {hint}: \"KEY='VALUE'\""
     return text.split(" full_key:")[0]
 

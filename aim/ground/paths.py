@@ -8,7 +8,7 @@ from pathlib import Path
 
 from aim.ground.errors import UserError
 
-MAGIC = "*?["  # what makes a name a pattern
+MAGIC = "*?["  # signs of a pattern
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")  # RFC 3986, section 3.1, and an authority
 
 
@@ -36,7 +36,7 @@ def path_of(text: str | Path) -> Path:
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is an address such as https://HOST/FILE, and no name of what is here."""
+    """Whether a text is an address such as https://HOST/FILE, not a local name."""
     return ADDRESS.match(text) is not None and not exists(Path(text))
 
 
@@ -54,7 +54,7 @@ def home(way_out: str) -> Path:
 
 
 def cache_folder() -> Path:
-    """Where is kept what can be made again: AIM_CACHE, or ~/.cache/aim-video. Raises UserError without a home."""
+    """The folder of reproducible files: AIM_CACHE, or ~/.cache/aim-video. Raises UserError without a home."""
     named = os.environ.get("AIM_CACHE")
     return path_of(named) if named else home("set AIM_CACHE=DIR") / ".cache" / "aim-video"
 

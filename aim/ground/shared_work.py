@@ -1,6 +1,6 @@
 """Work shared by jobs that know nothing of each other: each does its portion, and again where it was lost.
 
-Each notes what is done, failed and missing in a folder of its own; at the end `merge=true` looks through all of them.
+Each notes finished, failed and missing work in its own folder; at the end `merge=true` reads all of them.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from aim.ground import files, jobs, lease
-from aim.ground.errors import UserError, say
+from aim.ground.errors import UserError, check_least, say
 from aim.ground.foreign import read_json, read_lines, reading
 from aim.ground.portion import Portion, place_of, portion_of
 from aim.ground.signals import INTERRUPTED
@@ -55,8 +55,7 @@ class Spreading(Sharing):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.gpus is not None and self.gpus < 1:
-            raise UserError(f"gpus={self.gpus} is not a number of GPUs; use 1 or more")
+        check_least(self, 1, "gpus")
 
     @property
     def is_shared(self) -> bool:
@@ -127,7 +126,7 @@ def claim(folder: Path, count: int, work: Mapping[str, Any]) -> None:
         return
     if (shards := claimed(folder, work)) != count:
         raise UserError(
-            f"{folder} is of {shards} shards, not of {count}; go on with shard=I/{shards}, or name another out"
+            f"{folder} has {shards} shards, not {count}; continue with shard=I/{shards}, or name another out"
         )
 
 
@@ -140,9 +139,7 @@ def claimed(folder: Path, work: Mapping[str, Any]) -> int:
     with reading(file, "the claim of a folder's shards", "name another folder"):
         count, before = int(found["shards"]), dict(found["work"])
     if other := [name for name in {**before, **work} if before.get(name) != work.get(name)]:
-        raise UserError(
-            f"{file} is of another {', '.join(other)}; go on with what was given there, or name another out"
-        )
+        raise UserError(f"{file} is of another {', '.join(other)}; continue with the same, or name another out")
     return count
 
 
@@ -206,7 +203,7 @@ class Merged(NamedTuple):
         return INCOMPLETE if self.missing else 1 if self.failed else 0
 
     def tell(self) -> None:
-        """Say what failed, and what is missing."""
+        """Print the failed and the missing items."""
         for name, why in self.failed.items():
             say(f"error: {name} could not be read: {why}")
         if self.missing:
@@ -219,7 +216,7 @@ class Merged(NamedTuple):
 
 
 def merged(folder: Path, count: int, names: Iterable[str], stale: Container[str] = ()) -> Merged:
-    """Look up each item in the manifest of the job that has it; what was made of a `stale` one is missing."""
+    """Look up each item in the manifest of its job; the result of a `stale` one is missing."""
     manifests = [Manifest.of(home(folder, Portion(i, count))) for i in range(count)]
     found = Merged({}, {}, [], [])
     idle = set[int]()

@@ -14,7 +14,7 @@ from typing import Any
 from aim.ground.errors import say
 
 INTERRUPTED = 75  # exit code: EX_TEMPFAIL of sysexits.h, try again later
-NOTHING_LOST = "stopped by a signal; the same command goes on from what was saved, or begins anew"
+NOTHING_LOST = "stopped by a signal; the same command continues from the last save, or restarts"
 SIGKILL, SIGPIPE = 9, 13  # of POSIX; not in Windows' module
 # Sent by batch systems before they kill, and by Ctrl-C; Windows has no SIGUSR1.
 SIGNALS = tuple(number for number in signal.Signals if number.name in ("SIGTERM", "SIGUSR1", "SIGINT"))

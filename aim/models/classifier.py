@@ -11,7 +11,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from aim.adapters.interface import AdapterConfig, Axis
-from aim.ground.errors import UserError, say
+from aim.ground.errors import UserError, check_least, say
 from aim.ground.marks import Mark
 from aim.models.attention import without_autocast
 from aim.models.families import FAMILIES
@@ -54,8 +54,7 @@ class Backbone:
             )
         if len(self.drop_path_axes) != 2:
             raise UserError(f"backbone.drop_path_axes={list(self.drop_path_axes)}; use two: temporal and joint branch")
-        if self.tubelet < 1:
-            raise UserError(f"backbone.tubelet={self.tubelet}; use 1 or more frames")
+        check_least(self, 1, "tubelet", prefix="backbone.")
 
     @staticmethod
     def check_received(settings: Mapping[str, Any]) -> None:

@@ -43,7 +43,7 @@ def compile_blocks(model: VideoClassifier, backend: str | Callable[..., Any] = "
 
 
 def lacking() -> str:
-    """The first of what Triton needs to start kernels on a GPU that this machine hasn't got; or nothing."""
+    """The first missing requirement of Triton for kernels on a GPU; or nothing."""
     if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
         return "C compiler"
     header = Path(sysconfig.get_paths()["include"], "Python.h")

@@ -3,7 +3,7 @@
 Every row that is summed over has a scale: of the weights, of tokens and of gradients. torch's own product is used, not
 torchao's Float8Linear: that one makes a gradient of the weights and keeps the tokens for it, frozen or not, casts the
 weights in every step, and doesn't apply where q, k and v are separate products.
-A cast is one kernel with what is computed before it, and nothing of that is written but the float8 numbers.
+A cast is one kernel with the computation before it, and only the float8 numbers are written.
 Shapes: m rows, k channels taken, n given, p parts that may be products of their own.
 """
 
@@ -139,7 +139,7 @@ def in_three(y: Tensor, heads: int) -> tuple[Tensor, ...]:
 
 
 class AroundQuickGELU(torch.autograd.Function):
-    """Two layers around the activation, "... k" -> "... k"; what the first one gives is kept."""
+    """Two layers around the activation, "... k" -> "... k"; the first one's output is kept."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, *weights: Any) -> Tensor:
@@ -186,7 +186,7 @@ def product(
 
 
 def cast(kernel: Any, torchs: Callable[..., Any], *args: Tensor) -> tuple[Tensor, Tensor]:
-    """By one kernel, unless the compiler joins a cast with what is before."""
+    """By one kernel, unless the compiler fuses a cast with the operation before."""
     values, scale = (torchs if torch.compiler.is_compiling() else kernel)(*args)
     return values, scale
 

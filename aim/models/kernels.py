@@ -5,6 +5,7 @@ Shapes: b clips, t frames, n tokens of a frame, head and e the attention's heads
 In the kernels T, H and E count frames, heads and channels; TP and EP are the powers of two above T and E.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
@@ -261,14 +262,8 @@ def rows(x: Tensor, gradient: Tensor | None = None, do: str = "nothing") -> tupl
     return y, scale
 
 
-def rows_of_quick_gelu(x: Tensor) -> tuple[Tensor, Tensor]:
-    """See `aim.models.float8.quick_gelu_by_rows`."""
-    return rows(x, do="quick_gelu")
-
-
-def rows_of_quick_gelu_backward(x: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """See `aim.models.float8.quick_gelu_backward_by_rows`."""
-    return rows(x, gradient, "quick_gelu_backward")
+rows_of_quick_gelu = partial(rows, do="quick_gelu")  # `quick_gelu_by_rows` of aim.models.float8
+rows_of_quick_gelu_backward = partial(rows, do="quick_gelu_backward")  # `quick_gelu_backward_by_rows`
 
 
 def rows_of_three(q: Tensor, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,6 +5,7 @@ as many tokens and heads as it holds frames for, and q, k and v are read where o
 Shapes: b clips, t frames, n tokens of a frame, head and e the attention's heads and their channels, 3 for q, k and v.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -25,13 +26,8 @@ def is_short(qkv: Tensor) -> bool:
     return t in FRAMES and e in CHANNELS and qkv.dtype in TYPES and not too_large
 
 
-def short_attention(qkv: Tensor) -> Tensor:
-    """Each token attends to itself in the clip's frames: "b t n 3 head e" by any strides -> "b t n head e"."""
-    y: Tensor = forward(qkv)
-    return y
-
-
 def plain(qkv: Tensor) -> Tensor:
+    """Each token attends to itself in the clip's frames: "b t n 3 head e" by any strides -> "b t n head e"."""
     q, k, v = by_frames(qkv)
     y: Tensor = rearrange(shares(q, k) @ v, "b n head t e -> b t n head e")
     return y.contiguous()
@@ -58,9 +54,9 @@ def shares(q: Tensor, k: Tensor) -> Tensor:
     return y
 
 
-forward = operation("short_attention", plain)
+short_attention: Callable[[Tensor], Tensor] = operation("short_attention", plain)
 backward = operation("short_attention_backward", plain_backward)
-with_gradient(forward, backward)
+with_gradient(short_attention, backward)
 
 
 @register_flop_formula(torch.ops.aim.short_attention)

@@ -56,7 +56,7 @@ class ZeroShotHead(nn.Module):
 
 
 def check_pooled(model: VideoClassifier) -> None:
-    """Raise UserError if a head doesn't read what the trunk itself pools, which texts are compared with."""
+    """Raise UserError if a head doesn't read the trunk's own pooled features, the ones comparable with texts."""
     if "readout" in model.backbone.adapters:
         raise UserError(
             "class names are compared with the trunk's own features, and this adapter reads others; use head=random, "

@@ -97,7 +97,7 @@ def _write(
             last = max(last + 1, round(time / CLOCK))  # times that don't increase would confuse players
             shown.pts, shown.time_base = last, CLOCK
             container.mux(video.encode(shown))
-            while packet is not None and _time(packet) - first <= time:
+            while packet is not None and packet.pts * packet.time_base - first <= time:
                 _mux(container, packet, track, first)
                 packet = next(packets, None)
             display.update(min(duration, int(time)), "")
@@ -117,10 +117,6 @@ def sound_of(source: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
             yield None, iter(())
             return
         yield streams[0], (packet for packet in container.demux(streams[0]) if packet.size and packet.pts is not None)
-
-
-def _time(packet: Any) -> float:
-    return float(packet.pts * packet.time_base)
 
 
 def _mux(container: Any, packet: Any, track: Any, first: float) -> None:

@@ -15,7 +15,7 @@ from aim.engine.trained import exported
 from aim.engine.trained.question import Question
 from aim.engine.trained.recogniser import Recogniser, load, of_trunk, told_by_names
 from aim.engine.trained.timeline import check_smooth
-from aim.ground.errors import UserError
+from aim.ground.errors import UserError, check_least
 from aim.ground.marks import Mark
 from aim.ground.paths import path_of
 from aim.ground.shared_work import Spreading
@@ -71,15 +71,12 @@ class Settings(Spreading, Question):
         if (self.is_shared or self.merge) and (
             of_one := [name for name in (*OUTPUTS, "next") if name != "out" and getattr(self, name)]
         ):
-            raise UserError(f"{' and '.join(of_one)}  can't be merged from shards; leave out shard, or these")
-        if self.batch_size < 1:
-            raise UserError(f"batch_size={self.batch_size} must be 1 or more")
+            raise UserError(f"{' and '.join(of_one)} can't be merged from shards; leave out shard, or these")
+        check_least(self, 1, "batch_size", "next")
         if self.window is None and (self.stride is not None or self.smooth):
             name = "stride" if self.stride is not None else "smooth"
             raise UserError(f"{name}={getattr(self, name):g} is of a time line; add window=SECONDS")
         check_smooth(self.smooth)
-        if self.next is not None and self.next < 1:
-            raise UserError(f"next={self.next} must be 1 video or more")
         if self.next is not None and self.windows:
             raise UserError(f"next={self.next} is for whole videos; leave out window={self.window:g}")
         if self.next is not None and exported.is_exported(self.checkpoint):
@@ -99,7 +96,7 @@ class Settings(Spreading, Question):
     def _check_live(self, name: str) -> None:
         """Raise UserError for settings without a meaning for endless videos."""
         if len(self.given) > 1:
-            raise UserError(f"input={name} is a stream, and {len(self.given)} are named; give it a process of its own")
+            raise UserError(f"input={name} is a stream, and {len(self.given)} are named; give it its own process")
         if self.windows is None:
             raise UserError(
                 f"input={name} is a stream, answered window by window: add window=SECONDS; a file must be downloaded"

@@ -9,7 +9,7 @@
 
 A table on a terminal, JSON lines when piped or with json=true; docs/predict.md has the rest. What comes on standard
 input is answered as it comes. Exit codes: 0 done, 1 done
-but for what could not be read, 2 an error to fix before anything is done. In a notebook:
+except for unreadable videos, 2 an error to fix before anything is done. In a notebook:
 
     recogniser = aim.load("runs/demo/best.safetensors")
     recogniser.predict_file("a.mp4")   # probabilities "k", of recogniser.classes

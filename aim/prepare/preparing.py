@@ -59,19 +59,19 @@ class Report(Findings):
         return found
 
 
-def prepare(
-    root: Path,
-    listed: Lists,
-    *,
-    out: Path | None,
-    verify: bool,
-    transcode: Transcode | None,
-    in_shards: bool = False,
-    processes: int | None = None,
-    timeout: float = 600.0,
-    noted: Path | None = None,
-) -> Report:
-    """Look for the listed videos under `root`; re-encode them into `out`, or decode them if `verify`.
+@dataclass(frozen=True)
+class Way:
+    """The treatment of the videos of a data set."""
+
+    verify: bool
+    transcode: Transcode | None  # null: as they are, for shards
+    shards: bool
+    processes: int | None
+    timeout: float  # seconds for one video
+
+
+def prepare(root: Path, listed: Lists, way: Way, *, out: Path | None, noted: Path | None = None) -> Report:
+    """Look for the listed videos under `root`; re-encode them into `out`, or decode them if the way is to `verify`.
 
     Without `transcode` they go into `out` unchanged, for shards only. Videos of an earlier call stay if their sources
     are the same, by the notes `noted` in `out`, or in a separate folder for a job's portion. Nothing else is written:
@@ -88,8 +88,7 @@ def prepare(
     names = {path: path for path in sources}
     found = Findings()
     if out is not None:
-        names = new_names(sources, again=transcode is not None)
-    work = Work(transcode)
+        names = new_names(sources, again=way.transcode is not None)
 
     def renamed(videos: Iterable[Video]) -> list[Video]:
         left = (video for video in videos if video.path in names and video.path not in found.unreadable)
@@ -99,18 +98,18 @@ def prepare(
         return listed.mapped(renamed)
 
     if out is not None:
-        notes = Notes(noted or out, {"transcode": transcode and asdict(transcode), "shards": in_shards})
-        todo = Todo(work, sources, names, noted_stamps(notes, sources, names), notes, processes, timeout)
-        if in_shards:
+        notes = Notes(noted or out, {"transcode": way.transcode and asdict(way.transcode), "shards": way.shards})
+        todo = Todo(way, sources, names, noted_stamps(notes, sources, names), notes)
+        if way.shards:
             found = pack(todo, lists(), out)
         else:
             targets = {path: out / name for path, name in names.items()}
             tasks = {path: (sources[path], to) for path, to in targets.items() if not todo.is_done(path, to)}
             found = todo.written(tasks, lambda path: None)
         found.shorter = {path: notes.shorter[name] for path, name in names.items() if name in notes.shorter}
-    elif verify:
+    elif way.verify:
         tasks = {path: (source, root / path) for path, source in sources.items()}
-        found = work_through(Work(None), tasks, processes, timeout, "verify")
+        found = work_through(Work(None), tasks, way, "verify")
     if len(found.unreadable) == len(sources) and noted is None:
         path, why = min(found.unreadable.items())
         raise UserError(f"none of the {len(sources)} videos under {root} can be used, such as {path}: {why}")
@@ -122,13 +121,11 @@ def prepare(
 class Todo:
     """The videos of a re-encoding call, by their paths in the lists."""
 
-    work: Work
+    way: Way
     sources: Mapping[str, Source]
     names: Mapping[str, str]  # the new paths
     stamps: Mapping[str, str | None]  # of the sources with noted videos
     notes: Notes
-    processes: int | None
-    timeout: float
 
     def is_done(self, path: str, target: Path) -> bool:
         """Whether an earlier call has made `target` from this source."""
@@ -143,7 +140,7 @@ class Todo:
             packed(path)
 
         known = [path for path, (_, target) in tasks.items() if size_of(target) is not None]
-        found = work_through(self.work, tasks, self.processes, self.timeout, "transcode", note)
+        found = work_through(Work(self.way.transcode), tasks, self.way, "transcode", note)
         for path in [path for path in known if path not in found.unreadable]:
             (found.changed if path in self.stamps else found.unnoted).append(path)
         return found
@@ -165,7 +162,7 @@ def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
     made, names = out / UNPACKED, todo.names
 
     def forget(source: Source) -> None:
-        if todo.work.transcode:
+        if todo.way.transcode:
             file_of(source).unlink()
 
     packer = Packer(out, lists, todo.notes, forget)
@@ -181,7 +178,7 @@ def pack(todo: Todo, lists: Lists, out: Path) -> Findings:
         source, target = todo.sources[path], made / names[path]
         if packer.has(names[path]):
             target.unlink(missing_ok=True)  # the program was killed after its shard was written
-        elif todo.work.transcode is None:
+        elif todo.way.transcode is None:
             plain[path] = source
         elif todo.is_done(path, target):
             add(path)
@@ -232,8 +229,7 @@ def size_of(path: Path) -> int | None:
 def work_through(
     work: Work,
     tasks: Mapping[str, tuple[Source, Path]],
-    processes: int | None,
-    timeout: float,
+    way: Way,
     title: str,
     finished: Callable[[str, Made], None] = lambda path, made: None,
 ) -> Findings:
@@ -241,10 +237,10 @@ def work_through(
     found = Findings()
     if not tasks:
         return found
-    size = min(len(tasks), processes or distributed.num_cores())
+    size = min(len(tasks), way.processes or distributed.num_cores())
     with (
         stop_signals() as stop,
-        closing(Pool[str](work, size, timeout)) as pool,
+        closing(Pool[str](work, size, way.timeout)) as pool,
         Display(title, len(tasks), visible=True) as display,
     ):
         done = 0

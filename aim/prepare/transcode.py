@@ -106,12 +106,8 @@ class Transcode:
                 upright = VideoFrame.from_ndarray(draw(frame).copy(), format="rgb24") if drawn else frame
                 small = self._small(upright, matrix, color_range, to_yuv)
                 if not count:
-                    codec.width, codec.height, codec.pix_fmt, codec.thread_count = (
-                        small.width,
-                        small.height,
-                        "yuv420p",
-                        1,
-                    )
+                    codec.width, codec.height = small.width, small.height
+                    codec.pix_fmt, codec.thread_count = "yuv420p", 1
                     codec.color_range, codec.colorspace = small.color_range, small.colorspace
                     codec.color_primaries, codec.color_trc = frame.color_primaries, frame.color_trc  # not converted
                     if frame.time_base is not None:

@@ -44,25 +44,19 @@ from aim.ground.shared_work import FOLDER, Sharing, claim, claimed, home, merged
 from aim.ground.signals import interruptible
 from aim.prepare.notes import Notes, settings_of
 from aim.prepare.packing import index_shard
-from aim.prepare.preparing import Report, prepare
-from aim.prepare.transcode import Transcode
+from aim.prepare.preparing import Report, Way, prepare
 
 SHOWN = 20  # rows of the table of bad videos
 
 
 @dataclass(frozen=True)
-class Settings(Sharing):
+class Settings(Sharing, Way):
     """The own keys of configs/prepare.yaml, and the data set."""
 
     data: Data
     task: Task
     format: Format
     out: Annotated[str | None, Mark.PATH]
-    verify: bool
-    processes: int | None
-    timeout: float
-    transcode: Transcode | None  # null: as they are, for shards
-    shards: bool
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,16 +155,7 @@ def main(cfg: DictConfig) -> None:
             "for other classes, use data=folder"
         )
     folder = out or root
-    call = partial(
-        prepare,
-        root,
-        out=out,
-        verify=settings.verify,
-        transcode=settings.transcode,
-        in_shards=settings.shards,
-        processes=settings.processes,
-        timeout=settings.timeout,
-    )
+    call = partial(prepare, root, way=settings, out=out)
     name = name_of("format", form) or "ready"
     work = {"format": name, "transcode": settings.transcode and asdict(settings.transcode)}
     if portion := settings.portion:

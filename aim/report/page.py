@@ -43,8 +43,9 @@ def render(runs: Sequence[RunData], root: Path | None = None) -> str:
 
 def section(run: RunData, most: int, root: Path | None) -> dict[str, Any]:
     """The section of a run."""
-    found = run.found
-    page: dict[str, Any] = {
+    found = run.found if run.found is not None and len(run.found.index) else None
+    of_found = None if found is None else tested(found, most, root, run.temperature)
+    return {
         "name": run.name,
         "kind": "training" if run.trains else "test",
         "headline": headline(run),
@@ -53,11 +54,8 @@ def section(run: RunData, most: int, root: Path | None) -> dict[str, Any]:
         "choice": choice(run),
         "bad": list(run.bad.items())[:BAD],
         "num_bad": len(run.bad),
-        "found": None,
+        "found": of_found and of_found | {"temperature_of": run.temperature_of},
     }
-    if found is not None and len(found.index):
-        page["found"] = tested(found, most, root, run.temperature) | {"temperature_of": run.temperature_of}
-    return page
 
 
 def headline(run: RunData) -> dict[str, Any]:

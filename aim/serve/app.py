@@ -48,7 +48,7 @@ BODY = {  # OpenAPI's description of a request's body
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"description": HTTPStatus(code).phrase} for code in (400, 403, 404, 408, 413, 415, 422, 503)
 }
-Name = Annotated[str, Query(description="what the video that is sent is called in the answer", max_length=255)]
+Name = Annotated[str, Query(description="the uploaded video's name in the answer", max_length=255)]
 Seconds = Annotated[float | None, Query(description="seconds; by default the server's")]
 
 

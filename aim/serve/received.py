@@ -152,16 +152,15 @@ class Reception:
             raise Refused(400, "the connection ended before the video's end") from None
 
     async def _save(self, request: Request, file: IO[bytes]) -> None:
-        told = request.headers.get("content-length", "")
-        save = self._saver(file, int(told) if told.isdecimal() else 0)
+        save = self._saver(file, request.headers.get("content-length", ""))
         async for chunk in request.stream():
             save(chunk)
         if not save(b""):
             raise Refused(400, "the request has no video: send a file as its body, as curl --data-binary @VIDEO does")
 
-    def _saver(self, file: IO[bytes], told: int) -> Callable[[bytes], int]:
-        """Writes to the file and returns its size. Raises Refused if it, or the one `told`, is too large."""
-        size = 0
+    def _saver(self, file: IO[bytes], length: str) -> Callable[[bytes], int]:
+        """Writes to the file and returns its size. Raises Refused if it, or the `length` of a header, is too large."""
+        size, told = 0, int(length) if length.isdecimal() else 0
 
         def save(chunk: bytes) -> int:
             nonlocal size
@@ -200,8 +199,7 @@ class Reception:
         opener = urllib.request.build_opener(Redirects(self.roots))
         try:
             with contextlib.closing(opener.open(address, timeout=self.timeout)) as response:
-                told = response.headers.get("Content-Length", "")
-                save = self._saver(file, int(told) if told.isdecimal() else 0)
+                save = self._saver(file, response.headers.get("Content-Length", ""))
                 while chunk := response.read1(CHUNK):
                     save(chunk)
                     if time.monotonic() > end:

@@ -9,7 +9,6 @@ docs/serve.md has the rest.
 """
 
 import errno
-import importlib
 import math
 import socket
 import tempfile
@@ -31,8 +30,8 @@ from aim.engine.trained.question import Question, prepared
 from aim.engine.trained.recogniser import Recogniser
 from aim.engine.trained.timeline import check_smooth
 from aim.ground import config
-from aim.ground.errors import UserError, say
-from aim.ground.foreign import reason
+from aim.ground.errors import UserError, check_least, say
+from aim.ground.foreign import library, reason
 from aim.ground.marks import Mark
 from aim.ground.signals import stop_signals
 
@@ -70,8 +69,7 @@ class Settings(Question):
                 raise UserError(f"{name}={getattr(self, name):g} must be above 0, and finite")
         if not 0 <= self.port < 2**16:
             raise UserError(f"port={self.port} isn't a port; use 0 to 65535")
-        if self.batch_size is not None and self.batch_size < 1:
-            raise UserError(f"batch_size={self.batch_size} must be 1 or more")
+        check_least(self, 1, "batch_size")
         if self.workers == 0:
             raise UserError("workers=0: a server needs 1 or more, as a file may crash its process")
         check_smooth(self.smooth)
@@ -83,21 +81,13 @@ class Settings(Question):
 def main(cfg: DictConfig) -> None:
     """Answer requests until a signal comes."""
     settings = config.build(cfg, Settings)
-    need_extra()
+    for name in ("fastapi", "prometheus_client", "uvicorn"):
+        library(name, "aim.serve", "serve")
     with listening(settings.host, settings.port) as listener, tempfile.TemporaryDirectory(prefix="aim-serve-") as kept:
         reception = reception_of(settings, Path(kept))
         desk, application = opened(settings, reception, *prepared(settings))
         with desk:
             serve(application, listener)
-
-
-def need_extra() -> None:
-    """Raise UserError if a library of the extra isn't installed."""
-    try:
-        for name in ("fastapi", "prometheus_client", "uvicorn"):
-            importlib.import_module(name)
-    except ImportError as error:
-        raise UserError(f"aim.serve needs more libraries ({reason(error)}): pip install 'aim-video[serve]'") from error
 
 
 def reception_of(settings: Settings, folder: Path) -> "Reception":
@@ -163,7 +153,7 @@ def described(settings: Settings, recogniser: Recogniser, at_least: Limit) -> di
         "classes": recogniser.classes,
         "several": recogniser.task.several,
         "at_least": limits,
-        "views": recogniser.views_text,
+        "views": recogniser.views.protocol(recogniser.clip.num_frames),
         "device": recogniser.device.type,
     }
 

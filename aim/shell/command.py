@@ -81,12 +81,7 @@ def entrypoint(
         sys.argv[1:] = words.checked(folds.expanded(given), config_name)
         try:
             hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
-        except (
-            YAMLError,
-            ValueError,
-            TypeError,
-            AssertionError,
-        ) as error:  # of a file that is none
+        except (YAMLError, ValueError, TypeError, AssertionError) as error:  # of a file that is none
             if composed or isinstance(error, UserError | OmegaConfBaseException):
                 raise
             folder = folders_of_configs().get("config_dir", CONFIGS)

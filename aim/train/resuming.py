@@ -21,7 +21,7 @@ def taken_up(checked: Checked[Run]) -> Earlier:
     last, done = identity.last_of(run_dir), run_dir / "results.json"
     if not (last.exists() or done.exists()):
         if (other := shorter(run)) != run_dir and identity.earlier(other):
-            say_once(f"this is a run of its own; to go on with the one in {other}, add run_dir={other}")
+            say_once(f"this is a separate run; to continue the one in {other}, add run_dir={other}")
         run.check_batch(checked.ranks)
         return Earlier()
     found = results.read(done) if done.exists() else checkpoint.load_last(last, quiet=True)
@@ -45,7 +45,7 @@ def taken_up(checked: Checked[Run]) -> Earlier:
     if resized and not chooses:
         changed.append(goes_on(run, found["step"], checked.lists))
     if changed:
-        say_once(f"the run {'is this' if finished else 'goes on'}, though {'; '.join(changed)}")
+        say_once(f"the run {'is this' if finished else 'continues'}, though {'; '.join(changed)}")
     if finished:
         return Earlier(finished=True)
     # config.yaml may be of a command that was killed before its first save.

@@ -36,15 +36,9 @@ def hugging_face_texts(tensors: dict[str, Tensor], path: Path) -> dict[str, Tens
     if "text_model.embeddings.token_embedding.weight" not in tensors:
         return tensors
     both = of_tower(tensors, "vision_model.", "visual.", path) | of_tower(tensors, "text_model.", "", path)
-    projections = {
-        "visual.proj": tensors["visual_projection.weight"],
-        "text_projection": tensors["text_projection.weight"],
-    }
-    return (
-        both
-        | {name: weight.T.contiguous() for name, weight in projections.items()}
-        | {"logit_scale": tensors["logit_scale"]}
-    )
+    for ours, theirs in (("visual.proj", "visual_projection"), ("text_projection", "text_projection")):
+        both[ours] = tensors[f"{theirs}.weight"].T.contiguous()
+    return both | {"logit_scale": tensors["logit_scale"]}
 
 
 def of_tower(tensors: dict[str, Tensor], prefix: str, ours: str, path: Path) -> dict[str, Tensor]:

@@ -4,7 +4,6 @@ open_clip builds the tower (the extra `text`). A trunk's file that has one is Op
 CLIP; timm's files have only the image tower. Shapes: k classes, d features of the trunk, e dimensions of both towers.
 """
 
-import importlib
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 
 from aim.ground.console import without_logs
 from aim.ground.errors import UserError
-from aim.ground.foreign import reason
+from aim.ground.foreign import library, reason
 from aim.weights.hub import HUGGING_FACE
 from aim.weights.renaming import hugging_face_texts
 from aim.weights.trunk import check_fit, read_tensors, weights_file
@@ -58,17 +57,12 @@ def check(text: str, weights: str, prompts: Sequence[str] | None) -> None:
             "this trunk has no text tower that is known (backbone.text is empty); use backbone=clip_vit_b16 or another "
             f"CLIP, backbone.text=NAME/TAG of open_clip's, or {CONFIG} beside backbone.weights"
         )
-    library()
+    open_clip()
 
 
-def library() -> Any:
-    """open_clip. Raises UserError if it isn't installed."""
-    try:
-        return importlib.import_module("open_clip")
-    except ImportError as error:
-        raise UserError(
-            f"class names need open_clip, which can't be imported ({reason(error)}): pip install 'aim-video[text]'"
-        ) from error
+def open_clip() -> Any:
+    """The library. Raises UserError if it isn't installed."""
+    return library("open_clip", "a head of class names", "text")
 
 
 def config_of(weights: str) -> Path | None:
@@ -87,21 +81,21 @@ def class_texts(text: str, weights: str, classes: Sequence[str], prompts: Sequen
     check(text, weights, prompts)
     clip, tokenizer = towers(text, weights)
     names = [in_words(name) for name in classes]
-    embedded = library().build_zero_shot_classifier(clip, tokenizer, names, list(prompts or PROMPTS)).T
+    embedded = open_clip().build_zero_shot_classifier(clip, tokenizer, names, list(prompts or PROMPTS)).T
     texts, projection, offset = (x.float().contiguous().clone() for x in (embedded, *projection_of(clip.visual)))
     return ClassTexts(texts, projection, offset, float(clip.logit_scale.exp()))
 
 
 def towers(text: str, weights: str) -> tuple[Any, Any]:
     """CLIP with the trunk's weights, and its tokenizer."""
-    open_clip, (name, _, tag) = library(), text.partition("/")
+    clips, (name, _, tag) = open_clip(), text.partition("/")
     config = None if weights == "pretrained" else config_of(weights)
     model = f"local-dir:{config.parent}" if config else name
     with open_clips(f"backbone.text={text}" if config is None else str(config)):
         if weights == "pretrained":
-            return open_clip.create_model(name, pretrained=tag).eval(), open_clip.get_tokenizer(name)
-        clip = open_clip.create_model(model, load_weights=False, pretrained_text=False).eval()
-        tokenizer = open_clip.get_tokenizer(model)
+            return clips.create_model(name, pretrained=tag).eval(), clips.get_tokenizer(name)
+        clip = clips.create_model(model, load_weights=False, pretrained_text=False).eval()
+        tokenizer = clips.get_tokenizer(model)
     path = weights_file(weights)
     tensors = {key: x for key, x in hugging_face_texts(read_tensors(path), path).items() if key not in OPENAIS}
     own = clip.state_dict()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from aim.data.sampling import Clip, test_indices, train_indices
+from aim.ground import config
 from tests.messages import refused
 
 
@@ -94,8 +95,16 @@ def test_the_same_seed_gives_the_same_indices() -> None:
     assert (one != other).any()
 
 
-@pytest.mark.parametrize("change", [{"num_frames": 0}, {"stride_frames": 0}, {"size": 0}, {"sampling": "random"}])
+@pytest.mark.parametrize("change", [{"num_frames": 0}, {"stride_frames": 0}, {"size": 0}])
 def test_a_wrong_setting_is_named(change: dict[str, object]) -> None:
     settings = {"num_frames": 8, "stride_frames": 1, "size": 224, "sampling": "dense"} | change
     with refused(f"clip.{next(iter(change))}={next(iter(change.values()))}"):
         Clip(**settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("change", [{"sampling": "random"}, {"short_videos": "black"}])
+def test_a_wrong_choice_is_named_with_the_right_ones(change: dict[str, str]) -> None:
+    settings = {"num_frames": 8, "stride_frames": 1, "size": 224, "sampling": "dense"} | change
+    right = ("dense", "uniform") if "sampling" in change else ("loop", "repeat_last")
+    with refused(*(f"{name}={value!r}" for name, value in change.items()), *right):
+        config.build(settings, Clip)

@@ -182,7 +182,7 @@ def operations() -> list[tuple[Callable[..., Any], tuple[Any, ...]]]:
     x, row = torch.randn(3, 16), torch.randn(16)
     _, kept, rstd = norm.plain_norm(x, row, row, 1e-5)
     return [
-        (short_attention.forward, (qkv.requires_grad_(),)),
+        (short_attention.short_attention, (qkv.requires_grad_(),)),
         (short_attention.backward, (qkv.detach(), gradient)),
         (norm.forward, (x, row, None, 1e-5)),
         (norm.backward, (kept, kept, rstd, row)),

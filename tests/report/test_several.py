@@ -66,7 +66,7 @@ def test_a_page_and_a_table_show_them(found: Predictions, tmp_path: Path) -> Non
         "mAP",
         "The worst misses",
         "false alarms",
-        "Labels that come together",
+        "Co-occurring labels",
         "listed: kick, wave; given: wave",
     ):
         assert piece in text

@@ -11,7 +11,7 @@ import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -85,8 +85,10 @@ class MovingShapes:
             lines = (folder / f"{split}.txt").read_text().splitlines()
             pairs = (line.rsplit(" ", 1) for line in lines)
             splits[split] = [Video(f"{self.folder}/{path}", int(label), None, None) for path, label in pairs]
-        before = turns(splits["train"])
-        train = [video for video, n in zip(splits["train"], before, strict=True) if n < self.kept(video)]
+        train, listed = list[Video](), Counter[int]()
+        for video in splits["train"]:
+            train += [video] if listed[video.label] < self.kept(video) else []
+            listed[video.label] += 1
         classes = (folder / "classes.txt").read_text().splitlines()
         return Lists(train, splits["val"], classes, split=f"moving shapes, drawn for each list into {folder}")
 
@@ -154,16 +156,6 @@ class MovingShapes:
         encode(folder / names[0], frames)
         encode(folder / names[1], frames[::-1])
         return names
-
-
-def turns(videos: Sequence[Video]) -> list[int]:
-    """How many of its class come before each video."""
-    seen = Counter[int]()
-    found = []
-    for video in videos:
-        found.append(seen[video.label])
-        seen[video.label] += 1
-    return found
 
 
 def complete(folder: Path, settings: dict[str, Any]) -> bool:

@@ -19,11 +19,11 @@ from aim.ground.errors import UserError
 class Clutter:
     """The amount of each kind of clutter in a video; 0 is none."""
 
-    distractors: float = 0.0  # smaller shapes without an eye that move as another class does: their mean number
-    occluders: float = 0.0  # bars before everything: their mean number
-    camera: float = 0.0  # how far the view wanders, as a share of the frame's side
-    texture: float = 0.0  # how many times the demo's contrast the background has beyond it
-    haste: float = 0.0  # the share of the video for which the shape rests, so that its motion is the faster
+    distractors: float = 0.0  # mean number of smaller shapes without an eye that move like another class
+    occluders: float = 0.0  # mean number of bars in front
+    camera: float = 0.0  # the range of the view, as a share of the frame's side
+    texture: float = 0.0  # contrast added to the background, in multiples of the demo's
+    haste: float = 0.0  # the share of the video for which the shape rests; its motion is faster
 
     def __post_init__(self) -> None:
         for name, most in (("distractors", 8), ("occluders", 8), ("camera", 0.5), ("texture", 8), ("haste", 0.8)):

@@ -32,6 +32,7 @@ class Filling:
 
 
 Row = tuple[Filling, int]  # a row of a batch
+Planned = tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]  # of a batch: index, weight, epochs
 Task = tuple[int, int, int, int, Video]  # block, row, epoch, index, video
 
 
@@ -58,7 +59,7 @@ class Feeder:
         pool: Pool[Row],
         blocks: list[Tensor],
         *,
-        plan: Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]],
+        plan: Iterator[Planned],
         ready: "queue.SimpleQueue[Filling | BaseException | None]",
         consumer: Connection,
         seconds: dict[int, NDArray[np.float32]],

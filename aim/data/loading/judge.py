@@ -48,7 +48,7 @@ class Judge:
         if self.hung >= self.stalled and self.on_error != "note":
             raise UserError(
                 f"the disk or data server stalls: {self.hung} videos hung one after the other, the last one {reason}; "
-                "the same command goes on from the last save once it answers, and a larger data.timeout waits longer"
+                "the same command continues from the last save once it answers, and a larger data.timeout waits longer"
             )
 
     def blame(self, index: int, path: str, reason: str) -> None:
@@ -71,5 +71,5 @@ class Judge:
             raise UserError(
                 f"{lost} of the first {seen} videos could not be read (of {total} in all), more than "
                 f"data.max_bad={self.max_bad}; the newest: {reason}; is the data set complete, and does reader=pyav "
-                "read it? a larger data.max_bad goes on without them; aim.prepare with verify=true names all bad ones"
+                "read it? a larger data.max_bad continues without them; aim.prepare with verify=true names all bad ones"
             )

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from aim.data.dataset import VideoDataset
 from aim.data.lists import Video, targets
-from aim.data.loading.feeder import Feeder, Filling, ReadRow, Row
+from aim.data.loading.feeder import Feeder, Filling, Planned, ReadRow, Row
 from aim.data.loading.judge import Judge, Policy
 from aim.data.loading.order import LISTED, Order
 from aim.data.loading.pool import Pool
@@ -134,9 +134,7 @@ class Loader:
             self._release()
         self._pool, self._blocks, self._release = None, [], None
 
-    def _plan(
-        self, epoch: int, start: int
-    ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]]:
+    def _plan(self, epoch: int, start: int) -> Iterator[Planned]:
         """The indices and weights of each of this rank's batches, and the epochs of which their clips are drawn.
 
         A repeated video of an epoch has other clips, those of an epoch that no run reaches.

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+P = TypeVar("P", Path, str)
 T = TypeVar("T")
 Pick = Callable[[int], "Sequence[int] | NDArray[np.int64]"]
 UNTIMED = "no time stamps, so that it has no seconds; ffmpeg -r RATE -i FILE -c copy NEW.mp4 gives it some"
@@ -18,7 +19,7 @@ class BadVideo(RuntimeError):
     """A file that can't be read rightly; the message starts with its path."""
 
 
-def each_read(read: Callable[[Path], T], paths: Iterable[Path]) -> Iterator[tuple[Path, T | str]]:
+def each_read(read: Callable[[P], T], paths: Iterable[P]) -> Iterator[tuple[P, T | str]]:
     """What `read` makes of each file, or why it can't be read."""
     for path in paths:
         try:

@@ -38,9 +38,9 @@ class _NotPlainError(Exception):
 class PyAV:
     """Reads the same frames as a sequential decode with FFmpeg; the reference for the other readers.
 
-    Of plain H.264 files it decodes only what the frames wanted need, of others everything, which costs more and proves
-    that a frame is the right one. A packet that it has to decode and can't makes the file a BadVideo, unless that is
-    the last one, as where a download broke off.
+    In plain H.264 files it decodes only the frames needed for the wanted ones, in others everything, which costs more
+    and proves that a frame is the right one. A packet that it has to decode and can't makes the file a BadVideo, unless
+    that is the last one, as where a download broke off.
     """
 
     def __call__(self, path: Source, pick: Pick, *, span: tuple[float, float] | None = None) -> Tensor:

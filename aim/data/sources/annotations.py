@@ -8,11 +8,13 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 from aim.data.lists import README, Lists, Video, nfc
 from aim.data.scanning import look
 from aim.ground.errors import UserError
+
+Split = Literal[1, 2, 3]  # of UCF-101 and HMDB-51
 
 
 class Format(Protocol):
@@ -84,12 +86,6 @@ def one(root: Path, paths: Sequence[Path], kind: str) -> Path:
         names = ", ".join(path.relative_to(root).as_posix() for path in paths)
         raise UserError(f"{root} has more than one {kind}: {names}; keep one")
     return paths[0]
-
-
-def check_split(split: int) -> None:
-    """Raise UserError for a split of UCF-101 or HMDB-51 that doesn't exist."""
-    if split not in (1, 2, 3):
-        raise UserError(f"format.split={split} must be 1, 2 or 3")
 
 
 def checked_label(label: int, classes: Sequence[str], path: Path) -> int:

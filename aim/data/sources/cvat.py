@@ -25,7 +25,7 @@ class CVAT:
     """
 
     val_share: float
-    attribute: str | None  # whose values are the labels; None: the tracks' own labels
+    attribute: str | None  # the attribute with the labels; None: the tracks' own labels
 
     def recognises(self, root: Path) -> bool:
         return bool(exports(root))

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from aim.data.lists import README, Lists, require_folder
-from aim.data.sources.annotations import Format
+from aim.data.sources.annotations import Format, Split
 from aim.data.sources.charades import Charades
 from aim.data.sources.cvat import CVAT
 from aim.data.sources.diving48 import Diving48
@@ -36,7 +36,7 @@ class Auto:
     Lists that `aim.prepare` made from tables, folders or shards in place are made again: the videos may have changed.
     """
 
-    split: int  # of UCF-101 and HMDB-51
+    split: Split
     val_share: float  # of class folders
 
     def recognises(self, root: Path) -> bool:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aim.data.lists import README, Lists, Video, entries, read_lines
-from aim.data.sources.annotations import Files, check_split, in_folder, near
+from aim.data.sources.annotations import Files, Split, in_folder, near
 from aim.ground.errors import UserError
 
 
@@ -12,14 +12,13 @@ from aim.ground.errors import UserError
 class HMDB51:
     """HMDB-51: CLASS_test_split1.txt, in which 1 is training, 2 is test and 0 is neither, and CLASS/*.avi."""
 
-    split: int  # 1 to 3
+    split: Split
 
     def recognises(self, root: Path) -> bool:
         return bool(near(root, "*_test_split1.txt"))
 
     def __call__(self, root: Path) -> Lists:
         """Raises UserError if there is no list of this split."""
-        check_split(self.split)
         ending = f"_test_split{self.split}.txt"
         paths = {path.name.removesuffix(ending): path for path in near(root, f"*{ending}")}
         if not paths:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aim.data.lists import README, Lists, entries, read_lines
-from aim.data.sources.annotations import Files, check_split, in_folder, near, only
+from aim.data.sources.annotations import Files, Split, in_folder, near, only
 from aim.ground.errors import UserError
 from aim.ground.foreign import reading
 
@@ -13,14 +13,13 @@ from aim.ground.foreign import reading
 class UCF101:
     """UCF-101: trainlist01.txt, testlist01.txt, classInd.txt, and CLASS/*.avi."""
 
-    split: int  # 1 to 3
+    split: Split
 
     def recognises(self, root: Path) -> bool:
         return bool(near(root, "classInd.txt"))
 
     def __call__(self, root: Path) -> Lists:
         """Raises UserError for a file that is missing, and a class that classInd.txt lacks."""
-        check_split(self.split)
         index = only(root, "classInd.txt")
         with reading(index, "lines of a number and a class", README):
             classes = [line.split()[1] for line in read_lines(index) if line.strip()]

@@ -29,7 +29,7 @@ GB = 10**9
 LARGEST = 2**30  # bytes of a video that is copied: it's in memory meanwhile
 LEFT_BEHIND = 600.0  # seconds after which an incomplete file belongs to a killed process
 PAUSE = 60.0  # seconds without new copies after the disk has refused one
-LOOKING = 0.05  # share of the time that may go into looking for what can be evicted
+LOOKING = 0.05  # share of the time for the search of evictable copies
 SLACK = 0.05  # share of the limit that is made free at once
 FULL = (errno.ENOSPC, errno.EDQUOT)
 

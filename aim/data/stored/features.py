@@ -129,7 +129,7 @@ class Store:
 
 
 def store_of(about: Mapping[str, Any]) -> Store:
-    """The store for what decides features, all of it as text."""
+    """The store by the properties that determine features, as text."""
     name = hashlib.sha256(json.dumps(about, sort_keys=True, default=repr).encode()).hexdigest()[:16]
     return Store(cache_folder() / "features" / name)
 

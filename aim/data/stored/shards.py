@@ -22,7 +22,7 @@ from aim.ground.foreign import reading
 
 log = logging.getLogger(__name__)
 
-AGAIN = "copy both again, or delete what is wrong, and aim.prepare makes it anew"
+AGAIN = "copy both again, or delete the wrong one, and aim.prepare makes it again"
 LABEL_KEYS = ("label", "cls", "class")  # of a sample's JSON, by preference
 
 
@@ -43,7 +43,7 @@ def find(root: Path) -> list[Path]:
     if lost := {path for path in there if path.name.endswith(".tar.tsv")} - {*map(index_of, shards)}:
         raise UserError(
             f"{min(lost).with_suffix('')} is missing, though its index is there, and so are {len(lost) - 1} others; "
-            "copy them, or delete their indexes too, and aim.prepare makes them anew"
+            "copy them, or delete their indexes too, and aim.prepare makes them again"
         )
     return shards
 
@@ -142,7 +142,7 @@ def scan(shard: Path) -> list[Entry]:
                 continue
             if is_video_name(name):
                 if name in videos:
-                    raise UserError(f"{shard} holds {name} twice; make it anew with one")
+                    raise UserError(f"{shard} holds {name} twice; make it again with one")
                 videos[name] = member
             elif pure.suffix in (".cls", ".json") and (file := tar.extractfile(member)):
                 label = _label(file.read(), pure.suffix, f"{shard}: {name}")

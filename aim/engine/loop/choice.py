@@ -1,6 +1,6 @@
 """The choice among several rates and decays, before the run itself: `optim.lr`, `optim.weight_decay` may be lists.
 
-Heads on a frozen trunk train side by side, on the same batches; what changes the trunk trains in turn. Where a third
+Heads on a frozen trunk train side by side, on the same batches; adapters inside the trunk train in turn. Where a third
 list tests, the validation videos choose; elsewhere a part of the training videos, so that no video of the test does.
 Then the run is that of the best rate and decay, on all training videos. The folder `choice` in the run directory has a
 last.pt to continue from, of trainings in turn each its own, and choice.json.
@@ -45,7 +45,7 @@ def chosen(
 ) -> tuple[Job[Run], dict[str, Any]]:
     """The job with the best rate and decay, and the scores of all for results.json.
 
-    Of a job with one rate and decay itself, and nothing. The model stays as it is. Raises what a training raises.
+    For one rate and decay the job itself, and nothing. The model doesn't change. Raises a training's errors.
     """
     run = job.run
     if not run.optim.several:
@@ -66,7 +66,7 @@ def chosen(
 
 
 def choosing(lists: Lists, share: float) -> tuple[Lists, dict[str, Any]]:
-    """The lists of the choice: its validation videos choose. And how many there are, of what.
+    """The lists of the choice: its validation videos choose. And their number and source.
 
     Raises UserError if no video can be spared.
     """
@@ -147,7 +147,7 @@ class Scores:
 
 
 def side_by_side(job: Job[Run], model: VideoClassifier, scores: Scores, stop: Stop) -> dict[str, Any]:
-    """Train all heads, or go on: the scores of each, and the best."""
+    """Train all heads, or continue: the scores of each, and the best."""
     several, began = Heads(model, len(scores.heads)), time.monotonic()
 
     def validated(epoch: float, found: Evaluation, improved: bool) -> None:
@@ -173,7 +173,7 @@ def in_turn(job: Job[Run], model: VideoClassifier, scores: Scores, stop: Stop) -
     if other := {head["epochs"] for head in scores.heads if "epochs" in head} - {run.train.epochs}:
         raise UserError(
             f"{job.run_dir}: trainings of this choice are over with train.epochs={other.pop()}; choose with that, and "
-            f"then go on to train.epochs={run.train.epochs}, or delete {job.run_dir}"
+            f"then continue to train.epochs={run.train.epochs}, or delete {job.run_dir}"
         )
     trained = dict(model.named_parameters())
     first = {name: trained[name].detach().clone() for name in model.trainable}
@@ -224,7 +224,7 @@ def tried(
     validated: Callable[[float, Evaluation, bool], None],
     stop: Stop,
 ) -> State:
-    """Train what is chosen among, or go on, in a folder of its own."""
+    """Train or continue a candidate, in its own folder."""
     training = job.run.train
     caller = Caller(
         run_dir=job.run_dir,

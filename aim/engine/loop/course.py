@@ -98,7 +98,7 @@ class Course:
         if self.profile:
             stack.callback(self.profile.close)
         if state.step:
-            self.report.display.say(f"goes on at step {state.step} of {total}")
+            self.report.display.say(f"continues at step {state.step} of {total}")
             self.lose()
 
     def lose(self) -> bool:
@@ -112,7 +112,7 @@ class Course:
             lr, decay = self.run.optim.heads[place]
             self.report.warn(
                 f"the head of optim.lr={lr:g} and optim.weight_decay={decay:g} has diverged, and is given up at "
-                f"{self.where()}; the others go on"
+                f"{self.where()}; the others continue"
             )
         if lost:
             self.summing = None  # of all heads' gradients

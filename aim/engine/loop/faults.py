@@ -85,5 +85,5 @@ def way_out(training: Training, world: World, needs: str = "") -> str:
         return "use more GPUs, or a smaller train.batch_size, clip.size or backbone (that is another run)"
     parts = training.batch_size // (world.size * fewer)
     lean = "" if training.memory == "smallest" else "; train.memory=" + LEANER[training.memory] + " keeps less, too"
-    same = f"the same command with train.accumulate={parts} goes on from the last save"
+    same = f"the same command with train.accumulate={parts} continues from the last save"
     return f"{same} ({fewer} clips at once{needs}){lean}"

@@ -33,7 +33,7 @@ def on_features(
     """The data set as the model is to read it: as it is, or as features that are computed where they are missing.
 
     The ranks share the work. Features that are there when a signal comes are kept. Raises Interrupted then, UserError
-    where there is no room for the features, and what a training raises of bad videos.
+    if there is no room for the features, and a training's errors for bad videos.
     """
     if run.train.features != "cached":
         yield dataset

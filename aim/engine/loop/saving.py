@@ -44,7 +44,7 @@ class State:
 
 
 class Saver:
-    """Writes `last.pt` while training goes on: it waits for the copy to memory alone, and for the save before.
+    """Writes `last.pt` during training, which waits only for the copy to memory, and for the save before.
 
     The error of a write is raised by the next call of any method.
     """

@@ -19,7 +19,7 @@ def start_from_text(job: Job[Run], model: VideoClassifier, stop: Stop) -> Evalua
     """Let the head begin as CLIP's class texts, and say how it does on the validation without training.
 
     The lengths of features that the linear head takes for given are those of the validation videos; no label is used.
-    Raises what a validation raises, and UserError where there is no text tower.
+    Raises a validation's errors, and UserError without a text tower.
     """
     run, world, linear = job.run, job.world, model.head
     with world.first_on_node():  # for a download

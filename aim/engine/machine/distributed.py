@@ -1,4 +1,4 @@
-"""This process among its ranks, by whatever launcher, and collectives."""
+"""This process among its ranks, with any launcher, and collectives."""
 
 import os
 import secrets
@@ -191,7 +191,7 @@ def start(device: str, workers: int) -> Iterator[World]:
             store = PrefixStore(name, store)
             with fatal_signals():
                 dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=COLLECTIVE_TIMEOUT)
-                dist.all_reduce(torch.zeros(1, device=local))  # NCCL connects only now, and says here what is wrong
+                dist.all_reduce(torch.zeros(1, device=local))  # NCCL connects, and fails, only now
         yield World(rank, size, local, peers)
 
 

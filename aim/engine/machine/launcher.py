@@ -59,11 +59,11 @@ def launch(command: Sequence[str], ranks: int, restarts: int) -> int:
 
 
 def run_ranks(command: Sequence[str], ranks: int, began: float) -> tuple[dict[int, int], bool]:
-    """Run a command as so many ranks: the exit codes of those that failed, the first first; whether a signal came.
+    """Run a command as several ranks: the exit codes of failed ones, the first one first; whether a signal came.
 
     They count their time from when it `began`, as Unix time.
 
-    This is the inside of torch's `elastic_launch`, whose answer to a signal forgets the exit codes.
+    This is the inside of torch's `elastic_launch`, which forgets the exit codes after a signal.
     """
     # The rendezvous below shares this server's port, which nobody can take between a look for a free one and its use.
     server = dist.TCPStore("127.0.0.1", 0, is_master=True, multi_tenant=True)  # type: ignore[attr-defined]
@@ -109,7 +109,7 @@ def run_ranks(command: Sequence[str], ranks: int, began: float) -> tuple[dict[in
 
 
 def verdict(codes: Mapping[int, int], *, asked: bool, then: str | None = None) -> int:
-    """The exit code that those of failed ranks, the first one first, come to. Names a rank that was killed."""
+    """The joint exit code of failed ranks, the first one first. Names a killed rank."""
     first = next(iter(codes.values()), 0)
     stopped = {INTERRUPTED, *(-number for number in SIGNALS)} if asked or first == INTERRUPTED else set()
     if asked and any(-code in SIGNALS for code in codes.values()):

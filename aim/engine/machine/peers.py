@@ -259,7 +259,7 @@ def is_broken(error: BaseException) -> bool:
 
 
 def cause(error: BaseException) -> str:
-    """An error's own first line, without its place in torch's sources, and what NCCL calls its last error."""
+    """An error's own first line, without its place in torch's sources, and NCCL's last error."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     last = [line for before, line in pairwise(lines) if before.startswith("Last error")]
     remote = [line for line in lines[1:] if line.startswith("ncclRemoteError")]

@@ -47,7 +47,7 @@ class Profile:
         self.profiler.start()
 
     def tick(self, *, ends_epoch: bool) -> str | None:
-        """A step is done: begin, go on, or write. The line to print, once."""
+        """A step is done: begin, continue, or write. The line to print, once."""
         if self.said:
             return None
         records = self.profiler.current_action in (ProfilerAction.RECORD, ProfilerAction.RECORD_AND_SAVE)

@@ -25,7 +25,7 @@ from aim.weights.hub import on_hub, parts_of
 NAME = "README.md"  # as the hub shows it
 TAGS = ["video-classification", "action-recognition", "aim-video"]
 SHOWN = 50  # classes with a row of their own
-OF_CLASS = {"right": "right", "average_precision": "average precision", "f1": "F1"}  # what a task says of a class
+OF_CLASS = {"right": "right", "average_precision": "average precision", "f1": "F1"}  # a task's score of a class
 
 
 def result_of(saved: Checkpoint, given: str | Path | None) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def card(saved: Checkpoint, found: Mapping[str, Any], *, name: str, address: str
 def front(
     saved: Checkpoint, found: Mapping[str, Any], trained: Trained, name: str, licence: str | None
 ) -> dict[str, Any]:
-    """The front matter; what isn't known is left out."""
+    """The front matter; unknown entries are left out."""
     told = [each for each in metrics.told(found) if each.main and each.unit == "percent"]
     measured = [{"type": each.name, "name": each.words, "value": found[each.name]} for each in told]
     videos = {"name": f"{found['num_videos']} {content.kind(found)}videos", "type": found["data_hash"][:12]}
@@ -168,7 +168,7 @@ def terms(trained: Trained, licence: str | None) -> Iterator[str]:
     yield f"Of the trunk's weights (`{trained.backbone.name}`): {stated or 'not known; look where they are from'}."
     if "nc" in stated.lower().replace("-", " ").split():
         yield "**It forbids commercial use of the trunk, and with it of this model.**"
-    yield f"Of what was trained on it: {licence or 'not stated'}."
+    yield f"Of the trained weights: {licence or 'not stated'}."
     yield ""
 
 
@@ -180,7 +180,7 @@ def limits(saved: Checkpoint, found: Mapping[str, Any], trained: Trained) -> Ite
         f", of which there were {train}." if train else "."
     )
     if not trained.task.several:
-        yield "- It answers with one of them, whatever a video shows; `min_probability` leaves doubtful answers out."
+        yield "- It answers with one of them for any video; `min_probability` leaves doubtful answers out."
     yield "- Other cameras, places, people and rates were not tested unless the list above has them."
     yield "- Not for decisions about people without a test on videos of that place and purpose."
     yield ""
@@ -195,7 +195,7 @@ def use(trained: Trained, address: str) -> Iterator[str]:
     yield from ("```", "")
     published = {"pretrained": "are downloaded from timm's hub", "random": "are random"}
     where = published.get(own, f"are `{own if on_hub(own) or own.startswith('aim:') else Path(own).name}`")
-    yield f"The file holds what was trained; the trunk's weights {where}, and `backbone.weights=FILE` names others."
+    yield f"The file has the trained weights; the trunk's weights {where}, and `backbone.weights=FILE` names others."
     yield "They are compared with the trained ones by a hash."
 
 

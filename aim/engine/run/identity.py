@@ -35,7 +35,7 @@ def config_hash(settings: Mapping[str, Any]) -> str:
 
 
 def of_today(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a run, whatever version wrote them, as this version would have written them.
+    """The settings of a run, of any version, in this version's form.
 
     Those of other verbs, which stood in every run's file before each verb had its own, are left out where they say
     nothing.
@@ -55,7 +55,7 @@ def earlier(run_dir: Path) -> dict[str, Any] | None:
 
 
 def last_of(run_dir: Path) -> Path:
-    """The state that a run goes on from, if there is one: the newest of a choice, until the run has its own."""
+    """The state from which a run continues, if there is one: the newest of a choice, until the run has its own."""
     last = run_dir / "last.pt"
     if last.exists() or (run_dir / "results.json").exists():
         return last

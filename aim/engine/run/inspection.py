@@ -133,7 +133,7 @@ def name_late(root: Path, videos: Sequence[Video]) -> None:
 
 
 def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:
-    """Raise UserError, with the command that goes on, if bad files are not to be skipped, or are too many."""
+    """Raise UserError, with the command that continues, if bad files are not to be skipped, or are too many."""
     parts: list[tuple[str, list[Video], str, str]] = [
         ("training", lists.train, "data.on_error", run.data.on_error),
         ("validation", lists.val, "data.eval_on_error", run.data.eval_on_error),
@@ -157,7 +157,7 @@ def judge(run: Run, lists: Lists, bad: dict[str, str]) -> None:
         )
     learnt = {label for video in lists.train for label in video.labels}
     readable = {label for video in lists.train if video.path not in bad for label in video.labels}
-    say(f"goes on without {' and '.join(counts)}")
+    say(f"continues without {' and '.join(counts)}")
     for name in sorted(lists.classes[label] for label in learnt - readable):
         say(f"no training video is left of class {name}")
 

@@ -1,7 +1,8 @@
-"""The first lines that a run prints: where, on what device and data, how long, with what."""
+"""The first lines of a run: folder, device, data, length and model."""
 
 import statistics
 import textwrap
+from collections import Counter
 from collections.abc import Mapping
 
 import torch
@@ -100,11 +101,8 @@ def of_one_answer(run: Run, lists: Lists) -> list[str]:
 
 def counts(videos: list[Video], num_classes: int) -> list[int]:
     """How many videos each class has."""
-    found = [0] * num_classes
-    for video in videos:
-        for label in video.labels:
-            found[label] += 1
-    return found
+    found = Counter(label for video in videos for label in video.labels)
+    return [found[label] for label in range(num_classes)]
 
 
 def of_model(model: VideoClassifier, gmacs: float) -> str:

@@ -15,7 +15,7 @@ from aim.engine.machine.hardware import Gpu, free_memory
 from aim.engine.run.gpus import GAPS, GPUS, Sheet
 from aim.engine.run.settings import Run
 from aim.engine.run.step import Cost, cost_of_step, peak_of_step
-from aim.ground.errors import UserError
+from aim.ground.errors import UserError, check_least
 from aim.models.memory import Memory
 
 # Of a GPU's rate, by estimate and not measured: a compiled step's products, the bytes between them and its attention,
@@ -35,8 +35,7 @@ def plan(run: Run, gpu: Gpu | None) -> dict[str, Any]:
     """Everything that can be said of a run beforehand. Raises UserError for a batch that can't be divided."""
     if gpu is None:
         raise UserError(f"what=plan needs a GPU to plan for; add gpu=NAME, one of {', '.join(GPUS)}")
-    if run.gpus is not None and run.gpus < 1:
-        raise UserError(f"gpus={run.gpus} is not a number of GPUs; use 1 or more")
+    check_least(run, 1, "gpus")
     sheet, gpus = GPUS[gpu], run.gpus or 1
     run = replace(run, precision=sheet.precision(run.precision, gpu))
     videos, source, classes = training_videos(run)

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, NamedTuple
 
 from aim.adapters.interface import Recipe
 from aim.engine.scores.balancing import Balance, By
-from aim.ground.errors import UserError
+from aim.ground.errors import UserError, check_least
 from aim.ground.marks import Auto, Before, Mark
 from aim.models.memory import Memory
 
@@ -44,13 +44,12 @@ class Training:
     save_minutes: Annotated[float, Mark.MACHINE]
     shard: Annotated[bool, Mark.MACHINE, Before(False)]  # the frozen blocks over the ranks
     profile: Annotated[bool, Mark.MACHINE, Before(False)]  # leave a trace and a table of some steps in run_dir/profile
-    memory: Annotated[Memory, Mark.MACHINE, Before("fast")]  # what is kept for the backward pass
+    memory: Annotated[Memory, Mark.MACHINE, Before("fast")]  # kept for the backward pass
     compile: Annotated[bool | Literal["gpu"], Mark.MACHINE, Before(False)]  # blocks; gpu: where there is one
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "clips_per_video", "accumulate", "draws", "log_every"):
-            if getattr(self, name) < 1:
-                raise UserError(f"train.{name}={getattr(self, name)} must be 1 or more")
+        counts = ("epochs", "batch_size", "clips_per_video", "accumulate", "draws", "log_every")
+        check_least(self, 1, *counts, prefix="train.")
         if not 0 < self.choose <= 0.5:
             raise UserError(f"train.choose={self.choose:g}; use a share above 0, of 0.5 at most, such as 0.2")
         if not 0 <= self.eval_every < math.inf:

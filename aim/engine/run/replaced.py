@@ -1,4 +1,4 @@
-"""The videos of a run as they were when it began, in its `videos.json`: a run whose videos were replaced says so."""
+"""The stamps of a run's videos at its start, in its `videos.json`: a run reports replaced videos."""
 
 import json
 from collections.abc import Sequence

@@ -42,7 +42,7 @@ def collect(
         "num_missing": 0,
         "num_classes": len(lists.classes),
         "lists": {name: len(videos) for name, videos in lists.parts.items()},
-        "views": run.views_text,
+        "views": run.views.protocol(run.clip.num_frames),
         "weights": "last",
         "params_total": total,
         "params_tuned": tuned,
@@ -85,7 +85,7 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def set_aside(run_dir: Path) -> None:
-    """Keep the result of a run that goes on to more epochs under the number of those that it had."""
+    """Keep the result of a run continued to more epochs, named by its former number."""
     done = run_dir / "results.json"
     if done.exists():
         with files.writing(done, f"it is kept: {files.AGAIN}"):
@@ -125,7 +125,7 @@ def doubts(found: Mapping[str, Any], baseline: Mapping[str, float]) -> Iterator[
 
 
 def versions() -> dict[str, str]:
-    """The versions of what computes: Python, our own, and the libraries under it."""
+    """The versions of Python, this package, and the libraries."""
     found = {"python": platform.python_version()}
     for name in ("aim-video", "torch", "torchvision", "timm", "decord", "av"):
         try:

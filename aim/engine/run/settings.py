@@ -1,4 +1,4 @@
-"""The settings of a run, as configs/config.yaml lists them, and what training and testing build from them."""
+"""The settings of a run, as in configs/config.yaml, and the objects built from them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -43,7 +43,7 @@ from aim.weights import text
 
 @dataclass(frozen=True)
 class Run:
-    """The values of configs/config.yaml: what `aim.train` can be told, and what a test and a benchmark start from."""
+    """The values of configs/config.yaml: the settings of `aim.train`, and the base of a test and a benchmark."""
 
     name: Annotated[str, Mark.TRAINING]
     run_dir: Annotated[str | None, Mark.MACHINE, Mark.SILENT, Mark.PATH, Mark.COMMAND]
@@ -219,11 +219,11 @@ class Run:
         if batch // parts % self.train.clips_per_video:
             raise UserError(
                 f"train.clips_per_video={self.train.clips_per_video} doesn't divide the {batch // parts} clips that a "
-                "rank works through at once; use another train.batch_size, or fewer train.accumulate parts"
+                "rank processes at once; use another train.batch_size, or fewer train.accumulate parts"
             )
         if batch // parts == 1 and (self.train.mixup or self.train.cutmix):
             raise UserError(
-                "train.mixup and train.cutmix mix the clips that a rank works through at once, and that is one; use a "
+                "train.mixup and train.cutmix mix the clips that a rank processes at once, and that is one; use a "
                 "larger train.batch_size, or fewer train.accumulate parts or ranks"
             )
 
@@ -301,11 +301,6 @@ class Run:
             max_bad=self.data.max_bad,
             register=registered if self.device == "cuda" else None,
         )
-
-    @property
-    def views_text(self) -> str:
-        """The protocol as papers write it: frames x temporal x spatial views."""
-        return self.views.protocol(self.clip.num_frames)
 
 
 def write_settings(settings: Mapping[str, Any], run_dir: Path) -> None:

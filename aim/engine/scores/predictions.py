@@ -27,7 +27,7 @@ Form = Literal["npz", "jsonl"]
 TEST, VALIDATION = "predictions.npz", "validation.npz"  # of a test, and of a training's newest validation
 KINDS = {"index": "iu", "label": "iu", "path": "U", "span": "f", "probability": "f", "log_probability": "f",
          "seconds": "f", "classes": "U"}  # fmt: skip
-AGAIN = "delete it, and let aim.eval write it anew"
+AGAIN = "delete it, and let aim.eval write it again"
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,6 @@ Floats = NDArray[np.float64]
 UNKNOWN = 0.5  # the threshold of a class without data
 
 
-def has_videos(label: Labels) -> NDArray[np.bool_]:
-    """Whether each class has a video, "k"."""
-    found: NDArray[np.bool_] = label.max(0, initial=0) > 0
-    return found
-
-
 def average_precision(score: Probability, label: Labels) -> float:
     """The average precision of one class, from "n" scores and labels; NaN without a video that has it.
 
@@ -53,7 +47,7 @@ def mean_average_precision(probability: Probability, label: Labels) -> float:
 
 def mean_of_known(values: Floats, label: Labels) -> float:
     """The mean of "k" values over the classes that have videos; 0 where none has."""
-    known = has_videos(label)
+    known = label.max(0, initial=0) > 0
     return float(values[known].mean()) if known.any() else 0.0
 
 
@@ -75,9 +69,7 @@ def macro_f1(probability: Probability, label: Labels) -> float:
 
 def micro_f1(probability: Probability, label: Labels) -> float:
     """F1 of all answers of all classes together."""
-    given = probability >= UNKNOWN
-    hits, answers, true = (float(part.sum()) for part in (given & (label > 0), given, label))
-    return float(f1_of(np.array(hits), np.array(answers), np.array(true)))
+    return float(drawn_micro_f1s(probability, label, np.ones((1, len(label)), np.int64))[0])
 
 
 def always_macro_f1(label: Labels) -> float:

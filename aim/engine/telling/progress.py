@@ -87,7 +87,7 @@ class Report:
         self.display.update(step, self.text)
 
     def epoch(self, step: int) -> float:
-        """How many epochs so many steps are."""
+        """The number of epochs of these steps."""
         return round(step / self.steps_per_epoch, 3)
 
     def validated(
@@ -104,7 +104,7 @@ class Report:
         self.display.pause()
 
     def resume(self) -> None:
-        """Training goes on."""
+        """Training continues."""
         self.time = time.monotonic()
         self.display.resume()
 
@@ -119,7 +119,7 @@ class Report:
 
 
 class Journal:
-    """Appends to `log.jsonl`; continuing drops what an interrupted run wrote later than its last save.
+    """Appends to `log.jsonl`; continuing drops an interrupted run's lines after its last save.
 
     That save holds the `step`, and the one up to which what follows epochs and validations is done (`rested`).
     """

@@ -237,7 +237,7 @@ class Guarded:
             self.failed, self.sink = True, None
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             say(
-                f"warning: tracker={self.name} failed {doing} ({reason}) and gets no more data; training goes on, "
+                f"warning: tracker={self.name} failed {doing} ({reason}) and gets no more data; training continues, "
                 "and log.jsonl has it all"
             )
 

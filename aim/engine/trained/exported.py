@@ -37,7 +37,7 @@ FORMAT = "aim-video exported 1"
 EXTRA_FILE = "aim.json"
 OPTIONAL = ("calibration", "task", "pace", "licence", "quantized")  # parts that older files lack
 INPUT, OUTPUT = "video", "probability"
-AGAIN = "aim.export makes it anew"
+AGAIN = "aim.export makes it again"
 
 
 @dataclass(frozen=True)
@@ -53,10 +53,10 @@ class About:
     task: Task = SINGLE_LABEL
     pace: Pace = UNPACED  # of the videos that it learnt from
     licence: str = ""  # of the trunk's weights; empty: not known
-    quantized: Mapping[str, Any] | None = None  # which precision has the trunk's products, and what was measured of it
+    quantized: Mapping[str, Any] | None = None  # precision of the trunk's products, and its measurements
 
     def to_text(self) -> dict[str, str]:
-        """Each part as JSON, with the format, and what the file expects in words."""
+        """Each part as JSON, with the format, and the expected input in words."""
         parts = asdict(self) | {"task": written("task", self.task)} | self.expects()
         del parts["calibration"]
         return stamp(FORMAT) | {key: json.dumps(value) for key, value in parts.items()} | self.calibration.as_text()

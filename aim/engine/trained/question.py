@@ -17,7 +17,7 @@ from aim.engine.scores.tasks import Limit
 from aim.engine.trained import exported
 from aim.engine.trained.answer import Asking
 from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, ready
-from aim.ground.errors import UserError, nearest, say
+from aim.ground.errors import UserError, check_least, nearest, say
 from aim.ground.marks import Mark
 from aim.models.classifier import Backbone
 
@@ -26,7 +26,7 @@ MAX_WORKERS = 8  # decoding processes, where nobody says how many
 
 @dataclass(frozen=True)
 class Question:
-    """The keys of configs/predict.yaml and configs/serve.yaml that say which model is asked, how, and for what."""
+    """The keys of configs/predict.yaml and configs/serve.yaml for the model, its use and its answers."""
 
     checkpoint: Annotated[str, Mark.PATH]  # empty where a trunk alone is asked
     views: Mapping[str, int | None]
@@ -44,10 +44,8 @@ class Question:
     reader: Reader
 
     def __post_init__(self) -> None:
-        for name, least in (("top", 1), ("workers", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise UserError(f"{name}={value} must be {least} or more")
+        check_least(self, 1, "top")
+        check_least(self, 0, "workers")
         asked = self.min_probability
         for value in asked.values() if isinstance(asked, Mapping) else [] if asked is None else [asked]:
             if not 0 <= value <= 1:
@@ -128,8 +126,9 @@ def introduction(recogniser: Recogniser, settings: Question, precision: Precisio
     if other and before != "fp8":  # of training alone
         other += f" (precision={before} gives its test's numbers)"
     windows = f", {of_windows}" if of_windows else ""
+    views = recogniser.views.protocol(recogniser.clip.num_frames)
     return (
-        f"{settings.asked}: {len(recogniser.classes)} classes, {recogniser.views_text} views{windows}, "
+        f"{settings.asked}: {len(recogniser.classes)} classes, {views} views{windows}, "
         f"{precision} on {recogniser.device.type}{other if before else ''}; {calibration(recogniser, settings)}"
     )
 

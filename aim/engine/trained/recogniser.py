@@ -93,11 +93,6 @@ class Recogniser:
         """Where it computes."""
         return torch.device("cpu") if isinstance(self.model, Program) else self.model.mean.device
 
-    @property
-    def views_text(self) -> str:
-        """The views of a video as papers write them: frames x temporal x spatial."""
-        return self.views.protocol(self.clip.num_frames)
-
     def predict(self, video: Tensor, precision: Precision = "fp32") -> Tensor:
         """Probabilities "b k" of clips, uint8 "b t c h w" with the model's number of frames and size."""
         return self.score(video, precision).cpu()
@@ -260,7 +255,7 @@ def told_by_names(
 ) -> Recogniser:
     """The model with a head for other classes, one label a video, from their names alone: zero-shot.
 
-    `backbone` is what its trunk was built of. Raises UserError if that has no text tower, or the head reads other
+    `backbone` is the source of its trunk. Raises UserError if that has no text tower, or the head reads other
     features.
     """
     assert isinstance(recogniser.model, VideoClassifier)

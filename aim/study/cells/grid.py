@@ -55,20 +55,15 @@ class Study:
             raise UserError(f"study.pairs: {list(wrong[0])} isn't a pair of two classes")
         if not self.cells:
             raise UserError("study.cells is empty; [{}] is the whole grid")
-        for part in self.cells:
-            for axis, names in part.items():
-                self._check_part(axis, names)
+        for axis, names in (each for part in self.cells for each in part.items()):
+            if axis not in AXES:
+                raise UserError(f"study.cells: no axis {axis!r}{nearest(axis, AXES)}; there are: {', '.join(AXES)}")
+            values = list(getattr(self, axis))
+            if unknown := [name for name in names if name not in values]:
+                close = nearest(str(unknown[0]), map(str, values))
+                raise UserError(f"study.cells names {unknown[0]}, which study.{axis}={values} lacks{close}")
         trunk_errors(self)
         return self
-
-    def _check_part(self, axis: str, names: Sequence[str | float | None]) -> None:
-        """Raise UserError if a slice names an unknown axis or value."""
-        if axis not in AXES:
-            raise UserError(f"study.cells: no axis {axis!r}{nearest(axis, AXES)}; there are: {', '.join(AXES)}")
-        there = list(getattr(self, axis))
-        if unknown := [name for name in names if name not in there]:
-            close = nearest(str(unknown[0]), map(str, there))
-            raise UserError(f"study.cells names {unknown[0]}, which study.{axis}={there} lacks{close}")
 
     @property
     def varied(self) -> set[str]:

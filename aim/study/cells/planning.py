@@ -35,14 +35,10 @@ class Planned:
     cost: Cost
 
     @property
-    def clips(self) -> int:
-        """Training clips in all epochs."""
-        return self.videos * self.run.train.clips_per_video * self.run.train.epochs
-
-    @property
     def flops(self) -> float:
         """Operations of its training, forward and backward."""
-        return self.cost.train_flops * self.clips
+        clips = self.videos * self.run.train.clips_per_video * self.run.train.epochs
+        return self.cost.train_flops * clips
 
     @property
     def test_flops(self) -> float:

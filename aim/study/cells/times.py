@@ -1,7 +1,7 @@
 """Durations of a study's cells: by finished ones, or by their operations and this machine's rate."""
 
 import statistics
-import time
+import timeit
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -80,25 +80,20 @@ def measured_rate(member: Planned) -> float:
     model = run.model(member.classes).to(device).train()
     batch = make_batch(model, clips, device, several=run.task.several)
     optimizer = adamw(model, run.optim)
-    taken = []
-    for _ in range(3):  # the first one warms up
-        began = time.perf_counter()
+
+    def step() -> None:
         train_step(model, optimizer, [batch], train, precision, device, task=run.task, stop=False)
         synchronize(device)
-        taken.append(time.perf_counter() - began)
-    return clips * cost.train_flops / min(taken[1:])
+
+    _, *taken = timeit.repeat(step, number=1, repeat=3)  # the first one warms up
+    return clips * cost.train_flops / min(taken)
 
 
 @cache
 def product_rate(device: Device, dtype: torch.dtype) -> float:
     """Operations a second of the product of two square matrices."""
     matrix = torch.ones(SIDE, SIDE, dtype=dtype, device=device)
-    taken = []
-    for _ in range(3):
-        began = time.perf_counter()
-        _ = matrix @ matrix
-        taken.append(time.perf_counter() - began)
-    return 2 * SIDE**3 / min(taken)
+    return 2 * SIDE**3 / min(timeit.repeat(lambda: matrix @ matrix, number=1, repeat=3))
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from aim.study.findings.intervals import Interval, finite
 from aim.study.findings.laws import FORMS, Law, chosen, fit_law
 from aim.study.findings.levels import levels
 from aim.study.findings.scores import LOSSES, MAIN
-from aim.study.findings.sentences import summary
+from aim.study.findings.sentences import name, summary
 
 DESCENDING = ("trunk_error", "difficulty")  # axes on which less is better
 COMPARED = ("parameters", "videos")  # axes of comparisons between series, if present: other sizes are equivalent
@@ -111,7 +111,7 @@ def mirages(judged: Sequence[Judged], scores: Mapping[str, Mapping[str, Any]]) -
         elif jumps:
             said += f", and {change(jumps[0], scores)} is one at the same cells too: not the score alone makes it"
         else:
-            why = "; ".join(f"{name(other, scores)}: {other.verdict.kind}" for other in same)
+            why = "; ".join(f"{name(other.curve.score, scores)}: {other.verdict.kind}" for other in same)
             said += f"; whether the score makes it can't be told ({why or 'no continuous score'})"
         found.append(
             {"task": curve.task, "series": curve.series, "axis": curve.axis, "jump": curve.score,
@@ -124,15 +124,11 @@ def where(curve: Curve) -> str:
     return ", ".join(part for part in (curve.series, curve.task) if part)
 
 
-def name(each: Judged, scores: Mapping[str, Mapping[str, Any]]) -> str:
-    return str(scores[each.curve.score].get("name", each.curve.score))
-
-
 def change(each: Judged, scores: Mapping[str, Mapping[str, Any]]) -> str:
     """A score's means at both ends and the width of its rise."""
     means, numbers = as_dict(each)["mean"], each.verdict.numbers
     first, last = means[:: -1 if each.curve.axis in DESCENDING else 1][:: max(1, len(means) - 1)]
-    ends = f"{name(each, scores)} from {first:.3g} to {last:.3g}"
+    ends = f"{name(each.curve.score, scores)} from {first:.3g} to {last:.3g}"
     return f"{ends} (10 to 90 % within {numbers['rise']:.2g} of {numbers['range']:.2g} decades)" if numbers else ends
 
 
@@ -247,15 +243,8 @@ def fitted(
     try:
         found = [fit_law(sizes, videos, losses, form, repeats=REPEATS) for form in FORMS]
     except UserError as error:
-        nothing: dict[str, Any] = {
-            "form": "constant",
-            "parameters": {},
-            "held_out_error": None,
-            "extrapolates": False,
-            "chosen": False,
-        }
-        said = {"dots": [], "sentence": f"{series}: no law ({error})."}
-        return [{"series": series, "score": score} | nothing | said]
+        nothing = told(series, score, Law("constant", {}, [], math.nan, False, ""), False)
+        return [nothing | {"sentence": f"{series}: no law ({error})."}]
     best = chosen(found)
     return [told(series, score, law, i == best) for i, law in enumerate(found)]
 

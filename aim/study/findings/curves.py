@@ -155,7 +155,9 @@ def risen(found: Levels, profile: Profile, chance: float) -> tuple[Kind, str, di
     before = int(np.argmin(at_chance)) if not at_chance.all() else count
     step = step_misfit(found) / (count - 2)
     excluded = step > f_quantile(1 - DOUBT, count - 2, found.freedom)
-    low, high = gain_between(profile, best)
+    ends = logistic((np.array([0.0, 1.0]) - profile.middle[best]) / profile.width[best])
+    first, last = profile.low[best] + profile.rise[best] * ends
+    low, high = first + 0.1 * (last - first), first + 0.9 * (last - first)  # 10 and 90 % of the gain within the range
     way = int(((found.mean - found.margin > low) & (found.mean + found.margin < high)).sum())
     numbers = {"range": span, "rise": rise, "most": most, "before": before, "way": way}
     how = f"makes its gain, from 10 to 90 %, within {rise:.2g} (at most {most:.2g}) of {span:.2g} decades"
@@ -168,13 +170,6 @@ def risen(found: Levels, profile: Profile, chance: float) -> tuple[Kind, str, di
     if narrow and before < BEFORE:
         return "too few", f"a jump, but too few scales at chance before it ({before}): smaller ones would tell", numbers
     return "too few", f"{how}: a step and a smooth rise fit equally well; scales in between would tell", numbers
-
-
-def gain_between(profile: Profile, at: int) -> tuple[float, float]:
-    """10 and 90 % of the gain of a curve of the profile within the range."""
-    ends = logistic((np.array([0.0, 1.0]) - profile.middle[at]) / profile.width[at])
-    first, last = profile.low[at] + profile.rise[at] * ends
-    return float(first + 0.1 * (last - first)), float(first + 0.9 * (last - first))
 
 
 def profiled(found: Levels, sign: float) -> Profile:

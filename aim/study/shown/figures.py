@@ -166,7 +166,7 @@ def side_by_side(study: Study) -> Any:
     if not all(rows):
         return None
     columns = max(map(len, rows))
-    figure, panels = plots.new(PAGE * min(1.0, max(columns, 2) / 4), 4.0, 2, columns)
+    figure, panels = grid(2 * columns, columns, 1.75)
     for i, axes in enumerate(panels):
         score = dict(enumerate(rows[i // columns])).get(i % columns)
         if score is None:

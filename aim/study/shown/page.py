@@ -229,7 +229,7 @@ def places(study: Study, axis: str) -> dict[str, Any] | None:
     curves = [curve for curve in study.find(axis=axis, task=ALL) if curve.points]
     if not found or not curves:
         return None
-    first, last = plots.reach(curves)
+    first, last = plots.reach([point.scale for curve in curves for point in curve.points])
     x = Scale(first, last, *((100, 0) if axis in DESCENDING else (0, 100)), log=first > 0)
     marks = [mark for mark in (log_ticks if first > 0 else ticks)(first, last, 4) if first <= mark <= last]
     rows = []

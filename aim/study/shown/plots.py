@@ -173,10 +173,9 @@ def score_label(study: Study, score: str) -> str:
     return capital(study.score_name(score)) + (" (%)" if is_percent(score) else "")
 
 
-def reach(curves: Sequence[Curve]) -> tuple[float, float]:
-    """The ends of an axis around all points, with some margin."""
-    scales = [point.scale for curve in curves for point in curve.points]
-    low, high = min(scales), max(scales)
+def reach(places: Sequence[float]) -> tuple[float, float]:
+    """The ends of an axis around all of them, with some margin."""
+    low, high = min(places), max(places)
     if low <= 0:
         room = 0.04 * (high - low) or 1.0
         return low - room, high + room
@@ -186,7 +185,7 @@ def reach(curves: Sequence[Curve]) -> tuple[float, float]:
 
 def finish(study: Study, axes: Axes, curves: Sequence[Curve], *, count: int = 5, words_at: bool = True) -> None:
     """Axes, ticks, and the line of chance; the axes cover these curves, drawn or not."""
-    curve, ends = curves[0], reach(curves)
+    curve, ends = curves[0], reach([point.scale for each in curves for point in each.points])
     if ends[0] > 0:
         axes.set_xscale("log")
         axes.set_xticks(log_ticks(*ends, max(count, 3)))
@@ -238,9 +237,7 @@ def legend(
 def law(axes: Axes, dots: Sequence[Dot], style: int, beside: Sequence[Dot]) -> None:
     """Measured against predicted losses, those of the held-out scale filled; the axes cover `beside`."""
     ends = [end for dot in beside for end in (dot.predicted, dot.measured)]
-    low, high = min(ends), max(ends)
-    room = (high / low) ** 0.04 if high > low else 2.0
-    span = low / room, high * room
+    span = reach(ends)
     axes.set(xscale="log", yscale="log", xlim=span, ylim=span)
     axes.plot(span, span, color=QUIET, linewidth=0.8, linestyle=(0, (4, 2)), zorder=1)
     own = look(style)
@@ -250,5 +247,5 @@ def law(axes: Axes, dots: Sequence[Dot], style: int, beside: Sequence[Dot]) -> N
         axes.plot([dot.predicted], [dot.measured], **own | face, gid=f"say:{said}")
     axes.minorticks_off()
     for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(log_ticks(low, high))
+        axis.set_ticks(log_ticks(min(ends), max(ends)))
         axis.set_major_formatter(lambda value, _: short(value))

@@ -34,7 +34,7 @@ def summarise(data: Mapping[str, Any]) -> str:
         parts += ["## Does it help only above some size?", *listed(study.helps, COMPARISONS)]
     parts += laws(study)
     if data["rule"]["text"]:
-        parts += ["## The rule that sorts curves", plain(data["rule"]["text"]), rule_text(data["rule"])]
+        parts += ["## The rule that sorts curves", plain(data["rule"]["text"]), study.rule_rates]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -55,14 +55,6 @@ def section(title: str, found: Sequence[Mapping[str, Any]], nothing: str) -> lis
     """The sentences under a heading, or a note that there are none."""
     sentences = unique(each["sentence"] for each in found)
     return [f"## {title}", *(listed(sentences) or [nothing])] if sentences or nothing else []
-
-
-def rule_text(rule: Mapping[str, Any]) -> str:
-    """The error rates of the rule."""
-    wrong, found = (f"{100 * rule[key]:.1f} %" for key in ("false_emergent", "found_steps"))
-    return (
-        f"On {rule['simulations']} simulations it called {wrong} of smooth curves emergent, and found {found} of steps."
-    )
 
 
 def table_note(study: Study) -> str:

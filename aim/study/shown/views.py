@@ -186,6 +186,14 @@ class Study:
     def score_name(self, score: str) -> str:
         return str(self.data["scores"].get(score, {}).get("name", score))
 
+    @property
+    def rule_rates(self) -> str:
+        """The error rates of the rule that sorts curves."""
+        rule = self.data["rule"]
+        wrong, found = (f"{100 * rule[key]:.1f} % of" for key in ("false_emergent", "found_steps"))
+        said = f"On {rule['simulations']} simulations it called {wrong} smooth curves emergent"
+        return f"{said}, and found {found} steps."
+
     @cached_property
     def facts(self) -> list[tuple[str, str]]:
         """The facts of a study: cells, axes, machine, time."""

@@ -15,6 +15,7 @@ from aim.data.sources.kinetics import Kinetics
 from aim.data.sources.mmaction2 import MMAction2
 from aim.data.sources.something_something import SomethingSomething
 from aim.data.sources.ucf101 import UCF101
+from aim.ground import config
 from tests.messages import refused
 
 AUTO = Auto(split=1, val_share=0.5)
@@ -126,8 +127,8 @@ def test_ucf101_has_three_splits(tmp_path: Path) -> None:
     assert found.train == [Video("UCF-101/YoYo/v_YoYo_g02_c01.avi", 1), Video("Archery/v_Archery_g01_c01.avi", 0)]
     assert found.val == [Video("Archery/v_Archery_g02_c01.avi", 0)]
     assert AUTO(tmp_path) == UCF101(split=1)(tmp_path) != found
-    with refused("format.split=4", "1", "2", "3"):
-        UCF101(split=4)(tmp_path)
+    with refused("split=4", "1", "2", "3"):
+        config.build({"split": 4}, UCF101)
 
 
 def test_hmdb51_leaves_out_what_is_in_neither_half(tmp_path: Path) -> None:

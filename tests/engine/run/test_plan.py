@@ -94,7 +94,7 @@ def test_an_unknown_gpu_is_one_clear_line(tmp_path: Path) -> None:
         ),
         (["what=plan", "gpu=a100", "precision=fp8"], ["precision=fp8", "gpu=a100", "precision=auto"]),
         (["what=plan", "gpu=h100", "precision=fp8", "adapter=full"], ["precision=fp8", "precision=bf16", "frozen"]),
-        (["what=plan", "gpu=t4", "gpus=0"], ["gpus=0", "GPUs", "1"]),
+        (["what=plan", "gpu=t4", "gpus=0"], ["gpus=0", "1"]),
         (["what=plan", "gpu=t4", "gpus=3"], ["train.batch_size=8", "3", "train.batch_size=6", "gpus=2"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
