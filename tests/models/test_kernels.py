@@ -360,6 +360,19 @@ def test_on_a_gpu_attention_in_tiles_is_attention(shape: tuple[int, ...], dtype:
 
 
 @pytest.mark.gpu
+def test_on_a_gpu_what_lies_beyond_two_to_the_31_numbers_is_reached() -> None:
+    base = torch.zeros(2**31 + 2**16, dtype=torch.bfloat16, device="cuda")
+    end = base[2**31 :].copy_(torch.linspace(-1, 1, 2**16))
+    assert far(quick_gelu.forward(base)[2**31 :].cpu(), quick_gelu.plain(end.cpu().double())) < 0.01
+    qkv = base.as_strided((2, 8, 3, 3, 2, 64), (2**31, 9 * 128, 3 * 128, 128, 64, 1))
+    near, gradient = qkv[1:].clone(), torch.randn(2, 8, 3, 2, 64, device="cuda").bfloat16()
+    assert short_attention.forward(qkv)[1].equal(short_attention.forward(near)[0])
+    found = short_attention.backward(qkv, gradient)
+    assert found[1].equal(short_attention.backward(near, gradient[1:])[0])
+    assert found[1].abs().amax() > 0
+
+
+@pytest.mark.gpu
 def test_on_a_gpu_norms_and_activations_are_what_they_are_elsewhere() -> None:
     torch.manual_seed(0)
     x, weight, bias = torch.randn(50, 768), torch.randn(768), torch.randn(768)
