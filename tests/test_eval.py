@@ -145,6 +145,14 @@ def test_a_value_on_the_command_line_counts_even_where_it_is_the_default(unbroke
         retest.of_checkpoint(saved.config, asked, ["adapter=aim"], saved.path)
 
 
+@pytest.mark.parametrize("key", ["optim.lr", "augment.flip", "val_views.resize", "test", "train.epochs", "init"])
+def test_a_setting_without_effect_on_a_test_is_refused(unbroken: Path, key: str) -> None:
+    saved = checkpoint.read_weights(unbroken / "best.safetensors")
+    asked = config.resolve(config.compose([]))
+    with refused(key, "aim.eval"):
+        retest.of_checkpoint(saved.config, asked, [f"{key}=1"], saved.path)
+
+
 def test_an_experiment_says_on_what_and_how_to_test_and_nothing_of_the_training(unbroken: Path) -> None:
     """Also where its values are those of configs/config.yaml, as k400's are."""
     saved = checkpoint.read_weights(unbroken / "best.safetensors")

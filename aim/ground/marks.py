@@ -43,6 +43,7 @@ class Mark(Enum):
     COMMAND = "of the command: a test takes it from there, not from its checkpoint"
     MODEL = "of the model: a test with another value would test another model"
     TRAINING = "of the training: an experiment that is named for a test has no say in it"
+    IDLE = "of no effect on a test, which refuses it on its command line"
     ELSEWHERE = "may differ from a published run without a word"
 
 

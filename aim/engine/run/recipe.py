@@ -21,24 +21,24 @@ def steps_per_epoch(videos: int, clips_per_video: int, batch_size: int) -> int:
 class Training:
     """The values of `train` in configs/config.yaml. `batch_size` is global: over all ranks and accumulated parts."""
 
-    epochs: Annotated[int, Auto(20), Mark.LENGTH]  # for what auto is of a list of videos: aim.engine.run.sizing
+    epochs: Annotated[int, Auto(20), Mark.LENGTH, Mark.IDLE]  # auto by the videos: aim.engine.run.sizing
     batch_size: Annotated[int, Auto(32)]
     clips_per_video: int  # of a step's batch, from one decoding (repeated augmentation)
     accumulate: Annotated[int, Mark.MACHINE]  # parts that a step's batch is worked through in, to save memory
-    label_smoothing: float
-    mixup: float  # alpha of the beta distribution; 0 is off
-    cutmix: float
-    eval_every: Annotated[float, Auto(1)]  # epochs; 0 is never
-    eval_videos: Annotated[int | None, Before(None)]  # of a validation, always the same; None: all
-    best_by: Annotated[str, Before("top1")]  # of the validations: a metric of the task
-    choose: Annotated[float, Before(0.2)]  # share of the training videos that choose among heads, without a third list
-    balance: Annotated[Balance, Before("none")]  # for classes with few videos: weights, more turns, or shifted logits
-    balance_by: Annotated[By, Before("root")]  # the weights of classes by their numbers of videos
-    patience: Annotated[int | None, Before(None)]  # validations without a better one after which training ends
-    ema: Annotated[float | None, Before(None)]  # decay of the mean of the trained weights, which takes their place
-    clip_grad: Annotated[float | None, Before(None)]  # norm of all gradients together
+    label_smoothing: Annotated[float, Mark.IDLE]
+    mixup: Annotated[float, Mark.IDLE]  # alpha of the beta distribution; 0 is off
+    cutmix: Annotated[float, Mark.IDLE]
+    eval_every: Annotated[float, Auto(1), Mark.IDLE]  # epochs; 0 is never
+    eval_videos: Annotated[int | None, Before(None), Mark.IDLE]  # of a validation, always the same; None: all
+    best_by: Annotated[str, Before("top1"), Mark.IDLE]  # of the validations: a metric of the task
+    choose: Annotated[float, Before(0.2), Mark.IDLE]  # share of the training videos, without a third list
+    balance: Annotated[Balance, Before("none"), Mark.IDLE]  # for rare classes: weights, turns, or logits
+    balance_by: Annotated[By, Before("root"), Mark.IDLE]  # the weights of classes by their numbers of videos
+    patience: Annotated[int | None, Before(None), Mark.IDLE]  # validations without a better one that end it
+    ema: Annotated[float | None, Before(None), Mark.IDLE]  # decay of the mean weights, which replace them
+    clip_grad: Annotated[float | None, Before(None), Mark.IDLE]  # norm of all gradients together
     features: Annotated[Literal["computed", "cached", "auto"], Before("computed")]  # of a trunk that is only read
-    draws: Annotated[int, Before(4)]  # random clips of a training video of which features are kept
+    draws: Annotated[int, Before(4), Mark.IDLE]  # random clips of a training video of which features are kept
     features_gb: Annotated[float, Mark.MACHINE, Before(50.0)]  # that all kept features may take on this machine's disk
     log_every: Annotated[int, Auto(10), Mark.MACHINE]  # steps
     save_minutes: Annotated[float, Mark.MACHINE]

@@ -15,6 +15,7 @@ OF_THE_COMMAND = marked(Mark.COMMAND)
 OF_THE_MODEL = marked(Mark.MODEL)  # frames and size are not among it: they may differ (stretch_time)
 FREE = ("backbone.weights", *marked(Mark.SILENT))
 OF_THE_TRAINING = marked(Mark.TRAINING)
+IDLE = marked(Mark.IDLE)
 
 
 def of_checkpoint(
@@ -24,14 +25,17 @@ def of_checkpoint(
 
     The command's are those on the command line, in its experiment, and those that differ from configs/config.yaml,
     and settings that are newer than the checkpoint.
-    Raises UserError if they contradict the checkpoint's model.
+    Raises UserError if they contradict the checkpoint's model, or have no effect on a test.
     """
     saved = identity.of_today(saved)
     config.check_received({key: value for key, value in saved.items() if key not in OF_THE_COMMAND}, Run)
     default = dict(choices.leaves(config.resolve(config.compose([], "eval"))))
     if removed := [override for override in overrides if override.startswith("~")]:
         raise UserError(f"{removed[0]}: aim.eval can't take a setting away from a checkpoint's; give it another value")
-    given = [*OF_THE_COMMAND, *(override.lstrip("+").partition("=")[0] for override in overrides)]
+    words = [override.lstrip("+").partition("=")[0] for override in overrides]
+    if idle := [key for key in words if is_one_of(key, IDLE)]:
+        raise UserError(f"{idle[0]} has no effect on aim.eval; leave it out")
+    given = [*OF_THE_COMMAND, *words]
 
     def is_asked(key: str, value: Any) -> bool:
         if is_one_of(key, given):

@@ -69,7 +69,7 @@ MAY_CHANGE = {
     "data.folds",  # the content of these is hashed
     "train.accumulate", "train.epochs", "train.log_every", "train.save_minutes", "train.profile", "train.memory",
     "train.compile", "train.shard", "train.features_gb", "predictions",
-    "adapter.recipe.lr", "adapter.recipe.weight_decay",
+    "adapter.recipe.lr", "adapter.recipe.weight_decay", "adapter.recipe.schedule", "adapter.recipe.warmup",
     "published", "backbone.source", "backbone.text", "backbone.licence",
     "tracker.kind", "tracker.project", "tracker.entity", "tracker.mode", "tracker.space",
 }  # fmt: skip
