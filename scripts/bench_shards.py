@@ -64,7 +64,8 @@ def make_clips(folder: Path, count: int) -> None:
     if not sources:
         raise SystemExit(f"{REAL} has no videos; set AIM_SHARED to the folder that holds real/ut-interaction")
     for i, source in enumerate(sources):
-        command = ["ffmpeg", "-v", "error", "-stream_loop", "-1", "-i", source, "-t", "10", "-preset", "veryfast"]
+        again = "loop=loop=-1:size=1000,setpts=N/30/TB"  # ffmpeg's -stream_loop never ends with some of these files
+        command = ["ffmpeg", "-v", "error", "-i", source, "-vf", again, "-t", "10", "-preset", "veryfast", "-an"]
         subprocess.run([*command, "-c:v", "libx264", folder / f"{i}.mp4"], check=True)
     for i in range(len(sources), count):
         (folder / f"{i}.mp4").write_bytes((folder / f"{i % len(sources)}.mp4").read_bytes())
