@@ -127,14 +127,16 @@ def real(data: str, cell: str) -> str:
     """A row of a real data set."""
     folder = RESULTS / "real"
     (first, *_) = found_files = real_table.files(folder, data, cell)
-    by_order = real_table.orders(folder, data, cell)
+    by_order, results = real_table.orders(folder, data, cell), [read_results(file) for file in found_files]
     words, tuned_here, top1, interval, backwards, shuffled, seeds, seconds = real_table.row(
-        [read_results(file) for file in found_files], by_order, real_table.CELLS[cell]
+        results, by_order, real_table.CELLS[cell]
     )
     settings = yaml.safe_load(first.with_name("config.yaml").read_text(encoding="utf-8"))
     millions = f"{float(tuned_here):.2f}" + (f", {tuned(settings) / 1e6:.2f}" if by_order else "")
     orders = [backwards, shuffled] if by_order else []
-    return " | ".join([words, millions, f"{settings['optim']['lr']:g}", top1, seeds, interval, *orders, seconds])
+    choice = results[0].get("choice")
+    rate = choice["heads"][choice["best"]]["lr"] if choice else settings["optim"]["lr"]
+    return " | ".join([words, millions, f"{rate:g}", top1, seeds, interval, *orders, seconds])
 
 
 def interaction(name: str) -> str:
