@@ -34,9 +34,13 @@ LADDER = {  # row: (runs, the paper's top-1 on Something-Something v2, table 1)
     "+ joint (AIM)": ("demo,seed=*", "62.0"),
 }
 INTERACTIONS = {  # row: (result, which of its numbers)
-    "ten folds (fold k holds out sequences k and 10+k): mean, sd": ("real/ut,folds/folds.json", "folds"),
+    "STEP, `+experiment=probe adapter=step augment.area=[0.5,1.0]`: `val.txt`, 47 videos, after 165 s of one core": (
+        "probe,ut-interaction,step/results.json",
+        "top1",
+    ),
+    "linear layer, `+experiment=probe`: ten folds (fold k holds out sequences k and 10+k): mean, sd": ("real/ut,folds/folds.json", "folds"),
     "... the folds' 120 held-out videos together, 95 % interval": ("real/ut,folds/folds.json", "interval"),
-    "`val.txt`, 47 videos": ("probe,ut-interaction/results.json", "top1"),
+    "... `val.txt`, 47 videos": ("probe,ut-interaction/results.json", "top1"),
 }
 MAPS = {  # row: scores of a map in scripts/explain_demo.py, and by chance; "" where there are none
     "relevance that lies on the shape (%)": ("inside", "pixels"),
@@ -69,7 +73,7 @@ HEADS = {
     "| kept for the backward pass, MiB (share of the public code's)",
     "ladder": "adapters | tuned / all parameters (M) | top-1 here (%), mean (range) | seeds | seconds, data and test "
     "included | the paper's top-1 on Something-Something v2 (%)",
-    "interactions": "linear layer on DINOv2's ViT-S/14, 112 pixels | top-1 (%) | the largest class (%)",
+    "interactions": "head on DINOv2's ViT-S/14, 112 pixels | top-1 (%) | the largest class (%)",
     "order6": "adapter | tuned here, in a ViT-B/16 (M) | rate | top-1 (%), mean (range) | seeds "
     "| 95 % interval of seed 0 | frames reversed (%) | shuffled (%) | seconds",
     "shrec14": OTHERS,
