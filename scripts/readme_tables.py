@@ -38,7 +38,10 @@ INTERACTIONS = {  # row: (result, which of its numbers)
         "probe,ut-interaction,step/results.json",
         "top1",
     ),
-    "linear layer, `+experiment=probe`: ten folds (fold k holds out sequences k and 10+k): mean, sd": ("real/ut,folds/folds.json", "folds"),
+    "linear layer, `+experiment=probe`: ten folds (fold k holds out sequences k and 10+k): mean, sd": (
+        "real/ut,folds/folds.json",
+        "folds",
+    ),
     "... the folds' 120 held-out videos together, 95 % interval": ("real/ut,folds/folds.json", "interval"),
     "... `val.txt`, 47 videos": ("probe,ut-interaction/results.json", "top1"),
 }
