@@ -68,14 +68,16 @@ search() {
         chosen order6 adaptformer "optim.lr=[1e-3,3e-3,1e-2] $inside"
         chosen warm adaptformer "optim.lr=[3e-3,1e-2] $long"
         ;;
+    *) echo "no search for $1" >&2 && exit 2 ;;
     esac
 }
 
 # chosen NAME CELL SETTINGS: one choice, and its scores in scripts/results/recipes.
 chosen() {
     run=$runs/search,$1,$2
-    # shellcheck disable=SC2046,SC2086
-    $python -m aim.train +experiment=finetune name=search $(words order6 "$2") $3 run_dir="$run" ${EXTRA:-}
+    own=$(words order6 "$2") # an unknown cell ends the script here
+    # shellcheck disable=SC2086
+    $python -m aim.train +experiment=finetune name=search $own $3 run_dir="$run" ${EXTRA:-}
     mkdir -p "scripts/results/recipes/$1,$2"
     cp "$run/choice/choice.json" "$run/config.yaml" "scripts/results/recipes/$1,$2"
 }
@@ -84,9 +86,10 @@ chosen() {
 train() {
     run=$runs/$1,$2,seed=$3
     kept=$results/$1,$2,seed=$3
+    own=$(words "$1" "$2") # an unknown cell ends the script here
     # Settings are several words; EXTRA is for a trial, such as EXTRA=train.epochs=1.
-    # shellcheck disable=SC2046,SC2086
-    $python -m aim.train +experiment=finetune name="$1" $(words "$1" "$2") seed="$3" run_dir="$run" ${EXTRA:-}
+    # shellcheck disable=SC2086
+    $python -m aim.train +experiment=finetune name="$1" $own seed="$3" run_dir="$run" ${EXTRA:-}
     if [ "$1" = order6 ] && [ ! -s "$run/order.json" ]; then
         $python -m aim.explain checkpoint="$run" what=order json=true >"$run/order.part"
         mv "$run/order.part" "$run/order.json"
