@@ -34,16 +34,15 @@ LADDER = {  # row: (runs, the paper's top-1 on Something-Something v2, table 1)
     "+ joint (AIM)": ("demo,seed=*", "62.0"),
 }
 INTERACTIONS = {  # row: (result, which of its numbers)
-    "STEP, `+experiment=probe adapter=step augment.area=[0.5,1.0]`: `val.txt`, 47 videos, after 165 s of one core": (
-        "probe,ut-interaction,step/results.json",
-        "top1",
-    ),
-    "linear layer, `+experiment=probe`: ten folds (fold k holds out sequences k and 10+k): mean, sd": (
-        "real/ut,folds/folds.json",
+    "STEP, `+experiment=probe`: ten folds (fold k holds out sequences k and 10+k): mean, sd": (
+        "real/ut,folds,step/folds.json",
         "folds",
     ),
-    "... the folds' 120 held-out videos together, 95 % interval": ("real/ut,folds/folds.json", "interval"),
+    "... the folds' 120 held-out videos together, 95 % interval": ("real/ut,folds,step/folds.json", "interval"),
     "... `val.txt`, 47 videos": ("probe,ut-interaction/results.json", "top1"),
+    "linear layer, `+experiment=probe adapter=none`: ten folds: mean, sd": ("real/ut,folds,none/folds.json", "folds"),
+    "... the folds' 120 videos together, 95 % interval": ("real/ut,folds,none/folds.json", "interval"),
+    "... `val.txt`": ("probe,ut-interaction,none/results.json", "top1"),
 }
 MAPS = {  # row: scores of a map in scripts/explain_demo.py, and by chance; "" where there are none
     "relevance that lies on the shape (%)": ("inside", "pixels"),

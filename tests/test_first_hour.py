@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from aim.data.demo.moving_shapes import MovingShapes
-from tests.conftest import ROOT
+from tests.conftest import ROOT, shared_folder
 
 TEXT = (ROOT / "docs" / "first-hour.md").read_text(encoding="utf-8")
 
@@ -42,6 +42,8 @@ def test_every_command_of_the_first_hour_works(tmp_path: Path) -> None:
     for command in commands():
         program, *words = shlex.split(command)
         assert program == "aim"
+        if "+experiment=probe" in words:
+            words.append(f"backbone.weights={shared_folder()}/real/dinov2_vit_s14.safetensors")
         done = subprocess.run(
             [sys.executable, "-m", "aim", *words], cwd=tmp_path, env=environment, capture_output=True, text=True
         )
