@@ -28,15 +28,22 @@ REPEATS = 9  # of a batch's time, the two files alternating
 TOGETHER = 8  # clips of such a batch
 
 
-def frozen_products(model: VideoClassifier) -> set[str]:
-    """Hashes of the trunk's untrained matrices, whole or by thirds (q, k and v), in ONNX's form."""
-    trained, found = set(model.trainable), set[str]()
-    for name, layer in model.named_modules():
-        if isinstance(layer, nn.Linear | nn.Conv2d) and not parametrize.is_parametrized(layer):
-            if f"{name}.weight" not in trained:
-                weight = layer.weight.detach().float().flatten(1)
-                found |= {hashed(part.numpy()) for n in (1, 3) for part in weight.chunk(n)}
-    return found
+def frozen_layers(model: VideoClassifier) -> list[str]:
+    """The names of the trunk's layers that training left as they were."""
+    trained = set(model.trainable)
+    return [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d)
+        and f"{name}.weight" not in trained
+        and not parametrize.is_parametrized(layer)
+    ]
+
+
+def matrices(model: VideoClassifier, layers: Sequence[str]) -> set[str]:
+    """Hashes of layers' matrices, whole or by thirds (q, k and v), as an exported model has them."""
+    weights = [model.get_parameter(f"{name}.weight").detach().float().flatten(1) for name in layers]
+    return {hashed(part.numpy()) for weight in weights for n in (1, 3) for part in weight.chunk(n)}
 
 
 def hashed(matrix: NDArray[Any]) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-FINE = 0.01  # relative error of activations in bytes above which channels are divided
+FINE = 0.015  # relative error of activations in bytes above which channels are divided
 EVEN = 0.75  # by their largest magnitudes to this power: 0 changes nothing, 1 makes these equal
 LEAST = 0.01  # of the largest such magnitude, for channels that are hardly used
 ROWS = 2048  # of activations
