@@ -78,7 +78,7 @@ def entrypoint(
             article = "an" if wants[0] in "aeiou" else "a"
             raise UserError(f"there is nothing to start without {article} {wants}: add +{wants}=NAME")
         given = [f"{word[2:]}=true" if word in [f"--{flag}" for flag in flags] else word for word in sys.argv[1:]]
-        sys.argv[1:] = words.checked(folds.expanded(given), config_name)
+        sys.argv[1:] = folds.expanded(words.checked(given, config_name))
         try:
             hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
         except (YAMLError, ValueError, TypeError, AssertionError) as error:  # of a file that is none

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aim.data.dataset import VideoDataset
 from aim.data.loading.order import LISTED
-from aim.data.stored.features import GB, Draws, Kept, keys_of, store_of
+from aim.data.stored.features import GB, IN_MEMORY, Draws, Kept, keys_of, store_of
 from aim.data.transforms import Views
 from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
@@ -57,7 +57,8 @@ def on_features(
     )
     with store.held():
         bad = computed(kept, dataset, model, run, world, stop)
-        yield replace(kept, bad={**dataset.bad, **bad})
+        few = len(dataset) * kept.video_bytes <= IN_MEMORY
+        yield replace(kept, bad={**dataset.bad, **bad}, store=replace(store, memory={} if few else None))
 
 
 def computed(
@@ -75,7 +76,7 @@ def computed(
     pixels = Draws(**(vars(dataset) | {"videos": missing}), keys=kept.keys)
     pixels = pixels if views else replace(pixels, clips=run.train.draws)
     clips, what = pixels.shape[0], "views" if views else "draws"
-    needed = len(missing) * clips * kept.size * kept.stored.itemsize
+    needed = len(missing) * kept.video_bytes
     if world.is_main:
         kept.store.make_room(needed, run.train.features_gb * GB)
         print(

@@ -295,7 +295,7 @@ class Run:
             rank=world.rank,
             world_size=world.size,
             order=order,
-            workers=self.data.workers,
+            workers=0 if dataset.in_process else self.data.workers,
             timeout=self.data.timeout,
             on_error=on_error,
             max_bad=self.data.max_bad,
