@@ -41,8 +41,10 @@ def on_features(
     keys = distributed.share(keys_of(dataset.root, dataset.videos) if world.is_main else {})
     views = isinstance(dataset.transform, Views)
     stored = torch.float32 if run.precision == "fp32" else torch.float16
-    with torch.no_grad(), autocast(world.device, run.precision):
-        size = model.frozen(torch.zeros(1, 3, model.num_frames, model.size, model.size, device=world.device)).shape[1]
+    if not model.layout:
+        with autocast(world.device, run.precision):
+            model.frozen(torch.zeros(1, 3, model.num_frames, model.size, model.size, device=world.device))
+    size = sum(shape.numel() for shape in model.layout)
     store = store_of(
         {
             "version": VERSION, "trunk": replace(run.backbone, weights=fingerprint_of(model)),
