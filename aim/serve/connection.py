@@ -20,5 +20,8 @@ class Connection(H11Protocol):
 
     def _expect(self) -> None:
         """Close it unless another request than the present one has begun by then."""
-        answered = self.cycle
-        self.loop.call_later(HEADER, lambda: self.cycle is answered and self.transport.close())
+        self.loop.call_later(HEADER, self._close_after, self.cycle)
+
+    def _close_after(self, answered: object) -> None:
+        if self.cycle is answered:
+            self.transport.close()
