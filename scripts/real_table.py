@@ -85,26 +85,25 @@ def row(results: Sequence[Mapping[str, Any]], by_order: Sequence[Mapping[str, fl
     )
 
 
-def of_folds(folder: Path) -> list[str]:
-    """UT-Interaction's folds in words; nothing without them."""
-    file = folder / "ut,folds" / "folds.json"
-    if not file.exists():
-        return []
-    found = read_results(file)
+def of_folds(folder: Path, head: str) -> str:
+    """UT-Interaction's folds under a head in words."""
+    found = read_results(folder / f"ut,folds,{head}" / "folds.json")
     own = found["folds"]
-    return [
-        f"UT-Interaction, {own['count']} folds that hold out sequences k and 10 + k of both sets, linear probe: "
+    return (
+        f"UT-Interaction, {own['count']} folds that hold out sequences k and 10 + k of both sets, adapter={head}: "
         f"{own['mean']:.1f} % (sd over folds {own['sd']:.1f}; all {found['num_videos']} videos together "
         f"{own['of_all_videos']:.1f} %, 95 % interval {own['interval'][0]:.1f} to {own['interval'][1]:.1f}); the "
         f"largest class {found['baseline']['top1']:.1f} %; {found['seconds']:.0f} s in all."
-    ]
+    )
 
 
 def main(folder: Path) -> None:
     """Print the tables of all data sets that have runs."""
     for data in DATA:
         print("\n".join(table(folder, data)))
-    print("\n".join(of_folds(folder)))
+    for head in ("step", "none"):
+        if (folder / f"ut,folds,{head}").exists():
+            print(of_folds(folder, head))
 
 
 if __name__ == "__main__":

@@ -42,14 +42,15 @@ def test_the_settings_of_all_cells_are_settings(tmp_path: Path) -> None:
     for name in TABLE["CELLS"]:
         for data in TABLE["DATA"]:
             (tmp_path / "runs" / f"{data},{name},seed=0").mkdir()
-    (tmp_path / "runs" / "ut,folds" / "fold1").mkdir(parents=True)
-    for name in ("folds.json", "fold1/config.yaml"):
-        (tmp_path / "runs" / "ut,folds" / name).touch()
+    for head in ("step", "none"):
+        (tmp_path / "runs" / f"ut,folds,{head}" / "fold1").mkdir(parents=True)
+        for name in ("folds.json", "fold1/config.yaml"):
+            (tmp_path / "runs" / f"ut,folds,{head}" / name).touch()
     places = {"PYTHON": str(stand_in), "RUNS": str(tmp_path / "runs"), "RESULTS": str(tmp_path / "kept")}
     shared = {"AIM_SHARED": str(shared_folder()), "PATH": "/usr/bin:/bin"}
     subprocess.run(["sh", str(SCRIPT)], env=places | shared, check=True, capture_output=True, timeout=60)
     trainings = [line.split() for line in noted.read_text(encoding="utf-8").splitlines() if "aim.train" in line]
-    assert len(trainings) == len(TABLE["DATA"]) * len(TABLE["CELLS"]) + 1
+    assert len(trainings) == len(TABLE["DATA"]) * len(TABLE["CELLS"]) + 2
     for _, _, *words in trainings[:: len(TABLE["CELLS"]) + 1]:
         run = config.build(config.compose([word for word in words if not word.startswith("run_dir=")]), Run)
         assert run.backbone.name == "vit_small_patch14_dinov2.lvd142m"

@@ -66,12 +66,13 @@ def files_in(folder: Path) -> dict[int, list[Path]]:
 
 
 def expanded(words: Sequence[str]) -> list[str]:
-    """The words of a command; those that name all folds become a sweep over them.
+    """The words of a command, with paths in quotes; those that name all folds become a sweep over them.
 
     `data.fold=all/10` does, and data.folds=DIR without data.fold, or with data.fold=all. Raises UserError if it
     isn't known how many there are.
     """
-    given = {key: value.strip("'\"") for key, equals, value in (word.partition("=") for word in words) if equals}
+    pairs = (word.partition("=") for word in words)
+    given = {key: value.strip("'\"").replace(r"\'", "'") for key, equals, value in pairs if equals}
     fold, folder = given.get("data.fold"), given.get("data.folds", "null")
     if folder != "null" and fold in (None, "all"):
         root = given.get("data.root")

@@ -78,7 +78,7 @@ def entrypoint(
             article = "an" if wants[0] in "aeiou" else "a"
             raise UserError(f"there is nothing to start without {article} {wants}: add +{wants}=NAME")
         given = [f"{word[2:]}=true" if word in [f"--{flag}" for flag in flags] else word for word in sys.argv[1:]]
-        sys.argv[1:] = words.checked(folds.expanded(given), config_name)
+        sys.argv[1:] = folds.expanded(words.checked(given, config_name))
         try:
             hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name=config_name)(task)()
         except (YAMLError, ValueError, TypeError, AssertionError) as error:  # of a file that is none
@@ -106,6 +106,8 @@ def require_all(cfg: DictConfig) -> None:
     """Raise UserError for settings without a value: all of them at once, before the slow imports."""
     if absent := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{' and '.join(absent)} must be given: add {' '.join(f'{key}=VALUE' for key in absent)}")
+    if not cfg.get("checkpoint", "none") and "name" not in cfg.backbone:
+        raise UserError("give one of checkpoint=FILE, a trained model, and backbone=NAME, a trunk alone")
 
 
 def take_any_name() -> None:

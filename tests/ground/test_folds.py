@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from aim.ground.folds import expanded, is_fold, name_of
+from aim.shell.words import quoted
 from tests.data.test_lists import write
 from tests.messages import refused
 
@@ -24,6 +25,13 @@ def test_a_folder_says_how_many_folds_there_are(tmp_path: Path) -> None:
     assert expanded([*words, "data.fold=all"]) == ["-m", *words, "data.fold=1,2,10"]
     with refused("data.folds=", "fold1_train.txt", "fold1_val.txt"):
         expanded([f"data.folds={tmp_path}/nowhere"])
+
+
+def test_folds_are_found_below_a_path_in_quotes(tmp_path: Path) -> None:
+    for number in (1, 2):
+        write(tmp_path / "O'Brien, Pat" / "folds" / f"fold{number}.txt", "")
+    words = [quoted(f"data.root={tmp_path}/O'Brien, Pat"), quoted("data.folds=folds")]
+    assert expanded(words) == ["-m", *words, "data.fold=1,2"]
 
 
 @pytest.mark.parametrize("word", ["all", "all/1", "all/x", "all10/"])

@@ -50,6 +50,13 @@ def test_folds_of_a_sweep_have_folders_inside_of_its_own() -> None:
     named(str(job.problem), "data.fold=12/10", "data.fold=10/10")
 
 
+def test_a_sweep_over_folds_alone_has_one_run_directory(shell: Callable[..., tuple[str, str]]) -> None:
+    """A comma in it divides it only where -m is given."""
+    wrong = ["+experiment=finetune", "data.root=x", "run_dir=runs/ut,folds", "data.fold=all/2", "train.epochs=many"]
+    named(shell(*wrong)[1], "run_dir='runs/ut,folds/fold1of2'")
+    named(shell("-m", *wrong)[1], "run_dir='runs/ut/fold1of2'", "run_dir='folds/fold1of2'")
+
+
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [

@@ -99,7 +99,7 @@ def test_a_run_that_goes_on_keeps_what_auto_was_when_it_began() -> None:
 
 def test_only_finetuning_follows_the_data_and_says_so() -> None:
     features = {"finetune": "computed", "finetune_video": "computed", "probe": "cached"}
-    recipes = {"finetune": ("0.001", 20), "finetune_video": ("0.003", 20), "probe": ("0.01", 5)}  # rate, warm-up
+    recipes = {"finetune": ("0.001", 20), "finetune_video": ("0.003", 20), "probe": ("0.0003", 5)}  # rate, warm-up
     for name in (path.stem for path in (choices.CONFIGS / "experiment").glob("*.yaml")):
         asked = config.resolve(config.compose([f"+experiment={name}", "data.root=x"]))
         settings = sizing.settled(asked, 32, None)
