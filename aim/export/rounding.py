@@ -55,7 +55,8 @@ class Seen:
         if relative(self.rounded, self.rows) <= FINE:
             return np.ones_like(self.low)
         peak = np.maximum(-self.low, self.high)
-        return np.maximum(peak, LEAST * peak.max()) ** np.float32(EVEN)
+        divisor: Floats = np.maximum(peak, LEAST * peak.max()) ** np.float32(EVEN)
+        return divisor
 
 
 def in_bytes(weight: Floats, seen: Seen) -> tuple[NDArray[np.int8], Floats]:

@@ -109,7 +109,7 @@ def largest_difference(program: Program, wanted: list[tuple[Tensor, Tensor]]) ->
 def take_bytes(probabilities: Probabilities) -> None:
     """Let an image trunk's patch embedding take frames as they come, without passes over them that normalise."""
     model: Any = probabilities.model
-    embedding = getattr(model.backbone.trunk, "patch_embed", None)
+    embedding: Any = getattr(model.backbone.trunk, "patch_embed", None)
     layer = getattr(embedding, "proj", None)
     if isinstance(layer, nn.Conv2d) and layer.kernel_size == layer.stride and layer.padding == (0, 0):
         embedding.proj = Patches(layer, model.mean[..., 0], model.std[..., 0])
