@@ -34,6 +34,7 @@ def imported(*arguments: str) -> tuple[int, set[str]]:
         (0, ["aim.eval", "--help"]),
         (0, ["aim.predict", "--help"]),
         (2, ["aim.predict", "chekpoint=x"]),
+        (2, ["aim.predict", "a.mp4"]),
         (2, ["aim.explain", "a.mp4"]),
         (2, ["aim.explain", "inptu=x"]),
         (0, ["aim.features", "--help"]),

@@ -158,6 +158,11 @@ class VideoDataset:
         return torch.uint8
 
     @property
+    def in_process(self) -> bool:
+        """Whether its entries are read in the process that takes them, whatever the number of workers."""
+        return False
+
+    @property
     def labels(self) -> NDArray[np.int64]:
         """Of all videos, as the task takes them."""
         return targets(self.videos, self.several)

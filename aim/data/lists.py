@@ -10,6 +10,7 @@ import codecs
 import hashlib
 import json
 import re
+import sys
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -128,6 +129,9 @@ def read_lines(path: Path) -> list[str]:
         text = re.sub("\r\n?", "\n", content.decode(coding))
         if "\0" in text:
             raise UserError(f"{path} is not UTF-8 text (a NUL byte in it); save it as UTF-8")
+        if digits := re.search(rf"\d{{{sys.int_info.default_max_str_digits + 1}}}", text):
+            line = text.count("\n", 0, digits.start()) + 1
+            raise UserError(f"{path}:{line}: a number of thousands of digits; count from 0, or write names")
     except OSError as error:
         raise UserError(f"{path} can't be read ({error.strerror}); {README}") from error
     except UnicodeDecodeError as error:

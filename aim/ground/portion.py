@@ -55,13 +55,14 @@ SCHEDULERS = {  # the innermost last: a job of an array may start ranks of its o
 
 def portion_of(text: str, environment: Mapping[str, str] = os.environ) -> Portion:
     """The portion that `I/N`, `auto` or `auto/N` means. Raises UserError."""
-    if not (found := re.fullmatch(r"(?:(\d+)|auto)/(\d+)|auto", text)):
+    if not (found := re.fullmatch(r"(?:(\d+)|auto)/0*([1-9]\d*)|auto", text)):
         raise UserError(f"shard={text} must be I/N, the job I of N counted from 0, or auto, or auto/N")
     given = int(found[2]) if found[2] else None
     portion = Portion(int(found[1]), int(found[2])) if found[1] else _told(text, given, environment)
     if portion.index >= portion.count:
+        repeated = "; for some jobs of an array use shard=auto/N" if text == "auto" else ""
         raise UserError(
-            f"shard={portion} is out of range: of N={portion.count} jobs I goes from 0 to {portion.count - 1}"
+            f"shard={portion} is out of range: of N={portion.count} jobs I goes from 0 to {portion.count - 1}{repeated}"
         )
     return portion
 

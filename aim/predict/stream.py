@@ -38,6 +38,7 @@ INSIDE = "crypto,data,http,httpproxy,https,rtmp,rtmps,rtp,srt,srtp,tcp,tls,udp" 
 CAMERAS = {"linux": ("/dev/video", "v4l2"), "darwin": ("", "avfoundation")}  # FFmpeg's documentation: Input Devices
 STALL = 10.0  # seconds without a packet before a stream is opened again
 LONGEST_WAIT = 30.0  # seconds between two attempts
+REORDERED = 0.25  # seconds; a stream whose times go back further starts again
 LATE = 3  # skipped windows before a message
 MOST = 2**30  # bytes of a window's frames
 
@@ -163,6 +164,8 @@ def _frames(name: str, ring: Ring) -> Iterator[tuple[float, Tensor, bool]]:
                 if before is None:
                     draw.begin(frame)
                 its = now if frame.time is None else frame.time
+                if before is not None and 0 < before - its < REORDERED:
+                    its = before  # AVI has the right times in a wrong order
                 if begins := before is None or not 0 <= its - before <= ring.windows.length:
                     offset = max(seconds, now - start) - its
                 before, seconds = its, its + offset

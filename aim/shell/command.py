@@ -106,6 +106,8 @@ def require_all(cfg: DictConfig) -> None:
     """Raise UserError for settings without a value: all of them at once, before the slow imports."""
     if absent := sorted(OmegaConf.missing_keys(cfg)):
         raise UserError(f"{' and '.join(absent)} must be given: add {' '.join(f'{key}=VALUE' for key in absent)}")
+    if not cfg.get("checkpoint", "none") and "name" not in cfg.backbone:
+        raise UserError("give one of checkpoint=FILE, a trained model, and backbone=NAME, a trunk alone")
 
 
 def take_any_name() -> None:

@@ -56,6 +56,7 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
         ("a.mp4 0\nb.mp4 7\n", ["list.txt:2", "7", "3", "0", "2"]),
         ("a.mp4 -1\n", ["list.txt:1", "'a.mp4 -1'"]),
         ("a.mp4\t5\t2\t1\n", ["list.txt:1", "5.0", "2.0"]),
+        ("a.mp4 0\nb.mp4 " + "9" * 5000, ["list.txt:2"]),  # no number to Python
         ("\n", ["list.txt", "video", "data/README.md"]),
         ("".join(f"{i}.mp4\n" for i in range(9)), ["list.txt:1", "'0.mp4'", "list.txt:3", "6"]),
     ],

@@ -40,12 +40,13 @@ def test_schedulers_tell_the_place(text: str, environment: dict[str, str], expec
     ("text", "environment", "pieces"),
     [
         ("4/4", {}, ["shard=4/4", "N=4"]),
-        ("0/0", {}, ["shard=0/0"]),
+        ("0/0", {}, ["shard=0/0", "I/N"]),
         ("-1/4", {}, ["shard=-1/4", "I/N"]),
         ("half", {}, ["shard=half", "I/N"]),
         ("auto", {}, ["shard=auto", "shard=I/N"]),
         ("auto", {"JOB_COMPLETION_INDEX": "9"}, ["shard=auto", "shard=auto/N"]),
         ("auto/8", {"JOB_COMPLETION_INDEX": "9"}, ["shard=9/8"]),
+        ("auto", {"SKYPILOT_JOB_RANK": "5", "SKYPILOT_NUM_JOBS": "2"}, ["shard=5/2", "shard=auto/N"]),
         ("auto", {"RANK": "x", "WORLD_SIZE": "4"}, ["shard=auto", "shard=I/N"]),
     ],
 )

@@ -134,6 +134,11 @@ def test_times_that_jump_begin_a_window_anew(monkeypatch: pytest.MonkeyPatch) ->
     assert [seconds for seconds, _ in found] == [0.0, 0.5, 0.5, 1.0, 1.0, 1.5]
 
 
+def test_times_of_reordered_frames_begin_no_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = played(monkeypatch, [0.0, 0.1, 0.3, 0.2, 0.4])  # as FFmpeg gives those of an AVI with B-frames
+    assert found == [(0.0, True), *((pytest.approx(seconds), False) for seconds in (0.1, 0.3, 0.3, 0.4))]
+
+
 def test_frames_without_times_come_when_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter(range(100))
     monkeypatch.setattr(stream.time, "monotonic", lambda: next(clock) / 4)

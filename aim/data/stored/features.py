@@ -34,6 +34,7 @@ from aim.ground.errors import UserError
 from aim.ground.paths import cache_folder
 
 GB = 10**9
+IN_MEMORY = 2**30  # bytes of features at most that a process keeps, of a list
 LOCK = "store.lock"
 BROKEN_OFF = 3600.0  # seconds since a file was last written to, of which a write takes one
 WAY_OUT = "set AIM_CACHE=DIR, a folder that can be written, or train.features=computed"
@@ -41,9 +42,10 @@ WAY_OUT = "set AIM_CACHE=DIR, a folder that can be written, or train.features=co
 
 @dataclass(frozen=True)
 class Store:
-    """A folder of features, which stay as long as it is `held`."""
+    """A folder of features, which stay as long as it is `held`; `memory` has those that were read, if it is to."""
 
     folder: Path
+    memory: dict[str, tuple[Tensor, NDArray[np.float32]]] | None = None
 
     def place(self, key: str) -> Path:
         """The file of a video's features."""
@@ -57,6 +59,15 @@ class Store:
 
     def read(self, key: str, rows: list[int] | slice) -> tuple[Tensor, NDArray[np.float32]]:
         """Some rows of a video's features, and their seconds. Raises ValueError where they aren't as written."""
+        if self.memory is None:
+            return self._read(key, rows)
+        if key not in self.memory:
+            self.memory[key] = self._read(key, slice(None))
+        features, seconds = self.memory[key]
+        return features[rows], seconds
+
+    def _read(self, key: str, rows: list[int] | slice) -> tuple[Tensor, NDArray[np.float32]]:
+        """The same from the disk."""
         with safe_open(self.place(key), "pt") as file:
             whole, sums = file.get_slice("features"), json.loads((file.metadata() or {})["crc32"])
             wanted = range(*rows.indices(len(sums))) if isinstance(rows, slice) else rows
@@ -193,6 +204,15 @@ class Kept(Draws):
     size: int = 0  # m
     stored: torch.dtype = torch.float16
     draws: int = 1  # clips of a training video, which take turns over the epochs
+
+    @property
+    def in_process(self) -> bool:
+        return self.store.memory is not None
+
+    @property
+    def video_bytes(self) -> int:
+        """The size of a video's features."""
+        return (self.shape[0] if isinstance(self.transform, Views) else self.draws) * self.size * self.stored.itemsize
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from aim.data.dataset import VideoDataset
 from aim.data.loading.order import LISTED
-from aim.data.stored.features import GB, Draws, Kept, keys_of, store_of
+from aim.data.stored.features import GB, IN_MEMORY, Draws, Kept, keys_of, store_of
 from aim.data.transforms import Views
 from aim.engine.machine import distributed
 from aim.engine.machine.distributed import World
@@ -41,8 +41,10 @@ def on_features(
     keys = distributed.share(keys_of(dataset.root, dataset.videos) if world.is_main else {})
     views = isinstance(dataset.transform, Views)
     stored = torch.float32 if run.precision == "fp32" else torch.float16
-    with torch.no_grad(), autocast(world.device, run.precision):
-        size = model.frozen(torch.zeros(1, 3, model.num_frames, model.size, model.size, device=world.device)).shape[1]
+    if not model.layout:
+        with autocast(world.device, run.precision):
+            model.frozen(torch.zeros(1, 3, model.num_frames, model.size, model.size, device=world.device))
+    size = sum(shape.numel() for shape in model.layout)
     store = store_of(
         {
             "version": VERSION, "trunk": replace(run.backbone, weights=fingerprint_of(model)),
@@ -57,7 +59,8 @@ def on_features(
     )
     with store.held():
         bad = computed(kept, dataset, model, run, world, stop)
-        yield replace(kept, bad={**dataset.bad, **bad})
+        few = len(dataset) * kept.video_bytes <= IN_MEMORY
+        yield replace(kept, bad={**dataset.bad, **bad}, store=replace(store, memory={} if few else None))
 
 
 def computed(
@@ -75,7 +78,7 @@ def computed(
     pixels = Draws(**(vars(dataset) | {"videos": missing}), keys=kept.keys)
     pixels = pixels if views else replace(pixels, clips=run.train.draws)
     clips, what = pixels.shape[0], "views" if views else "draws"
-    needed = len(missing) * clips * kept.size * kept.stored.itemsize
+    needed = len(missing) * kept.video_bytes
     if world.is_main:
         kept.store.make_room(needed, run.train.features_gb * GB)
         print(

@@ -118,6 +118,8 @@ def of_model(model: VideoClassifier, gmacs: float) -> str:
 
 def of_loading(train: Loader, val: Loader) -> str:
     """How a rank reads its videos, and the shared memory that this takes."""
+    if train.dataset.in_process:
+        return "loading: features, which stay in this process's memory"
     if not train.workers:
         return "loading: in the training process, nothing ahead (data.workers=0)"
     mebibytes = (train.shared_bytes + val.shared_bytes) / 2**20

@@ -1,5 +1,6 @@
 """The settings of a run, as in configs/config.yaml, and the objects built from them."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -183,9 +184,14 @@ class Run:
             return replace(self, backbone=replace(self.backbone, weights="random")).model(1)
 
     def kept_gb(self, videos: int) -> float:
-        """The size on disk, in GB, of the features of so many training videos; the model is one of shapes alone."""
+        """The size on disk, in GB, of the features of so many training videos; infinite if the trunk is trained.
+
+        The model is one of shapes alone.
+        """
         with torch.device("meta"):
             model = replace(self, precision="fp32").shape_alone()
+            if not model.reads_frozen:
+                return math.inf
             features = model.frozen(torch.empty(1, 3, model.num_frames, model.size, model.size))
         return videos * self.train.draws * features.numel() * (4 if self.precision == "fp32" else 2) / GB
 
@@ -295,7 +301,7 @@ class Run:
             rank=world.rank,
             world_size=world.size,
             order=order,
-            workers=self.data.workers,
+            workers=0 if dataset.in_process else self.data.workers,
             timeout=self.data.timeout,
             on_error=on_error,
             max_bad=self.data.max_bad,

@@ -56,8 +56,7 @@ def features_of(settings: Mapping[str, Any], videos: int) -> str:
     """The value of `train.features` for auto: cached where the model only reads its trunk, and there is room for it."""
     own = {key: settings[key] for key in Run.__dataclass_fields__}  # without those of aim.benchmark alone
     run = config.build(own, Run)
-    reads = run.takes_features and run.shape_alone().reads_frozen
-    return "cached" if reads and run.kept_gb(videos) <= run.train.features_gb else "computed"
+    return "cached" if run.takes_features and run.kept_gb(videos) < run.train.features_gb else "computed"
 
 
 def said(asked: Mapping[str, Any], settings: Mapping[str, Any], videos: int) -> str | None:

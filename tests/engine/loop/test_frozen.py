@@ -242,3 +242,25 @@ def test_auto_keeps_what_only_reads_the_trunk(tmp_path: Path, monkeypatch: pytes
     run(tmp_path / "mixed", "train.features=auto", "adapter=none", "train.mixup=0.8", "train.epochs=1")
     with pytest.raises(pytest.fail.Exception):
         run(tmp_path / "none", "train.features=auto", "adapter=none")
+
+
+def test_few_features_are_read_from_the_disk_once_and_never_by_other_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cached = [*TOY, "adapter=none", "train.features=cached", "train.draws=2", "train.epochs=3", "train.eval_every=1"]
+    expected = run(tmp_path / "a", toy=cached)
+    opened = list[str]()
+    original = features.Store._read
+
+    def read(self: features.Store, key: str, rows: list[int] | slice) -> Any:
+        opened.append(key)
+        return original(self, key, rows)
+
+    monkeypatch.setattr(features.Store, "_read", read)
+    monkeypatch.setattr("aim.data.loading.loader.Pool", lambda *_: pytest.fail("no process is needed"))
+    assert run(tmp_path / "b", "data.workers=1", toy=cached)["top1"] == expected["top1"]
+    assert journal(tmp_path / "b") == journal(tmp_path / "a")
+    assert len(opened) == len(set(opened)) == 24 + 16
+    monkeypatch.setattr(frozen, "IN_MEMORY", 1)
+    with pytest.raises(pytest.fail.Exception):
+        run(tmp_path / "c", "data.workers=1", toy=cached)
