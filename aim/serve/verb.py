@@ -162,8 +162,10 @@ def serve(application: "FastAPI", listener: socket.socket) -> None:
     """Answer requests until a signal, and then the accepted ones."""
     import uvicorn
 
+    from aim.serve.connection import Connection
+
     options = uvicorn.Config(
-        application, http="h11", log_config=None, access_log=False, server_header=False, lifespan="off", ws="none"
+        application, http=Connection, log_config=None, access_log=False, server_header=False, lifespan="off", ws="none"
     )  # h11 refuses endless headers, httptools keeps them
     server = uvicorn.Server(options)
     thread = threading.Thread(target=server.run, args=([listener],), daemon=True)

@@ -27,7 +27,7 @@ from aim.engine.trained.question import asking_of
 from aim.engine.trained.recogniser import Recogniser, load
 from aim.ground import config
 from aim.predict import verb as predict
-from aim.serve import verb
+from aim.serve import connection, verb
 from tests.messages import named, refused
 from tests.toy import videos
 
@@ -224,8 +224,11 @@ def test_openapi_names_what_there_is(start: Start) -> None:
     assert "503" in described["paths"]["/predict"]["post"]["responses"]
 
 
-def test_a_signal_ends_it_once_what_is_accepted_is_answered(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_signal_ends_it_once_what_is_accepted_is_answered(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     app, begun, answers, refusals = FastAPI(), threading.Event(), list[str](), list[bytes]()
+    monkeypatch.setattr(connection, "HEADER", 0.1)
 
     @app.get("/slow")
     def slow() -> str:
@@ -242,6 +245,9 @@ def test_a_signal_ends_it_once_what_is_accepted_is_answered(capsys: pytest.Captu
         with socket.create_connection(("127.0.0.1", port), timeout=30) as endless:
             endless.sendall(b"GET /slow HTTP/1.1\r\nX: " + b"a" * (2**16 + 64))
             refusals.append(endless.recv(12))
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as halting:
+            halting.sendall(b"GET /slow HTTP/1.1\r\nX: ")
+            refusals.append(halting.recv(12))  # nothing: it's closed
         os.kill(os.getpid(), signal.SIGTERM)
 
     with verb.listening("127.0.0.1", 0) as listener:
@@ -252,7 +258,7 @@ def test_a_signal_ends_it_once_what_is_accepted_is_answered(capsys: pytest.Captu
         verb.serve(app, listener)
     for thread in threads:
         thread.join()
-    assert (answers, refusals) == (['"done"'], [b"HTTP/1.1 400"])
+    assert (answers, refusals) == (['"done"'], [b"HTTP/1.1 400", b""])
     named(capsys.readouterr().err, f"http://127.0.0.1:{port}/")
 
 
