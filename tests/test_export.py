@@ -26,7 +26,7 @@ from aim.engine.scores.tasks import SINGLE_LABEL
 from aim.engine.trained import exported
 from aim.engine.trained.exported import About
 from aim.engine.trained.recogniser import load
-from aim.export import comparing, quantizing, writing
+from aim.export import comparing, rounding, writing
 from aim.export import verb as export
 from aim.ground import config
 from aim.models.classifier import Backbone, VideoClassifier, terms_of
@@ -430,7 +430,7 @@ def test_int8_holds_the_frozen_trunk_alone_and_says_what_was_measured(
     integers = [each for each in onnx.load(out).graph.initializer if each.data_type == onnx.TensorProto.INT8]
     matrices = [each for each in integers if len(each.dims) == 2]
     assert matrices
-    assert len(matrices) <= found["products"] <= 2 * 2 * 6  # two blocks, each matrix up to twice: in time, too
+    assert len(matrices) <= found["products"] <= 1 + 2 * 2 * 6  # patches, two blocks, each matrix up to twice: in time
     trained = {tuple(t.T.shape) for n, t in recogniser.model.named_parameters() if "adapters" in n and t.ndim == 2}
     assert not trained & {tuple(each.dims) for each in matrices}
     same = []
@@ -464,10 +464,55 @@ def test_an_int8_file_that_is_slow_or_answers_otherwise_isnt_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_error_of_bytes_is_that_of_the_products_alone() -> None:
-    rows = np.linspace(-1, 1, 512, dtype=np.float32).reshape(64, 8)
-    weight = np.eye(8, dtype=np.float32)
-    seen = quantizing.Seen(-1.0, 1.0, rows)
-    assert 0 < quantizing.error(seen, weight) < 0.01
-    wide = quantizing.Seen(-40.0, 40.0, rows)  # one value of 40 takes the bytes of all others
-    assert quantizing.error(wide, weight) > 0.1
+def seen(rows: np.ndarray[Any, np.dtype[np.float32]]) -> rounding.Seen:
+    return rounding.Seen(rows.min(0).clip(max=0), rows.max(0).clip(min=0), rows, (5,))
+
+
+def correlated(rows: int, d: int) -> np.ndarray[Any, np.dtype[np.float32]]:
+    """Activations whose channels go together, the first of them thirty times as large."""
+    generator = np.random.default_rng(0)
+    made = generator.normal(size=(rows, 4)) @ generator.normal(size=(4, d)) + 0.1 * generator.normal(size=(rows, d))
+    made[:, 0] *= 30
+    return made.astype(np.float32)
+
+
+def test_bytes_are_within_half_a_step() -> None:
+    at = seen(np.linspace(-1, 3, 512, dtype=np.float32).reshape(64, 8))
+    step, zero = at.scale
+    assert (float(step), int(zero)) == (pytest.approx(4 / 255), 64)
+    assert np.abs(at.rounded - at.rows).max() <= step / 2 + 1e-6
+    assert (at.divisor == 1).all()
+    frames = seen(np.arange(256, dtype=np.float32).reshape(32, 8))
+    assert frames.scale == (1, 0)
+    assert (frames.rounded == frames.rows).all()  # the frames of a video are bytes already
+
+
+def test_divided_channels_and_later_rows_make_up_for_most_of_the_error() -> None:
+    rows = correlated(1000, 48)
+    weight = np.random.default_rng(1).normal(size=(48, 16)).astype(np.float32)
+    plain, others = seen(rows[:500]), rows[500:]
+    assert rounding.relative(plain.rounded, plain.rows) > rounding.FINE
+    even, multiplied = plain / plain.divisor, weight * plain.divisor[:, None]
+    integers, steps = rounding.in_bytes(multiplied, even)
+    assert integers.dtype == np.int8
+    nearest = (multiplied / steps).round() * steps
+    wanted = even.rows @ multiplied
+    assert (
+        rounding.relative(even.rows @ (integers * steps), wanted) < rounding.relative(even.rows @ nearest, wanted) / 2
+    )
+
+    def error(at: rounding.Seen, rows: Any, matrix: Any) -> float:
+        """Of the product with activations that weren't seen."""
+        return rounding.relative(replace(at, rows=rows).rounded @ matrix, others @ weight)
+
+    assert error(even, others / plain.divisor, integers * steps) < error(plain, others, weight) / 2
+
+
+def test_a_patch_embedding_takes_bytes() -> None:
+    layer = torch.nn.Conv2d(3, 5, (4, 4), stride=(4, 4)).requires_grad_(False)
+    mean, std = torch.rand(3, 1, 1), 0.5 + torch.rand(3, 1, 1)
+    frames = torch.randint(256, (2, 3, 8, 12), dtype=torch.uint8)
+    for bias in (layer.bias, None):
+        layer.bias = bias
+        patches = writing.Patches(layer, mean, std)
+        torch.testing.assert_close(patches(frames), layer((frames / 255 - mean) / std))

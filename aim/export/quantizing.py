@@ -1,63 +1,49 @@
 """int8 for the products of a frozen trunk in an ONNX file; adapters, norms, attention and the head stay float32.
 
-Weights get a scale a column, activations one a tensor, by the ranges seen in calibration clips or, without any, by each
-batch's own: Nagel et al. 2021, "A White Paper on Neural Network Quantization", sections 2.3 and 2.4. A product whose
-activations have few very large values, as some trunks' do (Sun et al. 2024, "Massive Activations"), stays float32.
+With calibration clips activations have the ranges seen there, else each batch's own.
 """
 
 import hashlib
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from aim.adapters.interface import linears
 from aim.engine.trained import exported
 from aim.engine.trained.exported import Program, library, quiet
+from aim.export.rounding import ROWS, Floats, Seen, in_bytes, relative
 from aim.ground.errors import UserError
 from aim.models.classifier import VideoClassifier
 
-Floats = NDArray[np.float32]
 WORST = 0.04  # relative error of a product's result above which it stays float32
-ROWS = 512  # of activations for this measurement
 REPEATS = 9  # of a batch's time, the two files alternating
 TOGETHER = 8  # clips of such a batch
 
 
-@dataclass(frozen=True)
-class Seen:
-    """The input activations of a product: their range, with 0 in it, and some of their rows, "n d"."""
-
-    low: float
-    high: float
-    rows: Floats
-
-    def __or__(self, other: "Seen") -> "Seen":
-        rows = np.concatenate([self.rows, other.rows])[:ROWS]
-        return Seen(min(self.low, other.low), max(self.high, other.high), rows)
-
-    @property
-    def scale(self) -> tuple[np.float32, np.uint8]:
-        """The step of an unsigned byte, and the byte that is 0."""
-        step = np.float32(max(self.high - self.low, 1e-12) / 255)
-        return step, np.uint8(round(-self.low / float(step)))
+def frozen_layers(model: VideoClassifier) -> list[str]:
+    """The names of the trunk's layers that training left as they were."""
+    trained = set(model.trainable)
+    return [
+        name
+        for name, layer in model.named_modules()
+        if isinstance(layer, nn.Linear | nn.Conv2d)
+        and f"{name}.weight" not in trained
+        and not parametrize.is_parametrized(layer)
+    ]
 
 
-def frozen_products(model: VideoClassifier) -> set[str]:
-    """Hashes of the trunk's untrained matrices, whole or by thirds (q, k and v), in ONNX's form."""
-    trained, found = set(model.trainable), set[str]()
-    for name, layer in linears(model).items():
-        if f"{name}.weight" not in trained and not parametrize.is_parametrized(layer):
-            found |= {hashed(part.numpy()) for n in (1, 3) for part in layer.weight.detach().float().chunk(n)}
-    return found
+def matrices(model: VideoClassifier, layers: Sequence[str]) -> set[str]:
+    """Hashes of layers' matrices, whole or by thirds (q, k and v), as an exported model has them."""
+    weights = [model.get_parameter(f"{name}.weight").detach().float().flatten(1) for name in layers]
+    return {hashed(part.numpy()) for weight in weights for n in (1, 3) for part in weight.chunk(n)}
 
 
 def hashed(matrix: NDArray[Any]) -> str:
@@ -79,20 +65,18 @@ def int8(path: Path, trunk: Set[str], clips: Sequence[Tensor], out: Path) -> int
         for node in model.graph.node
         if node.op_type == "MatMul" and node.input[1] in weights and hashed(weights[node.input[1]].T) in trunk
     ]
+    number = len(products)
     if clips and products:
-        seen = calibrated(model, [node.input[0] for node in products], clips)
-        products = [each for each in products if error(seen[each.input[0]], weights[each.input[1]]) <= WORST]
-    if not products:
-        raise UserError("quantize=int8: this model has no frozen product that fits int8; leave it out")
-    if clips:
-        static(model, products, weights, seen)
+        number = static(model, products, weights, calibrated(model, [node.input[0] for node in products], clips))
         onnx.save(model, out)
-    else:
-        names = [node.name for node in products]
+    if not number:
+        raise UserError("quantize=int8: this model has no frozen product that fits int8; leave it out")
+    if not clips:
         with quiet():
             tool = library("onnxruntime.quantization")
+            names = [node.name for node in products]
             tool.quantize_dynamic(model, out, per_channel=True, nodes_to_quantize=names)
-    return len(products)
+    return number
 
 
 def folded(path: Path) -> Any:
@@ -123,56 +107,90 @@ def calibrated(model: Any, names: Sequence[str], clips: Sequence[Tensor]) -> dic
     for clip in clips:
         for name, value in zip(names, session.run(names, {exported.INPUT: clip[None].numpy()}), strict=True):
             rows = value.reshape(-1, value.shape[-1])
-            some = rows[:: max(1, len(rows) * len(clips) // ROWS)]
-            new = Seen(min(0.0, float(rows.min())), max(0.0, float(rows.max())), some)
+            some = rows[:: -(-len(rows) * len(clips) // ROWS)]
+            new = Seen(rows.min(0).clip(max=0), rows.max(0).clip(min=0), some, value.shape[1:-1])
             found[name] = found[name] | new if name in found else new
     return found
 
 
-def error(seen: Seen, weight: Floats) -> float:
-    """The relative error of a product by bytes of its activations."""
-    step, zero = (float(each) for each in seen.scale)
-    rounded = ((seen.rows / step + zero).round().clip(0, 255) - zero) * step
-    wanted = seen.rows @ weight
-    return float(np.linalg.norm(rounded @ weight - wanted)) / max(float(np.linalg.norm(wanted)), 1e-12)
+@dataclass(frozen=True)
+class Graph:
+    """The nodes and constants of a model, as they are added."""
+
+    nodes: list[Any] = field(default_factory=list)
+    constants: list[Any] = field(default_factory=list)
+
+    def put(self, kind: str, inputs: Sequence[str], output: str, **options: Any) -> str:
+        self.nodes.append(library("onnx").helper.make_node(kind, inputs, [output], name=output, **options))
+        return output
+
+    def constant(self, name: str, value: Any) -> str:
+        self.constants.append(library("onnx").numpy_helper.from_array(np.asarray(value), name))
+        return name
+
+    def floats(self, name: str, value: NDArray[Any], step: Floats, **axis: int) -> str:
+        """Integers and their steps, as floats."""
+        zero = self.constant(f"{name}_zero", np.zeros(len(step), value.dtype))
+        parts = [self.constant(f"{name}_integers", value), self.constant(f"{name}_step", step), zero]
+        return self.put("DequantizeLinear", parts, f"{name}_floats", **axis)
+
+    def activations(self, x: str, seen: Seen, divisor: Floats) -> str:
+        """A tensor's rows in bytes, as floats: "... d" -> "n d"."""
+        if (divisor != 1).any():
+            x = self.put("Mul", [x, self.constant(f"{x}_factor", 1 / divisor)], f"{x}_divided")
+        step, zero = seen.scale
+        scale = [self.constant(f"{x}_step", step), self.constant(f"{x}_zero", zero)]
+        rows = self.put("Reshape", [x, self.constant(f"{x}_rows_shape", [-1, len(divisor)])], f"{x}_rows")
+        return self.put(
+            "DequantizeLinear", [self.put("QuantizeLinear", [rows, *scale], f"{x}_bytes"), *scale], f"{x}_floats"
+        )
 
 
-def static(model: Any, products: Sequence[Any], weights: Mapping[str, Floats], seen: Mapping[str, Seen]) -> None:
-    """Put quantised activations and weights before the products; a runtime turns them into integer products."""
-    onnx = library("onnx")
-    make, constant = onnx.helper.make_node, onnx.numpy_helper.from_array
-    before = dict[str, list[Any]]()  # nodes after the one that computes a tensor
-    first, constants = list[Any](), list[Any]()
-    for node in products:
+def static(model: Any, products: Sequence[Any], weights: Mapping[str, Floats], seen: Mapping[str, Seen]) -> int:
+    """Put integers and their steps in place of the products' factors, of which a runtime makes integer products.
+
+    Return the number of products with a small error, the others stay.
+    """
+    users = dict[str, list[Any]]()
+    for node in model.graph.node:
+        for name in node.input:
+            users.setdefault(name, []).append(node)
+    divisors = {x: each.divisor for x, each in seen.items()}
+    even = {x: each / divisors[x] for x, each in seen.items()}
+    graph, factors, done, number = Graph(), dict[str, str](), set[str](), 0
+    ours = {node.name for node in products}
+    for node in model.graph.node:
+        if node.name in done:
+            continue
+        if node.name not in ours:
+            graph.nodes.append(node)
+            continue
         x, w = node.input
-        if x not in before:
-            one, zero = seen[x].scale
-            constants += [constant(np.array(one), f"{x}_step"), constant(np.array(zero), f"{x}_zero")]
-            scale = [f"{x}_step", f"{x}_zero"]
-            before[x] = [
-                make("QuantizeLinear", [x, *scale], [f"{x}_u8"], name=f"{x}_quantize"),
-                make("DequantizeLinear", [f"{x}_u8", *scale], [f"{x}_back"], name=f"{x}_dequantize"),
-            ]
-        if not any(each.name == f"{w}_i8" for each in constants):
-            step = np.maximum(np.abs(weights[w]).max(0) / 127, 1e-12).astype(np.float32)
-            numbers = np.round(weights[w] / step).astype(np.int8)
-            zeros = np.zeros(len(step), np.int8)
-            constants += [constant(numbers, f"{w}_i8"), constant(step, f"{w}_step"), constant(zeros, f"{w}_zero")]
-            parts = [f"{w}_i8", f"{w}_step", f"{w}_zero"]
-            first.append(make("DequantizeLinear", parts, [f"{w}_back"], name=f"{w}_dequantize", axis=1))
-        node.input[0], node.input[1] = f"{x}_back", f"{w}_back"
-    nodes = [*first, *(each for node in model.graph.node for each in (node, *_after(node, before)))]
+        weight = weights[w] * divisors[x][:, None]
+        integers, steps = in_bytes(weight, even[x])
+        if relative(even[x].rounded @ (integers * steps), even[x].rows @ weight) > WORST:
+            graph.nodes.append(node)
+            continue
+        number += 1
+        if x not in factors:
+            factors[x] = graph.activations(x, even[x], divisors[x])
+        parts = [factors[x], graph.floats(f"{node.name}_weight", integers, steps, axis=1)]
+        (output,), after = node.output, users[node.output[0]]
+        bias = [each for each in after[0].input if each in weights and weights[each].ndim == 1]
+        if len(after) == len(bias) == 1 and after[0].op_type == "Add":
+            done.add(after[0].name)
+            output, step = after[0].output[0], even[x].scale[0] * steps
+            integers = (weights[bias[0]] / step).round().astype(np.int32)
+            parts.append(graph.floats(f"{node.name}_bias", integers, step, axis=0))
+        shape = graph.constant(f"{node.name}_shape", [-1, *seen[x].shape, len(steps)])
+        graph.put("Reshape", [graph.put("Gemm", parts, f"{node.name}_rows"), shape], output)
     del model.graph.node[:]
-    model.graph.node.extend(nodes)
-    used = {name for node in nodes for name in node.input}
+    model.graph.node.extend(graph.nodes)
+    used = {name for node in graph.nodes for name in node.input}
     kept = [each for each in model.graph.initializer if each.name in used]
     del model.graph.initializer[:]
-    model.graph.initializer.extend([*kept, *constants])
-
-
-def _after(node: Any, before: Mapping[str, Sequence[Any]]) -> Iterator[Any]:
-    for name in node.output:
-        yield from before.get(name, ())
+    model.graph.initializer.extend([*kept, *graph.constants])
+    return number
 
 
 def speed(ours: Program, theirs: Program, clips: Tensor) -> float:

@@ -27,7 +27,7 @@ from aim.engine.trained.exported import About, Program, library
 from aim.engine.trained.recogniser import Recogniser, TrunkFile, load, settings_of
 from aim.export import peft
 from aim.export.comparing import ALIKE, LOST, alike, clips_of, compared, videos_of
-from aim.export.quantizing import TOGETHER, frozen_products, int8, speed
+from aim.export.quantizing import TOGETHER, frozen_layers, int8, matrices, speed
 from aim.export.writing import clips, export
 from aim.ground import config, files
 from aim.ground.errors import UserError
@@ -105,10 +105,10 @@ def quantized(settings: Settings, recogniser: Recogniser, about: About, folder: 
     given = videos_of(settings.clips)
     calibrating = list(spread(given, CALIBRATING if settings.measure else min(CALIBRATING, len(given) // 2)))
     others = videos_of(settings.measure) if settings.measure else [each for each in given if each not in calibrating]
-    trunk, plain, made = frozen_products(recogniser.model), folder / "float32.onnx", folder / "int8.onnx"
+    layers, plain, made = frozen_layers(recogniser.model), folder / "float32.onnx", folder / "int8.onnx"
     export(recogniser.model, recogniser.task, about, plain)
     seen = [found[0] for _, found in clips_of(recogniser, calibrating)]
-    number = int8(plain, trunk, seen, made)
+    number = int8(plain, matrices(recogniser.model, layers), seen, made)
     ours, theirs = (Program(exported.open_onnx(path)[0], about.clip) for path in (made, plain))
     measured = compared(ours, theirs, recogniser, others)
     faster = speed(ours, theirs, torch.cat(clips(about.clip) * TOGETHER)[:TOGETHER])

@@ -41,6 +41,23 @@ class Probabilities(nn.Module):
         return self.task.probability(logits.float())
 
 
+class Patches(nn.Module):
+    """A patch embedding of bytes as one product, with the normalisation, "c 1 1", in it: "n c h w" -> "n d h w"."""
+
+    def __init__(self, layer: nn.Conv2d, mean: Tensor, std: Tensor) -> None:
+        super().__init__()
+        self.size = layer.kernel_size
+        weight = layer.weight / (255 * std)
+        self.weight = nn.Parameter(weight.flatten(1))
+        bias = 0 if layer.bias is None else layer.bias
+        self.bias = nn.Parameter(bias - (255 * mean * weight).sum((1, 2, 3)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        p, q = self.size
+        x = rearrange(x, "n c (h p) (w q) -> n h w (c p q)", p=p, q=q).float()
+        return rearrange(F.linear(x, self.weight, self.bias), "n h w d -> n d h w")
+
+
 def export(model: VideoClassifier, task: Task, about: About, out: Path) -> float:
     """Write the model to `out`, with LoRA folded into its weights; return the largest difference from PyTorch.
 
@@ -89,6 +106,16 @@ def largest_difference(program: Program, wanted: list[tuple[Tensor, Tensor]]) ->
     return max(float((program(video) - expected).abs().max()) for video, expected in wanted)
 
 
+def take_bytes(probabilities: Probabilities) -> None:
+    """Let an image trunk's patch embedding take frames as they come, without passes over them that normalise."""
+    model: Any = probabilities.model
+    embedding: Any = getattr(model.backbone.trunk, "patch_embed", None)
+    layer = getattr(embedding, "proj", None)
+    if isinstance(layer, nn.Conv2d) and layer.kernel_size == layer.stride and layer.padding == (0, 0):
+        embedding.proj = Patches(layer, model.mean[..., 0], model.std[..., 0])
+        model.preprocess = lambda video: rearrange(video, "b t c h w -> b c t h w")
+
+
 def traced(model: Probabilities, clip: Clip, out: Path) -> ExportedProgram:
     """The model's operations for any batch size. Raises UserError with torch's reason if that fails."""
     example = torch.zeros(2, clip.num_frames, 3, clip.size, clip.size, dtype=torch.uint8)
@@ -112,6 +139,7 @@ def onnx_writer(model: Probabilities, about: About, out: Path) -> Callable[[Path
     size = sum(tensor.numel() * tensor.element_size() for tensor in model.state_dict().values())
     if size > ONNX_LIMIT:
         raise UserError(f"out={out}: {size / 2**30:.1f} GB of weights, above ONNX's limit of 2; use FILE.pt2")
+    take_bytes(model)
     program = traced(model, about.clip, out)
     try:
         with quiet(), torch.no_grad():
