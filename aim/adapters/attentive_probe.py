@@ -4,14 +4,14 @@ Bardes et al., "Revisiting Feature Prediction for Learning Visual Representation
 pooler alone; Assran et al., "V-JEPA 2", 2025, puts three self-attention blocks before it (both in their sections on
 attentive probing). Their trunks read clips, so that features know their time; an image trunk's don't, and get a learned
 embedding of it here. The trunk keeps no gradients and no activations.
-Shapes: b clips, t frames, n tokens, d channels.
+Shapes: b clips, t frames, n tokens, d channels, head and e the attention's heads and their channels.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from einops import rearrange
+from einops import einsum, rearrange
 from timm.layers.attention_pool import AttentionPoolLatent
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
@@ -56,8 +56,26 @@ class AttentivePooler(Readout):
     def forward(self, blocks: Sequence[Tensor], last: Tensor) -> Tensor:
         x = last + rearrange(self.time, "t d -> t 1 d")
         x = self.norm(self.blocks(rearrange(x, "b t n d -> b (t n) d")))
-        y: Tensor = self.pool(x)
+        pool = self.pool
+        y: Tensor = pool.proj(answer(pool.q(pool.latent[:, 0]), x, pool.kv.weight, pool.kv.bias, pool.num_heads))
+        y = y + pool.mlp(pool.norm(y))
         return rearrange(y, "b d -> b 1 d")
+
+
+def answer(query: Tensor, x: Tensor, weight: Tensor, bias: Tensor, heads: int) -> Tensor:
+    """The attention of one query to the tokens x: "b d" (or "1 d") and "b n d" -> "b d".
+
+    `weight`, "(2 d) d", and `bias` are those of keys and values, which are never computed: the query goes through the
+    keys' matrix in their place, and the tokens' mean by attention through the values'. So the products with the tokens
+    have d / (2 heads) times fewer operations. The keys' bias is left out, as it adds the same to all scores.
+    """
+    keys, values = (rearrange(each, "(head e) d -> head e d", head=heads) for each in weight.chunk(2))
+    query = rearrange(query, "b (head e) -> b head e", head=heads) * keys.shape[1] ** -0.5
+    query = einsum(query, keys, "b head e, head e d -> b head d")
+    shares = einsum(query, x, "b head d, b n d -> b head n").softmax(-1)
+    y = einsum(shares, x, "b head n, b n d -> b head d")
+    y = einsum(y, values, "b head d, head e d -> b head e")
+    return rearrange(y, "b head e -> b (head e)") + bias.chunk(2)[1]
 
 
 def num_heads(dim: int) -> int:

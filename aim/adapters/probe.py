@@ -23,7 +23,7 @@ from timm.layers.attention_pool import AttentionPoolLatent
 from timm.layers.mlp import Mlp
 from torch import Tensor, nn
 
-from aim.adapters.attentive_probe import num_heads
+from aim.adapters.attentive_probe import answer, num_heads
 from aim.adapters.interface import AdapterBase, Readout, Tokens
 from aim.ground.errors import UserError
 
@@ -92,13 +92,13 @@ class ProbeNetwork(Readout):
         if self.token is not None:
             x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1)
         for layer in self.layers:
-            x = layer(x, self.rope)
+            x = layer(x, self.rope, alone=self.token is not None and self.rope is None and layer is self.layers[-1])
         y: Tensor = self.out(x if self.token is None else x[:, :1])
         return y
 
 
 class Layer(nn.Module):
-    """Self-attention over the tokens of all frames, and an MLP: "b m d" -> the same."""
+    """Self-attention over the tokens of all frames, and an MLP: "b m d" -> the same; or of the first token `alone`."""
 
     def __init__(self, width: int, cfg: Probe) -> None:
         super().__init__()
@@ -106,9 +106,18 @@ class Layer(nn.Module):
         self.attn = AttentionRope(width, cfg.heads_of(width), num_prefix_tokens=int(cfg.global_token))
         self.feed = feed_forward(width, cfg.mlp_ratio)
 
-    def forward(self, x: Tensor, rope: Tensor | None) -> Tensor:
-        y: Tensor = self.feed(x + self.attn(self.norm(x), rope=rope))
-        return y
+    def forward(self, x: Tensor, rope: Tensor | None, *, alone: bool = False) -> Tensor:
+        y = self.norm(x)
+        x = x[:, :1] + self.first(y) if alone else x + self.attn(y, rope=rope)
+        fed: Tensor = self.feed(x)
+        return fed
+
+    def first(self, x: Tensor) -> Tensor:
+        """The attention of the first token: "b m d" -> "b 1 d"."""
+        weight, bias, d = self.attn.qkv.weight, self.attn.qkv.bias, x.shape[-1]
+        query = F.linear(x[:, 0], weight[:d], bias[:d])
+        y: Tensor = self.attn.proj(answer(query, x, weight[d:], bias[d:], self.attn.num_heads))
+        return rearrange(y, "b d -> b 1 d")
 
 
 class Pooler(nn.Module):
@@ -121,8 +130,10 @@ class Pooler(nn.Module):
         self.feed = feed_forward(width, cfg.mlp_ratio)
 
     def forward(self, x: Tensor) -> Tensor:
-        y: Tensor = self.feed(self.attend.latent + rearrange(self.attend(self.norm(x)), "b d -> b 1 d"))
-        return y
+        attend = self.attend
+        y = answer(attend.q(attend.latent[:, 0]), self.norm(x), attend.kv.weight, attend.kv.bias, attend.num_heads)
+        fed: Tensor = self.feed(attend.latent + rearrange(y, "b d -> b 1 d"))
+        return fed
 
 
 class FeedForward(nn.Module):

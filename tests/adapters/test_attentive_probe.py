@@ -3,10 +3,11 @@
 import pytest
 import torch
 
-from aim.adapters.attentive_probe import num_heads
+from aim.adapters.attentive_probe import AttentivePooler, num_heads
 from tests.messages import refused
 from tests.models.checks import order_matters, saved_bytes, toy_model, tuned, video
 from tests.models.test_trunks import FAMILIES
+from tests.models.toys import randomise
 
 
 def size(dim, frames, depth):
@@ -46,6 +47,19 @@ def test_the_trunk_keeps_nothing_for_the_backward_pass(trunk):
     assert saved_bytes(model) > 0
     assert seen
     assert not any(tokens.requires_grad for tokens in seen)
+
+
+def test_the_pooler_and_its_gradients_are_those_of_timm():
+    probe = AttentivePooler(140, num_frames=2, depth=1).double()  # two heads
+    randomise(probe)
+    parameters = dict(probe.named_parameters())
+    x = torch.randn(2, 2, 5, 140, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    expected = probe.pool(probe.norm((x + probe.time[:, None]).flatten(1, 2)))
+    found = probe([], x)[:, 0]
+    torch.testing.assert_close(found, expected)
+    pairs = zip(*(torch.autograd.grad(y.square().sum(), parameters.values()) for y in (found, expected)), strict=True)
+    for name, (ours, timms) in zip(parameters, pairs, strict=True):
+        torch.testing.assert_close(ours, timms, msg=lambda text, name=name: f"{name}: {text}")
 
 
 def test_heads_divide_the_width():

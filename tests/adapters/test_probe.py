@@ -11,6 +11,7 @@ from einops import rearrange
 from torch import Tensor
 
 from aim.adapters.interface import Tokens
+from aim.adapters.probe import Layer
 from tests.messages import refused
 from tests.models.checks import saved_bytes, toy_model, tuned, video
 from tests.models.test_trunks import FAMILIES
@@ -76,6 +77,17 @@ def test_it_computes_what_the_plain_one_does(name, positions):
     with torch.no_grad():
         expected = plain_probe(probe.state_dict(), last, positions, tokens)
         torch.testing.assert_close(probe([], last), expected, rtol=1e-5, atol=1e-5)  # positions are float32
+
+
+def test_the_first_token_alone_and_its_gradients_are_those_among_all():
+    layer = Layer(140, adapter("step", width=140)).double()
+    randomise(layer)
+    x = torch.randn(2, 7, 140, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    found, expected = layer(x, None, alone=True), layer(x, None)[:, :1]
+    torch.testing.assert_close(found, expected)
+    pairs = zip(*(torch.autograd.grad(y.square().sum(), layer.parameters()) for y in (found, expected)), strict=True)
+    for ours, plain in pairs:
+        torch.testing.assert_close(ours, plain)
 
 
 def plain_probe(w: dict[str, Tensor], last: Tensor, positions: str, tokens: Tokens) -> Tensor:
